@@ -1,0 +1,1 @@
+"""Builders: build(config, data) -> keras.Model, one file a model. Nothing here is imported by the coordinator."""

@@ -1,0 +1,324 @@
+"""The commands of `manyfit`, each a thin function over the library. What was asked for goes to stdout, the rest to stderr."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, ParamSpec
+
+import typer
+
+from search import __version__
+from search.errors import ManyfitError, StoreError
+
+P = ParamSpec("P")
+
+app = typer.Typer(
+    name="manyfit",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Hyperparameter search for Keras that loses nothing.\n\nExample: [bold]manyfit run studies/digits.toml[/]",
+)
+
+Target = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file (TOML), or a database with --name.")]
+Name = Annotated[str, typer.Option("--name", "-n", help="The study's name, where it is not the file's.")]
+Json = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
+
+
+class _State:
+    debug = False
+
+
+def _command(function: Callable[P, None]) -> Callable[P, None]:
+    """Turn errors into one line on stderr and an exit code; a traceback only with --debug."""
+
+    @functools.wraps(function)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            function(*args, **kwargs)
+        except ManyfitError as error:
+            if _State.debug:
+                traceback.print_exc()
+            _say(f"manyfit: {error}")
+            raise typer.Exit(error.exit_code) from None
+        except BrokenPipeError:
+            # `manyfit list | head` has read enough.
+            sys.stderr.close()
+            raise typer.Exit(0) from None
+        except (typer.Exit, typer.Abort, KeyboardInterrupt):
+            raise
+        except Exception as error:  # noqa: BLE001 (the edge: nothing below it may end in a traceback)
+            if _State.debug:
+                traceback.print_exc()
+            _say(
+                f"manyfit: this should not have happened: {type(error).__name__}: {error}; "
+                "what was stored is safe. Run `manyfit --debug ...` for a traceback and report it"
+            )
+            raise typer.Exit(1) from None
+
+    return app.command(function.__name__.rstrip("_"))(guarded)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"manyfit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    del version
+    _State.debug = debug
+
+
+@_command
+def run(
+    study: Target,
+    name: Name = "",
+    trials: Annotated[int | None, typer.Option(help="How many trials the study has in all.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="random, tpe, gp, cmaes, qmc or grid.")] = None,
+    pruner: Annotated[str | None, typer.Option(help="none, median, percentile, halving, hyperband or patient.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The study's seed.")] = None,
+    time: Annotated[str | None, typer.Option(help="Time for the whole study, such as 10m or 1h30m.")] = None,
+    backend: Annotated[str | None, typer.Option(help="tensorflow or jax.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key of the file.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing but errors on stderr.")] = False,
+) -> None:
+    """Search, or go on where the study stopped; finished: say so.
+
+    The best config goes to stdout as JSON, and the best five to NAME.best.json beside the study. Ctrl-C stops cleanly.
+
+    Example: [bold]manyfit run studies/digits.toml --trials 40 --set space.dropout.high=0.6 --name digits-wide[/]
+    """
+    from search import export, launch, report
+    from search.console import duration, number, stderr
+
+    flags = {
+        "study.trials": trials,
+        "search.sampler": sampler,
+        "search.pruner": pruner,
+        "study.seed": seed,
+        "study.time": time,
+        "run.backend": backend,
+    }
+    overrides = [*(set_ or []), *(f"{key}={json.dumps(value)}" for key, value in flags.items() if value is not None)]
+    console = stderr(quiet=quiet)
+    outcome = launch.run(_study_file(study, name, overrides), console)
+    stored = outcome.stored
+    done = len([trial for trial in stored.trials if trial.is_ended])
+    if outcome.trained:
+        what = f"{outcome.trained} trials in {duration(outcome.seconds)}"
+    else:
+        what = f"nothing left to do: {done} of {stored.file.settings.study.trials} trials are done"
+    console.print(f"{stored.name}: {what}" + (f" ({outcome.reason})" if outcome.reason else ""))
+    if stored.complete:
+        best = export.best(stored, 1).configs[0]
+        counts = ", ".join(f"{count} {ended}" for ended, count in report.endings(stored).most_common())
+        console.print(f"trials: {counts}")
+        console.print(f"best: {stored.file.settings.study.objective} {number(best.value)}, trial {best.trial}, epoch {best.epoch}")
+        print(json.dumps(best.model_dump(mode="json", exclude={"curve", "config", "rank"}), indent=2))
+    else:
+        console.print("no trial is complete, so there is no best config yet")
+    console.print(f"written: {_short(outcome.best_path)}; look closer: manyfit show {study}, manyfit dashboard {study}")
+
+
+@_command
+def list_(
+    places: Annotated[list[Path] | None, typer.Argument(metavar="[PATH]...", help="Folders, databases or study files; default: studies/, or here.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the studies in a folder, with state, trials and best value.
+
+    Example: [bold]manyfit list studies/[/]
+    """
+    from search import records, report
+
+    wanted = places or [Path("studies") if Path("studies").is_dir() else Path()]
+    briefs, unread = [], 0
+    for path in [found for place in wanted for found in _databases(place)]:
+        try:
+            briefs += records.briefs(path)
+        except StoreError as error:
+            unread += 1
+            _say(f"manyfit: {error}")
+    if as_json:
+        print(json.dumps([report.brief_json(brief) for brief in briefs], indent=2))
+    elif briefs:
+        _stdout().print(report.list_table(briefs, Path.cwd()))
+    else:
+        _say(f"no studies in {', '.join(map(str, wanted))}; `manyfit run` with a study file makes one")
+    if unread:
+        raise typer.Exit(StoreError.exit_code)
+
+
+@_command
+def show(
+    study: Target,
+    name: Name = "",
+    top: Annotated[int, typer.Option(min=1, help="How many of the best configs.")] = 5,
+    as_json: Json = False,
+) -> None:
+    """Show a study: best configs, what ended the trials, importance, curves, history, settings.
+
+    Example: [bold]manyfit show studies/digits.toml --top 3[/]
+    """
+    from search import records, report
+
+    stored = records.load(*_stored(study, name))
+    if as_json:
+        print(json.dumps(report.show_json(stored, top), indent=2, allow_nan=False))
+    else:
+        report.show(stored, top, _stdout())
+
+
+@_command
+def export(
+    study: Target,
+    name: Name = "",
+    top: Annotated[int, typer.Option(min=1, help="How many of the best configs.")] = 5,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The file to write; default: stdout.")] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="All trials as CSV instead.")] = False,
+) -> None:
+    """Export the best configs as JSON, or all trials as CSV.
+
+    Example: [bold]manyfit export studies/digits.toml --top 5 -o best.json[/]
+    """
+    from search import export as exports
+    from search import records
+
+    stored = records.load(*_stored(study, name))
+    text = exports.to_csv(stored) if csv else exports.to_json(exports.best(stored, top))
+    if output is None:
+        print(text, end="")
+        return
+    exports.write(output, text)
+    _say(f"written: {output}")
+
+
+@_command
+def dashboard(
+    study: Target,
+    name: Name = "",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 8080,
+) -> None:
+    """Open optuna-dashboard on a study, read-only, on 127.0.0.1. Ctrl-C ends it.
+
+    Example: [bold]manyfit dashboard studies/digits.toml --port 8081[/]
+    """
+    from search import dashboard as dashboards
+
+    path, found = _stored(study, name)
+    dashboards.serve(path, port, study=found, on_ready=lambda url: _say(f"optuna-dashboard, read-only: {url}\nCtrl-C ends it"))
+
+
+@_command
+def plan(
+    study: Target,
+    name: Name = "",
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key of the file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a study would run, where and why, without running it: loads the data and builds one model.
+
+    Example: [bold]manyfit plan studies/digits.toml[/]
+    """
+    from search import planning
+
+    found = planning.plan(_study_file(study, name, set_ or []))
+    if as_json:
+        print(json.dumps(found, indent=2))
+    else:
+        _stdout().print(planning.table(found))
+
+
+@_command
+def doctor(as_json: Json = False) -> None:
+    """Look at this machine: versions, backends (each tried) and devices.
+
+    Example: [bold]manyfit doctor[/]
+    """
+    from search import doctor as doctors
+
+    found = doctors.examine(Path.cwd())
+    if as_json:
+        print(json.dumps(found, indent=2))
+    else:
+        _stdout().print(doctors.table(found))
+    problems = doctors.problems(found)
+    for problem in problems:
+        _say(f"manyfit: {problem}")
+    if problems:
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+def _study_file(path: Path, name: str, overrides: list[str]) -> Any:
+    """Return the study that a command line names: a study file, or one that a database holds."""
+    from search import records, studyfile
+
+    if name:
+        overrides = [*overrides, f"study.name={json.dumps(name)}"]
+    if not _is_database(path):
+        return studyfile.read(path, overrides)
+    stored = records.load(path, name or records.only_name(path), with_trials=False)
+    return studyfile.stored_with(stored.file, path, [o for o in overrides if not o.startswith("study.name=")])
+
+
+def _stored(path: Path, name: str) -> tuple[Path, str]:
+    """Return database and name of a study that should be there already."""
+    from search import records, studyfile
+
+    if _is_database(path):
+        return path, name or records.only_name(path)
+    file = studyfile.read(path)
+    name = name or file.name
+    if not file.storage.exists():
+        raise StoreError(f"{path} has not been run yet; `manyfit run {path}` does")
+    return file.storage, name
+
+
+def _is_database(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(15) == b"SQLite format 3" or path.suffix in (".db", ".sqlite", ".sqlite3")
+    except (OSError, ValueError):
+        return path.suffix in (".db", ".sqlite", ".sqlite3")
+
+
+def _databases(place: Path) -> list[Path]:
+    if place.is_dir():
+        return sorted(path for path in place.glob("*.db") if path.is_file())
+    if _is_database(place):
+        return [place]
+    from search import studyfile
+
+    storage = studyfile.read(place).storage
+    return [storage] if storage.exists() else []
+
+
+def _short(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _stdout() -> Any:
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=False)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+

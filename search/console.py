@@ -1,0 +1,152 @@
+"""What `manyfit run` shows while it works: a live view in a terminal, plain lines elsewhere. All of it goes to stderr."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from types import TracebackType
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from search.study import Study, Trial
+
+REFRESH_S = 0.25
+_BARS = "▁▂▃▄▅▆▇█"
+_STYLES = {"COMPLETE": "green", "PRUNED": "yellow", "FAIL": "red"}
+# Epochs a second are counted over this long.
+_RATE_WINDOW_S = 20.0
+
+
+def stderr(*, quiet: bool = False) -> Console:
+    """Return the console for people; `quiet` lets only errors through."""
+    return Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+
+
+def duration(seconds: float) -> str:
+    """Write seconds for people."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, hours = seconds / 60, seconds / 3600
+    return f"{minutes:.0f} min" if hours < 1 else f"{int(hours)} h {int(minutes % 60):02d} min"
+
+
+def number(value: float | None) -> str:
+    """Write a metric with as many digits as compare two trials."""
+    return "-" if value is None else f"{value:.5g}"
+
+
+def label(value: object) -> str:
+    """Write a parameter's value short."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def sparkline(values: list[float | None], width: int = 24) -> str:
+    """Draw a curve as one line of bars, the last `width` epochs of it."""
+    known = [value for value in values if value is not None][-width:]
+    if not known:
+        return ""
+    low, high = min(known), max(known)
+    span = high - low or 1.0
+    return "".join(_BARS[round((value - low) / span * (len(_BARS) - 1))] for value in known)
+
+
+class Progress:
+    """Follows a study. Call it after every tick; it draws no more often than people can read."""
+
+    def __init__(self, study: Study, console: Console) -> None:
+        self._study, self._console = study, console
+        self._told = {trial.number for trial in study.trials if trial.is_ended}
+        self._epochs: deque[tuple[float, int]] = deque()
+        self._drawn = 0.0
+        self._began, self._ended_before = time.monotonic(), len(self._told)
+        self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+
+    def __enter__(self) -> Progress:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._tell_ended()
+        if self._live:
+            self._live.stop()
+
+    def __call__(self) -> None:
+        now = time.monotonic()
+        if now - self._drawn < REFRESH_S:
+            return
+        self._drawn = now
+        self._tell_ended()
+        if self._live:
+            self._live.update(self._view(), refresh=True)
+
+    def _tell_ended(self) -> None:
+        for trial in self._study.trials:
+            if trial.is_ended and trial.number not in self._told:
+                self._told.add(trial.number)
+                self._console.print(self._line(trial))
+
+    def _line(self, trial: Trial) -> Text:
+        best = self._study.best
+        line = Text(f"trial {trial.number:>3}  ")
+        line.append(f"{number(trial.value):>9}  ", style="bold" if best is trial else "")
+        line.append(f"{trial.ended}", style=_STYLES.get(trial.state, ""))
+        line.append(f" at epoch {len(trial.curve)}" if trial.ended in ("pruned", "stopped early") else "")
+        line.append(f" ({trial.why})" if trial.state in ("PRUNED", "FAIL") and trial.why else "", style="dim")
+        if best is trial:
+            line.append("  best so far", style="bold green")
+        return line
+
+    def _view(self) -> RenderableType:
+        study, settings = self._study, self._study.file.settings
+        ended = len(self._told)
+        head = Table.grid(padding=(0, 2))
+        head.add_row(
+            Text(study.file.name, style="bold"),
+            f"{ended} of {study.budget} trials",
+            ProgressBar(total=study.budget, completed=ended, width=30),
+            self._best_text(),
+            f"{self._rate():.1f} epochs/s",
+            self._left(ended),
+        )
+        rows = Table.grid(padding=(0, 2))
+        for trial in study.running[:16]:
+            objective = [metrics.get(settings.study.objective) for metrics in trial.curve]
+            params = ", ".join(f"{name} {label(value)}" for name, value in trial.labels.items())
+            rows.add_row(
+                f"trial {trial.number}",
+                f"epoch {len(trial.curve)}/{trial.epochs}",
+                number(objective[-1] if objective else None),
+                Text(sparkline(objective), style="cyan"),
+                Text(params, style="dim", overflow="ellipsis", no_wrap=True),
+            )
+        return Group(Text(), head, rows)
+
+    def _best_text(self) -> Text:
+        best = self._study.best
+        if best is None:
+            return Text("no complete trial yet", style="dim")
+        return Text(f"best {number(best.value)} (trial {best.number})", style="bold green")
+
+    def _rate(self) -> float:
+        now = time.monotonic()
+        self._epochs.append((now, sum(len(trial.curve) for trial in self._study.trials)))
+        while now - self._epochs[0][0] > _RATE_WINDOW_S:
+            self._epochs.popleft()
+        (then, before), (_, epochs) = self._epochs[0], self._epochs[-1]
+        return (epochs - before) / (now - then) if now > then else 0.0
+
+    def _left(self, ended: int) -> str:
+        done = ended - self._ended_before
+        limits = []
+        if done:
+            limits.append((time.monotonic() - self._began) / done * (self._study.budget - ended))
+        if self._study.file.settings.study.time is not None:
+            limits.append(max(0.0, self._study.file.settings.study.time - self._study.seconds))
+        return f"about {duration(min(limits))} left" if limits else "time left: not known yet"

@@ -1,0 +1,83 @@
+"""Batches whose order depends on a member's seed and the epoch alone, for any backend of Keras.
+
+Keras's own shuffles draw from process-wide generators, differently on each backend; a training that goes on after a crash,
+or in a lane beside others, could not repeat them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+# Beside SeedSequence's stream 0, which weights and dropout draw from.
+_SHUFFLE = 1
+
+
+def shuffled(rows: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """Return the order of the rows in an epoch (counted from 1)."""
+    return np.random.default_rng([seed, _SHUFFLE, epoch]).permutation(rows)
+
+
+class Batches(keras.utils.PyDataset):  # type: ignore[misc]
+    """Shuffled batches of (x, y) or (x, y, sample weights); every row once an epoch, the last batch smaller.
+
+    Args:
+        arrays: of equal length; a copy is made batch by batch.
+        epoch: which epoch's order the next pass has; `Clock` keeps it right during `fit`.
+    """
+
+    def __init__(self, arrays: tuple[NDArray[Any], ...], batch_size: int, seed: int) -> None:
+        super().__init__(workers=1, use_multiprocessing=False)
+        self._arrays, self._batch_size, self._seed = arrays, batch_size, seed
+        self.rows = len(arrays[0])
+        self.epoch = 1
+        self._order: tuple[int, NDArray[np.int64]] = (0, np.empty(0, dtype=np.int64))
+
+    def __len__(self) -> int:
+        return math.ceil(self.rows / self._batch_size)
+
+    def __getitem__(self, index: int) -> tuple[NDArray[Any], ...]:
+        rows = self.order()[index * self._batch_size : (index + 1) * self._batch_size]
+        return tuple(array[rows] for array in self._arrays)
+
+    def order(self) -> NDArray[np.int64]:
+        """Return the order of the rows in the current epoch."""
+        if self._order[0] != self.epoch:
+            self._order = (self.epoch, shuffled(self.rows, self._seed, self.epoch))
+        return self._order[1]
+
+    def for_backend(self) -> Any:
+        """Return what `fit` takes on this backend: itself, or on TensorFlow the same batches as a tf.data pipeline.
+
+        A PyDataset costs TensorFlow a Python call a batch; this one costs one an epoch.
+        """
+        if keras.backend.backend() != "tensorflow":
+            return self
+        import tensorflow as tf
+
+        tensors = tuple(tf.constant(array) for array in self._arrays)
+        # With nothing to draw from, so that nothing of tf's own random state matters.
+        orders = tf.data.Dataset.from_generator(
+            lambda: iter([self.order()]), output_signature=tf.TensorSpec((self.rows,), tf.int64)
+        )
+        batches = orders.unbatch().batch(self._batch_size)
+        return (
+            batches.map(lambda rows: tuple(tf.gather(t, rows) for t in tensors), deterministic=True)
+            .apply(tf.data.experimental.assert_cardinality(len(self)))
+            .prefetch(2)
+        )
+
+
+class Clock(keras.callbacks.Callback):  # type: ignore[misc]
+    """Tells batches which epoch it is before Keras begins to draw from them."""
+
+    def __init__(self, batches: Batches) -> None:
+        super().__init__()
+        self._batches = batches
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
+        self._batches.epoch = epoch + 1

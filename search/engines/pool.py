@@ -1,0 +1,237 @@
+"""The coordinator's side of worker processes: starts, feeds, watches and replaces them, and looks like one engine.
+
+Nothing here imports keras.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing import connection as mp
+from typing import Any
+
+import psutil
+
+from search.engines.devices import Device
+from search.engines.protocol import (
+    Assignment,
+    Event,
+    Lost,
+    Member,
+    Overdue,
+    Ready,
+    Refused,
+    Verdict,
+    decode,
+    encode,
+)
+from search.errors import DataError, ManyfitError, UsageError
+from search.log import StudyLog
+
+# How long `advance` waits for something to happen: signals, the clock and the store are looked after in between.
+TICK_S = 0.1
+# A worker is replaced when it has grown by this much since its first trial, unless run.worker_memory says otherwise.
+GROWTH_BYTES = 2 * 1024**3
+# An epoch may take the rest of a trial's time twice over (and a start-up) before its worker is ended.
+OVERDUE_FACTOR, OVERDUE_SLACK_S = 2.0, 10.0
+# A worker that can't even start this often in a row will not start at all.
+MOST_FAILED_STARTS = 2
+STDERR_LINES = 20
+
+
+@dataclass
+class _Worker:
+    """One process and what it is at. `assignment` is None while it has room, `ready` None until it has its data."""
+
+    number: int
+    device: Device
+    process: subprocess.Popen[bytes]
+    channel: mp.Connection
+    stderr: deque[str] = field(default_factory=lambda: deque(maxlen=STDERR_LINES))
+    reader: threading.Thread | None = None
+    ready: Ready | None = None
+    assignment: Assignment | None = None
+    began: float = 0.0
+    first_size: int = 0
+
+
+class WorkerPool:
+    """One worker a device, each with one member at a time, behind the engine protocol."""
+
+    def __init__(
+        self, job: Mapping[str, Any], devices: Sequence[Device], backend: str, log: StudyLog, *, memory: int | None = None
+    ) -> None:
+        self._job, self._backend, self._log, self._memory = dict(job), backend, log, memory
+        self._failed_starts = 0
+        self._count = len(devices)
+        self._workers = [self._spawn(number, device) for number, device in enumerate(devices)]
+
+    def wait_until_ready(self, *, tick: Any = None) -> Ready:
+        """Wait for every worker's data and builder; return what the first one says.
+
+        Raises what a worker refused (exit 2), or ManyfitError with the end of its stderr if it died.
+        """
+        while any(worker.ready is None for worker in self._workers):
+            self._receive()
+            if tick is not None:
+                tick()
+        readies = [worker.ready for worker in self._workers if worker.ready is not None]
+        if len({(ready.fingerprint, ready.source) for ready in readies}) > 1:
+            raise UsageError("the data source gives different data at every call; it must depend on its seed alone")
+        return readies[0]
+
+    @property
+    def have_room(self) -> bool:
+        return any(worker.ready is not None and worker.assignment is None for worker in self._workers)
+
+    def start(self, assignment: Assignment) -> None:
+        worker = next(w for w in self._workers if w.ready is not None and w.assignment is None)
+        worker.assignment, worker.began = assignment, time.monotonic()
+        self._send(worker, assignment)
+
+    def advance(self) -> Sequence[Event]:
+        return [*self._receive(), *self._overdue()]
+
+    def apply(self, verdicts: Sequence[Verdict]) -> None:
+        for verdict in verdicts:
+            worker = self._of(verdict.member)
+            if worker is None:
+                continue
+            self._send(worker, verdict)
+            if verdict.ends:
+                worker.assignment = None
+                self._renew_if_grown(worker)
+
+    def close(self) -> None:
+        for worker in self._workers:
+            with suppress(OSError):
+                worker.channel.close()
+        for worker in self._workers:
+            self._end(worker)
+
+    @property
+    def processes(self) -> list[int]:
+        """The process ids of the workers, in the order of the devices."""
+        return [worker.process.pid for worker in self._workers]
+
+    def _spawn(self, number: int, device: Device) -> _Worker:
+        ours, theirs = mp.Pipe()
+        process = subprocess.Popen(
+            # -P: the folder that the command is run in may hold a search.py of the user's.
+            [sys.executable, "-P", "-m", "search.engines.worker", str(theirs.fileno())],
+            env={**os.environ, **device.environment(self._backend)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            pass_fds=[theirs.fileno()],
+            # Ctrl-C is the coordinator's to handle; a worker that got it too would die in the middle of its answer.
+            start_new_session=True,
+        )
+        theirs.close()
+        worker = _Worker(number, device, process, ours)
+        worker.reader = threading.Thread(target=self._keep_stderr, args=(worker,), daemon=True)
+        worker.reader.start()
+        device.claim(process.pid, number, self._count)
+        ours.send_bytes(json.dumps({**self._job, "device": device.name}).encode())
+        return worker
+
+    def _keep_stderr(self, worker: _Worker) -> None:
+        assert worker.process.stderr is not None  # noqa: S101 (it was asked for)
+        for raw in worker.process.stderr:
+            line = raw.decode("utf-8", "replace").rstrip()
+            worker.stderr.append(line)
+            self._log.write(f"worker {worker.number}: {line}")
+
+    def _receive(self) -> list[Event]:
+        events: list[Event] = []
+        channels = {worker.channel: worker for worker in self._workers}
+        for channel in mp.wait(list(channels), timeout=TICK_S):
+            worker = channels[channel]  # type: ignore[index]
+            try:
+                message = decode(worker.channel.recv_bytes())
+            except (EOFError, OSError):
+                events += self._replace(worker)
+                continue
+            if isinstance(message, Ready):
+                worker.ready = message
+                self._failed_starts = 0
+            elif isinstance(message, Refused):
+                raise (DataError if message.is_data else UsageError)(message.message)
+            elif isinstance(message, Event.__args__):  # type: ignore[attr-defined]
+                events.append(message)  # type: ignore[arg-type]
+        return events
+
+    def _replace(self, worker: _Worker, *, overdue: bool = False) -> list[Event]:
+        """Start a new worker in the place of a dead one; return what that means for its member."""
+        self._end(worker)
+        reason = _death(worker.process.returncode)
+        self._log.write(f"worker {worker.number} {reason}")
+        if worker.ready is None:
+            self._failed_starts += 1
+            if self._failed_starts >= MOST_FAILED_STARTS:
+                tail = "\n".join(worker.stderr)
+                raise ManyfitError(f"the worker on {worker.device.name} can't start: it {reason}; its last words:\n{tail}")
+        self._workers[worker.number] = self._spawn(worker.number, worker.device)
+        if worker.assignment is None or overdue:
+            return []
+        return [Lost(worker.assignment.member, f"its worker {reason}", "\n".join(worker.stderr), alone=True)]
+
+    def _overdue(self) -> list[Event]:
+        events: list[Event] = []
+        for worker in list(self._workers):
+            assignment = worker.assignment
+            if assignment is None or assignment.limit_s is None:
+                continue
+            seconds = time.monotonic() - worker.began
+            if seconds > OVERDUE_FACTOR * assignment.limit_s + OVERDUE_SLACK_S:
+                events.append(Overdue(assignment.member, seconds))
+                self._replace(worker, overdue=True)
+        return events
+
+    def _renew_if_grown(self, worker: _Worker) -> None:
+        """Replace a worker between two trials when its memory has passed the limit."""
+        try:
+            size = psutil.Process(worker.process.pid).memory_info().rss
+        except psutil.Error:
+            return
+        worker.first_size = worker.first_size or size
+        limit = self._memory if self._memory is not None else worker.first_size + GROWTH_BYTES
+        if size > limit:
+            self._log.write(f"worker {worker.number} has grown to {size / 1e6:.0f} MB and is replaced")
+            self._end(worker)
+            self._workers[worker.number] = self._spawn(worker.number, worker.device)
+
+    def _send(self, worker: _Worker, message: Assignment | Verdict) -> None:
+        # A worker that is gone shows at the next `advance`, as the loss of its member.
+        with suppress(OSError):
+            worker.channel.send_bytes(encode(message))
+
+    def _of(self, member: Member) -> _Worker | None:
+        return next((w for w in self._workers if w.assignment is not None and w.assignment.member == member), None)
+
+    def _end(self, worker: _Worker) -> None:
+        with suppress(OSError):
+            worker.channel.close()
+        with suppress(ProcessLookupError):
+            # It leads a session of its own: whatever a model may have started goes with it.
+            os.killpg(worker.process.pid, signal.SIGKILL)
+        worker.process.wait()
+        if worker.reader is not None:
+            worker.reader.join(timeout=1)
+        if worker.process.stderr is not None and not (worker.reader and worker.reader.is_alive()):
+            worker.process.stderr.close()
+
+
+def _death(returncode: int | None) -> str:
+    if returncode is not None and returncode < 0:
+        return f"was ended by {signal.Signals(-returncode).name}"
+    return f"ended with exit code {returncode}"

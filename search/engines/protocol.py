@@ -1,0 +1,165 @@
+"""What the scheduler and an engine say to each other: values that also travel as JSON between processes.
+
+Nothing here imports keras. An engine trains members; it knows nothing of samplers, pruners or storage.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol, TypeAlias
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Member:
+    """One training of a trial."""
+
+    trial: int
+    replica: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """A member to train from its first epoch.
+
+    Attributes:
+        config: everything a builder and training read: fixed arguments and the trial's parameters.
+        epochs: how many epochs it may have.
+        seed: what its weights, shuffles and dropout depend on, and nothing else does.
+        limit_s: seconds that its epochs may take together; None for no limit.
+    """
+
+    member: Member
+    config: Mapping[str, Any]
+    epochs: int
+    seed: int
+    limit_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EpochEnd:
+    """A member is one epoch further.
+
+    Attributes:
+        epoch: counted from 1.
+        metrics: all that was measured, `val_` for the validation set; may hold nan and inf.
+        seconds: wall time of this epoch, evaluation included.
+    """
+
+    member: Member
+    epoch: int
+    metrics: Mapping[str, float]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The member's own training ended before its epochs were used up: a callback of the user's asked for it."""
+
+    member: Member
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The member raised. `reason` is one line; `detail` the traceback, or the last lines of a worker's stderr."""
+
+    member: Member
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The member's worker is gone, which blames nobody; `alone` if no other member was in that worker."""
+
+    member: Member
+    reason: str
+    detail: str = ""
+    alone: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """The member's worker was ended because an epoch took far longer than the trial's limit allows."""
+
+    member: Member
+    seconds: float
+
+
+Event: TypeAlias = EpochEnd | Stopped | Failed | Lost | Overdue
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of a member after its event: `ends` frees its place, otherwise it goes on."""
+
+    member: Member
+    ends: bool
+
+
+class Engine(Protocol):
+    """What the scheduler drives. One contract test class runs against every implementation."""
+
+    @property
+    def have_room(self) -> bool:
+        """Whether `start` may be called now."""
+
+    def start(self, assignment: Assignment) -> None:
+        """Take a member in; its first epoch begins no later than the next `advance`."""
+
+    def advance(self) -> Sequence[Event]:
+        """Return what happened: every member in step one epoch further, or nothing yet (then call again)."""
+
+    def apply(self, verdicts: Sequence[Verdict]) -> None:
+        """Go on with the members that may, free the places of those that may not."""
+
+    def close(self) -> None:
+        """End everything, whatever is under way. Safe to call twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A worker has its data and its builder, and both look sound.
+
+    Attributes:
+        data: `DataInfo` as a table.
+        fingerprint: of the data.
+        source: hash of the builder's source.
+        warnings: what is allowed and probably not meant.
+        model: parameters, layers and bytes of the model in the middle of the space; empty if its builder raised there.
+    """
+
+    data: Mapping[str, Any]
+    fingerprint: str
+    source: str
+    device: str
+    warnings: Sequence[str] = ()
+    model: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A worker found something in the study that a person must mend first."""
+
+    message: str
+    is_data: bool = False
+
+
+Message: TypeAlias = Event | Assignment | Verdict | Ready | Refused
+
+_KINDS = {kind.__name__: kind for kind in (EpochEnd, Stopped, Failed, Lost, Overdue, Assignment, Verdict, Ready, Refused)}
+
+
+def encode(message: Message) -> bytes:
+    """Write a message as JSON: no pickle crosses between processes."""
+    return json.dumps({"kind": type(message).__name__, **asdict(message)}).encode()
+
+
+def decode(raw: bytes) -> Message:
+    """Read what `encode` wrote."""
+    table = json.loads(raw)
+    kind = _KINDS[table.pop("kind")]
+    if "member" in table:
+        table["member"] = Member(**table["member"])
+    return kind(**table)  # type: ignore[no-any-return]

@@ -1,0 +1,79 @@
+"""The worker process: hosts an engine, knows nothing of samplers, pruners or storage.
+
+Started as `python -P -m search.engines.worker FD` with its environment (backend, device, threads) set by the pool. Speaks
+`protocol` over the socket FD; what it prints goes to stderr, which the pool keeps. It ends when its coordinator is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import sys
+import threading
+import traceback
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from search.engines.protocol import Assignment, Message, Ready, Refused, Verdict, decode, encode
+from search.errors import DataError, UsageError
+from search.settings import Settings
+
+
+def main(descriptor: int) -> None:
+    """Serve until the coordinator says so or is gone."""
+    # Nothing of a user's may be read from or printed into the channel.
+    sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115, PTH123 (for the life of the process)
+    sys.stdout = sys.stderr
+    connection = Connection(descriptor)
+    job = json.loads(connection.recv_bytes())
+    try:
+        engine, ready = _prepare(job)
+    except UsageError as error:
+        connection.send_bytes(encode(Refused(str(error), is_data=isinstance(error, DataError))))
+        return
+    connection.send_bytes(encode(ready))
+    inbox: queue.Queue[Message] = queue.Queue()
+    threading.Thread(target=_receive, args=(connection, inbox), daemon=True).start()
+    while True:
+        message = inbox.get()
+        if isinstance(message, Assignment):
+            engine.start(message)
+        elif isinstance(message, Verdict):
+            engine.apply([message])
+        for event in engine.advance():
+            connection.send_bytes(encode(event))
+
+
+def _receive(connection: Connection, inbox: queue.Queue[Message]) -> None:
+    while True:
+        try:
+            inbox.put(decode(connection.recv_bytes()))
+        except (EOFError, OSError):
+            # The coordinator has closed the channel, or is gone. Training may be deep in C; nothing of it is to be kept.
+            os._exit(0)
+
+
+def _prepare(job: dict[str, Any]) -> tuple[Any, Ready]:
+    """Load data and builder, and try them; UsageError for what a person must mend."""
+    # All of ours is imported before anything of the user's, whose modules may bear the same names.
+    from search import data
+    from search.engines import fit, preflight, training
+
+    settings, base = Settings.model_validate(job["settings"]), Path(job["base"])
+    loaded = data.load(settings.data, base, settings.study.seed)
+    trainer = training.Trainer.load(settings, base, loaded)
+    return fit.FitEngine(trainer), preflight.inspect(trainer, job["fixed"], job["device"])
+
+
+if __name__ == "__main__":
+    try:
+        main(int(sys.argv[1]))
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+    # Backends can take seconds to take themselves down, and nothing here needs that.
+    sys.stderr.flush()
+    os._exit(0)

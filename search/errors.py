@@ -1,0 +1,48 @@
+"""The errors that people see, and the exit code each of them ends a command with.
+
+    ManyfitError                1  the study could not go on
+    ├── UsageError              2  bad command line, bad file, bad data, changed identity
+    │   ├── StudyFileError         a study file; names file, line, key, what was received, what to do
+    │   ├── DataError              a data source; names the file and, where there is one, the row
+    │   └── IdentityError          a study that is already there was started with something else
+    ├── StoreError              3  study missing, damaged, locked, or of an unknown schema
+    └── Interrupted           130  SIGINT (143: SIGTERM); the same command goes on
+
+Each says what happened, what was received and what to do, in that order.
+"""
+
+from __future__ import annotations
+
+
+class ManyfitError(Exception):
+    """What could not go on, in words for the person at the terminal."""
+
+    exit_code = 1
+
+
+class UsageError(ManyfitError):
+    exit_code = 2
+
+
+class StudyFileError(UsageError):
+    pass
+
+
+class DataError(UsageError):
+    pass
+
+
+class IdentityError(UsageError):
+    pass
+
+
+class StoreError(ManyfitError):
+    exit_code = 3
+
+
+class Interrupted(ManyfitError):  # noqa: N818 (an interruption is not an error of anybody's)
+    """The study was asked to stop by a signal and stopped cleanly."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number

@@ -1,0 +1,147 @@
+"""The best configs as JSON, described by `best.schema.json`, and all trials as CSV. Files are written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from search.errors import UsageError
+from search.identity import versions
+from search.records import Stored
+from search.study import Trial
+
+FORMAT = 1
+DEFAULT_TOP = 5
+
+
+class Config(BaseModel):
+    """One config and what it reached."""
+
+    model_config = ConfigDict(extra="forbid")
+    rank: int = Field(ge=1, description="1 is the best; of equal values the lower trial number ranks first")
+    trial: int = Field(ge=0, description="the trial's number in the study")
+    value: float = Field(description="the objective at the trial's best epoch")
+    epoch: int = Field(ge=1, description="that epoch, counted from 1: train this long to get there again")
+    params: dict[str, Any] = Field(description="the searched parameters; inactive conditional ones are absent")
+    config: dict[str, Any] = Field(description="params and everything fixed: what the builder and training read")
+    seed: int = Field(ge=0, description="what its weights, shuffles and dropout depended on")
+    ended: str = Field(description="what ended it: finished, stopped early, callback, timeout or time")
+    curve: dict[str, list[float | None]] = Field(description="every metric, one number an epoch; null: not finite")
+
+
+class Best(BaseModel):
+    """The best configs of a study."""
+
+    model_config = ConfigDict(extra="forbid", title="manyfit best.json")
+    format: Literal[1] = FORMAT
+    versions: dict[str, str] = Field(description="of the program that wrote this file, and of what trained")
+    study: str
+    objective: str = Field(description="the metric a trial is judged by, at its best epoch")
+    direction: Literal["minimize", "maximize"]
+    trials: dict[str, int] = Field(description="how many trials there are, by state")
+    identity: dict[str, Any] = Field(description="space, data and model with their fingerprints: what was searched")
+    settings: dict[str, Any] = Field(description="the study file, defaults filled in")
+    resolved: dict[str, Any] = Field(description="engine, backend, devices and versions of the first start")
+    configs: list[Config] = Field(description="the best first; empty while no trial is complete")
+
+
+def best(stored: Stored, top: int = DEFAULT_TOP) -> Best:
+    """Collect the `top` best configs of a study."""
+    counts: dict[str, int] = {}
+    for trial in stored.trials:
+        counts[trial.state] = counts.get(trial.state, 0) + 1
+    return Best(
+        versions={**stored.resolved["versions"], **versions()},
+        study=stored.name,
+        objective=stored.file.settings.study.objective,
+        direction="maximize" if stored.file.direction == "maximize" else "minimize",
+        trials=counts,
+        identity=stored.identity,
+        settings=stored.file.settings.model_dump(mode="json"),
+        resolved=stored.resolved,
+        configs=[_config(rank, trial, stored) for rank, trial in enumerate(stored.complete[:top], 1)],
+    )
+
+
+def to_json(document: BaseModel) -> str:
+    """Write a document as strict JSON: no NaN, no Infinity."""
+    return json.dumps(_finite(document.model_dump(mode="json")), indent=2, allow_nan=False) + "\n"
+
+
+def to_csv(stored: Stored) -> str:
+    """Write all trials as CSV: number, state, what ended it, value, epochs, seconds, and a column a parameter."""
+    import pandas as pd
+
+    rows = [
+        {
+            "trial": trial.number,
+            "state": trial.state,
+            "ended": trial.ended,
+            "value": trial.value,
+            "best_epoch": trial.best_epoch,
+            "epochs": len(trial.curve),
+            "seconds": round(sum(trial.seconds), 3),
+            "started": trial.started_at and trial.started_at.isoformat(),
+            **{f"params.{name}": trial.labels.get(name) for name in stored.file.space},
+        }
+        for trial in stored.trials
+    ]
+    columns = ["trial", "state", "ended", "value", "best_epoch", "epochs", "seconds", "started"]
+    columns += [f"params.{name}" for name in stored.file.space]
+    frame = pd.DataFrame(rows, columns=columns)
+    frame["best_epoch"] = frame["best_epoch"].astype("Int64")
+    return frame.to_csv(index=False)
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file so that it is the old one or the new one at any moment; UsageError if it can't be written."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise UsageError(f"{path} can't be written: {error.strerror or error}; name another file with -o") from None
+
+
+def schema() -> str:
+    """Return the JSON Schema of best.json, as kept in `search/best.schema.json`."""
+    return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **Best.model_json_schema()}, indent=2) + "\n"
+
+
+def curves(trial: Trial) -> dict[str, list[float | None]]:
+    """Return a trial's metrics by name, one number an epoch; `seconds` among them."""
+    names = dict.fromkeys(name for metrics in trial.curve for name in metrics)
+    found: dict[str, list[float | None]] = {name: [m.get(name) for m in trial.curve] for name in names}
+    return {**found, "seconds": [round(seconds, 6) for seconds in trial.seconds]}
+
+
+def _config(rank: int, trial: Trial, stored: Stored) -> Config:
+    return Config(
+        rank=rank,
+        trial=trial.number,
+        value=trial.value or 0.0,
+        epoch=trial.best_epoch or 1,
+        params=stored.file.space.config(trial.labels),
+        config=trial.config,
+        seed=trial.seed,
+        ended=trial.ended,
+        curve=curves(trial),
+    )
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

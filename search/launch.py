@@ -1,0 +1,194 @@
+"""`manyfit run` from its study file to its best.json: the one place where all rooms meet."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rich.console import Console
+
+from search import export, identity, records, studyfile
+from search.console import Progress
+from search.engines import devices
+from search.engines.pool import WorkerPool
+from search.engines.protocol import Ready
+from search.errors import Interrupted, UsageError
+from search.identity import Record
+from search.log import StudyLog
+from search.records import Stored
+from search.scheduler import search
+from search.store import Store
+from search.study import LikeFailuresError, Study
+from search.studyfile import StudyFile
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What "auto" came to: fixed at a study's first start and obeyed ever after."""
+
+    engine: str
+    backend: str
+    devices: list[str]
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a `run` ended. `stored` is the study as it is now; `trained` counts trials ended by this command."""
+
+    stored: Stored
+    best_path: Path
+    trained: int
+    reason: str
+    seconds: float
+
+
+def run(file: StudyFile, console: Console) -> Outcome:
+    """Start the study, or go on with it. Writes its best.json at the end, when interrupted and when it has to give up."""
+    if records.exists(file.storage, file.name):
+        return _go_on(file, console)
+    return _begin(file, console)
+
+
+def resolve(file: StudyFile) -> tuple[Resolved, list[devices.Device]]:
+    """Decide what "auto" means on this machine; UsageError for what is not there."""
+    chosen = devices.choose(file.settings.run.devices)
+    backend = devices.choose_backend(file.settings.run.backend)
+    return Resolved("fit", backend, [device.name for device in chosen], identity.versions()), chosen
+
+
+def job(file: StudyFile) -> dict[str, Any]:
+    """Return what a worker is sent before anything else."""
+    return {
+        "settings": file.settings.model_dump(mode="json"),
+        "base": str(file.base),
+        "fixed": file.fixed(),
+    }
+
+
+@contextmanager
+def workers(file: StudyFile, resolved: Resolved, chosen: list[devices.Device], log: StudyLog) -> Iterator[WorkerPool]:
+    """Start the workers of a study and end them again, whatever happens."""
+    memory = file.settings.run.worker_memory
+    pool = WorkerPool(job(file), chosen, resolved.backend, log, memory=None if memory == "auto" else int(memory))
+    try:
+        yield pool
+    finally:
+        pool.close()
+        log.close()
+
+
+def _begin(file: StudyFile, console: Console) -> Outcome:
+    resolved, chosen = resolve(file)
+    log = StudyLog()
+    with _signals() as interruption, workers(file, resolved, chosen, log) as pool:
+        ready = _wait(pool, resolved, console, interruption)
+        _warn(console, [*studyfile.warnings(file), *ready.warnings])
+        note = identity.note(file, asdict(resolved), ready.data)
+        with Store.create(file, Record(asdict(resolved), identity.full(file, ready), note)) as store:
+            log.open(file.beside(".log"))
+            log.write(f"study {file.name!r} begins: {resolved.engine} on {resolved.backend}, {', '.join(resolved.devices)}")
+            return _search(Study(file), store, pool, console, interruption)
+
+
+def _go_on(file: StudyFile, console: Console) -> Outcome:
+    stored = records.load(file.storage, file.name)
+    identity.check_unchanged(file.name, stored.identity, identity.declared(file))
+    resolved, chosen = _as_before(file, stored)
+    with Store.open(file.storage, file.name) as store:
+        # Read again under the lock: what was there before may have been another command's to change.
+        stored = records.load(file.storage, file.name)
+        study = Study(file, stored.trials, study_attrs=stored.study_attrs, seconds=stored.seconds)
+        if study.is_done():
+            store.set_settings(file)
+            store.commit(study, now=True)
+            return _outcome(study, stored.path, trained=0, seconds=0.0)
+        log = StudyLog()
+        with _signals() as interruption, workers(file, resolved, chosen, log) as pool:
+            ready = _wait(pool, resolved, console, interruption)
+            _warn(console, ready.warnings)
+            identity.check_unchanged(file.name, stored.identity, identity.full(file, ready))
+            store.set_settings(file)
+            log.open(file.beside(".log"))
+            log.write(f"study {file.name!r} goes on with {len(study.trials)} trials")
+            if identity.versions() != stored.resolved["versions"]:
+                study.note("versions changed", was=stored.resolved["versions"], now=identity.versions())
+                console.print("[yellow]versions have changed since this study began; `manyfit show` tells which[/]")
+            return _search(study, store, pool, console, interruption)
+
+
+def _as_before(file: StudyFile, stored: Stored) -> tuple[Resolved, list[devices.Device]]:
+    """Return what the study was resolved to at its first start; UsageError if the file now asks for something else."""
+    backend, wanted = stored.resolved["backend"], file.settings.run.backend
+    if wanted not in ("auto", backend):
+        raise UsageError(
+            f"study {file.name!r} was started on {backend}, run.backend now says {wanted}; results would not compare: "
+            f"give it another --name, or leave run.backend at auto"
+        )
+    chosen = devices.choose(file.settings.run.devices)
+    devices.choose_backend(backend)
+    return Resolved(**{**stored.resolved, "devices": [device.name for device in chosen]}), chosen
+
+
+def _wait(pool: WorkerPool, resolved: Resolved, console: Console, interruption: Callable[[], int]) -> Ready:
+    def tick() -> None:
+        if number := interruption():
+            raise Interrupted("stopped before the first trial; the same command starts it", number)
+
+    what = f"starting {resolved.backend} on {', '.join(resolved.devices)}, loading the data"
+    if console.is_terminal:
+        with console.status(what):
+            return pool.wait_until_ready(tick=tick)
+    console.print(what)
+    return pool.wait_until_ready(tick=tick)
+
+
+def _search(
+    study: Study, store: Store, pool: WorkerPool, console: Console, interruption: Callable[[], int]
+) -> Outcome:
+    ended_before = sum(trial.is_ended for trial in study.trials)
+    seconds_before = study.seconds
+    try:
+        with Progress(study, console) as progress:
+            search(study, store, pool, interruption=interruption, watch=progress)
+    except (Interrupted, LikeFailuresError):
+        _outcome(study, store.path, trained=0, seconds=0.0)
+        raise
+    trained = sum(trial.is_ended for trial in study.trials) - ended_before
+    return _outcome(study, store.path, trained=trained, seconds=study.seconds - seconds_before)
+
+
+def _outcome(study: Study, path: Path, *, trained: int, seconds: float) -> Outcome:
+    stored = records.load(path, study.file.name)
+    best_path = study.file.beside(".best.json")
+    export.write(best_path, export.to_json(export.best(stored)))
+    return Outcome(stored, best_path, trained, study.stop_reason, seconds)
+
+
+def _warn(console: Console, warnings: Any) -> None:
+    for warning in warnings:
+        console.print(f"[yellow]warning:[/] {warning}")
+
+
+@contextmanager
+def _signals() -> Iterator[Callable[[], int]]:
+    """Turn the first SIGINT or SIGTERM into a number to be asked for; the second one ends the process at once."""
+    came: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        came.append(number)
+        # The default action: at once, with the exit status that says so. The database is whole at any moment.
+        signal.signal(number, signal.SIG_DFL)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: came[0] if came else 0
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+

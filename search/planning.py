@@ -1,0 +1,69 @@
+"""`manyfit plan`: what would run, where and why, told by the same steps that `run` begins with."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import RenderableType
+from rich.table import Table
+
+from search import launch, records, studyfile
+from search.log import StudyLog
+from search.study import Study
+from search.studyfile import StudyFile
+
+
+def plan(file: StudyFile) -> dict[str, Any]:
+    """Load the data and build one model in a worker, and tell what a `run` would do. Writes nothing."""
+    resolved, chosen = launch.resolve(file)
+    with launch.workers(file, resolved, chosen[:1], StudyLog()) as pool:
+        ready = pool.wait_until_ready()
+    done = 0
+    if records.exists(file.storage, file.name):
+        done = sum(trial.is_ended for trial in records.load(file.storage, file.name).trials)
+    study = Study(file)
+    return {
+        "study": file.name,
+        "storage": str(file.storage),
+        "trials": study.budget,
+        "done": done,
+        "epochs": file.epochs,
+        "objective": f"{file.direction} {file.settings.study.objective}",
+        "space": file.space.describe(),
+        "data": dict(ready.data),
+        "model": dict(ready.model),
+        "engine": resolved.engine,
+        "why": _why(resolved),
+        **{key: value for key, value in asdict(resolved).items() if key != "engine"},
+        "warnings": [*studyfile.warnings(file), *ready.warnings],
+    }
+
+
+def table(found: dict[str, Any]) -> RenderableType:
+    """Return a plan for people."""
+    data, model = found["data"], found["model"]
+    rows = Table.grid(padding=(0, 2))
+    rows.add_row("study", f"{found['study']} in {found['storage']}: {found['objective']}")
+    rows.add_row("trials", f"{found['trials']} of up to {found['epochs']} epochs, {found['done']} done")
+    rows.add_row(
+        "data",
+        f"{data['task']}, rows of shape {tuple(data['input_shape'])}: {data['train_rows']} for training, "
+        f"{data['validation_rows']} for validation, {data['test_rows']} held out",
+    )
+    rows.add_row(
+        "model",
+        f"{model['parameters']:,} parameters in {model['layers']} layers, {model['optimizer']}, {model['loss']}"
+        if model
+        else "its builder fails in the middle of the space; the first trial will tell why",
+    )
+    rows.add_row("space", ", ".join(found["space"]))
+    rows.add_row("engine", f"{found['engine']} on {found['backend']}, {', '.join(found['devices'])}: {found['why']}")
+    for warning in found["warnings"]:
+        rows.add_row("warning", warning)
+    return rows
+
+
+def _why(resolved: launch.Resolved) -> str:
+    one_each = "one worker" if len(resolved.devices) == 1 else f"{len(resolved.devices)} workers"
+    return f"model.fit in {one_each}, one trial at a time in each"

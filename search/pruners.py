@@ -1,0 +1,230 @@
+"""Name -> pruner: which running trials are not worth their next epoch.
+
+Optuna's own pruners compare with complete trials only, so that with many trials in step they prune nothing; ours compare
+with all curves, running ones included (docs/decisions/0003). Nothing here knows of storage or engines.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search.errors import UsageError
+from search.vocabulary import closest
+
+
+class Standings:
+    """The best score so far of every trial at every epoch. Scores grow with quality whatever the objective's direction.
+
+    `scores[trial, epoch]` is nan where a running trial has not come yet; that of an ended one stays what it was, so that
+    a trial that was pruned keeps counting among those that are worse. Row and column 0 are trial 0 and epoch 0 (unused).
+    """
+
+    def __init__(self, epochs: int) -> None:
+        self._scores: NDArray[np.float64] = np.full((64, epochs + 1), math.nan)
+        self._reached: NDArray[np.int64] = np.zeros(64, dtype=np.int64)
+
+    def record(self, trial: int, epoch: int, best: float) -> None:
+        """Note the best score of `trial` up to `epoch`."""
+        while trial >= len(self._reached):
+            self._scores = np.concatenate([self._scores, np.full_like(self._scores, math.nan)])
+            self._reached = np.concatenate([self._reached, np.zeros_like(self._reached)])
+        self._scores[trial, epoch] = best
+        self._reached[trial] = epoch
+
+    def close(self, trial: int) -> None:
+        """Note that `trial` has ended: its last score stands for all later epochs."""
+        if trial < len(self._reached) and (last := self._reached[trial]):
+            self._scores[trial, last + 1 :] = self._scores[trial, last]
+
+    def score(self, trial: int, epoch: int) -> float:
+        """Return the best score of `trial` up to `epoch`."""
+        return float(self._scores[trial, epoch])
+
+    def at(self, epoch: int, *, reached: bool) -> NDArray[np.float64]:
+        """Return the scores at `epoch`, nan for trials without one; `reached` leaves out those that ended before it."""
+        scores = self._scores[:, epoch]
+        return np.where(self._reached >= epoch, scores, math.nan) if reached else scores
+
+
+def _check(holds: bool, rule: str, received: object) -> None:
+    if not holds:
+        raise UsageError(f"{rule}; received {received}")
+
+
+class Pruner(Protocol):
+    """Judges one trial that has just ended an epoch."""
+
+    def reason(self, standings: Standings, trial: int, epoch: int) -> str | None:
+        """Return why `trial` is to be pruned at `epoch`, or None to let it go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """Prunes nothing."""
+
+    def reason(self, standings: Standings, trial: int, epoch: int) -> str | None:  # noqa: ARG002
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Halving:
+    """Successive halving without waiting: at epoch first_rung * eta^k only the best 1/eta of those that reached it go on.
+
+    With fewer than `eta` there, all go on. Equal scores share a rank. Source: ASHA (Li et al., 2020, arXiv:1810.05934),
+    its stopping variant (Syne Tune's "stopping" type), with the best score so far instead of the last one.
+    """
+
+    first_rung: int = 3
+    eta: int = 3
+
+    def __post_init__(self) -> None:
+        _check(self.first_rung >= 1, "first_rung must be at least 1", self.first_rung)
+        _check(self.eta >= 2, "eta must be at least 2", self.eta)
+
+    def is_rung(self, epoch: int) -> bool:
+        """Whether trials are compared at `epoch`."""
+        rung = self.first_rung
+        while rung < epoch:
+            rung *= self.eta
+        return rung == epoch
+
+    def reason(self, standings: Standings, trial: int, epoch: int) -> str | None:
+        return self.reason_among(standings.at(epoch, reached=True), trial, epoch)
+
+    def reason_among(self, scores: NDArray[np.float64], trial: int, epoch: int) -> str | None:
+        """Judge `trial` among those trials whose `scores` are numbers."""
+        if not self.is_rung(epoch):
+            return None
+        there = int(np.count_nonzero(~np.isnan(scores)))
+        rank = 1 + int(np.count_nonzero(scores > scores[trial]))
+        if there < self.eta or rank <= math.ceil(there / self.eta):
+            return None
+        return f"rung {epoch}: rank {rank} of {there}"
+
+
+@dataclass(frozen=True, slots=True)
+class Hyperband:
+    """Several halvings side by side, each with a later first rung, trials dealt out by their number.
+
+    Bracket s has its first rung at first_rung * eta^s and gets eta times fewer trials than bracket s - 1, so that all
+    brackets cost about alike. Source: Hyperband (Li et al., 2018, arXiv:1603.06560), as asynchronous brackets.
+    """
+
+    first_rung: int = 1
+    eta: int = 3
+    brackets: int = 3
+
+    def __post_init__(self) -> None:
+        Halving(self.first_rung, self.eta)
+        _check(1 <= self.brackets <= 10, "brackets must be in 1..10", self.brackets)
+
+    def bracket(self, trials: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return each trial's bracket: of every 1 + eta + eta^2 ... trials, most go to bracket 0."""
+        sizes = [self.eta ** (self.brackets - 1 - s) for s in range(self.brackets)]
+        return np.searchsorted(np.cumsum(sizes), trials % sum(sizes), side="right")
+
+    def reason(self, standings: Standings, trial: int, epoch: int) -> str | None:
+        scores = standings.at(epoch, reached=True)
+        brackets = self.bracket(np.arange(len(scores)))
+        mine = int(brackets[trial])
+        halving = Halving(self.first_rung * self.eta**mine, self.eta)
+        among = np.where(brackets == mine, scores, math.nan)
+        why = halving.reason_among(among, trial, epoch)
+        return f"bracket {mine}, {why}" if why else None
+
+
+@dataclass(frozen=True, slots=True)
+class Percentile:
+    """Prunes what is not among the best `percentile` % of all trials at the same epoch, ended ones with their last score.
+
+    Attributes:
+        startup_trials: how many others must have come as far (or have ended) before anything is pruned.
+        warmup_epochs: up to this epoch nothing is pruned.
+    """
+
+    percentile: float = 25.0
+    startup_trials: int = 5
+    warmup_epochs: int = 0
+
+    def __post_init__(self) -> None:
+        _check(0 < self.percentile < 100, "percentile must lie between 0 and 100", self.percentile)
+        _check(self.startup_trials >= 1, "startup_trials must be at least 1", self.startup_trials)
+        _check(self.warmup_epochs >= 0, "warmup_epochs must be at least 0", self.warmup_epochs)
+
+    def reason(self, standings: Standings, trial: int, epoch: int) -> str | None:
+        if epoch <= self.warmup_epochs:
+            return None
+        scores = standings.at(epoch, reached=False)
+        others = np.delete(scores, trial)
+        others = others[~np.isnan(others)]
+        if len(others) < self.startup_trials or scores[trial] >= np.percentile(others, 100 - self.percentile):
+            return None
+        better = int(np.count_nonzero(others > scores[trial]))
+        return f"epoch {epoch}: rank {better + 1} of {len(others) + 1}"
+
+
+@dataclass(frozen=True, slots=True)
+class Median(Percentile):
+    """Prunes what is worse than the median of all trials at the same epoch (Vizier's median rule, KDD 2017)."""
+
+    percentile: float = 50.0
+
+
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """Lets another pruner act only on a trial that has not got better for more than `patience` epochs."""
+
+    wrapped: Pruner = Median()
+    patience: int = 3
+
+    def __post_init__(self) -> None:
+        _check(self.patience >= 0, "patience must be at least 0", self.patience)
+
+    def reason(self, standings: Standings, trial: int, epoch: int) -> str | None:
+        earlier = epoch - self.patience - 1
+        if earlier < 1 or standings.score(trial, epoch) > standings.score(trial, earlier):
+            return None
+        why = self.wrapped.reason(standings, trial, epoch)
+        return f"{why}, no better for {self.patience + 1} epochs" if why else None
+
+
+PRUNERS: dict[str, type[Any]] = {
+    "none": Nothing,
+    "halving": Halving,
+    "hyperband": Hyperband,
+    "median": Median,
+    "percentile": Percentile,
+    "patient": Patient,
+}
+
+
+def make(name: str, options: Mapping[str, Any]) -> Pruner:
+    """Make the pruner `name`; UsageError naming the option that is unknown or out of range."""
+    if name not in PRUNERS:
+        raise UsageError(f"no such pruner: {name!r}{closest(name, PRUNERS)}; there are {', '.join(PRUNERS)}")
+    kind, given = PRUNERS[name], dict(options)
+    known = {field.name: field.default for field in fields(kind)}
+    for key, value in given.items():
+        if key not in known:
+            raise UsageError(
+                f"the pruner {name} has no option {key!r}{closest(key, known)}; it has {', '.join(known) or 'none'}"
+            )
+        if key == "wrapped":
+            inner = {"name": value} if isinstance(value, str) else dict(value)
+            given[key] = make(str(inner.pop("name", "median")), inner)
+            continue
+        whole = isinstance(known[key], int)
+        if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+            raise UsageError(f"{key} must be a {'whole ' if whole else ''}number; received {value!r}")
+    return kind(**given)  # type: ignore[no-any-return]
+
+
+def check(name: str, options: Mapping[str, Any]) -> None:
+    """Raise UsageError if `make` would."""
+    make(name, options)

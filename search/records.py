@@ -1,0 +1,228 @@
+"""Reading studies back out of a database: for recovery, and for everything that shows or exports. Writes nothing."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import defaultdict
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from search import schema, studyfile
+from search.errors import StoreError, UsageError
+from search.samplers import distribution
+from search.study import Trial, make_trial
+from search.studyfile import StudyFile
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A study as its database holds it.
+
+    Attributes:
+        file: its settings; the path is that of the study file it was first started from, which may be gone.
+        seconds: spent on it so far.
+        ended: why it is done, or "".
+        events: its history: (moment in UTC, kind, detail).
+        study_attrs: what its sampler keeps with it.
+    """
+
+    path: Path
+    name: str
+    file: StudyFile
+    resolved: dict[str, Any]
+    identity: dict[str, Any]
+    seconds: float
+    ended: str
+    trials: list[Trial] = field(default_factory=list)
+    events: list[tuple[datetime, str, dict[str, Any]]] = field(default_factory=list)
+    study_attrs: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> list[Trial]:
+        """COMPLETE trials, the best first; of equals the lower number first."""
+        sign = -1.0 if self.file.direction == "maximize" else 1.0
+        done = [trial for trial in self.trials if trial.state == "COMPLETE" and trial.value is not None]
+        return sorted(done, key=lambda trial: (sign * (trial.value or 0.0), trial.number))
+
+
+@dataclass(frozen=True)
+class Brief:
+    """A line about a study, for lists."""
+
+    path: Path
+    name: str
+    objective: str
+    trials: int
+    wanted: int
+    counts: dict[str, int]
+    best: float | None
+    ended: str
+    seconds: float
+
+
+def briefs(path: Path) -> list[Brief]:
+    """Return a line about every study of a database, without reading its trials one by one."""
+    with closing(schema.connect(path, readonly=True)) as connection:
+        rows = connection.execute(
+            "SELECT s.study_id, s.study_name, m.settings, m.seconds, m.ended FROM manyfit_studies m "
+            "JOIN studies s USING (study_id) ORDER BY s.study_id"
+        ).fetchall()
+        return [_brief(connection, path, row) for row in rows]
+
+
+def names(path: Path) -> list[str]:
+    """Return the names of the studies that manyfit keeps in a database."""
+    with closing(schema.connect(path, readonly=True)) as connection:
+        return [
+            row[0]
+            for row in connection.execute(
+                "SELECT study_name FROM manyfit_studies JOIN studies USING (study_id) ORDER BY study_id"
+            )
+        ]
+
+
+def load(path: Path, name: str, *, with_trials: bool = True) -> Stored:
+    """Read a study; StoreError if it is missing or the database can't be read."""
+    with closing(schema.connect(path, readonly=True)) as connection:
+        try:
+            return _load(connection, path, name, with_trials=with_trials)
+        except sqlite3.Error as error:
+            raise StoreError(f"{path} can't be read: {error}; it was left as it is") from None
+
+
+def exists(path: Path, name: str) -> bool:
+    """Tell whether `path` holds the study; False if there is no file. StoreError for a file that is no database of ours."""
+    return path.exists() and name in names(path)
+
+
+def only_name(path: Path) -> str:
+    """Return the name of the one study of a database; UsageError if there are several to choose from, or none."""
+    found = names(path)
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise StoreError(f"{path} has no study yet")
+    raise UsageError(f"{path} holds several studies; choose one with --name: {', '.join(found)}")
+
+
+def _brief(connection: sqlite3.Connection, path: Path, row: sqlite3.Row) -> Brief:
+    file = studyfile.stored(path, json.loads(row["settings"]))
+    counts = dict(
+        connection.execute("SELECT state, count(*) FROM trials WHERE study_id = ? GROUP BY state", (row["study_id"],))
+    )
+    best = connection.execute(
+        f"SELECT {'max' if file.direction == 'maximize' else 'min'}(v.value) FROM trial_values v "  # noqa: S608
+        "JOIN trials t USING (trial_id) WHERE t.study_id = ? AND t.state = 'COMPLETE'",
+        (row["study_id"],),
+    ).fetchone()[0]
+    return Brief(
+        path=path,
+        name=row["study_name"],
+        objective=file.settings.study.objective,
+        trials=sum(counts.values()),
+        wanted=file.settings.study.trials,
+        counts=counts,
+        best=best,
+        ended=row["ended"],
+        seconds=row["seconds"],
+    )
+
+
+def _load(connection: sqlite3.Connection, path: Path, name: str, *, with_trials: bool) -> Stored:
+    # One read transaction, so that a running study is seen at one moment.
+    connection.execute("BEGIN")
+    row = connection.execute(
+        "SELECT m.* FROM manyfit_studies m JOIN studies s USING (study_id) WHERE s.study_name = ?", (name,)
+    ).fetchone()
+    if row is None:
+        known = ", ".join(names(path)) or "none"
+        raise StoreError(f"{path} has no study {name!r}; it has {known}")
+    study_id = row["study_id"]
+    file = studyfile.stored(Path(row["file"]), json.loads(row["settings"]))
+    attrs = connection.execute(
+        "SELECT key, value_json FROM study_system_attributes WHERE study_id = ? AND key NOT LIKE 'dashboard:%' "
+        "AND key != 'study:metric_names'",
+        (study_id,),
+    )
+    events = connection.execute("SELECT at, kind, detail FROM manyfit_events WHERE study_id = ? ORDER BY event_id", (study_id,))
+    return Stored(
+        path=path,
+        name=name,
+        file=file,
+        resolved=json.loads(row["resolved"]),
+        identity=json.loads(row["identity"]),
+        seconds=row["seconds"],
+        ended=row["ended"],
+        trials=_trials(connection, study_id, file) if with_trials else [],
+        events=[(_when(at) or datetime.now(UTC), kind, json.loads(detail)) for at, kind, detail in events],
+        study_attrs={key: json.loads(value) for key, value in attrs},
+    )
+
+
+def _trials(connection: sqlite3.Connection, study_id: int, file: StudyFile) -> list[Trial]:
+    of_study = "JOIN trials t USING (trial_id) WHERE t.study_id = ?"
+    params: dict[int, dict[str, float]] = defaultdict(dict)
+    for trial_id, name, value in connection.execute(
+        f"SELECT trial_id, param_name, param_value FROM trial_params {of_study} ORDER BY param_id", (study_id,)  # noqa: S608
+    ):
+        params[trial_id][name] = value
+    users = _attrs(connection, "trial_user_attributes", of_study, study_id)
+    systems = _attrs(connection, "trial_system_attributes", of_study, study_id)
+    values = dict(
+        connection.execute(f"SELECT trial_id, v.value FROM trial_values v {of_study}", (study_id,))  # noqa: S608
+    )
+    curves: dict[int, list[tuple[float, str]]] = defaultdict(list)
+    for trial_id, seconds, metrics in connection.execute(
+        f"SELECT trial_id, e.seconds, e.metrics FROM manyfit_epochs e {of_study} ORDER BY trial_id, epoch",  # noqa: S608
+        (study_id,),
+    ):
+        curves[trial_id].append((seconds, metrics))
+    trials = []
+    for row in connection.execute("SELECT * FROM trials WHERE study_id = ? ORDER BY number", (study_id,)):
+        trial_id = row["trial_id"]
+        labels = {
+            name: distribution(file.space[name]).to_external_repr(value) for name, value in params[trial_id].items()
+        }
+        trial = make_trial(file, row["number"], labels)
+        trial.state = row["state"]
+        trial.attrs = systems[trial_id]
+        trial.started_at, trial.ended_at = _when(row["datetime_start"]), _when(row["datetime_complete"])
+        trial.curve = [json.loads(metrics) for _, metrics in curves[trial_id]]
+        trial.seconds = [seconds for seconds, _ in curves[trial_id]]
+        shown = users[trial_id]
+        trial.ended, trial.why = shown.get("ended", ""), shown.get("why", "")
+        trial.detail = shown.get("detail", "")
+        trial.value, trial.best_epoch = values.get(trial_id), shown.get("best_epoch")
+        if not trial.is_ended:
+            trial.value, trial.best_epoch = best_of(file, trial)
+        trials.append(trial)
+    return trials
+
+
+def best_of(file: StudyFile, trial: Trial) -> tuple[float | None, int | None]:
+    """Return a trial's best objective so far and its epoch, counted from 1."""
+    objective, better = file.settings.study.objective, max if file.direction == "maximize" else min
+    curve = [(m[objective], epoch) for epoch, m in enumerate(trial.curve, 1) if m.get(objective) is not None]
+    if not curve:
+        return None, None
+    best = better(value for value, _ in curve if value is not None)
+    return best, next(epoch for value, epoch in curve if value == best)
+
+
+def _attrs(
+    connection: sqlite3.Connection, table: str, of_study: str, study_id: int
+) -> dict[int, dict[str, Any]]:
+    found: dict[int, dict[str, Any]] = defaultdict(dict)
+    for trial_id, key, value in connection.execute(
+        f"SELECT trial_id, key, value_json FROM {table} {of_study}", (study_id,)  # noqa: S608
+    ):
+        found[trial_id][key] = json.loads(value)
+    return found
+
+
+def _when(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text).replace(tzinfo=UTC)

@@ -1,0 +1,217 @@
+"""What `show` and `list` print: tables and curves for people, the same as JSON for programs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from search import export
+from search.console import duration, label, number
+from search.records import Brief, Stored
+from search.study import Trial
+
+CURVES = 5
+_PLOT_HEIGHT = 14
+
+
+def state(brief_or_stored: Brief | Stored, counts: Counter[str] | dict[str, int]) -> str:
+    """Say in one or two words where a study stands."""
+    if brief_or_stored.ended:
+        return "done"
+    return "running or cut off" if counts.get("RUNNING") else "unfinished"
+
+
+def list_table(briefs: Sequence[Brief], base: Path) -> RenderableType:
+    """Return the table of `manyfit list`."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("study", "database", "state", "trials", "complete", "pruned", "failed", "best", "objective", "time"):
+        table.add_column(column, justify="right" if column in ("trials", "complete", "pruned", "failed", "best", "time") else "left")
+    for brief in briefs:
+        path = brief.path.relative_to(base) if brief.path.is_relative_to(base) else brief.path
+        table.add_row(
+            brief.name,
+            str(path),
+            state(brief, brief.counts),
+            f"{brief.trials}/{brief.wanted}",
+            *(str(brief.counts.get(key, 0)) for key in ("COMPLETE", "PRUNED", "FAIL")),
+            number(brief.best),
+            brief.objective,
+            duration(brief.seconds),
+        )
+    return table
+
+
+def brief_json(brief: Brief) -> dict[str, Any]:
+    """Return a study's line as plain JSON."""
+    return {
+        "study": brief.name,
+        "database": str(brief.path),
+        "state": state(brief, brief.counts),
+        "trials": brief.trials,
+        "wanted": brief.wanted,
+        "counts": brief.counts,
+        "objective": brief.objective,
+        "best": brief.best,
+        "seconds": brief.seconds,
+    }
+
+
+def show_json(stored: Stored, top: int) -> dict[str, Any]:
+    """Return all that `show` tells as plain JSON."""
+    return {
+        **export.best(stored, top).model_dump(mode="json"),
+        "state": state(stored, _states(stored)),
+        "ended_because": stored.ended,
+        "ended": dict(endings(stored)),
+        "importance": importance(stored),
+        "seconds": stored.seconds,
+        "events": [{"at": at.isoformat(), "kind": kind, **detail} for at, kind, detail in stored.events],
+    }
+
+
+def show(stored: Stored, top: int, console: Console) -> None:
+    """Print a study for people."""
+    study = stored.file.settings.study
+    counts = _states(stored)
+    console.print(Text.assemble((stored.name, "bold"), f": {stored.file.direction} {study.objective}"))
+    why = f" ({stored.ended})" if stored.ended else ""
+    console.print(
+        f"{state(stored, counts)}{why}: {len(stored.trials)} of {study.trials} trials, "
+        f"{sum(len(t.curve) for t in stored.trials)} epochs, {duration(stored.seconds)}"
+    )
+    console.print()
+    if stored.complete:
+        console.print(_best_table(stored, top))
+        console.print()
+    console.print(_columns(_counts_table(stored), _importance_table(stored)))
+    if stored.complete:
+        console.print()
+        console.print(Text.from_ansi(_plot(stored, stored.complete[:CURVES], console)))
+    _failures(stored, console)
+    _history(stored, console)
+    console.print(_settings_table(stored))
+
+
+def importance(stored: Stored) -> dict[str, float]:
+    """Return how much each parameter mattered, by PED-ANOVA as optuna-dashboard computes it; {} if that can't be told."""
+    import optuna
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
+    from search.samplers import distribution
+
+    study = optuna.create_study(direction=stored.file.direction)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    for trial in stored.complete:
+        study.add_trial(
+            optuna.trial.create_trial(
+                params=trial.labels,
+                distributions={name: distribution(stored.file.space[name]) for name in trial.labels},
+                value=trial.value,
+            )
+        )
+    try:
+        found = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
+    except (ValueError, RuntimeError):
+        return {}  # too few trials, or all of them alike
+    return {name: float(share) for name, share in found.items()}
+
+
+def _states(stored: Stored) -> Counter[str]:
+    return Counter(trial.state for trial in stored.trials)
+
+
+def endings(stored: Stored) -> Counter[str]:
+    """Count the trials by what ended them."""
+    return Counter(trial.ended or trial.state.lower() for trial in stored.trials)
+
+
+def _best_table(stored: Stored, top: int) -> Table:
+    table = Table(title="best configs", title_justify="left", box=None, header_style="bold", pad_edge=False)
+    for column in ("", "trial", stored.file.settings.study.objective, "epoch", *stored.file.space, "ended"):
+        table.add_column(column, justify="left" if column == "ended" else "right")
+    for rank, trial in enumerate(stored.complete[:top], 1):
+        table.add_row(
+            str(rank),
+            str(trial.number),
+            number(trial.value),
+            f"{trial.best_epoch}/{len(trial.curve)}",
+            *(label(trial.labels.get(name, "-")) for name in stored.file.space),
+            trial.ended,
+            style="bold green" if rank == 1 else "",
+        )
+    return table
+
+
+def _counts_table(stored: Stored) -> Table:
+    table = Table(title="what ended the trials", title_justify="left", box=None, show_header=False, pad_edge=False)
+    states = {trial.ended or trial.state.lower(): trial.state for trial in stored.trials}
+    for ended, count in endings(stored).most_common():
+        table.add_row(f"{count:>4}", ended, Text(states[ended], style="dim"))
+    return table
+
+
+def _importance_table(stored: Stored) -> Table | None:
+    shares = importance(stored)
+    if not shares:
+        return None
+    table = Table(title="importance", title_justify="left", box=None, show_header=False, pad_edge=False)
+    for name, share in shares.items():
+        table.add_row(name, Text("█" * round(share * 24) or "▏", style="cyan"), f"{share:.2f}")
+    return table
+
+
+def _columns(*tables: Table | None) -> RenderableType:
+    grid = Table.grid(padding=(0, 6))
+    grid.add_row(*(table for table in tables if table is not None))
+    return grid
+
+
+def _plot(stored: Stored, trials: Sequence[Trial], console: Console) -> str:
+    import plotext
+
+    objective = stored.file.settings.study.objective
+    plotext.clear_figure()
+    plotext.plot_size(min(console.width, 100), _PLOT_HEIGHT)
+    plotext.theme("clear" if not console.is_terminal else "pro")
+    plotext.canvas_color("default")
+    plotext.axes_color("default")
+    for trial in trials:
+        points = [(epoch, m[objective]) for epoch, m in enumerate(trial.curve, 1) if m.get(objective) is not None]
+        plotext.plot([epoch for epoch, _ in points], [value for _, value in points], label=f"trial {trial.number}")
+    plotext.title(f"{objective} by epoch, the best {len(trials)}")
+    return str(plotext.build())
+
+
+def _failures(stored: Stored, console: Console) -> None:
+    failed = [trial for trial in stored.trials if trial.state == "FAIL"]
+    if failed:
+        console.print("\n[bold red]failed[/]")
+        for why, count in Counter(trial.why for trial in failed).most_common(5):
+            numbers = ", ".join(str(trial.number) for trial in failed if trial.why == why)
+            console.print(f"{count:>4}  {why} [dim](trial {numbers})[/]", markup=True)
+
+
+def _history(stored: Stored, console: Console) -> None:
+    if stored.events:
+        console.print("\n[bold]history[/]")
+    for at, kind, detail in stored.events[-10:]:
+        shown = ", ".join(f"{key} {value}" for key, value in detail.items() if key != "detail" and value is not None)
+        when = at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        console.print(Text.assemble((f"  {when}  ", "dim"), f"{kind}: {shown}"))
+
+
+def _settings_table(stored: Stored) -> RenderableType:
+    settings = stored.file.settings.model_dump(mode="json", exclude_none=True)
+    table = Table.grid(padding=(0, 2))
+    for section, entries in settings.items():
+        for key, value in entries.items():
+            table.add_row(Text(f"{section}.{key}", style="dim"), Text(str(value)))
+    for key, value in stored.resolved.items():
+        table.add_row(Text(f"resolved.{key}", style="dim"), Text(str(value)))
+    return Group(Text("\nsettings", style="bold"), table)

@@ -1,0 +1,45 @@
+"""The loop. It imports no keras, jax or tensorflow, and decides nothing itself: the study judges, the store writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from search.engines.protocol import Engine
+from search.errors import Interrupted
+from search.study import LikeFailuresError, Study
+
+
+class Store(Protocol):
+    """What the loop needs of the store."""
+
+    def commit(self, study: Study, *, now: bool = False) -> None:
+        """Write what has changed, in one transaction or none of it."""
+
+
+def search(
+    study: Study, store: Store, engine: Engine, *, interruption: Callable[[], int] = lambda: 0, watch: Callable[[], None]
+) -> None:
+    """Search until the study is done or a signal asks to stop; safe to call again after any crash.
+
+    `interruption` returns the number of a signal that has come, or 0. `watch` is called after every tick. Raises
+    Interrupted with everything stored and nothing left RUNNING, and LikeFailuresError likewise.
+    """
+    study.begin()
+    try:
+        while not study.is_done():
+            if signal_number := interruption():
+                raise Interrupted("stopped; the same command goes on", signal_number)
+            while engine.have_room and (trial := study.next_trial()):
+                engine.start(study.assignment(trial))
+            events = engine.advance()
+            touched = study.record(events)  # all of them, before anything is judged
+            verdicts = [study.judge(trial) for trial in touched]
+            store.commit(study, now=any(verdict.ends for verdict in verdicts))
+            engine.apply(verdicts)  # places are freed only for what is stored
+            watch()
+    except (Interrupted, LikeFailuresError):
+        study.put_back()
+        raise
+    finally:
+        store.commit(study, now=True)

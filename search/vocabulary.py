@@ -1,0 +1,150 @@
+"""The names of Keras that a study file may use, known without importing Keras.
+
+`tests/engines/test_vocabulary.py` holds these tables against the installed Keras.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+# The arguments that every Keras 3.15 optimizer takes, beside the learning rate.
+_COMMON = (
+    "weight_decay",
+    "clipnorm",
+    "clipvalue",
+    "global_clipnorm",
+    "use_ema",
+    "ema_momentum",
+    "ema_overwrite_frequency",
+    "loss_scale_factor",
+    "gradient_accumulation_steps",
+)
+
+OPTIMIZERS: dict[str, tuple[str, ...]] = {
+    "Adadelta": ("rho", "epsilon"),
+    "Adafactor": ("beta_2_decay", "epsilon_1", "epsilon_2", "clip_threshold", "relative_step"),
+    "Adagrad": ("initial_accumulator_value", "epsilon"),
+    "Adam": ("beta_1", "beta_2", "epsilon", "amsgrad"),
+    "AdamW": ("beta_1", "beta_2", "epsilon", "amsgrad"),
+    "Adamax": ("beta_1", "beta_2", "epsilon"),
+    "Ftrl": (
+        "learning_rate_power",
+        "initial_accumulator_value",
+        "l1_regularization_strength",
+        "l2_regularization_strength",
+        "l2_shrinkage_regularization_strength",
+        "beta",
+    ),
+    "Lamb": ("beta_1", "beta_2", "epsilon"),
+    "Lion": ("beta_1", "beta_2"),
+    "Nadam": ("beta_1", "beta_2", "epsilon"),
+    "RMSprop": ("rho", "momentum", "epsilon", "centered"),
+    "SGD": ("momentum", "nesterov"),
+    "ScheduleFreeAdamW": ("beta_1", "beta_2", "epsilon", "warmup_steps"),
+}
+
+SCHEDULES = ("constant", "cosine", "linear", "exponential")
+SCHEDULE_NUMBERS = ("schedule", "warmup", "end_factor")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a number of training may be: its type and the bounds that no optimizer accepts it beyond."""
+
+    kind: type[bool] | type[int] | type[float] | type[str]
+    low: float = -math.inf
+    high: float = math.inf
+    choices: tuple[str, ...] = ()
+
+    def check(self, key: str, value: Any) -> None:
+        """Raise ValueError if `value` can't be `key`."""
+        if self.kind is str:
+            if value not in self.choices:
+                raise ValueError(f"{key} must be one of {', '.join(self.choices)}; received {value!r}")
+            return
+        if self.kind is bool:
+            if not isinstance(value, bool):
+                raise ValueError(f"{key} is true or false; received {value!r}")
+            return
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise ValueError(f"{key} must be a number; received {value!r}")
+        if self.kind is int and not isinstance(value, int):
+            raise ValueError(f"{key} must be a whole number; received {value!r}")
+        if not self.low <= value <= self.high:
+            bounds = f"at least {self.low:g}" if self.high == math.inf else f"in {self.low:g}..{self.high:g}"
+            raise ValueError(f"{key} must be {bounds}; received {value!r}")
+
+
+_FLAGS = ("amsgrad", "centered", "nesterov", "use_ema", "relative_step")
+_WHOLE = ("ema_overwrite_frequency", "gradient_accumulation_steps", "warmup_steps")
+_BELOW_ONE = ("beta_1", "beta_2", "rho", "momentum", "ema_momentum")
+
+
+def _optimizer_rule(name: str) -> Rule:
+    if name in _FLAGS:
+        return Rule(bool)
+    if name in _WHOLE:
+        return Rule(int, low=1)
+    if name in _BELOW_ONE:
+        return Rule(float, 0, 1)
+    if name in ("learning_rate_power", "beta_2_decay"):
+        return Rule(float)
+    return Rule(float, low=0)
+
+
+TRAIN_NUMBERS: dict[str, Rule] = {
+    "learning_rate": Rule(float, low=0),
+    **{name: _optimizer_rule(name) for names in (_COMMON, *OPTIMIZERS.values()) for name in names},
+    "label_smoothing": Rule(float, 0, 1),
+    "schedule": Rule(str, choices=SCHEDULES),
+    "warmup": Rule(float, 0, 1),
+    "end_factor": Rule(float, 0, 1),
+}
+"""Everything of training that is a number (or flag, or schedule): fixed in [train] or searched in [space]."""
+
+TRAIN_PARAMETERS = frozenset(TRAIN_NUMBERS) | {"optimizer", "batch_size", "epochs"}
+"""The parameters that training reads by itself; all others are the builder's."""
+
+_MAXIMIZED = (
+    "accuracy", "acc", "auc", "precision", "recall", "f1", "fbeta", "iou", "r2", "cosine_similarity", "hits",
+    "dice", "sensitivity", "specificity",
+)  # fmt: skip
+_MINIMIZED = (
+    "loss", "error", "mae", "mse", "mape", "msle", "rmse", "crossentropy", "divergence", "hinge", "poisson",
+    "logcosh", "log_cosh",
+)  # fmt: skip
+
+
+def direction_of(objective: str) -> str | None:
+    """Return "maximize" or "minimize" for a metric whose name tells it, None for any other."""
+    name = objective.removeprefix("val_").lower()
+    # Losses first: "categorical_hinge_accuracy" does not exist, "sparse_categorical_crossentropy" does.
+    if name in ("auc", "acc", "f1_score", "r2_score") or any(part in name for part in _MAXIMIZED):
+        return "maximize" if not any(part in name for part in _MINIMIZED) else None
+    return "minimize" if any(part in name for part in _MINIMIZED) else None
+
+
+def optimizer_class(name: str) -> str:
+    """Return the Keras class that `name` (in any case) stands for; ValueError for an unknown one."""
+    for known in OPTIMIZERS:
+        if known.lower() == name.lower():
+            return known
+    raise ValueError(
+        f"no such optimizer: {name!r}{closest(name, [known.lower() for known in OPTIMIZERS])}; "
+        f"there are {', '.join(OPTIMIZERS)}"
+    )
+
+
+def optimizer_arguments(name: str) -> tuple[str, ...]:
+    """Return the numbers that the optimizer `name` takes."""
+    return ("learning_rate", *_COMMON, *OPTIMIZERS[optimizer_class(name)])
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """Return '; did you mean …?' for a misspelt name, or nothing."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""

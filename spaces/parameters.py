@@ -1,0 +1,199 @@
+"""The three kinds of parameter a space is made of, each a value that checks itself."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+Condition: TypeAlias = Mapping[str, tuple[Any, ...]]
+"""Parent parameter -> the values of it under which a parameter is drawn at all."""
+
+# A grid of more points than this is nobody's intention, and listing it would take all memory.
+MAX_GRID_POINTS = 100_000
+
+
+class SpaceError(ValueError):
+    """A parameter or space that can't be searched; `key` says which part of it, below its name."""
+
+    def __init__(self, message: str, key: str = "") -> None:
+        super().__init__(message)
+        self.key = key
+
+
+@dataclass(frozen=True, slots=True)
+class Float:
+    """A real parameter in [low, high]; `log` draws its exponent evenly, `step` draws from low, low + step ..."""
+
+    low: float
+    high: float
+    log: bool = False
+    step: float | None = None
+    when: Condition = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_bounds(self.low, self.high, log=self.log)
+        if self.step is None:
+            return
+        if self.log:
+            raise SpaceError("step and log can't be used together; received both; drop one", "step")
+        if not (math.isfinite(self.step) and self.step > 0):
+            raise SpaceError(f"step must be above 0; received {self.step}", "step")
+        steps = (self.high - self.low) / self.step
+        if not math.isclose(steps, round(steps), abs_tol=1e-8):
+            raise SpaceError(
+                f"step must divide high - low; received {self.step} for {self.low}..{self.high}; "
+                f"use high = {self.low + math.floor(steps) * self.step:.10g}",
+                "step",
+            )
+
+    def values(self, points: int | None = None) -> list[float] | None:
+        """List the values of a stepped parameter, or `points` evenly spread ones; None if it has no end of them."""
+        if self.step is not None:
+            count = round((self.high - self.low) / self.step) + 1
+            return [self.low + i * self.step for i in range(count)] if count <= MAX_GRID_POINTS else None
+        if points is None:
+            return None
+        shares = [i / (points - 1) for i in range(points)] if points > 1 else [0.5]
+        if self.log:
+            return [self.low * (self.high / self.low) ** share for share in shares]
+        return [self.low + (self.high - self.low) * share for share in shares]
+
+    def middle(self) -> float:
+        """Return the value in the middle of the range, on the parameter's own scale."""
+        if self.step is not None:
+            return self.low + round((self.high - self.low) / self.step / 2) * self.step
+        return math.sqrt(self.low * self.high) if self.log else (self.low + self.high) / 2
+
+    def check(self, value: Any) -> float:
+        """Return `value` as this parameter holds it; SpaceError if it is not in the range."""
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise SpaceError(f"must be a number; received {value!r}")
+        if not self.low <= value <= self.high:
+            raise SpaceError(f"must lie in {self.low}..{self.high}; received {value!r}")
+        return float(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Int:
+    """A whole-number parameter in [low, high]; `log` draws its exponent evenly, `step` thins it out."""
+
+    low: int
+    high: int
+    log: bool = False
+    step: int = 1
+    when: Condition = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_bounds(self.low, self.high, log=self.log)
+        if self.step < 1:
+            raise SpaceError(f"step must be at least 1; received {self.step}", "step")
+        if self.log and self.step != 1:
+            raise SpaceError("step and log can't be used together; received both; drop one", "step")
+        if (self.high - self.low) % self.step:
+            fitting = self.high - (self.high - self.low) % self.step
+            raise SpaceError(
+                f"step must divide high - low; received {self.step} for {self.low}..{self.high}; "
+                f"use high = {fitting}",
+                "step",
+            )
+
+    def values(self, points: int | None = None) -> list[int] | None:  # noqa: ARG002 (one signature for all kinds)
+        """List all values, or None if there are too many to try each."""
+        count = (self.high - self.low) // self.step + 1
+        return list(range(self.low, self.high + 1, self.step)) if count <= MAX_GRID_POINTS else None
+
+    def middle(self) -> int:
+        """Return the value in the middle of the range, on the parameter's own scale."""
+        if self.log:
+            return round(math.sqrt(self.low * self.high))
+        return self.low + (self.high - self.low) // self.step // 2 * self.step
+
+    def check(self, value: Any) -> int:
+        """Return `value` as this parameter holds it; SpaceError if it is not in the range."""
+        if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+            raise SpaceError(f"must be a whole number; received {value!r}")
+        if not self.low <= value <= self.high or (int(value) - self.low) % self.step:
+            steps = "" if self.step == 1 else f" in steps of {self.step}"
+            raise SpaceError(f"must lie in {self.low}..{self.high}{steps}; received {value!r}")
+        return int(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of several values: texts, numbers, booleans, or lists and tables of them."""
+
+    choices: tuple[Any, ...]
+    when: Condition = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.choices:
+            raise SpaceError("a choice needs at least one value; received an empty list", "choices")
+        kinds = {_kind(choice) for choice in self.choices}
+        if len(kinds) > 1:
+            raise SpaceError(
+                f"the values of a choice must be of one kind; received {', '.join(sorted(kinds))}", "choices"
+            )
+        if any(isinstance(c, float) and not math.isfinite(c) for c in self.choices):
+            raise SpaceError(
+                f"the values of a choice must be finite; received {list(self.choices)}", "choices"
+            )
+        labels = [self.label(choice) for choice in self.choices]
+        for label in labels:
+            if labels.count(label) > 1:
+                raise SpaceError(f"each value may stand once; received {label!r} twice", "choices")
+
+    @staticmethod
+    def label(value: Any) -> Any:
+        """Return the plain value that stands for `value` in Optuna and in tables: lists and tables as JSON."""
+        return json.dumps(value) if isinstance(value, list | dict) else value
+
+    def value_of(self, label: Any) -> Any:
+        """Return the choice that `label` stands for."""
+        for choice in self.choices:
+            if self.label(choice) == label:
+                return choice
+        raise SpaceError(f"no such choice: {label!r}")
+
+    def values(self, points: int | None = None) -> list[Any]:  # noqa: ARG002
+        """List the labels of all choices."""
+        return [self.label(choice) for choice in self.choices]
+
+    def middle(self) -> Any:
+        """Return the label of the first choice: people name their usual value first."""
+        return self.label(self.choices[0])
+
+    def check(self, value: Any) -> Any:
+        """Return the label of `value`; SpaceError if it is none of the choices."""
+        label = self.label(value)
+        for known in self.values():
+            # 1 and True are equal in Python and not in a study file.
+            if known == label and isinstance(known, bool) == isinstance(label, bool):
+                return known
+        raise SpaceError(f"must be one of {self.values()}; received {value!r}")
+
+
+Parameter: TypeAlias = Float | Int | Choice
+
+
+def _check_bounds(low: float, high: float, *, log: bool) -> None:
+    for key, bound in (("low", low), ("high", high)):
+        if not math.isfinite(bound):
+            raise SpaceError(f"bounds must be finite; received {bound}", key)
+    if low >= high:
+        raise SpaceError(f"low must be below high; received {low}..{high}", "low")
+    if log and low <= 0:
+        raise SpaceError(f"log needs low above 0; received {low}", "low")
+
+
+def _kind(value: Any) -> str:
+    for kind, types in (("booleans", bool), ("numbers", (int, float)), ("texts", str), ("lists", list)):
+        if isinstance(value, types):
+            return kind
+    if isinstance(value, dict):
+        return "tables"
+    raise SpaceError(
+        f"a choice is a text, number, boolean, list or table; received {type(value).__name__}", "choices"
+    )

@@ -1,0 +1,191 @@
+"""A space: named parameters in the order in which they are drawn, parents before what depends on them."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from importlib import resources
+from types import MappingProxyType
+from typing import Any
+
+from spaces.parameters import Choice, Float, Int, Parameter, SpaceError
+
+_KEYS = {"low", "high", "log", "step", "choices", "when"}
+
+
+class Space(Mapping[str, Parameter]):
+    """The parameters of a study by name. A value: never changed once made."""
+
+    def __init__(self, parameters: Mapping[str, Parameter]) -> None:
+        self._parameters = MappingProxyType(_parents_first(parameters))
+
+    @classmethod
+    def parse(cls, table: Mapping[str, Any]) -> Space:
+        """Read a `[space]` table as TOML gives it; SpaceError (its `key` a dotted path) if a part is wrong."""
+        parameters: dict[str, Parameter] = {}
+        for name, entry in table.items():
+            if not name.isidentifier():
+                raise SpaceError(f"a parameter's name is an identifier; received {name!r}", name)
+            try:
+                parameters[name] = _parse_parameter(entry)
+            except SpaceError as error:
+                raise SpaceError(str(error), f"{name}.{error.key}".rstrip(".")) from None
+        return cls(parameters)
+
+    def __getitem__(self, name: str) -> Parameter:
+        return self._parameters[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parameters)
+
+    def __len__(self) -> int:
+        return len(self._parameters)
+
+    def is_active(self, name: str, labels: Mapping[str, Any]) -> bool:
+        """Tell whether `name` is drawn at all, given the labels of what was drawn before it."""
+        return all(
+            parent in labels and labels[parent] in values
+            for parent, values in self._parameters[name].when.items()
+        )
+
+    def config(self, labels: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values that a builder sees for the drawn `labels` (lists and tables are lists and tables again)."""
+        config = {}
+        for name, label in labels.items():
+            parameter = self._parameters[name]
+            config[name] = parameter.value_of(label) if isinstance(parameter, Choice) else label
+        return config
+
+    def check(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the labels of a (possibly partial) config; SpaceError naming the first value that does not fit."""
+        labels: dict[str, Any] = {}
+        for name, value in values.items():
+            if name not in self._parameters:
+                raise SpaceError(f"no such parameter; the space has {', '.join(self._parameters)}", name)
+            try:
+                labels[name] = self._parameters[name].check(value)
+            except SpaceError as error:
+                raise SpaceError(str(error), name) from None
+        return labels
+
+    def middle(self) -> dict[str, Any]:
+        """Return the labels of the config in the middle of the space: a config to try things with."""
+        labels: dict[str, Any] = {}
+        for name, parameter in self._parameters.items():
+            if self.is_active(name, labels):
+                labels[name] = parameter.middle()
+        return labels
+
+    def describe(self) -> dict[str, Any]:
+        """Return the space as plain JSON, in the form of a study file: what identifies it."""
+        return {name: _describe_parameter(parameter) for name, parameter in self._parameters.items()}
+
+
+def preset_names() -> list[str]:
+    """Return the names of the presets that `use` takes."""
+    return sorted(f.name.removesuffix(".toml") for f in resources.files("spaces").joinpath("presets").iterdir())
+
+
+def load_preset(name: str) -> dict[str, Any]:
+    """Read the preset `name` as the `[space]` table it stands for; SpaceError for an unknown one."""
+    if name not in preset_names():
+        raise SpaceError(f"no such preset: {name!r}; there are {', '.join(preset_names())}", "use")
+    text = resources.files("spaces").joinpath("presets", f"{name}.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
+
+
+def _parse_parameter(entry: Any) -> Parameter:
+    if isinstance(entry, list):
+        return Choice(tuple(entry))
+    if not isinstance(entry, dict):
+        raise SpaceError(
+            f"a parameter is a list of choices or a table with low and high; received {entry!r}; "
+            "a fixed value belongs in [train] or [model]"
+        )
+    unknown = set(entry) - _KEYS
+    if unknown:
+        raise SpaceError(f"unknown key; a parameter has {', '.join(sorted(_KEYS))}", min(unknown))
+    when = _parse_when(entry.get("when", {}))
+    if "choices" in entry:
+        if set(entry) - {"choices", "when"}:
+            raise SpaceError("choices go without low, high, log and step", "choices")
+        if not isinstance(entry["choices"], list):
+            raise SpaceError(f"choices must be a list; received {entry['choices']!r}", "choices")
+        return Choice(tuple(entry["choices"]), when=when)
+    return _parse_range(entry, when)
+
+
+def _parse_range(entry: Mapping[str, Any], when: Mapping[str, tuple[Any, ...]]) -> Float | Int:
+    for key in ("low", "high"):
+        if key not in entry:
+            raise SpaceError(f"{key} is missing; a range needs low and high", key)
+    for key in ("low", "high", "step"):
+        value = entry.get(key, 0)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise SpaceError(f"must be a number; received {value!r}", key)
+    log = entry.get("log", False)
+    if not isinstance(log, bool):
+        raise SpaceError(f"log is true or false; received {log!r}", "log")
+    low, high, step = entry["low"], entry["high"], entry.get("step")
+    if isinstance(low, int) and isinstance(high, int):
+        if isinstance(step, float):
+            raise SpaceError(
+                f"whole bounds need a whole step; received {step}; write low = {low}.0 for real numbers", "step"
+            )
+        return Int(low, high, log=log, step=1 if step is None else step, when=when)
+    return Float(float(low), float(high), log=log, step=None if step is None else float(step), when=when)
+
+
+def _parse_when(when: Any) -> dict[str, tuple[Any, ...]]:
+    if not isinstance(when, dict):
+        raise SpaceError(f'when is a table such as {{ optimizer = "sgd" }}; received {when!r}', "when")
+    return {
+        parent: tuple(Choice.label(v) for v in (values if isinstance(values, list) else [values]))
+        for parent, values in when.items()
+    }
+
+
+def _parents_first(parameters: Mapping[str, Parameter]) -> dict[str, Parameter]:
+    """Order parameters so that each comes after those its condition names, as little changed as can be."""
+    for name, parameter in parameters.items():
+        for parent, values in parameter.when.items():
+            if parent not in parameters:
+                raise SpaceError(f"{parent!r} is not a parameter of the space", f"{name}.when")
+            for value in values:
+                _check_condition(f"{name}.when.{parent}", parameters[parent], value)
+    ordered: dict[str, Parameter] = {}
+    waiting = dict(parameters)
+    while waiting:
+        ready = [name for name, p in waiting.items() if all(parent in ordered for parent in p.when)]
+        if not ready:
+            raise SpaceError(f"conditions go in a circle: {', '.join(waiting)}", f"{next(iter(waiting))}.when")
+        # One at a time, the first in the file first: a space without conditions keeps the file's order.
+        ordered[ready[0]] = waiting.pop(ready[0])
+    return ordered
+
+
+def _check_condition(key: str, parent: Parameter, value: Any) -> None:
+    if isinstance(parent, Float) and parent.step is None:
+        raise SpaceError("a condition needs a parent with single values; received a real range", key)
+    if isinstance(parent, Choice):
+        if value not in parent.values():
+            raise SpaceError(f"must be one of {parent.values()}; received {value!r}", key)
+        return
+    try:
+        parent.check(value)
+    except SpaceError as error:
+        raise SpaceError(str(error), key) from None
+
+
+def _describe_parameter(parameter: Parameter) -> dict[str, Any]:
+    if isinstance(parameter, Choice):
+        entry: dict[str, Any] = {"choices": list(parameter.choices)}
+    else:
+        entry = {"low": parameter.low, "high": parameter.high}
+        if parameter.log:
+            entry["log"] = True
+        if parameter.step not in (None, 1):
+            entry["step"] = parameter.step
+    if parameter.when:
+        entry["when"] = {parent: list(values) for parent, values in parameter.when.items()}
+    return entry
