@@ -329,7 +329,9 @@ class _Csv:
         numbers = pd.to_numeric(column, errors="coerce")
         missing = numbers.isna().to_numpy()
         if missing.any():
-            row = int(missing.argmax())
+            # In a column of true and false, the culprit is the cell that is neither.
+            odd = missing & ~column.astype(str).str.lower().isin(["true", "false"]).to_numpy()
+            row = int((odd if odd.any() else missing).argmax())
             raise DataError(
                 f"{self.place(row)}, column {column.name!r}: {str(column.iloc[row])[:80]!r} is no number; "
                 "features are numbers (or true and false): encode the column as numbers, or remove it"

@@ -87,9 +87,9 @@ def test_study_page_draws_history_curves_and_importance(browser, served, databas
     ("page", "shows"),
     [
         ("/dashboard", "seen"),
-        ("/dashboard/studies/1/analytics", "Parallel Coordinate"),
+        ("/dashboard/studies/1/analytics", "Contour"),
         ("/dashboard/studies/1/trials", "Trial 0"),
-        ("/dashboard/studies/1/trialTable", "Download CSV File"),
+        ("/dashboard/studies/1/smartSelection", "Parallel Coordinate"),
         ("/dashboard/studies/1/note", "Note"),
     ],
 )

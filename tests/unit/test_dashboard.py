@@ -126,7 +126,7 @@ READS = [
     "/dashboard",
     "/dashboard/",
     "/dashboard/studies/1",
-    "/dashboard/studies/1/trialTable",
+    "/dashboard/studies/1/smartSelection",
     "/api/meta",
     "/api/studies",
     "/api/studies/1",

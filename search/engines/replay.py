@@ -1,0 +1,45 @@
+"""The replay engine: recorded or computed curves instead of training, for tests and benchmarks of the search itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from search.engines.protocol import Assignment, EpochEnd, Event, Failed, Member, Verdict
+
+Curves = Callable[[Assignment, int], Mapping[str, float]]
+"""(assignment, epoch from 1) -> the metrics of that epoch. What it raises is that member's failure."""
+
+
+class ReplayEngine:
+    """Plays curves in `lanes` places: at each `advance` every member is one epoch further, in order of members."""
+
+    def __init__(self, curves: Curves, lanes: int = 1) -> None:
+        self._curves, self._lanes = curves, lanes
+        self._members: dict[Member, tuple[Assignment, int]] = {}
+
+    @property
+    def have_room(self) -> bool:
+        return len(self._members) < self._lanes
+
+    def start(self, assignment: Assignment) -> None:
+        self._members[assignment.member] = (assignment, 0)
+
+    def advance(self) -> Sequence[Event]:
+        events: list[Event] = []
+        for member, (assignment, epoch) in sorted(self._members.items()):
+            try:
+                metrics = self._curves(assignment, epoch + 1)
+            except Exception as error:  # noqa: BLE001 (a curve stands for a training, which may raise anything)
+                events.append(Failed(member, f"{type(error).__name__}: {error}"))
+                continue
+            self._members[member] = (assignment, epoch + 1)
+            events.append(EpochEnd(member, epoch + 1, metrics, seconds=0.0))
+        return events
+
+    def apply(self, verdicts: Sequence[Verdict]) -> None:
+        for verdict in verdicts:
+            if verdict.ends:
+                self._members.pop(verdict.member, None)
+
+    def close(self) -> None:
+        self._members.clear()
