@@ -132,19 +132,18 @@ def endings(stored: Stored) -> Counter[str]:
 
 
 def _best_table(stored: Stored, top: int) -> Table:
+    """Return the best configs side by side: a space of any width then fits a terminal."""
+    best = stored.complete[:top]
     table = Table(title="best configs", title_justify="left", box=None, header_style="bold", pad_edge=False)
-    for column in ("", "trial", stored.file.settings.study.objective, "epoch", *stored.file.space, "ended"):
-        table.add_column(column, justify="left" if column == "ended" else "right")
-    for rank, trial in enumerate(stored.complete[:top], 1):
-        table.add_row(
-            str(rank),
-            str(trial.number),
-            number(trial.value),
-            f"{trial.best_epoch}/{len(trial.curve)}",
-            *(label(trial.labels.get(name, "-")) for name in stored.file.space),
-            trial.ended,
-            style="bold green" if rank == 1 else "",
-        )
+    table.add_column("rank")
+    for rank in range(1, len(best) + 1):
+        table.add_column(str(rank), justify="right", overflow="fold", style="bold green" if rank == 1 else "")
+    table.add_row(stored.file.settings.study.objective, *(number(trial.value) for trial in best))
+    table.add_row("trial", *(str(trial.number) for trial in best))
+    table.add_row("best epoch", *(f"{trial.best_epoch} of {len(trial.curve)}" for trial in best))
+    table.add_row("ended", *(trial.ended for trial in best))
+    for name in stored.file.space:
+        table.add_row(name, *(label(trial.labels.get(name, "-")) for trial in best))
     return table
 
 

@@ -1,0 +1,230 @@
+"""Users' own files: builders, modules beside them, custom layers, losses, metrics, callbacks, and what goes wrong in them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from support import manyfit, query, table, write_study
+
+from search.records import load
+
+pytestmark = pytest.mark.slow
+
+STUDY = """
+[study]
+objective = "{objective}"
+trials = {trials}
+epochs = 3
+[data]
+source = "{source}"
+[model]
+build = "my_model.py:{build}"
+[train]
+{train}
+[space]
+learning_rate = {{ low = 1e-3, high = 1e-1, log = true }}
+width = [8, 16, 24]
+{space}
+[search]
+sampler = "random"
+pruner = "none"
+"""
+
+MODEL = '''
+"""A user's file, in a folder that also holds a models/ and a search.py of theirs."""
+import os
+import sys
+
+import keras
+import numpy as np
+
+import search
+from models.blocks import Scale
+
+assert search.MINE
+
+
+def rows():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 6)).astype("float32")
+    return x, (x[:, 0] + x[:, 1] > 0).astype("int64")
+
+
+def build(config, data):
+    assert data.task == "binary" and data.input_shape == (6,) and data.outputs == 1
+    return keras.Sequential([
+        keras.Input(data.input_shape), Scale(), keras.layers.Dense(config["width"], "relu"), keras.layers.Dense(1),
+    ])
+
+
+def compiled(config, data):
+    model = build(config, data)
+    model.compile(keras.optimizers.SGD(config["learning_rate"]), keras.losses.BinaryCrossentropy(from_logits=True), metrics=[halves])
+    return model
+
+
+def halves(y_true, y_pred):
+    return keras.ops.mean(keras.ops.cast(y_pred > 0, "float32"))
+
+
+def my_loss(y_true, y_pred):
+    return keras.losses.binary_crossentropy(y_true, y_pred, from_logits=True) * 2.0
+
+
+class Hits(keras.metrics.BinaryAccuracy):
+    def __init__(self, name="hits", **kwargs):
+        super().__init__(name=name, threshold=0.0, **kwargs)
+
+
+class StopAtTwo(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.stop_training = epoch == 1
+
+
+def picky(config, data):
+    if config["width"] == 16:
+        raise ValueError("sixteen is not my number")
+    return build(config, data)
+
+
+def broken(config, data):
+    raise RuntimeError("nothing works here")
+
+
+def dying(config, data):
+    if config["width"] == 16:
+        print("last words before the end", file=sys.stderr, flush=True)
+        os._exit(7)
+    return build(config, data)
+'''
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A user's folder whose names are those of our packages."""
+    (tmp_path / "my_model.py").write_text(MODEL)
+    (tmp_path / "search.py").write_text("MINE = True\n")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "__init__.py").write_text("")
+    (tmp_path / "models" / "blocks.py").write_text(
+        "import keras\n\n\nclass Scale(keras.layers.Layer):\n    def call(self, inputs):\n        return inputs * 0.5\n"
+    )
+    return tmp_path
+
+
+def own_study(folder, *, build="build", objective="val_accuracy", source="my_model.py:rows", trials=4, train="", space=""):
+    text = STUDY.format(build=build, objective=objective, source=source, trials=trials, train=train, space=space)
+    return write_study(folder, text, name="own")
+
+
+def test_own_modules_layers_losses_metrics_and_callbacks_work(folder):
+    path = own_study(
+        folder,
+        objective="val_hits",
+        train='loss = "my_model.py:my_loss"\nmetrics = ["my_model.py:Hits", "AUC"]\ncallbacks = ["my_model.py:StopAtTwo"]\nclass_weight = "balanced"',
+        space="momentum = { low = 0.0, high = 0.9 }\nmisspelt_width = [1, 2]",
+    ).with_name("own.toml")
+    done = manyfit("run", path, "--set", 'train.optimizer="sgd"', "--set", 'study.direction="maximize"', cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "'misspelt_width' is read by nothing" in done.stderr
+    trials = load(path.with_suffix(".db"), "own").trials
+    assert {(trial.ended, len(trial.curve)) for trial in trials} == {("callback", 2)}
+    # Keras would call the second trial's "auc_1".
+    assert {tuple(sorted(trial.curve[0])) for trial in trials} == {
+        ("auc", "hits", "learning_rate", "loss", "val_auc", "val_hits", "val_loss")
+    }
+
+
+def test_compiled_model_keeps_its_own_optimizer_loss_and_metrics(folder):
+    path = own_study(folder, build="compiled", objective="val_loss", space="weight_decay = { low = 1e-6, high = 1e-2, log = true }")
+    done = manyfit("run", path)
+    assert done.returncode == 0, done.stderr
+    assert "'weight_decay' is read by nothing" in done.stderr
+    trial = load(path.with_suffix(".db"), "own").trials[0]
+    assert "val_halves" in trial.curve[0]
+    assert trial.curve[0]["learning_rate"] == pytest.approx(trial.labels["learning_rate"], rel=1e-5)
+
+
+def test_builder_that_raises_fails_that_trial_with_its_traceback(folder):
+    path = own_study(folder, build="picky", trials=8)
+    done = manyfit("run", path)
+    assert done.returncode == 0, done.stderr
+    trials = load(path.with_suffix(".db"), "own").trials
+    failed = [trial for trial in trials if trial.state == "FAIL"]
+    assert failed
+    assert {trial.labels["width"] for trial in failed} == {16}
+    assert {trial.labels["width"] for trial in trials if trial.state == "COMPLETE"} == {8, 24}
+    assert failed[0].why == "ValueError: sixteen is not my number"
+    assert "my_model.py" in failed[0].detail
+    assert "engines/fit.py" not in failed[0].detail
+
+
+def test_three_like_failures_end_the_study_with_the_cause_once(folder):
+    path = own_study(folder, build="broken", trials=50)
+    done = manyfit("run", path)
+    assert done.returncode == 1
+    assert done.stderr.count("3 trials in a row failed alike: RuntimeError: nothing works here") == 1
+    assert "my_model.py" in done.stderr
+    assert query(path.with_suffix(".db"), "SELECT state, count(*) FROM trials GROUP BY 1") == [("FAIL", 3)]
+
+
+def test_trial_that_kills_its_worker_twice_alone_fails_and_the_others_are_unchanged(folder):
+    calm, deadly = own_study(folder, trials=5), folder / "deadly.toml"
+    deadly.write_text(calm.read_text().replace("my_model.py:build", "my_model.py:dying"))
+    assert manyfit("run", calm).returncode == 0
+    done = manyfit("run", deadly)
+    assert done.returncode == 0, done.stderr
+    trials = load(deadly.with_suffix(".db"), "deadly").trials
+    crashed = [trial for trial in trials if trial.labels["width"] == 16]
+    assert crashed
+    assert all((t.state, t.ended, t.why) == ("FAIL", "crashed", "its worker ended with exit code 7") for t in crashed)
+    assert "last words before the end" in crashed[0].detail
+    others = [row for row in table(calm.with_suffix(".db"), "own") if row[4]["width"] != 16]
+    assert [row for row in table(deadly.with_suffix(".db"), "deadly") if row[4]["width"] != 16] == others
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"objective": "val_acuracy"}, "reports no 'val_acuracy'; did you mean 'val_accuracy'"),
+        ({"train": 'metrics = ["acurracy"]'}, "train.metrics: Keras does not take 'acurracy'"),
+        ({"train": 'loss = "huber_ish"'}, "train.loss: Keras does not take 'huber_ish'"),
+        ({"source": "my_model.py:broken"}, "a data function takes nothing, or seed"),
+    ],
+)
+def test_what_only_keras_knows_is_refused_before_there_is_a_database(folder, change, says):
+    path = own_study(folder, **change)
+    done = manyfit("run", path, "--set", 'study.direction="maximize"')
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert sorted(found.name for found in folder.glob("own.*")) == ["own.toml"]
+
+
+def test_changed_builder_or_data_are_another_study(folder):
+    path = own_study(folder, trials=1)
+    assert manyfit("run", path).returncode == 0
+    blocks = folder / "models" / "blocks.py"
+    blocks.write_text(blocks.read_text().replace("0.5", "0.25"))
+    refused = manyfit("run", path, "--trials", 2)
+    assert refused.returncode == 2
+    assert "the builder's source has changed" in refused.stderr
+    model = folder / "my_model.py"
+    blocks.write_text(blocks.read_text().replace("0.25", "0.5"))
+    model.write_text(MODEL.replace("default_rng(0)", "default_rng(1)"))
+    refused = manyfit("run", path, "--trials", 2)
+    assert refused.returncode == 2
+    assert "the data are not the same" in refused.stderr
+
+
+def test_diverging_trial_is_pruned_without_a_value_and_taught_to_nobody_as_best(folder):
+    path = own_study(folder, build="compiled", objective="val_loss", trials=5)
+    done = manyfit("run", path, "--set", "space.learning_rate.high=1e38", "--set", "space.learning_rate.low=1e-3")
+    assert done.returncode == 0, done.stderr
+    trials = load(path.with_suffix(".db"), "own").trials
+    diverged = [trial for trial in trials if trial.ended == "diverged"]
+    assert diverged
+    assert all(trial.state == "PRUNED" and trial.value is None for trial in diverged)
+    document = json.loads(path.with_name("own.best.json").read_text())
+    assert all(config["trial"] not in [t.number for t in diverged] for config in document["configs"])

@@ -1,0 +1,183 @@
+"""`manyfit run` as people meet it: real commands, real training, real signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import optuna
+import pytest
+from support import ROOT, children, end, manyfit, query, start, table, wait_for, write_study
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A small study, searched to its end by the real command."""
+    folder = tmp_path_factory.mktemp("finished")
+    path = write_study(folder, trials=6, epochs=5)
+    done = manyfit("run", path)
+    assert done.returncode == 0, done.stderr
+    return path, done
+
+
+def test_run_prints_the_best_config_and_writes_best_json(finished):
+    path, done = finished
+    best = json.loads(done.stdout)
+    document = json.loads(path.with_name("small.best.json").read_text(), parse_constant=lambda name: pytest.fail(name))
+    jsonschema.validate(document, json.loads((ROOT / "search" / "best.schema.json").read_text()))
+    assert document["configs"][0]["params"] == best["params"]
+    values = [config["value"] for config in document["configs"]]
+    assert values == sorted(values, reverse=True)
+    curve = document["configs"][0]["curve"]
+    assert set(curve) == {"accuracy", "loss", "val_accuracy", "val_loss", "learning_rate", "seconds"}
+    assert max(curve["val_accuracy"]) == curve["val_accuracy"][best["epoch"] - 1] == best["value"]
+    assert document["identity"]["data"]["fingerprint"]
+    assert "best so far" in done.stderr
+
+
+def test_optunas_own_clients_read_the_study(finished):
+    path, done = finished
+    url = f"sqlite:///{path.with_suffix('.db')}"
+    study = optuna.load_study(study_name="small", storage=url)
+    assert len(study.trials) == 6
+    assert study.best_params == json.loads(done.stdout)["params"]
+    for command in (["trials", "--study-name", "small", "-f", "json"], ["best-trial", "--study-name", "small", "-f", "json"]):
+        said = subprocess.run(
+            [Path(sys.executable).with_name("optuna"), *command, "--storage", url], capture_output=True, text=True
+        )
+        assert said.returncode == 0, said.stderr
+        assert json.loads(said.stdout)
+
+
+def test_finished_study_says_so_and_a_raised_budget_goes_on(finished):
+    path, _ = finished
+    before = table(path.with_suffix(".db"), "small")
+    again = manyfit("run", path)
+    assert again.returncode == 0
+    assert "nothing left to do: 6 of 6 trials are done" in again.stderr
+    assert table(path.with_suffix(".db"), "small") == before
+    more = manyfit("run", path, "--trials", 8)
+    assert more.returncode == 0, more.stderr
+    after = table(path.with_suffix(".db"), "small")
+    assert after[:6] == before
+    assert len(after) == 8
+
+
+def test_changed_study_is_refused_with_the_difference_and_nothing_changes(finished):
+    path, _ = finished
+    database = path.with_suffix(".db")
+    before = database.read_bytes()
+    refused = manyfit("run", path, "--set", "space.dropout.high=0.6", "--seed", 3)
+    assert refused.returncode == 2
+    assert "space.dropout.high: was 0.5, now 0.6" in refused.stderr
+    assert "seed: was 0, now 3" in refused.stderr
+    assert database.read_bytes() == before
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_study_leaves_nothing_running_and_comes_out_the_same(tmp_path, number, code):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    undisturbed, disturbed = (write_study(tmp_path / place, trials=6, epochs=5) for place in "ab")
+    first = start("run", disturbed)
+    database = disturbed.with_suffix(".db")
+    # In the middle of a trial: some epochs of the third are there.
+    wait_for(
+        lambda: query(database, "SELECT 1 FROM trials t JOIN manyfit_epochs USING (trial_id) WHERE number = 2"), "trial 2"
+    )
+    workers = children(first.pid)
+    assert workers
+    returncode, out, err = end(first, number)
+    assert returncode == code, err
+    assert out == ""
+    assert not [pid for pid in workers if _is_alive(pid)]
+    assert query(database, "SELECT count(*) FROM trials WHERE state = 'RUNNING'") == [(0,)]
+    assert json.loads(disturbed.with_name("small.best.json").read_text())["format"] == 1
+    assert manyfit("run", disturbed).returncode == 0
+    assert manyfit("run", undisturbed).returncode == 0
+    assert table(database, "small") == table(undisturbed.with_suffix(".db"), "small")
+
+
+def test_killed_coordinator_leaves_no_orphans_and_the_study_goes_on(tmp_path):
+    path = write_study(tmp_path, trials=4)
+    database = path.with_suffix(".db")
+    first = start("run", path)
+    wait_for(lambda: query(database, "SELECT 1 FROM manyfit_epochs"), "an epoch")
+    workers = children(first.pid)
+    second = manyfit("run", path)
+    assert second.returncode == 3
+    assert f"process {first.pid} on" in second.stderr
+    end(first, signal.SIGKILL)
+    wait_for(lambda: not [pid for pid in workers if _is_alive(pid)], "the workers' end", timeout=5)
+    done = manyfit("run", path)
+    assert done.returncode == 0, done.stderr
+    assert query(database, "SELECT number, state = 'RUNNING' FROM trials ORDER BY number") == [(n, 0) for n in range(4)]
+
+
+def test_killed_worker_is_replaced_and_no_trial_is_lost(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    undisturbed, disturbed = (write_study(tmp_path / place, trials=4) for place in "ab")
+    process = start("run", disturbed)
+    database = disturbed.with_suffix(".db")
+    wait_for(
+        lambda: query(database, "SELECT 1 FROM trials t JOIN manyfit_epochs USING (trial_id) WHERE number = 1"), "trial 1"
+    )
+    for pid in children(process.pid):
+        os.kill(pid, signal.SIGKILL)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert json.loads(out)
+    assert manyfit("run", undisturbed).returncode == 0
+    assert table(database, "small") == table(undisturbed.with_suffix(".db"), "small")
+    assert "worker lost" in manyfit("show", disturbed).stdout
+
+
+def test_jax_backend_searches_too_and_gives_the_same_twice(tmp_path):
+    tables = []
+    for name in ("one", "two"):
+        path = write_study(tmp_path, name=name, trials=3)
+        done = manyfit("run", path, "--backend", "jax")
+        assert done.returncode == 0, done.stderr
+        tables.append(table(path.with_suffix(".db"), name))
+    assert tables[0] == tables[1]
+    refused = manyfit("run", tmp_path / "one.toml", "--backend", "tensorflow", "--trials", 5)
+    assert refused.returncode == 2
+    assert "was started on jax" in refused.stderr
+
+
+def test_two_workers_share_a_study(tmp_path):
+    path = write_study(tmp_path, trials=6)
+    done = manyfit("run", path, "--set", "run.devices=2")
+    assert done.returncode == 0, done.stderr
+    assert sorted(query(path.with_suffix(".db"), "SELECT number FROM trials")) == [(n,) for n in range(6)]
+
+
+def test_worker_that_has_grown_is_replaced_between_trials(tmp_path):
+    path = write_study(tmp_path, trials=3)
+    done = manyfit("run", path, "--set", "run.worker_memory=200MB", "--backend", "jax")
+    assert done.returncode == 0, done.stderr
+    assert path.with_name("small.log").read_text().count("and is replaced") >= 2
+
+
+def test_quiet_run_says_nothing_but_its_data(tmp_path):
+    path = write_study(tmp_path, trials=1, epochs=1)
+    done = manyfit("run", path, "--quiet")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["trial"] == 0
+
+
+def _is_alive(pid: int) -> bool:
+    import psutil
+
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

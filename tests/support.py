@@ -1,0 +1,181 @@
+"""What several tests need: studies on disk, the real command in a real process, tables to compare."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from search import studyfile
+from search.engines.protocol import Assignment
+from search.engines.replay import ReplayEngine
+from search.identity import Record
+from search.records import Stored, load
+from search.scheduler import search
+from search.store import Store
+from search.study import Study
+from search.studyfile import StudyFile
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared" / "data"
+MANYFIT = [sys.executable, "-P", "-c", "from search.cli import main; main()"]
+
+SMALL = """
+[study]
+objective = "val_accuracy"
+trials = {trials}
+epochs = {epochs}
+[data]
+source = "sklearn:digits"
+limit = 300
+[model]
+build = "mlp"
+units = [16]
+[train]
+optimizer = "adamw"
+[space]
+learning_rate = {{ low = 1e-4, high = 1e-1, log = true }}
+dropout = {{ low = 0.0, high = 0.5 }}
+batch_size = [32, 64]
+[search]
+pruner = {{ name = "halving", first_rung = 2, eta = 2 }}
+"""
+
+
+def write_study(folder: Path, text: str = SMALL, *, name: str = "small", **values: Any) -> Path:
+    """Write a study file; `values` fill the braces of SMALL."""
+    path = folder / f"{name}.toml"
+    filled = text.format(**{"trials": 5, "epochs": 4, **values}) if text is SMALL else text
+    path.write_text(filled, encoding="utf-8")
+    return path
+
+
+def manyfit(*arguments: object, cwd: Path | None = None, timeout: float = 200, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the real command to its end."""
+    return subprocess.run(
+        [*MANYFIT, *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env={**os.environ, **(env or {})},
+    )
+
+
+def start(*arguments: object, cwd: Path | None = None) -> subprocess.Popen[str]:
+    """Start the real command in the background."""
+    return subprocess.Popen(
+        [*MANYFIT, *map(str, arguments)],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(condition: Callable[[], Any], what: str, timeout: float = 90) -> Any:
+    """Wait until `condition` returns something true."""
+    until = time.monotonic() + timeout
+    while time.monotonic() < until:
+        try:
+            if found := condition():
+                return found
+        except (sqlite3.Error, OSError):
+            pass
+        time.sleep(0.05)
+    raise AssertionError(f"not within {timeout} s: {what}")
+
+
+def query(database: Path, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
+    """Ask a database that another process may be writing."""
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        return connection.execute(sql, parameters).fetchall()
+
+
+def table(database: Path, name: str) -> list[tuple[Any, ...]]:
+    """Return a study as what must come out the same: numbers, states, endings, params, values, curves."""
+    return [
+        (t.number, t.state, t.ended, t.why, t.labels, t.value, t.best_epoch, t.curve) for t in load(database, name).trials
+    ]
+
+
+def children(pid: int) -> list[int]:
+    """Return the worker processes of a coordinator."""
+    import psutil
+
+    try:
+        return [child.pid for child in psutil.Process(pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def end(process: subprocess.Popen[str], number: signal.Signals = signal.SIGKILL) -> tuple[int, str, str]:
+    """Signal a process started here and collect what it said."""
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    return process.returncode, out, err
+
+
+REPLAY = """
+[study]
+objective = "val_loss"
+trials = 20
+epochs = 9
+[data]
+source = "sklearn:digits"
+[space]
+learning_rate = { low = 1e-4, high = 1e-1, log = true }
+dropout = { low = 0.0, high = 0.5 }
+"""
+
+
+def replay_file(folder: Path, text: str = REPLAY, **settings: Any) -> StudyFile:
+    """Write and read a study for the replay engine; `settings` are `--set` with dots as double underscores."""
+    path = write_study(folder, text, name="replay")
+    return studyfile.read(path, [f"{key.replace('__', '.')}={toml(value)}" for key, value in settings.items()])
+
+
+def toml(value: Any) -> str:
+    """Write a value as TOML."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {toml(inner)}" for key, inner in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(toml, value)) + "]"
+    return json.dumps(value)
+
+
+def curve(assignment: Assignment, epoch: int) -> dict[str, float]:
+    """A loss that falls the faster the nearer the learning rate is to 0.01, with a little of the seed in it."""
+    import math
+
+    off = abs(math.log10(assignment.config["learning_rate"]) + 2)
+    loss = (0.1 + off + assignment.config["dropout"]) / epoch + assignment.seed % 97 / 1e4
+    return {"loss": loss * 0.9, "val_loss": loss}
+
+
+def replay(
+    file: StudyFile,
+    curves: Callable[[Assignment, int], Mapping[str, float]] = curve,
+    *,
+    lanes: int = 1,
+    interruption: Callable[[], int] = lambda: 0,
+) -> Stored:
+    """Search with the replay engine through the real scheduler and store, going on if the study is there."""
+    if file.storage.exists():
+        stored = load(file.storage, file.name)
+        study = Study(file, stored.trials, study_attrs=stored.study_attrs, seconds=stored.seconds)
+        store = Store.open(file.storage, file.name)
+    else:
+        study = Study(file)
+        store = Store.create(file, Record({"versions": {}}, {}, "a note"))
+    with store:
+        search(study, store, ReplayEngine(curves, lanes), interruption=interruption, watch=lambda: None)
+    return load(file.storage, file.name)

@@ -1,0 +1,188 @@
+"""The database: what is in it for Optuna's own clients, who may write it, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+
+import optuna
+import pytest
+from support import curve, query, replay, replay_file
+
+from search import records, schema
+from search.errors import StoreError
+from search.identity import Record
+from search.scheduler import search
+from search.store import Store
+from search.study import Study
+
+RECORD = Record({"versions": {}}, {}, "**a note**")
+
+
+def test_schema_is_the_one_that_the_installed_optuna_writes(tmp_path):
+    optuna.create_study(storage=f"sqlite:///{tmp_path / 'plain.db'}")
+    assert query(tmp_path / "plain.db", "SELECT schema_version FROM version_info") == [(schema.OPTUNA_SCHEMA,)]
+    assert query(tmp_path / "plain.db", "SELECT version_num FROM alembic_version") == [(schema.OPTUNA_REVISION,)]
+
+
+def test_optuna_loads_the_study_as_its_own(tmp_path):
+    file = replay_file(tmp_path, search__early_stopping={"patience": 2})
+    stored = replay(file, lanes=4)
+    study = optuna.load_study(study_name="replay", storage=f"sqlite:///{file.storage}")
+    assert study.direction is optuna.study.StudyDirection.MINIMIZE
+    assert study.metric_names == ["val_loss"]
+    assert study.best_trial.number == stored.complete[0].number
+    assert study.best_value == stored.complete[0].value
+    for theirs, ours in zip(study.trials, stored.trials, strict=True):
+        assert theirs.number == ours.number
+        assert theirs.state.name == ours.state
+        assert theirs.params == ours.labels
+        assert theirs.value == ours.value
+        assert list(theirs.intermediate_values.values()) == [m["val_loss"] for m in ours.curve]
+        assert theirs.user_attrs["ended"] == ours.ended
+        assert theirs.datetime_complete is not None
+
+
+def test_optuna_dashboard_finds_the_note(tmp_path):
+    from optuna_dashboard import get_note
+
+    file = replay_file(tmp_path)
+    note = "a line of the note\n" * 400
+    with Store.create(file, Record({"versions": {}}, {}, note)):
+        pass
+    assert get_note(optuna.load_study(study_name="replay", storage=f"sqlite:///{file.storage}")) == note
+
+
+def test_all_metrics_of_all_epochs_are_kept(tmp_path):
+    file = replay_file(tmp_path, study__trials=3, search__pruner="none")
+    replay(file)
+    rows = query(file.storage, "SELECT epoch, metrics FROM manyfit_epochs ORDER BY trial_id, epoch")
+    assert [epoch for epoch, _ in rows] == [*range(1, 10)] * 3
+    assert all(set(json.loads(metrics)) == {"loss", "val_loss"} for _, metrics in rows)
+
+
+def test_what_is_read_back_is_what_was_written(tmp_path):
+    file = replay_file(tmp_path)
+    study = Study(file)
+    from search.engines.replay import ReplayEngine
+
+    with Store.create(file, RECORD) as store:
+        search(study, store, ReplayEngine(curve, 3), watch=lambda: None)
+    for ours, theirs in zip(study.trials, records.load(file.storage, "replay").trials, strict=True):
+        for name in ("number", "labels", "config", "epochs", "seed", "state", "ended", "why", "curve", "value", "best_epoch"):
+            assert getattr(ours, name) == getattr(theirs, name), name
+
+
+def test_second_study_goes_into_the_same_database(tmp_path):
+    replay(replay_file(tmp_path))
+    other = replay_file(tmp_path, study__name="other", study__trials=3)
+    with Store.create(other, RECORD) as store:
+        study = Study(other)
+        from search.engines.replay import ReplayEngine
+
+        search(study, store, ReplayEngine(curve), watch=lambda: None)
+    assert records.names(other.storage) == ["replay", "other"]
+    assert len(records.load(other.storage, "other").trials) == 3
+    assert [trial.number for trial in records.load(other.storage, "replay").trials] == list(range(20))
+    assert [brief.trials for brief in records.briefs(other.storage)] == [20, 3]
+
+
+def test_second_writer_is_refused_and_told_who_holds_it(tmp_path):
+    file = replay_file(tmp_path)
+    with Store.create(file, RECORD):
+        code = (
+            "import sys; from pathlib import Path; from search.store import Store\n"
+            "try: Store.open(Path(sys.argv[1]), 'replay')\n"
+            "except Exception as error: print(type(error).__name__, error); sys.exit(error.exit_code)"
+        )
+        done = subprocess.run([sys.executable, "-c", code, str(file.storage)], capture_output=True, text=True)
+    assert done.returncode == 3
+    assert f"process {os.getpid()} on" in done.stdout
+    Store.open(file.storage, "replay").close()
+
+
+def test_lock_ends_with_its_process_however_that_ends(tmp_path):
+    file = replay_file(tmp_path)
+    Store.create(file, RECORD).close()
+    code = "import sys, os; from pathlib import Path; from search.store import Store; s = Store.open(Path(sys.argv[1]), 'replay'); os.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", code, str(file.storage)])
+    Store.open(file.storage, "replay").close()
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"SQLite format 3\0" + b"\xff" * 5000, "half", "header"])
+def test_damaged_database_is_refused_and_left_as_it_is(tmp_path, content):
+    file = replay_file(tmp_path)
+    replay(file)
+    whole = file.storage.read_bytes()
+    content = {"half": whole[: len(whole) // 2], "header": b"\0" * 16 + whole[16:]}.get(content, content)
+    file.storage.write_bytes(content)
+    with pytest.raises(StoreError):
+        stored = records.load(file.storage, "replay")
+        Store.open(file.storage, stored.name)
+    assert file.storage.read_bytes() == content
+
+
+def test_folder_in_the_place_of_a_database_is_refused(tmp_path):
+    with pytest.raises(StoreError, match="can't be read"):
+        records.load(tmp_path, "replay")
+
+
+def test_database_of_plain_optuna_is_refused(tmp_path):
+    file = replay_file(tmp_path)
+    optuna.create_study(storage=f"sqlite:///{file.storage}", study_name="replay")
+    with pytest.raises(StoreError, match="plain Optuna"):
+        Store.create(file, RECORD)
+
+
+def test_unknown_schema_is_refused_with_the_command_to_run(tmp_path):
+    file = replay_file(tmp_path)
+    replay(file)
+    with closing(sqlite3.connect(file.storage)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'v9.9.9.a'")
+    with pytest.raises(StoreError, match="optuna storage upgrade"):
+        records.load(file.storage, "replay")
+
+
+def test_full_disk_is_said_and_loses_nothing_of_before(tmp_path):
+    file = replay_file(tmp_path, study__trials=400)
+    study = Study(file)
+    from search.engines.replay import ReplayEngine
+
+    store = Store.create(file, RECORD)
+    pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
+    store._connection.execute(f"PRAGMA max_page_count = {pages + 20}")
+    with store, pytest.raises(StoreError, match=r"disk is full.*all earlier trials are in it"):
+        search(study, store, ReplayEngine(curve), watch=lambda: None)
+    with closing(sqlite3.connect(file.storage)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    kept = records.load(file.storage, "replay").trials
+    assert kept
+    assert [trial.number for trial in kept] == list(range(len(kept)))
+    assert len(replay(file).trials) == 400
+
+
+def test_writer_waits_for_a_lock_that_another_program_holds(tmp_path):
+    file = replay_file(tmp_path, study__trials=3)
+    Store.create(file, RECORD).close()
+    holder = "import sqlite3, sys, time; c = sqlite3.connect(sys.argv[1], isolation_level=None); c.execute('BEGIN IMMEDIATE'); print('held', flush=True); time.sleep(1.5); c.execute('COMMIT')"
+    process = subprocess.Popen([sys.executable, "-c", holder, str(file.storage)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "held\n"
+    began = time.monotonic()
+    assert len(replay(file).trials) == 3
+    assert time.monotonic() - began > 1
+    assert process.wait() == 0
+
+
+def test_one_trial_costs_few_transactions(tmp_path):
+    file = replay_file(tmp_path, study__trials=50, search__pruner="none")
+    study = Study(file)
+    from search.engines.replay import ReplayEngine
+
+    with Store.create(file, RECORD) as store:
+        search(study, store, ReplayEngine(curve), watch=lambda: None)
+        assert store.commits <= 2 * 50
