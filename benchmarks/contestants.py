@@ -1,7 +1,7 @@
 """What `peers.py` measures, one contestant a process: does the work once and prints its own figures as JSON.
 
-The work is told here once for all of them: data, network, space, epochs. Backends, tuners and Optuna are imported
-inside functions, so that no contestant pays for another's imports.
+The work is told here once for all of them: data, network, space, epochs. Backends, tuners and Optuna are
+imported inside functions, so that no contestant pays for another's imports.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def fit_arguments(data: Data) -> dict[str, Any]:
 
 def train_keras_tuner(trials: int, folder: Path) -> Figures:
     """Search with KerasTuner's RandomSearch; it also saves every trial's best weights, which is its way."""
-    import keras_tuner
+    import keras_tuner  # type: ignore[import-untyped]
 
     data = load_data()
 
@@ -164,7 +164,7 @@ def train_optuna(trials: int, folder: Path) -> Figures:
 
 
 def score(trial: int, epoch: int) -> float:
-    """Return the objective of a pretended epoch; each trial is better than the last, so that none is pruned."""
+    """Return the objective of a pretended epoch; each trial beats the last, so that none is pruned."""
     return trial + epoch / EPOCHS
 
 

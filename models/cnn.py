@@ -32,9 +32,7 @@ def build(config: Mapping[str, Any], data: DataInfo) -> keras.Model:
         model.add(keras.layers.Reshape(shape))
     for filters in config.get("filters", [32, 64]):
         model.add(
-            keras.layers.Conv2D(
-                filters, config.get("kernel_size", 3), padding="same", kernel_initializer=initializer
-            )
+            keras.layers.Conv2D(filters, config.get("kernel_size", 3), padding="same", kernel_initializer=initializer)
         )
         if config.get("batch_norm", False):
             model.add(keras.layers.BatchNormalization())

@@ -74,14 +74,16 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     del version
     _State.debug = debug
 
 
 @_command
-def run(
+def run(  # noqa: PLR0913, PLR0917 (an option an argument: that is how typer reads them)
     study: Target,
     name: Name = "",
     trials: Annotated[int | None, typer.Option(help="How many trials the study has in all.")] = None,
@@ -124,7 +126,9 @@ def run(
         best = export.best(stored, 1).configs[0]
         counts = ", ".join(f"{count} {ended}" for ended, count in report.endings(stored).most_common())
         console.print(f"trials: {counts}")
-        console.print(f"best: {stored.file.settings.study.objective} {number(best.value)}, trial {best.trial}, epoch {best.epoch}")
+        console.print(
+            f"best: {stored.file.settings.study.objective} {number(best.value)}, trial {best.trial}, epoch {best.epoch}"
+        )
         print(json.dumps(best.model_dump(mode="json", exclude={"curve", "config", "rank"}), indent=2))
     else:
         console.print("no trial is complete, so there is no best config yet")
@@ -133,7 +137,10 @@ def run(
 
 @_command
 def list_(
-    places: Annotated[list[Path] | None, typer.Argument(metavar="[PATH]...", help="Folders, databases or study files; default: studies/, or here.")] = None,
+    places: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[PATH]...", help="Folders, databases or study files; default: studies/, or here."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """List the studies in a folder, with state, trials and best value.
@@ -217,7 +224,9 @@ def dashboard(
     from search import dashboard as dashboards
 
     path, found = _stored(study, name)
-    dashboards.serve(path, port, study=found, on_ready=lambda url: _say(f"optuna-dashboard, read-only: {url}\nCtrl-C ends it"))
+    dashboards.serve(
+        path, port, study=found, on_ready=lambda url: _say(f"optuna-dashboard, read-only: {url}\nCtrl-C ends it")
+    )
 
 
 @_command
@@ -321,4 +330,3 @@ def _stdout() -> Any:
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr)
-

@@ -136,20 +136,12 @@ def _sound_part(part: Part, split: str, name: str) -> Part:
         if array.dtype.kind not in kinds:
             raise DataError(
                 f"{name}: {split} {what} are of type {array.dtype}; give plain arrays of numbers"
-                + (
-                    ", true/false or text"
-                    if what == "labels"
-                    else ": encode text as numbers, join several inputs"
-                )
+                + (", true/false or text" if what == "labels" else ": encode text as numbers, join several inputs")
             )
         if array.ndim == 0 or array.size == 0:
-            raise DataError(
-                f"{name}: {split} {what} are empty (shape {array.shape}); give at least one row and column"
-            )
+            raise DataError(f"{name}: {split} {what} are empty (shape {array.shape}); give at least one row and column")
     if len(x) != len(y):
-        raise DataError(
-            f"{name}: {len(x)} rows of features but {len(y)} labels in {split}; there must be one for each"
-        )
+        raise DataError(f"{name}: {len(x)} rows of features but {len(y)} labels in {split}; there must be one for each")
     part = replace(part, x=x.reshape(-1, 1) if x.ndim == 1 else x)
     _check_finite(part, part.x, "feature")
     if y.dtype.kind == "f":
@@ -185,13 +177,7 @@ class _Targets:
     @property
     def outputs(self) -> int:
         train = self.y["train"]
-        return (
-            len(self.class_names)
-            if self.task == "classification"
-            else train.shape[1]
-            if train.ndim == 2
-            else 1
-        )
+        return len(self.class_names) if self.task == "classification" else train.shape[1] if train.ndim == 2 else 1
 
 
 def _targets(parts: Parts, wanted: str | None) -> _Targets:
@@ -258,9 +244,7 @@ def _inferred(labels: Array) -> str:
     count, rows = len(values), len(labels)
     if labels.dtype.kind not in "Ub":
         is_few = count <= FEW_CLASSES and 2 * count <= rows
-        is_numbered = (
-            count <= MOST_CLASSES and 10 * count <= rows and bool((values == np.arange(count)).all())
-        )
+        is_numbered = count <= MOST_CLASSES and 10 * count <= rows and bool((values == np.arange(count)).all())
         if not (is_few or is_numbered):
             return "regression"
     return "binary" if count == 2 else "classification"
@@ -276,9 +260,7 @@ def _numbers(parts: Parts, y: Mapping[str, Array]) -> _Targets:
                 f"{parts.splits[split].place(row)}: {labels[row].item()!r} is no number; for a regression "
                 'all targets are numbers, for classes use task = "classification"'
             )
-    return _Targets(
-        "regression", {split: np.ascontiguousarray(labels, np.float32) for split, labels in y.items()}
-    )
+    return _Targets("regression", {split: np.ascontiguousarray(labels, np.float32) for split, labels in y.items()})
 
 
 def _is_number(label: Any) -> bool:
@@ -392,9 +374,7 @@ def _limited(rows: Mapping[str, Array], targets: _Targets, limit: int, state: in
     kept: dict[str, Array] = {}
     for split in splits:
         index = rows[split]
-        count = (
-            limit - len(kept.get("validation", ())) if split == "train" else round(limit * len(index) / total)
-        )
+        count = limit - len(kept.get("validation", ())) if split == "train" else round(limit * len(index) / total)
         count = max(1, min(count, len(index)))
         if count == len(index):
             continue

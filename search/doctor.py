@@ -58,7 +58,11 @@ def examine(folder: Path) -> dict[str, Any]:
 
 def problems(found: dict[str, Any]) -> list[str]:
     """Say what keeps manyfit from working here."""
-    said = [f"{name} does not train: {backend['error']}" for name, backend in found["backends"].items() if "error" in backend]
+    said = [
+        f"{name} does not train: {backend['error']}"
+        for name, backend in found["backends"].items()
+        if "error" in backend
+    ]
     if not found["backends"]:
         said.append("no backend is installed; pip install 'manyfit[tensorflow]' or 'manyfit[jax]'")
     return said
@@ -68,7 +72,9 @@ def table(found: dict[str, Any]) -> RenderableType:
     """Return what `examine` found, for people."""
     rows = Table.grid(padding=(0, 2))
     rows.add_row("python", f"{found['python']} on {found['platform']}")
-    rows.add_row("machine", f"{found['cores']} cores, {found['memory_gb']} GB memory, {found['disk_free_gb']} GB disk free")
+    rows.add_row(
+        "machine", f"{found['cores']} cores, {found['memory_gb']} GB memory, {found['disk_free_gb']} GB disk free"
+    )
     rows.add_row("versions", ", ".join(f"{name} {version}" for name, version in found["versions"].items()))
     rows.add_row("GPUs", ", ".join(found["gpus"]) or "none: training runs on the CPU")
     for name, backend in found["backends"].items():
@@ -86,6 +92,7 @@ def _try(backend: str) -> dict[str, Any]:
             capture_output=True,
             text=True,
             timeout=_PATIENCE_S,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         return {"error": f"no answer within {_PATIENCE_S} s"}

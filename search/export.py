@@ -16,7 +16,6 @@ from search.identity import versions
 from search.records import Stored
 from search.study import Trial
 
-FORMAT = 1
 DEFAULT_TOP = 5
 
 
@@ -39,7 +38,7 @@ class Best(BaseModel):
     """The best configs of a study."""
 
     model_config = ConfigDict(extra="forbid", title="manyfit best.json")
-    format: Literal[1] = FORMAT
+    format: Literal[1] = 1
     versions: dict[str, str] = Field(description="of the program that wrote this file, and of what trained")
     study: str
     objective: str = Field(description="the metric a trial is judged by, at its best epoch")
@@ -115,7 +114,10 @@ def write(path: Path, text: str) -> None:
 
 def schema() -> str:
     """Return the JSON Schema of best.json, as kept in `search/best.schema.json`."""
-    return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **Best.model_json_schema()}, indent=2) + "\n"
+    return (
+        json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **Best.model_json_schema()}, indent=2)
+        + "\n"
+    )
 
 
 def curves(trial: Trial) -> dict[str, list[float | None]]:

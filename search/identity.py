@@ -112,8 +112,10 @@ def note(file: StudyFile, resolved: Mapping[str, Any], data: Mapping[str, Any]) 
     lines = [
         f"**{file.name}**: {file.direction} `{study.objective}`, {file.epochs} epochs, seed {study.seed}",
         "",
-        f"- data: `{file.settings.data.source}`, {data['train_rows']} rows for training, "
-        f"{data['validation_rows']} for validation, {data['test_rows']} held out; {data['task']}",
+        (
+            f"- data: `{file.settings.data.source}`, {data['train_rows']} rows for training, "
+            f"{data['validation_rows']} for validation, {data['test_rows']} held out; {data['task']}"
+        ),
         f"- model: `{file.settings.model.build}`" + "".join(f", {key} = `{value}`" for key, value in fixed.items()),
         f"- search: {search.sampler.name}, {search.pruner.name}"
         + (f", early stopping after {search.early_stopping.patience} epochs" if search.early_stopping else ""),

@@ -92,7 +92,9 @@ def _begin(file: StudyFile, console: Console) -> Outcome:
         note = identity.note(file, asdict(resolved), ready.data)
         with Store.create(file, Record(asdict(resolved), identity.full(file, ready), note)) as store:
             log.open(file.beside(".log"))
-            log.write(f"study {file.name!r} begins: {resolved.engine} on {resolved.backend}, {', '.join(resolved.devices)}")
+            log.write(
+                f"study {file.name!r} begins: {resolved.engine} on {resolved.backend}, {', '.join(resolved.devices)}"
+            )
             return _search(Study(file), store, pool, console, interruption)
 
 
@@ -148,15 +150,21 @@ def _wait(pool: WorkerPool, resolved: Resolved, console: Console, interruption: 
     return pool.wait_until_ready(tick=tick)
 
 
-def _search(
-    study: Study, store: Store, pool: WorkerPool, console: Console, interruption: Callable[[], int]
-) -> Outcome:
+def _search(study: Study, store: Store, pool: WorkerPool, console: Console, interruption: Callable[[], int]) -> Outcome:
     ended_before = sum(trial.is_ended for trial in study.trials)
     seconds_before = study.seconds
     try:
         with Progress(study, console) as progress:
             search(study, store, pool, interruption=interruption, watch=progress)
-    except (Interrupted, LikeFailuresError):
+    except Interrupted as interrupted:
+        outcome = _outcome(study, store.path, trained=0, seconds=0.0)
+        done = sum(trial.is_ended for trial in study.trials)
+        raise Interrupted(
+            f"stopped with {done} of {study.budget} trials done, all of it stored; the best so far is in "
+            f"{outcome.best_path.name}, and the same command goes on",
+            interrupted.exit_code - 128,
+        ) from None
+    except LikeFailuresError:
         _outcome(study, store.path, trained=0, seconds=0.0)
         raise
     trained = sum(trial.is_ended for trial in study.trials) - ended_before
@@ -191,4 +199,3 @@ def _signals() -> Iterator[Callable[[], int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-

@@ -148,7 +148,9 @@ def _load(connection: sqlite3.Connection, path: Path, name: str, *, with_trials:
         "AND key != 'study:metric_names'",
         (study_id,),
     )
-    events = connection.execute("SELECT at, kind, detail FROM manyfit_events WHERE study_id = ? ORDER BY event_id", (study_id,))
+    events = connection.execute(
+        "SELECT at, kind, detail FROM manyfit_events WHERE study_id = ? ORDER BY event_id", (study_id,)
+    )
     return Stored(
         path=path,
         name=name,
@@ -166,9 +168,8 @@ def _load(connection: sqlite3.Connection, path: Path, name: str, *, with_trials:
 def _trials(connection: sqlite3.Connection, study_id: int, file: StudyFile) -> list[Trial]:
     of_study = "JOIN trials t USING (trial_id) WHERE t.study_id = ?"
     params: dict[int, dict[str, float]] = defaultdict(dict)
-    for trial_id, name, value in connection.execute(
-        f"SELECT trial_id, param_name, param_value FROM trial_params {of_study} ORDER BY param_id", (study_id,)  # noqa: S608
-    ):
+    query = f"SELECT trial_id, param_name, param_value FROM trial_params {of_study} ORDER BY param_id"  # noqa: S608
+    for trial_id, name, value in connection.execute(query, (study_id,)):
         params[trial_id][name] = value
     users = _attrs(connection, "trial_user_attributes", of_study, study_id)
     systems = _attrs(connection, "trial_system_attributes", of_study, study_id)
@@ -213,13 +214,10 @@ def best_of(file: StudyFile, trial: Trial) -> tuple[float | None, int | None]:
     return best, next(epoch for value, epoch in curve if value == best)
 
 
-def _attrs(
-    connection: sqlite3.Connection, table: str, of_study: str, study_id: int
-) -> dict[int, dict[str, Any]]:
+def _attrs(connection: sqlite3.Connection, table: str, of_study: str, study_id: int) -> dict[int, dict[str, Any]]:
     found: dict[int, dict[str, Any]] = defaultdict(dict)
-    for trial_id, key, value in connection.execute(
-        f"SELECT trial_id, key, value_json FROM {table} {of_study}", (study_id,)  # noqa: S608
-    ):
+    query = f"SELECT trial_id, key, value_json FROM {table} {of_study}"  # noqa: S608 (names are ours)
+    for trial_id, key, value in connection.execute(query, (study_id,)):
         found[trial_id][key] = json.loads(value)
     return found
 

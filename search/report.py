@@ -31,7 +31,9 @@ def list_table(briefs: Sequence[Brief], base: Path) -> RenderableType:
     """Return the table of `manyfit list`."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("study", "database", "state", "trials", "complete", "pruned", "failed", "best", "objective", "time"):
-        table.add_column(column, justify="right" if column in ("trials", "complete", "pruned", "failed", "best", "time") else "left")
+        table.add_column(
+            column, justify="right" if column in ("trials", "complete", "pruned", "failed", "best", "time") else "left"
+        )
     for brief in briefs:
         path = brief.path.relative_to(base) if brief.path.is_relative_to(base) else brief.path
         table.add_row(
@@ -105,7 +107,7 @@ def importance(stored: Stored) -> dict[str, float]:
 
     from search.samplers import distribution
 
-    study = optuna.create_study(direction=stored.file.direction)
+    study = optuna.create_study(direction=optuna.study.StudyDirection[stored.file.direction.upper()])
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     for trial in stored.complete:
         study.add_trial(

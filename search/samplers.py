@@ -85,7 +85,9 @@ def check_space(name: str, options: Mapping[str, Any], space: Space) -> None:
         return
     for key, parameter in space.items():
         if parameter.when:
-            raise UsageError(f"grid can't search the conditional parameter {key!r}; use another sampler, or drop its when")
+            raise UsageError(
+                f"grid can't search the conditional parameter {key!r}; use another sampler, or drop its when"
+            )
         if parameter.values(options.get("points")) is None:
             raise UsageError(
                 f"grid needs a finite list of values for {key!r}; give it a step, or write "
@@ -118,7 +120,9 @@ class Sampler:
         self._view = _View(direction)
         with _quiet():
             self._study = optuna.create_study(
-                storage=self._view, direction=direction, sampler=optuna.samplers.RandomSampler(seed=0)
+                storage=self._view,
+                direction=optuna.study.StudyDirection[direction.upper()],
+                sampler=optuna.samplers.RandomSampler(seed=0),
             )
         self._reported_attrs: dict[str, Any] = {}
 
@@ -299,5 +303,5 @@ class _quiet(warnings.catch_warnings):  # noqa: N801 (reads as the statement it 
     """Keep Optuna's notes about experimental arguments, and its log, out of the user's terminal."""
 
     def __init__(self) -> None:
-        super().__init__(action="ignore")
+        super().__init__(record=False, action="ignore")
         optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -18,7 +18,12 @@ class Store(Protocol):
 
 
 def search(
-    study: Study, store: Store, engine: Engine, *, interruption: Callable[[], int] = lambda: 0, watch: Callable[[], None]
+    study: Study,
+    store: Store,
+    engine: Engine,
+    *,
+    interruption: Callable[[], int] = lambda: 0,
+    watch: Callable[[], None],
 ) -> None:
     """Search until the study is done or a signal asks to stop; safe to call again after any crash.
 

@@ -118,9 +118,7 @@ def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
             f"copy the file, then run `optuna storage upgrade --storage sqlite:///{path.name}` in its folder"
         )
     if "manyfit_studies" not in tables:
-        raise StoreError(
-            f"{path} holds studies of plain Optuna and none of manyfit; name another file in run.storage"
-        )
+        raise StoreError(f"{path} holds studies of plain Optuna and none of manyfit; name another file in run.storage")
     newest = connection.execute("SELECT max(format) FROM manyfit_studies").fetchone()[0]
     if newest is not None and newest > FORMAT:
         raise StoreError(f"{path} was written by a newer manyfit (format {newest}, known is {FORMAT}); update manyfit")

@@ -101,9 +101,7 @@ def locate(section: DataSection, base: Path) -> Source:
     if section.target is not None and not isinstance(source, _Csv):
         raise DataError(f"target names a column of a .csv file; {section.source!r} is none: remove target")
     if section.image_size is not None and not isinstance(source, _Images):
-        raise DataError(
-            f"image_size is for a folder of images; {section.source!r} is none: remove image_size"
-        )
+        raise DataError(f"image_size is for a folder of images; {section.source!r} is none: remove image_size")
     return source
 
 
@@ -136,9 +134,7 @@ def _named() -> dict[str, Iterable[str]]:
 
 def _check_name(scheme: str, name: str, known: Iterable[str]) -> None:
     if name not in known:
-        raise DataError(
-            f"no such data: '{scheme}:{name}'{closest(name, known)}; there are {', '.join(known)}"
-        )
+        raise DataError(f"no such data: '{scheme}:{name}'{closest(name, known)}; there are {', '.join(known)}")
 
 
 def _rows_of(name: str, key: str) -> Callable[[int], str]:
@@ -230,17 +226,13 @@ class _Csv:
     def check(self) -> None:
         _check_file(self.path)
         if self.target is None:
-            raise DataError(
-                f'{self.path}: which column is learnt? Add target = "NAME" with a name of its header'
-            )
+            raise DataError(f'{self.path}: which column is learnt? Add target = "NAME" with a name of its header')
         try:
             records = self._records()
             header = next(records, (1, []))[1]
             first = next(records, None)
         except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise DataError(
-                f"{self.path}: can't be read as a table: {error}; save it as UTF-8 text"
-            ) from None
+            raise DataError(f"{self.path}: can't be read as a table: {error}; save it as UTF-8 text") from None
         self._check_header(header)
         if first is None:
             raise DataError(f"{self.path}: there are no rows below the header")
@@ -249,13 +241,9 @@ class _Csv:
         if not header:
             raise DataError(f"{self.path}: the file is empty; its first line must name the columns")
         if all(_is_number(name) for name in header):
-            raise DataError(
-                f"{self.path}, line 1: holds only numbers; add a first line that names the columns"
-            )
+            raise DataError(f"{self.path}, line 1: holds only numbers; add a first line that names the columns")
         if len(header) == 1 and ";" in header[0]:
-            raise DataError(
-                f"{self.path}, line 1: columns are separated by ';'; save the file with ',' between them"
-            )
+            raise DataError(f"{self.path}, line 1: columns are separated by ';'; save the file with ',' between them")
         if "" in header:
             raise DataError(
                 f"{self.path}, line 1: column {header.index('') + 1} has no name; name it, or drop it if it "
@@ -266,8 +254,7 @@ class _Csv:
         if self.target not in header:
             names = ", ".join(header[:20]) + (", ..." if len(header) > 20 else "")
             raise DataError(
-                f"{self.path} has no column {self.target!r}{closest(str(self.target), header)}; "
-                f"it has {names}"
+                f"{self.path} has no column {self.target!r}{closest(str(self.target), header)}; it has {names}"
             )
         if len(header) == 1:
             raise DataError(f"{self.path}: the target is the only column; add columns of features")
@@ -312,13 +299,9 @@ class _Csv:
                     low_memory=False,
                 )
         except pd.errors.ParserWarning:
-            raise DataError(
-                f"{self.path}: rows have more cells than the header; name every column in line 1"
-            ) from None
+            raise DataError(f"{self.path}: rows have more cells than the header; name every column in line 1") from None
         except (ValueError, OSError) as error:
-            raise DataError(
-                f"{self.path}: can't be read as a table: {str(error).strip()}; mend that line"
-            ) from None
+            raise DataError(f"{self.path}: can't be read as a table: {str(error).strip()}; mend that line") from None
 
     def _numbers(self, column: pd.Series[Any]) -> pd.Series[Any]:
         import pandas as pd
@@ -366,9 +349,7 @@ class _Images:
     def check(self) -> None:
         for split, classes in self._layout().items():
             if split == "train" and len(classes) < 2:
-                raise DataError(
-                    f"{self.path}: one class only, {next(iter(classes))!r}; make a folder for each class"
-                )
+                raise DataError(f"{self.path}: one class only, {next(iter(classes))!r}; make a folder for each class")
 
     def _layout(self) -> dict[str, dict[str, list[Path]]]:
         """List the files: split -> class -> images, each in order of its name."""
@@ -378,9 +359,7 @@ class _Images:
         layout: dict[str, dict[str, list[Path]]] = {}
         for name, folder in folders.items():
             if name not in _SPLITS:
-                raise DataError(
-                    f"{folder}: stands beside train but is no split{closest(name, _SPLITS)}; move it away"
-                )
+                raise DataError(f"{folder}: stands beside train but is no split{closest(name, _SPLITS)}; move it away")
             if _SPLITS[name] in layout:
                 raise DataError(f"{folder}: there is already a folder for {_SPLITS[name]}; keep one of them")
             layout[_SPLITS[name]] = self._classes(folder)
@@ -388,15 +367,11 @@ class _Images:
 
     def _classes(self, folder: Path) -> dict[str, list[Path]]:
         classes = {
-            name: sorted(
-                file for file in inner.iterdir() if file.suffix.lower() in _IMAGES and _is_shown(file)
-            )
+            name: sorted(file for file in inner.iterdir() if file.suffix.lower() in _IMAGES and _is_shown(file))
             for name, inner in _folders(folder).items()
         }
         if not classes:
-            raise DataError(
-                f"{folder}: holds no folders; put the images of each class into a folder named after it"
-            )
+            raise DataError(f"{folder}: holds no folders; put the images of each class into a folder named after it")
         for name, files in classes.items():
             if not files:
                 raise DataError(
@@ -458,9 +433,7 @@ class _Function:
 
 def _check_file(path: Path) -> None:
     if not path.is_file():
-        near = (
-            closest(path.name, [file.name for file in path.parent.iterdir()]) if path.parent.is_dir() else ""
-        )
+        near = closest(path.name, [file.name for file in path.parent.iterdir()]) if path.parent.is_dir() else ""
         raise DataError(f"{path}: no such file{near or '; give its path relative to the study file'}")
 
 
@@ -514,9 +487,7 @@ def _check_sizes(files: list[Path], headers: list[tuple[str, tuple[int, int]]]) 
             )
 
 
-def _decoded(
-    pool: ThreadPoolExecutor, classes: Mapping[str, list[Path]], size: tuple[int, int], mode: str
-) -> Part:
+def _decoded(pool: ThreadPoolExecutor, classes: Mapping[str, list[Path]], size: tuple[int, int], mode: str) -> Part:
     """Read the images of a split into (rows, height, width, channels), on as many threads as the pool has."""
     import numpy as np
 
@@ -564,8 +535,7 @@ def _pairs(keys: Iterable[str], name: str) -> dict[str, tuple[str, str]]:
             raise DataError(f"{name}: has both {pairs[split][0]} and {pair[0]}; keep one of them")
     if "train" not in pairs:
         raise DataError(
-            f"{name}: no x_train and y_train (or x and y); it has {', '.join(keys) or 'nothing'}: rename "
-            "the arrays"
+            f"{name}: no x_train and y_train (or x and y); it has {', '.join(keys) or 'nothing'}: rename the arrays"
         )
     return pairs
 
@@ -600,11 +570,7 @@ def _array(value: Any, name: str, key: str) -> Array:
     try:
         array = np.asarray(value)
     except (ValueError, TypeError) as error:
-        raise DataError(
-            f"{name}: {key} can't be made an array: {error}; return rows of equal length"
-        ) from None
-    if array.dtype.kind == "T" or (
-        array.dtype.kind == "O" and all(isinstance(item, str) for item in array.flat)
-    ):
+        raise DataError(f"{name}: {key} can't be made an array: {error}; return rows of equal length") from None
+    if array.dtype.kind == "T" or (array.dtype.kind == "O" and all(isinstance(item, str) for item in array.flat)):
         return array.astype(str)
     return array

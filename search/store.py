@@ -44,12 +44,8 @@ class Store:
         self.seconds = 0.0
         self.commits = 0
         self._lock, self._connection = lock, connection
-        self._trial_ids: dict[int, int] = {
-            number: trial_id
-            for number, trial_id in connection.execute(
-                "SELECT number, trial_id FROM trials WHERE study_id = ?", (study_id,)
-            )
-        }
+        rows = connection.execute("SELECT number, trial_id FROM trials WHERE study_id = ?", (study_id,))
+        self._trial_ids: dict[int, int] = {row["number"]: row["trial_id"] for row in rows}
         self._written = time.monotonic()
 
     @classmethod
@@ -147,9 +143,7 @@ class Store:
         )
         _set_attrs(connection, "trial_system_attributes", trial_id, trial.attrs)
 
-    def _insert_epochs(
-        self, connection: sqlite3.Connection, study: Study, epochs: Iterable[tuple[int, int]]
-    ) -> None:
+    def _insert_epochs(self, connection: sqlite3.Connection, study: Study, epochs: Iterable[tuple[int, int]]) -> None:
         objective = study.file.settings.study.objective
         curves, values = [], []
         for number, epoch in epochs:

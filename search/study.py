@@ -301,7 +301,9 @@ class Study:
         objective = self.file.settings.study.objective
         if objective not in event.metrics:
             known = ", ".join(event.metrics)
-            self._fail(trial, "failed", f"training reports no {objective!r}; it reports {known}; mend study.objective", "")
+            self._fail(
+                trial, "failed", f"training reports no {objective!r}; it reports {known}; mend study.objective", ""
+            )
             return
         metrics = {name: value if math.isfinite(value) else None for name, value in event.metrics.items()}
         if event.epoch <= len(trial.curve):

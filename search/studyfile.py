@@ -114,7 +114,9 @@ def read(path: Path, overrides: Sequence[str] = ()) -> StudyFile:
     except tomllib.TOMLDecodeError as error:
         raise StudyFileError(_syntax_message(path, str(error))) from None
     except RecursionError:
-        raise StudyFileError(f"{path}: tables or lists are nested too deeply; a study file needs three levels") from None
+        raise StudyFileError(
+            f"{path}: tables or lists are nested too deeply; a study file needs three levels"
+        ) from None
     if not table:
         raise StudyFileError(f"{path}: the file is empty; it needs at least [data] with a source and a [space]")
     place = _Place(path, text, [])
@@ -314,7 +316,9 @@ def _first_problem(error: ValidationError, table: Mapping[str, Any]) -> tuple[st
         return key, "is missing; add it"
     if problem["type"] == "value_error":
         return key, problem["msg"].removeprefix("Value error, ")
-    same = [p for p in error.errors(include_url=False) if p["input"] is problem["input"] or p["input"] == problem["input"]]
+    same = [
+        p for p in error.errors(include_url=False) if p["input"] is problem["input"] or p["input"] == problem["input"]
+    ]
     wanted = " or ".join(dict.fromkeys(p["msg"].removeprefix("Input should be ") for p in same))
     return key, f"must be {wanted[:1].lower()}{wanted[1:]}; received {received}"
 
@@ -414,7 +418,7 @@ def _check_fixed(study: StudyFile, place: _Place) -> None:
     for name in ("end_factor", "warmup"):
         in_use = study.settings.train.numbers.get("schedule", "constant") != "constant" or "schedule" in study.space
         if name == "end_factor" and name in study.settings.train.numbers and not in_use:
-            raise place.error(f"train.{name}", "has no effect without a schedule; add schedule = \"cosine\", say")
+            raise place.error(f"train.{name}", 'has no effect without a schedule; add schedule = "cosine", say')
 
 
 def _optimizers(study: StudyFile) -> list[str]:
@@ -452,5 +456,3 @@ def _check_storage(study: StudyFile, place: _Place) -> None:
         raise place.error("run.storage", f"must name a file; received {location!r}")
     if not study.storage.parent.is_dir():
         raise place.error("run.storage", f"the folder {study.storage.parent} is not there; make it first")
-
-

@@ -106,7 +106,9 @@ def _names_bound(node: ast.stmt) -> list[str]:
     if isinstance(node, ast.Import | ast.ImportFrom):
         return [alias.asname or alias.name for alias in node.names]
     if isinstance(node, ast.If | ast.Try):
-        return [name for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt) for name in _names_bound(child)]
+        return [
+            name for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt) for name in _names_bound(child)
+        ]
     return []
 
 

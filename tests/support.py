@@ -58,7 +58,9 @@ def write_study(folder: Path, text: str = SMALL, *, name: str = "small", **value
     return path
 
 
-def manyfit(*arguments: object, cwd: Path | None = None, timeout: float = 200, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def manyfit(
+    *arguments: object, cwd: Path | None = None, timeout: float = 200, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run the real command to its end."""
     return subprocess.run(
         [*MANYFIT, *map(str, arguments)],
@@ -103,7 +105,8 @@ def query(database: Path, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
 def table(database: Path, name: str) -> list[tuple[Any, ...]]:
     """Return a study as what must come out the same: numbers, states, endings, params, values, curves."""
     return [
-        (t.number, t.state, t.ended, t.why, t.labels, t.value, t.best_epoch, t.curve) for t in load(database, name).trials
+        (t.number, t.state, t.ended, t.why, t.labels, t.value, t.best_epoch, t.curve)
+        for t in load(database, name).trials
     ]
 
 

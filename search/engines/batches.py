@@ -66,7 +66,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         )
         batches = orders.unbatch().batch(self._batch_size)
         return (
-            batches.map(lambda rows: tuple(tf.gather(t, rows) for t in tensors), deterministic=True)
+            batches.map(lambda rows: tuple(tf.gather(t, rows) for t in tensors))
             .apply(tf.data.experimental.assert_cardinality(len(self)))
             .prefetch(2)
         )

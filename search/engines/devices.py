@@ -58,7 +58,11 @@ def gpus() -> list[str]:
         return []
     with suppress(OSError, subprocess.SubprocessError):
         done = subprocess.run(
-            ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, timeout=20, check=True
+            ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=True,
         )
         return [line.strip() for line in done.stdout.splitlines() if line.strip()]
     return []

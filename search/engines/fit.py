@@ -8,6 +8,7 @@ import queue
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -61,7 +62,7 @@ class FitEngine:
         member = assignment.member
         try:
             stopped_itself = self._fit(assignment)
-        except BaseException as error:  # the user's model and callbacks: anything may come out of them
+        except BaseException as error:  # noqa: BLE001 (the user's model and callbacks: anything may come out of them)
             self._events.put(Failed(member, _one_line(error), _trace(error)))
         else:
             if not stopped_itself:
@@ -76,6 +77,8 @@ class FitEngine:
         batches = Batches(self._trainer.arrays(), int(config["batch_size"]), assignment.seed)
         reporter = _Reporter(assignment, self._events, self._verdicts)
         data = self._trainer.data
+        # Keras warns that it does not shuffle a pipeline; the pipeline does.
+        warnings.filterwarnings("ignore", message=".*`shuffle=True` was passed.*")
         model.fit(
             batches.for_backend(),
             epochs=assignment.epochs,
@@ -100,9 +103,7 @@ class FitEngine:
 class _Reporter(keras.callbacks.Callback):  # type: ignore[misc]
     """Hands every epoch to the engine and waits for the verdict on it."""
 
-    def __init__(
-        self, assignment: Assignment, events: queue.Queue[Event], verdicts: queue.Queue[Verdict]
-    ) -> None:
+    def __init__(self, assignment: Assignment, events: queue.Queue[Event], verdicts: queue.Queue[Verdict]) -> None:
         super().__init__()
         self._assignment, self._events, self._verdicts = assignment, events, verdicts
         self._began = 0.0
@@ -132,7 +133,9 @@ def _one_line(error: BaseException) -> str:
 def _trace(error: BaseException) -> str:
     """Return the traceback without the frames of ours above the user's code."""
     frames = traceback.extract_tb(error.__traceback__)
-    theirs = [i for i, frame in enumerate(frames) if not frame.filename.endswith(("engines/fit.py", "engines/training.py"))]
+    theirs = [
+        i for i, frame in enumerate(frames) if not frame.filename.endswith(("engines/fit.py", "engines/training.py"))
+    ]
     first = theirs[0] if theirs else 0
     shown = traceback.format_list(frames[first:]) + traceback.format_exception_only(error)
     return "Traceback (most recent call last):\n" + "".join(shown)

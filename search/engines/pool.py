@@ -68,7 +68,13 @@ class WorkerPool:
     """One worker a device, each with one member at a time, behind the engine protocol."""
 
     def __init__(
-        self, job: Mapping[str, Any], devices: Sequence[Device], backend: str, log: StudyLog, *, memory: int | None = None
+        self,
+        job: Mapping[str, Any],
+        devices: Sequence[Device],
+        backend: str,
+        log: StudyLog,
+        *,
+        memory: int | None = None,
     ) -> None:
         self._job, self._backend, self._log, self._memory = dict(job), backend, log, memory
         self._failed_starts = 0
@@ -153,9 +159,9 @@ class WorkerPool:
 
     def _receive(self) -> list[Event]:
         events: list[Event] = []
-        channels = {worker.channel: worker for worker in self._workers}
+        channels: dict[Any, _Worker] = {worker.channel: worker for worker in self._workers}
         for channel in mp.wait(list(channels), timeout=TICK_S):
-            worker = channels[channel]  # type: ignore[index]
+            worker = channels[channel]
             try:
                 message = decode(worker.channel.recv_bytes())
             except (EOFError, OSError):
@@ -166,8 +172,8 @@ class WorkerPool:
                 self._failed_starts = 0
             elif isinstance(message, Refused):
                 raise (DataError if message.is_data else UsageError)(message.message)
-            elif isinstance(message, Event.__args__):  # type: ignore[attr-defined]
-                events.append(message)  # type: ignore[arg-type]
+            elif not isinstance(message, Assignment | Verdict):  # those go the other way
+                events.append(message)
         return events
 
     def _replace(self, worker: _Worker, *, overdue: bool = False) -> list[Event]:
@@ -179,7 +185,9 @@ class WorkerPool:
             self._failed_starts += 1
             if self._failed_starts >= MOST_FAILED_STARTS:
                 tail = "\n".join(worker.stderr)
-                raise ManyfitError(f"the worker on {worker.device.name} can't start: it {reason}; its last words:\n{tail}")
+                raise ManyfitError(
+                    f"the worker on {worker.device.name} can't start: it {reason}; its last words:\n{tail}"
+                )
         self._workers[worker.number] = self._spawn(worker.number, worker.device)
         if worker.assignment is None or overdue:
             return []

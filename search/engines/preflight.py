@@ -36,7 +36,7 @@ def inspect(trainer: Trainer, fixed: Mapping[str, Any], device: str) -> Ready:
             trainer.callbacks(config)
         except UsageError:
             raise
-        except Exception:  # the user's builder; the trial that has this config will tell
+        except Exception:  # noqa: BLE001 (the user's builder; the trial with this config will tell)
             drawn -= set(labels)
             continue
         trainer.arrays()
@@ -100,7 +100,7 @@ def _check_objective(model: keras.Model, trainer: Trainer) -> None:
         predicted = model(x, training=False)
         model.compute_loss(x, y, predicted)
         names = set(model.compute_metrics(x, y, predicted)) | {"loss"}
-    except Exception:  # shapes that do not fit, a custom step: the first trial tells better than this can
+    except Exception:  # noqa: BLE001 (shapes that do not fit, a custom step: the first trial tells better)
         return
     reported = sorted(names) + sorted(f"val_{name}" for name in names)
     if objective not in reported and objective != "learning_rate":

@@ -148,7 +148,9 @@ class Refused:
 
 Message: TypeAlias = Event | Assignment | Verdict | Ready | Refused
 
-_KINDS = {kind.__name__: kind for kind in (EpochEnd, Stopped, Failed, Lost, Overdue, Assignment, Verdict, Ready, Refused)}
+_KINDS = {
+    kind.__name__: kind for kind in (EpochEnd, Stopped, Failed, Lost, Overdue, Assignment, Verdict, Ready, Refused)
+}
 
 
 def encode(message: Message) -> bytes:
@@ -162,4 +164,4 @@ def decode(raw: bytes) -> Message:
     kind = _KINDS[table.pop("kind")]
     if "member" in table:
         table["member"] = Member(**table["member"])
-    return kind(**table)  # type: ignore[no-any-return]
+    return kind(**table)

@@ -164,7 +164,9 @@ class Trainer:
             return room.get(identifier)
         except (ValueError, TypeError) as error:
             first = str(error).splitlines()[0]
-            raise UsageError(f"{key}: Keras does not take {entry!r}: {first}; see the names in Keras's API docs") from None
+            raise UsageError(
+                f"{key}: Keras does not take {entry!r}: {first}; see the names in Keras's API docs"
+            ) from None
 
     def _function(self, key: str, text: str) -> Callable[..., Any]:
         reference = Reference.parse(text, self.base)

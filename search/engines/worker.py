@@ -57,20 +57,31 @@ def _receive(connection: Connection, inbox: queue.Queue[Message]) -> None:
 
 def _prepare(job: dict[str, Any]) -> tuple[Any, Ready]:
     """Load data and builder, and try them; UsageError for what a person must mend."""
+    settings, base = Settings.model_validate(job["settings"]), Path(job["base"])
+    if settings.run.deterministic:
+        _make_deterministic()
     # All of ours is imported before anything of the user's, whose modules may bear the same names.
     from search import data
     from search.engines import fit, preflight, training
 
-    settings, base = Settings.model_validate(job["settings"]), Path(job["base"])
     loaded = data.load(settings.data, base, settings.study.seed)
     trainer = training.Trainer.load(settings, base, loaded)
     return fit.FitEngine(trainer), preflight.inspect(trainer, job["fixed"], job["device"])
 
 
+def _make_deterministic() -> None:
+    """Ask the backend for the same bits at every run, at some cost in speed. Before anything is computed."""
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
+    if os.environ["KERAS_BACKEND"] == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+
+
 if __name__ == "__main__":
     try:
         main(int(sys.argv[1]))
-    except BaseException:
+    except BaseException:  # noqa: BLE001 (the edge: the pool reads what is printed here)
         traceback.print_exc()
         sys.stderr.flush()
         os._exit(1)

@@ -113,7 +113,9 @@ def folder(tmp_path):
     return tmp_path
 
 
-def own_study(folder, *, build="build", objective="val_accuracy", source="my_model.py:rows", trials=4, train="", space=""):
+def own_study(
+    folder, *, build="build", objective="val_accuracy", source="my_model.py:rows", trials=4, train="", space=""
+):
     text = STUDY.format(build=build, objective=objective, source=source, trials=trials, train=train, space=space)
     return write_study(folder, text, name="own")
 
@@ -137,7 +139,9 @@ def test_own_modules_layers_losses_metrics_and_callbacks_work(folder):
 
 
 def test_compiled_model_keeps_its_own_optimizer_loss_and_metrics(folder):
-    path = own_study(folder, build="compiled", objective="val_loss", space="weight_decay = { low = 1e-6, high = 1e-2, log = true }")
+    path = own_study(
+        folder, build="compiled", objective="val_loss", space="weight_decay = { low = 1e-6, high = 1e-2, log = true }"
+    )
     done = manyfit("run", path)
     assert done.returncode == 0, done.stderr
     assert "'weight_decay' is read by nothing" in done.stderr

@@ -1,0 +1,37 @@
+# make run and make test need nothing but python3 (3.11 or newer) and make itself.
+PYTHON ?= python3
+BIN := .venv/bin
+STUDY ?= studies/digits.toml
+
+.PHONY: run test check bench clean
+
+run: .venv/installed
+	$(BIN)/manyfit run $(STUDY)
+
+test: .venv/installed-dev
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest tests
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report
+
+check: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/installed-dev
+	$(BIN)/pip install -q -c constraints.txt -e '.[bench]'
+	$(BIN)/python benchmarks/peers.py
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "manyfit needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install -q -c constraints.txt -e '.[tensorflow,jax]'
+	touch $@
+
+.venv/installed-dev: .venv/installed
+	$(BIN)/pip install -q -c constraints.txt -e '.[tensorflow,jax,cmaes,dev]'
+	touch $@
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .coverage

@@ -1,0 +1,172 @@
+"""One contract, every engine: what the scheduler may rely on whoever trains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support import manyfit, write_study
+
+from search import studyfile
+from search.engines import protocol
+from search.engines.devices import Device
+from search.engines.pool import WorkerPool
+from search.engines.protocol import Assignment, EpochEnd, Failed, Member, Verdict
+from search.engines.replay import ReplayEngine
+from search.launch import job
+from search.log import StudyLog
+
+BUILDER = """
+import keras
+
+
+def build(config, data):
+    if config.get("raises"):
+        raise ValueError("as asked")
+    return keras.Sequential([keras.Input(data.input_shape), keras.layers.Dense(16, "relu"),
+                             keras.layers.Dropout(0.3), keras.layers.Dense(data.outputs)])
+"""
+
+
+def replayed(assignment: Assignment, epoch: int) -> dict[str, float]:
+    if assignment.config.get("raises"):
+        raise ValueError("as asked")
+    return {"loss": assignment.seed / epoch, "val_accuracy": epoch / assignment.seed}
+
+
+@pytest.fixture(
+    scope="module",
+    params=["replay", pytest.param("tensorflow", marks=pytest.mark.slow), pytest.param("jax", marks=pytest.mark.slow)],
+)
+def engine(request, tmp_path_factory):
+    """An engine with nothing in it."""
+    if request.param == "replay":
+        yield ReplayEngine(replayed)
+        return
+    folder: Path = tmp_path_factory.mktemp(request.param)
+    (folder / "mine.py").write_text(BUILDER)
+    file = studyfile.read(write_study(folder), ['model={ build = "mine.py:build" }'])
+    pool = WorkerPool(job(file), [Device()], request.param, StudyLog())
+    try:
+        pool.wait_until_ready()
+        yield pool
+    finally:
+        pool.close()
+
+
+def assignment(number: int, *, seed: int = 7, epochs: int = 3, **config) -> Assignment:
+    fixed = {"optimizer": "adam", "learning_rate": 0.01, "batch_size": 32, "epochs": epochs}
+    return Assignment(Member(number), {**fixed, **config}, epochs, seed)
+
+
+def advance(engine):
+    """Advance until something has happened."""
+    while not (events := engine.advance()):
+        pass
+    return events
+
+
+def train(engine, given: Assignment) -> list[EpochEnd]:
+    """Train a member to its end."""
+    assert engine.have_room
+    engine.start(given)
+    ended = []
+    for epoch in range(1, given.epochs + 1):
+        (event,) = advance(engine)
+        assert isinstance(event, EpochEnd)
+        assert (event.member, event.epoch) == (given.member, epoch)
+        ended.append(event)
+        engine.apply([Verdict(given.member, ends=epoch == given.epochs)])
+    assert engine.have_room
+    return ended
+
+
+class TestEngine:
+    def test_reports_epochs_one_by_one_with_all_metrics(self, engine):
+        events = train(engine, assignment(0))
+        assert all("val_accuracy" in event.metrics and event.seconds >= 0 for event in events)
+
+    def test_same_seed_trains_the_same_whatever_ran_before(self, engine):
+        first = train(engine, assignment(1, seed=11))
+        train(engine, assignment(2, seed=12, batch_size=64))
+        again = train(engine, assignment(3, seed=11))
+        other = train(engine, assignment(4, seed=13))
+        assert [event.metrics for event in first] == [event.metrics for event in again]
+        assert [event.metrics for event in first] != [event.metrics for event in other]
+
+    def test_place_of_a_member_that_is_ended_early_is_free(self, engine):
+        engine.start(assignment(5, epochs=50))
+        advance(engine)
+        engine.apply([Verdict(Member(5), ends=True)])
+        train(engine, assignment(6))
+
+    def test_failure_is_the_members_and_the_next_one_trains(self, engine):
+        engine.start(assignment(7, raises=True))
+        (event,) = advance(engine)
+        assert isinstance(event, Failed)
+        assert event.reason == "ValueError: as asked"
+        engine.apply([Verdict(Member(7), ends=True)])
+        train(engine, assignment(8))
+
+    def test_verdict_on_a_member_that_is_gone_changes_nothing(self, engine):
+        engine.apply([Verdict(Member(99), ends=True)])
+        train(engine, assignment(9))
+
+
+def test_messages_come_out_as_they_went_in():
+    for message in (
+        assignment(3, units=[1, 2]),
+        EpochEnd(Member(1, 2), 3, {"loss": 0.5, "val_loss": float("inf")}, 1.5),
+        Failed(Member(1), "why", "detail"),
+        protocol.Lost(Member(1), "why", alone=False),
+        protocol.Overdue(Member(0), 3.0),
+        protocol.Stopped(Member(0)),
+        Verdict(Member(4), ends=True),
+    ):
+        assert protocol.decode(protocol.encode(message)) == message
+
+
+@pytest.mark.slow
+def test_every_row_is_drawn_once_an_epoch_in_an_order_of_its_own_on_each_backend(tmp_path):
+    """The batches that TensorFlow and JAX see are the same, epoch by epoch."""
+    import json
+    import os
+    import subprocess
+    import sys
+
+    code = """
+import json, sys
+import numpy as np
+import keras
+from search.engines.batches import Batches
+rows = np.arange(10)
+batches = Batches((rows, rows * 2), 4, seed=5)
+seen = []
+for epoch in (1, 2, 1):
+    batches.epoch = epoch
+    data = batches.for_backend()
+    source = (data[i] for i in range(len(data))) if data is batches else iter(data)
+    seen.append([np.asarray(x).tolist() for x, y in source])
+print(json.dumps(seen))
+"""
+    seen = []
+    for backend in ("tensorflow", "jax"):
+        env = {**os.environ, "KERAS_BACKEND": backend}
+        done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        seen.append(json.loads(done.stdout))
+    assert seen[0] == seen[1]
+    first, second, again = seen[0]
+    assert first == again != second
+    assert [len(batch) for batch in first] == [4, 4, 2]
+    assert sorted(sum(first, [])) == list(range(10))
+
+
+@pytest.mark.slow
+def test_worker_that_cannot_start_is_said_with_its_last_words(tmp_path):
+    path = write_study(tmp_path, trials=1)
+    done = manyfit("run", path, "--backend", "jax", env={"XLA_FLAGS": "--no_such_flag_of_xla=1"})
+    assert done.returncode == 1
+    assert "the worker on cpu can't start" in done.stderr
+    assert "no_such_flag_of_xla" in done.stderr
+    assert list(tmp_path.iterdir()) == [path]
