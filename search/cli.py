@@ -325,7 +325,8 @@ def _short(path: Path) -> Path:
 def _stdout() -> Any:
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=False)
+    # What is read by a program or a file is not cut to the width of a terminal that is not there.
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 
 
 def _say(text: str) -> None:

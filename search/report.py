@@ -30,21 +30,20 @@ def state(brief_or_stored: Brief | Stored, counts: Counter[str] | dict[str, int]
 def list_table(briefs: Sequence[Brief], base: Path) -> RenderableType:
     """Return the table of `manyfit list`."""
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("study", "database", "state", "trials", "complete", "pruned", "failed", "best", "objective", "time"):
-        table.add_column(
-            column, justify="right" if column in ("trials", "complete", "pruned", "failed", "best", "time") else "left"
-        )
+    for column in ("study", "state", "trials", "complete", "pruned", "failed", "best", "objective", "time", "database"):
+        is_text = column in ("study", "state", "objective", "database")
+        table.add_column(column, justify="left" if is_text else "right", overflow="fold")
     for brief in briefs:
         path = brief.path.relative_to(base) if brief.path.is_relative_to(base) else brief.path
         table.add_row(
             brief.name,
-            str(path),
             state(brief, brief.counts),
             f"{brief.trials}/{brief.wanted}",
             *(str(brief.counts.get(key, 0)) for key in ("COMPLETE", "PRUNED", "FAIL")),
             number(brief.best),
             brief.objective,
             duration(brief.seconds),
+            str(path),
         )
     return table
 
@@ -107,8 +106,8 @@ def importance(stored: Stored) -> dict[str, float]:
 
     from search.samplers import distribution
 
-    study = optuna.create_study(direction=optuna.study.StudyDirection[stored.file.direction.upper()])
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(direction=optuna.study.StudyDirection[stored.file.direction.upper()])
     for trial in stored.complete:
         study.add_trial(
             optuna.trial.create_trial(

@@ -16,8 +16,9 @@ from typing import Any
 
 from search import studyfile
 from search.engines.protocol import Assignment
+from search.errors import StoreError
 from search.engines.replay import ReplayEngine
-from search.identity import Record
+from search.identity import Record, declared
 from search.records import Stored, load
 from search.scheduler import search
 from search.store import Store
@@ -90,7 +91,7 @@ def wait_for(condition: Callable[[], Any], what: str, timeout: float = 90) -> An
         try:
             if found := condition():
                 return found
-        except (sqlite3.Error, OSError):
+        except (sqlite3.Error, OSError, StoreError):
             pass
         time.sleep(0.05)
     raise AssertionError(f"not within {timeout} s: {what}")
@@ -164,6 +165,12 @@ def curve(assignment: Assignment, epoch: int) -> dict[str, float]:
     return {"loss": loss * 0.9, "val_loss": loss}
 
 
+def record(file: StudyFile) -> Record:
+    """Return what a first start would store, without a worker to ask."""
+    resolved = {"engine": "fit", "backend": "jax", "devices": ["cpu"], "versions": {"manyfit": "0"}}
+    return Record(resolved, declared(file), "a note")
+
+
 def replay(
     file: StudyFile,
     curves: Callable[[Assignment, int], Mapping[str, float]] = curve,
@@ -178,7 +185,7 @@ def replay(
         store = Store.open(file.storage, file.name)
     else:
         study = Study(file)
-        store = Store.create(file, Record({"versions": {}}, {}, "a note"))
+        store = Store.create(file, record(file))
     with store:
         search(study, store, ReplayEngine(curves, lanes), interruption=interruption, watch=lambda: None)
     return load(file.storage, file.name)
