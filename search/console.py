@@ -110,7 +110,7 @@ class Progress:
         head.add_row(
             Text(study.file.name, style="bold"),
             f"{ended} of {study.budget} trials",
-            ProgressBar(total=study.budget, completed=ended, width=30),
+            ProgressBar(total=study.budget, completed=ended, width=30, complete_style="cyan", finished_style="cyan"),
             self._best_text(),
             f"{self._rate():.1f} epochs/s",
             self._left(ended),

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from search.engines.batches import Batches, Clock
 from search.engines.protocol import Assignment, EpochEnd, Event, Failed, Stopped, Verdict
@@ -115,14 +116,19 @@ class _Reporter(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.epoch = epoch + 1
-        metrics = {name: float(value) for name, value in (logs or {}).items()}
-        metrics["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        metrics = {name: _plain(value) for name, value in (logs or {}).items()}
+        metrics["learning_rate"] = _plain(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         seconds = time.perf_counter() - self._began
         self._events.put(EpochEnd(self._assignment.member, self.epoch, metrics, seconds))
         if self._verdicts.get().ends:
             self.ended = True
             # Keras would go on to the end of `fit` with callbacks that may train or save; this leaves at once.
             self.model.stop_training = True
+
+
+def _plain(value: Any) -> float:
+    """Return a float32 as the shortest decimal that is it: 0.9722222 and not 0.9722222089767456."""
+    return float(str(np.float32(value)))
 
 
 def _one_line(error: BaseException) -> str:
