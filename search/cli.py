@@ -101,8 +101,9 @@ def run(  # noqa: PLR0913, PLR0917 (an option an argument: that is how typer rea
 
     Example: [bold]manyfit run studies/digits.toml --trials 40 --set space.dropout.high=0.6 --name digits-wide[/]
     """
-    from search import export, launch, report
-    from search.console import duration, number, stderr
+    from search import launch
+    from search.views import export, report
+    from search.views.console import duration, number, stderr
 
     flags = {
         "study.trials": trials,
@@ -147,7 +148,8 @@ def list_(
 
     Example: [bold]manyfit list studies/[/]
     """
-    from search import records, report
+    from search import records
+    from search.views import report
 
     wanted = places or [Path("studies") if Path("studies").is_dir() else Path()]
     briefs, unread = [], 0
@@ -178,7 +180,8 @@ def show(
 
     Example: [bold]manyfit show studies/digits.toml --top 3[/]
     """
-    from search import records, report
+    from search import records
+    from search.views import report
 
     stored = records.load(*_stored(study, name))
     if as_json:
@@ -199,8 +202,8 @@ def export(
 
     Example: [bold]manyfit export studies/digits.toml --top 5 -o best.json[/]
     """
-    from search import export as exports
     from search import records
+    from search.views import export as exports
 
     stored = records.load(*_stored(study, name))
     text = exports.to_csv(stored) if csv else exports.to_json(exports.best(stored, top))
@@ -221,7 +224,7 @@ def dashboard(
 
     Example: [bold]manyfit dashboard studies/digits.toml --port 8081[/]
     """
-    from search import dashboard as dashboards
+    from search.views import dashboard as dashboards
 
     path, found = _stored(study, name)
     dashboards.serve(
@@ -240,7 +243,7 @@ def plan(
 
     Example: [bold]manyfit plan studies/digits.toml[/]
     """
-    from search import planning
+    from search.views import planning
 
     found = planning.plan(_study_file(study, name, set_ or []))
     if as_json:
@@ -255,7 +258,7 @@ def doctor(as_json: Json = False) -> None:
 
     Example: [bold]manyfit doctor[/]
     """
-    from search import doctor as doctors
+    from search.views import doctor as doctors
 
     found = doctors.examine(Path.cwd())
     if as_json:

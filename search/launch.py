@@ -12,8 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from search import export, identity, records, studyfile
-from search.console import Progress
+from search import identity, records, studyfile
 from search.engines import devices
 from search.engines.pool import WorkerPool
 from search.engines.protocol import Ready
@@ -25,6 +24,8 @@ from search.scheduler import search
 from search.store import Store
 from search.study import LikeFailuresError, Study
 from search.studyfile import StudyFile
+from search.views import export
+from search.views.console import Progress
 
 
 @dataclass(frozen=True)

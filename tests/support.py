@@ -16,8 +16,8 @@ from typing import Any
 
 from search import studyfile
 from search.engines.protocol import Assignment
-from search.errors import StoreError
 from search.engines.replay import ReplayEngine
+from search.errors import StoreError
 from search.identity import Record, declared
 from search.records import Stored, load
 from search.scheduler import search
@@ -122,9 +122,9 @@ def children(pid: int) -> list[int]:
 
 
 def end(process: subprocess.Popen[str], number: signal.Signals = signal.SIGKILL) -> tuple[int, str, str]:
-    """Signal a process started here and collect what it said."""
+    """Signal a process started here and collect what it said; it must end within 10 s."""
     process.send_signal(number)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=10)
     return process.returncode, out, err
 
 

@@ -19,7 +19,6 @@ from search.engines.batches import Batches, Clock
 from search.engines.protocol import Assignment, EpochEnd, Event, Failed, Stopped, Verdict
 from search.engines.training import ReadConfig, Trainer
 
-
 # JAX keeps every compiled step, megabytes a trial. Forgetting them also forgets the small ones that all trials share, which
 # costs the next trial most of a second: hence not after every one.
 JAX_CACHE_TRIALS = 16

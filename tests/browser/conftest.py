@@ -31,7 +31,7 @@ FLAGS = (
 SERVE = """
 import sys
 from pathlib import Path
-from search.dashboard import serve
+from search.views.dashboard import serve
 serve(Path(sys.argv[1]), 0, study=sys.argv[2] or None, on_ready=lambda url: print(url, flush=True))
 """
 

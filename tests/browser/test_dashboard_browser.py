@@ -4,34 +4,37 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import optuna
 import pytest
 from selenium.webdriver.support.ui import WebDriverWait
+from support import replay, replay_file
 
 pytestmark = pytest.mark.browser
 
 TRIALS = 12
 
-
-def objective(trial: optuna.Trial) -> float:
-    rate = trial.suggest_float("learning_rate", 1e-4, 1e-1, log=True)
-    units = trial.suggest_int("units", 8, 128)
-    kind = trial.suggest_categorical("activation", ["relu", "tanh"])
-    loss = abs(rate - 0.01) * 8 + units / 500 + (kind == "tanh") * 0.05
-    for epoch in range(1, 9):
-        trial.report(loss + 1 / epoch, epoch)
-        if epoch == 4 and trial.number % 4 == 3:
-            raise optuna.TrialPruned
-    return loss
+STUDY = """
+[study]
+name = "seen"
+objective = "val_loss"
+trials = 12
+epochs = 8
+[data]
+source = "sklearn:digits"
+[space]
+learning_rate = { low = 1e-4, high = 1e-1, log = true }
+dropout = { low = 0.0, high = 0.5 }
+activation = ["relu", "tanh"]
+[search]
+sampler = "random"
+"""
 
 
 @pytest.fixture
 def database(tmp_path: Path) -> Path:
-    path = tmp_path / "study.db"
-    sampler = optuna.samplers.RandomSampler(seed=1)
-    study = optuna.create_study(study_name="seen", storage=f"sqlite:///{path}", sampler=sampler)
-    study.optimize(objective, n_trials=TRIALS)
-    return path
+    """A study as manyfit writes it, some of its trials pruned."""
+    stored = replay(replay_file(tmp_path, STUDY))
+    assert {trial.ended for trial in stored.trials} == {"finished", "pruned"}
+    return stored.path
 
 
 # Each card is a heading and a plotly graph; what was really drawn is the paths and points inside of its svg.
@@ -90,7 +93,7 @@ def test_study_page_draws_history_curves_and_importance(browser, served, databas
         ("/dashboard/studies/1/analytics", "Contour"),
         ("/dashboard/studies/1/trials", "Trial 0"),
         ("/dashboard/studies/1/smartSelection", "Parallel Coordinate"),
-        ("/dashboard/studies/1/note", "Note"),
+        ("/dashboard/studies/1/note", "a note"),
     ],
 )
 def test_other_pages_open_without_an_error(browser, served, database, page, shows):

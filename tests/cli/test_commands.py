@@ -15,8 +15,9 @@ import jsonschema
 import pytest
 from support import MANYFIT, ROOT, end, manyfit, replay, replay_file, start, wait_for, write_study
 
-from search import export, records
+from search import records
 from search.cli import app
+from search.views import export
 
 COMMANDS = ("run", "list", "show", "export", "dashboard", "plan", "doctor")
 
@@ -104,13 +105,13 @@ def test_export_writes_what_the_schema_says(studied, tmp_path):
     done = manyfit("export", studied / "replay.toml", "--top", 3, "-o", tmp_path / "best.json")
     assert (done.returncode, done.stdout) == (0, "")
     document = json.loads((tmp_path / "best.json").read_text(), parse_constant=pytest.fail)
-    jsonschema.validate(document, json.loads((ROOT / "search" / "best.schema.json").read_text()))
+    jsonschema.validate(document, json.loads((ROOT / "search" / "views" / "best.schema.json").read_text()))
     assert [config["rank"] for config in document["configs"]] == [1, 2, 3]
 
 
 def test_schema_in_the_project_is_the_one_of_the_code():
-    assert (ROOT / "search" / "best.schema.json").read_text() == export.schema(), (
-        "python -c 'from search import export; print(export.schema(), end=\"\")' > search/best.schema.json"
+    assert (ROOT / "search" / "views" / "best.schema.json").read_text() == export.schema(), (
+        "python -c 'from search.views import export; print(export.schema(), end=\"\")' > search/views/best.schema.json"
     )
 
 

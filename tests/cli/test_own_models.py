@@ -92,6 +92,12 @@ def broken(config, data):
     raise RuntimeError("nothing works here")
 
 
+def endless(config, data):
+    while config["width"] == 16:
+        pass
+    return build(config, data)
+
+
 def dying(config, data):
     if config["width"] == 16:
         print("last words before the end", file=sys.stderr, flush=True)
@@ -186,6 +192,15 @@ def test_trial_that_kills_its_worker_twice_alone_fails_and_the_others_are_unchan
     assert "last words before the end" in crashed[0].detail
     others = [row for row in table(calm.with_suffix(".db"), "own") if row[4]["width"] != 16]
     assert [row for row in table(deadly.with_suffix(".db"), "deadly") if row[4]["width"] != 16] == others
+
+
+def test_trial_that_hangs_is_given_up_when_its_time_is_long_over(folder):
+    path = own_study(folder, build="endless", trials=2)
+    done = manyfit("run", path, "--set", "run.trial_time=2", "--set", "search.start=[{ width = 16 }, { width = 8 }]")
+    assert done.returncode == 0, done.stderr
+    hung, other = load(path.with_suffix(".db"), "own").trials
+    assert (hung.state, hung.ended) == ("FAIL", "timeout")
+    assert other.state == "COMPLETE"
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def test_run_prints_the_best_config_and_writes_best_json(finished):
     path, done = finished
     best = json.loads(done.stdout)
     document = json.loads(path.with_name("small.best.json").read_text(), parse_constant=pytest.fail)
-    jsonschema.validate(document, json.loads((ROOT / "search" / "best.schema.json").read_text()))
+    jsonschema.validate(document, json.loads((ROOT / "search" / "views" / "best.schema.json").read_text()))
     assert document["configs"][0]["params"] == best["params"]
     values = [config["value"] for config in document["configs"]]
     assert values == sorted(values, reverse=True)
@@ -112,6 +112,16 @@ def test_interrupted_study_leaves_nothing_running_and_comes_out_the_same(tmp_pat
     assert json.loads(disturbed.with_name("small.best.json").read_text())["format"] == 1
     assert manyfit("run", disturbed).returncode == 0
     assert table(database, "small") == undisturbed
+
+
+def test_study_interrupted_before_its_first_trial_leaves_nothing_behind(tmp_path):
+    path = write_study(tmp_path)
+    process = start("run", path)
+    wait_for(lambda: children(process.pid), "a worker")
+    returncode, _, err = end(process, signal.SIGINT)
+    assert returncode == 130
+    assert "the same command starts it" in err
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_killed_coordinator_leaves_no_orphans_and_the_study_goes_on(tmp_path, undisturbed):

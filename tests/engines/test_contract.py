@@ -159,7 +159,7 @@ print(json.dumps(seen))
     first, second, again = seen[0]
     assert first == again != second
     assert [len(batch) for batch in first] == [4, 4, 2]
-    assert sorted(sum(first, [])) == list(range(10))
+    assert sorted(row for batch in first for row in batch) == list(range(10))
 
 
 @pytest.mark.slow

@@ -22,14 +22,14 @@ from pathlib import Path
 import optuna
 import pytest
 
-from search import dashboard
 from search.errors import StoreError, UsageError
+from search.views import dashboard
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVE = """
 import sys
 from pathlib import Path
-from search.dashboard import serve
+from search.views.dashboard import serve
 serve(Path(sys.argv[1]), 0, study=sys.argv[2] or None, on_ready=lambda url: print(url, flush=True))
 print("returned", flush=True)
 """
@@ -202,9 +202,7 @@ def test_refusal_reaches_a_client_that_sent_much(shared):
     assert b"read-only" in body
 
 
-@pytest.mark.parametrize(
-    "path", ["/artifacts/1/ab", "/incompatible-rdb-schema", "/api/llm/x", "/sql-profiler"]
-)
+@pytest.mark.parametrize("path", ["/artifacts/1/ab", "/incompatible-rdb-schema", "/api/llm/x", "/sql-profiler"])
 def test_pages_that_a_study_does_not_need_are_closed(shared, path):
     assert shared[0].ask("GET", path)[0] == 404
 
@@ -478,7 +476,7 @@ def test_handlers_are_put_back(database):
 
 def test_importing_the_module_is_cheap():
     code = (
-        "import sys, search.dashboard\n"
+        "import sys, search.views.dashboard\n"
         "print([m for m in ('optuna', 'optuna_dashboard', 'sqlalchemy', 'numpy') if m in sys.modules])"
     )
     run = subprocess.run(

@@ -842,3 +842,9 @@ def test_cats_and_dogs_are_checked_quickly():
     if not (REAL / "cats_vs_dogs").is_dir():
         pytest.skip(f"{REAL / 'cats_vs_dogs'} is not there")
     data.check(DataSection(source="cats_vs_dogs", image_size=(32, 32)), REAL)
+
+
+def test_rows_of_booleans_are_no_numbers_for_a_regression(tmp_path):
+    np.savez(tmp_path / "rows.npz", x=np.zeros((30, 2)), y=np.eye(3, dtype=bool)[np.arange(30) % 3])
+    with pytest.raises(DataError, match="is no number; for a regression"):
+        data.load(DataSection(source="rows.npz", task="regression"), tmp_path, 0)

@@ -11,10 +11,10 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from search import export
-from search.console import duration, label, number
 from search.records import Brief, Stored
 from search.study import Trial
+from search.views import export
+from search.views.console import duration, label, number
 
 CURVES = 5
 _PLOT_HEIGHT = 14

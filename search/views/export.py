@@ -113,7 +113,7 @@ def write(path: Path, text: str) -> None:
 
 
 def schema() -> str:
-    """Return the JSON Schema of best.json, as kept in `search/best.schema.json`."""
+    """Return the JSON Schema of best.json, as kept in `search/views/best.schema.json`."""
     return (
         json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **Best.model_json_schema()}, indent=2)
         + "\n"

@@ -1,0 +1,106 @@
+"""Data sources -> arrays, splits and a fingerprint; bad data are found here, before the first trial.
+
+`check` is for the coordinator and takes milliseconds; `load` is for the worker. Importing this package or checking a
+source brings in none of keras, scikit-learn, pandas, Pillow and numpy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from search.data.parts import sound
+from search.data.sources import locate
+from search.data.splits import divide, fingerprint, scale
+from search.data.targets import targets_of
+from search.errors import DataError
+
+if TYPE_CHECKING:
+    from search.data.parts import Array
+    from search.settings import DataSection
+
+
+@dataclass(frozen=True, slots=True)
+class DataInfo:
+    """What a builder is told of the data.
+
+    Attributes:
+        input_shape: of one row.
+        task: "classification", "binary" or "regression".
+        classes: how many; 2 for binary, 0 for regression.
+        outputs: what a model must give for a row: one a class, 1 for binary, one a target for regression.
+        class_names: what each label 0, 1, ... stands for; empty for regression.
+    """
+
+    input_shape: tuple[int, ...]
+    task: str
+    classes: int
+    outputs: int
+    class_names: tuple[str, ...] = ()
+    train_rows: int = 0
+    validation_rows: int = 0
+    test_rows: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Arrays to train and to judge by; the test rows are held out, only counted and fingerprinted.
+
+    Attributes:
+        x_train, x_validation: float32, C-contiguous, (rows, *info.input_shape).
+        y_train, y_validation: int32 (rows,) for classes; float32 (rows,) or (rows, targets) for regression.
+        fingerprint: 32 hex digits of all splits' bytes, shapes and dtypes, test rows included.
+    """
+
+    info: DataInfo
+    x_train: Array
+    y_train: Array
+    x_validation: Array
+    y_validation: Array
+    fingerprint: str
+
+
+def check(section: DataSection, base: Path) -> None:
+    """Check what can be known at once, running nothing of the user's; `base` is the study file's folder.
+
+    Raises DataError: no such source or file, an .npz without its keys, a .csv without header or target, a
+    folder without classes, a data function that is not there.
+    """
+    try:
+        locate(section, base).check()
+    except OSError as error:
+        raise DataError(f"{section.source}: can't be read: {error}") from None
+
+
+def load(section: DataSection, base: Path, seed: int) -> Data:
+    """Read, check, split and scale the data; the same arguments and files give the same arrays.
+
+    Splits of the source's own are used as they are. What it lacks is cut from its training rows, test before
+    validation, every class in its share; the fractions are of those rows (after `limit`). Images in bytes
+    (uint8, rows of two or more dimensions) are scaled to 0..1; `scale` is fitted on the training rows.
+
+    Raises DataError, naming the file and, where there is one, the row.
+    """
+    check(section, base)
+    try:
+        parts = sound(locate(section, base).read(seed))
+    except OSError as error:
+        raise DataError(f"{section.source}: can't be read: {error}") from None
+    targets = targets_of(parts, section.task)
+    rows = divide(parts, targets, section, seed)
+    arrays: dict[str, Array] = {}
+    for split, (origin, index) in rows.items():
+        arrays[f"x_{split}"] = parts.splits[origin].x[index]
+        arrays[f"y_{split}"] = targets.y[origin][index]
+    scale(arrays, section.scale, parts.name)
+    info = DataInfo(
+        input_shape=arrays["x_train"].shape[1:],
+        task=targets.task,
+        classes=len(targets.class_names),
+        outputs=targets.outputs,
+        class_names=targets.class_names,
+        **{f"{split}_rows": len(index) for split, (_, index) in rows.items()},
+    )
+    used = {key: arrays[key] for key in ("x_train", "y_train", "x_validation", "y_validation")}
+    return Data(info=info, **used, fingerprint=fingerprint(arrays))

@@ -1,0 +1,173 @@
+"""The sources that a study file may name, found by their text: data sets of packages, files, folders, functions."""
+
+from __future__ import annotations
+
+import inspect
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from search.data.images import Images
+from search.data.parts import Part, Parts, parts_of, rows_of
+from search.data.tables import Csv, Npz
+from search.errors import DataError, UsageError
+from search.usercode import Reference
+from search.vocabulary import closest
+
+if TYPE_CHECKING:
+    from search.settings import DataSection
+
+# The data sets that packages bring along or download, and the task of each.
+_NAMED = {
+    "sklearn": {
+        "digits": "classification",
+        "iris": "classification",
+        "wine": "classification",
+        "breast_cancer": "binary",
+        "diabetes": "regression",
+    },
+    "keras": {
+        "mnist": "classification",
+        "fashion_mnist": "classification",
+        "cifar10": "classification",
+        "cifar100": "classification",
+        "california_housing": "regression",
+        "boston_housing": "regression",
+    },
+}
+_KINDS = (
+    "".join(f"{scheme}:NAME ({', '.join(names)}), " for scheme, names in _NAMED.items())
+    + "an .npz or .csv file, a folder of images with one folder a class, or file.py:function"
+)
+
+
+class Source(Protocol):
+    """Where data come from."""
+
+    def check(self) -> None:
+        """Raise DataError for what can be known in milliseconds."""
+
+    def read(self, seed: int) -> Parts:
+        """Read everything; DataError names the file and, where there is one, the row."""
+
+
+def locate(section: DataSection, base: Path) -> Source:
+    """Return the source that `section` names, its path relative to `base`; DataError if it names none."""
+    source = _of_text(section, base)
+    if section.target is not None and not isinstance(source, Csv):
+        raise DataError(f"target names a column of a .csv file; {section.source!r} is none: remove target")
+    if section.image_size is not None and not isinstance(source, Images):
+        raise DataError(f"image_size is for a folder of images; {section.source!r} is none: remove image_size")
+    return source
+
+
+def _of_text(section: DataSection, base: Path) -> Source:
+    text = section.source
+    scheme, colon, name = text.partition(":")
+    if colon and scheme in _NAMED:
+        return _Sklearn(name) if scheme == "sklearn" else _Keras(name)
+    if reference := Reference.parse(text, base):
+        return _Function(reference)
+    path = base / text
+    if path.is_dir():
+        return Images(path, section.image_size)
+    if path.suffix.lower() == ".npz":
+        return Npz(path)
+    if path.suffix.lower() == ".csv":
+        return Csv(path, section.target)
+    if path.suffix == ".py":
+        raise DataError(f"{text!r} names no function; write {text + ':function'!r}")
+    if path.is_file():
+        raise DataError(f"{path}: no known kind of data file; a source is {_KINDS}")
+    known = {name: f"{scheme}:{name}" for scheme, names in _NAMED.items() for name in names}
+    hint = f"; did you mean {known[text]!r}?" if text in known else closest(text, known.values())
+    raise DataError(f"no such data source: {text!r}{hint or f' (looked for {path})'}; a source is {_KINDS}")
+
+
+def _check_name(scheme: str, name: str) -> None:
+    known = _NAMED[scheme]
+    if name not in known:
+        raise DataError(f"no such data: '{scheme}:{name}'{closest(name, known)}; there are {', '.join(known)}")
+
+
+@dataclass(frozen=True)
+class _Sklearn:
+    """A data set that scikit-learn brings along; digits are scaled to 0..1, the others are as they are."""
+
+    name: str
+
+    def check(self) -> None:
+        _check_name("sklearn", self.name)
+
+    def read(self, seed: int) -> Parts:  # noqa: ARG002 (one signature for all sources)
+        from sklearn import datasets
+
+        bunch = getattr(datasets, f"load_{self.name}")()
+        x = bunch.data / 16.0 if self.name == "digits" else bunch.data
+        name = f"sklearn:{self.name}"
+        task = _NAMED["sklearn"][self.name]
+        names = () if task == "regression" else tuple(str(label) for label in bunch.target_names)
+        return Parts(name, {"train": Part(x, bunch.target, rows_of(name, "x"))}, task, names)
+
+
+@dataclass(frozen=True)
+class _Keras:
+    """A data set that Keras downloads; its test rows are the test split."""
+
+    name: str
+
+    def check(self) -> None:
+        _check_name("keras", self.name)
+
+    def read(self, seed: int) -> Parts:  # noqa: ARG002 (one signature for all sources)
+        import keras
+
+        name = f"keras:{self.name}"
+        try:
+            loaded = getattr(keras.datasets, self.name).load_data()
+        except Exception as error:  # keras reports a failed download as a bare Exception
+            raise DataError(
+                f"{name} can't be loaded: {type(error).__name__}: {error}; it is downloaded at its first "
+                "use: without a network give an .npz file with x_train, y_train, x_test and y_test"
+            ) from error
+        return parts_of(loaded, name, _NAMED["keras"][self.name])
+
+
+@dataclass(frozen=True)
+class _Function:
+    """A function of the user's that returns arrays; it is given `seed` if it has such a parameter."""
+
+    reference: Reference
+
+    def check(self) -> None:
+        try:
+            self.reference.check()
+        except UsageError as error:
+            raise DataError(str(error)) from None
+
+    def read(self, seed: int) -> Parts:
+        try:
+            function = self.reference.load()
+        except UsageError as error:
+            raise DataError(str(error)) from error
+        return parts_of(self._result(function, seed), f"{self.reference.path}:{self.reference.function}")
+
+    def _result(self, function: Callable[..., Any], seed: int) -> Any:
+        path, name = self.reference.path, self.reference.function
+        try:
+            signature = inspect.signature(function)
+            arguments = {"seed": seed} if "seed" in signature.parameters else {}
+            signature.bind(**arguments)
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{path}: {name}: {error}; a data function takes nothing, or seed") from None
+        try:
+            return function(**arguments)
+        except (Exception, SystemExit) as error:  # the user's own code: anything may come out of it
+            frames = traceback.extract_tb(error.__traceback__)
+            lines = [frame.lineno for frame in frames if Path(frame.filename) == path]
+            where = f"{path}, line {lines[-1]}" if lines else str(path)
+            raise DataError(
+                f"{where}: {name} raised {type(error).__name__}: {error}; mend the function and try again"
+            ) from error

@@ -1,0 +1,162 @@
+"""Which rows are trained on, judged by and held out; their scaling and their fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from search.data.parts import Parts
+from search.data.targets import Targets
+from search.errors import DataError
+
+if TYPE_CHECKING:
+    from search.data.parts import Array
+    from search.settings import DataSection
+
+
+def divide(parts: Parts, targets: Targets, section: DataSection, seed: int) -> dict[str, tuple[str, Array]]:
+    """Choose the rows of each split: split -> (split of the source, row numbers in it).
+
+    Raises DataError where a split can't hold the classes that it must.
+    """
+    import numpy as np
+
+    state = int(np.random.SeedSequence([seed, 7]).generate_state(1)[0])
+    rows = {split: np.arange(len(part.x)) for split, part in parts.splits.items()}
+    if section.limit is not None:
+        rows |= _limited(rows, targets, section.limit, state)
+    chosen = {split: (split, index) for split, index in rows.items()}
+    fractions = {"test": section.test, "validation": section.validation}
+    cut = {split: fraction for split, fraction in fractions.items() if split not in rows and fraction > 0}
+    left = rows["train"]
+    total = len(left)
+    labels = targets.y["train"] if targets.class_names else None
+    for done, (split, fraction) in enumerate(cut.items()):
+        count = max(1, round(fraction * total))
+        if labels is not None:
+            _check_shares(parts.name, targets, labels[left], len(cut) - done + 1, (split, count))
+        elif len(left) - count < 2:
+            raise DataError(f"{parts.name}: {total} rows are too few to split; give more, or a larger limit")
+        left, taken = _cut(left, count, labels, state)
+        chosen[split] = ("train", taken)
+    chosen["train"] = ("train", left)
+    _check_learnable(parts, targets, chosen)
+    return chosen
+
+
+def _limited(rows: Mapping[str, Array], targets: Targets, limit: int, state: int) -> dict[str, Array]:
+    """Keep `limit` rows of training and the source's own validation together, each in its share."""
+    import numpy as np
+
+    splits = [split for split in ("validation", "train") if split in rows]
+    total = sum(len(rows[split]) for split in splits)
+    if total <= limit:
+        return {}
+    kept: dict[str, Array] = {}
+    for split in splits:
+        index = rows[split]
+        count = limit - len(kept.get("validation", ())) if split == "train" else round(limit * len(index) / total)
+        count = max(1, min(count, len(index)))
+        if count == len(index):
+            continue
+        labels = targets.y[split] if targets.class_names else None
+        if labels is not None:
+            counts = np.bincount(labels)
+            counts = counts[counts > 0]
+            if counts.min() < 2 or min(count, len(index) - count) < len(counts):
+                labels = None  # too few for shares: any rows will do, and what is then missing is found below
+        kept[split] = _cut(index, count, labels, state)[1]
+    return kept
+
+
+def _cut(index: Array, count: int, labels: Array | None, state: int) -> tuple[Array, Array]:
+    """Take `count` of the rows at random, every class in its share; return (those left, those taken)."""
+    from sklearn.model_selection import train_test_split
+
+    stratify = None if labels is None else labels[index]
+    left, taken = train_test_split(index, test_size=count, random_state=state, stratify=stratify)
+    return left, taken
+
+
+def _check_shares(name: str, targets: Targets, labels: Array, need: int, taken: tuple[str, int]) -> None:
+    """Make sure that every class has `need` rows: one for each split to be cut and one to train on."""
+    import numpy as np
+
+    counts = np.bincount(labels, minlength=len(targets.class_names))
+    present = np.flatnonzero(counts)
+    split, count = taken
+    for label in present:
+        if counts[label] < need:
+            raise DataError(
+                f"{name}: class {targets.class_names[label]!r} has {counts[label]} of the {len(labels)} rows "
+                f"to split, and needs {need}, one for each split; add rows, remove the class, raise limit, "
+                'give splits of your own, or use task = "regression" if these are no classes'
+            )
+    if min(count, len(labels) - count) < len(present):
+        raise DataError(
+            f"{name}: {count} {split} rows and {len(labels) - count} others can't each hold all of "
+            f"{len(present)} classes; give more rows, or change {split} in [data]"
+        )
+
+
+def _check_learnable(parts: Parts, targets: Targets, rows: Mapping[str, tuple[str, Array]]) -> None:
+    """Refuse fewer than two training rows, and labels to be judged by that no training row has."""
+    import numpy as np
+
+    _, train = rows["train"]
+    if len(train) < 2:
+        raise DataError(
+            f"{parts.name}: {len(train)} training row is left; give at least two (more data, a larger limit)"
+        )
+    if not targets.class_names:
+        return
+    known = np.unique(targets.y["train"][train])
+    if len(known) < 2:
+        raise DataError(
+            f"{parts.name}: one class only among the training rows, {targets.class_names[known[0]]!r}; "
+            "add rows of another"
+        )
+    for split, (origin, index) in rows.items():
+        unseen = ~np.isin(targets.y[origin][index], known)
+        if unseen.any():
+            row = int(index[unseen.argmax()])
+            name = targets.class_names[targets.y[origin][row]]
+            raise DataError(
+                f"{parts.splits[origin].place(row)}: class {name!r} of the {split} rows has no training row; "
+                "add some, remove the class, or raise limit"
+            )
+
+
+def scale(arrays: dict[str, Array], how: str, name: str) -> None:
+    """Turn all features into float32 in place, bytes of images into 0..1; fit `how` on the training rows."""
+    import numpy as np
+
+    x = {key: array for key, array in arrays.items() if key.startswith("x_")}
+    if how == "none":
+        for key, array in x.items():
+            arrays[key] = np.ascontiguousarray(array, np.float32)
+            if array.dtype == np.uint8 and array.ndim > 2:
+                arrays[key] /= np.float32(255)
+        return
+    if x["x_train"].ndim != 2:
+        raise DataError(
+            f'{name}: scale = "{how}" is for flat rows; received rows of shape {x["x_train"].shape[1:]}; '
+            "remove scale (images in bytes are scaled to 0..1 by themselves)"
+        )
+    from sklearn.preprocessing import MinMaxScaler, StandardScaler
+
+    scaler = (StandardScaler() if how == "standard" else MinMaxScaler()).fit(x["x_train"].astype(np.float64))
+    for key, array in x.items():
+        arrays[key] = np.ascontiguousarray(scaler.transform(array.astype(np.float64)), np.float32)
+
+
+def fingerprint(arrays: Mapping[str, Array]) -> str:
+    """Digest the bytes, shapes and dtypes of all arrays into 32 hex digits."""
+    import numpy as np
+
+    digest = hashlib.blake2b(digest_size=16)
+    for key, array in sorted(arrays.items()):
+        digest.update(f"{key} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()

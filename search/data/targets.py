@@ -1,0 +1,151 @@
+"""What is to be learnt: the task and the labels or numbers of every row, told by what the source holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from search.data.parts import Part, Parts, is_number
+from search.errors import DataError
+
+if TYPE_CHECKING:
+    from search.data.parts import Array
+
+_FEW_CLASSES = 20
+_MOST_CLASSES = 1000
+
+
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """What is to be learnt: y by the source's splits, int32 labels or float32 numbers."""
+
+    task: str
+    y: dict[str, Array]
+    class_names: tuple[str, ...] = ()
+
+    @property
+    def outputs(self) -> int:
+        train = self.y["train"]
+        return len(self.class_names) if self.task == "classification" else train.shape[1] if train.ndim == 2 else 1
+
+
+def targets_of(parts: Parts, wanted: str | None) -> Targets:
+    """Read the labels as the `wanted` task has them, or as the task that they tell of."""
+    import numpy as np
+
+    y = {split: _squeezed(part, split, parts.name) for split, part in parts.splits.items()}
+    train = y["train"]
+    for split, labels in y.items():
+        if labels.shape[1:] != train.shape[1:] or (labels.dtype.kind == "U") != (train.dtype.kind == "U"):
+            raise DataError(
+                f"{parts.name}: labels are {train.dtype} of shape {train.shape} in training and "
+                f"{labels.dtype} of shape {labels.shape} in {split}; make them alike"
+            )
+    task = wanted or parts.task
+    if train.ndim == 2 and task != "regression":
+        y, task = _from_one_hot(parts, y, task)
+    task = task or _inferred(np.concatenate(list(y.values())))
+    return _numbers(parts, y) if task == "regression" else _classes(parts, y, task)
+
+
+def _squeezed(part: Part, split: str, name: str) -> Array:
+    y = part.y
+    if y.ndim > 2 or (y.ndim == 2 and y.shape[1] > 1 and y.dtype.kind == "U"):
+        raise DataError(
+            f"{name}: {split} labels have the shape {y.shape}; give one label a row (rows,), one-hot rows "
+            "(rows, classes) or numbers (rows, targets)"
+        )
+    return y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+
+
+def _from_one_hot(parts: Parts, y: dict[str, Array], task: str | None) -> tuple[dict[str, Array], str | None]:
+    """Turn one-hot rows into labels.
+
+    Other rows of numbers are the targets of a regression, or a DataError where classes are asked for.
+    """
+    zeros_and_ones = True
+    for split, labels in y.items():
+        is_bit = ((labels == 0) | (labels == 1)).all(axis=1)
+        zeros_and_ones &= bool(is_bit.all())
+        bad = ~(is_bit & (labels.sum(axis=1) == 1))
+        if bad.any() and (task is not None or zeros_and_ones):
+            row = int(bad.argmax())
+            raise DataError(
+                f"{parts.splits[split].place(row)}: {labels[row].tolist()[:20]} is not one-hot; give one "
+                "label a row or a single 1 in a row of zeros (several labels a row are not supported), or "
+                'task = "regression"'
+            )
+    if not zeros_and_ones:
+        return y, "regression"
+    return {split: labels.argmax(axis=1) for split, labels in y.items()}, task
+
+
+def _inferred(labels: Array) -> str:
+    """Tell the task by the labels: text and true/false are classes, and so are whole numbers if they are few.
+
+    Few is at most 20 different ones with two rows each on average; or 0, 1, ... k-1 without a gap, k at most
+    1000, with ten rows each on average. All else is regression. The study file's `task` overrules this.
+    """
+    import numpy as np
+
+    if labels.dtype.kind == "f" and (labels.ndim == 2 or (labels != np.floor(labels)).any()):
+        return "regression"
+    values = np.unique(labels)
+    count, rows = len(values), len(labels)
+    if labels.dtype.kind not in "Ub":
+        is_few = count <= _FEW_CLASSES and 2 * count <= rows
+        is_numbered = count <= _MOST_CLASSES and 10 * count <= rows and bool((values == np.arange(count)).all())
+        if not (is_few or is_numbered):
+            return "regression"
+    return "binary" if count == 2 else "classification"
+
+
+def _numbers(parts: Parts, y: Mapping[str, Array]) -> Targets:
+    import numpy as np
+
+    for split, labels in y.items():
+        if labels.dtype.kind in "Ub":
+            row = next((row for row, label in enumerate(labels.tolist()) if not is_number(label)), 0)
+            raise DataError(
+                f"{parts.splits[split].place(row)}: {labels[row].tolist()!r} is no number; for a regression "
+                'all targets are numbers, for classes use task = "classification"'
+            )
+    return Targets("regression", {split: np.ascontiguousarray(labels, np.float32) for split, labels in y.items()})
+
+
+def _classes(parts: Parts, y: Mapping[str, Array], task: str) -> Targets:
+    import numpy as np
+
+    values = np.unique(np.concatenate(list(y.values())))
+    if values.dtype.kind in "iuf":
+        _check_labels(parts, y, is_signed=task == "binary" and values.tolist() == [-1, 1])
+        values = values.astype(np.int64)
+    names = tuple(str(value) for value in values.tolist())
+    if len(names) < 2:
+        raise DataError(
+            f"{parts.name}: one class only, {names[0]!r}; there is nothing to tell apart: add rows of another"
+        )
+    if task == "binary" and len(names) != 2:
+        raise DataError(
+            f'{parts.name}: {len(names)} classes ({", ".join(names[:5])}, ...) where task = "binary" needs '
+            '2; use task = "classification"'
+        )
+    if parts.class_names and values.tolist() == list(range(len(parts.class_names))):
+        names = parts.class_names
+    encoded = {split: np.searchsorted(values, labels).astype(np.int32) for split, labels in y.items()}
+    return Targets(task, encoded, names)
+
+
+def _check_labels(parts: Parts, y: Mapping[str, Array], is_signed: bool) -> None:
+    """Refuse labels that number no class; -1 and 1 may stand for two (`is_signed`)."""
+    import numpy as np
+
+    for split, labels in y.items():
+        bad = (labels != np.floor(labels)) | ((labels < 0) & (not is_signed)) | (labels >= 2.0**31)
+        if bad.any():
+            row = int(bad.argmax())
+            raise DataError(
+                f"{parts.splits[split].place(row)}: the label {labels[row].item()} is out of range; classes "
+                'are numbered 0, 1, 2, ...: mend it, or use task = "regression"'
+            )
