@@ -106,7 +106,7 @@ def _numbers(parts: Parts, y: Mapping[str, Array]) -> Targets:
 
     for split, labels in y.items():
         if labels.dtype.kind in "Ub":
-            row = next((row for row, label in enumerate(labels.tolist()) if not is_number(label)), 0)
+            row = next((row for row, label in enumerate(labels.tolist()) if not is_number(str(label))), 0)
             raise DataError(
                 f"{parts.splits[split].place(row)}: {labels[row].tolist()!r} is no number; for a regression "
                 'all targets are numbers, for classes use task = "classification"'
