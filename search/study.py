@@ -167,9 +167,11 @@ class Study:
 
     def next_trial(self) -> Trial | None:
         """Return the next trial to start: an interrupted one, a newly drawn one, or None if none is to be."""
-        if self._is_out_of_time():
+        if self._is_out_of_time() or any(trial.deaths >= 2 for trial in self._running.values()):
             return None
         if self._waiting:
+            if self._waiting[0].deaths >= 2 and self._running:
+                return None  # it lived through two deaths in a row: now it goes on alone, so that a third has one cause
             trial = self._waiting.pop(0)
             trial.state = "RUNNING"
             self._changes.restated[trial.number] = trial

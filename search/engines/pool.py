@@ -50,7 +50,14 @@ STDERR_LINES = 20
 
 @dataclass
 class _Worker:
-    """One process and what it is at. `assignment` is None while it has room, `ready` None until it has its data."""
+    """One process and what it is at.
+
+    Attributes:
+        ready: None until it has its data.
+        members: what it trains, with the moment that each began.
+        outbox: what it is told at the next tick, all at once: so that it never begins an epoch with half of it.
+        is_busy: it has a tick to answer.
+    """
 
     number: int
     device: Device
@@ -59,13 +66,18 @@ class _Worker:
     stderr: deque[str] = field(default_factory=lambda: deque(maxlen=STDERR_LINES))
     reader: threading.Thread | None = None
     ready: Ready | None = None
-    assignment: Assignment | None = None
-    began: float = 0.0
+    members: dict[Member, tuple[Assignment, float]] = field(default_factory=dict)
+    outbox: list[Assignment | Verdict] = field(default_factory=list)
+    is_busy: bool = False
     first_size: int = 0
+
+    @property
+    def has_room(self) -> bool:
+        return self.ready is not None and len(self.members) < self.ready.places
 
 
 class WorkerPool:
-    """One worker a device, each with one member at a time, behind the engine protocol."""
+    """One worker a device, each with as many members as it says it has places for, behind the engine protocol."""
 
     def __init__(
         self,
@@ -97,25 +109,30 @@ class WorkerPool:
 
     @property
     def have_room(self) -> bool:
-        return any(worker.ready is not None and worker.assignment is None for worker in self._workers)
+        return any(worker.has_room for worker in self._workers)
 
     def start(self, assignment: Assignment) -> None:
-        worker = next(w for w in self._workers if w.ready is not None and w.assignment is None)
-        worker.assignment, worker.began = assignment, time.monotonic()
-        self._send(worker, assignment)
+        # The emptiest one, so that several devices fill up together; of equals the first.
+        worker = min((w for w in self._workers if w.has_room), key=lambda w: len(w.members))
+        worker.members[assignment.member] = (assignment, time.monotonic())
+        worker.outbox.append(assignment)
 
     def advance(self) -> Sequence[Event]:
+        for worker in self._workers:
+            if worker.ready is not None and not worker.is_busy and (worker.outbox or worker.members):
+                self._send(worker)
         return [*self._receive(), *self._overdue()]
 
     def apply(self, verdicts: Sequence[Verdict]) -> None:
         for verdict in verdicts:
-            worker = self._of(verdict.member)
+            worker = next((w for w in self._workers if verdict.member in w.members), None)
             if worker is None:
                 continue
-            self._send(worker, verdict)
+            worker.outbox.append(verdict)
             if verdict.ends:
-                worker.assignment = None
-                self._renew_if_grown(worker)
+                del worker.members[verdict.member]
+                if not worker.members:
+                    self._renew_if_grown(worker)
 
     def close(self) -> None:
         for worker in self._workers:
@@ -163,46 +180,52 @@ class WorkerPool:
         for channel in mp.wait(list(channels), timeout=TICK_S):
             worker = channels[channel]
             try:
-                message = decode(worker.channel.recv_bytes())
+                messages = decode(worker.channel.recv_bytes())
             except (EOFError, OSError):
                 events += self._replace(worker)
                 continue
-            if isinstance(message, Ready):
-                worker.ready = message
-                self._failed_starts = 0
-            elif isinstance(message, Refused):
-                raise (DataError if message.is_data else UsageError)(message.message)
-            elif not isinstance(message, Assignment | Verdict):  # those go the other way
-                events.append(message)
+            worker.is_busy = False
+            for message in messages:
+                if isinstance(message, Ready):
+                    worker.ready = message
+                    self._failed_starts = 0
+                elif isinstance(message, Refused):
+                    raise (DataError if message.is_data else UsageError)(message.message)
+                elif not isinstance(message, Assignment | Verdict):  # those go the other way
+                    events.append(message)
         return events
 
-    def _replace(self, worker: _Worker, *, overdue: bool = False) -> list[Event]:
-        """Start a new worker in the place of a dead one; return what that means for its member."""
+    def _replace(self, worker: _Worker) -> list[Event]:
+        """Start a new worker in the place of a dead one; return what that means for its members."""
         self._end(worker)
         reason = _death(worker.process.returncode)
         self._log.write(f"worker {worker.number} {reason}")
+        tail = "\n".join(worker.stderr)
         if worker.ready is None:
             self._failed_starts += 1
             if self._failed_starts >= MOST_FAILED_STARTS:
-                tail = "\n".join(worker.stderr)
                 raise ManyfitError(
                     f"the worker on {worker.device.name} can't start: it {reason}; its last words:\n{tail}"
                 )
         self._workers[worker.number] = self._spawn(worker.number, worker.device)
-        if worker.assignment is None or overdue:
-            return []
-        return [Lost(worker.assignment.member, f"its worker {reason}", "\n".join(worker.stderr), alone=True)]
+        alone = len(worker.members) == 1
+        return [Lost(member, f"its worker {reason}", tail, alone=alone) for member in worker.members]
 
     def _overdue(self) -> list[Event]:
+        """End workers in which a member is far over its time: that one is overdue, its neighbours are lost."""
         events: list[Event] = []
+        now = time.monotonic()
         for worker in list(self._workers):
-            assignment = worker.assignment
-            if assignment is None or assignment.limit_s is None:
-                continue
-            seconds = time.monotonic() - worker.began
-            if seconds > OVERDUE_FACTOR * assignment.limit_s + OVERDUE_SLACK_S:
-                events.append(Overdue(assignment.member, seconds))
-                self._replace(worker, overdue=True)
+            overdue = {
+                member: now - began
+                for member, (assignment, began) in worker.members.items()
+                if assignment.limit_s is not None
+                and now - began > OVERDUE_FACTOR * assignment.limit_s + OVERDUE_SLACK_S
+            }
+            if overdue:
+                lost = self._replace(worker)
+                events += [Overdue(member, seconds) for member, seconds in overdue.items()]
+                events += [event for event in lost if event.member not in overdue]
         return events
 
     def _renew_if_grown(self, worker: _Worker) -> None:
@@ -218,13 +241,12 @@ class WorkerPool:
             self._end(worker)
             self._workers[worker.number] = self._spawn(worker.number, worker.device)
 
-    def _send(self, worker: _Worker, message: Assignment | Verdict) -> None:
-        # A worker that is gone shows at the next `advance`, as the loss of its member.
+    def _send(self, worker: _Worker) -> None:
+        messages, worker.outbox = worker.outbox, []
+        worker.is_busy = bool(worker.members)
+        # A worker that is gone shows at the next `advance`, as the loss of its members.
         with suppress(OSError):
-            worker.channel.send_bytes(encode(message))
-
-    def _of(self, member: Member) -> _Worker | None:
-        return next((w for w in self._workers if w.assignment is not None and w.assignment.member == member), None)
+            worker.channel.send_bytes(encode(messages))
 
     def _end(self, worker: _Worker) -> None:
         with suppress(OSError):

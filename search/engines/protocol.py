@@ -126,6 +126,7 @@ class Ready:
         data: `DataInfo` as a table.
         fingerprint: of the data.
         source: hash of the builder's source.
+        places: how many members it trains at a time.
         warnings: what is allowed and probably not meant.
         model: parameters, layers and bytes of the model in the middle of the space; empty if its builder raised there.
     """
@@ -134,6 +135,7 @@ class Ready:
     fingerprint: str
     source: str
     device: str
+    places: int = 1
     warnings: Sequence[str] = ()
     model: Mapping[str, Any] = field(default_factory=dict)
 
@@ -153,14 +155,17 @@ _KINDS = {
 }
 
 
-def encode(message: Message) -> bytes:
-    """Write a message as JSON: no pickle crosses between processes."""
-    return json.dumps({"kind": type(message).__name__, **asdict(message)}).encode()
+def encode(messages: Sequence[Message]) -> bytes:
+    """Write messages that belong together (a tick's events, a tick's verdicts) as JSON: no pickle crosses between processes."""
+    return json.dumps([{"kind": type(message).__name__, **asdict(message)} for message in messages]).encode()
 
 
-def decode(raw: bytes) -> Message:
+def decode(raw: bytes) -> list[Message]:
     """Read what `encode` wrote."""
-    table = json.loads(raw)
+    return [_message(table) for table in json.loads(raw)]
+
+
+def _message(table: dict[str, Any]) -> Message:
     kind = _KINDS[table.pop("kind")]
     if "member" in table:
         table["member"] = Member(**table["member"])

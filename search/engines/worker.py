@@ -31,22 +31,23 @@ def main(descriptor: int) -> None:
     try:
         engine, ready = _prepare(job)
     except UsageError as error:
-        connection.send_bytes(encode(Refused(str(error), is_data=isinstance(error, DataError))))
+        connection.send_bytes(encode([Refused(str(error), is_data=isinstance(error, DataError))]))
         return
-    connection.send_bytes(encode(ready))
-    inbox: queue.Queue[Message] = queue.Queue()
+    connection.send_bytes(encode([ready]))
+    inbox: queue.Queue[list[Message]] = queue.Queue()
     threading.Thread(target=_receive, args=(connection, inbox), daemon=True).start()
     while True:
-        message = inbox.get()
-        if isinstance(message, Assignment):
-            engine.start(message)
-        elif isinstance(message, Verdict):
-            engine.apply([message])
-        for event in engine.advance():
-            connection.send_bytes(encode(event))
+        # One message is one tick: verdicts free places, assignments fill them, then all members go on by an epoch.
+        messages = inbox.get()
+        engine.apply([message for message in messages if isinstance(message, Verdict)])
+        for message in messages:
+            if isinstance(message, Assignment):
+                engine.start(message)
+        if events := engine.advance():
+            connection.send_bytes(encode(events))
 
 
-def _receive(connection: Connection, inbox: queue.Queue[Message]) -> None:
+def _receive(connection: Connection, inbox: queue.Queue[list[Message]]) -> None:
     while True:
         try:
             inbox.put(decode(connection.recv_bytes()))

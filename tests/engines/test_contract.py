@@ -114,7 +114,7 @@ class TestEngine:
 
 
 def test_messages_come_out_as_they_went_in():
-    for message in (
+    messages = [
         assignment(3, units=[1, 2]),
         EpochEnd(Member(1, 2), 3, {"loss": 0.5, "val_loss": float("inf")}, 1.5),
         Failed(Member(1), "why", "detail"),
@@ -122,8 +122,8 @@ def test_messages_come_out_as_they_went_in():
         protocol.Overdue(Member(0), 3.0),
         protocol.Stopped(Member(0)),
         Verdict(Member(4), ends=True),
-    ):
-        assert protocol.decode(protocol.encode(message)) == message
+    ]
+    assert protocol.decode(protocol.encode(messages)) == messages
 
 
 @pytest.mark.slow
