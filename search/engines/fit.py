@@ -7,17 +7,16 @@ import gc
 import queue
 import threading
 import time
-import traceback
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
+from search.engines import failures
 from search.engines.batches import Batches, Clock
 from search.engines.protocol import Assignment, EpochEnd, Event, Failed, Stopped, Verdict
-from search.engines.training import ReadConfig, Trainer
+from search.engines.training import ReadConfig, Trainer, validation_batch
 
 # JAX keeps every compiled step, megabytes a trial. Forgetting them also forgets the small ones that all trials share, which
 # costs the next trial most of a second: hence not after every one.
@@ -71,7 +70,7 @@ class FitEngine:
         try:
             stopped_itself = self._fit(assignment)
         except BaseException as error:  # noqa: BLE001 (the user's model and callbacks: anything may come out of them)
-            self._events.put(Failed(member, _one_line(error), _trace(error)))
+            self._events.put(Failed(member, failures.one_line(error), failures.trace(error)))
         else:
             if not stopped_itself:
                 return
@@ -85,14 +84,14 @@ class FitEngine:
         batches = Batches(self._trainer.arrays(), int(config["batch_size"]), assignment.seed)
         reporter = _Reporter(assignment, self._events, self._verdicts)
         data = self._trainer.data
-        # Keras warns that it does not shuffle a pipeline; the pipeline does.
-        warnings.filterwarnings("ignore", message=".*`shuffle=True` was passed.*")
         model.fit(
             batches.for_backend(),
             epochs=assignment.epochs,
+            # The batches are in their order already; Keras would draw them in one of its own.
+            shuffle=False,
             verbose=0,
             validation_data=(data.x_validation, data.y_validation),
-            validation_batch_size=max(256, int(config["batch_size"])),
+            validation_batch_size=validation_batch(int(config["batch_size"])),
             # The user's come first: what they change (a learning rate, a metric) is then in what is reported.
             callbacks=[Clock(batches), *self._trainer.callbacks(config), reporter],
         )
@@ -100,7 +99,7 @@ class FitEngine:
 
     def _forget(self) -> None:
         """Give back what a training leaves behind: without it a worker grows by megabytes a trial."""
-        keras.backend.clear_session()
+        keras.utils.clear_session(free_memory=False)
         self._trained += 1
         if keras.backend.backend() == "jax" and self._trained % JAX_CACHE_TRIALS == 0:
             import jax
@@ -137,19 +136,3 @@ class _Reporter(keras.callbacks.Callback):  # type: ignore[misc]
 def _plain(value: Any) -> float:
     """Return a float32 as the shortest decimal that is it: 0.9722222 and not 0.9722222089767456."""
     return float(str(np.float32(value)))
-
-
-def _one_line(error: BaseException) -> str:
-    lines = [line for line in str(error).strip().splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0].strip()}"[:500] if lines else type(error).__name__
-
-
-def _trace(error: BaseException) -> str:
-    """Return the traceback without the frames of ours above the user's code."""
-    frames = traceback.extract_tb(error.__traceback__)
-    theirs = [
-        i for i, frame in enumerate(frames) if not frame.filename.endswith(("engines/fit.py", "engines/training.py"))
-    ]
-    first = theirs[0] if theirs else 0
-    shown = traceback.format_list(frames[first:]) + traceback.format_exception_only(error)
-    return "Traceback (most recent call last):\n" + "".join(shown)

@@ -19,6 +19,11 @@ from search.usercode import Reference
 from search.vocabulary import optimizer_arguments, optimizer_class
 
 
+def validation_batch(batch_size: int) -> int:
+    """Return the batch size of evaluations: larger than a training's, since nothing depends on it."""
+    return max(256, batch_size)
+
+
 class ReadConfig(Mapping[str, Any]):
     """A config that remembers what was read of it: a parameter that nothing reads is probably misspelt."""
 
@@ -79,7 +84,8 @@ class Trainer:
 
         A model that comes compiled keeps its own optimizer, loss and metrics. Whatever the builder raises passes through.
         """
-        keras.backend.clear_session()
+        # Names begin anew. Collecting garbage is left to the engines: it takes a tenth of a second.
+        keras.utils.clear_session(free_memory=False)
         keras.utils.set_random_seed(seed)
         model = self.build(config, self.data.info)
         if not isinstance(model, keras.Model):
@@ -220,25 +226,28 @@ class Decay(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[mi
     Source: cosine without restarts, SGDR (Loshchilov & Hutter, 2017, arXiv:1608.03983); warm-up, Goyal et al. (2017).
     """
 
+    lane_numbers = ("learning_rate", "steps", "warmup", "end_factor")
+
     def __init__(self, learning_rate: float, kind: str, steps: int, warmup: float, end_factor: float) -> None:
         super().__init__()
         self.learning_rate, self.kind, self.steps = learning_rate, kind, steps
         self.warmup, self.end_factor = warmup, end_factor
 
     def __call__(self, step: Any) -> Any:
+        # In keras.ops throughout: any of the numbers may be an array of a lane's.
         ops = keras.ops
         step = ops.cast(step, "float32")
-        rising = max(self.warmup * self.steps, 1e-9)
-        share = ops.clip((step - self.warmup * self.steps) / max(self.steps * (1 - self.warmup), 1.0), 0.0, 1.0)
+        risen = self.warmup * self.steps
+        share = ops.clip((step - risen) / ops.maximum(self.steps - risen, 1.0), 0.0, 1.0)
         if self.kind == "cosine":
             factor = self.end_factor + (1 - self.end_factor) * 0.5 * (1 + ops.cos(np.pi * share))
         elif self.kind == "linear":
             factor = 1 - (1 - self.end_factor) * share
         elif self.kind == "exponential":
-            factor = ops.exp(share * float(np.log(self.end_factor)))
+            factor = ops.exp(share * ops.log(self.end_factor * ops.ones_like(share)))
         else:
             factor = ops.ones_like(share)
-        return self.learning_rate * factor * ops.minimum(1.0, (step + 1) / rising if self.warmup else 1.0)
+        return self.learning_rate * factor * ops.minimum(1.0, (step + 1) / ops.maximum(risen, 1.0))
 
     def get_config(self) -> dict[str, Any]:
         names = ("learning_rate", "kind", "steps", "warmup", "end_factor")

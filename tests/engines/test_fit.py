@@ -1,0 +1,57 @@
+"""`model.fit` in our hands trains on the batches that (seed, epoch) say, and on nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+CODE = """
+import json
+from pathlib import Path
+
+import numpy as np
+
+from search import data
+from search.engines.batches import shuffled
+from search.engines.fit import FitEngine
+from search.engines.protocol import Assignment, Member, Verdict
+from search.engines.training import Trainer
+from search.settings import DataSection, Settings
+
+settings = Settings(data=DataSection(source="sklearn:digits", limit=300))
+loaded = data.load(settings.data, Path(), 0)
+trainer = Trainer.load(settings, Path(), loaded)
+config = {"optimizer": "sgd", "learning_rate": 0.05, "batch_size": 64, "epochs": 2, "units": [8]}
+
+engine = FitEngine(trainer)
+engine.start(Assignment(Member(0), config, 2, seed=5))
+reported = []
+for epoch in (1, 2):
+    (event,) = engine.advance()
+    reported.append(event.metrics["val_loss"])
+    engine.apply([Verdict(Member(0), ends=epoch == 2)])
+
+model = trainer.model(config, seed=5)
+by_hand = []
+for epoch in (1, 2):
+    order = shuffled(loaded.info.train_rows, 5, epoch)
+    for start in range(0, len(order), 64):
+        rows = order[start : start + 64]
+        model.train_on_batch(loaded.x_train[rows], loaded.y_train[rows])
+    by_hand.append(model.evaluate(loaded.x_validation, loaded.y_validation, verbose=0, return_dict=True)["loss"])
+print(json.dumps([reported, by_hand]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_fit_trains_on_the_batches_of_seed_and_epoch_in_their_order(backend):
+    env = {**os.environ, "KERAS_BACKEND": backend, "CUDA_VISIBLE_DEVICES": "-1"}
+    done = subprocess.run([sys.executable, "-c", CODE], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    reported, by_hand = json.loads(done.stdout.splitlines()[-1])
+    assert reported == pytest.approx(by_hand, rel=1e-5)
