@@ -3,6 +3,7 @@
     ManyfitError                1  the study could not go on
     ├── UsageError              2  bad command line, bad file, bad data, changed identity
     │   ├── StudyFileError         a study file; names file, line, key, what was received, what to do
+    │   ├── OptionError            an option of a sampler or pruner; `option` names it
     │   ├── DataError              a data source; names the file and, where there is one, the row
     │   └── IdentityError          a study that is already there was started with something else
     ├── StoreError              3  study missing, damaged, locked, or of an unknown schema
@@ -26,6 +27,12 @@ class UsageError(ManyfitError):
 
 class StudyFileError(UsageError):
     pass
+
+
+class OptionError(UsageError):
+    def __init__(self, message: str, option: str = "") -> None:
+        super().__init__(message)
+        self.option = option
 
 
 class DataError(UsageError):

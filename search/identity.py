@@ -92,7 +92,8 @@ def _differences(path: str, stored: Any, now: Any) -> Iterator[str]:
                 yield f"{inner}: was absent, now {_text(now[key])}"
             else:
                 yield from _differences(inner, stored[key], now[key])
-    elif stored != now or isinstance(stored, bool) != isinstance(now, bool):
+    # As JSON: whole numbers and reals (1 and 1.0, a range of another kind) and truth values are not the same.
+    elif json.dumps(stored) != json.dumps(now):
         if path in ("data.fingerprint", "model.source"):
             what = "the data are not the same" if path.startswith("data") else "the builder's source has changed"
             yield f"{path}: {what}"

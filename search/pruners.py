@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from search.errors import UsageError
+from search.errors import OptionError
 from search.vocabulary import closest
+from spaces import is_number
 
 
 class Standings:
@@ -52,9 +53,9 @@ class Standings:
         return np.where(self._reached >= epoch, scores, math.nan) if reached else scores
 
 
-def _check(holds: bool, rule: str, received: object) -> None:
+def _check(holds: bool, option: str, rule: str, received: object) -> None:
     if not holds:
-        raise UsageError(f"{rule}; received {received}")
+        raise OptionError(f"{option} must {rule}; received {received}", option)
 
 
 class Pruner(Protocol):
@@ -84,8 +85,8 @@ class Halving:
     eta: int = 3
 
     def __post_init__(self) -> None:
-        _check(self.first_rung >= 1, "first_rung must be at least 1", self.first_rung)
-        _check(self.eta >= 2, "eta must be at least 2", self.eta)
+        _check(self.first_rung >= 1, "first_rung", "be at least 1", self.first_rung)
+        _check(self.eta >= 2, "eta", "be at least 2", self.eta)
 
     def is_rung(self, epoch: int) -> bool:
         """Whether trials are compared at `epoch`."""
@@ -122,12 +123,15 @@ class Hyperband:
 
     def __post_init__(self) -> None:
         Halving(self.first_rung, self.eta)
-        _check(1 <= self.brackets <= 10, "brackets must be in 1..10", self.brackets)
+        _check(1 <= self.brackets <= 10, "brackets", "be in 1..10", self.brackets)
 
     def bracket(self, trials: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return each trial's bracket: of every 1 + eta + eta^2 ... trials, most go to bracket 0."""
         sizes = [self.eta ** (self.brackets - 1 - s) for s in range(self.brackets)]
-        return np.searchsorted(np.cumsum(sizes), trials % sum(sizes), side="right")
+        places: NDArray[np.int64] = np.searchsorted(np.cumsum(sizes), trials % sum(sizes), side="right").astype(
+            np.int64
+        )
+        return places
 
     def reason(self, standings: Standings, trial: int, epoch: int) -> str | None:
         scores = standings.at(epoch, reached=True)
@@ -153,9 +157,9 @@ class Percentile:
     warmup_epochs: int = 0
 
     def __post_init__(self) -> None:
-        _check(0 < self.percentile < 100, "percentile must lie between 0 and 100", self.percentile)
-        _check(self.startup_trials >= 1, "startup_trials must be at least 1", self.startup_trials)
-        _check(self.warmup_epochs >= 0, "warmup_epochs must be at least 0", self.warmup_epochs)
+        _check(0 < self.percentile < 100, "percentile", "lie between 0 and 100", self.percentile)
+        _check(self.startup_trials >= 1, "startup_trials", "be at least 1", self.startup_trials)
+        _check(self.warmup_epochs >= 0, "warmup_epochs", "be at least 0", self.warmup_epochs)
 
     def reason(self, standings: Standings, trial: int, epoch: int) -> str | None:
         if epoch <= self.warmup_epochs:
@@ -173,7 +177,7 @@ class Percentile:
 class Median(Percentile):
     """Prunes what is worse than the median of all trials at the same epoch (Vizier's median rule, KDD 2017)."""
 
-    percentile: float = 50.0
+    percentile: float = field(default=50.0, init=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +188,7 @@ class Patient:
     patience: int = 3
 
     def __post_init__(self) -> None:
-        _check(self.patience >= 0, "patience must be at least 0", self.patience)
+        _check(self.patience >= 0, "patience", "be at least 0", self.patience)
 
     def reason(self, standings: Standings, trial: int, epoch: int) -> str | None:
         earlier = epoch - self.patience - 1
@@ -205,26 +209,29 @@ PRUNERS: dict[str, type[Any]] = {
 
 
 def make(name: str, options: Mapping[str, Any]) -> Pruner:
-    """Make the pruner `name`; UsageError naming the option that is unknown or out of range."""
+    """Make the pruner `name`; OptionError naming the option that is unknown or out of range."""
     if name not in PRUNERS:
-        raise UsageError(f"no such pruner: {name!r}{closest(name, PRUNERS)}; there are {', '.join(PRUNERS)}")
+        raise OptionError(f"no such pruner: {name!r}{closest(name, PRUNERS)}; there are {', '.join(PRUNERS)}")
     kind, given = PRUNERS[name], dict(options)
-    known = {field.name: field.default for field in fields(kind)}
+    known = {option.name: option.default for option in fields(kind) if option.init}
     for key, value in given.items():
         if key not in known:
-            raise UsageError(
-                f"the pruner {name} has no option {key!r}{closest(key, known)}; it has {', '.join(known) or 'none'}"
-            )
+            has = f"it has {', '.join(known) or 'none'}"
+            raise OptionError(f"the pruner {name} has no option {key!r}{closest(key, known)}; {has}", key)
         if key == "wrapped":
-            inner = {"name": value} if isinstance(value, str) else dict(value)
-            given[key] = make(str(inner.pop("name", "median")), inner)
+            given[key] = _wrapped(value)
             continue
         whole = isinstance(known[key], int)
-        if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
-            raise UsageError(f"{key} must be a {'whole ' if whole else ''}number; received {value!r}")
+        if not is_number(value) or (whole and not isinstance(value, int)):
+            raise OptionError(f"{key} must be a {'whole ' if whole else ''}number; received {value!r}", key)
     return kind(**given)  # type: ignore[no-any-return]
 
 
-def check(name: str, options: Mapping[str, Any]) -> None:
-    """Raise UsageError if `make` would."""
-    make(name, options)
+def _wrapped(value: Any) -> Pruner:
+    inner = {"name": value} if isinstance(value, str) else value
+    if not isinstance(inner, dict) or not isinstance(inner.get("name"), str):
+        raise OptionError(f"wrapped must be a pruner's name or a table with one; received {value!r}", "wrapped")
+    try:
+        return make(inner["name"], {key: option for key, option in inner.items() if key != "name"})
+    except OptionError as error:
+        raise OptionError(str(error), f"wrapped.{error.option}".rstrip(".")) from None

@@ -8,7 +8,7 @@ happened (docs/decisions/0002).
 from __future__ import annotations
 
 import importlib.util
-import inspect
+import itertools
 import math
 import warnings
 from collections.abc import Container, Mapping, Sequence
@@ -27,16 +27,9 @@ from optuna.samplers import BaseSampler
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from search.errors import UsageError
-from search.vocabulary import closest
-from spaces import Choice, Float, Parameter, Space
-
-# What we give ourselves, and what can't be written in TOML.
-_NOT_OPTIONS = {
-    "self", "seed", "search_space", "independent_sampler", "gamma", "weights", "constraints_func", "source_trials",
-    "categorical_distance_func", "warn_independent_sampling", "warn_asynchronous_seeding", "x0", "sigma0",
-    "restart_strategy", "inc_popsize", "consider_magic_clip", "consider_endpoints", "prior_weight", "consider_prior",
-}  # fmt: skip
+from search.errors import OptionError
+from search.vocabulary import Rule, closest
+from spaces import MAX_GRID_POINTS, Choice, Float, Parameter, Space
 
 _SAMPLERS: dict[str, str] = {
     "random": "RandomSampler",
@@ -44,9 +37,32 @@ _SAMPLERS: dict[str, str] = {
     "gp": "GPSampler",
     "cmaes": "CmaEsSampler",
     "qmc": "QMCSampler",
-    "grid": "GridSampler",
+    "grid": "RandomSampler",  # never asked: all of a grid is known from the start
 }
 _NEEDS = {"cmaes": "cmaes", "gp": "torch"}
+
+_FLAG = Rule(bool)
+_OPTIONS: dict[str, dict[str, Rule]] = {
+    "random": {},
+    "tpe": {
+        "n_startup_trials": Rule(int, 0),
+        "n_ei_candidates": Rule(int, 1),
+        "multivariate": _FLAG,
+        "group": _FLAG,
+        "constant_liar": _FLAG,
+    },
+    "gp": {"n_startup_trials": Rule(int, 1), "deterministic_objective": _FLAG},
+    "cmaes": {
+        "n_startup_trials": Rule(int, 1),
+        "popsize": Rule(int, 4),
+        "consider_pruned_trials": _FLAG,
+        "use_separable_cma": _FLAG,
+        "with_margin": _FLAG,
+        "lr_adapt": _FLAG,
+    },
+    "qmc": {"qmc_type": Rule(str, choices=("sobol", "halton")), "scramble": _FLAG},
+    "grid": {"points": Rule(int, 2, MAX_GRID_POINTS)},
+}
 
 
 def stream(seed: int, *path: int) -> int:
@@ -54,52 +70,84 @@ def stream(seed: int, *path: int) -> int:
     return int(np.random.SeedSequence([seed, *path]).generate_state(1)[0])
 
 
-def check(name: str, options: Mapping[str, Any]) -> None:
-    """Raise UsageError for an unknown sampler or option, or one whose package is not installed."""
+def check(name: str, options: Mapping[str, Any], space: Space) -> None:
+    """Raise OptionError for an unknown sampler or option, one whose package is missing, or one that can't search `space`."""
     if name not in _SAMPLERS:
-        raise UsageError(f"no such sampler: {name!r}{closest(name, _SAMPLERS)}; there are {', '.join(_SAMPLERS)}")
-    known = _options(name)
-    for key in options:
+        raise OptionError(f"no such sampler: {name!r}{closest(name, _SAMPLERS)}; there are {', '.join(_SAMPLERS)}")
+    known = _OPTIONS[name]
+    for key, value in options.items():
         if key not in known:
-            raise UsageError(
-                f"the sampler {name} has no option {key!r}{closest(key, known)}; "
-                f"it has {', '.join(sorted(known)) or 'none'}"
-            )
+            has = f"it has {', '.join(known) or 'none'}"
+            raise OptionError(f"the sampler {name} has no option {key!r}{closest(key, known)}; {has}", key)
+        try:
+            known[key].check(key, value)
+        except ValueError as error:
+            raise OptionError(str(error), key) from None
     package = _NEEDS.get(name)
     if package and importlib.util.find_spec(package) is None:
-        raise UsageError(f"the sampler {name} needs the package {package}; pip install 'manyfit[{name}]'")
+        raise OptionError(f"the sampler {name} needs the package {package}; pip install 'manyfit[{name}]'")
     if name == "grid":
-        points = options.get("points", 2)
-        if type(points) is not int or points < 2:
-            raise UsageError(f"points must be a whole number of at least 2; received {points!r}")
+        _check_grid(options, space)
         return
     try:
-        _make(name, options, Space({}), seed=0, number=0)
-    except (TypeError, ValueError, AssertionError) as error:
-        raise UsageError(f"the sampler {name} does not take {dict(options)}: {error}") from None
+        _make(name, options, seed=0, number=0)
+    except ValueError as error:
+        raise OptionError(f"the sampler {name} does not take {dict(options)}: {error}") from None
 
 
-def check_space(name: str, options: Mapping[str, Any], space: Space) -> None:
-    """Raise UsageError if the sampler can't search this space."""
-    if name != "grid":
-        return
+def _check_grid(options: Mapping[str, Any], space: Space) -> None:
     for key, parameter in space.items():
         if parameter.when:
-            raise UsageError(
+            raise OptionError(
                 f"grid can't search the conditional parameter {key!r}; use another sampler, or drop its when"
             )
         if parameter.values(options.get("points")) is None:
-            raise UsageError(
+            raise OptionError(
                 f"grid needs a finite list of values for {key!r}; give it a step, or write "
                 'sampler = { name = "grid", points = 5 }'
             )
+    if (size := _size(options, space)) > MAX_GRID_POINTS:
+        raise OptionError(
+            f"the grid must have at most {MAX_GRID_POINTS:,} configs; received {size:,}; use fewer values, or random"
+        )
 
 
-def limit(name: str, options: Mapping[str, Any], space: Space) -> int | None:
-    """Return how many different configs the sampler can draw, None if there is no end of them."""
+def _size(options: Mapping[str, Any], space: Space) -> int:
+    return math.prod(len(parameter.values(options.get("points")) or ()) for parameter in space.values())
+
+
+def limit(name: str, options: Mapping[str, Any], space: Space, start: Sequence[Mapping[str, Any]] = ()) -> int | None:
+    """Return how many different configs the sampler can draw, `start` among them; None if there is no end of them."""
     if name != "grid":
         return None
-    return math.prod(len(parameter.values(options.get("points")) or ()) for parameter in space.values())
+    if not start:
+        return _size(options, space)
+    return len(_grid(options, space, [space.check(values) for values in start], seed=0))
+
+
+def _grid(
+    options: Mapping[str, Any], space: Space, start: Sequence[Mapping[str, Any]], *, seed: int
+) -> list[dict[str, Any]]:
+    """List all configs of a grid in an order that the seed decides, the start configs first.
+
+    A start config on the grid takes its point's place; a partial one, that of the first point that agrees with it.
+    """
+    values = [parameter.values(options.get("points")) or [] for parameter in space.values()]
+    points = [dict(zip(space, chosen, strict=True)) for chosen in itertools.product(*values)]
+    order = np.random.default_rng(stream(seed, 0)).permutation(len(points))
+    points = [points[i] for i in order]
+    first = []
+    for given in start:
+        found = next((p for p in points if all(_same(p[key], value) for key, value in given.items())), None)
+        if found is not None:
+            points.remove(found)
+        first.append(found or {**space.middle(), **given})
+    return first + points
+
+
+def _same(a: Any, b: Any) -> bool:
+    # The third of five points between 0 and 1 may differ from the 0.5 that a person writes in its last digit.
+    return math.isclose(a, b) if isinstance(a, float) else bool(a == b)
 
 
 class Sampler:
@@ -117,6 +165,8 @@ class Sampler:
     ) -> None:
         self._name, self._options, self._space, self._seed = name, dict(options), space, seed
         self._start = [space.check(values) for values in start]
+        if name == "grid":
+            self._start = _grid(self._options, space, self._start, seed=seed)
         self._view = _View(direction)
         with _quiet():
             self._study = optuna.create_study(
@@ -129,7 +179,7 @@ class Sampler:
     def draw(self, number: int) -> tuple[dict[str, Any], dict[str, Any]]:
         """Draw the params of trial `number`; return their labels and the attributes the sampler keeps with the trial."""
         with _quiet():
-            self._study.sampler = _make(self._name, self._options, self._space, seed=self._seed, number=number)
+            self._study.sampler = _make(self._name, self._options, seed=self._seed, number=number)
             if number < len(self._start):
                 self._study.enqueue_trial(self._start[number])
             trial = self._study.ask()
@@ -150,11 +200,9 @@ class Sampler:
             self._view.diverged.add(number)
         trial_state = TrialState[state]
         values = None if value is None else [value]
-        # GridSampler's hook asks a study that is being optimized to stop; ask/tell has none, and `limit` does the same.
-        if self._name != "grid":
-            with _quiet():
-                trial = self._view.get_trial(trial_id)
-                self._study.sampler.after_trial(self._study, trial, trial_state, values)
+        with _quiet():
+            trial = self._view.get_trial(trial_id)
+            self._study.sampler.after_trial(self._study, trial, trial_state, values)
         self._view.set_trial_state_values(trial_id, trial_state, values)
         self._view.see(value)
         return dict(self._view.get_trial(trial_id).system_attrs)
@@ -271,32 +319,19 @@ def _suggest(trial: optuna.Trial, name: str, parameter: Parameter) -> Any:
     return trial.suggest_int(name, parameter.low, parameter.high, log=parameter.log, step=parameter.step)
 
 
-def _make(name: str, options: Mapping[str, Any], space: Space, *, seed: int, number: int) -> BaseSampler:
+def _make(name: str, options: Mapping[str, Any], *, seed: int, number: int) -> BaseSampler:
     kind = getattr(optuna.samplers, _SAMPLERS[name])
-    own = stream(seed, 0, number)
-    with _quiet():
-        if name == "grid":
-            # The order of the grid must be the same for every trial.
-            values = {key: parameter.values(options.get("points")) for key, parameter in space.items()}
-            return kind(values, seed=stream(seed, 0))  # type: ignore[no-any-return]
-        if name == "qmc":
-            # One sequence for the whole study; what it does not cover is drawn by the trial's own stream.
-            return kind(  # type: ignore[no-any-return]
-                **options,
-                seed=stream(seed, 0),
-                independent_sampler=optuna.samplers.RandomSampler(seed=own),
-                warn_independent_sampling=False,
-            )
-        if name == "cmaes":
-            return kind(**options, seed=own, warn_independent_sampling=False)  # type: ignore[no-any-return]
-        return kind(**options, seed=own)  # type: ignore[no-any-return]
-
-
-def _options(name: str) -> set[str]:
+    given = dict(options, seed=stream(seed, 0, number))
     if name == "grid":
-        return {"points"}
-    parameters = inspect.signature(getattr(optuna.samplers, _SAMPLERS[name]).__init__).parameters
-    return {key for key in parameters if key not in _NOT_OPTIONS and not key.startswith(("args", "kwargs"))}
+        given = {"seed": given["seed"]}
+    elif name == "qmc":
+        # One sequence for the whole study; what it does not cover is drawn by the trial's own stream.
+        independent = optuna.samplers.RandomSampler(seed=given["seed"])
+        given |= {"seed": stream(seed, 0), "independent_sampler": independent, "warn_independent_sampling": False}
+    elif name == "cmaes":
+        given["warn_independent_sampling"] = False
+    with _quiet():
+        return kind(**given)  # type: ignore[no-any-return]
 
 
 class _quiet(warnings.catch_warnings):  # noqa: N801 (reads as the statement it is)

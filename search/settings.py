@@ -2,34 +2,117 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    field_validator,
+    model_validator,
+)
 
-from search.vocabulary import TRAIN_NUMBERS, closest, optimizer_class
+from search.vocabulary import optimizer_class
+from spaces import is_number
 
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", re.ASCII)
 
 
+def _is_whole(value: Any, low: int) -> bool:
+    return type(value) is int and value >= low
+
+
 def _seconds(value: Any) -> Any:
-    if isinstance(value, str):
-        match = _DURATION.fullmatch(value.strip())
-        if not match or not any(match.groups()):
-            raise ValueError('a duration is a number of seconds or a text such as "90s", "10m", "1h30m"')
+    if isinstance(value, str) and (match := _DURATION.fullmatch(value.strip())) and any(match.groups()):
         hours, minutes, seconds = (float(part or 0) for part in match.groups())
-        return hours * 3600 + minutes * 60 + seconds
+        value = hours * 3600 + minutes * 60 + seconds
+    if not is_number(value) or value <= 0:
+        raise ValueError('must be a number of seconds above 0 or a text such as "90s", "10m", "1h30m"')
     return value
 
 
 def _named_table(value: Any) -> Any:
     """Let `sampler = "tpe"` stand for `sampler = { name = "tpe" }`."""
-    return {"name": value} if isinstance(value, str) else value
+    table = {"name": value} if isinstance(value, str) else value
+    if isinstance(table, Named) or (isinstance(table, dict) and isinstance(table.get("name"), str)):
+        return table
+    raise ValueError('must be a name, or a table of a name and its options, such as { name = "...", ... }')
 
 
-Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1, strict=True)]
+def _devices(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        if value and all(device == "cpu" or _is_whole(device, 0) for device in value):
+            return tuple(value)
+    elif value == "auto" or _is_whole(value, 1):
+        return value
+    raise ValueError('must be "auto", how many of them, or a list of GPUs\' numbers and "cpu", such as [0, 1]')
+
+
+def _image_size(value: Any) -> Any:
+    if value is None or (isinstance(value, list | tuple) and len(value) == 2 and all(_is_whole(v, 1) for v in value)):
+        return value
+    raise ValueError("must be [height, width], two whole numbers of at least 1")
+
+
+def _memory(value: Any) -> Any:
+    if value == "auto":
+        return value
+    try:
+        size = 0 if isinstance(value, bool | float) else TypeAdapter(ByteSize).validate_python(value)
+    except ValueError:
+        size = 0
+    if size <= 0:
+        raise ValueError('must be "auto", a number of bytes, or a text such as "6GB" or "512MiB"')
+    return int(size)
+
+
+def _class_weight(value: Any) -> Any:
+    if value == "balanced" or value is None:
+        return value
+    if isinstance(value, dict) and value and all(is_number(weight) and weight >= 0 for weight in value.values()):
+        return {name: float(weight) for name, weight in value.items()}
+    raise ValueError('must be "balanced" or a table of classes and numbers of at least 0, such as { cat = 2.0 }')
+
+
+def _is_keras_object(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, dict) and isinstance(value.get("name"), str))
+
+
+def _loss(value: Any) -> Any:
+    if value is not None and not _is_keras_object(value):
+        raise ValueError('must be a name, "file.py:function", or a table such as { name = "huber", delta = 0.5 }')
+    return value
+
+
+def _metrics(value: Any) -> Any:
+    if value is not None and not (isinstance(value, list | tuple) and all(map(_is_keras_object, value))):
+        raise ValueError(
+            'must be a list of names, "file.py:function", or tables such as { name = "F1Score", average = "macro" }'
+        )
+    return value
+
+
+def _plain(value: Any) -> Any:
+    """Refuse what can't be stored as JSON and come back the same: dates, inf, nan."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        raise ValueError("must be a text, finite number, boolean, or a list or table of these") from None
+    return value
+
+
+Whole = Annotated[int, Field(strict=True)]
+Count = Annotated[Whole, Field(ge=1)]
+Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Flag = Annotated[bool, Field(strict=True)]
+Fraction = Annotated[Real, Field(ge=0, lt=1)]
+Seconds = Annotated[float, BeforeValidator(_seconds)]
+Plain = Annotated[Any, BeforeValidator(_plain)]
 
 
 class Section(BaseModel):
@@ -42,6 +125,7 @@ class Named(BaseModel):
     """A sampler or pruner with its options; the options are checked by the room that knows them."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
+    __pydantic_extra__: dict[str, Plain] = Field(init=False)
     name: str
 
     @property
@@ -56,7 +140,7 @@ class StudySection(Section):
     direction: Literal["minimize", "maximize"] | None = None
     trials: Count = 20
     epochs: Count | None = None
-    seed: int = Field(default=0, ge=0, lt=2**63, strict=True)
+    seed: Annotated[Whole, Field(ge=0, lt=2**63)] = 0
     time: Seconds | None = None
     stop_after: Count | None = None
 
@@ -65,8 +149,8 @@ class StudySection(Section):
     def _name_is_plain(cls, name: str) -> str:
         if name and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._ +-]{0,199}", name):
             raise ValueError(
-                "a name starts with a letter or digit and holds letters, digits, spaces and . _ + - "
-                "(200 at most): it also names files"
+                "must start with a letter or digit and hold letters, digits, spaces and . _ + - only (200 at most), "
+                "for it also names files"
             )
         return name
 
@@ -75,10 +159,10 @@ class DataSection(Section):
     source: str = Field(min_length=1)
     target: str | None = None
     task: Literal["classification", "binary", "regression"] | None = None
-    validation: Fraction = 0.1
+    validation: Annotated[Fraction, Field(gt=0)] = 0.1
     test: Fraction = 0.1
     scale: Literal["none", "standard", "minmax"] = "none"
-    image_size: tuple[Count, Count] | None = None
+    image_size: Annotated[tuple[int, int] | None, BeforeValidator(_image_size)] = None
     limit: Count | None = None
 
     @model_validator(mode="after")
@@ -87,8 +171,6 @@ class DataSection(Section):
             raise ValueError(
                 f"validation and test leave less than a tenth for training; received {self.validation} + {self.test}"
             )
-        if self.validation == 0:
-            raise ValueError("validation must be above 0: trials are compared by it")
         return self
 
 
@@ -96,6 +178,7 @@ class ModelSection(BaseModel):
     """The builder, and whatever else stands there: its fixed arguments."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
+    __pydantic_extra__: dict[str, Plain] = Field(init=False)
     build: str = Field(default="mlp", min_length=1)
 
     @property
@@ -109,10 +192,10 @@ class TrainSection(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
     optimizer: str = "adam"
-    loss: str | dict[str, Any] | None = None
-    metrics: tuple[str | dict[str, Any], ...] | None = None
+    loss: Annotated[str | dict[str, Plain] | None, BeforeValidator(_loss)] = None
+    metrics: Annotated[tuple[str | dict[str, Plain], ...] | None, BeforeValidator(_metrics)] = None
     batch_size: Count = 32
-    class_weight: Literal["balanced"] | dict[str, float] | None = None
+    class_weight: Annotated[Literal["balanced"] | dict[str, float] | None, BeforeValidator(_class_weight)] = None
     callbacks: tuple[str, ...] = ()
 
     @field_validator("optimizer")
@@ -121,17 +204,9 @@ class TrainSection(BaseModel):
         optimizer_class(name)
         return name
 
-    @model_validator(mode="after")
-    def _known_numbers(self) -> TrainSection:
-        for key, value in (self.model_extra or {}).items():
-            if key not in TRAIN_NUMBERS:
-                raise ValueError(f"unknown key {key!r}{closest(key, [*TRAIN_NUMBERS, *type(self).model_fields])}")
-            TRAIN_NUMBERS[key].check(key, value)
-        return self
-
     @property
     def numbers(self) -> dict[str, Any]:
-        """Return the optimizer's and schedule's numbers that are fixed."""
+        """Return the optimizer's and schedule's numbers that are fixed; `search.studyfile` has checked them."""
         return dict(self.model_extra or {})
 
 
@@ -139,8 +214,8 @@ class EarlyStopping(Section):
     """Keras's names: stop after `patience` epochs in which the objective got better by no more than `min_delta`."""
 
     patience: Count
-    min_delta: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    start_from_epoch: int = Field(default=0, ge=0, strict=True)
+    min_delta: Annotated[Real, Field(ge=0)] = 0.0
+    start_from_epoch: Annotated[Whole, Field(ge=0)] = 0
 
 
 class SearchSection(Section):
@@ -153,22 +228,11 @@ class SearchSection(Section):
 class RunSection(Section):
     engine: Literal["auto", "fit"] = "auto"
     backend: Literal["auto", "tensorflow", "jax"] = "auto"
-    devices: Literal["auto"] | Count | tuple[str | int, ...] = "auto"
+    devices: Annotated[Literal["auto"] | int | tuple[str | int, ...], BeforeValidator(_devices)] = "auto"
     storage: str = ""
     trial_time: Seconds | None = None
-    worker_memory: Literal["auto"] | ByteSize = "auto"
-    deterministic: bool = False
-
-    @field_validator("devices")
-    @classmethod
-    def _devices_are_named(cls, devices: Any) -> Any:
-        if isinstance(devices, tuple):
-            for device in devices:
-                if device != "cpu" and (isinstance(device, str) or device < 0):
-                    raise ValueError('a device is the number of a GPU, such as 0, or "cpu"')
-            if not devices:
-                raise ValueError("devices must name at least one")
-        return devices
+    worker_memory: Annotated[Literal["auto"] | int, BeforeValidator(_memory)] = "auto"
+    deterministic: Flag = False
 
 
 class Settings(BaseModel):

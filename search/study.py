@@ -232,7 +232,12 @@ class Study:
     def assignment(self, trial: Trial) -> Assignment:
         """Return what an engine needs to train `trial`."""
         return Assignment(
-            Member(trial.number), trial.config, trial.epochs, trial.seed, self.file.settings.run.trial_time
+            member=Member(trial.number),
+            config=trial.config,
+            epochs=trial.epochs,
+            seed=trial.seed,
+            limit_s=self.file.settings.run.trial_time,
+            done=len(trial.curve),
         )
 
     # -- drawing -----------------------------------------------------------------------------------------------------

@@ -5,10 +5,7 @@ Nothing here imports keras, and nothing here runs a user's code.
 
 from __future__ import annotations
 
-import contextlib
-import re
-import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,21 +14,24 @@ from typing import Any
 from pydantic import ValidationError
 
 from search import data, pruners, samplers
-from search.errors import StudyFileError, UsageError
-from search.settings import EarlyStopping, Section, Settings, StudySection
+from search.errors import OptionError, UsageError
+from search.settings import Settings, StudySection, TrainSection
+from search.studytext import StudyText, shorten
 from search.usercode import Reference
 from search.vocabulary import (
-    TRAIN_NUMBERS,
-    closest,
     OPTIMIZERS,
+    SCHEDULE_NUMBERS,
+    TRAIN_NUMBERS,
+    TRAIN_PARAMETERS,
+    closest,
     direction_of,
     optimizer_arguments,
     optimizer_class,
 )
 from spaces import Choice, Parameter, Space, SpaceError, load_preset
 
-MAX_BYTES = 1_000_000
 _MODELS = Path(__file__).resolve().parent.parent / "models"
+DEFAULT_EPOCHS = 20
 
 
 @dataclass(frozen=True)
@@ -99,30 +99,16 @@ class StudyFile:
         }
 
 
-DEFAULT_EPOCHS = 20
-
-
 def read(path: Path, overrides: Sequence[str] = ()) -> StudyFile:
     """Read and validate a study file; `overrides` are the `key.path=value` of `--set`, applied in order.
 
     Raises StudyFileError with file, line, key, what was received and what to do. Takes milliseconds and runs nothing
     of the user's.
     """
-    text = _read_text(path)
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise StudyFileError(_syntax_message(path, str(error))) from None
-    except RecursionError:
-        raise StudyFileError(
-            f"{path}: tables or lists are nested too deeply; a study file needs three levels"
-        ) from None
-    if not table:
-        raise StudyFileError(f"{path}: the file is empty; it needs at least [data] with a source and a [space]")
-    place = _Place(path, text, [])
-    for override in overrides:
-        place.overridden.append(_apply_override(table, override))
-    return _build(path, table, place)
+    text = StudyText.read(path)
+    if not text.table:
+        raise text.error("", "the file is empty; it needs at least [data] with a source and a [space]")
+    return _build(path, text.overridden_by(overrides))
 
 
 def stored(path: Path, table: dict[str, Any]) -> StudyFile:
@@ -133,27 +119,24 @@ def stored(path: Path, table: dict[str, Any]) -> StudyFile:
 def stored_with(file: StudyFile, storage: Path, overrides: Sequence[str]) -> StudyFile:
     """Return a stored study with some keys changed, in the database it was found in."""
     table = file.settings.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
-    place = _Place(storage, "", [])
-    for override in overrides:
-        place.overridden.append(_apply_override(table, override))
-    table.setdefault("run", {})["storage"] = str(storage.resolve())
-    return _build(file.path, table, place)
+    text = StudyText(storage, "", table).overridden_by(overrides)
+    text.table["run"] = {**text.table.get("run", {}), "storage": str(storage.resolve())}
+    return _build(file.path, text)
 
 
-def _build(path: Path, table: dict[str, Any], place: _Place) -> StudyFile:
-    table = {**table, "space": _with_preset(table, place)}
+def _build(path: Path, text: StudyText) -> StudyFile:
     try:
-        settings = Settings.model_validate(table)
+        settings = Settings.model_validate(_with_preset(text))
     except ValidationError as error:
-        raise place.error(*_first_problem(error, table)) from None
+        raise text.invalid(error) from None
     try:
         space = Space.parse(settings.space)
     except SpaceError as error:
-        raise place.error(f"space.{error.key}".rstrip("."), str(error)) from None
+        raise text.error(f"space.{error.key}".rstrip("."), str(error)) from None
     if not space:
-        raise place.error("space", "there is nothing to search; give at least one parameter, or use a preset")
+        raise text.error("space", "there is nothing to search; give at least one parameter, or use a preset")
     study = StudyFile(path.resolve(), settings)
-    _check(study, place)
+    _check(study, text)
     # Stored with the study, which must keep its name when the file is renamed.
     named = settings.study.model_copy(update={"name": study.name})
     return StudyFile(study.path, settings.model_copy(update={"study": named}))
@@ -177,248 +160,125 @@ def warnings(study: StudyFile) -> list[str]:
     return found
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Where in the file (or on the command line) a key stands."""
-
-    path: Path
-    text: str
-    overridden: list[str]
-
-    def error(self, key: str, message: str) -> StudyFileError:
-        for override in self.overridden:
-            if key == override or key.startswith(f"{override}.") or override.startswith(f"{key}."):
-                return StudyFileError(f"--set {override}: {key}: {message}")
-        line = self._line(key)
-        where = f"{self.path}, line {line}" if line else f"{self.path}"
-        return StudyFileError(f"{where}, {key}: {message}" if key else f"{where}: {message}")
-
-    def _line(self, key: str) -> int | None:
-        """Find the line that a dotted key stands on, or that of the nearest table around it; None if it stands nowhere.
-
-        tomllib gives no positions, so this looks for headers and `key =`; keys inside multi-line texts could mislead
-        it, which costs a wrong line number and nothing else.
-        """
-        wanted = [part for part in key.split(".") if not part.isdigit()]
-        best: tuple[int, int] | None = None
-        table: list[str] = []
-        for number, line in enumerate(self.text.splitlines(), 1):
-            stripped = line.strip()
-            header = re.match(r"\[+\s*([^\]]+?)\s*\]", stripped)
-            if header and "=" not in stripped.split("]")[0]:
-                table = [part.strip().strip("\"'") for part in header.group(1).split(".")]
-                found = table
-            elif assigned := re.match(r"([A-Za-z0-9_.\"'-]+)\s*=", stripped):
-                found = table + [part.strip("\"'") for part in assigned.group(1).split(".")]
-            else:
-                continue
-            if wanted[: len(found)] == found and (best is None or len(found) > best[0]):
-                best = (len(found), number)
-        return best[1] if best else None
-
-
-def _read_text(path: Path) -> str:
-    try:
-        if path.is_file() and path.stat().st_size > MAX_BYTES:
-            raise StudyFileError(
-                f"{path}: a study file has at most {MAX_BYTES:,} bytes; received {path.stat().st_size:,}; "
-                "data belong into a file of their own"
-            )
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        raise StudyFileError(f"{path}: no such study file") from None
-    except IsADirectoryError:
-        raise StudyFileError(f"{path}: this is a folder; name a study file, or use `manyfit list {path}`") from None
-    except (OSError, ValueError) as error:
-        raise StudyFileError(f"{path}: can't be read: {error}") from None
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf")):
-        raise StudyFileError(f"{path}: starts with a byte-order mark; save the file as plain UTF-8")
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        raise StudyFileError(
-            f"{path}, line {line}: not UTF-8 text (byte {raw[error.start]:#04x}); a study file is TOML saved as UTF-8"
-        ) from None
-
-
-def _syntax_message(path: Path, message: str) -> str:
-    at = re.search(r"\s*\(at (?:line (\d+), column \d+|end of document)\)$", message)
-    what = message[: at.start()] if at else message
-    where = f"{path}, line {at.group(1)}" if at and at.group(1) else str(path)
-    return f"{where}: not valid TOML: {what}; a line is `key = value` or `[section]`"
-
-
-def _apply_override(table: dict[str, Any], override: str) -> str:
-    """Write one `key.path=value` into the table; the value is TOML, or else a text."""
-    key, equals, value = override.partition("=")
-    parts = [part.strip() for part in key.split(".")]
-    if not equals or not all(parts):
-        raise UsageError(f"--set takes key.path=value, such as space.dropout.high=0.6; received {override!r}")
-    if parts[0] not in Settings.model_fields:
-        raise UsageError(
-            f"--set {key}: no section {parts[0]!r}{closest(parts[0], Settings.model_fields)}; "
-            f"there are {', '.join(Settings.model_fields)}"
-        )
-    parsed: Any = value
-    # A bare word such as `random` is no TOML value and means the text.
-    with contextlib.suppress(tomllib.TOMLDecodeError, RecursionError):
-        parsed = tomllib.loads(f"value = {value}")["value"]
-    inner = table
-    for part in parts[:-1]:
-        below = inner.get(part, {})
-        # `sampler = "tpe"` with --set search.sampler.n_startup_trials=5: the text was short for a table.
-        below = {"name": below} if isinstance(below, str) else below
-        if not isinstance(below, dict):
-            raise UsageError(f"--set {key}: {part!r} is no table; received {below!r}")
-        inner[part] = dict(below)
-        inner = inner[part]
-    inner[parts[-1]] = parsed
-    return ".".join(parts)
-
-
-def _with_preset(table: Mapping[str, Any], place: _Place) -> Any:
+def _with_preset(text: StudyText) -> dict[str, Any]:
     """Resolve `use`: the preset's parameters, less what is fixed elsewhere in the file, under the file's own."""
+    table = text.table
     space = table.get("space", {})
     if not isinstance(space, dict) or "use" not in space:
-        return space
-    own = {name: entry for name, entry in space.items() if name != "use"}
+        return table
     try:
         preset = load_preset(str(space["use"]))
     except SpaceError as error:
-        raise place.error("space.use", str(error)) from None
-    fixed = {key for section in ("model", "train") for key in table.get(section, {})}
-    fixed |= {"epochs"} & set(table.get("study", {}))
-    return {**{name: entry for name, entry in preset.items() if name not in fixed}, **own}
+        raise text.error("space.use", str(error)) from None
+    sections = [table.get(name, {}) for name in ("model", "train")]
+    fixed = {key for section in sections if isinstance(section, dict) for key in section}
+    own = {name: entry for name, entry in space.items() if name != "use"}
+    return {**table, "space": {**{name: entry for name, entry in preset.items() if name not in fixed}, **own}}
 
 
-def _first_problem(error: ValidationError, table: Mapping[str, Any]) -> tuple[str, str]:
-    """Turn pydantic's first error into (dotted key, message with what was received)."""
-    # Of the branches of a union (`"auto"` or a number or a list) the last one says most.
-    problem = error.errors(include_url=False)[0]
-    location = [str(part) for part in problem["loc"]]
-    known: Any = table
-    path: list[str] = []
-    for part in location:
-        # pydantic names the branch of a union in its location; only what stands in the file is a key.
-        if isinstance(known, Mapping) and part in known:
-            known = known[part]
-        elif isinstance(known, list) and part.isdigit() and int(part) < len(known):
-            known = known[int(part)]
-        elif part is not location[-1] or problem["type"] != "missing":
-            continue
-        path.append(part)
-    key = ".".join(path)
-    received = _shorten(problem["input"])
-    if problem["type"] == "extra_forbidden":
-        return key, f"unknown key{_did_you_mean(location)}; remove it or mend its spelling"
-    if problem["type"] == "missing":
-        return key, "is missing; add it"
-    if problem["type"] == "value_error":
-        return key, problem["msg"].removeprefix("Value error, ")
-    same = [
-        p for p in error.errors(include_url=False) if p["input"] is problem["input"] or p["input"] == problem["input"]
-    ]
-    wanted = " or ".join(dict.fromkeys(p["msg"].removeprefix("Input should be ") for p in same))
-    return key, f"must be {wanted[:1].lower()}{wanted[1:]}; received {received}"
-
-
-def _shorten(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def _did_you_mean(location: Sequence[str]) -> str:
-    model: type[Any] = Settings
-    for part in location[:-1]:
-        field = model.model_fields.get(part)
-        annotation = EarlyStopping if part == "early_stopping" else field.annotation if field else None
-        if not (isinstance(annotation, type) and issubclass(annotation, Section)):
-            return ""
-        model = annotation
-    return closest(location[-1], model.model_fields)
-
-
-def _check(study: StudyFile, place: _Place) -> None:
+def _check(study: StudyFile, text: StudyText) -> None:
     """Check what a single section can't know of itself."""
-    settings = study.settings
-    if study.settings.study.direction is None and direction_of(settings.study.objective) is None:
-        raise place.error(
+    _check_study(study, text)
+    _check_train(study, text)
+    _check_space(study, text)
+    _check_search(study, text)
+    _check_functions(study, text)
+    _check_storage(study, text)
+    try:
+        data.check(study.settings.data, study.base)
+    except UsageError as error:
+        raise text.error("data.source", str(error)) from None
+
+
+def _check_study(study: StudyFile, text: StudyText) -> None:
+    section = study.settings.study
+    if section.direction is None and direction_of(section.objective) is None:
+        raise text.error(
             "study.objective",
-            f"whether {settings.study.objective!r} is better high or low can't be told by its name; "
+            f"whether {section.objective!r} is better high or low can't be told by its name; "
             'add direction = "maximize" or "minimize"',
         )
-    if not settings.study.name:
-        try:
-            StudySection(name=study.path.stem)
-        except ValidationError:
-            raise place.error(
-                "study.name", f"the file's name {study.path.stem!r} can't name a study; add name under [study]"
-            ) from None
-    _check_space(study, place)
-    _check_fixed(study, place)
-    for index, start in enumerate(settings.search.start):
-        try:
-            study.space.check(start)
-        except SpaceError as error:
-            raise place.error(f"search.start.{index}.{error.key}", str(error)) from None
-    for section, room, named in (
-        ("sampler", samplers, settings.search.sampler),
-        ("pruner", pruners, settings.search.pruner),
-    ):
-        try:
-            room.check(named.name, named.options)
-            if section == "sampler":
-                samplers.check_space(named.name, named.options, study.space)
-        except UsageError as error:
-            raise place.error(f"search.{section}", str(error)) from None
-    _check_builder(study, place)
-    _check_storage(study, place)
     try:
-        data.check(settings.data, study.base)
-    except UsageError as error:
-        raise place.error("data.source", str(error)) from None
+        StudySection(name=study.name)
+    except ValidationError:
+        raise text.error(
+            "study.name", f"the file's name {study.name!r} can't name a study; add name under [study]"
+        ) from None
 
 
-def _check_space(study: StudyFile, place: _Place) -> None:
+def _check_train(study: StudyFile, text: StudyText) -> None:
+    numbers, optimizers = study.settings.train.numbers, _optimizers(study)
+    for key, value in numbers.items():
+        if key not in TRAIN_NUMBERS:
+            hint = closest(key, [*TRAIN_NUMBERS, *TrainSection.model_fields])
+            if key == "epochs":
+                hint = "; epochs belongs under [study]"
+            raise text.error(f"train.{key}", f"unknown key{hint}; remove it; arguments of the builder go under [model]")
+        try:
+            TRAIN_NUMBERS[key].check(key, value)
+        except ValueError as error:
+            raise text.error(f"train.{key}", str(error)) from None
+        # Of a searched optimizer that is misspelt, the space tells.
+        known = [o for o in optimizers if isinstance(o, str) and o.lower() in {k.lower() for k in OPTIMIZERS}]
+        if known and not any(key in _read_by(optimizer) for optimizer in known):
+            takers = [o.lower() for o in OPTIMIZERS if key in _read_by(o)]
+            names = ", ".join(map(repr, known))
+            raise text.error(f"train.{key}", f"{names} has no {key}; remove it, or use one of {', '.join(takers)}")
+    is_scheduled = numbers.get("schedule", "constant") != "constant" or "schedule" in study.space
+    if "end_factor" in numbers and not is_scheduled:
+        raise text.error("train.end_factor", 'has no effect without a schedule; add schedule = "cosine", say')
+
+
+def _check_space(study: StudyFile, text: StudyText) -> None:
+    settings = study.settings
     given = {
-        **{key: "model" for key in study.settings.model.arguments},
-        **{key: "train" for key in study.settings.train.model_fields_set | set(study.settings.train.numbers)},
-        **({"epochs": "study"} if study.settings.study.epochs is not None else {}),
+        **dict.fromkeys(settings.model.arguments, "model"),
+        **dict.fromkeys(settings.train.model_fields_set | set(settings.train.numbers), "train"),
+        **({"epochs": "study"} if settings.study.epochs is not None else {}),
     }
     for name, parameter in study.space.items():
         if name in given:
-            raise place.error(
+            raise text.error(
                 f"space.{name}", f"{name!r} is both searched here and fixed in [{given[name]}]; remove one of them"
             )
+        if name in TrainSection.model_fields and name not in TRAIN_PARAMETERS:
+            raise text.error(f"space.{name}", f"{name} can't be searched; fix it under [train]")
         try:
             for value in _extremes(parameter):
-                if name in TRAIN_NUMBERS:
-                    TRAIN_NUMBERS[name].check(name, value)
-                elif name == "optimizer":
-                    optimizer_class(value if isinstance(value, str) else repr(value))
-                elif name in ("batch_size", "epochs") and (type(value) is not int or value < 1):
-                    raise ValueError(f"{name} must be a whole number of at least 1; received {value!r}")
+                _check_value(name, value)
         except ValueError as error:
-            raise place.error(f"space.{name}", str(error)) from None
+            raise text.error(f"space.{name}", str(error)) from None
+
+
+def _check_value(name: str, value: Any) -> None:
+    """Raise ValueError if training can't read `value` as its parameter `name`."""
+    if name in TRAIN_NUMBERS:
+        TRAIN_NUMBERS[name].check(name, value)
+    elif name == "optimizer":
+        optimizer_class(value if isinstance(value, str) else repr(value))
+    elif name in ("batch_size", "epochs") and (type(value) is not int or value < 1):
+        raise ValueError(f"{name} must be a whole number of at least 1; received {value!r}")
+
+
+def _check_search(study: StudyFile, text: StudyText) -> None:
+    search = study.settings.search
+    for index, start in enumerate(search.start):
+        try:
+            study.space.check(start)
+        except SpaceError as error:
+            raise text.error(f"search.start.{index}.{error.key}", str(error)) from None
+    try:
+        pruners.make(search.pruner.name, search.pruner.options)
+    except OptionError as error:
+        raise text.error(f"search.pruner.{error.option}".rstrip("."), str(error)) from None
+    try:
+        samplers.check(search.sampler.name, search.sampler.options, study.space)
+    except OptionError as error:
+        raise text.error(f"search.sampler.{error.option}".rstrip("."), str(error)) from None
 
 
 def _extremes(parameter: Parameter) -> Iterable[Any]:
     return parameter.choices if isinstance(parameter, Choice) else (parameter.low, parameter.high)
-
-
-def _check_fixed(study: StudyFile, place: _Place) -> None:
-    optimizers = _optimizers(study)
-    for key in study.settings.train.numbers:
-        if not any(key in _read_by(optimizer) for optimizer in optimizers):
-            takers = [o.lower() for o in OPTIMIZERS if key in _read_by(o)]
-            raise place.error(
-                f"train.{key}", f"{', '.join(optimizers)} has no {key}; remove it, or use one of {', '.join(takers)}"
-            )
-    for name in ("end_factor", "warmup"):
-        in_use = study.settings.train.numbers.get("schedule", "constant") != "constant" or "schedule" in study.space
-        if name == "end_factor" and name in study.settings.train.numbers and not in_use:
-            raise place.error(f"train.{name}", 'has no effect without a schedule; add schedule = "cosine", say')
 
 
 def _optimizers(study: StudyFile) -> list[str]:
@@ -427,32 +287,47 @@ def _optimizers(study: StudyFile) -> list[str]:
 
 
 def _read_by(optimizer: str) -> tuple[str, ...]:
-    return (*optimizer_arguments(optimizer), "label_smoothing", "schedule", "warmup", "end_factor")
+    return (*optimizer_arguments(optimizer), "label_smoothing", *SCHEDULE_NUMBERS)
 
 
-def _check_builder(study: StudyFile, place: _Place) -> None:
-    if study.builder is not None:
+def _check_functions(study: StudyFile, text: StudyText) -> None:
+    """Make sure that the user's functions are there, and that what names none is one of ours."""
+    model, train = study.settings.model, study.settings.train
+    named = [("model.build", model.build), ("train.loss", train.loss)]
+    named += [(f"train.metrics.{index}", entry) for index, entry in enumerate(train.metrics or ())]
+    named += [(f"train.callbacks.{index}", entry) for index, entry in enumerate(train.callbacks)]
+    for key, entry in named:
         try:
-            study.builder.check()
+            reference = Reference.parse(entry, study.base) if isinstance(entry, str) else None
+            if reference is not None:
+                reference.check()
         except UsageError as error:
-            raise place.error("model.build", str(error)) from None
-        return
+            raise text.error(key, str(error)) from None
+        if reference is None and key.startswith("train.callbacks"):
+            raise text.error(key, f'must be a function of yours, such as "my_model.py:make"; received {entry!r}')
     ours = sorted(file.stem for file in _MODELS.glob("*.py") if file.stem != "__init__")
-    if study.settings.model.build not in ours:
-        raise place.error(
+    if study.builder is None and model.build not in ours:
+        raise text.error(
             "model.build",
-            f"no such builder: {study.settings.model.build!r}{closest(study.settings.model.build, ours)}; there are "
+            f"no such builder: {model.build!r}{closest(model.build, ours)}; there are "
             f'{", ".join(ours)}, or name a function of yours, such as "my_model.py:build"',
         )
 
 
-def _check_storage(study: StudyFile, place: _Place) -> None:
+def _check_storage(study: StudyFile, text: StudyText) -> None:
     location = study.settings.run.storage
-    scheme, separator, _ = location.partition("://")
-    if separator and scheme != "sqlite":
+    scheme, separator, rest = location.partition("://")
+    if separator and (scheme != "sqlite" or not rest.startswith("/")):
         # The address is not repeated: it may hold a password.
-        raise place.error("run.storage", f"only SQLite files are supported; received an address of {scheme!r}")
-    if "\0" in location or study.storage.is_dir():
-        raise place.error("run.storage", f"must name a file; received {location!r}")
-    if not study.storage.parent.is_dir():
-        raise place.error("run.storage", f"the folder {study.storage.parent} is not there; make it first")
+        what = f"an address of {scheme!r}" if scheme != "sqlite" else "an address with a host"
+        raise text.error("run.storage", f'must be an SQLite file, such as "studies.db"; received {what}')
+    try:
+        storage = study.storage
+        if storage.is_dir() or storage == study.path:
+            what = "the study file itself" if storage == study.path else "a folder"
+            raise text.error("run.storage", f"must name a file to keep the study in; received {what}: {location!r}")
+        if not storage.parent.is_dir():
+            raise text.error("run.storage", f"the folder {storage.parent} is not there; make it first")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise text.error("run.storage", f"can't name a file: {reason}; received {shorten(location)}") from None

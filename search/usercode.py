@@ -11,12 +11,14 @@ import ast
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from search.errors import UsageError
+from search.vocabulary import closest
 
 _OURS = ("search", "spaces", "models")
 _HOME = Path(__file__).resolve().parent.parent
@@ -35,21 +37,33 @@ class Reference:
         path, colon, function = text.rpartition(":")
         if not colon or not path.endswith(".py"):
             return None
-        return cls((base / path).resolve(), function)
+        try:
+            return cls((base / path).resolve(), function)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise UsageError(
+                f"{path!r} can't be a file's path: {getattr(error, 'strerror', None) or error}; mend it"
+            ) from None
 
     def check(self) -> None:
         """Make sure, without running it, that the file is Python and defines the function; UsageError if not."""
-        if not self.path.is_file():
-            raise UsageError(f"{self.path} is not there; give the file as a path relative to the study file")
         try:
-            tree = ast.parse(self.path.read_bytes(), filename=str(self.path))
-        except (SyntaxError, ValueError) as error:
+            source = self.path.read_bytes()
+        except FileNotFoundError:
+            raise UsageError(f"{self.path} is not there; give the file as a path relative to the study file") from None
+        except OSError as error:
+            raise UsageError(f"{self.path} can't be read: {error.strerror}; mend the path or the file") from None
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                tree = ast.parse(source, filename=str(self.path))
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
-            raise UsageError(f"{self.path}{line}: not valid Python: {error}") from None
-        names = {name for node in tree.body for name in _names_bound(node)}
+            what = error.msg if isinstance(error, SyntaxError) else str(error)
+            raise UsageError(f"{self.path}{line}: not valid Python: {what}; mend the file") from None
+        names = set(_names_bound(tree))
         if "*" not in names and self.function not in names:
             raise UsageError(
-                f"{self.path} has no {self.function!r} at its top level; it has {', '.join(sorted(names)) or 'nothing'}"
+                f"{self.path} has no {self.function!r} at its top level{closest(self.function, names)}; "
+                f"it has {', '.join(sorted(names)[:20]) or 'nothing'}"
             )
 
     def load(self) -> Callable[..., Any]:
@@ -98,18 +112,17 @@ class Reference:
         return digest.hexdigest()[:32]
 
 
-def _names_bound(node: ast.stmt) -> list[str]:
-    if isinstance(node, ast.FunctionDef | ast.ClassDef):
-        return [node.name]
-    if isinstance(node, ast.Assign):
-        return [target.id for target in node.targets if isinstance(target, ast.Name)]
-    if isinstance(node, ast.Import | ast.ImportFrom):
-        return [alias.asname or alias.name for alias in node.names]
-    if isinstance(node, ast.If | ast.Try):
-        return [
-            name for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt) for name in _names_bound(child)
-        ]
-    return []
+def _names_bound(node: ast.AST) -> Iterator[str]:
+    """Give the names that running `node` binds where it stands: nothing inside of functions and classes."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        yield node.name
+        return
+    if isinstance(node, ast.alias):
+        yield (node.asname or node.name).split(".")[0]
+    elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+        yield node.id
+    for child in ast.iter_child_nodes(node):
+        yield from _names_bound(child)
 
 
 def _let_folder_win(folder: Path) -> None:

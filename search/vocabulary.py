@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from spaces import is_number
+
 # The arguments that every Keras 3.15 optimizer takes, beside the learning rate.
 _COMMON = (
     "weight_decay",
@@ -70,39 +72,39 @@ class Rule:
             if not isinstance(value, bool):
                 raise ValueError(f"{key} is true or false; received {value!r}")
             return
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if not is_number(value):
             raise ValueError(f"{key} must be a number; received {value!r}")
         if self.kind is int and not isinstance(value, int):
             raise ValueError(f"{key} must be a whole number; received {value!r}")
         if not self.low <= value <= self.high:
-            bounds = f"at least {self.low:g}" if self.high == math.inf else f"in {self.low:g}..{self.high:g}"
-            raise ValueError(f"{key} must be {bounds}; received {value!r}")
+            raise ValueError(f"{key} must be {self._bounds()}; received {value!r}")
+
+    def _bounds(self) -> str:
+        if self.high == math.inf:
+            return f"at least {self.low:g}"
+        return f"at most {self.high:g}" if self.low == -math.inf else f"in {self.low:g}..{self.high:g}"
 
 
-_FLAGS = ("amsgrad", "centered", "nesterov", "use_ema", "relative_step")
-_WHOLE = ("ema_overwrite_frequency", "gradient_accumulation_steps", "warmup_steps")
-_BELOW_ONE = ("beta_1", "beta_2", "rho", "momentum", "ema_momentum")
-
-
-def _optimizer_rule(name: str) -> Rule:
-    if name in _FLAGS:
-        return Rule(bool)
-    if name in _WHOLE:
-        return Rule(int, low=1)
-    if name in _BELOW_ONE:
-        return Rule(float, 0, 1)
-    if name in ("learning_rate_power", "beta_2_decay"):
-        return Rule(float)
-    return Rule(float, low=0)
-
+_FLAG = Rule(bool)
+_SHARE = Rule(float, 0, 1)
+_UNLIKE_THE_REST: dict[str, Rule] = {
+    **dict.fromkeys(("amsgrad", "centered", "nesterov", "use_ema", "relative_step"), _FLAG),
+    **dict.fromkeys(("beta_1", "beta_2", "rho", "momentum", "ema_momentum"), _SHARE),
+    "ema_overwrite_frequency": Rule(int, low=1),
+    "gradient_accumulation_steps": Rule(int, low=2),
+    "warmup_steps": Rule(int, low=0),
+    "learning_rate_power": Rule(float, high=0),
+    "beta_2_decay": Rule(float),
+}
 
 TRAIN_NUMBERS: dict[str, Rule] = {
     "learning_rate": Rule(float, low=0),
-    **{name: _optimizer_rule(name) for names in (_COMMON, *OPTIMIZERS.values()) for name in names},
-    "label_smoothing": Rule(float, 0, 1),
+    **{name: Rule(float, low=0) for names in (_COMMON, *OPTIMIZERS.values()) for name in names},
+    **_UNLIKE_THE_REST,
+    "label_smoothing": _SHARE,
     "schedule": Rule(str, choices=SCHEDULES),
-    "warmup": Rule(float, 0, 1),
-    "end_factor": Rule(float, 0, 1),
+    "warmup": _SHARE,
+    "end_factor": _SHARE,
 }
 """Everything of training that is a number (or flag, or schedule): fixed in [train] or searched in [space]."""
 
@@ -110,8 +112,8 @@ TRAIN_PARAMETERS = frozenset(TRAIN_NUMBERS) | {"optimizer", "batch_size", "epoch
 """The parameters that training reads by itself; all others are the builder's."""
 
 _MAXIMIZED = (
-    "accuracy", "acc", "auc", "precision", "recall", "f1", "fbeta", "iou", "r2", "cosine_similarity", "hits",
-    "dice", "sensitivity", "specificity",
+    "accuracy", "acc", "auc", "precision", "recall", "f1", "fbeta", "iou", "r2", "cosine_similarity", "hits", "correlation",
+    "io_u", "dice", "sensitivity", "specificity",
 )  # fmt: skip
 _MINIMIZED = (
     "loss", "error", "mae", "mse", "mape", "msle", "rmse", "crossentropy", "divergence", "hinge", "poisson",
@@ -133,10 +135,8 @@ def optimizer_class(name: str) -> str:
     for known in OPTIMIZERS:
         if known.lower() == name.lower():
             return known
-    raise ValueError(
-        f"no such optimizer: {name!r}{closest(name, [known.lower() for known in OPTIMIZERS])}; "
-        f"there are {', '.join(OPTIMIZERS)}"
-    )
+    names = [known.lower() for known in OPTIMIZERS]
+    raise ValueError(f"no such optimizer: {name!r}{closest(name.lower(), names)}; there are {', '.join(names)}")
 
 
 def optimizer_arguments(name: str) -> tuple[str, ...]:

@@ -14,6 +14,9 @@ Condition: TypeAlias = Mapping[str, tuple[Any, ...]]
 # A grid of more points than this is nobody's intention, and listing it would take all memory.
 MAX_GRID_POINTS = 100_000
 
+# Beyond it whole numbers and 64-bit reals part ways, and Optuna's samplers draw reals.
+MAX_WHOLE = 2**53
+
 
 class SpaceError(ValueError):
     """A parameter or space that can't be searched; `key` says which part of it, below its name."""
@@ -42,7 +45,10 @@ class Float:
         if not (math.isfinite(self.step) and self.step > 0):
             raise SpaceError(f"step must be above 0; received {self.step}", "step")
         steps = (self.high - self.low) / self.step
-        if not math.isclose(steps, round(steps), abs_tol=1e-8):
+        if not 1 <= steps <= MAX_WHOLE:
+            fault = "at most high - low" if steps < 1 else "larger beside high - low"
+            raise SpaceError(f"step must be {fault}; received {self.step} for {self.low}..{self.high}", "step")
+        if not _is_whole(steps):
             raise SpaceError(
                 f"step must divide high - low; received {self.step} for {self.low}..{self.high}; "
                 f"use high = {self.low + math.floor(steps) * self.step:.10g}",
@@ -53,27 +59,35 @@ class Float:
         """List the values of a stepped parameter, or `points` evenly spread ones; None if it has no end of them."""
         if self.step is not None:
             count = round((self.high - self.low) / self.step) + 1
-            return [self.low + i * self.step for i in range(count)] if count <= MAX_GRID_POINTS else None
+            return [self._at(i) for i in range(count)] if count <= MAX_GRID_POINTS else None
         if points is None:
             return None
-        shares = [i / (points - 1) for i in range(points)] if points > 1 else [0.5]
+        shares = [i / (points - 1) for i in range(1, points - 1)]
         if self.log:
-            return [self.low * (self.high / self.low) ** share for share in shares]
-        return [self.low + (self.high - self.low) * share for share in shares]
+            between = [self.low ** (1 - share) * self.high**share for share in shares]
+        else:
+            between = [self.low + (self.high - self.low) * share for share in shares]
+        return [self.low, *between, self.high]
 
     def middle(self) -> float:
         """Return the value in the middle of the range, on the parameter's own scale."""
         if self.step is not None:
-            return self.low + round((self.high - self.low) / self.step / 2) * self.step
-        return math.sqrt(self.low * self.high) if self.log else (self.low + self.high) / 2
+            return self._at(round((self.high - self.low) / self.step / 2))
+        return math.sqrt(self.low) * math.sqrt(self.high) if self.log else self.low / 2 + self.high / 2
 
     def check(self, value: Any) -> float:
         """Return `value` as this parameter holds it; SpaceError if it is not in the range."""
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if not is_number(value):
             raise SpaceError(f"must be a number; received {value!r}")
         if not self.low <= value <= self.high:
             raise SpaceError(f"must lie in {self.low}..{self.high}; received {value!r}")
+        if self.step is not None and not _is_whole((value - self.low) / self.step):
+            raise SpaceError(f"must lie in {self.low}..{self.high} in steps of {self.step}; received {value!r}")
         return float(value)
+
+    def _at(self, index: int) -> float:
+        # 3 * 0.1 is above 0.3, and Optuna would find it out of range.
+        return min(self.low + index * (self.step or 0.0), self.high)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +106,14 @@ class Int:
             raise SpaceError(f"step must be at least 1; received {self.step}", "step")
         if self.log and self.step != 1:
             raise SpaceError("step and log can't be used together; received both; drop one", "step")
+        if self.step > self.high - self.low:
+            raise SpaceError(
+                f"step must be at most high - low; received {self.step} for {self.low}..{self.high}", "step"
+            )
         if (self.high - self.low) % self.step:
             fitting = self.high - (self.high - self.low) % self.step
             raise SpaceError(
-                f"step must divide high - low; received {self.step} for {self.low}..{self.high}; "
-                f"use high = {fitting}",
+                f"step must divide high - low; received {self.step} for {self.low}..{self.high}; use high = {fitting}",
                 "step",
             )
 
@@ -113,7 +130,7 @@ class Int:
 
     def check(self, value: Any) -> int:
         """Return `value` as this parameter holds it; SpaceError if it is not in the range."""
-        if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+        if not is_number(value) or value != int(value):
             raise SpaceError(f"must be a whole number; received {value!r}")
         if not self.low <= value <= self.high or (int(value) - self.low) % self.step:
             steps = "" if self.step == 1 else f" in steps of {self.step}"
@@ -136,10 +153,8 @@ class Choice:
             raise SpaceError(
                 f"the values of a choice must be of one kind; received {', '.join(sorted(kinds))}", "choices"
             )
-        if any(isinstance(c, float) and not math.isfinite(c) for c in self.choices):
-            raise SpaceError(
-                f"the values of a choice must be finite; received {list(self.choices)}", "choices"
-            )
+        for choice in self.choices:
+            _check_plain(choice)
         labels = [self.label(choice) for choice in self.choices]
         for label in labels:
             if labels.count(label) > 1:
@@ -180,12 +195,31 @@ Parameter: TypeAlias = Float | Int | Choice
 
 def _check_bounds(low: float, high: float, *, log: bool) -> None:
     for key, bound in (("low", low), ("high", high)):
-        if not math.isfinite(bound):
+        if not is_number(bound):
             raise SpaceError(f"bounds must be finite; received {bound}", key)
+        if isinstance(bound, int) and abs(bound) > MAX_WHOLE:
+            raise SpaceError(f"whole bounds must lie within -2^53..2^53; received {bound}", key)
     if low >= high:
-        raise SpaceError(f"low must be below high; received {low}..{high}", "low")
+        hint = "; a parameter of one value is fixed: write it under [train] or [model]" if low == high else ""
+        raise SpaceError(f"low must be below high; received {low}..{high}{hint}", "low")
+    if not math.isfinite(high - low):
+        raise SpaceError(f"high - low must be finite; received {low}..{high}", "low")
     if log and low <= 0:
         raise SpaceError(f"log needs low above 0; received {low}", "low")
+
+
+def is_number(value: Any) -> bool:
+    """Tell whether `value` is finite, as a 64-bit real too."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def _is_whole(value: float) -> bool:
+    return math.isclose(value, round(value), abs_tol=1e-8)
 
 
 def _kind(value: Any) -> str:
@@ -195,5 +229,19 @@ def _kind(value: Any) -> str:
     if isinstance(value, dict):
         return "tables"
     raise SpaceError(
-        f"a choice is a text, number, boolean, list or table; received {type(value).__name__}", "choices"
+        f"a choice is a text, number, boolean, list or table; received a {type(value).__name__}", "choices"
     )
+
+
+def _check_plain(choice: Any) -> None:
+    """Make sure that a choice can be stored as JSON: that no list in it holds a date, an inf or a nan."""
+    try:
+        json.dumps(choice, allow_nan=False)
+    except ValueError:
+        raise SpaceError(f"the values of a choice must be finite; received {choice}", "choices") from None
+    except TypeError:
+        raise SpaceError(
+            f"lists and tables in a choice hold texts, numbers and booleans; received {choice}", "choices"
+        ) from None
+    if not isinstance(choice, bool) and isinstance(choice, int) and abs(choice) > MAX_WHOLE:
+        raise SpaceError(f"whole numbers must lie within -2^53..2^53; received {choice}", "choices")

@@ -25,11 +25,13 @@ class Space(Mapping[str, Parameter]):
         parameters: dict[str, Parameter] = {}
         for name, entry in table.items():
             if not name.isidentifier():
-                raise SpaceError(f"a parameter's name is an identifier; received {name!r}", name)
+                raise SpaceError(f"a parameter's name is of letters, digits and _; received {name!r}", name)
             try:
                 parameters[name] = _parse_parameter(entry)
             except SpaceError as error:
-                raise SpaceError(str(error), f"{name}.{error.key}".rstrip(".")) from None
+                # Of a bare list, `choices` is no key of the file's.
+                key = name if isinstance(entry, list) else f"{name}.{error.key}".rstrip(".")
+                raise SpaceError(str(error), key) from None
         return cls(parameters)
 
     def __getitem__(self, name: str) -> Parameter:
@@ -44,8 +46,7 @@ class Space(Mapping[str, Parameter]):
     def is_active(self, name: str, labels: Mapping[str, Any]) -> bool:
         """Tell whether `name` is drawn at all, given the labels of what was drawn before it."""
         return all(
-            parent in labels and labels[parent] in values
-            for parent, values in self._parameters[name].when.items()
+            parent in labels and labels[parent] in values for parent, values in self._parameters[name].when.items()
         )
 
     def config(self, labels: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,11 +105,12 @@ def _parse_parameter(entry: Any) -> Parameter:
         )
     unknown = set(entry) - _KEYS
     if unknown:
-        raise SpaceError(f"unknown key; a parameter has {', '.join(sorted(_KEYS))}", min(unknown))
+        raise SpaceError(f"unknown key; a parameter has {', '.join(sorted(_KEYS))}; remove it", str(min(unknown)))
     when = _parse_when(entry.get("when", {}))
     if "choices" in entry:
         if set(entry) - {"choices", "when"}:
-            raise SpaceError("choices go without low, high, log and step", "choices")
+            others = ", ".join(sorted(set(entry) - {"choices", "when"}))
+            raise SpaceError(f"choices go without low, high, log and step; received {others} too; drop them", "choices")
         if not isinstance(entry["choices"], list):
             raise SpaceError(f"choices must be a list; received {entry['choices']!r}", "choices")
         return Choice(tuple(entry["choices"]), when=when)
@@ -122,7 +124,7 @@ def _parse_range(entry: Mapping[str, Any], when: Mapping[str, tuple[Any, ...]]) 
     for key in ("low", "high", "step"):
         value = entry.get(key, 0)
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise SpaceError(f"must be a number; received {value!r}", key)
+            raise SpaceError(f"{key} must be a number; received {value!r}", key)
     log = entry.get("log", False)
     if not isinstance(log, bool):
         raise SpaceError(f"log is true or false; received {log!r}", "log")
@@ -133,16 +135,22 @@ def _parse_range(entry: Mapping[str, Any], when: Mapping[str, tuple[Any, ...]]) 
                 f"whole bounds need a whole step; received {step}; write low = {low}.0 for real numbers", "step"
             )
         return Int(low, high, log=log, step=1 if step is None else step, when=when)
-    return Float(float(low), float(high), log=log, step=None if step is None else float(step), when=when)
+    try:
+        low, high, step = float(low), float(high), None if step is None else float(step)
+    except OverflowError:
+        raise SpaceError(f"bounds must be finite; received {str(low)[:40]}..{str(high)[:40]}", "low") from None
+    return Float(low, high, log=log, step=step, when=when)
 
 
 def _parse_when(when: Any) -> dict[str, tuple[Any, ...]]:
     if not isinstance(when, dict):
         raise SpaceError(f'when is a table such as {{ optimizer = "sgd" }}; received {when!r}', "when")
-    return {
-        parent: tuple(Choice.label(v) for v in (values if isinstance(values, list) else [values]))
-        for parent, values in when.items()
-    }
+    conditions = {}
+    for parent, values in when.items():
+        conditions[parent] = tuple(Choice.label(value) for value in (values if isinstance(values, list) else [values]))
+        if not conditions[parent]:
+            raise SpaceError("a condition needs at least one value; received an empty list", f"when.{parent}")
+    return conditions
 
 
 def _parents_first(parameters: Mapping[str, Parameter]) -> dict[str, Parameter]:
@@ -150,7 +158,9 @@ def _parents_first(parameters: Mapping[str, Parameter]) -> dict[str, Parameter]:
     for name, parameter in parameters.items():
         for parent, values in parameter.when.items():
             if parent not in parameters:
-                raise SpaceError(f"{parent!r} is not a parameter of the space", f"{name}.when")
+                raise SpaceError(
+                    f"{parent!r} is not a parameter of the space; it has {', '.join(parameters)}", f"{name}.when"
+                )
             for value in values:
                 _check_condition(f"{name}.when.{parent}", parameters[parent], value)
     ordered: dict[str, Parameter] = {}
@@ -165,12 +175,11 @@ def _parents_first(parameters: Mapping[str, Parameter]) -> dict[str, Parameter]:
 
 
 def _check_condition(key: str, parent: Parameter, value: Any) -> None:
-    if isinstance(parent, Float) and parent.step is None:
-        raise SpaceError("a condition needs a parent with single values; received a real range", key)
-    if isinstance(parent, Choice):
-        if value not in parent.values():
-            raise SpaceError(f"must be one of {parent.values()}; received {value!r}", key)
-        return
+    if isinstance(parent, Float):
+        # Drawn reals differ from written ones in their last digit, and the condition would never hold.
+        raise SpaceError(
+            "a condition needs a parent with single values; received a real range; write it as a list of choices", key
+        )
     try:
         parent.check(value)
     except SpaceError as error:
@@ -184,7 +193,7 @@ def _describe_parameter(parameter: Parameter) -> dict[str, Any]:
         entry = {"low": parameter.low, "high": parameter.high}
         if parameter.log:
             entry["log"] = True
-        if parameter.step not in (None, 1):
+        if parameter.step != (1 if isinstance(parameter, Int) else None):
             entry["step"] = parameter.step
     if parameter.when:
         entry["when"] = {parent: list(values) for parent, values in parameter.when.items()}

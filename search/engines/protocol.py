@@ -21,13 +21,14 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """A member to train from its first epoch.
+    """A member to train.
 
     Attributes:
         config: everything a builder and training read: fixed arguments and the trial's parameters.
         epochs: how many epochs it may have.
         seed: what its weights, shuffles and dropout depend on, and nothing else does.
         limit_s: seconds that its epochs may take together; None for no limit.
+        done: epochs of it that are stored already; they are computed again before its neighbours go on.
     """
 
     member: Member
@@ -35,6 +36,7 @@ class Assignment:
     epochs: int
     seed: int
     limit_s: float | None = None
+    done: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,7 @@ class Ready:
     fingerprint: str
     source: str
     device: str
+    engine: str = "fit"
     places: int = 1
     warnings: Sequence[str] = ()
     model: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,125 @@
+"""The tables of `search.vocabulary` against the installed Keras."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from support import ROOT
+
+from search.vocabulary import OPTIMIZERS, TRAIN_NUMBERS, direction_of, optimizer_arguments, optimizer_class
+
+# Wrappers around other optimizers, and Muon, which is none by itself: it takes the layers that are not its own.
+SPECIAL = {"Optimizer", "LossScaleOptimizer", "MultiOptimizer", "OptimizerMap", "Muon"}
+
+ASK_KERAS = """
+import inspect, json, sys
+import keras
+tables, defaults, names = {}, {}, {}
+for name, kind in vars(keras.optimizers).items():
+    if not inspect.isclass(kind):
+        continue
+    parameters = inspect.signature(kind.__init__).parameters
+    tables[name] = [p for p in parameters if p not in ("self", "name", "kwargs")]
+    defaults[name] = {
+        p: v.default for p, v in parameters.items() if isinstance(v.default, bool | int | float | str | None)
+    }
+for name, kind in vars(keras.metrics).items():
+    if inspect.isclass(kind):
+        try:
+            metric = kind()
+        except (TypeError, ValueError):
+            continue
+        names[name] = [metric.name, getattr(metric, "_direction", None)]
+from search.vocabulary import OPTIMIZERS, TRAIN_NUMBERS, optimizer_arguments
+refused = []
+for name in OPTIMIZERS:
+    for key in optimizer_arguments(name):
+        rule = TRAIN_NUMBERS[key]
+        for bound in (rule.low, rule.high):
+            if rule.kind in (int, float) and abs(bound) < 1e300:
+                try:
+                    getattr(keras.optimizers, name)(**{key: rule.kind(bound), "use_ema": True})
+                except ValueError:
+                    refused.append([name, key, bound])
+print(json.dumps([tables, defaults, names, refused]))
+"""
+
+
+@pytest.fixture(scope="module")
+def keras_says():
+    done = subprocess.run(
+        [sys.executable, "-c", ASK_KERAS],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "KERAS_BACKEND": "jax"},
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.slow
+def test_no_optimizer_is_missing_and_none_is_made_up(keras_says):
+    tables, _, _, _ = keras_says
+    assert set(tables) - SPECIAL == set(OPTIMIZERS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_optimizer_takes_the_numbers_of_our_table(keras_says, name):
+    tables, _, _, _ = keras_says
+    assert set(optimizer_arguments(name)) == set(tables[name])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_default_of_keras_is_one_that_we_would_take(keras_says, name):
+    """So that nobody is refused who spells a default out."""
+    _, defaults, _, _ = keras_says
+    for key in optimizer_arguments(name):
+        value = defaults[name].get(key)
+        if value is not None:
+            TRAIN_NUMBERS[key].check(key, value)
+
+
+@pytest.mark.slow
+def test_keras_takes_every_number_that_our_bounds_let_through(keras_says):
+    # Lion with beta_1 = 0 is sign descent, which Keras refuses: that trial fails and says so.
+    assert keras_says[3] == [["Lion", "beta_1", 0]]
+
+
+@pytest.mark.slow
+def test_direction_of_a_metric_is_that_of_keras_where_both_know_one(keras_says):
+    _, _, metrics, _ = keras_says
+    known = 0
+    for name, direction in metrics.values():
+        ours = direction_of(f"val_{name}")
+        if ours is not None and direction is not None:
+            known += 1
+            assert ours == {"up": "maximize", "down": "minimize"}[direction], name
+    assert known >= 20
+
+
+@pytest.mark.slow
+def test_direction_of_most_metrics_is_known(keras_says):
+    _, _, metrics, _ = keras_says
+    unknown = {name for name, _ in metrics.values() if direction_of(name) is None}
+    # Counts and sums, which nobody searches by.
+    assert unknown <= {
+        "mean",
+        "sum",
+        "metric",
+        "true_positives",
+        "true_negatives",
+        "false_positives",
+        "false_negatives",
+    }
+
+
+@pytest.mark.parametrize(("name", "expected"), [("adamw", "AdamW"), ("SGD", "SGD"), ("RmsProp", "RMSprop")])
+def test_optimizer_is_found_in_any_case(name, expected):
+    assert optimizer_class(name) == expected

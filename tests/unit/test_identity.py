@@ -1,0 +1,192 @@
+"""A study that was started with something else is refused with a difference that a person can read."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from support import query, record, replay, replay_file, toml
+
+from search import identity
+from search.errors import IdentityError
+from search.launch import run
+from search.views.console import stderr
+
+SPACE = {
+    "learning_rate": {"low": 1e-4, "high": 1e-1, "log": True},
+    "dropout": {"low": 0.0, "high": 0.5},
+    "units": [[64], [32]],
+    "layers": {"low": 1, "high": 4},
+    "optimizer": ["sgd", "adam"],
+    "momentum": {"low": 0.0, "high": 0.9, "when": {"optimizer": "sgd"}},
+}
+
+
+def declared(folder, **settings):
+    """Return a study's identity as a database gives it back."""
+    file = replay_file(folder, **{"space": SPACE, "model__activation": "relu", **settings})
+    return json.loads(json.dumps(identity.declared(file)))
+
+
+def differences(stored, now) -> list[str]:
+    with pytest.raises(IdentityError) as caught:
+        identity.check_unchanged("digits", stored, now)
+    assert caught.value.exit_code == 2
+    first, *lines, last = str(caught.value).splitlines()
+    assert first == "study 'digits' was started with something else:"
+    assert "another --name" in last
+    return [line.strip() for line in lines]
+
+
+def changed_space(**parameters):
+    """Return SPACE with parameters replaced, added, or (None) removed."""
+    return {name: entry for name, entry in {**SPACE, **parameters}.items() if entry is not None}
+
+
+@pytest.mark.parametrize(
+    ("changed", "line"),
+    [
+        ({"dropout": {"low": 0.0, "high": 0.6}}, "space.dropout.high: was 0.5, now 0.6"),
+        ({"dropout": {"low": 0.0, "high": 0.5, "step": 0.1}}, "space.dropout.step: was absent, now 0.1"),
+        ({"learning_rate": {"low": 1e-4, "high": 1e-1}}, "space.learning_rate.log: was true, now absent"),
+        ({"units": [[64], [16]]}, "space.units.choices: was [[64], [32]], now [[64], [16]]"),
+        ({"units": [[32], [64]]}, "space.units.choices: was [[64], [32]], now [[32], [64]]"),
+        (
+            {"optimizer": ["sgd", "adam", "lion"]},
+            'space.optimizer.choices: was ["sgd", "adam"], now ["sgd", "adam", "lion"]',
+        ),
+        ({"new": [True, False]}, 'space.new: was absent, now {"choices": [true, false]}'),
+        ({"dropout": None}, 'space.dropout: was {"low": 0.0, "high": 0.5}, now absent'),
+        (
+            {"momentum": {"low": 0.0, "high": 0.9, "when": {"optimizer": "adam"}}},
+            'space.momentum.when.optimizer: was ["sgd"], now ["adam"]',
+        ),
+        ({"momentum": {"low": 0.0, "high": 0.9}}, 'space.momentum.when: was {"optimizer": ["sgd"]}, now absent'),
+    ],
+)
+def test_changed_parameter_is_told(tmp_path, changed, line):
+    assert differences(declared(tmp_path), declared(tmp_path, space=changed_space(**changed))) == [line]
+
+
+def test_parameter_of_another_kind_is_told(tmp_path):
+    before = declared(tmp_path)
+    real = declared(tmp_path, space=changed_space(layers={"low": 1.0, "high": 4.0}))
+    assert differences(before, real) == ["space.layers.low: was 1, now 1.0", "space.layers.high: was 4, now 4.0"]
+    choice = declared(tmp_path, space=changed_space(layers=[1, 2, 3, 4]))
+    assert differences(before, choice) == [
+        "space.layers.low: was 1, now absent",
+        "space.layers.high: was 4, now absent",
+        "space.layers.choices: was absent, now [1, 2, 3, 4]",
+    ]
+
+
+def test_numbers_are_no_truth_values(tmp_path):
+    numbers = declared(tmp_path, space=changed_space(flag=[1, 0]))
+    booleans = declared(tmp_path, space=changed_space(flag=[True, False]))
+    assert differences(numbers, booleans) == ["space.flag.choices: was [1, 0], now [true, false]"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "lines"),
+    [
+        ({"study__seed": 1}, ["seed: was 0, now 1"]),
+        ({"study__epochs": 10}, ["epochs: was 9, now 10"]),
+        (
+            {"study__objective": "val_accuracy"},
+            ['objective: was "val_loss", now "val_accuracy"', 'direction: was "minimize", now "maximize"'],
+        ),
+        ({"study__direction": "maximize"}, ['direction: was "minimize", now "maximize"']),
+        ({"data__source": "sklearn:wine"}, ['data.source: was "sklearn:digits", now "sklearn:wine"']),
+        ({"data__validation": 0.2}, ["data.validation: was 0.1, now 0.2"]),
+        ({"data__limit": 500}, ["data.limit: was null, now 500"]),
+        ({"model__build": "cnn"}, ['model.build: was "mlp", now "cnn"']),
+        ({"model__activation": "gelu"}, ['model.activation: was "relu", now "gelu"']),
+        ({"model__batch_norm": True}, ["model.batch_norm: was absent, now true"]),
+        ({"train__batch_size": 64}, ["train.batch_size: was 32, now 64"]),
+        ({"train__weight_decay": 0.01}, ["train.weight_decay: was absent, now 0.01"]),
+        ({"search__sampler": "random"}, ['search.sampler.name: was "tpe", now "random"']),
+        ({"search__pruner__eta": 2}, ["search.pruner.eta: was absent, now 2"]),
+        (
+            {"search__early_stopping": {"patience": 5}},
+            ['search.early_stopping: was null, now {"patience": 5, "min_delta": 0.0, "start_from_epoch": 0}'],
+        ),
+        ({"search__start": [{"dropout": 0.1}]}, ['search.start: was [], now [{"dropout": 0.1}]']),
+    ],
+)
+def test_every_other_change_is_told(tmp_path, settings, lines):
+    assert differences(declared(tmp_path), declared(tmp_path, **settings)) == lines
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"study__trials": 99},
+        {"study__time": "10m"},
+        {"study__stop_after": 5},
+        {"run__trial_time": 60},
+        {"run__devices": ["cpu", "cpu"]},
+        {"study__epochs": 9},
+        {"model__build": "mlp"},
+        {"search__sampler": {"name": "tpe"}},
+        {"search__pruner": "halving"},
+    ],
+    ids=str,
+)
+def test_budget_and_what_only_spells_out_a_default_may_change(tmp_path, settings):
+    identity.check_unchanged("digits", declared(tmp_path), declared(tmp_path, **settings))
+
+
+def test_fingerprints_are_compared_once_a_worker_has_told_them(tmp_path):
+    stored = declared(tmp_path)
+    stored["data"]["fingerprint"], stored["model"]["source"] = "aaa", "bbb"
+    identity.check_unchanged("digits", stored, declared(tmp_path))
+    now = json.loads(json.dumps(stored))
+    now["data"]["fingerprint"] = "ccc"
+    assert differences(stored, now) == ["data.fingerprint: the data are not the same"]
+    now = json.loads(json.dumps(stored))
+    now["model"]["source"] = "ddd"
+    assert differences(stored, now) == ["model.source: the builder's source has changed"]
+
+
+def test_long_difference_is_cut(tmp_path):
+    many = {f"p{i}": [1, 2] for i in range(50)}
+    lines = differences(
+        declared(tmp_path), declared(tmp_path, space=changed_space(**many, units=[list(range(99)), [1]]))
+    )
+    assert len(lines) <= 21
+    assert all(len(line) < 260 for line in lines)
+
+
+def test_changed_study_is_refused_before_any_trial_and_the_database_stays_as_it_is(tmp_path):
+    file = replay_file(tmp_path, study__trials=3)
+    replay(file)
+    before = query(file.storage, "SELECT * FROM trials"), query(file.storage, "SELECT * FROM manyfit_studies")
+    changed = replay_file(tmp_path, study__trials=9, space__dropout={"low": 0.0, "high": 0.9})
+    with pytest.raises(IdentityError, match=r"space\.dropout\.high: was 0\.5, now 0\.9"):
+        run(changed, stderr(quiet=True))
+    assert before == (query(file.storage, "SELECT * FROM trials"), query(file.storage, "SELECT * FROM manyfit_studies"))
+
+
+def test_note_names_what_a_study_is(tmp_path):
+    file = replay_file(tmp_path, model__units=[16], search__early_stopping={"patience": 4})
+    data = {"train_rows": 80, "validation_rows": 10, "test_rows": 10, "task": "classification"}
+    text = identity.note(file, record(file).resolved, data)
+    for part in (
+        "minimize `val_loss`",
+        "sklearn:digits",
+        "80 rows",
+        "units = `[16]`",
+        "early stopping after 4",
+        "jax",
+        "| dropout |",
+    ):
+        assert part in text
+
+
+def test_toml_of_this_test_is_what_it_says():
+    assert toml(SPACE["momentum"]) == '{ low = 0.0, high = 0.9, when = { optimizer = "sgd" } }'
+
+
+def test_versions_name_what_computes():
+    assert {"keras", "optuna", "numpy"} <= set(identity.versions())

@@ -1,0 +1,347 @@
+"""Samplers: what they draw is a function of the study and the trial's number, and of nothing else."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import json
+import math
+
+import numpy as np
+import optuna
+import pytest
+from support import curve, replay, replay_file
+
+from search import samplers
+from search.errors import OptionError
+from search.samplers import Sampler
+from spaces import Space
+
+SPACE = Space.parse(
+    {
+        "rate": {"low": 1e-4, "high": 1e-1, "log": True},
+        "dropout": {"low": 0.0, "high": 0.5},
+        "layers": {"low": 1, "high": 4},
+        "units": [[64], [128, 64], [32]],
+        "optimizer": ["sgd", "adam"],
+    }
+)
+CONDITIONAL = Space.parse(
+    {
+        "optimizer": ["sgd", "adam", "lion"],
+        "momentum": {"low": 0.0, "high": 0.99, "when": {"optimizer": "sgd"}},
+        "nesterov": {"choices": [True, False], "when": {"optimizer": "sgd"}},
+        "dropout": {"low": 0.0, "high": 0.5},
+    }
+)
+NUMBERS = Space.parse({"rate": {"low": 1e-4, "high": 1e-1, "log": True}, "dropout": {"low": 0.0, "high": 0.5}})
+GRID = Space.parse({"dropout": {"low": 0.0, "high": 0.4, "step": 0.2}, "units": [[8], [16]], "norm": [True, False]})
+
+KINDS = {
+    "random": ("random", {}, SPACE),
+    "tpe": ("tpe", {"n_startup_trials": 3}, SPACE),
+    "multivariate tpe": ("tpe", {"n_startup_trials": 3, "multivariate": True, "group": True}, CONDITIONAL),
+    "conditional tpe": ("tpe", {"n_startup_trials": 0}, CONDITIONAL),
+    "qmc": ("qmc", {}, SPACE),
+    "scrambled halton": ("qmc", {"qmc_type": "halton", "scramble": True}, NUMBERS),
+    "cmaes": ("cmaes", {}, NUMBERS),
+    "small cmaes": ("cmaes", {"popsize": 4, "consider_pruned_trials": True, "with_margin": True}, NUMBERS),
+    "gp": ("gp", {"n_startup_trials": 3}, NUMBERS),
+    "grid": ("grid", {}, GRID),
+    "grid of points": ("grid", {"points": 3}, NUMBERS),
+}
+
+
+def installed(kind: str) -> None:
+    package = {"cmaes": "cmaes", "gp": "torch"}.get(KINDS[kind][0])
+    if package and importlib.util.find_spec(package) is None:
+        pytest.skip(f"{package} is not installed")
+
+
+def make(kind: str, seed: int = 0, start=(), direction: str = "minimize") -> Sampler:
+    name, options, space = KINDS[kind]
+    samplers.check(name, options, space)
+    return Sampler(name, options, space=space, direction=direction, seed=seed, start=start)
+
+
+def value_of(labels: dict[str, object]) -> float:
+    """Some smooth score of a config."""
+    rate = abs(math.log10(labels["rate"]) + 2) if "rate" in labels else 0.0
+    return rate + float(labels.get("dropout", 0.0)) + float(labels.get("momentum", 0.3))
+
+
+class Told:
+    """All that a store keeps of a study's trials for its sampler."""
+
+    def __init__(self, sampler: Sampler) -> None:
+        self.sampler = sampler
+        self.trials: list[dict[str, object]] = []
+        self.study_attrs: dict[str, object] = {}
+
+    def draw(self) -> dict[str, object]:
+        number = len(self.trials)
+        labels, attrs = self.sampler.draw(number)
+        self.trials.append(
+            {"labels": labels, "attrs": attrs, "state": "RUNNING", "curve": {}, "value": None, "diverged": False}
+        )
+        self.study_attrs |= self.sampler.study_attrs()
+        return labels
+
+    def end(self, number: int, state: str = "COMPLETE", diverged: bool = False) -> None:
+        trial = self.trials[number]
+        value = None if diverged or state == "FAIL" else value_of(trial["labels"])
+        trial["curve"] = {1: value_of(trial["labels"])}
+        self.sampler.report(number, 1, trial["curve"][1])
+        trial |= {
+            "attrs": self.sampler.tell(number, state, value, diverged=diverged),
+            "state": state,
+            "value": value,
+            "diverged": diverged,
+        }
+        self.study_attrs |= self.sampler.study_attrs()
+
+    def again(self, kind: str, **options: object) -> Told:
+        """What a new process makes of the same study, by way of JSON."""
+        other = Told(make(kind, **options))
+        study_attrs, trials = json.loads(json.dumps([self.study_attrs, self.trials]))
+        other.sampler.restore_study_attrs(study_attrs)
+        for number, trial in enumerate(trials):
+            curve = {int(epoch): value for epoch, value in trial["curve"].items()}
+            other.sampler.restore(
+                number,
+                trial["state"],
+                trial["labels"],
+                curve,
+                trial["value"],
+                trial["attrs"],
+                diverged=trial["diverged"],
+            )
+        other.trials, other.study_attrs = trials, study_attrs
+        return other
+
+
+def in_step(told: Told, trials: int, at_once: int) -> list[dict[str, object]]:
+    """Draw and end trials, so many at once, with every kind of ending among them."""
+    for number in range(trials):
+        told.draw()
+        if number >= at_once - 1:
+            end_one(told, number - at_once + 1)
+    return [trial["labels"] for trial in told.trials]
+
+
+def end_one(told: Told, number: int) -> None:
+    told.end(number, {4: "PRUNED", 5: "FAIL", 6: "PRUNED"}.get(number, "COMPLETE"), diverged=number == 6)
+
+
+@pytest.mark.parametrize("at_once", [1, 4])
+@pytest.mark.parametrize("kind", KINDS)
+def test_new_process_draws_what_the_old_one_would_have(kind, at_once):
+    installed(kind)
+    undisturbed = in_step(Told(make(kind)), 9, at_once)
+    told = Told(make(kind))
+    for number in range(9):
+        told = told.again(kind)
+        assert told.draw() == undisturbed[number], number
+        if number >= at_once - 1:
+            end_one(told, number - at_once + 1)
+
+
+@pytest.mark.parametrize("kind", ["random", "tpe", "qmc", "grid"])
+def test_draw_does_not_depend_on_the_random_state_of_the_process(kind):
+    import random
+
+    first = in_step(Told(make(kind)), 6, 1)
+    random.seed(5)
+    np.random.seed(5)
+    make(kind, seed=9).draw(0)
+    assert in_step(Told(make(kind)), 6, 1) == first
+
+
+@pytest.mark.parametrize("kind", ["random", "tpe", "scrambled halton", "grid", "cmaes"])
+def test_another_seed_draws_something_else(kind):
+    installed(kind)
+    assert in_step(Told(make(kind, seed=1)), 8, 1) != in_step(Told(make(kind, seed=2)), 8, 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_draws_lie_in_the_space_and_differ(kind):
+    installed(kind)
+    drawn = in_step(Told(make(kind)), 8, 2)
+    space = KINDS[kind][2]
+    for labels in drawn:
+        assert space.check(space.config(labels)) == labels
+    assert len({json.dumps(labels) for labels in drawn}) >= 7
+
+
+@pytest.mark.parametrize("kind", ["conditional tpe", "multivariate tpe"])
+def test_parameter_is_drawn_only_under_its_condition(kind):
+    drawn = in_step(Told(make(kind)), 25, 1)
+    for labels in drawn:
+        assert ("momentum" in labels) == ("nesterov" in labels) == (labels["optimizer"] == "sgd")
+    assert {labels["optimizer"] for labels in drawn} > {"sgd"}
+
+
+def test_drawing_goes_in_the_direction_of_the_objective():
+    """TPE, told a score to be maximized, ends up elsewhere than when it is to be minimized."""
+    ends = {}
+    for direction in ("minimize", "maximize"):
+        told = Told(make("tpe", direction=direction))
+        ends[direction] = np.mean([labels["dropout"] for labels in in_step(told, 40, 1)[-15:]])
+    assert ends["minimize"] < 0.2
+    assert ends["maximize"] > 0.3
+
+
+# -- start configs -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["random", "tpe", "qmc", "cmaes"])
+def test_partial_start_config_is_completed_by_the_sampler(kind):
+    installed(kind)
+    start = [{"rate": 0.001}, {"dropout": 0.25, "rate": 0.002}]
+    drawn = in_step(Told(make(kind, start=start)), 4, 1)
+    space = KINDS[kind][2]
+    assert drawn[0]["rate"] == 0.001
+    assert (drawn[1]["rate"], drawn[1]["dropout"]) == (0.002, 0.25)
+    assert all(set(labels) == set(space) for labels in drawn)
+    assert drawn[2]["rate"] not in (0.001, 0.002)
+
+
+def test_start_config_may_choose_a_list():
+    told = Told(make("random", start=[{"units": [128, 64]}]))
+    assert told.draw()["units"] == "[128, 64]"
+
+
+def test_start_config_of_an_inactive_parameter_is_left_out():
+    told = Told(make("conditional tpe", start=[{"optimizer": "adam", "momentum": 0.5}]))
+    assert set(told.draw()) == {"optimizer", "dropout"}
+
+
+# -- grids -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("at_once", [1, 5, 12])
+def test_grid_covers_every_point_exactly_once(at_once):
+    assert samplers.limit("grid", {}, GRID) == 12
+    drawn = in_step(Told(make("grid")), 12, at_once)
+    assert len({json.dumps(labels) for labels in drawn}) == 12
+    assert {labels["dropout"] for labels in drawn} == {0.0, 0.2, 0.4}
+    assert {labels["units"] for labels in drawn} == {"[8]", "[16]"}
+
+
+def test_start_config_on_the_grid_takes_the_place_of_its_point():
+    start = [{"dropout": 0.2, "units": [16], "norm": False}, {"units": [8]}]
+    assert samplers.limit("grid", {}, GRID, start) == 12
+    drawn = in_step(Told(make("grid", start=start)), 12, 3)
+    assert drawn[0] == {"dropout": 0.2, "units": "[16]", "norm": False}
+    assert drawn[1]["units"] == "[8]"
+    assert len({json.dumps(labels) for labels in drawn}) == 12
+
+
+def test_start_config_beside_the_grid_is_one_more():
+    start = [{"rate": 0.05, "dropout": 0.1}, {"rate": 0.06}]
+    assert samplers.limit("grid", {"points": 3}, NUMBERS, start) == 11
+    drawn = in_step(Told(make("grid of points", start=start)), 11, 1)
+    assert drawn[0] == {"rate": 0.05, "dropout": 0.1}
+    assert drawn[1]["rate"] == 0.06
+    assert len({json.dumps(labels) for labels in drawn[2:]}) == 9
+
+
+def test_start_config_finds_its_point_up_to_rounding():
+    start = [{"rate": 0.0031622776601683795, "dropout": 0.25}]
+    assert samplers.limit("grid", {"points": 3}, NUMBERS, start) == 9
+
+
+def test_twelve_point_grid_with_thirty_trials_trains_twelve(tmp_path):
+    file = replay_file(
+        tmp_path,
+        study__trials=30,
+        search__sampler={"name": "grid"},
+        space__learning_rate=[1e-3, 1e-2, 1e-1],
+        space__dropout=[0.0, 0.1, 0.2, 0.3],
+    )
+    stored = replay(file, curve, lanes=5)
+    assert len(stored.trials) == 12
+    assert len({json.dumps(trial.labels) for trial in stored.trials}) == 12
+
+
+# -- diverged ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_diverged_trial_stands_before_the_sampler_with_the_worst_value_seen(direction):
+    told = Told(make("random", direction=direction))
+    for number in range(3):
+        told.draw()
+        told.end(number, "PRUNED" if number == 1 else "COMPLETE", diverged=number == 1)
+    values = [told.trials[0]["value"], told.trials[2]["value"]]
+    for view in (told.sampler, told.again("random", direction=direction).sampler):
+        complete = view._study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
+        assert [trial.number for trial in complete] == [0, 1, 2]
+        assert complete[1].value == (max if direction == "minimize" else min)(values)
+        assert view._study.get_trials(states=(optuna.trial.TrialState.PRUNED,)) == []
+
+
+def test_sampler_keeps_away_from_where_trials_diverge():
+    def share_of_high_rates(diverging: bool) -> float:
+        told = Told(make("tpe"))
+        for number in range(40):
+            high = told.draw()["rate"] > 1e-3
+            # Without the divergence, high rates would be the best of all.
+            told.trials[number]["labels"] = {**told.trials[number]["labels"], "rate": 0.01 if high else 1e-4}
+            told.end(number, "PRUNED" if high and diverging else "COMPLETE", diverged=high and diverging)
+            told.trials[number]["high"] = high
+        return float(np.mean([trial["high"] for trial in told.trials[-20:]]))
+
+    assert share_of_high_rates(diverging=True) < 0.4
+    assert share_of_high_rates(diverging=False) > 0.7
+
+
+def test_diverged_before_any_value_is_no_trouble():
+    told = Told(make("tpe"))
+    for number in range(5):
+        told.draw()
+        told.end(number, "PRUNED", diverged=True)
+    told.draw()
+
+
+# -- options -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [name for name in samplers._SAMPLERS if name != "grid"])
+def test_options_are_those_of_optuna(name):
+    parameters = inspect.signature(getattr(optuna.samplers, samplers._SAMPLERS[name]).__init__).parameters
+    assert set(samplers._OPTIONS[name]) <= set(parameters)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "option", "words"),
+    [
+        ("tpee", {}, "", "did you mean 'tpe'?"),
+        ("random", {"n_startup_trials": 1}, "n_startup_trials", "it has none"),
+        ("tpe", {"n_startup_trials": 1.5}, "n_startup_trials", "must be a whole number; received 1.5"),
+        ("tpe", {"n_startup_trials": True}, "n_startup_trials", "must be a number; received True"),
+        ("tpe", {"multivariate": 1}, "multivariate", "true or false; received 1"),
+        ("qmc", {"qmc_type": "niederreiter"}, "qmc_type", "one of sobol, halton; received 'niederreiter'"),
+        ("grid", {"points": 1}, "points", "in 2..100000; received 1"),
+        ("grid", {}, "", "a finite list of values for 'rate'"),
+        ("grid", {"points": 400}, "", "at most 100,000 configs; received 160,000"),
+    ],
+)
+def test_wrong_option_is_named(name, options, option, words):
+    with pytest.raises(OptionError) as caught:
+        samplers.check(name, options, NUMBERS)
+    assert caught.value.option == option
+    assert words in str(caught.value)
+
+
+def test_sampler_whose_package_is_missing_says_what_to_install():
+    for name, package in samplers._NEEDS.items():
+        if importlib.util.find_spec(package) is None:
+            with pytest.raises(OptionError, match=rf"needs the package {package}; pip install"):
+                samplers.check(name, {}, NUMBERS)
+
+
+def test_no_two_trials_share_a_stream_and_drawing_shares_none_with_training():
+    streams = [samplers.stream(3, *path) for number in range(500) for path in [(0, number), (1, number, 0)]]
+    assert len(set(streams)) == 1000
+    assert all(0 <= stream < 2**32 for stream in streams)
