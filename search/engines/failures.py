@@ -15,7 +15,7 @@ def one_line(error: BaseException) -> str:
 
 def trace(error: BaseException) -> str:
     """Return the traceback without the frames of ours above the user's code."""
-    frames = traceback.extract_tb(error._traceback__)
+    frames = traceback.extract_tb(error.__traceback__)
     theirs = [i for i, frame in enumerate(frames) if not frame.filename.endswith(_OURS)]
     first = theirs[0] if theirs else 0
     shown = traceback.format_list(frames[first:]) + traceback.format_exception_only(error)

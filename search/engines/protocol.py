@@ -159,7 +159,7 @@ _KINDS = {
 
 
 def encode(messages: Sequence[Message]) -> bytes:
-    """Write messages that belong together (a tick's events, a tick's verdicts) as JSON: no pickle crosses between processes."""
+    """Write messages that belong together (a tick's events, or its verdicts) as JSON: no pickle crosses between processes."""
     return json.dumps([{"kind": type(message).__name__, **asdict(message)} for message in messages]).encode()
 
 
