@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -30,12 +30,18 @@ from search.views.console import Progress
 
 @dataclass(frozen=True)
 class Resolved:
-    """What "auto" came to: fixed at a study's first start and obeyed ever after."""
+    """What "auto" came to: fixed at a study's first start and obeyed ever after.
+
+    Attributes:
+        lanes: how many trials each device trains at a time, in how many `programs`; 0 for an engine without lanes.
+    """
 
     engine: str
     backend: str
     devices: list[str]
     versions: dict[str, str]
+    lanes: int = 0
+    programs: int = 0
 
 
 @dataclass(frozen=True)
@@ -59,16 +65,22 @@ def run(file: StudyFile, console: Console) -> Outcome:
 def resolve(file: StudyFile) -> tuple[Resolved, list[devices.Device]]:
     """Decide what "auto" means on this machine; UsageError for what is not there."""
     chosen = devices.choose(file.settings.run.devices)
-    backend = devices.choose_backend(file.settings.run.backend)
-    return Resolved("fit", backend, [device.name for device in chosen], identity.versions()), chosen
+    engine = "lanes" if file.settings.run.engine == "lanes" else "fit"
+    wanted = file.settings.run.backend
+    if engine == "lanes" and wanted == "tensorflow":
+        raise UsageError('run.backend: lanes need jax; set backend = "jax", or engine = "fit"')
+    backend = devices.choose_backend("jax" if engine == "lanes" else wanted)
+    return Resolved(engine, backend, [device.name for device in chosen], identity.versions()), chosen
 
 
-def job(file: StudyFile) -> dict[str, Any]:
+def job(file: StudyFile, resolved: Resolved) -> dict[str, Any]:
     """Return what a worker is sent before anything else."""
     return {
         "settings": file.settings.model_dump(mode="json"),
         "base": str(file.base),
         "fixed": file.fixed(),
+        "engine": resolved.engine,
+        "lanes": resolved.lanes or file.settings.run.lanes,
     }
 
 
@@ -76,7 +88,9 @@ def job(file: StudyFile) -> dict[str, Any]:
 def workers(file: StudyFile, resolved: Resolved, chosen: list[devices.Device], log: StudyLog) -> Iterator[WorkerPool]:
     """Start the workers of a study and end them again, whatever happens."""
     memory = file.settings.run.worker_memory
-    pool = WorkerPool(job(file), chosen, resolved.backend, log, memory=None if memory == "auto" else int(memory))
+    pool = WorkerPool(
+        job(file, resolved), chosen, resolved.backend, log, memory=None if memory == "auto" else int(memory)
+    )
     try:
         yield pool
     finally:
@@ -90,6 +104,8 @@ def _begin(file: StudyFile, console: Console) -> Outcome:
     with _signals() as interruption, workers(file, resolved, chosen, log) as pool:
         ready = _wait(pool, resolved, console, interruption)
         _warn(console, [*studyfile.warnings(file), *ready.warnings])
+        if resolved.engine == "lanes":
+            resolved = replace(resolved, lanes=ready.places, programs=ready.programs)
         note = identity.note(file, asdict(resolved), ready.data)
         with Store.create(file, Record(asdict(resolved), identity.full(file, ready), note)) as store:
             log.open(file.beside(".log"))
@@ -127,14 +143,16 @@ def _go_on(file: StudyFile, console: Console) -> Outcome:
 
 def _as_before(file: StudyFile, stored: Stored) -> tuple[Resolved, list[devices.Device]]:
     """Return what the study was resolved to at its first start; UsageError if the file now asks for something else."""
-    backend, wanted = stored.resolved["backend"], file.settings.run.backend
-    if wanted not in ("auto", backend):
-        raise UsageError(
-            f"study {file.name!r} was started on {backend}, run.backend now says {wanted}; results would not compare: "
-            f"give it another --name, or leave run.backend at auto"
-        )
-    chosen = devices.choose(file.settings.run.devices)
-    devices.choose_backend(backend)
+    run = file.settings.run
+    for key, wanted in (("backend", run.backend), ("engine", run.engine)):
+        was = stored.resolved[key]
+        if wanted not in ("auto", was):
+            raise UsageError(
+                f"study {file.name!r} was started on {was}, run.{key} now says {wanted}; results would not compare: "
+                f"give it another --name, or leave run.{key} at auto"
+            )
+    chosen = devices.choose(run.devices)
+    devices.choose_backend(stored.resolved["backend"])
     return Resolved(**{**stored.resolved, "devices": [device.name for device in chosen]}), chosen
 
 

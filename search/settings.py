@@ -53,6 +53,12 @@ def _devices(value: Any) -> Any:
     raise ValueError('must be "auto", how many of them, or a list of GPUs\' numbers and "cpu", such as [0, 1]')
 
 
+def _lanes(value: Any) -> Any:
+    if value == "auto" or _is_whole(value, 1):
+        return value
+    raise ValueError('must be "auto", or how many trials are to train at a time')
+
+
 def _image_size(value: Any) -> Any:
     if value is None or (isinstance(value, list | tuple) and len(value) == 2 and all(_is_whole(v, 1) for v in value)):
         return value
@@ -226,7 +232,8 @@ class SearchSection(Section):
 
 
 class RunSection(Section):
-    engine: Literal["auto", "fit"] = "auto"
+    engine: Literal["auto", "fit", "lanes"] = "auto"
+    lanes: Annotated[Literal["auto"] | int, BeforeValidator(_lanes)] = "auto"
     backend: Literal["auto", "tensorflow", "jax"] = "auto"
     devices: Annotated[Literal["auto"] | int | tuple[str | int, ...], BeforeValidator(_devices)] = "auto"
     storage: str = ""

@@ -145,7 +145,7 @@ def shorten(value: Any) -> str:
 
 def _refused(where: Path | str, message: str) -> StudyFileError:
     """Make the error one line that can be shown anywhere: no control characters, no password of an address."""
-    text = re.sub(r":/+[^/\s]*@", "://***@", f"{where}: {message}")
+    text = re.sub(r":/+\S*@", "://***@", f"{where}: {message}")
     text = re.sub(r"\S{400,}", lambda long: f"{long[0][:40]}...{long[0][-120:]}", text)
     return StudyFileError("".join(c if c.isprintable() else repr(c)[1:-1] for c in text))
 

@@ -54,9 +54,9 @@ class _Worker:
 
     Attributes:
         ready: None until it has its data.
-        members: what it trains, with the moment that each began.
+        members: what it trains.
         outbox: what it is told at the next tick, all at once: so that it never begins an epoch with half of it.
-        is_busy: it has a tick to answer.
+        busy_since: the moment of the tick that it has still to answer; None if there is none.
     """
 
     number: int
@@ -66,9 +66,9 @@ class _Worker:
     stderr: deque[str] = field(default_factory=lambda: deque(maxlen=STDERR_LINES))
     reader: threading.Thread | None = None
     ready: Ready | None = None
-    members: dict[Member, tuple[Assignment, float]] = field(default_factory=dict)
+    members: dict[Member, Assignment] = field(default_factory=dict)
     outbox: list[Assignment | Verdict] = field(default_factory=list)
-    is_busy: bool = False
+    busy_since: float | None = None
     first_size: int = 0
 
     @property
@@ -114,12 +114,12 @@ class WorkerPool:
     def start(self, assignment: Assignment) -> None:
         # The emptiest one, so that several devices fill up together; of equals the first.
         worker = min((w for w in self._workers if w.has_room), key=lambda w: len(w.members))
-        worker.members[assignment.member] = (assignment, time.monotonic())
+        worker.members[assignment.member] = assignment
         worker.outbox.append(assignment)
 
     def advance(self) -> Sequence[Event]:
         for worker in self._workers:
-            if worker.ready is not None and not worker.is_busy and (worker.outbox or worker.members):
+            if worker.ready is not None and worker.busy_since is None and (worker.outbox or worker.members):
                 self._send(worker)
         return [*self._receive(), *self._overdue()]
 
@@ -184,7 +184,7 @@ class WorkerPool:
             except (EOFError, OSError):
                 events += self._replace(worker)
                 continue
-            worker.is_busy = False
+            worker.busy_since = None
             for message in messages:
                 if isinstance(message, Ready):
                     worker.ready = message
@@ -212,20 +212,16 @@ class WorkerPool:
         return [Lost(member, f"its worker {reason}", tail, alone=alone) for member in worker.members]
 
     def _overdue(self) -> list[Event]:
-        """End workers in which a member is far over its time: that one is overdue, its neighbours are lost."""
+        """End workers whose epoch takes far longer than their members' limits. One that was alone is to blame."""
         events: list[Event] = []
-        now = time.monotonic()
         for worker in list(self._workers):
-            overdue = {
-                member: now - began
-                for member, (assignment, began) in worker.members.items()
-                if assignment.limit_s is not None
-                and now - began > OVERDUE_FACTOR * assignment.limit_s + OVERDUE_SLACK_S
-            }
-            if overdue:
+            limits = [assignment.limit_s for assignment in worker.members.values() if assignment.limit_s is not None]
+            if worker.busy_since is None or not limits:
+                continue
+            seconds = time.monotonic() - worker.busy_since
+            if seconds > OVERDUE_FACTOR * sum(limits) + OVERDUE_SLACK_S:
                 lost = self._replace(worker)
-                events += [Overdue(member, seconds) for member, seconds in overdue.items()]
-                events += [event for event in lost if event.member not in overdue]
+                events += [Overdue(next(iter(worker.members)), seconds)] if len(worker.members) == 1 else lost
         return events
 
     def _renew_if_grown(self, worker: _Worker) -> None:
@@ -243,7 +239,7 @@ class WorkerPool:
 
     def _send(self, worker: _Worker) -> None:
         messages, worker.outbox = worker.outbox, []
-        worker.is_busy = bool(worker.members)
+        worker.busy_since = time.monotonic() if worker.members else None
         # A worker that is gone shows at the next `advance`, as the loss of its members.
         with suppress(OSError):
             worker.channel.send_bytes(encode(messages))

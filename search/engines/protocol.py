@@ -129,6 +129,7 @@ class Ready:
         fingerprint: of the data.
         source: hash of the builder's source.
         places: how many members it trains at a time.
+        programs: in how many compiled programs; 0 for an engine without.
         warnings: what is allowed and probably not meant.
         model: parameters, layers and bytes of the model in the middle of the space; empty if its builder raised there.
     """
@@ -137,8 +138,8 @@ class Ready:
     fingerprint: str
     source: str
     device: str
-    engine: str = "fit"
     places: int = 1
+    programs: int = 0
     warnings: Sequence[str] = ()
     model: Mapping[str, Any] = field(default_factory=dict)
 

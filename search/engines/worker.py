@@ -12,6 +12,7 @@ import queue
 import sys
 import threading
 import traceback
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -65,9 +66,18 @@ def _prepare(job: dict[str, Any]) -> tuple[Any, Ready]:
     from search import data
     from search.engines import fit, preflight, training
 
+    if job["engine"] == "lanes":
+        from search.engines.lanes import choice
+        from search.engines.lanes import engine as lanes
+
     loaded = data.load(settings.data, base, settings.study.seed)
     trainer = training.Trainer.load(settings, base, loaded)
-    return fit.FitEngine(trainer), preflight.inspect(trainer, job["fixed"], job["device"])
+    ready = preflight.inspect(trainer, job["fixed"], job["device"])
+    if job["engine"] == "fit":
+        return fit.FitEngine(trainer), ready
+    chosen = choice.choose(trainer, job["fixed"], job["lanes"])
+    engine = lanes.LanesEngine(trainer, places=chosen.places, lanes=chosen.lanes)
+    return engine, replace(ready, places=chosen.places, programs=chosen.programs)
 
 
 def _make_deterministic() -> None:

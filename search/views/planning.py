@@ -9,6 +9,7 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from search import launch, records, studyfile
+from search.engines.protocol import Ready
 from search.log import StudyLog
 from search.study import Study
 from search.studyfile import StudyFile
@@ -34,8 +35,10 @@ def plan(file: StudyFile) -> dict[str, Any]:
         "data": dict(ready.data),
         "model": dict(ready.model),
         "engine": resolved.engine,
-        "why": _why(resolved),
-        **{key: value for key, value in asdict(resolved).items() if key != "engine"},
+        "why": _why(resolved, ready),
+        "lanes": ready.places if resolved.engine == "lanes" else 0,
+        "programs": ready.programs,
+        **{key: value for key, value in asdict(resolved).items() if key in ("backend", "devices", "versions")},
         "warnings": [*studyfile.warnings(file), *ready.warnings],
     }
 
@@ -64,6 +67,9 @@ def table(found: dict[str, Any]) -> RenderableType:
     return rows
 
 
-def _why(resolved: launch.Resolved) -> str:
-    one_each = "one worker" if len(resolved.devices) == 1 else f"{len(resolved.devices)} workers"
-    return f"model.fit in {one_each}, one trial at a time in each"
+def _why(resolved: launch.Resolved, ready: Ready) -> str:
+    each = "in one worker" if len(resolved.devices) == 1 else f"in each of {len(resolved.devices)} workers"
+    if resolved.engine == "fit":
+        return f"model.fit, one trial at a time {each}"
+    many = "one compiled program" if ready.programs == 1 else f"{ready.programs} compiled programs"
+    return f"{ready.places} trials at a time {each}, in the lanes of {many}"

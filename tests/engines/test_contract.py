@@ -13,7 +13,7 @@ from search.engines.devices import Device
 from search.engines.pool import WorkerPool
 from search.engines.protocol import Assignment, EpochEnd, Failed, Member, Verdict
 from search.engines.replay import ReplayEngine
-from search.launch import job
+from search.launch import job, resolve
 from search.log import StudyLog
 
 BUILDER = """
@@ -36,7 +36,7 @@ def replayed(assignment: Assignment, epoch: int) -> dict[str, float]:
 
 @pytest.fixture(
     scope="module",
-    params=["replay", pytest.param("tensorflow", marks=pytest.mark.slow), pytest.param("jax", marks=pytest.mark.slow)],
+    params=["replay", *(pytest.param(name, marks=pytest.mark.slow) for name in ("tensorflow", "jax", "lanes"))],
 )
 def engine(request, tmp_path_factory):
     """An engine with nothing in it."""
@@ -45,8 +45,10 @@ def engine(request, tmp_path_factory):
         return
     folder: Path = tmp_path_factory.mktemp(request.param)
     (folder / "mine.py").write_text(BUILDER)
-    file = studyfile.read(write_study(folder), ['model={ build = "mine.py:build" }'])
-    pool = WorkerPool(job(file), [Device()], request.param, StudyLog())
+    how = ["run.engine=lanes", "run.lanes=2"] if request.param == "lanes" else [f"run.backend={request.param}"]
+    file = studyfile.read(write_study(folder), ['model={ build = "mine.py:build" }', *how])
+    resolved, _ = resolve(file)
+    pool = WorkerPool(job(file, resolved), [Device()], resolved.backend, StudyLog())
     try:
         pool.wait_until_ready()
         yield pool

@@ -75,9 +75,7 @@ def draw_classes(folder: Path, names: tuple[str, ...] = ("cat", "dog"), count: i
 
 
 def test_import_brings_in_none_of_the_heavy_packages():
-    code = (
-        "import search.data, sys; print([m for m in ('keras','sklearn','pandas','PIL') if m in sys.modules])"
-    )
+    code = "import search.data, sys; print([m for m in ('keras','sklearn','pandas','PIL') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -215,11 +213,7 @@ def test_same_seed_gives_the_same_arrays_and_another_gives_others(tmp_path):
 
 def test_fingerprint_tells_a_changed_value_in_any_split(tmp_path):
     x, y = table()
-    splits = {
-        f"{array}_{split}": value
-        for split in ("train", "val", "test")
-        for array, value in (("x", x), ("y", y))
-    }
+    splits = {f"{array}_{split}": value for split in ("train", "val", "test") for array, value in (("x", x), ("y", y))}
     save(tmp_path, **splits)
     seen = {load(tmp_path, "d.npz").fingerprint}
     for key in ("x_train", "x_val", "x_test", "y_test"):

@@ -64,7 +64,9 @@ def _programs(trainer: Trainer, fixed: Mapping[str, Any], space: Space) -> int:
     for name in middle:
         keys = set()
         for value in _values(space[name]):
-            labels = {n: label for n, label in {**middle, name: value}.items() if space.is_active(n, {**middle, name: value})}
+            labels = {
+                n: label for n, label in {**middle, name: value}.items() if space.is_active(n, {**middle, name: value})
+            }
             keys.add(_key(trainer, {**fixed, **space.config(labels)}))
         count *= len(keys)
     return count

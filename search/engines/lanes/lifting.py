@@ -248,7 +248,9 @@ def _layer_part(layer: keras.layers.Layer, lifted: Mapping[int, set[str]]) -> An
     try:
         config = layer.get_config()
     except NotImplementedError:
-        raise NotLiftable(f"the layer {layer.name} ({type(layer).__name__}) has no get_config to compare it by") from None
+        raise NotLiftable(
+            f"the layer {layer.name} ({type(layer).__name__}) has no get_config to compare it by"
+        ) from None
     kept = {
         key: value
         for key, value in config.items()

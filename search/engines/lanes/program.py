@@ -115,7 +115,9 @@ class Program:
             # The last batch is smaller: a step of its own, exact for batch statistics and every loss.
             carry, _ = step(carry, order[whole:])
         trainable, other, optimizer, metrics = carry
-        with backend.StatelessScope(state_mapping=list(zip(self._template.optimizer.variables, optimizer, strict=True))):
+        with backend.StatelessScope(
+            state_mapping=list(zip(self._template.optimizer.variables, optimizer, strict=True))
+        ):
             rate = jnp.asarray(self._template.optimizer.learning_rate, jnp.float32)
         new = {**state, "trainable": tuple(trainable), "other": tuple(other), "optimizer": tuple(optimizer)}
         return new, self._results(metrics), rate
