@@ -53,6 +53,9 @@ def _command(function: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(0) from None
         except (typer.Exit, typer.Abort, KeyboardInterrupt):
             raise
+        except OSError as error:
+            _say(f"manyfit: {error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
+            raise typer.Exit(1) from None
         except Exception as error:  # noqa: BLE001 (the edge: nothing below it may end in a traceback)
             if _State.debug:
                 traceback.print_exc()
@@ -122,6 +125,7 @@ def run(  # noqa: PLR0913, PLR0917 (an option an argument: that is how typer rea
         what = f"{outcome.trained} trials in {duration(outcome.seconds)}"
     else:
         what = f"nothing left to do: {done} of {stored.file.settings.study.trials} trials are done"
+    chosen = f"{study} --name {stored.name}" if name else str(study)
     console.print(f"{stored.name}: {what}" + (f" ({outcome.reason})" if outcome.reason else ""))
     if stored.complete:
         best = export.best(stored, 1).configs[0]
@@ -133,7 +137,11 @@ def run(  # noqa: PLR0913, PLR0917 (an option an argument: that is how typer rea
         print(json.dumps(best.model_dump(mode="json", exclude={"curve", "config", "rank"}), indent=2))
     else:
         console.print("no trial is complete, so there is no best config yet")
-    console.print(f"written: {_short(outcome.best_path)}; look closer: manyfit show {study}, manyfit dashboard {study}")
+    console.print(
+        f"written: {_short(outcome.best_path)}; look closer: manyfit show {chosen}, manyfit dashboard {chosen}"
+    )
+    if stored.trials and all(trial.state == "FAIL" for trial in stored.trials):
+        raise ManyfitError(f"every trial failed, the last one by: {stored.trials[-1].why}")
 
 
 @_command

@@ -51,6 +51,8 @@ def declared(file: StudyFile) -> dict[str, Any]:
         "epochs": file.epochs,
         "seed": study["seed"],
         "space": file.space.describe(),
+        # Samplers draw in this order, so that another order is another study.
+        "order": list(file.space),
         "data": settings["data"],
         "model": settings["model"],
         "train": settings["train"],
@@ -66,12 +68,17 @@ def full(file: StudyFile, ready: Ready) -> dict[str, Any]:
     return identity
 
 
-def check_unchanged(name: str, stored: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def check_unchanged(
+    name: str, stored: Mapping[str, Any], now: Mapping[str, Any], *, may_mend_builder: bool = False
+) -> None:
     """Raise IdentityError with a readable difference if `now` is not what the study was started with.
 
-    Keys that `now` lacks altogether (fingerprints, before a worker has told them) are not compared.
+    Keys that `now` lacks altogether (fingerprints, before a worker has told them) are not compared; nor, with
+    `may_mend_builder`, the builder's source.
     """
-    lines = list(_differences("", stored, now))
+    lines = [
+        line for line in _differences("", stored, now) if not (may_mend_builder and line.startswith("model.source:"))
+    ]
     if lines:
         shown = "".join(f"\n  {line}" for line in lines[:20])
         raise IdentityError(
@@ -93,6 +100,8 @@ def _differences(path: str, stored: Any, now: Any) -> Iterator[str]:
             else:
                 yield from _differences(inner, stored[key], now[key])
     # As JSON: whole numbers and reals (1 and 1.0, a range of another kind) and truth values are not the same.
+    elif path == "order" and sorted(stored) != sorted(now):
+        return  # parameters that came or went are told as such
     elif json.dumps(stored) != json.dumps(now):
         if path in ("data.fingerprint", "model.source"):
             what = "the data are not the same" if path.startswith("data") else "the builder's source has changed"

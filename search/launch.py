@@ -131,8 +131,11 @@ def _go_on(file: StudyFile, console: Console) -> Outcome:
         with _signals() as interruption, workers(file, resolved, chosen, log) as pool:
             ready = _wait(pool, resolved, console, interruption)
             _warn(console, ready.warnings)
-            identity.check_unchanged(file.name, stored.identity, identity.full(file, ready))
-            store.set_settings(file)
+            now = identity.full(file, ready)
+            # A builder that has only ever failed may be mended; no result came from it.
+            nothing_trained = not any(trial.curve for trial in study.trials)
+            identity.check_unchanged(file.name, stored.identity, now, may_mend_builder=nothing_trained)
+            store.set_settings(file, now)
             log.open(file.beside(".log"))
             log.write(f"study {file.name!r} goes on with {len(study.trials)} trials")
             if identity.versions() != stored.resolved["versions"]:
@@ -171,7 +174,7 @@ def _wait(pool: WorkerPool, resolved: Resolved, console: Console, interruption: 
 
 def _search(study: Study, store: Store, pool: WorkerPool, console: Console, interruption: Callable[[], int]) -> Outcome:
     ended_before = sum(trial.is_ended for trial in study.trials)
-    seconds_before = study.seconds
+    seconds_before = study.seconds_before
     try:
         with Progress(study, console) as progress:
             search(study, store, pool, interruption=interruption, watch=progress)

@@ -63,6 +63,11 @@ class Brief:
     ended: str
     seconds: float
 
+    @property
+    def ended_trials(self) -> int:
+        """How many trials have ended, failed ones included."""
+        return sum(self.counts.get(state, 0) for state in ("COMPLETE", "PRUNED", "FAIL"))
+
 
 def briefs(path: Path) -> list[Brief]:
     """Return a line about every study of a database, without reading its trials one by one."""

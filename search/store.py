@@ -87,6 +87,9 @@ class Store:
     def close(self) -> None:
         """Give database and lock back. Safe to call twice."""
         with suppress(sqlite3.Error):
+            # So that those who only read it later leave no -wal and -shm beside it. Fails harmlessly while another reads.
+            self._connection.execute("PRAGMA journal_mode = DELETE")
+        with suppress(sqlite3.Error):
             self._connection.close()
         self._lock.release()
 
@@ -121,12 +124,12 @@ class Store:
         self.commits += 1
         self.seconds += time.perf_counter() - began
 
-    def set_settings(self, file: StudyFile) -> None:
-        """Store the settings that a study goes on with: its budget may have changed."""
+    def set_settings(self, file: StudyFile, identity: Mapping[str, Any] | None = None) -> None:
+        """Store the settings that a study goes on with: its budget may have changed, and a broken builder been mended."""
         with _Transaction(self._connection, self.path) as connection:
             connection.execute(
-                "UPDATE manyfit_studies SET settings = ? WHERE study_id = ?",
-                (file.settings.model_dump_json(), self.study_id),
+                "UPDATE manyfit_studies SET settings = ?, identity = coalesce(?, identity) WHERE study_id = ?",
+                (file.settings.model_dump_json(), identity and json.dumps(identity), self.study_id),
             )
 
     def _insert_trial(self, connection: sqlite3.Connection, trial: Trial, space: Space) -> None:

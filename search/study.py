@@ -141,8 +141,8 @@ class Study:
     def budget(self) -> int:
         """How many trials the study may have: its `trials`, or all that its sampler can draw if that is fewer."""
         search, wanted = self.file.settings.search, self.file.settings.study.trials
-        finite = samplers.limit(search.sampler.name, search.sampler.options, self._space)
-        return wanted if finite is None else min(wanted, finite + len(search.start))
+        finite = samplers.limit(search.sampler.name, search.sampler.options, self._space, search.start)
+        return wanted if finite is None else min(wanted, finite)
 
     @property
     def running(self) -> list[Trial]:

@@ -10,6 +10,9 @@ _OURS = ("engines/fit.py", "engines/training.py", "engines/lanes/engine.py")
 def one_line(error: BaseException) -> str:
     """Name an exception in one line."""
     lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    if lines and lines[0].startswith("Graph execution error"):
+        # TensorFlow puts the cause last, above the node that it came from.
+        lines = [line for line in lines if not line.lstrip().startswith(("[[", "Stack trace"))][-1:]
     return f"{type(error).__name__}: {lines[0].strip()}"[:500] if lines else type(error).__name__
 
 

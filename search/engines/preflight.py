@@ -9,10 +9,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from search.engines import failures
 from search.engines.protocol import Ready
 from search.engines.training import ReadConfig, Trainer
 from search.errors import UsageError
-from search.vocabulary import TRAIN_NUMBERS, closest
+from search.vocabulary import TRAIN_NUMBERS, TRAIN_PARAMETERS, closest
 from spaces import Space
 
 # Every conditional parameter is to be drawn once; a space with more branches than this is looked at in part.
@@ -36,14 +37,16 @@ def inspect(trainer: Trainer, fixed: Mapping[str, Any], device: str) -> Ready:
             trainer.callbacks(config)
         except UsageError:
             raise
-        except Exception:  # noqa: BLE001 (the user's builder; the trial with this config will tell)
+        except Exception as error:  # noqa: BLE001 (the user's builder; the trial with this config will tell)
             drawn -= set(labels)
+            described = described or {"error": failures.one_line(error)}
             continue
         trainer.arrays()
         read |= config.read | {"batch_size", "epochs"}
         drawn |= set(labels)
-        if not described:
+        if "parameters" not in described:
             described = _describe(model)
+            _check_outputs(model, trainer)
             _check_objective(model, trainer)
         del model
     keras.backend.clear_session()
@@ -89,8 +92,21 @@ def _describe(model: keras.Model) -> dict[str, Any]:
         "layers": len(model.layers),
         "parameters": int(model.count_params()),
         "optimizer": type(model.optimizer).__name__,
-        "loss": str(getattr(model.loss, "name", model.loss)),
+        "loss": str(getattr(model.loss, "name", None) or getattr(model.loss, "__name__", model.loss)),
     }
+
+
+def _check_outputs(model: keras.Model, trainer: Trainer) -> None:
+    """Refuse a model whose outputs the task's own loss can't be computed from."""
+    info, given = trainer.data.info, trainer.settings.train.loss
+    outputs = getattr(model, "output_shape", None)
+    if given is not None or not isinstance(outputs, tuple) or not isinstance(outputs[-1], int):
+        return
+    if info.task == "classification" and outputs[-1] != info.classes:
+        raise UsageError(
+            f"model.build: the model gives {outputs[-1]} outputs a row, the data have {info.classes} classes; "
+            "end it with data.outputs units, or name the loss in train.loss"
+        )
 
 
 def _check_objective(model: keras.Model, trainer: Trainer) -> None:
@@ -114,6 +130,11 @@ def _check_objective(model: keras.Model, trainer: Trainer) -> None:
 
 def _unread(name: str, read: set[str], trainer: Trainer) -> str:
     known = (read | set(TRAIN_NUMBERS)) - {name}
+    if name in TRAIN_PARAMETERS:
+        return (
+            f"parameter {name!r} is read by nothing: the builder {trainer.settings.model.build} compiles its model itself, "
+            f"so it has to read config[{name!r}] there"
+        )
     return (
         f"parameter {name!r} is read by nothing: neither by training nor by the builder "
         f"{trainer.settings.model.build}{closest(name, known)}"

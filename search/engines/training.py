@@ -98,10 +98,19 @@ class Trainer:
 
     def compile(self, model: keras.Model, config: Mapping[str, Any]) -> None:
         """Compile a model with the optimizer, loss and metrics of the study; UsageError for what Keras does not know."""
+        task, loss = self.data.info.task, self.settings.train.loss
+        if loss is None and task != "regression":
+            is_logits = gives_logits(model, self.data.x_train[:8], task)
+        else:
+            is_logits = isinstance(loss, dict) and bool(loss.get("from_logits", False))
+        metrics = [self._metric(entry) for entry in self._metrics()]
         model.compile(
             optimizer=make_optimizer(config, self.steps(config)),
-            loss=self._loss(model, config),
-            metrics=[self._metric(entry) for entry in self._metrics()],
+            loss=self._loss(config, is_logits=is_logits),
+            metrics=[
+                OfProbabilities(metric, task) if is_logits and _wants_probabilities(metric) else metric
+                for metric in metrics
+            ],
         )
 
     def steps(self, config: Mapping[str, Any]) -> int:
@@ -134,6 +143,8 @@ class Trainer:
 
     def _metric(self, entry: str | dict[str, Any]) -> Any:
         if isinstance(entry, str) and entry.lower() in ("accuracy", "acc", "crossentropy", "ce"):
+            if self.data.info.task == "binary" and entry.lower() in ("accuracy", "acc"):
+                return keras.metrics.BinaryAccuracy(name=entry.lower())
             return entry.lower()  # Keras picks the kind that fits loss and labels
         found = self._named("train.metrics", entry, keras.metrics)
         if isinstance(found, keras.metrics.Metric) and isinstance(entry, str) and ":" not in entry:
@@ -141,19 +152,18 @@ class Trainer:
             found = type(found).from_config({**found.get_config(), "name": entry.lower()})
         return found
 
-    def _loss(self, model: keras.Model, config: Mapping[str, Any]) -> Any:
+    def _loss(self, config: Mapping[str, Any], *, is_logits: bool) -> Any:
         entry, task = self.settings.train.loss, self.data.info.task
         if entry is not None:
             return self._named("train.loss", entry, keras.losses)
         smoothing = config.get("label_smoothing", 0.0)
         if task == "regression":
             return keras.losses.MeanSquaredError()
-        from_logits = gives_logits(model, self.data.x_train[:8], task)
         if task == "binary":
-            return keras.losses.BinaryCrossentropy(from_logits=from_logits, label_smoothing=smoothing)
+            return keras.losses.BinaryCrossentropy(from_logits=is_logits, label_smoothing=smoothing)
         if not smoothing:
-            return keras.losses.SparseCategoricalCrossentropy(from_logits=from_logits)
-        return SmoothedCrossentropy(self.data.info.classes, from_logits=from_logits, label_smoothing=smoothing)
+            return keras.losses.SparseCategoricalCrossentropy(from_logits=is_logits)
+        return SmoothedCrossentropy(self.data.info.classes, from_logits=is_logits, label_smoothing=smoothing)
 
     def _named(self, key: str, entry: str | dict[str, Any], room: Any) -> Any:
         """Return the loss or metric that a study file names: Keras's own by name or table, or the user's function."""
@@ -198,6 +208,34 @@ class Trainer:
                 raise UsageError(f"train.class_weight: no class {unknown[0]!r}; there are {', '.join(names)}")
             weights = np.array([given.get(name, 1.0) for name in names])
         return weights[y].astype(np.float32)
+
+
+class OfProbabilities(keras.metrics.Metric):  # type: ignore[misc]
+    """A metric that wants probabilities, for a model that gives logits: accuracy cuts at 0.5, not at a logit of 0.5."""
+
+    def __init__(self, metric: keras.metrics.Metric, task: str) -> None:
+        super().__init__(name=metric.name)
+        self.metric, self.task = metric, task
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        squash = keras.ops.sigmoid if self.task == "binary" else keras.ops.softmax
+        self.metric.update_state(y_true, squash(y_pred), sample_weight=sample_weight)
+
+    def result(self) -> Any:
+        return self.metric.result()
+
+    def reset_state(self) -> None:
+        self.metric.reset_state()
+
+    def get_config(self) -> dict[str, Any]:
+        return {"metric": keras.saving.serialize_keras_object(self.metric), "task": self.task}
+
+
+def _wants_probabilities(metric: Any) -> bool:
+    """Whether a metric is one of Keras's own that is told nothing of logits; users' own see what the model gives."""
+    if not isinstance(metric, keras.metrics.Metric) or not type(metric).__module__.startswith("keras."):
+        return False
+    return not metric.get_config().get("from_logits", False)
 
 
 class SmoothedCrossentropy(keras.losses.Loss):  # type: ignore[misc]

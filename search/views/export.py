@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -100,6 +101,8 @@ def to_csv(stored: Stored) -> str:
 
 def write(path: Path, text: str) -> None:
     """Write a file so that it is the old one or the new one at any moment; UsageError if it can't be written."""
+    if path.is_dir() or not path.name:
+        raise UsageError(f"{path} is a folder; name a file with -o")
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("w", encoding="utf-8") as file:
@@ -108,7 +111,8 @@ def write(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise UsageError(f"{path} can't be written: {error.strerror or error}; name another file with -o") from None
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import RenderableType
 from rich.table import Table
 
-from search import launch, records, studyfile
+from search import identity, launch, records, studyfile
 from search.engines.protocol import Ready
 from search.log import StudyLog
 from search.study import Study
@@ -22,7 +22,9 @@ def plan(file: StudyFile) -> dict[str, Any]:
         ready = pool.wait_until_ready()
     done = 0
     if records.exists(file.storage, file.name):
-        done = sum(trial.is_ended for trial in records.load(file.storage, file.name).trials)
+        stored = records.load(file.storage, file.name)
+        identity.check_unchanged(file.name, stored.identity, identity.full(file, ready))
+        done = sum(trial.is_ended for trial in stored.trials)
     study = Study(file)
     return {
         "study": file.name,
@@ -57,8 +59,8 @@ def table(found: dict[str, Any]) -> RenderableType:
     rows.add_row(
         "model",
         f"{model['parameters']:,} parameters in {model['layers']} layers, {model['optimizer']}, {model['loss']}"
-        if model
-        else "its builder fails in the middle of the space; the first trial will tell why",
+        if "parameters" in model
+        else f"its builder fails in the middle of the space: {model.get('error', 'no model')}",
     )
     rows.add_row("space", ", ".join(found["space"]))
     rows.add_row("engine", f"{found['engine']} on {found['backend']}, {', '.join(found['devices'])}: {found['why']}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from search.views import export
 from search.views.console import duration, label, number
 
 CURVES = 5
+# With fewer different values importance is an accident.
+LEAST_VALUES = 4
 _PLOT_HEIGHT = 14
 
 
@@ -38,7 +41,7 @@ def list_table(briefs: Sequence[Brief], base: Path) -> RenderableType:
         table.add_row(
             brief.name,
             state(brief, brief.counts),
-            f"{brief.trials}/{brief.wanted}",
+            f"{brief.ended_trials}/{brief.wanted}",
             *(str(brief.counts.get(key, 0)) for key in ("COMPLETE", "PRUNED", "FAIL")),
             number(brief.best),
             brief.objective,
@@ -55,6 +58,7 @@ def brief_json(brief: Brief) -> dict[str, Any]:
         "database": str(brief.path),
         "state": state(brief, brief.counts),
         "trials": brief.trials,
+        "ended": brief.ended_trials,
         "wanted": brief.wanted,
         "counts": brief.counts,
         "objective": brief.objective,
@@ -83,7 +87,7 @@ def show(stored: Stored, top: int, console: Console) -> None:
     console.print(Text.assemble((stored.name, "bold"), f": {stored.file.direction} {study.objective}"))
     why = f" ({stored.ended})" if stored.ended else ""
     console.print(
-        f"{state(stored, counts)}{why}: {len(stored.trials)} of {study.trials} trials, "
+        f"{state(stored, counts)}{why}: {sum(t.is_ended for t in stored.trials)} of {study.trials} trials, "
         f"{sum(len(t.curve) for t in stored.trials)} epochs, {duration(stored.seconds)}"
     )
     console.print()
@@ -116,10 +120,13 @@ def importance(stored: Stored) -> dict[str, float]:
                 value=trial.value,
             )
         )
+    if len({trial.value for trial in stored.complete}) < LEAST_VALUES:
+        return {}
     try:
-        found = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
+        with warnings.catch_warnings(action="ignore"):
+            found = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
     except (ValueError, RuntimeError):
-        return {}  # too few trials, or all of them alike
+        return {}  # all of them alike
     return {name: float(share) for name, share in found.items()}
 
 

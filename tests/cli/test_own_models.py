@@ -179,6 +179,51 @@ def test_three_like_failures_end_the_study_with_the_cause_once(folder):
     assert query(path.with_suffix(".db"), "SELECT state, count(*) FROM trials GROUP BY 1") == [("FAIL", 3)]
 
 
+def test_builder_that_has_only_failed_may_be_mended(folder):
+    path = own_study(folder, build="broken", trials=4)
+    assert manyfit("run", path).returncode == 1
+    model = folder / "my_model.py"
+    model.write_text(MODEL.replace('raise RuntimeError("nothing works here")', "return build(config, data)"))
+    done = manyfit("run", path)
+    assert done.returncode == 0, done.stderr
+    assert [trial.state for trial in load(path.with_suffix(".db"), "own").trials] == ["FAIL"] * 3 + ["COMPLETE"]
+
+
+def test_study_whose_trials_all_failed_is_no_success(folder):
+    path = own_study(folder, build="broken", trials=2)
+    done = manyfit("run", path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "every trial failed, the last one by: RuntimeError: nothing works here" in done.stderr
+
+
+def test_binary_metrics_are_of_probabilities_whether_the_model_gives_them_or_logits(folder):
+    model = folder / "my_model.py"
+    model.write_text(
+        MODEL + "\n\ndef squashed(config, data):\n"
+        "    logits = build(config, data)\n"
+        "    return keras.Sequential([*logits.layers, keras.layers.Activation('sigmoid')])\n"
+    )
+    curves = []
+    for build in ("build", "squashed"):
+        path = own_study(folder, build=build, trials=1, train='metrics = ["accuracy", "AUC", "Precision"]')
+        done = manyfit("run", path, "--name", build)
+        assert done.returncode == 0, done.stderr
+        (trial,) = load(path.with_suffix(".db"), build).trials
+        curves.append([[m["val_accuracy"], m["val_auc"], m["val_precision"]] for m in trial.curve])
+    for ours, theirs in zip(*curves, strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-6)
+
+
+def test_model_with_the_wrong_number_of_outputs_is_refused_before_the_first_trial(folder):
+    path = own_study(folder, source="sklearn:iris")
+    model = folder / "my_model.py"
+    model.write_text(MODEL.replace("assert data.task", "assert True or data.task"))
+    done = manyfit("run", path)
+    assert done.returncode == 2
+    assert "the model gives 1 outputs a row, the data have 3 classes" in done.stderr
+    assert not path.with_suffix(".db").exists()
+
+
 def test_trial_that_kills_its_worker_twice_alone_fails_and_the_others_are_unchanged(folder):
     calm, deadly = own_study(folder, trials=5), folder / "deadly.toml"
     deadly.write_text(calm.read_text().replace("my_model.py:build", "my_model.py:dying"))

@@ -89,6 +89,7 @@ def test_changed_study_is_refused_with_the_difference_and_nothing_changes(finish
     assert refused.returncode == 2
     assert "space.dropout.high: was 0.5, now 0.6" in refused.stderr
     assert "seed: was 0, now 3" in refused.stderr
+    assert manyfit("plan", path, "--set", "space.dropout.high=0.6").returncode == 2
     assert database.read_bytes() == before
 
 

@@ -165,6 +165,15 @@ def test_grid_is_used_up_before_the_budget(tmp_path):
     assert stored.ended == "all 9 configs of the grid have been tried"
 
 
+def test_start_config_on_the_grid_is_not_trained_twice(tmp_path):
+    file = replay_file(
+        tmp_path, search__sampler={"name": "grid", "points": 2}, search__start=[{"learning_rate": 0.1, "dropout": 0.5}]
+    )
+    stored = replay(file)
+    assert len({tuple(trial.labels.values()) for trial in stored.trials}) == len(stored.trials) == 4
+    assert stored.trials[0].labels == {"learning_rate": 0.1, "dropout": 0.5}
+
+
 def test_start_configs_are_tried_first_and_completed(tmp_path):
     start = [{"learning_rate": 0.01}, {"learning_rate": 0.02, "dropout": 0.1}]
     stored = replay(replay_file(tmp_path, search__start=start))
