@@ -6,6 +6,7 @@ Nothing here writes trials; that is the store's. Nothing here migrates anything:
 from __future__ import annotations
 
 import sqlite3
+import time
 from pathlib import Path
 from urllib.parse import quote
 
@@ -14,6 +15,9 @@ from search.errors import StoreError
 # What Optuna 5.0 writes; `tests/unit/test_store.py` holds these against the installed Optuna.
 OPTUNA_SCHEMA = 12
 OPTUNA_REVISION = "v3.2.0.a"
+
+# Another program may hold the database for a while; a long busy timeout of SQLite's own would keep signals waiting.
+BUSY_FOR_S = 60.0
 
 FORMAT = 1
 """Of our own tables. A database of a newer one is refused."""
@@ -61,11 +65,27 @@ def connect(path: Path, *, readonly: bool) -> sqlite3.Connection:
         connection.row_factory = sqlite3.Row
         _check_schema(connection, path)
         if not readonly:
-            connection.execute("PRAGMA journal_mode = WAL")
+            waiting(connection, "PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
     except sqlite3.Error as error:
         raise StoreError(f"{path} can't be opened: {error}; {_advice(error)}") from None
     return connection
+
+
+def waiting(connection: sqlite3.Connection, statement: str) -> None:
+    """Execute a statement that other programs may keep waiting, in short steps so that signals get through.
+
+    Raises sqlite3.OperationalError if the database is still locked after BUSY_FOR_S.
+    """
+    until = time.monotonic() + BUSY_FOR_S
+    while True:
+        try:
+            connection.execute(statement)
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > until:
+                raise
+        else:
+            return
 
 
 def check_header(path: Path) -> None:

@@ -31,8 +31,6 @@ from spaces import Space
 
 # What goes on unjudged may be lost and computed again, so epochs may wait this long for company in one transaction.
 GATHER_S = 0.1
-# Another program may hold the database for a while; a longer busy timeout would keep signals waiting.
-BUSY_FOR_S = 60.0
 
 
 class Store:
@@ -187,15 +185,11 @@ class _Transaction:
         self._connection, self._path = connection, path
 
     def __enter__(self) -> sqlite3.Connection:
-        until = time.monotonic() + BUSY_FOR_S
-        while True:
-            try:
-                self._connection.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError as error:
-                if "locked" not in str(error) or time.monotonic() > until:
-                    raise StoreError(f"{self._path} can't be written: {error}; {_held(self._path)}") from None
-            else:
-                return self._connection
+        try:
+            schema.waiting(self._connection, "BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            raise StoreError(f"{self._path} can't be written: {error}; {_held(self._path)}") from None
+        return self._connection
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
