@@ -10,7 +10,7 @@ run: .venv/installed
 
 test: .venv/installed-dev
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest tests
+	$(BIN)/coverage run -m pytest tests -n 2 --dist loadscope
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 
