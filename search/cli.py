@@ -54,6 +54,8 @@ def _command(function: Callable[P, None]) -> Callable[P, None]:
         except (typer.Exit, typer.Abort, KeyboardInterrupt):
             raise
         except OSError as error:
+            if _State.debug:
+                traceback.print_exc()
             _say(f"manyfit: {error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
             raise typer.Exit(1) from None
         except Exception as error:  # noqa: BLE001 (the edge: nothing below it may end in a traceback)
@@ -303,11 +305,11 @@ def _stored(path: Path, name: str) -> tuple[Path, str]:
 
     if _is_database(path):
         return path, name or records.only_name(path)
-    file = studyfile.read(path)
-    name = name or file.name
-    if not file.storage.exists():
+    storage, own_name = studyfile.locate(path)
+    if not storage.exists():
+        studyfile.read(path)  # a file that could never be run is told what is wrong with it
         raise StoreError(f"{path} has not been run yet; `manyfit run {path}` does")
-    return file.storage, name
+    return storage, name or own_name
 
 
 def _is_database(path: Path) -> bool:
@@ -325,8 +327,11 @@ def _databases(place: Path) -> list[Path]:
         return [place]
     from search import studyfile
 
-    storage = studyfile.read(place).storage
-    return [storage] if storage.exists() else []
+    storage, _ = studyfile.locate(place)
+    if not storage.exists():
+        studyfile.read(place)
+        return []
+    return [storage]
 
 
 def _short(path: Path) -> Path:

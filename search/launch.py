@@ -11,18 +11,19 @@ from types import FrameType
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from search import identity, records, studyfile
 from search.engines import devices
 from search.engines.pool import WorkerPool
 from search.engines.protocol import Ready
-from search.errors import Interrupted, UsageError
+from search.errors import Interrupted, ManyfitError, StoreError, UsageError
 from search.identity import Record
 from search.log import StudyLog
 from search.records import Stored
 from search.scheduler import search
 from search.store import Store
-from search.study import LikeFailuresError, Study
+from search.study import Study
 from search.studyfile import StudyFile
 from search.views import export
 from search.views.console import Progress
@@ -71,6 +72,13 @@ def resolve(file: StudyFile) -> tuple[Resolved, list[devices.Device]]:
         raise UsageError('run.backend: lanes need jax; set backend = "jax", or engine = "fit"')
     backend = devices.choose_backend("jax" if engine == "lanes" else wanted)
     return Resolved(engine, backend, [device.name for device in chosen], identity.versions()), chosen
+
+
+def resolution(file: StudyFile) -> tuple[Resolved, list[devices.Device]]:
+    """Return what a `run` would go by: what the study was resolved to at its first start, or would be now."""
+    if records.exists(file.storage, file.name):
+        return _as_before(file, records.load(file.storage, file.name, with_trials=False))
+    return resolve(file)
 
 
 def job(file: StudyFile, resolved: Resolved) -> dict[str, Any]:
@@ -126,7 +134,7 @@ def _go_on(file: StudyFile, console: Console) -> Outcome:
         if study.is_done():
             store.set_settings(file)
             store.commit(study, now=True)
-            return _outcome(study, stored.path, trained=0, seconds=0.0)
+            return _outcome(study, stored.path, console, trained=0, seconds=0.0)
         log = StudyLog()
         with _signals() as interruption, workers(file, resolved, chosen, log) as pool:
             ready = _wait(pool, resolved, console, interruption)
@@ -179,30 +187,36 @@ def _search(study: Study, store: Store, pool: WorkerPool, console: Console, inte
         with Progress(study, console) as progress:
             search(study, store, pool, interruption=interruption, watch=progress)
     except Interrupted as interrupted:
-        outcome = _outcome(study, store.path, trained=0, seconds=0.0)
+        outcome = _outcome(study, store.path, console, trained=0, seconds=0.0)
         done = sum(trial.is_ended for trial in study.trials)
         raise Interrupted(
             f"stopped with {done} of {study.budget} trials done, all of it stored; the best so far is in "
             f"{outcome.best_path.name}, and the same command goes on",
             interrupted.exit_code - 128,
         ) from None
-    except LikeFailuresError:
-        _outcome(study, store.path, trained=0, seconds=0.0)
+    except StoreError:
+        raise
+    except ManyfitError:
+        _outcome(study, store.path, console, trained=0, seconds=0.0)
         raise
     trained = sum(trial.is_ended for trial in study.trials) - ended_before
-    return _outcome(study, store.path, trained=trained, seconds=study.seconds - seconds_before)
+    return _outcome(study, store.path, console, trained=trained, seconds=study.seconds - seconds_before)
 
 
-def _outcome(study: Study, path: Path, *, trained: int, seconds: float) -> Outcome:
+def _outcome(study: Study, path: Path, console: Console, *, trained: int, seconds: float) -> Outcome:
     stored = records.load(path, study.file.name)
     best_path = study.file.beside(".best.json")
-    export.write(best_path, export.to_json(export.best(stored)))
+    try:
+        export.write(best_path, export.to_json(export.best(stored)))
+    except UsageError as error:
+        # The search is not the worse for it: all of it is in the database.
+        _warn(console, [f"{error}"])
     return Outcome(stored, best_path, trained, study.stop_reason, seconds)
 
 
 def _warn(console: Console, warnings: Any) -> None:
     for warning in warnings:
-        console.print(f"[yellow]warning:[/] {warning}")
+        console.print(Text.assemble(("warning: ", "yellow"), warning))
 
 
 @contextmanager

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import defaultdict
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -71,7 +72,7 @@ class Brief:
 
 def briefs(path: Path) -> list[Brief]:
     """Return a line about every study of a database, without reading its trials one by one."""
-    with closing(schema.connect(path, readonly=True)) as connection:
+    with _reading(path) as connection:
         rows = connection.execute(
             "SELECT s.study_id, s.study_name, m.settings, m.seconds, m.ended FROM manyfit_studies m "
             "JOIN studies s USING (study_id) ORDER BY s.study_id"
@@ -81,7 +82,7 @@ def briefs(path: Path) -> list[Brief]:
 
 def names(path: Path) -> list[str]:
     """Return the names of the studies that manyfit keeps in a database."""
-    with closing(schema.connect(path, readonly=True)) as connection:
+    with _reading(path) as connection:
         return [
             row[0]
             for row in connection.execute(
@@ -92,11 +93,8 @@ def names(path: Path) -> list[str]:
 
 def load(path: Path, name: str, *, with_trials: bool = True) -> Stored:
     """Read a study; StoreError if it is missing or the database can't be read."""
-    with closing(schema.connect(path, readonly=True)) as connection:
-        try:
-            return _load(connection, path, name, with_trials=with_trials)
-        except sqlite3.Error as error:
-            raise StoreError(f"{path} can't be read: {error}; it was left as it is") from None
+    with _reading(path) as connection:
+        return _load(connection, path, name, with_trials=with_trials)
 
 
 def exists(path: Path, name: str) -> bool:
@@ -112,6 +110,15 @@ def only_name(path: Path) -> str:
     if not found:
         raise StoreError(f"{path} has no study yet")
     raise UsageError(f"{path} holds several studies; choose one with --name: {', '.join(found)}")
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[sqlite3.Connection]:
+    with closing(schema.connect(path, readonly=True)) as connection:
+        try:
+            yield connection
+        except sqlite3.Error as error:
+            raise StoreError(f"{path} can't be read: {error}; it was left as it is") from None
 
 
 def _brief(connection: sqlite3.Connection, path: Path, row: sqlite3.Row) -> Brief:

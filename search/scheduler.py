@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from search.engines.protocol import Engine
-from search.errors import Interrupted
-from search.study import LikeFailuresError, Study
+from search.errors import Interrupted, ManyfitError, StoreError
+from search.study import Study
 
 
 class Store(Protocol):
@@ -28,7 +28,8 @@ def search(
     """Search until the study is done or a signal asks to stop; safe to call again after any crash.
 
     `interruption` returns the number of a signal that has come, or 0. `watch` is called after every tick. Raises
-    Interrupted with everything stored and nothing left RUNNING, and LikeFailuresError likewise.
+    Interrupted, LikeFailuresError or what an engine can't go on from, with everything stored and nothing left RUNNING;
+    StoreError if the database can't be written, which then holds all that was written before.
     """
     study.begin()
     try:
@@ -43,8 +44,12 @@ def search(
             store.commit(study, now=any(verdict.ends for verdict in verdicts))
             engine.apply(verdicts)  # places are freed only for what is stored
             watch()
-    except (Interrupted, LikeFailuresError):
-        study.put_back()
+            if study.gave_up is not None:
+                raise study.gave_up
+    except StoreError:
         raise
-    finally:
+    except ManyfitError:
+        study.put_back()
         store.commit(study, now=True)
+        raise
+    store.commit(study, now=True)

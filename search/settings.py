@@ -98,7 +98,7 @@ def _loss(value: Any) -> Any:
 def _metrics(value: Any) -> Any:
     if value is not None and not (isinstance(value, list | tuple) and all(map(_is_keras_object, value))):
         raise ValueError(
-            'must be a list of names, "file.py:function", or tables such as { name = "F1Score", average = "macro" }'
+            'must be a list of names, "file.py:function", or tables such as { name = "SparseTopKCategoricalAccuracy", k = 3 }'
         )
     return value
 

@@ -62,7 +62,6 @@ class Trial:
     judged: int = 0
     started_at: datetime | None = None
     ended_at: datetime | None = None
-    began: float = 0.0
 
     @property
     def is_ended(self) -> bool:
@@ -108,6 +107,7 @@ class Study:
         self.seconds_before = seconds
         self.sampler_seconds = 0.0
         self.stop_reason = ""
+        self.gave_up: LikeFailuresError | None = None
         settings = file.settings
         self._space = file.space
         self._sign = 1.0 if file.direction == "maximize" else -1.0
@@ -181,7 +181,6 @@ class Study:
         else:
             return None
         trial.started_at = trial.started_at or datetime.now(UTC)
-        trial.began = time.monotonic()
         self._running[trial.number] = trial
         return trial
 
@@ -243,6 +242,7 @@ class Study:
     # -- drawing -----------------------------------------------------------------------------------------------------
 
     def _may_draw(self) -> bool:
+        self.stop_reason = ""
         stop_after = self.file.settings.study.stop_after
         if stop_after and stopping.stagnates([self._score(t.value) for t in self.trials if t.is_ended], stop_after):
             self.stop_reason = f"no better value in the last {stop_after} trials"
@@ -282,7 +282,8 @@ class Study:
             for epoch, metrics in enumerate(trial.curve, 1)
             if (value := metrics.get(objective)) is not None
         }
-        trial.judged = len(trial.curve)
+        # A trial that was cut off between its last epoch and the verdict on it has yet to be judged.
+        trial.judged = min(len(trial.curve), trial.epochs - 1)
         self._sampler.restore(
             trial.number,
             trial.state,
@@ -345,7 +346,7 @@ class Study:
             return
         del self._running[trial.number]
         trial.state = "WAITING"
-        self._waiting.insert(0, trial)
+        self._waiting = sorted([trial, *self._waiting], key=lambda waiting: waiting.number)
         self._changes.restated[trial.number] = trial
 
     def _fail(self, trial: Trial, ended: str, reason: str, detail: str) -> None:
@@ -354,7 +355,7 @@ class Study:
         self._end(trial, "FAIL", ended, reason)
         self._failures.append(reason)
         if len(self._failures) >= LIKE_FAILURES and len(set(self._failures[-LIKE_FAILURES:])) == 1:
-            raise LikeFailuresError(reason, detail)
+            self.gave_up = LikeFailuresError(reason, detail)
 
     # -- judging -----------------------------------------------------------------------------------------------------
 

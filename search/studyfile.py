@@ -111,6 +111,16 @@ def read(path: Path, overrides: Sequence[str] = ()) -> StudyFile:
     return _build(path, text.overridden_by(overrides))
 
 
+def locate(path: Path) -> tuple[Path, str]:
+    """Return database and name of the study of a file, without looking at its data or its model, which may be gone."""
+    text = StudyText.read(path)
+    try:
+        study = StudyFile(path.resolve(), Settings.model_validate(_with_preset(text)))
+    except ValidationError as error:
+        raise text.invalid(error) from None
+    return study.storage, study.name
+
+
 def stored(path: Path, table: dict[str, Any]) -> StudyFile:
     """Return a study as a database holds it, without looking at files that may be gone by now."""
     return StudyFile(path, Settings.model_validate(table))

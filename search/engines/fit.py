@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import queue
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -34,6 +35,7 @@ class FitEngine:
         self._thread: threading.Thread | None = None
         self._events: queue.Queue[Event] = queue.Queue()
         self._verdicts: queue.Queue[Verdict] = queue.Queue()
+        self._reporter: _Reporter | None = None
         self._trained = 0
         # What is here now stays. Left out of every later collection, each takes milliseconds instead of half a second.
         gc.collect()
@@ -44,6 +46,7 @@ class FitEngine:
         return self._thread is None
 
     def start(self, assignment: Assignment) -> None:
+        self._reporter = None
         self._thread = threading.Thread(target=self._train, args=(assignment,), daemon=True)
         self._thread.start()
 
@@ -70,6 +73,10 @@ class FitEngine:
         try:
             stopped_itself = self._fit(assignment)
         except BaseException as error:  # noqa: BLE001 (the user's model and callbacks: anything may come out of them)
+            if self._reporter is not None and self._reporter.ended:
+                # Its trial has ended; what a callback does after that can't fail it any more. The log tells.
+                print(failures.trace(error), file=sys.stderr)
+                return
             self._events.put(Failed(member, failures.one_line(error), failures.trace(error)))
         else:
             if not stopped_itself:
@@ -82,7 +89,7 @@ class FitEngine:
         config = ReadConfig(assignment.config)
         model = self._trainer.model(config, assignment.seed)
         batches = Batches(self._trainer.arrays(), int(config["batch_size"]), assignment.seed)
-        reporter = _Reporter(assignment, self._events, self._verdicts)
+        self._reporter = reporter = _Reporter(assignment, self._events, self._verdicts)
         data = self._trainer.data
         model.fit(
             batches.for_backend(),

@@ -46,6 +46,8 @@ OVERDUE_FACTOR, OVERDUE_SLACK_S = 2.0, 10.0
 # A worker that can't even start this often in a row will not start at all.
 MOST_FAILED_STARTS = 2
 STDERR_LINES = 20
+# How long a worker may take to end a training before it is ended itself.
+SETTLE_S = 5.0
 
 
 @dataclass
@@ -90,6 +92,7 @@ class WorkerPool:
     ) -> None:
         self._job, self._backend, self._log, self._memory = dict(job), backend, log, memory
         self._failed_starts = 0
+        self._first: Ready | None = None
         self._count = len(devices)
         self._workers = [self._spawn(number, device) for number, device in enumerate(devices)]
 
@@ -102,10 +105,8 @@ class WorkerPool:
             self._receive()
             if tick is not None:
                 tick()
-        readies = [worker.ready for worker in self._workers if worker.ready is not None]
-        if len({(ready.fingerprint, ready.source) for ready in readies}) > 1:
-            raise UsageError("the data source gives different data at every call; it must depend on its seed alone")
-        return readies[0]
+        assert self._first is not None  # noqa: S101 (there is at least one worker)
+        return self._first
 
     @property
     def have_room(self) -> bool:
@@ -136,8 +137,7 @@ class WorkerPool:
 
     def close(self) -> None:
         for worker in self._workers:
-            with suppress(OSError):
-                worker.channel.close()
+            self._settle(worker)
         for worker in self._workers:
             self._end(worker)
 
@@ -164,7 +164,7 @@ class WorkerPool:
         worker.reader = threading.Thread(target=self._keep_stderr, args=(worker,), daemon=True)
         worker.reader.start()
         device.claim(process.pid, number, self._count)
-        ours.send_bytes(json.dumps({**self._job, "device": device.name}).encode())
+        ours.send_bytes(json.dumps(self._job).encode())
         return worker
 
     def _keep_stderr(self, worker: _Worker) -> None:
@@ -187,13 +187,24 @@ class WorkerPool:
             worker.busy_since = None
             for message in messages:
                 if isinstance(message, Ready):
-                    worker.ready = message
-                    self._failed_starts = 0
+                    self._greet(worker, message)
                 elif isinstance(message, Refused):
                     raise (DataError if message.is_data else UsageError)(message.message)
                 elif not isinstance(message, Assignment | Verdict):  # those go the other way
                     events.append(message)
         return events
+
+    def _greet(self, worker: _Worker, ready: Ready) -> None:
+        """Let a worker begin that has the data and the builder that all others have; UsageError if they differ."""
+        self._first = self._first or ready
+        if ready.fingerprint != self._first.fingerprint:
+            raise UsageError("the data are not what this command began with: a file was changed, or a source is random")
+        if ready.source != self._first.source:
+            raise UsageError(
+                "the builder's source is not what this command began with; change it back, or use a new --name"
+            )
+        worker.ready = ready
+        self._failed_starts = 0
 
     def _replace(self, worker: _Worker) -> list[Event]:
         """Start a new worker in the place of a dead one; return what that means for its members."""
@@ -234,15 +245,24 @@ class WorkerPool:
         limit = self._memory if self._memory is not None else worker.first_size + GROWTH_BYTES
         if size > limit:
             self._log.write(f"worker {worker.number} has grown to {size / 1e6:.0f} MB and is replaced")
+            self._settle(worker)
             self._end(worker)
             self._workers[worker.number] = self._spawn(worker.number, worker.device)
 
     def _send(self, worker: _Worker) -> None:
         messages, worker.outbox = worker.outbox, []
-        worker.busy_since = time.monotonic() if worker.members else None
+        worker.busy_since = time.monotonic()
         # A worker that is gone shows at the next `advance`, as the loss of its members.
         with suppress(OSError):
             worker.channel.send_bytes(encode(messages))
+
+    def _settle(self, worker: _Worker) -> None:
+        """Let a worker without members finish what it is at: the last verdict reaches the model's callbacks, too."""
+        if worker.members or not worker.outbox or worker.busy_since is not None:
+            return
+        self._send(worker)
+        with suppress(OSError):
+            worker.channel.poll(SETTLE_S)
 
     def _end(self, worker: _Worker) -> None:
         with suppress(OSError):

@@ -20,7 +20,7 @@ from spaces import Space
 _MOST_CONFIGS = 8
 
 
-def inspect(trainer: Trainer, fixed: Mapping[str, Any], device: str) -> Ready:
+def inspect(trainer: Trainer, fixed: Mapping[str, Any]) -> Ready:
     """Build the model in the middle of the space (and of each branch of it) and describe it.
 
     Raises UsageError for what a person must mend: an unknown metric or loss, an objective that training does not report.
@@ -54,7 +54,6 @@ def inspect(trainer: Trainer, fixed: Mapping[str, Any], device: str) -> Ready:
         data=asdict(trainer.data.info),
         fingerprint=trainer.data.fingerprint,
         source=trainer.source,
-        device=device,
         warnings=[_unread(name, read, trainer) for name in space if name in drawn - read],
         model=described,
     )
@@ -115,9 +114,15 @@ def _check_objective(model: keras.Model, trainer: Trainer) -> None:
     try:
         predicted = model(x, training=False)
         model.compute_loss(x, y, predicted)
-        names = set(model.compute_metrics(x, y, predicted)) | {"loss"}
     except Exception:  # noqa: BLE001 (shapes that do not fit, a custom step: the first trial tells better)
         return
+    try:
+        names = set(model.compute_metrics(x, y, predicted)) | {"loss"}
+    except Exception as error:  # noqa: BLE001 (a metric for other labels or outputs)
+        raise UsageError(
+            f"train.metrics: they can't be computed from this model's outputs and labels, which are whole numbers for "
+            f"classes: {failures.one_line(error)}"
+        ) from None
     reported = sorted(names) + sorted(f"val_{name}" for name in names)
     if objective not in reported and objective != "learning_rate":
         raise UsageError(

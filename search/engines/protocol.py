@@ -137,7 +137,6 @@ class Ready:
     data: Mapping[str, Any]
     fingerprint: str
     source: str
-    device: str
     places: int = 1
     programs: int = 0
     warnings: Sequence[str] = ()

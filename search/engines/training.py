@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import keras
@@ -17,6 +19,11 @@ from search.errors import UsageError
 from search.settings import Settings
 from search.usercode import Reference
 from search.vocabulary import optimizer_arguments, optimizer_class
+
+
+def builtin(name: str) -> ModuleType:
+    """Return the module of one of our own builders."""
+    return importlib.import_module(f"models.{name}")
 
 
 def validation_batch(batch_size: int) -> int:
@@ -72,12 +79,21 @@ class Trainer:
     def load(cls, settings: Settings, base: Path, data: Data) -> Trainer:
         """Import the builder; UsageError if it can't be."""
         reference = Reference.parse(settings.model.build, base)
-        if reference is not None:
-            build = reference.load()
-            return cls(settings, base, data, build, reference.source_hash())
-        module = importlib.import_module(f"models.{settings.model.build}")
-        ours = Reference(Path(module.__file__ or ""), "build")
-        return cls(settings, base, data, module.build, ours.file_hash())
+        train = settings.train
+        named = [entry for entry in (train.loss, *(train.metrics or ()), *train.callbacks) if isinstance(entry, str)]
+        others = [other for other in (Reference.parse(entry, base) for entry in named) if other is not None]
+        # All are imported before any is hashed: a hash covers the modules beside a file that are there by then.
+        build = builtin(settings.model.build).build if reference is None else reference.load()
+        for other in others:
+            other.check()
+            other.load()
+        if reference is None:
+            hashes = [Reference(Path(builtin(settings.model.build).__file__ or ""), "build").file_hash()]
+        else:
+            hashes = [reference.source_hash()]
+        hashes += [other.source_hash() for other in others]
+        source = hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()[:32]
+        return cls(settings, base, data, build, source)
 
     def model(self, config: Mapping[str, Any], seed: int) -> keras.Model:
         """Build and compile the model of a config, its weights drawn from `seed` alone.
@@ -98,11 +114,7 @@ class Trainer:
 
     def compile(self, model: keras.Model, config: Mapping[str, Any]) -> None:
         """Compile a model with the optimizer, loss and metrics of the study; UsageError for what Keras does not know."""
-        task, loss = self.data.info.task, self.settings.train.loss
-        if loss is None and task != "regression":
-            is_logits = gives_logits(model, self.data.x_train[:8], task)
-        else:
-            is_logits = isinstance(loss, dict) and bool(loss.get("from_logits", False))
+        task, is_logits = self.data.info.task, self._is_logits(model)
         metrics = [self._metric(entry) for entry in self._metrics()]
         model.compile(
             optimizer=make_optimizer(config, self.steps(config)),
@@ -142,8 +154,8 @@ class Trainer:
         return ("mae",) if self.data.info.task == "regression" else ("accuracy",)
 
     def _metric(self, entry: str | dict[str, Any]) -> Any:
-        if isinstance(entry, str) and entry.lower() in ("accuracy", "acc", "crossentropy", "ce"):
-            if self.data.info.task == "binary" and entry.lower() in ("accuracy", "acc"):
+        if isinstance(entry, str) and entry.lower() in ("accuracy", "acc"):
+            if self.data.info.task == "binary":
                 return keras.metrics.BinaryAccuracy(name=entry.lower())
             return entry.lower()  # Keras picks the kind that fits loss and labels
         found = self._named("train.metrics", entry, keras.metrics)
@@ -155,7 +167,7 @@ class Trainer:
     def _loss(self, config: Mapping[str, Any], *, is_logits: bool) -> Any:
         entry, task = self.settings.train.loss, self.data.info.task
         if entry is not None:
-            return self._named("train.loss", entry, keras.losses)
+            return self._named_loss(entry, is_logits=is_logits)
         smoothing = config.get("label_smoothing", 0.0)
         if task == "regression":
             return keras.losses.MeanSquaredError()
@@ -164,6 +176,35 @@ class Trainer:
         if not smoothing:
             return keras.losses.SparseCategoricalCrossentropy(from_logits=is_logits)
         return SmoothedCrossentropy(self.data.info.classes, from_logits=is_logits, label_smoothing=smoothing)
+
+    def _named_loss(self, entry: str | dict[str, Any], *, is_logits: bool) -> Any:
+        """Return the loss that a study file names; one of Keras's own is told whether it gets logits."""
+        if isinstance(entry, str) and ":" not in entry:
+            classes = (name for name in dir(keras.losses) if name.lower() == entry.replace("_", "").lower())
+            entry = {"name": next(classes, entry)}
+        found = self._named("train.loss", entry, keras.losses)
+        if isinstance(found, keras.losses.Loss) and isinstance(entry, dict) and "from_logits" not in entry:
+            config = found.get_config()
+            if "from_logits" in config:
+                found = type(found).from_config({**config, "from_logits": is_logits})
+        return found
+
+    def _is_logits(self, model: keras.Model) -> bool:
+        """Tell whether a model's outputs are logits; UsageError if that can't be told and the task's own loss needs it."""
+        task, loss = self.data.info.task, self.settings.train.loss
+        if task == "regression":
+            return False
+        if isinstance(loss, dict) and "from_logits" in loss:
+            return bool(loss["from_logits"])
+        name = loss if isinstance(loss, str) else str((loss or {}).get("name", "crossentropy"))
+        if ":" not in name and "crossentropy" not in name.replace("_", "").lower():
+            return False  # a loss of plain numbers, such as the mean squared error
+        try:
+            return gives_logits(model, self.data.x_train[:8], task)
+        except UsageError:
+            if loss is None:
+                raise
+            return False
 
     def _named(self, key: str, entry: str | dict[str, Any], room: Any) -> Any:
         """Return the loss or metric that a study file names: Keras's own by name or table, or the user's function."""

@@ -20,6 +20,7 @@ from typing import Any
 from search.engines.protocol import Assignment, Message, Ready, Refused, Verdict, decode, encode
 from search.errors import DataError, UsageError
 from search.settings import Settings
+from search.usercode import Reference
 
 
 def main(descriptor: int) -> None:
@@ -44,8 +45,7 @@ def main(descriptor: int) -> None:
         for message in messages:
             if isinstance(message, Assignment):
                 engine.start(message)
-        if events := engine.advance():
-            connection.send_bytes(encode(events))
+        connection.send_bytes(encode(engine.advance()))
 
 
 def _receive(connection: Connection, inbox: queue.Queue[list[Message]]) -> None:
@@ -70,9 +70,11 @@ def _prepare(job: dict[str, Any]) -> tuple[Any, Ready]:
         from search.engines.lanes import choice
         from search.engines.lanes import engine as lanes
 
+    if Reference.parse(settings.model.build, base) is None:
+        training.builtin(settings.model.build)
     loaded = data.load(settings.data, base, settings.study.seed)
     trainer = training.Trainer.load(settings, base, loaded)
-    ready = preflight.inspect(trainer, job["fixed"], job["device"])
+    ready = preflight.inspect(trainer, job["fixed"])
     if job["engine"] == "fit":
         return fit.FitEngine(trainer), ready
     chosen = choice.choose(trainer, job["fixed"], job["lanes"])

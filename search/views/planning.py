@@ -17,7 +17,7 @@ from search.studyfile import StudyFile
 
 def plan(file: StudyFile) -> dict[str, Any]:
     """Load the data and build one model in a worker, and tell what a `run` would do. Writes nothing."""
-    resolved, chosen = launch.resolve(file)
+    resolved, chosen = launch.resolution(file)
     with launch.workers(file, resolved, chosen[:1], StudyLog()) as pool:
         ready = pool.wait_until_ready()
     done = 0

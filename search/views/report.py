@@ -201,7 +201,7 @@ def _failures(stored: Stored, console: Console) -> None:
         console.print("\n[bold red]failed[/]")
         for why, count in Counter(trial.why for trial in failed).most_common(5):
             numbers = ", ".join(str(trial.number) for trial in failed if trial.why == why)
-            console.print(f"{count:>4}  {why} [dim](trial {numbers})[/]", markup=True)
+            console.print(Text.assemble(f"{count:>4}  {why} ", (f"(trial {numbers})", "dim")))
 
 
 def _history(stored: Stored, console: Console) -> None:

@@ -154,6 +154,18 @@ def test_wrong_turns_end_with_one_clear_error(studied, arguments, code, says):
     assert sorted(path.name for path in studied.iterdir()) == before
 
 
+def test_study_is_shown_when_its_data_are_gone(studied, tmp_path):
+    import numpy as np
+
+    np.savez(tmp_path / "rows.npz", x=np.zeros((40, 2)), y=np.arange(40) % 2)
+    path = tmp_path / "gone.toml"
+    path.write_text((studied / "replay.toml").read_text().replace("sklearn:digits", "rows.npz"))
+    (tmp_path / "gone.db").write_bytes((studied / "replay.db").read_bytes())
+    (tmp_path / "rows.npz").unlink()
+    done = manyfit("show", path, "--name", "replay")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_traceback_is_for_debug_only(studied):
     done = manyfit("--debug", "show", studied / "nothing.db")
     assert "Traceback" in done.stderr

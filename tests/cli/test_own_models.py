@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 
 import pytest
-from support import manyfit, query, table, write_study
+from support import children, manyfit, query, start, table, wait_for, write_study
 
 from search.records import load
 
@@ -177,6 +179,51 @@ def test_three_like_failures_end_the_study_with_the_cause_once(folder):
     assert done.stderr.count("3 trials in a row failed alike: RuntimeError: nothing works here") == 1
     assert "my_model.py" in done.stderr
     assert query(path.with_suffix(".db"), "SELECT state, count(*) FROM trials GROUP BY 1") == [("FAIL", 3)]
+
+
+def test_callback_that_raises_after_its_trial_has_ended_harms_nobody(folder):
+    model = folder / "my_model.py"
+    model.write_text(
+        MODEL + "\n\nclass Late(keras.callbacks.Callback):\n"
+        "    def on_train_end(self, logs=None):\n"
+        "        print('the end of a training', file=sys.stderr)\n"
+        "        raise OSError('no room for the model')\n"
+    )
+    path = own_study(folder, trials=3, train='callbacks = ["my_model.py:Late"]')
+    done = manyfit("run", path, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert {trial.ended for trial in load(path.with_suffix(".db"), "own").trials} == {"finished"}
+    # The last trial's callbacks are not cut off either.
+    assert path.with_name("own.log").read_text().count("the end of a training") == 3
+
+
+def test_loss_by_name_is_told_of_logits(folder):
+    values = []
+    for name, train in (
+        ("own_loss", ""),
+        ("named", 'loss = "binary_crossentropy"'),
+        ("classed", 'loss = "BinaryCrossentropy"'),
+    ):
+        path = own_study(folder, objective="val_loss", trials=1, train=train)
+        done = manyfit("run", path, "--name", name)
+        assert done.returncode == 0, done.stderr
+        values.append(load(path.with_suffix(".db"), name).trials[0].curve)
+    assert values[0] == values[1] == values[2]
+
+
+def test_builder_edited_during_a_search_does_not_get_in(folder):
+    path = own_study(folder, trials=60)
+    process = start("run", path)
+    database = path.with_suffix(".db")
+    wait_for(lambda: query(database, "SELECT 1 FROM trials WHERE number = 1"), "trial 1")
+    model = folder / "my_model.py"
+    model.write_text(MODEL.replace("Dense(1)", "Dense(1, use_bias=False)"))
+    for pid in children(process.pid):
+        os.kill(pid, signal.SIGKILL)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "the builder's source is not what this command began with" in err
+    assert query(database, "SELECT count(*) FROM trials WHERE state = 'RUNNING'") == [(0,)]
 
 
 def test_builder_that_has_only_failed_may_be_mended(folder):

@@ -175,7 +175,12 @@ def test_two_workers_share_a_study(tmp_path):
     path = write_study(tmp_path, trials=6)
     done = manyfit("run", path, "--set", "run.devices=2")
     assert done.returncode == 0, done.stderr
-    assert sorted(query(path.with_suffix(".db"), "SELECT number FROM trials")) == [(n,) for n in range(6)]
+    database = path.with_suffix(".db")
+    assert sorted(query(database, "SELECT number FROM trials")) == [(n,) for n in range(6)]
+    # Two at a time: the second began before the first had ended.
+    moments = dict(query(database, "SELECT number, datetime_start FROM trials WHERE number = 1"))
+    ends = dict(query(database, "SELECT number, datetime_complete FROM trials WHERE number = 0"))
+    assert moments[1] < ends[0]
 
 
 def test_worker_that_has_grown_is_replaced_between_trials(tmp_path):

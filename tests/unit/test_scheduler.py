@@ -244,3 +244,26 @@ def test_trial_time_ends_a_slow_trial_with_its_best_epoch(tmp_path):
             engine.start(study.assignment(trial))
         engine.apply([study.judge(trial) for trial in study.record(engine.advance())])
     assert [(t.state, t.ended, len(t.curve)) for t in study.trials] == [("COMPLETE", "timeout", 3)] * 2
+
+
+def test_like_failures_leave_no_epoch_unjudged(tmp_path):
+    """Other trials' epochs of the tick in which the study gives up are judged before they are stored."""
+
+    def curves(assignment, epoch):
+        if assignment.member.trial >= 1 and epoch == 2:
+            raise ValueError("boom")
+        return curve(assignment, epoch)
+
+    file = replay_file(tmp_path, study__epochs=2, search__pruner="none")
+    with pytest.raises(LikeFailuresError):
+        replay(file, curves, lanes=4)
+    stored = replay(replay_file(tmp_path, study__epochs=2, search__pruner="none"), lanes=4)
+    assert len(stored.trials) == 20
+    assert stored.trials[0].ended == "finished"
+    assert all(trial.is_ended and len(trial.curve) <= 2 for trial in stored.trials)
+
+
+def test_study_that_gets_better_after_all_forgets_why_it_would_have_stopped(tmp_path):
+    file = replay_file(tmp_path, study__stop_after=2, study__trials=6, search__pruner="none")
+    stored = replay(file, lambda a, e: {"loss": 1.0, "val_loss": 10.0 - a.member.trial})
+    assert (len(stored.trials), stored.ended) == (6, "all trials")
