@@ -229,3 +229,7 @@ def test_preset_is_a_space_that_can_be_searched(name):
     space = Space.parse(load_preset(name))
     assert len(space) >= 5
     assert space.check(space.config(space.middle())) == space.middle()
+
+
+def test_range_of_one_step_is_fine_although_its_ends_are_rounded():
+    assert Float(64.0, 64.1, step=0.1).values() == [64.0, 64.1]
