@@ -45,7 +45,7 @@ class Float:
         if not (math.isfinite(self.step) and self.step > 0):
             raise SpaceError(f"step must be above 0; received {self.step}", "step")
         steps = (self.high - self.low) / self.step
-        is_one = _is_whole(steps) and round(steps) == 1  # 64.1 - 64.0 is a little less than 0.1
+        is_one = math.isclose(steps, 1, abs_tol=1e-8)  # 64.1 - 64.0 is a little less than 0.1
         if not (1 <= steps <= MAX_WHOLE or is_one):
             fault = "at most high - low" if steps < 1 else "larger beside high - low"
             raise SpaceError(f"step must be {fault}; received {self.step} for {self.low}..{self.high}", "step")
