@@ -27,7 +27,7 @@ JAX_CACHE_TRIALS = 16
 class FitEngine:
     """Trains one member at a time in a thread of its own, which waits at the end of each epoch for its verdict.
 
-    Waiting costs the coordinator's answer, about a millisecond; not waiting would cost an epoch for every trial that ends.
+    Waiting costs the coordinator's answer; not waiting would cost an epoch for every trial that ends.
     """
 
     def __init__(self, trainer: Trainer) -> None:
@@ -37,7 +37,7 @@ class FitEngine:
         self._verdicts: queue.Queue[Verdict] = queue.Queue()
         self._reporter: _Reporter | None = None
         self._trained = 0
-        # What is here now stays. Left out of every later collection, each takes milliseconds instead of half a second.
+        # What is here now stays. Left out of every later collection, each is short: docs/benchmarks.md has the figures.
         gc.collect()
         gc.freeze()
 

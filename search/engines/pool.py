@@ -141,11 +141,6 @@ class WorkerPool:
         for worker in self._workers:
             self._end(worker)
 
-    @property
-    def processes(self) -> list[int]:
-        """The process ids of the workers, in the order of the devices."""
-        return [worker.process.pid for worker in self._workers]
-
     def _spawn(self, number: int, device: Device) -> _Worker:
         ours, theirs = mp.Pipe()
         process = subprocess.Popen(

@@ -6,7 +6,6 @@ The arithmetic is Keras's own: `train_step` and `test_step` of the JAX trainer a
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,7 +43,6 @@ class Program:
     ) -> None:
         self.lanes, self.batch_size = lanes, batch_size
         self.traces = 0
-        self.compile_seconds = 0.0
         self._template = template
         self._arrays, self._validation, self._validation_batch = arrays, validation, validation_batch
         self._rows = len(arrays[0])
@@ -83,11 +81,8 @@ class Program:
         is_active[list(seeds)] = True
         for lane, (seed, epoch) in seeds.items():
             orders[lane] = shuffled(self._rows, seed, epoch)
-        began, traced = time.perf_counter(), self.traces
         self._state, logs = self._epoch(self._state, is_active, orders, self._arrays, self._validation)
         found = {name: np.asarray(values) for name, values in logs.items()}
-        if self.traces != traced:
-            self.compile_seconds += time.perf_counter() - began
         return {lane: {name: float(str(values[lane])) for name, values in found.items()} for lane in seeds}
 
     def _epoch_of_one(
