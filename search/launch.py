@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -34,15 +34,18 @@ class Resolved:
     """What "auto" came to: fixed at a study's first start and obeyed ever after.
 
     Attributes:
-        lanes: how many trials each device trains at a time, in how many `programs`; 0 for an engine without lanes.
+        engine: "auto" until a worker has looked at the model.
+        why: the reason, if auto came to fit.
+        lanes: what `Ready.lanes` says; empty for an engine without lanes.
     """
 
     engine: str
     backend: str
     devices: list[str]
     versions: dict[str, str]
-    lanes: int = 0
-    programs: int = 0
+    precision: str = "float32"
+    why: str = ""
+    lanes: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,13 +68,18 @@ def run(file: StudyFile, console: Console) -> Outcome:
 
 def resolve(file: StudyFile) -> tuple[Resolved, list[devices.Device]]:
     """Decide what "auto" means on this machine; UsageError for what is not there."""
-    chosen = devices.choose(file.settings.run.devices)
-    engine = "lanes" if file.settings.run.engine == "lanes" else "fit"
-    wanted = file.settings.run.backend
-    if engine == "lanes" and wanted == "tensorflow":
+    run = file.settings.run
+    chosen = devices.choose(run.devices)
+    engine, why = run.engine, ""
+    if engine == "lanes" and run.backend == "tensorflow":
         raise UsageError('run.backend: lanes need jax; set backend = "jax", or engine = "fit"')
-    backend = devices.choose_backend("jax" if engine == "lanes" else wanted)
-    return Resolved(engine, backend, [device.name for device in chosen], identity.versions()), chosen
+    if engine == "auto" and run.backend == "tensorflow":
+        engine, why = "fit", "run.backend is tensorflow, and lanes need jax"
+    elif engine == "auto" and "jax" not in devices.installed_backends():
+        engine, why = "fit", "jax is not installed, and lanes need it: pip install 'manyfit[jax]'"
+    backend = devices.choose_backend(run.backend if engine == "fit" else "jax")
+    precision = "float32" if run.precision == "auto" else run.precision
+    return Resolved(engine, backend, [device.name for device in chosen], identity.versions(), precision, why), chosen
 
 
 def resolution(file: StudyFile) -> tuple[Resolved, list[devices.Device]]:
@@ -83,43 +91,77 @@ def resolution(file: StudyFile) -> tuple[Resolved, list[devices.Device]]:
 
 def job(file: StudyFile, resolved: Resolved) -> dict[str, Any]:
     """Return what a worker is sent before anything else."""
+    settings = file.settings.model_dump(mode="json")
+    settings["run"]["precision"] = resolved.precision
     return {
-        "settings": file.settings.model_dump(mode="json"),
+        "settings": settings,
         "base": str(file.base),
         "fixed": file.fixed(),
         "engine": resolved.engine,
-        "lanes": resolved.lanes or file.settings.run.lanes,
+        "lanes": resolved.lanes,
+        "workers": max(1, resolved.devices.count("cpu")),
     }
 
 
 @contextmanager
-def workers(file: StudyFile, resolved: Resolved, chosen: list[devices.Device], log: StudyLog) -> Iterator[WorkerPool]:
-    """Start the workers of a study and end them again, whatever happens."""
+def workers(
+    file: StudyFile,
+    resolved: Resolved,
+    chosen: list[devices.Device],
+    log: StudyLog,
+    *,
+    console: Console | None = None,
+    interruption: Callable[[], int] = lambda: 0,
+) -> Iterator[tuple[WorkerPool, Ready, Resolved]]:
+    """Start the workers of a study, wait until they are ready, and end them again, whatever happens.
+
+    Yields what "auto" came to, too. A model that can't be trained in lanes goes on by fit, on the backend that is the
+    default for that: then the workers are started once more.
+    """
     memory = file.settings.run.worker_memory
-    pool = WorkerPool(
-        job(file, resolved), chosen, resolved.backend, log, memory=None if memory == "auto" else int(memory)
-    )
+    limit = None if memory == "auto" else int(memory)
+    pool = WorkerPool(job(file, resolved), chosen, resolved.backend, log, memory=limit)
     try:
-        yield pool
+        ready = _wait(pool, resolved, console, interruption)
+        if resolved.engine == "auto":
+            resolved = replace(resolved, engine=ready.engine, why=ready.why, lanes=dict(ready.lanes))
+            wanted = devices.choose_backend(file.settings.run.backend)
+            if ready.engine == "fit" and wanted != resolved.backend:
+                pool.close()
+                resolved = replace(resolved, backend=wanted)
+                pool = WorkerPool(job(file, resolved), chosen, resolved.backend, log, memory=limit)
+                ready = _wait(pool, resolved, console, interruption)
+        pool.go_on_as(job(file, replace(resolved, lanes=dict(ready.lanes))))
+        yield pool, ready, replace(resolved, lanes=dict(ready.lanes))
     finally:
         pool.close()
         log.close()
 
 
+def how(resolved: Resolved) -> str:
+    """Say in a line how a study's trials are trained, and why."""
+    each = "" if len(resolved.devices) == 1 else f" in each of {len(resolved.devices)} workers"
+    where = f"on {resolved.backend}, {', '.join(resolved.devices)}"
+    if resolved.engine == "fit":
+        return f"fit {where}: one trial at a time{each}" + (f"; no lanes, for {resolved.why}" if resolved.why else "")
+    programs = resolved.lanes["programs"]
+    many = "one compiled program" if programs == 1 else f"up to {programs} compiled programs"
+    return f"lanes {where}: {resolved.lanes['places']} trials at a time{each}, in {many}"
+
+
 def _begin(file: StudyFile, console: Console) -> Outcome:
     resolved, chosen = resolve(file)
     log = StudyLog()
-    with _signals() as interruption, workers(file, resolved, chosen, log) as pool:
-        ready = _wait(pool, resolved, console, interruption)
+    with (
+        _signals() as interruption,
+        workers(file, resolved, chosen, log, console=console, interruption=interruption) as (pool, ready, resolved),
+    ):
         _warn(console, [*studyfile.warnings(file), *ready.warnings])
-        if resolved.engine == "lanes":
-            resolved = replace(resolved, lanes=ready.places, programs=ready.programs)
+        console.print(how(resolved))
         note = identity.note(file, asdict(resolved), ready.data)
         with Store.create(file, Record(asdict(resolved), identity.full(file, ready), note)) as store:
             log.open(file.beside(".log"))
-            log.write(
-                f"study {file.name!r} begins: {resolved.engine} on {resolved.backend}, {', '.join(resolved.devices)}"
-            )
+            log.write(f"study {file.name!r} begins: {how(resolved)}")
             return _search(Study(file), store, pool, console, interruption)
 
 
@@ -130,14 +172,16 @@ def _go_on(file: StudyFile, console: Console) -> Outcome:
     with Store.open(file.storage, file.name) as store:
         # Read again under the lock: what was there before may have been another command's to change.
         stored = records.load(file.storage, file.name)
-        study = Study(file, stored.trials, study_attrs=stored.study_attrs, seconds=stored.seconds)
+        study = Study(file, stored.trials, study_attrs=stored.study_attrs, seconds=stored.seconds, spent=stored.spent)
         if study.is_done():
             store.set_settings(file)
             store.commit(study, now=True)
             return _outcome(study, stored.path, console, trained=0, seconds=0.0)
         log = StudyLog()
-        with _signals() as interruption, workers(file, resolved, chosen, log) as pool:
-            ready = _wait(pool, resolved, console, interruption)
+        with (
+            _signals() as interruption,
+            workers(file, resolved, chosen, log, console=console, interruption=interruption) as (pool, ready, resolved),
+        ):
             _warn(console, ready.warnings)
             now = identity.full(file, ready)
             # A builder that has only ever failed may be mended; no result came from it.
@@ -155,7 +199,7 @@ def _go_on(file: StudyFile, console: Console) -> Outcome:
 def _as_before(file: StudyFile, stored: Stored) -> tuple[Resolved, list[devices.Device]]:
     """Return what the study was resolved to at its first start; UsageError if the file now asks for something else."""
     run = file.settings.run
-    for key, wanted in (("backend", run.backend), ("engine", run.engine)):
+    for key, wanted in (("backend", run.backend), ("engine", run.engine), ("precision", run.precision)):
         was = stored.resolved[key]
         if wanted not in ("auto", was):
             raise UsageError(
@@ -164,19 +208,27 @@ def _as_before(file: StudyFile, stored: Stored) -> tuple[Resolved, list[devices.
             )
     chosen = devices.choose(run.devices)
     devices.choose_backend(stored.resolved["backend"])
-    return Resolved(**{**stored.resolved, "devices": [device.name for device in chosen]}), chosen
+    resolved = Resolved(**{**stored.resolved, "devices": [device.name for device in chosen]})
+    # Lanes that had to be given up for want of memory would not fit now, either.
+    given_up = [detail for _, kind, detail in stored.events if kind == "out of memory"]
+    if resolved.lanes and given_up:
+        places = min(detail["lanes"] for detail in given_up)
+        width = min(places, resolved.lanes["width"])
+        resolved = replace(resolved, lanes={**resolved.lanes, "places": places, "width": width})
+    return resolved, chosen
 
 
-def _wait(pool: WorkerPool, resolved: Resolved, console: Console, interruption: Callable[[], int]) -> Ready:
+def _wait(pool: WorkerPool, resolved: Resolved, console: Console | None, interruption: Callable[[], int]) -> Ready:
     def tick() -> None:
         if number := interruption():
             raise Interrupted("stopped before the first trial; the same command starts it", number)
 
     what = f"starting {resolved.backend} on {', '.join(resolved.devices)}, loading the data"
-    if console.is_terminal:
+    if console is not None and console.is_terminal:
         with console.status(what):
             return pool.wait_until_ready(tick=tick)
-    console.print(what)
+    if console is not None:
+        console.print(what)
     return pool.wait_until_ready(tick=tick)
 
 

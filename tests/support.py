@@ -181,7 +181,7 @@ def replay(
     """Search with the replay engine through the real scheduler and store, going on if the study is there."""
     if file.storage.exists():
         stored = load(file.storage, file.name)
-        study = Study(file, stored.trials, study_attrs=stored.study_attrs, seconds=stored.seconds)
+        study = Study(file, stored.trials, study_attrs=stored.study_attrs, seconds=stored.seconds, spent=stored.spent)
         store = Store.open(file.storage, file.name)
     else:
         study = Study(file)
