@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -21,31 +21,13 @@ from search.errors import Interrupted, ManyfitError, StoreError, UsageError
 from search.identity import Record
 from search.log import StudyLog
 from search.records import Stored
+from search.resolved import Resolved, as_before, how, resolve
 from search.scheduler import search
 from search.store import Store
 from search.study import Study
 from search.studyfile import StudyFile
 from search.views import export
 from search.views.console import Progress
-
-
-@dataclass(frozen=True)
-class Resolved:
-    """What "auto" came to: fixed at a study's first start and obeyed ever after.
-
-    Attributes:
-        engine: "auto" until a worker has looked at the model.
-        why: the reason, if auto came to fit.
-        lanes: what `Ready.lanes` says; empty for an engine without lanes.
-    """
-
-    engine: str
-    backend: str
-    devices: list[str]
-    versions: dict[str, str]
-    precision: str = "float32"
-    why: str = ""
-    lanes: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -64,29 +46,6 @@ def run(file: StudyFile, console: Console) -> Outcome:
     if records.exists(file.storage, file.name):
         return _go_on(file, console)
     return _begin(file, console)
-
-
-def resolve(file: StudyFile) -> tuple[Resolved, list[devices.Device]]:
-    """Decide what "auto" means on this machine; UsageError for what is not there."""
-    run = file.settings.run
-    chosen = devices.choose(run.devices)
-    engine, why = run.engine, ""
-    if engine == "lanes" and run.backend == "tensorflow":
-        raise UsageError('run.backend: lanes need jax; set backend = "jax", or engine = "fit"')
-    if engine == "auto" and run.backend == "tensorflow":
-        engine, why = "fit", "run.backend is tensorflow, and lanes need jax"
-    elif engine == "auto" and "jax" not in devices.installed_backends():
-        engine, why = "fit", "jax is not installed, and lanes need it: pip install 'manyfit[jax]'"
-    backend = devices.choose_backend(run.backend if engine == "fit" else "jax")
-    precision = "float32" if run.precision == "auto" else run.precision
-    return Resolved(engine, backend, [device.name for device in chosen], identity.versions(), precision, why), chosen
-
-
-def resolution(file: StudyFile) -> tuple[Resolved, list[devices.Device]]:
-    """Return what a `run` would go by: what the study was resolved to at its first start, or would be now."""
-    if records.exists(file.storage, file.name):
-        return _as_before(file, records.load(file.storage, file.name, with_trials=False))
-    return resolve(file)
 
 
 def job(file: StudyFile, resolved: Resolved) -> dict[str, Any]:
@@ -138,17 +97,6 @@ def workers(
         log.close()
 
 
-def how(resolved: Resolved) -> str:
-    """Say in a line how a study's trials are trained, and why."""
-    each = "" if len(resolved.devices) == 1 else f" in each of {len(resolved.devices)} workers"
-    where = f"on {resolved.backend}, {', '.join(resolved.devices)}"
-    if resolved.engine == "fit":
-        return f"fit {where}: one trial at a time{each}" + (f"; no lanes, for {resolved.why}" if resolved.why else "")
-    programs = resolved.lanes["programs"]
-    many = "one compiled program" if programs == 1 else f"up to {programs} compiled programs"
-    return f"lanes {where}: {resolved.lanes['places']} trials at a time{each}, in {many}"
-
-
 def _begin(file: StudyFile, console: Console) -> Outcome:
     resolved, chosen = resolve(file)
     log = StudyLog()
@@ -168,7 +116,7 @@ def _begin(file: StudyFile, console: Console) -> Outcome:
 def _go_on(file: StudyFile, console: Console) -> Outcome:
     stored = records.load(file.storage, file.name)
     identity.check_unchanged(file.name, stored.identity, identity.declared(file))
-    resolved, chosen = _as_before(file, stored)
+    resolved, chosen = as_before(file, stored)
     with Store.open(file.storage, file.name) as store:
         # Read again under the lock: what was there before may have been another command's to change.
         stored = records.load(file.storage, file.name)
@@ -194,28 +142,6 @@ def _go_on(file: StudyFile, console: Console) -> Outcome:
                 study.note("versions changed", was=stored.resolved["versions"], now=identity.versions())
                 console.print("[yellow]versions have changed since this study began; `manyfit show` tells which[/]")
             return _search(study, store, pool, console, interruption)
-
-
-def _as_before(file: StudyFile, stored: Stored) -> tuple[Resolved, list[devices.Device]]:
-    """Return what the study was resolved to at its first start; UsageError if the file now asks for something else."""
-    run = file.settings.run
-    for key, wanted in (("backend", run.backend), ("engine", run.engine), ("precision", run.precision)):
-        was = stored.resolved[key]
-        if wanted not in ("auto", was):
-            raise UsageError(
-                f"study {file.name!r} was started on {was}, run.{key} now says {wanted}; results would not compare: "
-                f"give it another --name, or leave run.{key} at auto"
-            )
-    chosen = devices.choose(run.devices)
-    devices.choose_backend(stored.resolved["backend"])
-    resolved = Resolved(**{**stored.resolved, "devices": [device.name for device in chosen]})
-    # Lanes that had to be given up for want of memory would not fit now, either.
-    given_up = [detail for _, kind, detail in stored.events if kind == "out of memory"]
-    if resolved.lanes and given_up:
-        places = min(detail["lanes"] for detail in given_up)
-        width = min(places, resolved.lanes["width"])
-        resolved = replace(resolved, lanes={**resolved.lanes, "places": places, "width": width})
-    return resolved, chosen
 
 
 def _wait(pool: WorkerPool, resolved: Resolved, console: Console | None, interruption: Callable[[], int]) -> Ready:

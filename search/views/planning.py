@@ -9,6 +9,7 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from search import identity, launch, records, studyfile
+from search import resolved as resolved_as
 from search.log import StudyLog
 from search.study import Study
 from search.studyfile import StudyFile
@@ -16,7 +17,7 @@ from search.studyfile import StudyFile
 
 def plan(file: StudyFile) -> dict[str, Any]:
     """Load the data and build one model in a worker, and tell what a `run` would do. Writes nothing."""
-    resolved, chosen = launch.resolution(file)
+    resolved, chosen = resolved_as.resolution(file)
     with launch.workers(file, resolved, chosen[:1], StudyLog()) as (_, ready, came_to):
         resolved = replace(came_to, devices=resolved.devices)
     done = 0
@@ -36,7 +37,7 @@ def plan(file: StudyFile) -> dict[str, Any]:
         "data": dict(ready.data),
         "model": dict(ready.model),
         "engine": resolved.engine,
-        "how": launch.how(resolved),
+        "how": resolved_as.how(resolved),
         "why": resolved.why,
         "lanes": resolved.lanes.get("places", 0),
         "programs": resolved.lanes.get("programs", 0),
