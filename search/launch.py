@@ -115,7 +115,8 @@ def _begin(file: StudyFile, console: Console) -> Outcome:
         if resolved.engine == "lanes":
             resolved = replace(resolved, lanes=ready.places, programs=ready.programs)
         note = identity.note(file, asdict(resolved), ready.data)
-        with Store.create(file, Record(asdict(resolved), identity.full(file, ready), note)) as store:
+        record = Record(asdict(resolved), identity.full(file, ready), note)
+        with Store.create(file, record, interruption=interruption) as store:
             log.open(file.beside(".log"))
             log.write(
                 f"study {file.name!r} begins: {resolved.engine} on {resolved.backend}, {', '.join(resolved.devices)}"
@@ -127,16 +128,16 @@ def _go_on(file: StudyFile, console: Console) -> Outcome:
     stored = records.load(file.storage, file.name)
     identity.check_unchanged(file.name, stored.identity, identity.declared(file))
     resolved, chosen = _as_before(file, stored)
-    with Store.open(file.storage, file.name) as store:
+    with _signals() as interruption, Store.open(file.storage, file.name, interruption=interruption) as store:
         # Read again under the lock: what was there before may have been another command's to change.
         stored = records.load(file.storage, file.name)
         study = Study(file, stored.trials, study_attrs=stored.study_attrs, seconds=stored.seconds)
         if study.is_done():
             store.set_settings(file)
             store.commit(study, now=True)
-            return _outcome(study, stored.path, console, trained=0, seconds=0.0)
+            return _outcome(study, store, console, trained=0, seconds=0.0)
         log = StudyLog()
-        with _signals() as interruption, workers(file, resolved, chosen, log) as pool:
+        with workers(file, resolved, chosen, log) as pool:
             ready = _wait(pool, resolved, console, interruption)
             _warn(console, ready.warnings)
             now = identity.full(file, ready)
@@ -187,8 +188,8 @@ def _search(study: Study, store: Store, pool: WorkerPool, console: Console, inte
         with Progress(study, console) as progress:
             search(study, store, pool, interruption=interruption, watch=progress)
     except Interrupted as interrupted:
-        outcome = _outcome(study, store.path, console, trained=0, seconds=0.0)
-        done = sum(trial.is_ended for trial in study.trials)
+        outcome = _outcome(study, store, console, trained=0, seconds=0.0)
+        done = sum(trial.is_ended for trial in outcome.stored.trials)
         raise Interrupted(
             f"stopped with {done} of {study.budget} trials done, all of it stored; the best so far is in "
             f"{outcome.best_path.name}, and the same command goes on",
@@ -197,14 +198,16 @@ def _search(study: Study, store: Store, pool: WorkerPool, console: Console, inte
     except StoreError:
         raise
     except ManyfitError:
-        _outcome(study, store.path, console, trained=0, seconds=0.0)
+        _outcome(study, store, console, trained=0, seconds=0.0)
         raise
     trained = sum(trial.is_ended for trial in study.trials) - ended_before
-    return _outcome(study, store.path, console, trained=trained, seconds=study.seconds - seconds_before)
+    return _outcome(study, store, console, trained=trained, seconds=study.seconds - seconds_before)
 
 
-def _outcome(study: Study, path: Path, console: Console, *, trained: int, seconds: float) -> Outcome:
-    stored = records.load(path, study.file.name)
+def _outcome(study: Study, store: Store, console: Console, *, trained: int, seconds: float) -> Outcome:
+    if problem := store.back_up():
+        _warn(console, [f"{problem}; the study itself is stored"])
+    stored = records.load(store.path, study.file.name)
     best_path = study.file.beside(".best.json")
     try:
         export.write(best_path, export.to_json(export.best(stored)))

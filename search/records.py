@@ -94,12 +94,18 @@ def names(path: Path) -> list[str]:
 def load(path: Path, name: str, *, with_trials: bool = True) -> Stored:
     """Read a study; StoreError if it is missing or the database can't be read."""
     with _reading(path) as connection:
-        return _load(connection, path, name, with_trials=with_trials)
+        return read(connection, path, name, with_trials=with_trials)
 
 
 def exists(path: Path, name: str) -> bool:
-    """Tell whether `path` holds the study; False if there is no file. StoreError for a file that is no database of ours."""
-    return path.exists() and name in names(path)
+    """Tell whether `path` holds the study; False if there is no file.
+
+    StoreError for a file that is no database of ours, and for what is left of one that is gone.
+    """
+    if not path.exists():
+        schema.check_gone(path)
+        return False
+    return name in names(path)
 
 
 def only_name(path: Path) -> str:
@@ -144,7 +150,8 @@ def _brief(connection: sqlite3.Connection, path: Path, row: sqlite3.Row) -> Brie
     )
 
 
-def _load(connection: sqlite3.Connection, path: Path, name: str, *, with_trials: bool) -> Stored:
+def read(connection: sqlite3.Connection, path: Path, name: str, *, with_trials: bool = True) -> Stored:
+    """Read a study by a connection that is in no transaction, and leave it in one; StoreError if the study is missing."""
     # One read transaction, so that a running study is seen at one moment.
     connection.execute("BEGIN")
     row = connection.execute(

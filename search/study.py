@@ -210,6 +210,11 @@ class Study:
             self._judge_running(trial)
         return Verdict(Member(trial.number), ends=trial.number not in self._running)
 
+    @property
+    def has_changes(self) -> bool:
+        """Whether anything has happened since `take_changes` was called last."""
+        return bool(self._changes)
+
     def take_changes(self) -> Changes:
         """Hand out what has happened since the last call."""
         self._changes.study_attrs = self._sampler.study_attrs()

@@ -151,13 +151,30 @@ def test_database_of_plain_optuna_is_refused(tmp_path):
         Store.create(file, RECORD)
 
 
-def test_unknown_schema_is_refused_with_the_command_to_run(tmp_path):
+@pytest.mark.parametrize(
+    ("change", "command"),
+    [
+        ("UPDATE alembic_version SET version_num = 'v3.0.0.d'", "optuna storage upgrade --storage sqlite:///replay.db"),
+        ("UPDATE alembic_version SET version_num = 'v9.9.9.a'", "pip install -U manyfit"),
+        ("UPDATE version_info SET schema_version = 11", "optuna storage upgrade"),
+        ("UPDATE version_info SET schema_version = 13", "pip install -U manyfit"),
+        ("DELETE FROM alembic_version", "optuna storage upgrade"),
+        ("UPDATE manyfit_studies SET format = 2", "pip install -U manyfit"),
+        ("UPDATE manyfit_studies SET format = 0", "pip install manyfit==0"),
+    ],
+)
+def test_another_schema_is_refused_with_the_command_to_run(tmp_path, change, command):
     file = replay_file(tmp_path)
     replay(file)
     with closing(sqlite3.connect(file.storage)) as connection, connection:
-        connection.execute("UPDATE alembic_version SET version_num = 'v9.9.9.a'")
-    with pytest.raises(StoreError, match="optuna storage upgrade"):
-        records.load(file.storage, "replay")
+        connection.execute(change)
+    before = file.storage.read_bytes()
+    for use in (records.load, Store.open):
+        with pytest.raises(StoreError, match=command):
+            use(file.storage, "replay")
+    with pytest.raises(StoreError, match=command):
+        Store.create(replay_file(tmp_path, study__name="second"), RECORD)
+    assert file.storage.read_bytes() == before
 
 
 def test_full_disk_is_said_and_loses_nothing_of_before(tmp_path):
