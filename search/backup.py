@@ -15,6 +15,7 @@ from pathlib import Path
 
 from search import durable, schema
 from search.errors import StoreError
+from search.points import reached
 
 Ended = set[tuple[str, int]]
 """Trials that have ended: (study, number)."""
@@ -52,6 +53,7 @@ def make(connection: sqlite3.Connection, path: Path) -> str:
     try:
         schema.remove(partial)
         with closing(sqlite3.connect(partial, isolation_level=None)) as copy:
+            reached("before the backup is copied")
             connection.backup(copy)
             # In this mode a file is all that there is to a database.
             copy.execute("PRAGMA journal_mode = DELETE")

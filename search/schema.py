@@ -83,7 +83,9 @@ def connect(path: Path, *, readonly: bool, interruption: Callable[[], int] = lam
             check_whole(connection, path)
             connection.close()
             connection = _open(path, "rw", interruption)
+            reached("before the journal is a -wal")
             waiting(connection, "PRAGMA journal_mode = WAL", interruption)
+            reached("after the journal is a -wal")
             connection.execute("PRAGMA synchronous = FULL")
     except BaseException as error:
         if connection is not None:

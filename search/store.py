@@ -118,7 +118,9 @@ class Store:
         """Give database and lock back. Safe to call twice."""
         with suppress(sqlite3.Error):
             # So that those who only read it later leave no -wal and -shm beside it. Fails harmlessly while another reads.
+            reached("before the -wal is given up")
             self._connection.execute("PRAGMA journal_mode = DELETE")
+            reached("after the -wal is given up")
         with suppress(sqlite3.Error):
             self._connection.close()
         self._lock.release()

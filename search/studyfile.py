@@ -327,9 +327,9 @@ def _check_functions(study: StudyFile, text: StudyText) -> None:
 def _check_storage(study: StudyFile, text: StudyText) -> None:
     location = study.settings.run.storage
     scheme, separator, rest = location.partition("://")
-    if separator and (scheme != "sqlite" or not rest.startswith("/")):
+    if separator and (scheme != "sqlite" or not rest.startswith("/") or "?" in rest):
         # The address is not repeated: it may hold a password.
-        what = f"an address of {scheme!r}" if scheme != "sqlite" else "an address with a host"
+        what = f"an address of {scheme!r}" if scheme != "sqlite" else "an address with a host or options"
         raise text.error("run.storage", f'must be an SQLite file, such as "studies.db"; received {what}')
     try:
         storage = study.storage
