@@ -67,16 +67,23 @@ def make(connection: sqlite3.Connection, path: Path) -> str:
     return ""
 
 
+def moment(path: Path) -> datetime | None:
+    """Return when the backup of a database was made, or None without one."""
+    with suppress(OSError):
+        return datetime.fromtimestamp(schema.backup_of(path).stat().st_mtime, UTC)
+    return None
+
+
 def find(path: Path) -> Backup | None:
     """Return the backup of a database, or None; StoreError if it is damaged itself."""
-    backup = schema.backup_of(path)
-    if not backup.exists():
+    backup, at = schema.backup_of(path), moment(path)
+    if at is None:
         return None
     try:
         with closing(schema.connect(backup, readonly=True)) as connection:
             schema.check_whole(connection, backup)
             ended = _ended(connection)
-        return Backup(backup, datetime.fromtimestamp(backup.stat().st_mtime, UTC), ended)
+        return Backup(backup, at, ended)
     except (OSError, sqlite3.Error) as error:
         raise StoreError(f"{backup} can't be read: {error}; it was left as it is") from None
 

@@ -178,7 +178,7 @@ def list_(
         print(json.dumps([report.brief_json(brief) for brief in briefs], indent=2))
     elif briefs:
         _stdout().print(report.list_table(briefs, Path.cwd()))
-    else:
+    elif not unread:
         _say(f"no studies in {', '.join(map(str, wanted))}; `manyfit run` with a study file makes one")
     if unread:
         raise typer.Exit(StoreError.exit_code)

@@ -124,7 +124,13 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection]:
         try:
             yield connection
         except sqlite3.Error as error:
-            raise StoreError(f"{path} can't be read: {error}; it was left as it is") from None
+            raise StoreError(f"{path} can't be read: {error}; {schema.advice(path)}") from None
+        except (ValueError, KeyError, TypeError) as error:
+            # Damage need not be where SQLite sees it: a page of zeros is a text without end.
+            what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise StoreError(
+                f"{path} is damaged, for its studies can't be read ({what:.200}); {schema.advice(path)}"
+            ) from None
 
 
 def _brief(connection: sqlite3.Connection, path: Path, row: sqlite3.Row) -> Brief:

@@ -6,7 +6,9 @@ Nothing here writes trials; that is the store's. Nothing here migrates anything:
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
+import stat
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -26,7 +28,7 @@ BUSY_FOR_S = 60.0
 _BUSY_STEP_S = 0.5
 
 # After a signal: long enough for what another program writes, short enough for who pressed Ctrl-C.
-INTERRUPTED_FOR_S = 3.0
+INTERRUPTED_FOR_S = 2.0
 
 FORMAT = 1
 """Of our own tables. A database of another one is refused."""
@@ -66,7 +68,7 @@ def connect(path: Path, *, readonly: bool, interruption: Callable[[], int] = lam
     Never makes a file, and never writes to one that is not whole. Waits for a program that holds it locked; Interrupted if
     `interruption` returns the number of a signal meanwhile.
     """
-    check_header(path)
+    check_file(path)
     connection: sqlite3.Connection | None = None
     try:
         try:
@@ -90,6 +92,8 @@ def connect(path: Path, *, readonly: bool, interruption: Callable[[], int] = lam
     except BaseException as error:
         if connection is not None:
             connection.close()
+        if isinstance(error, sqlite3.DatabaseError) and error.sqlite_errorname == "SQLITE_NOTADB":
+            raise StoreError(f"{path} is no SQLite database, or is damaged; {advice(path)}") from None
         if isinstance(error, sqlite3.Error):
             raise StoreError(f"{path} can't be opened: {error}; {_advice(path, error)}") from None
         raise
@@ -135,19 +139,25 @@ def waiting(connection: sqlite3.Connection, statement: str, interruption: Callab
             return
 
 
-def check_header(path: Path) -> None:
-    """Make sure that there is an SQLite file at `path`, without opening it as one; StoreError if not."""
+def check_file(path: Path) -> None:
+    """Make sure that there is a file with something in it at `path`; StoreError if not.
+
+    Does not open it: closing a file gives up all locks that this process has on it, an open store's among them, and the next
+    program to close the database would take the -wal away under the store's hands (sqlite.org/howtocorrupt.html, 2.2).
+    """
     try:
-        with path.open("rb") as file:
-            header = file.read(16)
+        found = path.stat()
     except FileNotFoundError:
         check_gone(path)
         raise StoreError(f"{path}: no such study; `manyfit run` with a study file makes one") from None
     except OSError as error:
         raise StoreError(f"{path} can't be read: {error.strerror}; it was left as it is") from None
-    if header != b"SQLite format 3\0":
-        what = "is empty" if not header else "is no SQLite database, or is damaged"
-        raise StoreError(f"{path} {what}; {advice(path)}")
+    if not stat.S_ISREG(found.st_mode):
+        raise StoreError(f"{path} can't be read: it is a folder, or no file; it was left as it is")
+    if not os.access(path, os.R_OK):
+        raise StoreError(f"{path} can't be read: Permission denied; it was left as it is")
+    if not found.st_size:
+        raise StoreError(f"{path} is empty; {advice(path)}")
 
 
 def check_whole(connection: sqlite3.Connection, path: Path) -> None:

@@ -62,7 +62,10 @@ class Store:
         rows = connection.execute("SELECT number, trial_id FROM trials WHERE study_id = ?", (study_id,))
         self._trial_ids: dict[int, int] = {row["number"]: row["trial_id"] for row in rows}
         self._written = self._backed_up = time.monotonic()
-        self._ended_since_backup = 0
+        # After a kill the last backup may not have been written, and a study that is done would never get it.
+        (self._ended_since_backup,) = connection.execute(
+            "SELECT count(*) FROM trials WHERE datetime_complete > ?", (_moment(backup.moment(path)) or "",)
+        ).fetchone()
         self._backup_problem = ""
 
     @classmethod

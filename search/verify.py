@@ -67,7 +67,7 @@ def verify(path: Path) -> Report:
     except StoreError as error:
         report.problems.append(Problem(f"its backup: {error}"))
     if not path.exists() and report.backup is None and not report.problems:
-        schema.check_header(path)
+        schema.check_file(path)
     try:
         with closing(schema.connect(path, readonly=True)) as connection:
             report.problems += _file_problems(connection)
@@ -87,7 +87,7 @@ def restore(path: Path) -> tuple[Report, Restored | None]:
     Raises StoreError if another process holds the database, if there is no sound backup, or if files can't be written.
     """
     if not path.exists() and not schema.backup_of(path).exists():
-        schema.check_header(path)
+        schema.check_file(path)
     with hold(path):
         report = verify(path)
         return report, None if report.is_sound else backup.restore(path)
