@@ -79,6 +79,7 @@ def connect(path: Path, *, readonly: bool, interruption: Callable[[], int] = lam
             # A process died while it wrote; SQLite undoes that half of a transaction as soon as it may write.
             _open(path, "rw", interruption).close()
             connection = _open(path, "ro", interruption)
+        _check_length(connection, path)
         _check_schema(connection, path)
         if not readonly:
             # By a connection that can't write: one that can would, when closed, copy the -wal into a damaged file.
@@ -158,6 +159,16 @@ def check_file(path: Path) -> None:
         raise StoreError(f"{path} can't be read: Permission denied; it was left as it is")
     if not found.st_size:
         raise StoreError(f"{path} is empty; {advice(path)}")
+
+
+def _check_length(connection: sqlite3.Connection, path: Path) -> None:
+    """Make sure that a database is whole pages: SQLite reads a cut last page as if it ended in zeros."""
+    journal = path.with_name(f"{path.name}-wal")
+    if journal.exists() and journal.stat().st_size:
+        return  # what a power cut left of the last page is in there
+    (page_size,) = connection.execute("PRAGMA page_size").fetchone()
+    if path.stat().st_size % page_size:
+        raise StoreError(f"{path} is damaged: its last page is cut; {advice(path)}")
 
 
 def check_whole(connection: sqlite3.Connection, path: Path) -> None:
