@@ -132,6 +132,8 @@ def _go_on(file: StudyFile, console: Console) -> Outcome:
         # Read again under the lock: what was there before may have been another command's to change.
         stored = records.load(file.storage, file.name)
         study = Study(file, stored.trials, study_attrs=stored.study_attrs, seconds=stored.seconds)
+        if study.has_changes:  # a process died, and this one may be stopped before its first trial
+            store.commit(study, now=True)
         if study.is_done():
             store.set_settings(file)
             store.commit(study, now=True)

@@ -95,6 +95,8 @@ def connect(path: Path, *, readonly: bool, interruption: Callable[[], int] = lam
             connection.close()
         if isinstance(error, sqlite3.DatabaseError) and error.sqlite_errorname == "SQLITE_NOTADB":
             raise StoreError(f"{path} is no SQLite database, or is damaged; {advice(path)}") from None
+        if isinstance(error, sqlite3.DatabaseError) and error.sqlite_errorname.startswith("SQLITE_CORRUPT"):
+            raise StoreError(f"{path} is damaged: {error}; {advice(path)}") from None
         if isinstance(error, sqlite3.Error):
             raise StoreError(f"{path} can't be opened: {error}; {_advice(path, error)}") from None
         raise

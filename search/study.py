@@ -305,7 +305,10 @@ class Study:
         if trial.is_ended:
             self._close(trial)
         else:
-            trial.state = "WAITING"
+            if trial.state == "RUNNING":
+                # Its process died. It may wait for long, and what nobody trains must not be shown as running.
+                trial.state = "WAITING"
+                self._changes.restated[trial.number] = trial
             self._waiting.append(trial)
 
     # -- recording ---------------------------------------------------------------------------------------------------
