@@ -20,7 +20,9 @@ P = ParamSpec("P")
 
 # As pathlib leaves an address: postgresql:/user:password@host/name.
 _ADDRESS = re.compile(r"([A-Za-z][\w+.-]*):/")
-_PASSWORD = re.compile(r"(:/{1,2}[^/\s:@]*:)[^\s]+@")
+_PASSWORD = re.compile(
+    r"(:/{1,2}[^/\s:@]*:)\S+(?=@)|([?&][\w-]*(?:pass|pwd|key|secret|token)[\w-]*=)[^&\s'\"]+", re.IGNORECASE
+)
 
 app = typer.Typer(
     name="manyfit",
@@ -49,7 +51,7 @@ def _command(function: Callable[P, None]) -> Callable[P, None]:
             function(*args, **kwargs)
         except ManyfitError as error:
             if _State.debug:
-                traceback.print_exc()
+                _say(traceback.format_exc().rstrip())
             _say(f"manyfit: {error}")
             raise typer.Exit(error.exit_code) from None
         except BrokenPipeError:
@@ -60,12 +62,12 @@ def _command(function: Callable[P, None]) -> Callable[P, None]:
             raise
         except OSError as error:
             if _State.debug:
-                traceback.print_exc()
+                _say(traceback.format_exc().rstrip())
             _say(f"manyfit: {error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
             raise typer.Exit(1) from None
         except Exception as error:  # noqa: BLE001 (the edge: nothing below it may end in a traceback)
             if _State.debug:
-                traceback.print_exc()
+                _say(traceback.format_exc().rstrip())
             _say(
                 f"manyfit: this should not have happened: {type(error).__name__}: {error}; "
                 "what was stored is safe. Run `manyfit --debug ...` for a traceback and report it"
@@ -397,4 +399,4 @@ def _stdout() -> Any:
 
 
 def _say(text: str) -> None:
-    print(_PASSWORD.sub(r"\1***@", text), file=sys.stderr)
+    print(_PASSWORD.sub(r"\1\2***", text), file=sys.stderr)
