@@ -84,7 +84,9 @@ def test_search_ends_with_exit_3_if_the_database_stays_locked(driver, undisturbe
     assert table(tmp_path / "replay.db", "replay") == undisturbed
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.faults)]
+)
 def test_signal_ends_the_wait_for_a_locked_database(driver, undisturbed, tmp_path, number, code):
     """F9 and F4: within 10 s, and nothing is lost by it."""
     pid = driver.start(tmp_path, settings=SHORT, epoch_s=0.1)
@@ -115,7 +117,7 @@ def test_signal_ends_the_wait_of_a_command_that_has_only_begun(tmp_path, how):
 # -- F10: full -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("limit", [150_000, 250_000, 400_000])
+@pytest.mark.parametrize("limit", [250_000, *(pytest.param(n, marks=pytest.mark.faults) for n in (150_000, 400_000))])
 def test_full_disk_ends_the_search_with_exit_3_and_loses_nothing_of_before(driver, tmp_path, limit):
     """F10: RLIMIT_FSIZE, at which a write fails as on a full disk."""
     settings = {"study__trials": 60, "search__sampler": "random"}
