@@ -27,25 +27,25 @@ def build(config: Mapping[str, Any], data: DataInfo) -> keras.Model:
             "use the builder mlp for tables"
         )
     initializer = config.get("initializer", "glorot_uniform")
-    model = keras.Sequential([keras.Input(data.input_shape)])
+    layers = [keras.Input(data.input_shape)]
     if len(data.input_shape) == 2:
-        model.add(keras.layers.Reshape(shape))
+        layers.append(keras.layers.Reshape(shape))
     for filters in config.get("filters", [32, 64]):
-        model.add(
+        layers.append(
             keras.layers.Conv2D(filters, config.get("kernel_size", 3), padding="same", kernel_initializer=initializer)
         )
         if config.get("batch_norm", False):
-            model.add(keras.layers.BatchNormalization())
-        model.add(keras.layers.Activation(config.get("activation", "relu")))
-        model.add(keras.layers.MaxPooling2D())
-    model.add(keras.layers.Flatten())
-    model.add(
+            layers.append(keras.layers.BatchNormalization())
+        layers += [keras.layers.Activation(config.get("activation", "relu")), keras.layers.MaxPooling2D()]
+    layers += [
+        keras.layers.Flatten(),
         keras.layers.Dense(
             config.get("units", 128),
             activation=config.get("activation", "relu"),
             kernel_initializer=initializer,
-        )
-    )
-    model.add(keras.layers.Dropout(config.get("dropout", 0.0)))
-    model.add(keras.layers.Dense(data.outputs))
-    return model
+        ),
+        keras.layers.Dropout(config.get("dropout", 0.0)),
+        keras.layers.Dense(data.outputs),
+    ]
+    # All at once: `Sequential.add` builds the network again for every layer.
+    return keras.Sequential(layers)

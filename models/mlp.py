@@ -17,21 +17,26 @@ def build(config: Mapping[str, Any], data: DataInfo) -> keras.Model:
     Reads `units` (list of layer widths, default [128, 128]), `activation` ("relu"), `dropout` (0.0, rate after
     each hidden layer), `initializer` ("glorot_uniform"), `batch_norm` (false), `l1` and `l2` (0.0, kernel penalties).
     """
-    model = keras.Sequential([keras.Input(data.input_shape)])
+    penalised = "l1" in config or "l2" in config
+    layers = [keras.Input(data.input_shape)]
     if len(data.input_shape) > 1:
-        model.add(keras.layers.Flatten())
-    l1, l2 = config.get("l1", 0.0), config.get("l2", 0.0)
+        layers.append(keras.layers.Flatten())
     for units in config.get("units", [128, 128]):
-        model.add(
+        layers.append(
             keras.layers.Dense(
                 units,
                 kernel_initializer=config.get("initializer", "glorot_uniform"),
-                kernel_regularizer=keras.regularizers.L1L2(l1, l2) if l1 or l2 else None,
+                # Also where both are 0: trials that differ in a penalty alone can then share a compiled program.
+                kernel_regularizer=keras.regularizers.L1L2(config.get("l1", 0.0), config.get("l2", 0.0))
+                if penalised
+                else None,
             )
         )
         if config.get("batch_norm", False):
-            model.add(keras.layers.BatchNormalization())
-        model.add(keras.layers.Activation(config.get("activation", "relu")))
-        model.add(keras.layers.Dropout(config.get("dropout", 0.0)))
-    model.add(keras.layers.Dense(data.outputs))
-    return model
+            layers.append(keras.layers.BatchNormalization())
+        layers += [
+            keras.layers.Activation(config.get("activation", "relu")),
+            keras.layers.Dropout(config.get("dropout", 0.0)),
+        ]
+    # All at once: `Sequential.add` builds the network again for every layer, half of the time that this function takes.
+    return keras.Sequential([*layers, keras.layers.Dense(data.outputs)])

@@ -21,28 +21,13 @@ from search.errors import Interrupted, ManyfitError, StoreError, UsageError
 from search.identity import Record
 from search.log import StudyLog
 from search.records import Stored
+from search.resolved import Resolved, as_before, how, resolve
 from search.scheduler import search
 from search.store import Store
 from search.study import Study
 from search.studyfile import StudyFile
 from search.views import export
 from search.views.console import Progress
-
-
-@dataclass(frozen=True)
-class Resolved:
-    """What "auto" came to: fixed at a study's first start and obeyed ever after.
-
-    Attributes:
-        lanes: how many trials each device trains at a time, in how many `programs`; 0 for an engine without lanes.
-    """
-
-    engine: str
-    backend: str
-    devices: list[str]
-    versions: dict[str, str]
-    lanes: int = 0
-    programs: int = 0
 
 
 @dataclass(frozen=True)
@@ -63,44 +48,50 @@ def run(file: StudyFile, console: Console) -> Outcome:
     return _begin(file, console)
 
 
-def resolve(file: StudyFile) -> tuple[Resolved, list[devices.Device]]:
-    """Decide what "auto" means on this machine; UsageError for what is not there."""
-    chosen = devices.choose(file.settings.run.devices)
-    engine = "lanes" if file.settings.run.engine == "lanes" else "fit"
-    wanted = file.settings.run.backend
-    if engine == "lanes" and wanted == "tensorflow":
-        raise UsageError('run.backend: lanes need jax; set backend = "jax", or engine = "fit"')
-    backend = devices.choose_backend("jax" if engine == "lanes" else wanted)
-    return Resolved(engine, backend, [device.name for device in chosen], identity.versions()), chosen
-
-
-def resolution(file: StudyFile) -> tuple[Resolved, list[devices.Device]]:
-    """Return what a `run` would go by: what the study was resolved to at its first start, or would be now."""
-    if records.exists(file.storage, file.name):
-        return _as_before(file, records.load(file.storage, file.name, with_trials=False))
-    return resolve(file)
-
-
 def job(file: StudyFile, resolved: Resolved) -> dict[str, Any]:
     """Return what a worker is sent before anything else."""
+    settings = file.settings.model_dump(mode="json")
+    settings["run"]["precision"] = resolved.precision
     return {
-        "settings": file.settings.model_dump(mode="json"),
+        "settings": settings,
         "base": str(file.base),
         "fixed": file.fixed(),
         "engine": resolved.engine,
-        "lanes": resolved.lanes or file.settings.run.lanes,
+        "lanes": resolved.lanes,
+        "workers": max(1, resolved.devices.count("cpu")),
     }
 
 
 @contextmanager
-def workers(file: StudyFile, resolved: Resolved, chosen: list[devices.Device], log: StudyLog) -> Iterator[WorkerPool]:
-    """Start the workers of a study and end them again, whatever happens."""
+def workers(
+    file: StudyFile,
+    resolved: Resolved,
+    chosen: list[devices.Device],
+    log: StudyLog,
+    *,
+    console: Console | None = None,
+    interruption: Callable[[], int] = lambda: 0,
+) -> Iterator[tuple[WorkerPool, Ready, Resolved]]:
+    """Start the workers of a study, wait until they are ready, and end them again, whatever happens.
+
+    Yields what "auto" came to, too. A model that can't be trained in lanes goes on by fit, on the backend that is the
+    default for that: then the workers are started once more.
+    """
     memory = file.settings.run.worker_memory
-    pool = WorkerPool(
-        job(file, resolved), chosen, resolved.backend, log, memory=None if memory == "auto" else int(memory)
-    )
+    limit = None if memory == "auto" else int(memory)
+    pool = WorkerPool(job(file, resolved), chosen, resolved.backend, log, memory=limit)
     try:
-        yield pool
+        ready = _wait(pool, resolved, console, interruption)
+        if resolved.engine == "auto":
+            resolved = replace(resolved, engine=ready.engine, why=ready.why, lanes=dict(ready.lanes))
+            wanted = devices.choose_backend(file.settings.run.backend)
+            if ready.engine == "fit" and wanted != resolved.backend:
+                pool.close()
+                resolved = replace(resolved, backend=wanted)
+                pool = WorkerPool(job(file, resolved), chosen, resolved.backend, log, memory=limit)
+                ready = _wait(pool, resolved, console, interruption)
+        pool.go_on_as(job(file, replace(resolved, lanes=dict(ready.lanes))))
+        yield pool, ready, replace(resolved, lanes=dict(ready.lanes))
     finally:
         pool.close()
         log.close()
@@ -109,29 +100,28 @@ def workers(file: StudyFile, resolved: Resolved, chosen: list[devices.Device], l
 def _begin(file: StudyFile, console: Console) -> Outcome:
     resolved, chosen = resolve(file)
     log = StudyLog()
-    with _signals() as interruption, workers(file, resolved, chosen, log) as pool:
-        ready = _wait(pool, resolved, console, interruption)
+    with (
+        _signals() as interruption,
+        workers(file, resolved, chosen, log, console=console, interruption=interruption) as (pool, ready, resolved),
+    ):
         _warn(console, [*studyfile.warnings(file), *ready.warnings])
-        if resolved.engine == "lanes":
-            resolved = replace(resolved, lanes=ready.places, programs=ready.programs)
+        console.print(how(resolved))
         note = identity.note(file, asdict(resolved), ready.data)
         record = Record(asdict(resolved), identity.full(file, ready), note)
         with Store.create(file, record, interruption=interruption) as store:
             log.open(file.beside(".log"))
-            log.write(
-                f"study {file.name!r} begins: {resolved.engine} on {resolved.backend}, {', '.join(resolved.devices)}"
-            )
+            log.write(f"study {file.name!r} begins: {how(resolved)}")
             return _search(Study(file), store, pool, console, interruption)
 
 
 def _go_on(file: StudyFile, console: Console) -> Outcome:
     stored = records.load(file.storage, file.name)
     identity.check_unchanged(file.name, stored.identity, identity.declared(file))
-    resolved, chosen = _as_before(file, stored)
+    resolved, chosen = as_before(file, stored)
     with _signals() as interruption, Store.open(file.storage, file.name, interruption=interruption) as store:
         # Read again under the lock: what was there before may have been another command's to change.
         stored = records.load(file.storage, file.name)
-        study = Study(file, stored.trials, study_attrs=stored.study_attrs, seconds=stored.seconds)
+        study = Study(file, stored.trials, study_attrs=stored.study_attrs, seconds=stored.seconds, spent=stored.spent)
         if study.has_changes:  # a process died, and this one may be stopped before its first trial
             store.commit(study, now=True)
         if study.is_done():
@@ -139,8 +129,11 @@ def _go_on(file: StudyFile, console: Console) -> Outcome:
             store.commit(study, now=True)
             return _outcome(study, store, console, trained=0, seconds=0.0)
         log = StudyLog()
-        with workers(file, resolved, chosen, log) as pool:
-            ready = _wait(pool, resolved, console, interruption)
+        with workers(file, resolved, chosen, log, console=console, interruption=interruption) as (
+            pool,
+            ready,
+            resolved,
+        ):
             _warn(console, ready.warnings)
             now = identity.full(file, ready)
             # A builder that has only ever failed may be mended; no result came from it.
@@ -155,31 +148,17 @@ def _go_on(file: StudyFile, console: Console) -> Outcome:
             return _search(study, store, pool, console, interruption)
 
 
-def _as_before(file: StudyFile, stored: Stored) -> tuple[Resolved, list[devices.Device]]:
-    """Return what the study was resolved to at its first start; UsageError if the file now asks for something else."""
-    run = file.settings.run
-    for key, wanted in (("backend", run.backend), ("engine", run.engine)):
-        was = stored.resolved[key]
-        if wanted not in ("auto", was):
-            raise UsageError(
-                f"study {file.name!r} was started on {was}, run.{key} now says {wanted}; results would not compare: "
-                f"give it another --name, or leave run.{key} at auto"
-            )
-    chosen = devices.choose(run.devices)
-    devices.choose_backend(stored.resolved["backend"])
-    return Resolved(**{**stored.resolved, "devices": [device.name for device in chosen]}), chosen
-
-
-def _wait(pool: WorkerPool, resolved: Resolved, console: Console, interruption: Callable[[], int]) -> Ready:
+def _wait(pool: WorkerPool, resolved: Resolved, console: Console | None, interruption: Callable[[], int]) -> Ready:
     def tick() -> None:
         if number := interruption():
             raise Interrupted("stopped before the first trial; the same command starts it", number)
 
     what = f"starting {resolved.backend} on {', '.join(resolved.devices)}, loading the data"
-    if console.is_terminal:
+    if console is not None and console.is_terminal:
         with console.status(what):
             return pool.wait_until_ready(tick=tick)
-    console.print(what)
+    if console is not None:
+        console.print(what)
     return pool.wait_until_ready(tick=tick)
 
 

@@ -26,6 +26,8 @@ class Stored:
     Attributes:
         file: its settings; the path is that of the study file it was first started from, which may be gone.
         seconds: spent on it so far.
+        spent: where its workers' time went, in seconds by part: compile, build (waiting for models to be built), train (and
+            evaluate), wait (for the coordinator).
         ended: why it is done, or "".
         events: its history: (moment in UTC, kind, detail).
         study_attrs: what its sampler keeps with it.
@@ -41,6 +43,7 @@ class Stored:
     trials: list[Trial] = field(default_factory=list)
     events: list[tuple[datetime, str, dict[str, Any]]] = field(default_factory=list)
     study_attrs: dict[str, Any] = field(default_factory=dict)
+    spent: dict[str, float] = field(default_factory=dict)
 
     @property
     def complete(self) -> list[Trial]:
@@ -187,6 +190,7 @@ def read(connection: sqlite3.Connection, path: Path, name: str, *, with_trials: 
         trials=_trials(connection, study_id, file) if with_trials else [],
         events=[(_when(at) or datetime.now(UTC), kind, json.loads(detail)) for at, kind, detail in events],
         study_attrs={key: json.loads(value) for key, value in attrs},
+        spent=json.loads(row["spent"]),
     )
 
 

@@ -42,6 +42,7 @@ CREATE TABLE manyfit_studies (
     resolved TEXT NOT NULL,     -- JSON: what "auto" came to, and versions
     identity TEXT NOT NULL,     -- JSON: what may not change
     seconds REAL NOT NULL,      -- spent so far
+    spent TEXT NOT NULL,        -- JSON: where the workers' time went, seconds by part
     ended TEXT NOT NULL         -- why it is done, or ''
 );
 CREATE TABLE manyfit_epochs (

@@ -230,11 +230,17 @@ class SearchSection(Section):
     early_stopping: EarlyStopping | None = None
     start: tuple[dict[str, Any], ...] = ()
 
+    @property
+    def learns(self) -> bool:
+        """Whether what is drawn depends on how earlier trials did."""
+        return self.sampler.name not in ("random", "qmc", "grid")
+
 
 class RunSection(Section):
     engine: Literal["auto", "fit", "lanes"] = "auto"
     lanes: Annotated[Literal["auto"] | int, BeforeValidator(_lanes)] = "auto"
     backend: Literal["auto", "tensorflow", "jax"] = "auto"
+    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16", "bfloat16"] = "auto"
     devices: Annotated[Literal["auto"] | int | tuple[str | int, ...], BeforeValidator(_devices)] = "auto"
     storage: str = ""
     trial_time: Seconds | None = None

@@ -182,8 +182,13 @@ class Store:
             [(self.study_id, _moment(e.at), e.kind, json.dumps(e.detail)) for e in changes.events],
         )
         connection.execute(
-            "UPDATE manyfit_studies SET seconds = ?, ended = ? WHERE study_id = ?",
-            (study.seconds, (study.stop_reason or "all trials") if study.is_done() else "", self.study_id),
+            "UPDATE manyfit_studies SET seconds = ?, spent = ?, ended = ? WHERE study_id = ?",
+            (
+                study.seconds,
+                json.dumps(study.spent),
+                (study.stop_reason or "all trials") if study.is_done() else "",
+                self.study_id,
+            ),
         )
 
     def _transaction(self) -> _Transaction:
@@ -322,8 +327,8 @@ def _insert_study(
             (file.direction.upper(), study_id),
         )
         connection.execute(
-            "INSERT INTO manyfit_studies (study_id, format, file, settings, resolved, identity, seconds, ended) "
-            "VALUES (?, ?, ?, ?, ?, ?, 0, '')",
+            "INSERT INTO manyfit_studies (study_id, format, file, settings, resolved, identity, seconds, spent, ended) "
+            "VALUES (?, ?, ?, ?, ?, ?, 0, '{}', '')",
             (
                 study_id,
                 schema.FORMAT,

@@ -7,13 +7,26 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from search import pruners, samplers, stopping
-from search.engines.protocol import Assignment, EpochEnd, Event, Failed, Lost, Member, Overdue, Stopped, Verdict
+from search.engines.protocol import (
+    Assignment,
+    EpochEnd,
+    Event,
+    Failed,
+    Lost,
+    Member,
+    Noted,
+    Overdue,
+    Spent,
+    Stopped,
+    Verdict,
+)
 from search.errors import ManyfitError
 from search.studyfile import StudyFile
 
@@ -101,11 +114,14 @@ class Study:
         *,
         study_attrs: Mapping[str, Any] | None = None,
         seconds: float = 0.0,
+        spent: Mapping[str, float] | None = None,
     ) -> None:
         self.file = file
         self.trials: list[Trial] = []
         self.seconds_before = seconds
         self.sampler_seconds = 0.0
+        # Where the workers' time went, in seconds by part.
+        self.spent: Counter[str] = Counter(spent or {})
         self.stop_reason = ""
         self.gave_up: LikeFailuresError | None = None
         settings = file.settings
@@ -186,7 +202,15 @@ class Study:
 
     def record(self, events: Sequence[Event]) -> list[Trial]:
         """Take in what happened, all of it before anything is judged; return the trials touched, in order of numbers."""
+        touched = set()
         for event in events:
+            if isinstance(event, Noted):
+                self.note(event.kind, **event.detail)
+                continue
+            if isinstance(event, Spent):
+                self.spent.update(event.seconds)
+                continue
+            touched.add(event.member.trial)
             trial = self.trials[event.member.trial]
             if trial.is_ended:
                 continue  # a late result of a trial already given up is normal, not an error
@@ -200,7 +224,7 @@ class Study:
                 self._fail(trial, "failed", event.reason, event.detail)
             else:
                 self._lose(trial, event)
-        return [self.trials[number] for number in sorted({event.member.trial for event in events})]
+        return [self.trials[number] for number in sorted(touched)]
 
     def judge(self, trial: Trial) -> Verdict:
         """Decide what becomes of a trial that an event has touched."""

@@ -178,7 +178,9 @@ def _search(folder: Path, settings: Mapping[str, Any], epoch_s: float) -> None:
             store = Store.create(file, record(file), interruption=interruption)
         with store:
             stored = records.load(file.storage, file.name)
-            study = Study(file, stored.trials, study_attrs=stored.study_attrs, seconds=stored.seconds)
+            study = Study(
+                file, stored.trials, study_attrs=stored.study_attrs, seconds=stored.seconds, spent=stored.spent
+            )
             store.set_settings(file)
             try:
                 search(study, store, ReplayEngine(curves), interruption=interruption, watch=lambda: None)

@@ -167,7 +167,13 @@ def curve(assignment: Assignment, epoch: int) -> dict[str, float]:
 
 def record(file: StudyFile) -> Record:
     """Return what a first start would store, without a worker to ask."""
-    resolved = {"engine": "fit", "backend": "jax", "devices": ["cpu"], "versions": {"manyfit": "0"}}
+    resolved = {
+        "engine": "fit",
+        "backend": "jax",
+        "devices": ["cpu"],
+        "versions": {"manyfit": "0"},
+        "precision": "float32",
+    }
     return Record(resolved, declared(file), "a note")
 
 
@@ -181,7 +187,7 @@ def replay(
     """Search with the replay engine through the real scheduler and store, going on if the study is there."""
     if file.storage.exists():
         stored = load(file.storage, file.name)
-        study = Study(file, stored.trials, study_attrs=stored.study_attrs, seconds=stored.seconds)
+        study = Study(file, stored.trials, study_attrs=stored.study_attrs, seconds=stored.seconds, spent=stored.spent)
         store = Store.open(file.storage, file.name)
     else:
         study = Study(file)

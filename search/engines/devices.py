@@ -5,17 +5,25 @@ Nothing here imports keras, tensorflow or jax: asking them would take seconds, a
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
+import platform
 import shutil
 import subprocess
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
+
+import platformdirs
 
 from search.errors import UsageError
 
 BACKENDS = ("tensorflow", "jax")
+
+# The least recently used goes when compiled programs take more than this on disk.
+COMPILE_CACHE_BYTES = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +49,9 @@ class Device:
         }
         if self.gpu is None:
             found["JAX_PLATFORMS"] = "cpu"
+        if backend == "jax":
+            # A program that was compiled once is read from there by every later worker; whoever has set it, has their way.
+            found |= {key: os.environ.get(key, value) for key, value in _compile_cache().items()}
         return found
 
     def claim(self, pid: int, number: int, count: int) -> None:
@@ -50,6 +61,20 @@ class Device:
         cores = sorted(os.sched_getaffinity(0))
         with suppress(OSError):
             os.sched_setaffinity(pid, cores[number % len(cores) :: count] or cores)
+
+
+def _compile_cache() -> dict[str, str]:
+    """Return the settings of JAX's persistent compilation cache, in the user's cache folder."""
+    # What is compiled for one kind of processor may not run on another that shares the home directory.
+    cpu = Path("/proc/cpuinfo")
+    kind = next((line for line in cpu.read_text().splitlines() if line.startswith("flags")), "") if cpu.exists() else ""
+    machine = hashlib.sha256(f"{platform.machine()} {kind}".encode()).hexdigest()[:12]
+    return {
+        "JAX_COMPILATION_CACHE_DIR": str(platformdirs.user_cache_path("manyfit") / "xla" / machine),
+        # Also the many small ones: together they are seconds of every start.
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_COMPILATION_CACHE_MAX_SIZE": str(COMPILE_CACHE_BYTES),
+    }
 
 
 def gpus() -> list[str]:

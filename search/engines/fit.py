@@ -33,17 +33,17 @@ class FitEngine:
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
         self._thread: threading.Thread | None = None
-        self._events: queue.Queue[Event] = queue.Queue()
+        self._events: queue.Queue[EpochEnd | Failed | Stopped] = queue.Queue()
         self._verdicts: queue.Queue[Verdict] = queue.Queue()
         self._reporter: _Reporter | None = None
         self._trained = 0
+        self.seconds: dict[str, float] = {}
         # What is here now stays. Left out of every later collection, each is short: docs/benchmarks.md has the figures.
         gc.collect()
         gc.freeze()
 
-    @property
-    def have_room(self) -> bool:
-        return self._thread is None
+    def foresee(self, assignment: Assignment) -> None:
+        """Do nothing ahead: this engine says that it takes one member at a time."""
 
     def start(self, assignment: Assignment) -> None:
         self._reporter = None
@@ -118,7 +118,9 @@ class FitEngine:
 class _Reporter(keras.callbacks.Callback):  # type: ignore[misc]
     """Hands every epoch to the engine and waits for the verdict on it."""
 
-    def __init__(self, assignment: Assignment, events: queue.Queue[Event], verdicts: queue.Queue[Verdict]) -> None:
+    def __init__(
+        self, assignment: Assignment, events: queue.Queue[EpochEnd | Failed | Stopped], verdicts: queue.Queue[Verdict]
+    ) -> None:
         super().__init__()
         self._assignment, self._events, self._verdicts = assignment, events, verdicts
         self._began = 0.0

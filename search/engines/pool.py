@@ -25,6 +25,7 @@ from search.engines.devices import Device
 from search.engines.protocol import (
     Assignment,
     Event,
+    Go,
     Lost,
     Member,
     Overdue,
@@ -58,7 +59,8 @@ class _Worker:
         ready: None until it has its data.
         members: what it trains.
         outbox: what it is told at the next tick, all at once: so that it never begins an epoch with half of it.
-        busy_since: the moment of the tick that it has still to answer; None if there is none.
+        busy_since: the moment of the tick that it has still to answer; None if there is none. What is sent meanwhile is
+            for the tick after it.
     """
 
     number: int
@@ -69,13 +71,18 @@ class _Worker:
     reader: threading.Thread | None = None
     ready: Ready | None = None
     members: dict[Member, Assignment] = field(default_factory=dict)
-    outbox: list[Assignment | Verdict] = field(default_factory=list)
+    outbox: list[Assignment | Verdict | Go] = field(default_factory=list)
     busy_since: float | None = None
     first_size: int = 0
 
     @property
     def has_room(self) -> bool:
-        return self.ready is not None and len(self.members) < self.ready.places
+        return self.ready is not None and len(self.members) < self.ready.room
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it can train as many members at once as it ever will, whoever is still to come."""
+        return self.ready is not None and len(self.members) >= self.ready.places
 
 
 class WorkerPool:
@@ -108,6 +115,10 @@ class WorkerPool:
         assert self._first is not None  # noqa: S101 (there is at least one worker)
         return self._first
 
+    def go_on_as(self, job: Mapping[str, Any]) -> None:
+        """Give workers that will replace others what the first ones have found out, so that they need not do it again."""
+        self._job = dict(job)
+
     @property
     def have_room(self) -> bool:
         return any(worker.has_room for worker in self._workers)
@@ -117,11 +128,14 @@ class WorkerPool:
         worker = min((w for w in self._workers if w.has_room), key=lambda w: len(w.members))
         worker.members[assignment.member] = assignment
         worker.outbox.append(assignment)
+        if worker.busy_since is not None:
+            # It trains: this one is for later, and can be built meanwhile.
+            self._send(worker)
 
     def advance(self) -> Sequence[Event]:
         for worker in self._workers:
             if worker.ready is not None and worker.busy_since is None and (worker.outbox or worker.members):
-                self._send(worker)
+                self._go(worker)
         return [*self._receive(), *self._overdue()]
 
     def apply(self, verdicts: Sequence[Verdict]) -> None:
@@ -134,6 +148,10 @@ class WorkerPool:
                 del worker.members[verdict.member]
                 if not worker.members:
                     self._renew_if_grown(worker)
+        for worker in self._workers:
+            if worker.is_full and worker.busy_since is None:
+                # At once: what is still to be drawn is drawn while the device trains.
+                self._go(worker)
 
     def close(self) -> None:
         for worker in self._workers:
@@ -185,7 +203,7 @@ class WorkerPool:
                     self._greet(worker, message)
                 elif isinstance(message, Refused):
                     raise (DataError if message.is_data else UsageError)(message.message)
-                elif not isinstance(message, Assignment | Verdict):  # those go the other way
+                elif not isinstance(message, Assignment | Verdict | Go):  # those go the other way
                     events.append(message)
         return events
 
@@ -244,9 +262,13 @@ class WorkerPool:
             self._end(worker)
             self._workers[worker.number] = self._spawn(worker.number, worker.device)
 
+    def _go(self, worker: _Worker) -> None:
+        worker.outbox.append(Go())
+        worker.busy_since = time.monotonic()
+        self._send(worker)
+
     def _send(self, worker: _Worker) -> None:
         messages, worker.outbox = worker.outbox, []
-        worker.busy_since = time.monotonic()
         # A worker that is gone shows at the next `advance`, as the loss of its members.
         with suppress(OSError):
             worker.channel.send_bytes(encode(messages))
@@ -255,7 +277,7 @@ class WorkerPool:
         """Let a worker without members finish what it is at: the last verdict reaches the model's callbacks, too."""
         if worker.members or not worker.outbox or worker.busy_since is not None:
             return
-        self._send(worker)
+        self._go(worker)
         with suppress(OSError):
             worker.channel.poll(SETTLE_S)
 

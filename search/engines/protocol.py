@@ -89,7 +89,22 @@ class Overdue:
     seconds: float
 
 
-Event: TypeAlias = EpochEnd | Stopped | Failed | Lost | Overdue
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """Something for the study's history that no single member is the cause of: a program compiled, lanes given up."""
+
+    kind: str
+    detail: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Where a worker's time went since it last told, in seconds by part."""
+
+    seconds: Mapping[str, float]
+
+
+Event: TypeAlias = EpochEnd | Stopped | Failed | Lost | Overdue | Noted | Spent
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +113,11 @@ class Verdict:
 
     member: Member
     ends: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Go:
+    """Ends what a worker is told for a tick: it applies all of it, trains, and answers. Anything without it has no answer."""
 
 
 class Engine(Protocol):
@@ -128,8 +148,11 @@ class Ready:
         data: `DataInfo` as a table.
         fingerprint: of the data.
         source: hash of the builder's source.
-        places: how many members it trains at a time.
-        programs: in how many compiled programs; 0 for an engine without.
+        engine: which one it is; with engine = "auto" the worker has decided.
+        why: the reason, if that is fit where lanes were possible.
+        lanes: how many members it trains at a time (`places`), how many more it takes, to build their models meanwhile
+            (`ahead`), in how many compiled `programs`, and in blocks of what `width`; empty for an engine without lanes.
+        memory: bytes that all lanes together need, as the compiler estimates it, and bytes that they may have; 0: not known.
         warnings: what is allowed and probably not meant.
         model: parameters, layers and bytes of the model in the middle of the space; empty if its builder raised there.
     """
@@ -137,10 +160,22 @@ class Ready:
     data: Mapping[str, Any]
     fingerprint: str
     source: str
-    places: int = 1
-    programs: int = 0
+    engine: str = "fit"
+    why: str = ""
+    lanes: Mapping[str, int] = field(default_factory=dict)
+    memory: tuple[int, int] = (0, 0)
     warnings: Sequence[str] = ()
     model: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def places(self) -> int:
+        """How many members it trains at a time."""
+        return self.lanes.get("places", 1)
+
+    @property
+    def room(self) -> int:
+        """How many members it takes: those that it trains, and those that it builds meanwhile."""
+        return self.places + self.lanes.get("ahead", 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,16 +186,17 @@ class Refused:
     is_data: bool = False
 
 
-Message: TypeAlias = Event | Assignment | Verdict | Ready | Refused
+Message: TypeAlias = Event | Assignment | Verdict | Go | Ready | Refused
 
 _KINDS = {
-    kind.__name__: kind for kind in (EpochEnd, Stopped, Failed, Lost, Overdue, Assignment, Verdict, Ready, Refused)
+    kind.__name__: kind
+    for kind in (EpochEnd, Stopped, Failed, Lost, Overdue, Noted, Spent, Assignment, Verdict, Go, Ready, Refused)
 }
 
 
 def encode(messages: Sequence[Message]) -> bytes:
     """Write messages that belong together (a tick's events, or its verdicts) as JSON: no pickle crosses between processes."""
-    return json.dumps([{"kind": type(message).__name__, **asdict(message)} for message in messages]).encode()
+    return json.dumps([{"type": type(message).__name__, **asdict(message)} for message in messages]).encode()
 
 
 def decode(raw: bytes) -> list[Message]:
@@ -169,7 +205,7 @@ def decode(raw: bytes) -> list[Message]:
 
 
 def _message(table: dict[str, Any]) -> Message:
-    kind = _KINDS[table.pop("kind")]
+    kind = _KINDS[table.pop("type")]
     if "member" in table:
         table["member"] = Member(**table["member"])
     return kind(**table)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras.src.utils import module_utils
 from numpy.typing import NDArray
 
 from search.data import Data, DataInfo
@@ -19,6 +21,15 @@ from search.errors import UsageError
 from search.settings import Settings
 from search.usercode import Reference
 from search.vocabulary import optimizer_arguments, optimizer_class
+
+
+def leave_tensorflow_out() -> None:
+    """Keep Keras on JAX from importing TensorFlow, seconds and hundreds of megabytes, only to seed its generator.
+
+    Where a study's own code has imported it, nothing changes.
+    """
+    if keras.backend.backend() == "jax" and "tensorflow" not in sys.modules:
+        module_utils.tensorflow._available = False
 
 
 def builtin(name: str) -> ModuleType:
@@ -102,6 +113,8 @@ class Trainer:
         """
         # Names begin anew. Collecting garbage is left to the engines: it takes a tenth of a second.
         keras.utils.clear_session(free_memory=False)
+        precision = self.settings.run.precision
+        keras.config.set_dtype_policy("float32" if precision == "auto" else precision)
         keras.utils.set_random_seed(seed)
         model = self.build(config, self.data.info)
         if not isinstance(model, keras.Model):
@@ -173,7 +186,7 @@ class Trainer:
             return keras.losses.MeanSquaredError()
         if task == "binary":
             return keras.losses.BinaryCrossentropy(from_logits=is_logits, label_smoothing=smoothing)
-        if not smoothing:
+        if "label_smoothing" not in config:
             return keras.losses.SparseCategoricalCrossentropy(from_logits=is_logits)
         return SmoothedCrossentropy(self.data.info.classes, from_logits=is_logits, label_smoothing=smoothing)
 
@@ -282,15 +295,20 @@ def _wants_probabilities(metric: Any) -> bool:
 class SmoothedCrossentropy(keras.losses.Loss):  # type: ignore[misc]
     """Categorical cross-entropy of whole labels with label smoothing, which Keras's sparse loss has not."""
 
+    lane_numbers = ("label_smoothing",)
+
     def __init__(self, classes: int, *, from_logits: bool, label_smoothing: float) -> None:
         super().__init__(name="smoothed_crossentropy")
-        self._classes, self._from_logits, self._smoothing = classes, from_logits, label_smoothing
+        self._classes, self._from_logits, self.label_smoothing = classes, from_logits, label_smoothing
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         one_hot = keras.ops.one_hot(keras.ops.cast(keras.ops.reshape(y_true, (-1,)), "int32"), self._classes)
         return keras.losses.categorical_crossentropy(
-            one_hot, y_pred, from_logits=self._from_logits, label_smoothing=self._smoothing
+            one_hot, y_pred, from_logits=self._from_logits, label_smoothing=self.label_smoothing
         )
+
+    def get_config(self) -> dict[str, Any]:
+        return {"classes": self._classes, "from_logits": self._from_logits, "label_smoothing": self.label_smoothing}
 
 
 class Decay(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]

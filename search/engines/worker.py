@@ -11,13 +11,14 @@ import os
 import queue
 import sys
 import threading
+import time
 import traceback
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from search.engines.protocol import Assignment, Message, Ready, Refused, Verdict, decode, encode
+from search.engines.protocol import Assignment, Go, Message, Ready, Refused, Spent, Verdict, decode, encode
 from search.errors import DataError, UsageError
 from search.settings import Settings
 from search.usercode import Reference
@@ -37,28 +38,41 @@ def main(descriptor: int) -> None:
         return
     connection.send_bytes(encode([ready]))
     inbox: queue.Queue[list[Message]] = queue.Queue()
-    threading.Thread(target=_receive, args=(connection, inbox), daemon=True).start()
+    threading.Thread(target=_receive, args=(connection, inbox, engine), daemon=True).start()
+    told, spent_before = time.perf_counter(), dict.fromkeys(engine.seconds, 0.0)
     while True:
-        # One message is one tick: verdicts free places, assignments fill them, then all members go on by an epoch.
+        # A tick: verdicts free places, assignments fill them, then all members go on by an epoch.
         messages = inbox.get()
         engine.apply([message for message in messages if isinstance(message, Verdict)])
         for message in messages:
             if isinstance(message, Assignment):
                 engine.start(message)
-        connection.send_bytes(encode(engine.advance()))
+        if not any(isinstance(message, Go) for message in messages):
+            continue
+        began, inside = time.perf_counter(), sum(engine.seconds.values())
+        events = engine.advance()
+        ended, now = time.perf_counter(), dict(engine.seconds)
+        spent = {part: seconds - spent_before[part] for part, seconds in now.items()}
+        spent |= {"wait": began - told, "train": ended - began - (sum(now.values()) - inside)}
+        connection.send_bytes(encode([*events, Spent(spent)]))
+        told, spent_before = time.perf_counter(), now
 
 
-def _receive(connection: Connection, inbox: queue.Queue[list[Message]]) -> None:
+def _receive(connection: Connection, inbox: queue.Queue[list[Message]], engine: Any) -> None:
     while True:
         try:
-            inbox.put(decode(connection.recv_bytes()))
+            messages = decode(connection.recv_bytes())
         except (EOFError, OSError):
             # The coordinator has closed the channel, or is gone. Training may be deep in C; nothing of it is to be kept.
             os._exit(0)
+        for message in messages:
+            if isinstance(message, Assignment):
+                engine.foresee(message)
+        inbox.put(messages)
 
 
 def _prepare(job: dict[str, Any]) -> tuple[Any, Ready]:
-    """Load data and builder, and try them; UsageError for what a person must mend."""
+    """Load data and builder, try them, and choose the engine; UsageError for what a person must mend."""
     settings, base = Settings.model_validate(job["settings"]), Path(job["base"])
     if settings.run.deterministic:
         _make_deterministic()
@@ -66,20 +80,37 @@ def _prepare(job: dict[str, Any]) -> tuple[Any, Ready]:
     from search import data
     from search.engines import fit, preflight, training
 
-    if job["engine"] == "lanes":
-        from search.engines.lanes import choice
+    if job["engine"] != "fit":
+        from search.engines.lanes import choice, lifting
         from search.engines.lanes import engine as lanes
 
     if Reference.parse(settings.model.build, base) is None:
         training.builtin(settings.model.build)
     loaded = data.load(settings.data, base, settings.study.seed)
     trainer = training.Trainer.load(settings, base, loaded)
+    training.leave_tensorflow_out()
     ready = preflight.inspect(trainer, job["fixed"])
     if job["engine"] == "fit":
         return fit.FitEngine(trainer), ready
-    chosen = choice.choose(trainer, job["fixed"], job["lanes"])
-    engine = lanes.LanesEngine(trainer, places=chosen.places, lanes=chosen.lanes)
-    return engine, replace(ready, places=chosen.places, programs=chosen.programs)
+    rows = choice.rows_of(trainer)
+    try:
+        if job["lanes"]:
+            # Decided at the study's first start.
+            chosen = choice.Lanes(**job["lanes"])
+        else:
+            is_asked_for = job["engine"] == "lanes"
+            chosen = choice.choose(trainer, rows, job["fixed"], workers=job["workers"], is_asked_for=is_asked_for)
+    except lifting.NotLiftable as reason:
+        if job["engine"] == "lanes":
+            raise UsageError(f'run.engine: lanes can\'t train this model: {reason}; set engine = "fit"') from None
+        return fit.FitEngine(trainer), replace(ready, why=str(reason))
+    engine = lanes.LanesEngine(trainer, rows, places=chosen.places, width=chosen.width, programs=chosen.compiled)
+    return engine, replace(
+        ready,
+        engine="lanes",
+        lanes={"places": chosen.places, "ahead": chosen.ahead, "programs": chosen.programs, "width": chosen.width},
+        memory=chosen.memory,
+    )
 
 
 def _make_deterministic() -> None:

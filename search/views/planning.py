@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from rich.console import RenderableType
 from rich.table import Table
 
 from search import identity, launch, records, studyfile
-from search.engines.protocol import Ready
+from search import resolved as resolved_as
 from search.log import StudyLog
 from search.study import Study
 from search.studyfile import StudyFile
@@ -17,9 +17,9 @@ from search.studyfile import StudyFile
 
 def plan(file: StudyFile) -> dict[str, Any]:
     """Load the data and build one model in a worker, and tell what a `run` would do. Writes nothing."""
-    resolved, chosen = launch.resolution(file)
-    with launch.workers(file, resolved, chosen[:1], StudyLog()) as pool:
-        ready = pool.wait_until_ready()
+    resolved, chosen = resolved_as.resolution(file)
+    with launch.workers(file, resolved, chosen[:1], StudyLog()) as (_, ready, came_to):
+        resolved = replace(came_to, devices=resolved.devices)
     done = 0
     if records.exists(file.storage, file.name):
         stored = records.load(file.storage, file.name)
@@ -37,10 +37,16 @@ def plan(file: StudyFile) -> dict[str, Any]:
         "data": dict(ready.data),
         "model": dict(ready.model),
         "engine": resolved.engine,
-        "why": _why(resolved, ready),
-        "lanes": ready.places if resolved.engine == "lanes" else 0,
-        "programs": ready.programs,
-        **{key: value for key, value in asdict(resolved).items() if key in ("backend", "devices", "versions")},
+        "how": resolved_as.how(resolved),
+        "why": resolved.why,
+        "lanes": resolved.lanes.get("places", 0),
+        "programs": resolved.lanes.get("programs", 0),
+        "memory": {"needed": ready.memory[0], "allowed": ready.memory[1]},
+        **{
+            key: value
+            for key, value in asdict(resolved).items()
+            if key in ("backend", "devices", "precision", "versions")
+        },
         "warnings": [*studyfile.warnings(file), *ready.warnings],
     }
 
@@ -63,15 +69,10 @@ def table(found: dict[str, Any]) -> RenderableType:
         else f"its builder fails in the middle of the space: {model.get('error', 'no model')}",
     )
     rows.add_row("space", ", ".join(found["space"]))
-    rows.add_row("engine", f"{found['engine']} on {found['backend']}, {', '.join(found['devices'])}: {found['why']}")
+    rows.add_row("engine", found["how"])
+    if found["memory"]["needed"]:
+        needed, allowed = (f"{found['memory'][key] / 1e6:,.0f} MB" for key in ("needed", "allowed"))
+        rows.add_row("memory", f"at most {needed} for all lanes, by the compiler's estimate; {allowed} may be used")
     for warning in found["warnings"]:
         rows.add_row("warning", warning)
     return rows
-
-
-def _why(resolved: launch.Resolved, ready: Ready) -> str:
-    each = "in one worker" if len(resolved.devices) == 1 else f"in each of {len(resolved.devices)} workers"
-    if resolved.engine == "fit":
-        return f"model.fit, one trial at a time {each}"
-    many = "one compiled program" if ready.programs == 1 else f"{ready.programs} compiled programs"
-    return f"{ready.places} trials at a time {each}, in the lanes of {many}"

@@ -13,11 +13,14 @@ from rich.table import Table
 from rich.text import Text
 
 from search.records import Brief, Stored
+from search.resolved import Resolved, how
 from search.study import Trial
 from search.views import export
 from search.views.console import duration, label, number
 
 CURVES = 5
+# The kind of event that a program's compilation is.
+COMPILED = "program compiled"
 # With fewer different values importance is an accident.
 LEAST_VALUES = 4
 _PLOT_HEIGHT = 14
@@ -76,6 +79,8 @@ def show_json(stored: Stored, top: int) -> dict[str, Any]:
         "ended": dict(endings(stored)),
         "importance": importance(stored),
         "seconds": stored.seconds,
+        "spent": stored.spent,
+        "compiled": _compiled(stored),
         "events": [{"at": at.isoformat(), "kind": kind, **detail} for at, kind, detail in stored.events],
     }
 
@@ -90,6 +95,7 @@ def show(stored: Stored, top: int, console: Console) -> None:
         f"{state(stored, counts)}{why}: {sum(t.is_ended for t in stored.trials)} of {study.trials} trials, "
         f"{sum(len(t.curve) for t in stored.trials)} epochs, {duration(stored.seconds)}"
     )
+    console.print(Text(f"{how(Resolved(**stored.resolved))}{_spent(stored)}", style="dim"))
     console.print()
     if stored.complete:
         console.print(_best_table(stored, top))
@@ -195,6 +201,24 @@ def _plot(stored: Stored, trials: Sequence[Trial], console: Console) -> str:
     return str(plotext.build())
 
 
+def _compiled(stored: Stored) -> list[dict[str, Any]]:
+    """Return the programs that were compiled, again ones after an interruption included."""
+    return [detail for _, kind, detail in stored.events if kind == COMPILED]
+
+
+def _spent(stored: Stored) -> str:
+    """Say where the workers' time went."""
+    compiled = _compiled(stored)
+    names = {
+        "train": "training",
+        "compile": f"compiling {len(compiled)} program{'' if len(compiled) == 1 else 's'}",
+        "build": "waiting for models to be built",
+        "wait": "waiting for verdicts",
+    }
+    told = [f"{duration(stored.spent[part])} {name}" for part, name in names.items() if part in stored.spent]
+    return f"; {', '.join(told)}" if told else ""
+
+
 def _failures(stored: Stored, console: Console) -> None:
     failed = [trial for trial in stored.trials if trial.state == "FAIL"]
     if failed:
@@ -205,9 +229,10 @@ def _failures(stored: Stored, console: Console) -> None:
 
 
 def _history(stored: Stored, console: Console) -> None:
-    if stored.events:
+    events = [event for event in stored.events if event[1] != COMPILED]
+    if events:
         console.print("\n[bold]history[/]")
-    for at, kind, detail in stored.events[-10:]:
+    for at, kind, detail in events[-10:]:
         shown = ", ".join(f"{key} {value}" for key, value in detail.items() if key != "detail" and value is not None)
         when = at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
         console.print(Text.assemble((f"  {when}  ", "dim"), f"{kind}: {shown}"))

@@ -13,8 +13,9 @@ from search.engines.devices import Device
 from search.engines.pool import WorkerPool
 from search.engines.protocol import Assignment, EpochEnd, Failed, Member, Verdict
 from search.engines.replay import ReplayEngine
-from search.launch import job, resolve
+from search.launch import job
 from search.log import StudyLog
+from search.resolved import resolve
 
 BUILDER = """
 import keras

@@ -6,62 +6,26 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from support import end, manyfit, query, start, table, wait_for, write_study
 
+from search.engines.devices import Device
+
 pytestmark = pytest.mark.slow
-
-PRELUDE = """
-import json
-from pathlib import Path
-
-import keras
-import numpy as np
-
-from search import data
-from search.engines.lanes import lifting
-from search.engines.lanes.engine import LanesEngine
-from search.engines.lanes.program import Program
-from search.engines.batches import Batches, Clock
-from search.engines.protocol import Assignment, EpochEnd, Member, Verdict
-from search.engines.training import Trainer
-from search.settings import DataSection, Settings
-
-settings = Settings(data=DataSection(source="sklearn:digits", limit=300))
-loaded = data.load(settings.data, Path(), 0)
-trainer = Trainer.load(settings, Path(), loaded)
-
-
-def assignment(number, epochs=3, seed=None, done=0, **config):
-    fixed = {"optimizer": "adam", "learning_rate": 0.01, "batch_size": 64, "epochs": epochs, "units": [16]}
-    return Assignment(Member(number), {**fixed, **config}, epochs, number + 1 if seed is None else seed, done=done)
-
-
-def train(engine, assignments):
-    waiting, found = list(assignments), {}
-    while waiting or engine._members:
-        while engine.have_room and waiting:
-            engine.start(waiting.pop(0))
-        events = engine.advance()
-        for event in events:
-            assert isinstance(event, EpochEnd), event.detail
-            found.setdefault(event.member.trial, []).append(dict(event.metrics))
-        last = {a.member: a.epochs for a in assignments}
-        engine.apply([Verdict(e.member, ends=e.epoch == last[e.member]) for e in events])
-    return found
-"""
 
 
 def in_jax(code: str):
-    """Run code after the prelude on the JAX backend; what it prints last is JSON."""
-    env = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run([sys.executable, "-c", PRELUDE + code], env=env, capture_output=True, text=True)
+    """Run code with all of lanes_kit on the JAX backend; what it prints last is JSON."""
+    env = {**os.environ, **Device().environment("jax"), "PYTHONPATH": str(Path(__file__).parent)}
+    command = [sys.executable, "-c", f"from lanes_kit import *\n{code}"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_lane_agrees_with_fit_in_its_weights_after_several_epochs():
+def test_lane_agrees_with_fit_in_weights_and_metrics_after_several_epochs():
     differences = in_jax("""
 found = {}
 for name, config in {
@@ -72,52 +36,114 @@ for name, config in {
     "rmsprop": {"optimizer": "rmsprop", "learning_rate": 0.001},
     "nadam": {"optimizer": "nadam"}, "adamax": {"optimizer": "adamax"}, "lion": {"optimizer": "lion", "learning_rate": 1e-4},
     "adagrad": {"optimizer": "adagrad"}, "adadelta": {"optimizer": "adadelta", "learning_rate": 0.5},
-    "lamb": {"optimizer": "lamb"},
+    "lamb": {"optimizer": "lamb"}, "ftrl": {"optimizer": "ftrl"},
+    "schedule_free": {"optimizer": "schedulefreeadamw"},
     "clipped": {"optimizer": "adam", "clipnorm": 0.5},
+    "averaged": {"optimizer": "sgd", "learning_rate": 0.05, "use_ema": True, "ema_momentum": 0.9, "ema_overwrite_frequency": 4},
+    "accumulated": {"optimizer": "sgd", "learning_rate": 0.05, "gradient_accumulation_steps": 2},
     "penalties": {"optimizer": "sgd", "learning_rate": 0.05, "l1": 1e-3, "l2": 1e-2},
+    "smoothed": {"optimizer": "sgd", "learning_rate": 0.05, "label_smoothing": 0.1},
     "cosine": {"optimizer": "sgd", "learning_rate": 0.1, "schedule": "cosine", "warmup": 0.2, "end_factor": 0.1},
+    "exponential": {"optimizer": "sgd", "learning_rate": 0.1, "schedule": "exponential", "warmup": 0.1},
     "batch_norm": {"optimizer": "sgd", "learning_rate": 0.05, "batch_norm": True},
     "dropout": {"optimizer": "sgd", "learning_rate": 0.05, "dropout": 0.3},
 }.items():
-    given = assignment(0, seed=7, **config).config
-    alone = trainer.model(given, 7)
-    batches = Batches(trainer.arrays(), 64, 7)
-    alone.fit(batches, epochs=3, shuffle=False, verbose=0, callbacks=[Clock(batches)])
-    model = trainer.model(given, 7)
-    lifting.prepare(model)
-    program = Program(model, lanes=2, batch_size=64, arrays=trainer.arrays(),
-                      validation=(loaded.x_validation, loaded.y_validation), validation_batch=256)
-    program.fill(0, model)
-    for epoch in (1, 2, 3):
-        program.advance({0: (7, epoch)})
-    found[name] = max(
-        float(np.abs(np.asarray(ours[0]) - np.asarray(theirs.value)).max())
-        for ours, theirs in zip(program._state["trainable"], alone.trainable_variables)
-    )
+    found[name] = apart(assignment(0, seed=7, **config))
 print(json.dumps(found))
 """)
     assert {name: size for name, size in differences.items() if not size < 1e-5} == {}
 
 
-def test_result_does_not_depend_on_neighbours_or_on_the_lane():
-    alone, beside, elsewhere, with_nan = in_jax("""
-def of_five(neighbours, places=4, lanes=4):
-    engine = LanesEngine(trainer, places=places, lanes=lanes)
-    return train(engine, [*neighbours, assignment(5, seed=9, dropout=0.2)])[5]
+def test_lane_agrees_with_fit_whatever_the_layers_metrics_weights_and_precision(tmp_path):
+    (tmp_path / "layers.py").write_text(LAYERS)
+    differences = in_jax(f"""
+import sys
+sys.path.insert(0, {str(tmp_path)!r})
+import layers
+from search.settings import ModelSection, RunSection, TrainSection
+
+found = {{}}
+for name in layers.MODELS:
+    mine = trainer_of(model=ModelSection(build=f"{tmp_path}/layers.py:build", kind=name))
+    found[name] = apart(assignment(0, seed=3, optimizer="sgd", learning_rate=0.02, kind=name), mine)
+weighted = trainer_of(train=TrainSection(class_weight="balanced", metrics=("accuracy", "SparseCategoricalCrossentropy")))
+found["class weights"] = apart(assignment(0, seed=3, optimizer="sgd", learning_rate=0.02), weighted)
+bfloat = trainer_of(run=RunSection(precision="mixed_bfloat16"))
+assert trainer.model(assignment(0).config, 0).layers[0].compute_dtype == "float32"
+assert bfloat.model(assignment(0).config, 0).layers[0].compute_dtype == "bfloat16"
+# Its arithmetic has three digits, and XLA may keep more of them inside a program.
+found["mixed_bfloat16, a thousandth of it"] = apart(assignment(0, seed=3, optimizer="sgd", learning_rate=0.02), bfloat) / 1e3
+print(json.dumps(found))
+""")
+    assert {name: size for name, size in differences.items() if not size < 1e-5} == {}
+
+
+LAYERS = """
+import keras
+from keras import layers as L
+
+
+class Scaled(L.Dense):
+    lane_numbers = ("factor",)
+
+    def __init__(self, units, factor, **kwargs):
+        super().__init__(units, **kwargs)
+        self.factor = factor
+
+    def call(self, x):
+        return super().call(x) * self.factor
+
+
+IMAGE = [L.Reshape((8, 8, 1))]
+MODELS = {
+    "gaussian dropout": lambda: [L.Dense(16, "relu"), L.GaussianDropout(0.3)],
+    "gaussian noise": lambda: [L.GaussianNoise(0.2), L.Dense(16, "relu")],
+    "alpha dropout": lambda: [L.Dense(16, "selu"), L.AlphaDropout(0.2)],
+    "max norm": lambda: [L.Dense(16, "relu", kernel_constraint=keras.constraints.MaxNorm(0.8))],
+    "min max norm": lambda: [L.Dense(16, "relu", kernel_constraint=keras.constraints.MinMaxNorm(0.2, 0.9, 0.7))],
+    "activity penalty": lambda: [L.Dense(16, "relu", activity_regularizer=keras.regularizers.L2(1e-3), bias_regularizer="l1")],
+    "convolution": lambda: [L.Reshape((8, 8, 1)), L.Conv2D(4, 3), L.SpatialDropout2D(0.2), L.MaxPooling2D(), L.Flatten()],
+    "augmentation": lambda: [L.Reshape((8, 8, 1)), L.RandomFlip(seed=1), L.RandomTranslation(0.1, 0.1, seed=2), L.Flatten(),
+                             L.Dense(16, "relu")],
+    "recurrent": lambda: [L.Reshape((8, 8)), L.LSTM(8)],
+    "layer norm": lambda: [L.Dense(16), L.LayerNormalization(), L.Activation("gelu")],
+    "a layer of one's own": lambda: [Scaled(16, 0.7), L.Activation("relu")],
+}
+
+
+def build(config, data):
+    return keras.Sequential([keras.Input(data.input_shape), *MODELS[config["kind"]](), L.Dense(data.outputs)])
+"""
+
+
+def test_result_does_not_depend_on_neighbours_on_the_lane_or_on_how_many_train_at_a_time():
+    curves = in_jax("""
+def of_five(neighbours, places=4):
+    return train(engine_of(places, 4), [*neighbours, assignment(5, seed=9, dropout=0.2)], places)[5]
 
 alone = of_five([])
 beside = of_five([assignment(1, dropout=0.5)])
 elsewhere = of_five([assignment(1), assignment(2), assignment(3, learning_rate=0.1)])
 with_nan = of_five([assignment(1, learning_rate=1e30), assignment(2)])
-print(json.dumps([alone, beside, elsewhere, with_nan]))
+in_another_block = of_five([assignment(n) for n in (1, 2, 3, 4)], places=8)
+print(json.dumps([alone, beside, elsewhere, with_nan, in_another_block]))
 """)
-    assert alone == beside == elsewhere == with_nan
+    assert all(curve == curves[0] for curve in curves)
+
+
+def test_lane_counts_agree_within_rounding():
+    one, many = in_jax("""
+curves = [train(engine_of(width, width), [assignment(5, seed=9, dropout=0.2)])[5] for width in (1, 8)]
+print(json.dumps(curves))
+""")
+    assert max(abs(a[key] - b[key]) for a, b in zip(one, many, strict=True) for key in a) < 1e-5
 
 
 def test_members_that_differ_in_lifted_numbers_share_a_program_that_is_traced_once():
     traces, programs, epochs = in_jax("""
-engine = LanesEngine(trainer, places=4, lanes=4)
-many = [assignment(n, epochs=2 + n % 3, learning_rate=0.001 * (n + 1), dropout=[0.0, 0.4][n % 2],
+engine = engine_of(4, 4)
+many = [assignment(n, epochs=2 + n % 3, learning_rate=0.001 * (n + 1), dropout=[0.0, 0.4][n % 2], l2=[0.0, 0.01][n % 2],
+                   label_smoothing=[0.1, 0.0][n % 2], momentum=[0.0, 0.9][n % 2], optimizer="sgd",
                    initializer=["he_normal", "zeros", "glorot_uniform"][n % 3]) for n in range(12)]
 found = train(engine, many)
 print(json.dumps([engine.traces, len(engine._rooms), [len(found[n]) for n in range(12)]]))
@@ -127,19 +153,112 @@ print(json.dumps([engine.traces, len(engine._rooms), [len(found[n]) for n in ran
 
 
 def test_shapes_and_batch_sizes_are_programs_of_their_own_and_take_turns():
-    programs, traces, ticks = in_jax("""
-engine = LanesEngine(trainer, places=6, lanes=2)
+    programs, traces, ticks, noted = in_jax("""
+engine = engine_of(6, 2)
 for n, config in enumerate([{"batch_size": 32}, {"batch_size": 64}, {"units": [8]}, {"batch_size": 32}]):
     engine.start(assignment(n, **config))
-ticks = []
+ticks, noted = [], []
 for _ in range(3):
     events = engine.advance()
-    ticks.append(sorted((e.member.trial, e.epoch) for e in events))
-    engine.apply([Verdict(e.member, ends=False) for e in events])
-print(json.dumps([len(engine._rooms), engine.traces, ticks]))
+    noted += [e.kind for e in events if isinstance(e, Noted)]
+    ticks.append([(e.member.trial, e.epoch) for e in events if isinstance(e, EpochEnd)])
+print(json.dumps([len(engine._rooms), engine.traces, ticks, noted]))
 """)
     assert (programs, traces) == (3, 3)
     assert ticks == [[[n, epoch] for n in range(4)] for epoch in (1, 2, 3)]
+    assert noted == ["program compiled"] * 3
+
+
+def test_more_members_than_places_wait_and_then_take_the_free_ones_in_order():
+    ticks = in_jax("""
+engine = engine_of(2, 2)
+for n in range(4):
+    engine.start(assignment(n))
+ticks = []
+for _ in range(4):
+    ends = [e for e in engine.advance() if isinstance(e, EpochEnd)]
+    ticks.append([(e.member.trial, e.epoch) for e in ends])
+    engine.apply([Verdict(e.member, ends=(e.member.trial, e.epoch) in ((1, 1), (0, 2))) for e in ends])
+print(json.dumps(ticks))
+""")
+    assert ticks == [[[0, 1], [1, 1]], [[0, 2], [2, 1]], [[2, 2], [3, 1]], [[2, 3], [3, 2]]]
+
+
+def test_members_close_ranks_so_that_no_block_is_kept_for_a_few():
+    blocks, moved, undisturbed = in_jax("""
+engine = engine_of(6, 2)
+for n in range(6):
+    engine.start(assignment(n, epochs=6))
+curve, blocks = [], []
+for tick in range(6):
+    ends = [e for e in engine.advance() if isinstance(e, EpochEnd)]
+    blocks.append(sum(len(room.blocks) for room in engine._rooms.values()))
+    curve += [dict(e.metrics) for e in ends if e.member.trial == 5]
+    # One of each block ends, so that three blocks hold one member each.
+    engine.apply([Verdict(e.member, ends=tick == 1 and e.member.trial in (0, 2, 4)) for e in ends])
+print(json.dumps([blocks, curve, train(engine_of(1, 2), [assignment(5, epochs=6)])[5]]))
+""")
+    assert blocks == [3, 3, 2, 2, 2, 2]
+    assert moved == undisturbed
+
+
+def test_best_weights_are_those_of_the_best_epoch():
+    best, scores, same = in_jax("""
+given = assignment(5, epochs=6, learning_rate=0.1)
+built = build(trainer, given)
+block = Block(Program(built.model, rows, width=2, batch_size=64, validation_batch=256))
+block.program.compile(built.state)
+block.fill(1, built.state)
+weights, scores = [], []
+for epoch in range(1, 7):
+    block.begin({1: shuffled(rows.count, given.seed, epoch)})
+    scores.append(-float(block.end()["val_loss"][1]))
+    weights.append(jax.device_get(block.take(1)["trainable"]))
+state = jax.device_get(block.take(1))
+best = int(np.argmax(scores))
+same = all((a == b).all() for a, b in zip(state["best"]["trainable"], weights[best]))
+print(json.dumps([best, scores, same and float(state["score"]) == scores[best]]))
+""")
+    assert same
+    assert best < 5, f"no epoch after the best one, so this shows nothing: {scores}"
+
+
+def test_out_of_memory_gives_up_lanes_and_loses_nothing():
+    """FAULTS F7. A device with too little memory for four lanes: RESOURCE_EXHAUSTED is what it says then."""
+    curves, undisturbed, lanes, failed = in_jax("""
+import os, resource
+large = dict(epochs=4, units=[2048, 2048], batch_size=64, optimizer="sgd")
+undisturbed = train(engine_of(1, 1), [assignment(0, **large)], places=1)[0]
+engine = engine_of(4, 4)
+for n in range(4):
+    engine.start(assignment(n, **large))
+engine.start(assignment(4, **{**large, "units": [40_000, 40_000]}))  # too large, even alone
+each = sum(array.nbytes for array in jax.tree.leaves(build(trainer, assignment(0, **large)).state))
+with open("/proc/self/statm") as statm:
+    now = int(statm.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+resource.setrlimit(resource.RLIMIT_AS, (now + 10 * each, -1))
+lanes, curves, failed = [], {}, {}
+while engine.members:
+    ended = []
+    for event in engine.advance():
+        if isinstance(event, Noted):
+            lanes += [event.detail["lanes"]] if event.kind == "out of memory" else []
+        elif isinstance(event, Failed):
+            failed[event.member.trial] = event.reason
+            ended.append(Verdict(event.member, ends=True))
+        else:
+            curves.setdefault(event.member.trial, {})[event.epoch] = dict(event.metrics)
+            ended.append(Verdict(event.member, ends=event.epoch == 4))
+    engine.apply(ended)
+print(json.dumps([curves, undisturbed, lanes, failed]))
+""")
+    assert lanes
+    assert lanes[-1] < 4
+    assert list(failed) == ["4"]
+    assert "RESOURCE_EXHAUSTED" in failed["4"]
+    assert {trial: list(curve) for trial, curve in curves.items()} == {str(n): list("1234") for n in range(4)}
+    for ours, alone in zip(curves["0"].values(), undisturbed, strict=True):
+        assert max(abs(ours[key] - alone[key]) for key in alone) < 1e-4
 
 
 def test_own_layers_with_other_numbers_never_share_a_program():
@@ -155,14 +274,14 @@ class Scale(keras.layers.Layer):
     def get_config(self):
         return super().get_config()
 
-keys = []
+found = []
 for factor in (1.0, 2.0, 1.0):
     keras.utils.clear_session()
     model = keras.Sequential([keras.Input((64,)), Scale(factor), keras.layers.Dense(10)])
     trainer.compile(model, assignment(0).config)
     lifting.prepare(model)
-    keys.append(lifting.program_key(model, lifting.slots(model), 64))
-print(json.dumps(keys))
+    found.append(keys.program_key(model, lifting.slots(model), 64))
+print(json.dumps(found))
 """)
     assert keys[0] == keys[2] != keys[1]
 

@@ -2,74 +2,144 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import psutil
+from keras.src.layers.convolutional.base_conv import BaseConv
+from keras.src.layers.convolutional.base_depthwise_conv import BaseDepthwiseConv
+from keras.src.layers.convolutional.base_separable_conv import BaseSeparableConv
 
 from search.engines.lanes import lifting
-from search.engines.lanes.program import Program, state_of
-from search.engines.training import ReadConfig, Trainer, validation_batch
+from search.engines.lanes.builder import Built, build
+from search.engines.lanes.lifting import NotLiftable
+from search.engines.lanes.program import Program, Rows
+from search.engines.protocol import Assignment, Member
+from search.engines.training import Trainer, validation_batch
 from search.errors import UsageError
+from search.vocabulary import direction_of
 from spaces import Choice, Parameter, Space
 
-# More lanes than this bring little more on such a device, and every one takes memory.
-SENSIBLE = {"cpu": 32, "gpu": 256}
+# More trials at a time than this bring little more on such a device, and the sampler learns later.
+PLACES = {"cpu": 32, "gpu": 256}
+# How many lanes are compiled into one block. A CPU gains nothing from more (docs/benchmarks.md), and a block costs the same
+# however few members are in it; a GPU has that many small matrices to multiply at once.
+WIDTH = {"cpu": 8, "gpu": 256}
 # The sampler learns nothing from trials that all run at once.
 SHARE_OF_TRIALS = 4
+# A sampler that learns loses a little by every trial that is drawn ahead of need; one that does not loses nothing.
+SHARE_AHEAD = 8
+# What lanes may take of a GPU's memory, and of a machine's.
+SHARE_OF_MEMORY = {"cpu": 0.5, "gpu": 0.9}
 # A parameter with more values than this that all need programs of their own is looked at in part.
 _MOST_VALUES = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Lanes:
-    """How many members train at a time (`places`), in how many programs, and how many lanes each of those has."""
+    """How many members train at a time, and in what.
+
+    Attributes:
+        places: members at a time, in lanes of blocks of `width`.
+        ahead: members that are built meanwhile.
+        programs: how many the space needs.
+        memory: bytes that it takes at most, by the compiler's estimate, and that it may take.
+        compiled: programs that deciding has compiled, by their keys.
+    """
 
     places: int
+    ahead: int
     programs: int
-
-    @property
-    def lanes(self) -> int:
-        """Lanes of one program: the places are dealt out evenly, as if all programs were equally often wanted."""
-        return -(-self.places // self.programs)
+    width: int
+    memory: tuple[int, int] = (0, 0)
+    compiled: Mapping[str, Program] = field(default_factory=dict)
 
 
-def choose(trainer: Trainer, fixed: Mapping[str, Any], wanted: int | str) -> Lanes:
-    """Decide the lanes of a study. UsageError, saying which part and why, if its model can't be trained in lanes."""
+def rows_of(trainer: Trainer) -> Rows:
+    """Put a study's rows on the device."""
+    study, data = trainer.settings.study, trainer.data
+    direction = study.direction or direction_of(study.objective)
+    return Rows(
+        tuple(jnp.asarray(array) for array in trainer.arrays()),
+        (jnp.asarray(data.x_validation), jnp.asarray(data.y_validation)),
+        study.objective,
+        1.0 if direction == "maximize" else -1.0,
+    )
+
+
+def choose(trainer: Trainer, rows: Rows, fixed: Mapping[str, Any], *, workers: int, is_asked_for: bool) -> Lanes:
+    """Decide the lanes of a study.
+
+    Raises NotLiftable, saying which part and why, if its model can't be trained in lanes or, unless lanes are asked for, if
+    that would not pay; UsageError for a number of lanes that can't fit.
+
+    Args:
+        workers: that share this device's memory.
+    """
     settings = trainer.settings
-    space = Space.parse(settings.space)
+    device = "cpu" if jax.default_backend() == "cpu" else "gpu"
     if settings.train.callbacks:
-        raise _refusal("train.callbacks watch one model's `fit`, which there is none of")
-    try:
-        programs = _programs(trainer, fixed, space)
-        _try(trainer, {**fixed, **space.config(space.middle())})
-    except lifting.NotLiftable as reason:
-        raise _refusal(str(reason)) from None
-    places = wanted
-    if not isinstance(places, int):
-        most = SENSIBLE["cpu" if jax.default_backend() == "cpu" else "gpu"]
-        places = max(1, min(most, settings.study.trials // SHARE_OF_TRIALS))
-    return Lanes(places, min(programs, places))
+        raise NotLiftable("train.callbacks watch one model's `fit`, which there is none of")
+    largest, programs = _probe(trainer, fixed)
+    if device == "cpu" and not is_asked_for and (slow := _convolution(largest)):
+        raise NotLiftable(f"the layer {slow} is a convolution, which lanes make slower on a CPU")
+    wanted = settings.run.lanes
+    places = (
+        wanted if isinstance(wanted, int) else max(1, min(PLACES[device], settings.study.trials // SHARE_OF_TRIALS))
+    )
+    allowed = _allowed(device) // workers
+    while True:
+        width = min(WIDTH[device], -(-places // programs))
+        program = _program(largest, rows, width)
+        shared = sum(array.nbytes for array in (*rows.train, *rows.validation))
+        # Each program may have one block that is not full.
+        needed = shared + min(places, -(-places // width) + programs - 1) * program.bytes
+        if needed <= allowed:
+            break
+        if wanted == places:
+            raise UsageError(
+                f"run.lanes: {places} lanes need about {_size(needed)} and {_size(allowed)} are there; "
+                'set fewer, or "auto"'
+            )
+        if places == 1:
+            raise NotLiftable(f"one lane needs about {_size(needed)} and {_size(allowed)} are there")
+        places //= 2
+    ahead = max(1, places // SHARE_AHEAD) if settings.search.learns else places
+    return Lanes(places, ahead, programs, width, (needed, allowed), {largest.key: program})
 
 
-def _refusal(reason: str) -> UsageError:
-    return UsageError(f'run.engine: lanes can\'t train this model: {reason}; set engine = "fit"')
+def _probe(trainer: Trainer, fixed: Mapping[str, Any]) -> tuple[Built, int]:
+    """Return the largest model of those that tell the programs apart, and the number of programs.
 
-
-def _programs(trainer: Trainer, fixed: Mapping[str, Any], space: Space) -> int:
-    """Count the programs that the space needs: the product over its parameters of the keys that their values give."""
+    That is the product over the space's parameters of the keys that their values give, all others in their middle.
+    """
+    space = Space.parse(trainer.settings.space)
     middle = space.middle()
+    largest = build(trainer, _assignment({**fixed, **space.config(middle)}))
     count = 1
     for name in middle:
         keys = set()
         for value in _values(space[name]):
-            labels = {
-                n: label for n, label in {**middle, name: value}.items() if space.is_active(n, {**middle, name: value})
-            }
-            keys.add(_key(trainer, {**fixed, **space.config(labels)}))
-        count *= len(keys)
-    return count
+            changed = {**middle, name: value}
+            labels = {n: label for n, label in changed.items() if space.is_active(n, changed)}
+            try:
+                built = build(trainer, _assignment({**fixed, **space.config(labels)}))
+            except (NotLiftable, UsageError):
+                raise
+            except Exception:  # noqa: BLE001, S112 (the user's builder; the trial with this config will tell)
+                continue
+            keys.add(built.key)
+            largest = max(largest, built, key=lambda b: b.model.count_params() * b.batch_size)
+        count *= max(1, len(keys))
+    return largest, count
+
+
+def _assignment(config: Mapping[str, Any]) -> Assignment:
+    return Assignment(Member(0), config, int(config["epochs"]), seed=0)
 
 
 def _values(parameter: Parameter) -> list[Any]:
@@ -78,26 +148,40 @@ def _values(parameter: Parameter) -> list[Any]:
     return (parameter.values() or [parameter.low, parameter.high])[:_MOST_VALUES]
 
 
-def _key(trainer: Trainer, config: Mapping[str, Any]) -> str:
-    model = trainer.model(ReadConfig(config), seed=0)
-    lifting.prepare(model)
-    return lifting.program_key(model, lifting.slots(model), int(config["batch_size"]))
-
-
-def _try(trainer: Trainer, config: Mapping[str, Any]) -> None:
-    """Trace a program without compiling it: what can't be traced can't be lifted."""
-    model = trainer.model(ReadConfig(config), seed=0)
-    lifting.prepare(model)
-    batch_size = int(config["batch_size"])
+def _program(built: Built, rows: Rows, width: int) -> Program:
+    """Compile a program: what can't be traced can't be lifted."""
     try:
         program = Program(
-            model,
-            lanes=1,
-            batch_size=batch_size,
-            arrays=trainer.arrays(),
-            validation=(trainer.data.x_validation, trainer.data.y_validation),
-            validation_batch=validation_batch(batch_size),
+            built.model,
+            rows,
+            width=width,
+            batch_size=built.batch_size,
+            validation_batch=validation_batch(built.batch_size),
         )
-        program.trace(state_of(model))
-    except (jax.errors.JAXTypeError, TypeError, ValueError) as error:
-        raise lifting.NotLiftable(f"it can't be traced: {str(error).splitlines()[0]}") from error
+        program.compile(built.state)
+    except Exception as error:
+        raise NotLiftable(f"it can't be traced: {str(error).splitlines()[0]}") from error
+    return program
+
+
+def _convolution(built: Built) -> str:
+    kinds = (BaseConv, BaseDepthwiseConv, BaseSeparableConv)
+    found: Iterator[str] = (layer.name for layer in lifting.layers_of(built.model) if isinstance(layer, kinds))
+    return next(found, "")
+
+
+def _allowed(device: str) -> int:
+    """Return the bytes that lanes may take: a share of what the device has, whoever uses it at the moment."""
+    if device == "gpu":
+        stats = jax.devices()[0].memory_stats() or {}
+        there = int(stats.get("bytes_limit", 0)) or psutil.virtual_memory().total
+    else:
+        there = psutil.virtual_memory().total
+        limit = Path("/sys/fs/cgroup/memory.max")
+        if limit.exists() and (text := limit.read_text(encoding="ascii").strip()).isdigit():
+            there = min(there, int(text))
+    return int(there * SHARE_OF_MEMORY[device])
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"

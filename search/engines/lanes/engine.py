@@ -5,119 +5,254 @@ from __future__ import annotations
 import gc
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import jax
-import keras
+import numpy as np
+from numpy.typing import NDArray
 
 from search.engines import failures
-from search.engines.lanes import lifting
-from search.engines.lanes.program import Program
-from search.engines.protocol import Assignment, EpochEnd, Event, Failed, Member, Verdict
-from search.engines.training import ReadConfig, Trainer, validation_batch
+from search.engines.batches import shuffled
+from search.engines.lanes.builder import Builder, Built
+from search.engines.lanes.program import Block, Program, Rows, State
+from search.engines.protocol import Assignment, EpochEnd, Event, Failed, Member, Noted, Verdict
+from search.engines.training import Trainer, validation_batch
 
 
 @dataclass
 class _Lane:
+    """A member in a lane: `epoch` is its last whole one, counted from 1."""
+
     assignment: Assignment
     epoch: int = 0
 
 
 @dataclass
 class _Room:
-    """A program, who is in it, and who waits for a lane of it."""
+    """A program and its blocks of lanes: as many as its members need."""
 
     program: Program
-    lanes: dict[int, _Lane] = field(default_factory=dict)
-    waiting: deque[tuple[Assignment, keras.Model]] = field(default_factory=deque)
+    blocks: list[tuple[Block, dict[int, _Lane]]] = field(default_factory=list)
 
-    def settle(self) -> None:
-        """Give free lanes to those who wait, the lowest lane to the one who waits longest."""
-        for lane in range(self.program.lanes):
-            if lane not in self.lanes and self.waiting:
-                assignment, model = self.waiting.popleft()
-                self.program.fill(lane, model)
-                self.lanes[lane] = _Lane(assignment)
+    def place(self, assignment: Assignment, state: State) -> None:
+        """Put a member into the first free lane, of a new block if there is none."""
+        for block, lanes in self.blocks:
+            if len(lanes) < self.program.width:
+                self._put(block, lanes, _Lane(assignment), state)
+                return
+        block, lanes = Block(self.program), {}
+        self._put(block, lanes, _Lane(assignment), state)
+        self.blocks.append((block, lanes))
+
+    def free(self, members: set[Member]) -> None:
+        """Let members go. Their lanes compute along until they are filled again; nobody looks."""
+        for _, lanes in self.blocks:
+            for number in [number for number, lane in lanes.items() if lane.assignment.member in members]:
+                del lanes[number]
+
+    def close_ranks(self) -> None:
+        """Move members together where that saves a whole block: a block costs the same however few are in it."""
+        self.blocks.sort(key=lambda pair: -len(pair[1]))
+        while self.blocks:
+            last, leaving = self.blocks[-1]
+            holes = [
+                (block, lanes) for block, lanes in self.blocks[:-1] for _ in range(self.program.width - len(lanes))
+            ]
+            if len(holes) < len(leaving):
+                return
+            for (block, lanes), (number, lane) in zip(holes, sorted(leaving.items()), strict=False):
+                self._put(block, lanes, lane, last.take(number))
+            self.blocks.pop()
+
+    def _put(self, block: Block, lanes: dict[int, _Lane], lane: _Lane, state: State) -> None:
+        number = next(number for number in range(self.program.width) if number not in lanes)
+        block.fill(number, state)
+        lanes[number] = lane
 
 
 class LanesEngine:
-    """Trains up to `places` members at once, in programs of `lanes` lanes each."""
+    """Trains up to `places` members at once, in blocks of at most `width` lanes; more than that wait for a place.
 
-    def __init__(self, trainer: Trainer, *, places: int, lanes: int) -> None:
-        self._trainer, self._places, self._lanes = trainer, places, lanes
+    Args:
+        programs: those that are there already, by their keys.
+    """
+
+    def __init__(
+        self, trainer: Trainer, rows: Rows, *, places: int, width: int, programs: Mapping[str, Program] | None = None
+    ) -> None:
+        self._rows = rows
+        self._places, self._width = places, width
+        self._builder = Builder(trainer)
         self._rooms: dict[str, _Room] = {}
-        self._members: set[Member] = set()
-        self._failed: list[Event] = []
-        self._arrays = tuple(jax.device_put(array) for array in trainer.arrays())
-        self._validation = tuple(jax.device_put(a) for a in (trainer.data.x_validation, trainer.data.y_validation))
+        self._waiting: deque[Assignment] = deque()
+        self._orders: dict[Member, tuple[int, NDArray[np.int64]]] = {}
+        self._aside: list[Event] = []
+        self.seconds: dict[str, float] = {"compile": 0.0, "build": 0.0}
+        for key, program in (programs or {}).items():
+            self._rooms[key] = _Room(program)
+            self._tell_compiled(program)
         gc.collect()
         gc.freeze()
-
-    @property
-    def have_room(self) -> bool:
-        return len(self._members) < self._places
 
     @property
     def traces(self) -> int:
         """How often a program has been traced: once a program, whatever was refilled."""
         return sum(room.program.traces for room in self._rooms.values())
 
+    @property
+    def members(self) -> list[Member]:
+        """All that have been started and not ended."""
+        return sorted(
+            [lane.assignment.member for lane in self._lanes()] + [assignment.member for assignment in self._waiting]
+        )
+
+    def foresee(self, assignment: Assignment) -> None:
+        """Begin to build a member that will be started. May be called from any thread."""
+        self._builder.foresee(assignment)
+
     def start(self, assignment: Assignment) -> None:
-        self._members.add(assignment.member)
-        try:
-            config = ReadConfig(assignment.config)
-            model = self._trainer.model(config, assignment.seed)
-            lifting.prepare(model)
-            room = self._room(model, int(config["batch_size"]))
-        except Exception as error:  # noqa: BLE001 (the user's builder: anything may come out of it)
-            self._failed.append(Failed(assignment.member, failures.one_line(error), failures.trace(error)))
-            return
-        room.waiting.append((assignment, model))
+        self._builder.foresee(assignment)
+        self._waiting.append(assignment)
 
     def advance(self) -> Sequence[Event]:
-        events, self._failed = self._failed, []
-        for room in self._rooms.values():
-            room.settle()
-            # What is stored already is computed again first, so that afterwards all are where they were before the crash.
-            while behind := {n: lane for n, lane in room.lanes.items() if lane.epoch < lane.assignment.done}:
-                events += _advance(room.program, behind)
-            if room.lanes:
-                events += _advance(room.program, room.lanes)
-        return events
+        while True:
+            try:
+                self._settle()
+                events = self._train()
+            except jax.errors.JaxRuntimeError as error:
+                # Any other fault of the device's ends the worker, which blames nobody.
+                if "RESOURCE_EXHAUSTED" not in str(error):
+                    raise
+                self._give_up_lanes(error)
+            else:
+                aside, self._aside = self._aside, []
+                return [*aside, *sorted(events, key=lambda event: (event.member, event.epoch))]
 
     def apply(self, verdicts: Sequence[Verdict]) -> None:
         ended = {verdict.member for verdict in verdicts if verdict.ends}
-        self._members -= ended
+        self._waiting = deque(assignment for assignment in self._waiting if assignment.member not in ended)
+        for member in ended:
+            self._builder.forget(member)
+            self._orders.pop(member, None)
         for room in self._rooms.values():
-            room.lanes = {number: lane for number, lane in room.lanes.items() if lane.assignment.member not in ended}
-            room.waiting = deque(waiting for waiting in room.waiting if waiting[0].member not in ended)
+            room.free(ended)
 
     def close(self) -> None:
+        self._builder.close()
         self._rooms.clear()
-        self._members.clear()
+        self._waiting.clear()
 
-    def _room(self, model: keras.Model, batch_size: int) -> _Room:
-        key = lifting.program_key(model, lifting.slots(model), batch_size)
-        if key not in self._rooms:
+    def _lanes(self) -> Iterator[_Lane]:
+        for room in self._rooms.values():
+            for _, lanes in room.blocks:
+                yield from lanes.values()
+
+    def _settle(self) -> None:
+        """Give free places to those who wait longest."""
+        taken = sum(1 for _ in self._lanes())
+        while self._waiting and taken < self._places:
+            assignment = self._waiting.popleft()
+            began = time.perf_counter()
+            try:
+                built = self._builder.get(assignment)
+            except Exception as error:  # noqa: BLE001 (the user's builder: anything may come out of it)
+                self._aside.append(Failed(assignment.member, failures.one_line(error), failures.trace(error)))
+                continue
+            finally:
+                self.seconds["build"] += time.perf_counter() - began
+            try:
+                self._room(built).place(assignment, built.state)
+            except BaseException:
+                self._waiting.appendleft(assignment)
+                raise
+            taken += 1
+        for room in self._rooms.values():
+            room.close_ranks()
+
+    def _room(self, built: Built) -> _Room:
+        if built.key not in self._rooms:
             program = Program(
-                model,
-                lanes=self._lanes,
-                batch_size=batch_size,
-                arrays=self._arrays,
-                validation=self._validation,
-                validation_batch=validation_batch(batch_size),
+                built.model,
+                self._rows,
+                width=self._width,
+                batch_size=built.batch_size,
+                validation_batch=validation_batch(built.batch_size),
             )
-            self._rooms[key] = _Room(program)
-        return self._rooms[key]
+            program.compile(built.state)
+            self._rooms[built.key] = _Room(program)
+            self._tell_compiled(program)
+        return self._rooms[built.key]
+
+    def _tell_compiled(self, program: Program) -> None:
+        self.seconds["compile"] += program.compile_s
+        detail = {"lanes": program.width, "batch_size": program.batch_size, "seconds": round(program.compile_s, 3)}
+        self._aside.append(Noted("program compiled", detail))
+
+    def _train(self) -> list[EpochEnd]:
+        events: list[EpochEnd] = []
+        # What is stored already is computed again first, so that afterwards all are where they were before the crash.
+        while behind := [lane for lane in self._lanes() if lane.epoch < lane.assignment.done]:
+            events += self._epoch(behind)
+        return events + self._epoch(list(self._lanes()))
+
+    def _epoch(self, chosen: Sequence[_Lane]) -> list[EpochEnd]:
+        """Train some of the lanes by an epoch each."""
+        wanted = {lane.assignment.member for lane in chosen}
+        busy = []
+        then = time.perf_counter()
+        for room in self._rooms.values():
+            for block, lanes in room.blocks:
+                if now := {number: lane for number, lane in lanes.items() if lane.assignment.member in wanted}:
+                    block.begin({number: self._order(lane) for number, lane in now.items()})
+                    busy.append((block, now))
+        # While the device computes: the orders of the next epoch, a millisecond a lane with many rows.
+        for lane in chosen:
+            if lane.epoch + 2 <= lane.assignment.epochs:
+                epoch, seed = lane.epoch + 2, lane.assignment.seed
+                self._orders[lane.assignment.member] = (epoch, shuffled(self._rows.count, seed, epoch))
+        events: list[EpochEnd] = []
+        for block, now in busy:
+            metrics = block.end()
+            # Blocks run one after the other: each is charged its own time, and a member its share of that.
+            before, then = then, time.perf_counter()
+            share = (then - before) / len(now)
+            events += [
+                EpochEnd(lane.assignment.member, lane.epoch + 1, _of_lane(metrics, number), share)
+                for number, lane in sorted(now.items())
+            ]
+        for lane in chosen:
+            lane.epoch += 1
+        return events
+
+    def _order(self, lane: _Lane) -> NDArray[np.int64]:
+        epoch, order = self._orders.pop(lane.assignment.member, (0, None))
+        if order is None or epoch != lane.epoch + 1:
+            return shuffled(self._rows.count, lane.assignment.seed, lane.epoch + 1)
+        return order
+
+    def _give_up_lanes(self, error: Exception) -> None:
+        """Halve the places, and let all members start over: they are back where they were before anyone goes on."""
+        lanes = sorted(self._lanes(), key=lambda lane: lane.assignment.member)
+        self._rooms.clear()
+        self._orders.clear()
+        again = [replace(lane.assignment, done=max(lane.assignment.done, lane.epoch)) for lane in lanes]
+        if len(again) + len(self._waiting) == 0:
+            raise error
+        if self._places == 1:
+            alone = again.pop(0) if again else self._waiting.popleft()
+            self._aside.append(Failed(alone.member, "out of memory: the device can't hold even one lane of this model"))
+        was, self._places = self._places, max(1, min(self._places, max(1, len(again))) // 2)
+        self._width = min(self._width, self._places)
+        self._waiting.extendleft(reversed(again))
+        for assignment in again:
+            self._builder.foresee(assignment)
+        gc.collect()
+        if self._places < was:
+            self._aside.append(Noted("out of memory", {"lanes_before": was, "lanes": self._places}))
 
 
-def _advance(program: Program, lanes: Mapping[int, _Lane]) -> list[Event]:
-    """Train some lanes of a program by an epoch each."""
-    began = time.perf_counter()
-    for lane in lanes.values():
-        lane.epoch += 1
-    found = program.advance({number: (lane.assignment.seed, lane.epoch) for number, lane in lanes.items()})
-    # Each is charged its share of the time that all of them took together.
-    seconds = (time.perf_counter() - began) / len(lanes)
-    return [EpochEnd(lane.assignment.member, lane.epoch, found[number], seconds) for number, lane in lanes.items()]
+def _of_lane(metrics: Mapping[str, NDArray[Any]], lane: int) -> dict[str, float]:
+    """Return a lane's metrics, each float32 as the shortest decimal that is it."""
+    return {name: float(str(values[lane])) for name, values in metrics.items()}

@@ -1,4 +1,4 @@
-"""Which numbers of a Keras model can live in a lane's state, and which models can share a program.
+"""Which numbers of a Keras model can live in a lane's state, and how a program reads them from there.
 
 A program is traced once, from one model (its template). While it is traced, every lifted number of the template is a
 `LaneNumber` that stands for "this lane's value"; a member brings its own values, weights and seeds.
@@ -6,17 +6,17 @@ A program is traced once, from one model (its template). While it is traced, eve
 
 from __future__ import annotations
 
-import hashlib
-import inspect
-import json
+import threading
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import jax.numpy as jnp
 import keras
 import numpy as np
-from keras.src.models.functional import Functional
+from jax._src.lax.lax import _convert_element_type
 
 # owner's class -> the numbers of it that are lifted. Optimizers' learning rates are variables of theirs and need no lifting.
 _LAYERS: dict[type[Any], tuple[str, ...]] = {
@@ -25,6 +25,7 @@ _LAYERS: dict[type[Any], tuple[str, ...]] = {
     keras.layers.SpatialDropout2D: ("rate",),
     keras.layers.SpatialDropout3D: ("rate",),
     keras.layers.AlphaDropout: ("rate",),
+    keras.layers.GaussianDropout: ("rate",),
     keras.layers.GaussianNoise: ("stddev",),
 }
 _REGULARIZERS: dict[type[Any], tuple[str, ...]] = {
@@ -47,6 +48,10 @@ _OPTIMIZERS = (
 )  # fmt: skip
 
 
+KERAS_STATE = threading.RLock()
+"""Held while a model is built or traced: Keras keeps its scopes in a global that `clear_session` swaps for all threads."""
+
+
 class NotLiftable(Exception):  # noqa: N818 (a property of a model, not an error of anybody's)
     """A model can't be trained in a lane; the message says which part and why."""
 
@@ -61,7 +66,7 @@ class LaneNumber:
     def __init__(self, pair: Any) -> None:
         # 1 - value comes with it, from the host's double precision: 1 - float32(0.999) is off by 1e-5 of itself, which an
         # optimizer turns into other weights than `model.fit` has.
-        self._value, self._complement = pair[0], pair[1]
+        self._value, self._complement = _weak(pair[0]), _weak(pair[1])
 
     def __jax_array__(self) -> Any:
         return self._value
@@ -117,12 +122,21 @@ class LaneNumber:
         return -self._value
 
 
+def _weak(number: Any) -> Any:
+    """Let an array give way to the type of what it meets, as a Python number does: bfloat16 times it stays bfloat16."""
+    return _convert_element_type(jnp.asarray(number), np.dtype("float32"), weak_type=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Where a lifted number stands: an attribute of an object of the model, or an entry of a dict of it."""
+    """Where a lifted number stands: an attribute of an object of the model, or an entry of a dict of it.
+
+    `is_array`: it is handed to functions of JAX, which take arrays and no LaneNumber, and never asked whether it is zero.
+    """
 
     owner: Any
     name: str
+    is_array: bool = False
 
     def get(self) -> Any:
         return self.owner[self.name] if isinstance(self.owner, MutableMapping) else getattr(self.owner, self.name)
@@ -140,7 +154,7 @@ def prepare(model: keras.Model) -> None:
 
     Models that differ only in lifted numbers have the same variables in the same order afterwards.
     """
-    for layer in _layers(model):
+    for layer in layers_of(model):
         if type(layer) in _LAYERS and not hasattr(layer, "seed_generator"):
             layer._tracker.unlock()
             layer.seed_generator = keras.random.SeedGenerator(0)
@@ -164,11 +178,11 @@ def slots(model: keras.Model) -> dict[str, Slot]:
         if id(owner) in seen:
             return
         seen.add(id(owner))
-        for kind, names in kinds.items():
-            if type(owner) is kind:
-                found.update({f"{path}.{name}": Slot(owner, name) for name in names})
+        # Exactly those classes: one derived from them may compute with other numbers. It can name its own.
+        for name in kinds.get(type(owner), getattr(owner, "lane_numbers", ())):
+            found[f"{path}.{name}"] = Slot(owner, name, is_array=kinds is _CONSTRAINTS)
 
-    for index, layer in enumerate(_layers(model)):
+    for index, layer in enumerate(layers_of(model)):
         add(f"layer{index}", layer, _LAYERS)
         add(f"layer{index}.activity", getattr(layer, "activity_regularizer", None), _REGULARIZERS)
     for index, variable in enumerate(model.trainable_variables):
@@ -178,9 +192,8 @@ def slots(model: keras.Model) -> dict[str, Slot]:
         for name in _OPTIMIZER_NUMBERS:
             if getattr(model.optimizer, name, None) is not None:
                 found[f"optimizer.{name}"] = Slot(model.optimizer, name)
-    schedule = model.optimizer._learning_rate
-    for name in getattr(schedule, "lane_numbers", ()):
-        found[f"schedule.{name}"] = Slot(schedule, name)
+    add("schedule", model.optimizer._learning_rate, {})
+    add("loss", model.loss, {})
     arguments = getattr(model.loss, "_fn_kwargs", {})
     if "label_smoothing" in arguments:
         found["loss.label_smoothing"] = Slot(arguments, "label_smoothing")
@@ -196,119 +209,37 @@ def numbers(found: Mapping[str, Slot]) -> dict[str, float]:
 def bound(found: Mapping[str, Slot], values: Mapping[str, Any]) -> Iterator[None]:
     """Let a model compute with `values` (traced arrays) in the places of its lifted numbers."""
     before = {path: slot.get() for path, slot in found.items()}
+    patched = [slot.owner for slot in found.values() if type(slot.owner) is keras.layers.GaussianDropout]
     try:
         for path, slot in found.items():
-            slot.set(LaneNumber(values[path]))
+            slot.set(_weak(values[path][0]) if slot.is_array else LaneNumber(values[path]))
+        for layer in patched:
+            object.__setattr__(layer, "call", partial(_gaussian_dropout, layer))
         yield
     finally:
         for path, slot in found.items():
             slot.set(before[path])
+        for layer in patched:
+            object.__delattr__(layer, "call")
 
 
-def program_key(model: keras.Model, found: Mapping[str, Slot], batch_size: int) -> str:
-    """Return what members must have in common to share a program: all but lifted numbers, weights and seeds.
-
-    Raises NotLiftable with the reason for a model that no program can train.
-    """
-    if type(model) not in (keras.Sequential, Functional):
-        raise NotLiftable(f"{type(model).__name__} is a model class of its own, not Sequential or Functional")
-    lifted: dict[int, set[str]] = {}
-    for slot in found.values():
-        lifted.setdefault(id(slot.owner), set()).add(slot.name)
-    parts = {
-        "layers": [_layer_part(layer, lifted) for layer in _layers(model)],
-        "graph": _graph(model),
-        "variables": [_variable_part(variable, lifted) for variable in model.trainable_variables],
-        "frozen": [[list(v.shape), str(v.dtype)] for v in model.non_trainable_variables],
-        "optimizer": _object_part(model.optimizer, lifted, drop=("learning_rate", "name", "initial_accumulator_value")),
-        "schedule": _schedule_part(model.optimizer._learning_rate),
-        "loss": _object_part(model.loss, {**lifted, id(model.loss): {"label_smoothing"}}),
-        "metrics": [_object_part(metric, lifted) for metric in model._compile_metrics._user_metrics or ()],
-        "batch_size": batch_size,
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-def _layers(model: keras.Model) -> list[keras.layers.Layer]:
-    return list(model._flatten_layers(include_self=False, recursive=True))
-
-
-def _graph(model: keras.Model) -> Any:
-    config = model.get_config()
-    layers = config.get("layers", [])
-    return [[entry.get("name"), entry.get("inbound_nodes")] for entry in layers] + [
-        config.get("input_layers"),
-        config.get("output_layers"),
-    ]
-
-
-def _layer_part(layer: keras.layers.Layer, lifted: Mapping[int, set[str]]) -> Any:
-    if isinstance(layer, keras.layers.Lambda):
-        raise NotLiftable(f"the layer {layer.name} is a Lambda, whose function may hold anything")
-    try:
-        config = layer.get_config()
-    except NotImplementedError:
-        raise NotLiftable(
-            f"the layer {layer.name} ({type(layer).__name__}) has no get_config to compare it by"
-        ) from None
-    kept = {
-        key: value
-        for key, value in config.items()
-        if key != "seed"
-        and not key.endswith(("_initializer", "_regularizer", "_constraint"))
-        and key not in lifted.get(id(layer), ())
-    }
-    own = {} if type(layer).__module__.startswith("keras.") else _plain_attributes(layer)
-    return [_name(type(layer)), kept, own, type(getattr(layer, "activity_regularizer", None)).__name__]
-
-
-def _plain_attributes(layer: keras.layers.Layer) -> dict[str, Any]:
-    """Return the plain values that a layer of the user's holds: what its `call` may compute with."""
-    return {
-        key: value
-        for key, value in vars(layer).items()
-        if isinstance(value, bool | int | float | str | tuple) and key not in ("_auto_trackable",)
-    }
-
-
-def _variable_part(variable: Any, lifted: Mapping[int, set[str]]) -> Any:
-    return [
-        list(variable.shape),
-        str(variable.dtype),
-        _object_part(variable.regularizer, lifted),
-        _object_part(variable.constraint, lifted),
-    ]
-
-
-def _schedule_part(schedule: Any) -> Any:
-    if not isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
-        return None
-    return _object_part(schedule, {id(schedule): set(getattr(schedule, "lane_numbers", ()))})
-
-
-def _object_part(thing: Any, lifted: Mapping[int, set[str]], drop: tuple[str, ...] = ()) -> Any:
-    """Describe an optimizer, loss, metric, regularizer or constraint without its lifted numbers."""
-    if thing is None or isinstance(thing, str):
-        return thing
-    if inspect.isfunction(thing):
-        if thing.__closure__:
-            raise NotLiftable(f"the function {thing.__name__} is a closure, which may hold anything")
-        return _name(thing)
-    if not hasattr(thing, "get_config"):
-        raise NotLiftable(f"{type(thing).__name__} has no get_config to compare it by")
-    config = thing.get_config()
-    # Not lifted but absent (None) is another program; so only the value goes, not the key.
-    gone = lifted.get(id(thing), set())
-    return [
-        _name(type(thing)),
-        {key: "lifted" if key in gone else value for key, value in config.items() if key not in drop},
-    ]
-
-
-def _name(thing: Any) -> str:
-    return f"{thing.__module__}.{thing.__qualname__}"
+def _gaussian_dropout(layer: keras.layers.GaussianDropout, inputs: Any, training: bool = False) -> Any:
+    """Compute what the layer does, its standard deviation by `keras.ops`: it asks Python's `math`, which takes no array."""
+    if not training:
+        return inputs
+    return inputs * keras.random.normal(
+        keras.ops.shape(inputs),
+        mean=1.0,
+        stddev=keras.ops.sqrt(layer.rate / (1.0 - layer.rate)),
+        dtype=layer.compute_dtype,
+        seed=layer.seed_generator,
+    )
 
 
 def as_arrays(values: Mapping[str, float]) -> dict[str, Any]:
     """Return lifted numbers as arrays of a lane's state: each with its complement, 1 - value."""
     return {path: np.array([value, 1.0 - value], np.float32) for path, value in values.items()}
+
+
+def layers_of(model: keras.Model) -> list[keras.layers.Layer]:
+    return list(model._flatten_layers(include_self=False, recursive=True))

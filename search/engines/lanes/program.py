@@ -1,4 +1,4 @@
-"""A compiled program: one epoch of training and one evaluation of every lane, and what a lane's state holds.
+"""A compiled program: one epoch of training and one evaluation of a block of lanes, and what a lane's state holds.
 
 The arithmetic is Keras's own: `train_step` and `test_step` of the JAX trainer are pure functions, here under `vmap` and
 `scan`. So a lane computes what `model.fit` computes, in the same order of batches.
@@ -6,7 +6,9 @@ The arithmetic is Keras's own: `train_step` and `test_step` of the JAX trainer a
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -14,76 +16,85 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 from keras.src import backend
+from numpy.typing import NDArray
 
-from search.engines.batches import shuffled
 from search.engines.lanes import lifting
 
-# A lane's state, all of it arrays: trainable, other (statistics, seeds), optimizer, numbers (the lifted ones).
 State = dict[str, Any]
+"""A lane's state, all of it arrays: trainable, other (statistics, seeds), optimizer, numbers (the lifted ones), best (the
+weights of the best epoch so far) and score (that epoch's objective, the higher the better)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows that all members train on, on the device, and what is made of them.
+
+    Attributes:
+        train: x, y and, with class weights, sample weights.
+        validation: x, y.
+        objective: what a member is judged by; `sign` is 1.0 where more of it is better, else -1.0.
+    """
+
+    train: tuple[Any, ...]
+    validation: tuple[Any, Any]
+    objective: str
+    sign: float
+
+    @property
+    def count(self) -> int:
+        """How many rows an epoch has."""
+        return len(self.train[0])
 
 
 class Program:
-    """Trains up to `lanes` members of one program key at once.
+    """What the members of one program key share: the compiled epoch of `width` lanes.
 
     Args:
         template: a prepared, compiled model; the program is traced from it.
-        arrays: training rows (x, y[, weights]) on the device.
-        validation: (x, y) on the device.
+        validation_batch: rows of an evaluation step.
     """
 
     def __init__(
-        self,
-        template: keras.Model,
-        *,
-        lanes: int,
-        batch_size: int,
-        arrays: tuple[Any, ...],
-        validation: tuple[Any, Any],
-        validation_batch: int,
+        self, template: keras.Model, rows: Rows, *, width: int, batch_size: int, validation_batch: int
     ) -> None:
-        self.lanes, self.batch_size = lanes, batch_size
+        self.width, self.rows, self.batch_size = width, rows, batch_size
         self.traces = 0
-        self._template = template
-        self._arrays, self._validation, self._validation_batch = arrays, validation, validation_batch
-        self._rows = len(arrays[0])
+        self.compile_s = 0.0
+        self._template, self._validation_batch = template, validation_batch
         self._slots = lifting.slots(template)
-        template._symbolic_build(data_batch=tuple(array[:2] for array in arrays))
-        self._metrics = [jnp.asarray(variable.value) for variable in template.metrics_variables]
-        self._state: State | None = None
-        self._epoch = jax.jit(jax.vmap(self._epoch_of_one, in_axes=(0, 0, 0, None, None)), donate_argnums=0)
-        self._refill = jax.jit(
-            lambda states, lane, new: jax.tree.map(lambda all_, one: all_.at[lane].set(one), states, new),
-            donate_argnums=0,
-        )
+        with lifting.KERAS_STATE:
+            template._symbolic_build(data_batch=tuple(array[:2] for array in rows.train))
+            self._metrics = [jnp.asarray(variable.value) for variable in template.metrics_variables]
+        self._epoch: Any = None
 
     def trace(self, state: State) -> None:
-        """Trace the program for a state, without compiling it; raises what tracing raises."""
-        order = jax.ShapeDtypeStruct((self._rows,), np.int32)
-        is_active = jax.ShapeDtypeStruct((), bool)
-        jax.eval_shape(self._epoch_of_one, state, is_active, order, self._arrays, self._validation)
+        """Trace the program for a member's state, without compiling it; raises what tracing raises."""
+        self._lower(state)
 
-    def fill(self, lane: int, model: keras.Model) -> None:
-        """Put a prepared model into a lane, in the place of whatever was there."""
-        new = state_of(model)
-        if self._state is None:
-            # Every lane starts as a copy of the first member; idle ones compute along and nobody looks.
-            self._state = jax.tree.map(lambda one: jnp.repeat(one[None], self.lanes, axis=0), new)
-        else:
-            self._state = self._refill(self._state, lane, new)
+    def compile(self, state: State) -> None:
+        """Compile the program for states like `state` of one member. Once; nothing that a member brings needs it again."""
+        if self._epoch is None:
+            began = time.perf_counter()
+            self._epoch = self._lower(state).compile()
+            self.compile_s = time.perf_counter() - began
 
-    def advance(self, seeds: Mapping[int, tuple[int, int]]) -> dict[int, dict[str, float]]:
-        """Train the lanes in `seeds`, lane -> (seed, epoch from 1), by that epoch; return their metrics.
+    @property
+    def bytes(self) -> int:
+        """What a block takes on the device while it trains, as the compiler estimates it; 0 where it does not tell."""
+        found = self._epoch.memory_analysis()
+        if found is None:
+            return 0
+        sizes = (found.argument_size_in_bytes, found.output_size_in_bytes, found.temp_size_in_bytes)
+        shared = sum(array.nbytes for array in (*self.rows.train, *self.rows.validation))
+        return int(sum(sizes) - found.alias_size_in_bytes - shared)
 
-        The other lanes compute along and stay what they were.
-        """
-        orders = np.zeros((self.lanes, self._rows), np.int32)
-        is_active = np.zeros(self.lanes, bool)
-        is_active[list(seeds)] = True
-        for lane, (seed, epoch) in seeds.items():
-            orders[lane] = shuffled(self._rows, seed, epoch)
-        self._state, logs = self._epoch(self._state, is_active, orders, self._arrays, self._validation)
-        found = {name: np.asarray(values) for name, values in logs.items()}
-        return {lane: {name: float(str(values[lane])) for name, values in found.items()} for lane in seeds}
+    def _lower(self, state: State) -> Any:
+        lanes = jax.tree.map(lambda one: jax.ShapeDtypeStruct((self.width, *np.shape(one)), one.dtype), state)
+        is_active = jax.ShapeDtypeStruct((self.width,), bool)
+        orders = jax.ShapeDtypeStruct((self.width, self.rows.count), np.int32)
+        epoch = jax.jit(jax.vmap(self._epoch_of_one, in_axes=(0, 0, 0, None, None)), donate_argnums=0)
+        with lifting.KERAS_STATE:
+            return epoch.lower(lanes, is_active, orders, self.rows.train, self.rows.validation)
 
     def _epoch_of_one(
         self, state: State, is_active: Any, order: Any, arrays: Any, validation: Any
@@ -94,7 +105,12 @@ class Program:
             trained, train_logs, rate = self._train(state, order, arrays)
             val_logs = self._evaluate(trained, validation)
         logs = {**train_logs, **{f"val_{name}": value for name, value in val_logs.items()}, "learning_rate": rate}
-        return jax.tree.map(lambda new, old: jnp.where(is_active, new, old), trained, state), logs
+        if self.rows.objective in logs:
+            score = self.rows.sign * logs[self.rows.objective].astype(jnp.float32)
+            weights = {part: trained[part] for part in ("trainable", "other")}
+            trained["best"] = _where(score > state["score"], weights, state["best"])
+            trained["score"] = jnp.fmax(score, state["score"])
+        return _where(is_active, trained, state), logs
 
     def _train(self, state: State, order: Any, arrays: Any) -> tuple[State, dict[str, Any], Any]:
         def step(carry: Any, rows: Any) -> tuple[Any, None]:
@@ -103,10 +119,11 @@ class Program:
             return tuple(list(part) for part in carry), None
 
         carry = (list(state["trainable"]), list(state["other"]), list(state["optimizer"]), list(self._metrics))
-        whole = self._rows // self.batch_size * self.batch_size
+        count = self.rows.count
+        whole = count // self.batch_size * self.batch_size
         if whole:
             carry, _ = jax.lax.scan(step, carry, order[:whole].reshape(-1, self.batch_size))
-        if whole < self._rows:
+        if whole < count:
             # The last batch is smaller: a step of its own, exact for batch statistics and every loss.
             carry, _ = step(carry, order[whole:])
         trainable, other, optimizer, metrics = carry
@@ -139,11 +156,83 @@ class Program:
             return {name: jnp.asarray(value) for name, value in self._template.get_metrics_result().items()}
 
 
+class Block:
+    """`width` lanes of a program: their states on the device, filled and taken one by one."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self._states: State | None = None
+        self._logs: dict[str, Any] = {}
+
+    def fill(self, lane: int, state: State) -> None:
+        """Put a member's state into a lane, in the place of whatever was there."""
+        if self._states is None:
+            self.program.compile(state)
+            # Every lane starts as a copy of the first member; idle ones compute along and nobody looks.
+            self._states = _spread(self.program.width, state)
+        else:
+            self._states = _refill(self._states, lane, state)
+
+    def take(self, lane: int) -> State:
+        """Return the state of a lane, on the device."""
+        state: State = _take(self._states, lane)
+        return state
+
+    def begin(self, orders: Mapping[int, NDArray[np.int64]]) -> None:
+        """Begin an epoch of the lanes in `orders`, lane -> order of the rows. The others compute along and stay the same.
+
+        Returns while the device computes; `end` waits for it.
+        """
+        program = self.program
+        all_orders = np.zeros((program.width, program.rows.count), np.int32)
+        is_active = np.zeros(program.width, bool)
+        for lane, order in orders.items():
+            is_active[lane], all_orders[lane] = True, order
+        self._states, self._logs = program._epoch(
+            self._states, is_active, all_orders, program.rows.train, program.rows.validation
+        )
+
+    def end(self) -> dict[str, NDArray[Any]]:
+        """Wait for the epoch that was begun; return its metrics, each an array over the lanes."""
+        return {name: np.asarray(values) for name, values in self._logs.items()}
+
+
 def state_of(model: keras.Model) -> State:
-    """Return the state of a member before its first epoch, from a prepared model of its own."""
+    """Return the state of a member before its first epoch, from a prepared model of its own; its arrays on the host."""
+    trainable, other, optimizer = (
+        tuple(np.asarray(variable.value) for variable in variables)
+        for variables in (model.trainable_variables, model.non_trainable_variables, model.optimizer.variables)
+    )
     return {
-        "trainable": tuple(jnp.asarray(v.value) for v in model.trainable_variables),
-        "other": tuple(jnp.asarray(v.value) for v in model.non_trainable_variables),
-        "optimizer": tuple(jnp.asarray(v.value) for v in model.optimizer.variables),
+        "trainable": trainable,
+        "other": other,
+        "optimizer": optimizer,
         "numbers": lifting.as_arrays(lifting.numbers(lifting.slots(model))),
+        "best": {"trainable": trainable, "other": other},
+        "score": np.float32(-np.inf),
     }
+
+
+def _spread_over(width: int, state: State) -> Any:
+    return _tree(lambda one: jnp.repeat(one[None], width, axis=0), state)
+
+
+def _refilled(states: State, lane: int, new: State) -> Any:
+    return _tree(lambda all_, one: all_.at[lane].set(one), states, new)
+
+
+def _taken(states: State, lane: int) -> Any:
+    return _tree(lambda all_: all_[lane], states)
+
+
+def _where(condition: Any, one: Any, other: Any) -> Any:
+    return _tree(lambda a, b: jnp.where(condition, a, b), one, other)
+
+
+def _tree(function: Any, *trees: Any) -> Any:
+    return jax.tree.map(function, *trees)
+
+
+_spread = jax.jit(_spread_over, static_argnums=0)
+_refill = jax.jit(_refilled, donate_argnums=0)
+_take = jax.jit(_taken)

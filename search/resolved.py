@@ -1,0 +1,86 @@
+"""What "auto" comes to: engine, backend, devices, precision and lanes, fixed at a study's first start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from search import identity, records
+from search.engines import devices
+from search.errors import UsageError
+from search.records import Stored
+from search.studyfile import StudyFile
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What "auto" came to: fixed at a study's first start and obeyed ever after.
+
+    Attributes:
+        engine: "auto" until a worker has looked at the model.
+        why: the reason, if auto came to fit.
+        lanes: what `Ready.lanes` says; empty for an engine without lanes.
+    """
+
+    engine: str
+    backend: str
+    devices: list[str]
+    versions: dict[str, str]
+    precision: str = "float32"
+    why: str = ""
+    lanes: dict[str, int] = field(default_factory=dict)
+
+
+def resolve(file: StudyFile) -> tuple[Resolved, list[devices.Device]]:
+    """Decide what "auto" means on this machine; UsageError for what is not there."""
+    run = file.settings.run
+    chosen = devices.choose(run.devices)
+    engine, why = run.engine, ""
+    if engine == "lanes" and run.backend == "tensorflow":
+        raise UsageError('run.backend: lanes need jax; set backend = "jax", or engine = "fit"')
+    if engine == "auto" and run.backend == "tensorflow":
+        engine, why = "fit", "run.backend is tensorflow, and lanes need jax"
+    elif engine == "auto" and "jax" not in devices.installed_backends():
+        engine, why = "fit", "jax is not installed, and lanes need it: pip install 'manyfit[jax]'"
+    backend = devices.choose_backend(run.backend if engine == "fit" else "jax")
+    precision = "float32" if run.precision == "auto" else run.precision
+    return Resolved(engine, backend, [device.name for device in chosen], identity.versions(), precision, why), chosen
+
+
+def resolution(file: StudyFile) -> tuple[Resolved, list[devices.Device]]:
+    """Return what a `run` would go by: what the study was resolved to at its first start, or would be now."""
+    if records.exists(file.storage, file.name):
+        return as_before(file, records.load(file.storage, file.name, with_trials=False))
+    return resolve(file)
+
+
+def as_before(file: StudyFile, stored: Stored) -> tuple[Resolved, list[devices.Device]]:
+    """Return what the study was resolved to at its first start; UsageError if the file now asks for something else."""
+    run = file.settings.run
+    for key, wanted in (("backend", run.backend), ("engine", run.engine), ("precision", run.precision)):
+        was = stored.resolved[key]
+        if wanted not in ("auto", was):
+            raise UsageError(
+                f"study {file.name!r} was started on {was}, run.{key} now says {wanted}; results would not compare: "
+                f"give it another --name, or leave run.{key} at auto"
+            )
+    chosen = devices.choose(run.devices)
+    devices.choose_backend(stored.resolved["backend"])
+    resolved = Resolved(**{**stored.resolved, "devices": [device.name for device in chosen]})
+    # Lanes that had to be given up for want of memory would not fit now, either.
+    given_up = [detail for _, kind, detail in stored.events if kind == "out of memory"]
+    if resolved.lanes and given_up:
+        places = min(detail["lanes"] for detail in given_up)
+        width = min(places, resolved.lanes["width"])
+        resolved = replace(resolved, lanes={**resolved.lanes, "places": places, "width": width})
+    return resolved, chosen
+
+
+def how(resolved: Resolved) -> str:
+    """Say in a line how a study's trials are trained, and why."""
+    each = "" if len(resolved.devices) == 1 else f" in each of {len(resolved.devices)} workers"
+    where = f"on {resolved.backend}, {', '.join(resolved.devices)}"
+    if resolved.engine == "fit":
+        return f"fit {where}: one trial at a time{each}" + (f"; no lanes: {resolved.why}" if resolved.why else "")
+    programs = resolved.lanes["programs"]
+    many = "one compiled program" if programs == 1 else f"up to {programs} compiled programs"
+    return f"lanes {where}: {resolved.lanes['places']} trials at a time{each}, in {many}"
