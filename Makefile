@@ -25,6 +25,7 @@ check: .venv/installed-dev
 bench: .venv/installed-dev
 	$(BIN)/pip install -q -c constraints.txt -e '.[bench]'
 	$(BIN)/python benchmarks/peers.py
+	$(BIN)/python benchmarks/lanes.py
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "manyfit needs Python 3.11 or newer: make PYTHON=python3.12 ...")'

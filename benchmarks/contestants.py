@@ -1,103 +1,53 @@
-"""What `peers.py` measures, one contestant a process: does the work once and prints its own figures as JSON.
+"""What the benchmarks measure, one contestant a process: does the work once and prints its own figures as JSON.
 
-The work is told here once for all of them: data, network, space, epochs. Backends, tuners and Optuna are
-imported inside functions, so that no contestant pays for another's imports.
+Run as `contestants.py MEASURE WORK TRIALS FOLDER`, the work as JSON. Backends, tuners and Optuna are imported inside
+functions, so that no contestant pays for another's imports.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from measuring import Figures
+from works import DIGITS, EPOCHS, OBJECTIVE, SEED, SPACE, Work, study_text
+
 if TYPE_CHECKING:
     import keras
+    import numpy as np
     import optuna
 
     from search.data import Data
     from search.engines.protocol import Assignment
 
-EPOCHS = 20
-BATCH_SIZE = 32
-SEED = 0
-UNITS = [128, 128]
-OBJECTIVE = "val_accuracy"
-# name -> (low, high, log)
-SPACE: dict[str, tuple[float, float, bool]] = {
-    "learning_rate": (1e-4, 1e-1, True),
-    "dropout": (0.0, 0.5, False),
-    "weight_decay": (1e-6, 1e-2, True),
-}
 LANES = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """What one contestant found out about itself.
-
-    Attributes:
-        trials: that it finished, all epochs each.
-        seconds: from just before the first config is drawn until the last trial is told and stored.
-        parts: of those seconds, where it can tell them apart.
-        best: objective of its best trial; only to see that it did train.
-    """
-
-    trials: int
-    seconds: float
-    parts: Mapping[str, float] = field(default_factory=dict)
-    best: float | None = None
-
-
-def study_text(trials: int, *, sampler: str = "random", pruner: str = "none") -> str:
-    """Write the work as a study file of manyfit."""
-    space = "\n".join(
-        f"{name} = {{ low = {low}, high = {high}, log = {str(log).lower()} }}"
-        for name, (low, high, log) in SPACE.items()
-    )
-    return f"""
-[study]
-objective = "{OBJECTIVE}"
-trials = {trials}
-epochs = {EPOCHS}
-seed = {SEED}
-[data]
-source = "sklearn:digits"
-[model]
-build = "mlp"
-units = {UNITS}
-[train]
-optimizer = "adamw"
-batch_size = {BATCH_SIZE}
-[space]
-{space}
-[search]
-sampler = "{sampler}"
-pruner = "{pruner}"
-"""
+# The matrix product that stands for what a machine can do: two square matrices of float32.
+MATRIX, PRODUCTS = 2048, 10
 
 
 # -- training ----------------------------------------------------------------------------------------------
 
 
-def load_data() -> Data:
+def load_data(work: Work) -> Data:
     """Load the rows that manyfit would train on and judge by."""
     from search import data
     from search.settings import DataSection
 
-    return data.load(DataSection(source="sklearn:digits"), Path(), SEED)
+    return data.load(DataSection(source=work.source, limit=work.limit), Path(), SEED)
 
 
-def make_model(config: Mapping[str, Any], data: Data) -> keras.Model:
+def make_model(work: Work, config: Mapping[str, Any], data: Data) -> keras.Model:
     """Build and compile the network as a user of plain Keras would."""
     import keras
 
-    from models import mlp
-
-    model = mlp.build({"units": UNITS, "dropout": config["dropout"]}, data.info)
+    model = importlib.import_module(f"models.{work.build}").build({**work.arguments, **config}, data.info)
     model.compile(
         keras.optimizers.AdamW(config["learning_rate"], weight_decay=config["weight_decay"]),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -106,58 +56,106 @@ def make_model(config: Mapping[str, Any], data: Data) -> keras.Model:
     return model
 
 
-def fit_arguments(data: Data) -> dict[str, Any]:
+def fit_arguments(work: Work, config: Mapping[str, Any], data: Data) -> dict[str, Any]:
     """Return what `model.fit` is given, by its names."""
     return {
         "x": data.x_train,
         "y": data.y_train,
         "validation_data": (data.x_validation, data.y_validation),
-        "epochs": EPOCHS,
-        "batch_size": BATCH_SIZE,
-        # What manyfit's fit engine takes: nothing of the ratio is to come from smaller batches here.
+        "epochs": work.epochs,
+        "batch_size": work.batch_size_of(config),
+        # What manyfit takes: nothing of the ratio is to come from smaller batches here.
         "validation_batch_size": 256,
         "verbose": 0,
     }
 
 
-def train_keras_tuner(trials: int, folder: Path) -> Figures:
+def train_fit(work: Work, trials: int, folder: Path) -> Figures:  # noqa: ARG001 (nothing is kept)
+    """Train in a plain loop: draw a config, build, compile, fit, clear the session. No tuner, nothing stored."""
+    import keras
+    import numpy as np
+
+    data = load_data(work)
+    random = np.random.default_rng(SEED)
+    values = []
+    began = time.perf_counter()
+    for _ in range(trials):
+        config = draw(work, random)
+        history = make_model(work, config, data).fit(**fit_arguments(work, config, data))
+        values.append(float(max(history.history[OBJECTIVE])))
+        keras.utils.clear_session()
+    return Figures(len(values), time.perf_counter() - began, best=max(values))
+
+
+def draw(work: Work, random: np.random.Generator) -> dict[str, Any]:
+    """Draw a config of the space by hand."""
+    config: dict[str, Any] = {
+        name: math.exp(random.uniform(math.log(low), math.log(high))) if log else random.uniform(low, high)
+        for name, (low, high, log) in SPACE.items()
+    }
+    return config | {name: values[int(random.integers(len(values)))] for name, values in work.choices.items()}
+
+
+def train_keras_tuner(work: Work, trials: int, folder: Path) -> Figures:
     """Search with KerasTuner's RandomSearch; it also saves every trial's best weights, which is its way."""
     import keras_tuner  # type: ignore[import-untyped]
 
-    data = load_data()
+    data = load_data(work)
 
-    def build(hp: Any) -> keras.Model:
-        config = {
-            name: hp.Float(name, low, high, sampling="log" if log else "linear")
-            for name, (low, high, log) in SPACE.items()
-        }
-        return make_model(config, data)
+    class Model(keras_tuner.HyperModel):  # type: ignore[misc]
+        """The work as KerasTuner documents it: what is not the network's is read in `fit`."""
 
-    tuner = keras_tuner.RandomSearch(build, objective=OBJECTIVE, max_trials=trials, seed=1, directory=folder)
+        def build(self, hp: Any) -> keras.Model:
+            config = {
+                name: hp.Float(name, low, high, sampling="log" if log else "linear")
+                for name, (low, high, log) in SPACE.items()
+            }
+            config |= {name: hp.Choice(name, list(values)) for name, values in work.choices.items()}
+            return make_model(work, config, data)
+
+        def fit(self, hp: Any, model: keras.Model, **arguments: Any) -> Any:
+            return model.fit(**{**arguments, "batch_size": work.batch_size_of(hp.values)})
+
+    tuner = keras_tuner.RandomSearch(Model(), objective=OBJECTIVE, max_trials=trials, seed=1, directory=folder)
     began = time.perf_counter()
-    tuner.search(**fit_arguments(data))
+    tuner.search(**fit_arguments(work, {}, data))
     seconds = time.perf_counter() - began
     finished = [trial for trial in tuner.oracle.trials.values() if trial.status == "COMPLETED"]
     return Figures(len(finished), seconds, best=max((trial.score for trial in finished), default=None))
 
 
-def train_optuna(trials: int, folder: Path) -> Figures:
+def train_optuna(work: Work, trials: int, folder: Path) -> Figures:
     """Search with Optuna on SQLite, `model.fit` in the objective, every epoch reported."""
     import keras
 
-    data = load_data()
+    data = load_data(work)
 
     def objective(trial: optuna.Trial) -> float:
         keras.backend.clear_session()
-        model = make_model(suggest(trial), data)
+        config = suggest(work, trial)
         report = keras.callbacks.LambdaCallback(
             on_epoch_end=lambda epoch, logs: trial.report(logs[OBJECTIVE], epoch + 1)
         )
-        history = model.fit(**fit_arguments(data), callbacks=[report])
+        history = make_model(work, config, data).fit(**fit_arguments(work, config, data), callbacks=[report])
         return float(max(history.history[OBJECTIVE]))
 
-    study = optuna_study(folder, tpe=False)
-    return optimize(study, objective, trials)
+    return optimize(optuna_study(folder, tpe=False), objective, trials, work.epochs)
+
+
+def multiply_matrices(work: Work, trials: int, folder: Path) -> Figures:  # noqa: ARG001 (the machine's own measure)
+    """Time the machine's matrix product in JAX, as precise as training has it; `parts["best"]` is the quickest's seconds."""
+    import jax
+    import jax.numpy as jnp
+
+    product = jax.jit(jnp.matmul)
+    left, right = jax.random.normal(jax.random.key(SEED), (2, MATRIX, MATRIX), jnp.float32)
+    product(left, right).block_until_ready()
+    seconds = []
+    for _ in range(PRODUCTS):
+        began = time.perf_counter()
+        product(left, right).block_until_ready()
+        seconds.append(time.perf_counter() - began)
+    return Figures(trials, sum(seconds), {"best": min(seconds)})
 
 
 # -- overhead ----------------------------------------------------------------------------------------------
@@ -185,7 +183,8 @@ def drive_manyfit(trials: int, folder: Path, *, lanes: int, tpe: bool = False) -
     from search.study import Study
 
     path = folder / "study.toml"
-    path.write_text(study_text(trials, sampler="tpe", pruner="hyperband") if tpe else study_text(trials))
+    kind = {"sampler": "tpe", "pruner": "hyperband"} if tpe else {}
+    path.write_text(study_text(DIGITS, trials, **kind))
     file = studyfile.read(path)
     with Store.create(file, Record({"versions": {}}, {}, "")) as store:
         study = Study(file)
@@ -205,13 +204,13 @@ def drive_optuna(trials: int, folder: Path, *, tpe: bool = False) -> Figures:
     """Run Optuna on SQLite with the same pretended curves, asking its pruner every epoch."""
 
     def objective(trial: optuna.Trial) -> float:
-        suggest(trial)
+        suggest(DIGITS, trial)
         for epoch in range(1, EPOCHS + 1):
             trial.report(score(trial.number, epoch), epoch)
             trial.should_prune()
         return score(trial.number, EPOCHS)
 
-    return optimize(optuna_study(folder, tpe=tpe), objective, trials)
+    return optimize(optuna_study(folder, tpe=tpe), objective, trials, EPOCHS)
 
 
 # -- Optuna, for both --------------------------------------------------------------------------------------
@@ -230,31 +229,36 @@ def optuna_study(folder: Path, *, tpe: bool) -> optuna.Study:
     )
 
 
-def suggest(trial: optuna.Trial) -> dict[str, float]:
-    """Draw a config of the space."""
-    return {name: trial.suggest_float(name, low, high, log=log) for name, (low, high, log) in SPACE.items()}
+def suggest(work: Work, trial: optuna.Trial) -> dict[str, Any]:
+    """Let Optuna draw a config of the space."""
+    config: dict[str, Any] = {
+        name: trial.suggest_float(name, low, high, log=log) for name, (low, high, log) in SPACE.items()
+    }
+    return config | {name: trial.suggest_categorical(name, list(values)) for name, values in work.choices.items()}
 
 
-def optimize(study: optuna.Study, objective: Callable[[optuna.Trial], float], trials: int) -> Figures:
+def optimize(study: optuna.Study, objective: Callable[[optuna.Trial], float], trials: int, epochs: int) -> Figures:
     """Run a study of plain Optuna and time it."""
     began = time.perf_counter()
     study.optimize(objective, n_trials=trials)
     seconds = time.perf_counter() - began
-    whole = [t for t in study.trials if len(t.intermediate_values) == EPOCHS and t.value is not None]
+    whole = [t for t in study.trials if len(t.intermediate_values) == epochs and t.value is not None]
     return Figures(len(whole), seconds, best=study.best_value)
 
 
-MEASURES: dict[str, Callable[[int, Path], Figures]] = {
+MEASURES: dict[str, Callable[[Work, int, Path], Figures]] = {
+    "train-fit": train_fit,
     "train-keras-tuner": train_keras_tuner,
     "train-optuna": train_optuna,
-    "drive-manyfit": lambda trials, folder: drive_manyfit(trials, folder, lanes=1),
-    "drive-manyfit-lanes": lambda trials, folder: drive_manyfit(trials, folder, lanes=LANES),
-    "drive-manyfit-tpe": lambda trials, folder: drive_manyfit(trials, folder, lanes=1, tpe=True),
-    "drive-optuna": drive_optuna,
-    "drive-optuna-tpe": lambda trials, folder: drive_optuna(trials, folder, tpe=True),
+    "drive-manyfit": lambda _, trials, folder: drive_manyfit(trials, folder, lanes=1),
+    "drive-manyfit-lanes": lambda _, trials, folder: drive_manyfit(trials, folder, lanes=LANES),
+    "drive-manyfit-tpe": lambda _, trials, folder: drive_manyfit(trials, folder, lanes=1, tpe=True),
+    "drive-optuna": lambda _, trials, folder: drive_optuna(trials, folder),
+    "drive-optuna-tpe": lambda _, trials, folder: drive_optuna(trials, folder, tpe=True),
+    "multiply-matrices": multiply_matrices,
 }
 
 
 if __name__ == "__main__":
-    measure, count, place = sys.argv[1:]
-    print(json.dumps(asdict(MEASURES[measure](int(count), Path(place)))))
+    measure, work_json, count, place = sys.argv[1:]
+    print(json.dumps(asdict(MEASURES[measure](Work(**json.loads(work_json)), int(count), Path(place)))))

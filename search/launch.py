@@ -57,6 +57,7 @@ def job(file: StudyFile, resolved: Resolved) -> dict[str, Any]:
         "base": str(file.base),
         "fixed": file.fixed(),
         "engine": resolved.engine,
+        "why": resolved.why,
         "lanes": resolved.lanes,
         "workers": max(1, resolved.devices.count("cpu")),
     }
@@ -78,8 +79,18 @@ def workers(
     default for that: then the workers are started once more.
     """
     memory = file.settings.run.worker_memory
-    limit = None if memory == "auto" else int(memory)
-    pool = WorkerPool(job(file, resolved), chosen, resolved.backend, log, memory=limit)
+
+    def start() -> WorkerPool:
+        return WorkerPool(
+            job(file, resolved),
+            chosen,
+            resolved.backend,
+            log,
+            memory=None if memory == "auto" else int(memory),
+            look_s=file.settings.run.trial_time,
+        )
+
+    pool = start()
     try:
         ready = _wait(pool, resolved, console, interruption)
         if resolved.engine == "auto":
@@ -88,7 +99,7 @@ def workers(
             if ready.engine == "fit" and wanted != resolved.backend:
                 pool.close()
                 resolved = replace(resolved, backend=wanted)
-                pool = WorkerPool(job(file, resolved), chosen, resolved.backend, log, memory=limit)
+                pool = start()
                 ready = _wait(pool, resolved, console, interruption)
         pool.go_on_as(job(file, replace(resolved, lanes=dict(ready.lanes))))
         yield pool, ready, replace(resolved, lanes=dict(ready.lanes))
@@ -135,6 +146,7 @@ def _go_on(file: StudyFile, console: Console) -> Outcome:
             resolved,
         ):
             _warn(console, ready.warnings)
+            console.print(how(resolved))
             now = identity.full(file, ready)
             # A builder that has only ever failed may be mended; no result came from it.
             nothing_trained = not any(trial.curve for trial in study.trials)

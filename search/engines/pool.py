@@ -26,6 +26,7 @@ from search.engines.protocol import (
     Assignment,
     Event,
     Go,
+    Looking,
     Lost,
     Member,
     Overdue,
@@ -86,7 +87,12 @@ class _Worker:
 
 
 class WorkerPool:
-    """One worker a device, each with as many members as it says it has places for, behind the engine protocol."""
+    """One worker a device, each with as many members as it says it has places for, behind the engine protocol.
+
+    Args:
+        memory: bytes at which a worker is replaced between two trials; None: when it has grown by GROWTH_BYTES.
+        look_s: seconds that a trial may take, if that is limited: workers may not look at the model much longer.
+    """
 
     def __init__(
         self,
@@ -96,7 +102,9 @@ class WorkerPool:
         log: StudyLog,
         *,
         memory: int | None = None,
+        look_s: float | None = None,
     ) -> None:
+        self._look_s = look_s
         self._job, self._backend, self._log, self._memory = dict(job), backend, log, memory
         self._failed_starts = 0
         self._first: Ready | None = None
@@ -110,6 +118,7 @@ class WorkerPool:
         """
         while any(worker.ready is None for worker in self._workers):
             self._receive()
+            self._end_endless_looks()
             if tick is not None:
                 tick()
         assert self._first is not None  # noqa: S101 (there is at least one worker)
@@ -199,11 +208,13 @@ class WorkerPool:
                 continue
             worker.busy_since = None
             for message in messages:
-                if isinstance(message, Ready):
+                if isinstance(message, Looking):
+                    worker.busy_since = time.monotonic()
+                elif isinstance(message, Ready):
                     self._greet(worker, message)
                 elif isinstance(message, Refused):
                     raise (DataError if message.is_data else UsageError)(message.message)
-                elif not isinstance(message, Assignment | Verdict | Go):  # those go the other way
+                elif not isinstance(message, Assignment | Verdict | Go | Looking):  # those go the other way
                     events.append(message)
         return events
 
@@ -225,7 +236,10 @@ class WorkerPool:
         reason = _death(worker.process.returncode)
         self._log.write(f"worker {worker.number} {reason}")
         tail = "\n".join(worker.stderr)
-        if worker.ready is None:
+        if worker.ready is None and self._job["engine"] == "auto":
+            # Looking at the model for lanes runs the builder for more configs than fit does; one of them was too much.
+            self._settle_for_fit(f"a worker that looked at the model for them {reason}")
+        elif worker.ready is None:
             self._failed_starts += 1
             if self._failed_starts >= MOST_FAILED_STARTS:
                 raise ManyfitError(
@@ -234,6 +248,20 @@ class WorkerPool:
         self._workers[worker.number] = self._spawn(worker.number, worker.device)
         alone = len(worker.members) == 1
         return [Lost(member, f"its worker {reason}", tail, alone=alone) for member in worker.members]
+
+    def _settle_for_fit(self, why: str) -> None:
+        self._job |= {"engine": "fit", "why": why}
+
+    def _end_endless_looks(self) -> None:
+        """Look no longer for lanes when the builder takes longer for that than a trial may."""
+        if self._look_s is None or self._job["engine"] != "auto":
+            return
+        for worker in self._workers:
+            limit = OVERDUE_FACTOR * self._look_s + OVERDUE_SLACK_S
+            if worker.busy_since is not None and time.monotonic() - worker.busy_since > limit:
+                self._end(worker)
+                self._settle_for_fit(f"looking at the model for them was not done after {limit:.0f} s")
+                self._workers[worker.number] = self._spawn(worker.number, worker.device)
 
     def _overdue(self) -> list[Event]:
         """End workers whose epoch takes far longer than their members' limits. One that was alone is to blame."""

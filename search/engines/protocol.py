@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
 
@@ -179,6 +179,11 @@ class Ready:
 
 
 @dataclass(frozen=True, slots=True)
+class Looking:
+    """A worker has its data and begins to run the builder, which may die or hang for some configs."""
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """A worker found something in the study that a person must mend first."""
 
@@ -186,22 +191,44 @@ class Refused:
     is_data: bool = False
 
 
-Message: TypeAlias = Event | Assignment | Verdict | Go | Ready | Refused
+Message: TypeAlias = Event | Assignment | Verdict | Go | Looking | Ready | Refused
 
 _KINDS = {
     kind.__name__: kind
-    for kind in (EpochEnd, Stopped, Failed, Lost, Overdue, Noted, Spent, Assignment, Verdict, Go, Ready, Refused)
+    for kind in (
+        EpochEnd,
+        Stopped,
+        Failed,
+        Lost,
+        Overdue,
+        Noted,
+        Spent,
+        Assignment,
+        Verdict,
+        Go,
+        Looking,
+        Ready,
+        Refused,
+    )
 }
 
 
 def encode(messages: Sequence[Message]) -> bytes:
     """Write messages that belong together (a tick's events, or its verdicts) as JSON: no pickle crosses between processes."""
-    return json.dumps([{"type": type(message).__name__, **asdict(message)} for message in messages]).encode()
+    return json.dumps([_table(message) for message in messages]).encode()
 
 
 def decode(raw: bytes) -> list[Message]:
     """Read what `encode` wrote."""
     return [_message(table) for table in json.loads(raw)]
+
+
+def _table(message: Message) -> dict[str, Any]:
+    # Not `asdict`, which copies all that is in a message first.
+    table = {name: getattr(message, name) for name in message.__slots__}
+    if "member" in table:
+        table["member"] = {"trial": message.member.trial, "replica": message.member.replica}  # type: ignore[union-attr]
+    return {"type": type(message).__name__, **table}
 
 
 def _message(table: dict[str, Any]) -> Message:

@@ -18,10 +18,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from search.engines.protocol import Assignment, Go, Message, Ready, Refused, Spent, Verdict, decode, encode
+from search.engines.protocol import Assignment, Go, Looking, Message, Ready, Refused, Spent, Verdict, decode, encode
 from search.errors import DataError, UsageError
 from search.settings import Settings
 from search.usercode import Reference
+
+LONG_COMPILATION_S = 2.0
 
 
 def main(descriptor: int) -> None:
@@ -32,7 +34,7 @@ def main(descriptor: int) -> None:
     connection = Connection(descriptor)
     job = json.loads(connection.recv_bytes())
     try:
-        engine, ready = _prepare(job)
+        engine, ready = _prepare(job, connection)
     except UsageError as error:
         connection.send_bytes(encode([Refused(str(error), is_data=isinstance(error, DataError))]))
         return
@@ -71,7 +73,7 @@ def _receive(connection: Connection, inbox: queue.Queue[list[Message]], engine: 
         inbox.put(messages)
 
 
-def _prepare(job: dict[str, Any]) -> tuple[Any, Ready]:
+def _prepare(job: dict[str, Any], connection: Connection) -> tuple[Any, Ready]:
     """Load data and builder, try them, and choose the engine; UsageError for what a person must mend."""
     settings, base = Settings.model_validate(job["settings"]), Path(job["base"])
     if settings.run.deterministic:
@@ -89,9 +91,11 @@ def _prepare(job: dict[str, Any]) -> tuple[Any, Ready]:
     loaded = data.load(settings.data, base, settings.study.seed)
     trainer = training.Trainer.load(settings, base, loaded)
     training.leave_tensorflow_out()
+    connection.send_bytes(encode([Looking()]))
     ready = preflight.inspect(trainer, job["fixed"])
     if job["engine"] == "fit":
-        return fit.FitEngine(trainer), ready
+        _keep_only_long_compilations()
+        return fit.FitEngine(trainer), replace(ready, why=job["why"])
     rows = choice.rows_of(trainer)
     try:
         if job["lanes"]:
@@ -103,6 +107,7 @@ def _prepare(job: dict[str, Any]) -> tuple[Any, Ready]:
     except lifting.NotLiftable as reason:
         if job["engine"] == "lanes":
             raise UsageError(f'run.engine: lanes can\'t train this model: {reason}; set engine = "fit"') from None
+        _keep_only_long_compilations()
         return fit.FitEngine(trainer), replace(ready, why=str(reason))
     engine = lanes.LanesEngine(trainer, rows, places=chosen.places, width=chosen.width, programs=chosen.compiled)
     return engine, replace(
@@ -111,6 +116,14 @@ def _prepare(job: dict[str, Any]) -> tuple[Any, Ready]:
         lanes={"places": chosen.places, "ahead": chosen.ahead, "programs": chosen.programs, "width": chosen.width},
         memory=chosen.memory,
     )
+
+
+def _keep_only_long_compilations() -> None:
+    """Leave short ones out of JAX's persistent cache: a `fit` of other numbers is another program, never read again."""
+    if os.environ["KERAS_BACKEND"] == "jax":
+        import jax
+
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", LONG_COMPILATION_S)
 
 
 def _make_deterministic() -> None:

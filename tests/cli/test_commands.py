@@ -192,14 +192,17 @@ def test_dashboard_serves_until_it_is_interrupted(studied):
 @pytest.mark.slow
 def test_plan_says_what_would_run_and_writes_nothing(tmp_path):
     path = write_study(tmp_path)
-    done = manyfit("plan", path, "--json", "--set", "run.backend=jax")
+    done = manyfit("plan", path, "--json", "--set", "run.engine=fit", "--set", "run.backend=jax")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["data"]["input_shape"] == [64]
     assert found["model"]["parameters"] == 64 * 16 + 16 + 16 * 10 + 10
     assert found["backend"] == "jax"
     assert list(tmp_path.iterdir()) == [path]
-    assert "one trial at a time" in manyfit("plan", path).stdout
+    assert (
+        "one trial at a time; no lanes: run.backend is tensorflow"
+        in manyfit("plan", path, "--set", "run.backend=tensorflow").stdout
+    )
 
 
 @pytest.mark.slow
@@ -215,7 +218,7 @@ def test_doctor_tries_every_installed_backend():
 @pytest.mark.slow
 def test_dashboard_shows_a_study_while_it_runs(tmp_path):
     path = write_study(tmp_path, trials=50, epochs=5)
-    run = start("run", path)
+    run = start("run", path, "--set", "run.engine=fit")
     database = path.with_suffix(".db")
     wait_for(lambda: len(records.load(database, "small").trials) >= 2, "two trials")
     process = start("dashboard", path, "--port", 0)

@@ -16,6 +16,9 @@ from support import ROOT, children, end, manyfit, query, start, table, wait_for,
 
 pytestmark = pytest.mark.slow
 
+# One trial at a time, slowly enough to be met in the middle of it.
+FIT = ("--set", "run.engine=fit")
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
@@ -31,7 +34,7 @@ def finished(tmp_path_factory):
 def undisturbed(tmp_path_factory):
     """What a study of six trials comes to if nothing disturbs it."""
     path = write_study(tmp_path_factory.mktemp("undisturbed"), trials=6, epochs=5)
-    assert manyfit("run", path).returncode == 0
+    assert manyfit("run", path, *FIT).returncode == 0
     return table(path.with_suffix(".db"), "small")
 
 
@@ -96,7 +99,7 @@ def test_changed_study_is_refused_with_the_difference_and_nothing_changes(finish
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted_study_leaves_nothing_running_and_comes_out_the_same(tmp_path, undisturbed, number, code):
     disturbed = write_study(tmp_path, trials=6, epochs=5)
-    first = start("run", disturbed)
+    first = start("run", disturbed, *FIT)
     database = disturbed.with_suffix(".db")
     # In the middle of a trial: some epochs of the third are there.
     wait_for(
@@ -128,7 +131,7 @@ def test_study_interrupted_before_its_first_trial_leaves_nothing_behind(tmp_path
 def test_killed_coordinator_leaves_no_orphans_and_the_study_goes_on(tmp_path, undisturbed):
     path = write_study(tmp_path, trials=6, epochs=5)
     database = path.with_suffix(".db")
-    first = start("run", path)
+    first = start("run", path, *FIT)
     wait_for(lambda: query(database, "SELECT 1 FROM manyfit_epochs"), "an epoch")
     workers = children(first.pid)
     second = manyfit("run", path)
@@ -143,7 +146,7 @@ def test_killed_coordinator_leaves_no_orphans_and_the_study_goes_on(tmp_path, un
 
 def test_killed_worker_is_replaced_and_no_trial_is_lost(tmp_path, undisturbed):
     disturbed = write_study(tmp_path, trials=6, epochs=5)
-    process = start("run", disturbed)
+    process = start("run", disturbed, *FIT)
     database = disturbed.with_suffix(".db")
     wait_for(
         lambda: query(database, "SELECT 1 FROM trials t JOIN manyfit_epochs USING (trial_id) WHERE number = 1"),
@@ -185,7 +188,7 @@ def test_two_workers_share_a_study(tmp_path):
 
 def test_worker_that_has_grown_is_replaced_between_trials(tmp_path):
     path = write_study(tmp_path, trials=3)
-    done = manyfit("run", path, "--set", "run.worker_memory=200MB", "--backend", "jax")
+    done = manyfit("run", path, "--set", "run.worker_memory=200MB", "--backend", "jax", *FIT)
     assert done.returncode == 0, done.stderr
     assert path.with_name("small.log").read_text().count("and is replaced") >= 2
 

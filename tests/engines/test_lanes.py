@@ -236,7 +236,7 @@ engine.start(assignment(4, **{**large, "units": [40_000, 40_000]}))  # too large
 each = sum(array.nbytes for array in jax.tree.leaves(build(trainer, assignment(0, **large)).state))
 with open("/proc/self/statm") as statm:
     now = int(statm.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-resource.setrlimit(resource.RLIMIT_AS, (now + 10 * each, -1))
+resource.setrlimit(resource.RLIMIT_AS, (now + 6 * each, -1))
 lanes, curves, failed = [], {}, {}
 while engine.members:
     ended = []
@@ -280,7 +280,7 @@ for factor in (1.0, 2.0, 1.0):
     model = keras.Sequential([keras.Input((64,)), Scale(factor), keras.layers.Dense(10)])
     trainer.compile(model, assignment(0).config)
     lifting.prepare(model)
-    found.append(keys.program_key(model, lifting.slots(model), 64))
+    found.append(keys.program_key(keys.describe(model, lifting.slots(model), 64)))
 print(json.dumps(found))
 """)
     assert keys[0] == keys[2] != keys[1]
@@ -307,15 +307,7 @@ def test_lanes_search_a_study_and_an_interrupted_one_comes_out_the_same(tmp_path
     assert "recomputed" not in manyfit("show", tmp_path / "cut.toml").stdout
 
 
-@pytest.mark.parametrize(
-    ("build", "says"),
-    [
-        ("subclassed", "Own is a model class of its own, not Sequential or Functional"),
-        ("with_lambda", "is a Lambda, whose function may hold anything"),
-    ],
-)
-def test_model_that_can_not_be_lifted_is_refused_with_the_reason(tmp_path, build, says):
-    (tmp_path / "mine.py").write_text("""
+MINE = """
 import keras
 
 
@@ -328,13 +320,44 @@ class Own(keras.Model):
         return self.dense(x)
 
 
+def model(data, *layers):
+    return keras.Sequential([keras.Input(data.input_shape), *layers, keras.layers.Dense(data.outputs)])
+
+
 def subclassed(config, data):
     return Own(data.outputs)
 
 
 def with_lambda(config, data):
-    return keras.Sequential([keras.Input(data.input_shape), keras.layers.Lambda(lambda x: x * 2), keras.layers.Dense(data.outputs)])
-""")
+    return model(data, keras.layers.Lambda(lambda x: x * 2))
+
+
+def with_slope(config, data):
+    return model(data, keras.layers.LeakyReLU(config["dropout"]))
+
+
+def with_convolution(config, data):
+    return model(data, keras.layers.Reshape((8, 8, 1)), keras.layers.Conv2D(4, 3), keras.layers.Flatten())
+
+
+def plain(config, data):
+    return model(data, keras.layers.Dropout(config["dropout"]))
+
+
+def watch(config):
+    return keras.callbacks.Callback()
+"""
+
+
+@pytest.mark.parametrize(
+    ("build", "says"),
+    [
+        ("subclassed", "Own is a model class of its own, not Sequential or Functional"),
+        ("with_lambda", "the layer lambda is a Lambda, whose function may hold anything"),
+    ],
+)
+def test_model_that_can_not_be_lifted_is_refused_with_the_reason_where_lanes_are_asked_for(tmp_path, build, says):
+    (tmp_path / "mine.py").write_text(MINE)
     path = write_study(tmp_path)
     done = manyfit("run", path, *LANES, "--set", f'model={{ build = "mine.py:{build}" }}')
     assert done.returncode == 2
@@ -343,7 +366,76 @@ def with_lambda(config, data):
     assert not path.with_suffix(".db").exists()
 
 
-def test_plan_tells_lanes_and_programs(tmp_path):
+@pytest.mark.parametrize(
+    ("build", "more", "says"),
+    [
+        ("subclassed", (), "Own is a model class of its own"),
+        (
+            "with_slope",
+            (),
+            "the parameter dropout changes the layer leaky_re_lu (LeakyReLU) in a way that can't be lifted",
+        ),
+        ("with_convolution", (), "the layer conv2d is a convolution, which lanes make slower on a CPU"),
+        ("plain", ("--set", 'train.callbacks=["mine.py:watch"]'), "train.callbacks watch one model's `fit`"),
+        ("plain", ("--set", "run.backend=tensorflow"), "run.backend is tensorflow, and lanes need jax"),
+        ("plain", ("--set", "run.precision=mixed_float16"), "a loss that is scaled as training goes"),
+    ],
+)
+def test_what_lanes_do_not_serve_falls_back_to_fit_with_a_line_saying_why(tmp_path, build, more, says):
+    (tmp_path / "mine.py").write_text(MINE)
+    path = write_study(tmp_path, trials=1, epochs=1)
+    done = manyfit("run", path, "--set", f'model={{ build = "mine.py:{build}" }}', *more)
+    assert done.returncode == 0, done.stderr
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith("fit on"))
+    assert line.startswith("fit on tensorflow, cpu: one trial at a time; no lanes: ")
+    assert says in line
+
+
+def test_lanes_are_taken_by_themselves_and_what_was_resolved_is_obeyed(tmp_path):
+    path = write_study(tmp_path, trials=12, epochs=3)
+    first = manyfit("run", path)
+    assert "lanes on jax, cpu: 3 trials at a time, in up to 2 compiled programs" in first.stderr
+    shown = json.loads(manyfit("show", path, "--json").stdout)
+    assert {tuple(sorted(found)) for found in shown["compiled"]} == {("batch_size", "lanes", "seconds")}
+    assert len(shown["compiled"]) == 2
+    assert set(shown["spent"]) == {"build", "compile", "train", "wait"}
+    again = manyfit("run", path, "--trials", 100)
+    assert "lanes on jax, cpu: 3 trials at a time" in again.stderr
+    for key, value in (("run.engine", "fit"), ("run.precision", "mixed_bfloat16")):
+        refused = manyfit("run", path, "--trials", 101, "--set", f"{key}={value}")
+        assert refused.returncode == 2
+        assert "was started on" in refused.stderr
+
+
+def test_lanes_that_can_not_fit_are_refused_before_the_first_trial(tmp_path):
+    path = write_study(tmp_path)
+    done = manyfit("run", path, "--set", "run.lanes=30_000_000")
+    assert done.returncode == 2
+    assert "run.lanes: 30000000 lanes need about" in done.stderr
+    assert not path.with_suffix(".db").exists()
+
+
+def test_lanes_train_on_several_devices(tmp_path):
+    path = write_study(tmp_path, trials=8, epochs=3)
+    done = manyfit("run", path, *LANES, "--set", 'run.devices=["cpu", "cpu"]')
+    assert done.returncode == 0, done.stderr
+    assert "4 trials at a time in each of 2 workers" in done.stderr
+    assert sorted(row[0] for row in table(path.with_suffix(".db"), "small")) == list(range(8))
+
+
+def test_lanes_need_no_tensorflow(tmp_path):
+    """A tensorflow that can't be imported stands for one that is not installed: nothing may ask for it on JAX."""
+    (tmp_path / "tensorflow").mkdir()
+    (tmp_path / "tensorflow" / "__init__.py").write_text('raise ImportError("not here")')
+    path = write_study(tmp_path, trials=2, epochs=2)
+    done = manyfit("run", path, *LANES, "--set", "run.backend=jax", env={"PYTHONPATH": str(tmp_path)})
+    assert done.returncode == 0, done.stderr
+    assert "lanes on jax" in done.stderr
+
+
+def test_plan_tells_lanes_programs_and_memory(tmp_path):
     path = write_study(tmp_path)
     found = json.loads(manyfit("plan", path, "--json", *LANES).stdout)
     assert (found["engine"], found["backend"], found["lanes"], found["programs"]) == ("lanes", "jax", 4, 2)
+    assert 0 < found["memory"]["needed"] < found["memory"]["allowed"]
+    assert "lanes on jax, cpu: 4 trials at a time, in up to 2 compiled programs" in manyfit("plan", path, *LANES).stdout

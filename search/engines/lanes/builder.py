@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import keras
@@ -19,6 +20,7 @@ class Built:
     """A member before its first epoch. `model` serves as a template where no program has its key yet."""
 
     model: keras.Model
+    described: dict[str, Any]
     key: str
     batch_size: int
     state: State
@@ -60,4 +62,5 @@ def build(trainer: Trainer, assignment: Assignment) -> Built:
     with lifting.KERAS_STATE, jax.default_device(jax.devices("cpu")[0]):
         model = trainer.model(config, assignment.seed)
         lifting.prepare(model)
-        return Built(model, keys.program_key(model, lifting.slots(model), batch_size), batch_size, state_of(model))
+        described = keys.describe(model, lifting.slots(model), batch_size)
+        return Built(model, described, keys.program_key(described), batch_size, state_of(model))

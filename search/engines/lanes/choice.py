@@ -14,7 +14,8 @@ from keras.src.layers.convolutional.base_conv import BaseConv
 from keras.src.layers.convolutional.base_depthwise_conv import BaseDepthwiseConv
 from keras.src.layers.convolutional.base_separable_conv import BaseSeparableConv
 
-from search.engines.lanes import lifting
+from search.engines import failures
+from search.engines.lanes import keys, lifting
 from search.engines.lanes.builder import Built, build
 from search.engines.lanes.lifting import NotLiftable
 from search.engines.lanes.program import Program, Rows
@@ -35,8 +36,14 @@ SHARE_OF_TRIALS = 4
 SHARE_AHEAD = 8
 # What lanes may take of a GPU's memory, and of a machine's.
 SHARE_OF_MEMORY = {"cpu": 0.5, "gpu": 0.9}
-# A parameter with more values than this that all need programs of their own is looked at in part.
+# With fewer trials to a program than this, compiling would take longer than what lanes save. A study of very few trials may
+# be a first try of a larger one.
+TRIALS_A_PROGRAM = 2
+LEAST_TRIALS = 20
+# A choice of more values than this is looked at in part.
 _MOST_VALUES = 16
+# More programs than anybody has trials: what a real range needs that can't be lifted.
+_ENDLESS = 10**6
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +91,13 @@ def choose(trainer: Trainer, rows: Rows, fixed: Mapping[str, Any], *, workers: i
     device = "cpu" if jax.default_backend() == "cpu" else "gpu"
     if settings.train.callbacks:
         raise NotLiftable("train.callbacks watch one model's `fit`, which there is none of")
-    largest, programs = _probe(trainer, fixed)
-    if device == "cpu" and not is_asked_for and (slow := _convolution(largest)):
-        raise NotLiftable(f"the layer {slow} is a convolution, which lanes make slower on a CPU")
+    largest, programs, dearest = _probe(trainer, fixed)
+    if not is_asked_for:
+        if device == "cpu" and (slow := _convolution(largest)):
+            raise NotLiftable(f"the layer {slow} is a convolution, which lanes make slower on a CPU")
+        most = max(settings.study.trials, LEAST_TRIALS) // TRIALS_A_PROGRAM
+        if programs > most:
+            raise NotLiftable(f"{dearest}, and its trials would need {_many(programs)} compiled programs")
     wanted = settings.run.lanes
     places = (
         wanted if isinstance(wanted, int) else max(1, min(PLACES[device], settings.study.trials // SHARE_OF_TRIALS))
@@ -109,21 +120,28 @@ def choose(trainer: Trainer, rows: Rows, fixed: Mapping[str, Any], *, workers: i
             raise NotLiftable(f"one lane needs about {_size(needed)} and {_size(allowed)} are there")
         places //= 2
     ahead = max(1, places // SHARE_AHEAD) if settings.search.learns else places
+    programs = min(programs, max(1, settings.study.trials))
     return Lanes(places, ahead, programs, width, (needed, allowed), {largest.key: program})
 
 
-def _probe(trainer: Trainer, fixed: Mapping[str, Any]) -> tuple[Built, int]:
-    """Return the largest model of those that tell the programs apart, and the number of programs.
+def _probe(trainer: Trainer, fixed: Mapping[str, Any]) -> tuple[Built, int, str]:
+    """Return the largest model of those that tell the programs apart, how many programs there are, and what makes them many.
 
-    That is the product over the space's parameters of the keys that their values give, all others in their middle.
+    The number is the product over the space's parameters of the programs that their values need, all others in their middle.
     """
     space = Space.parse(trainer.settings.space)
     middle = space.middle()
-    largest = build(trainer, _assignment({**fixed, **space.config(middle)}))
-    count = 1
+    try:
+        first = largest = build(trainer, _assignment({**fixed, **space.config(middle)}))
+    except (NotLiftable, UsageError):
+        raise
+    except Exception as error:
+        raise NotLiftable(f"its builder fails in the middle of the space: {failures.one_line(error)}") from error
+    programs, most, dearest = 1, 1, ""
     for name in middle:
-        keys = set()
-        for value in _values(space[name]):
+        values, in_all = _values(space[name])
+        alike: dict[str, Built] = {}
+        for value in values:
             changed = {**middle, name: value}
             labels = {n: label for n, label in changed.items() if space.is_active(n, changed)}
             try:
@@ -132,20 +150,33 @@ def _probe(trainer: Trainer, fixed: Mapping[str, Any]) -> tuple[Built, int]:
                 raise
             except Exception:  # noqa: BLE001, S112 (the user's builder; the trial with this config will tell)
                 continue
-            keys.add(built.key)
+            alike[built.key] = built
             largest = max(largest, built, key=lambda b: b.model.count_params() * b.batch_size)
-        count *= max(1, len(keys))
-    return largest, count
+        needed = in_all if 1 < len(alike) == len(values) else max(1, len(alike))
+        programs *= needed
+        if needed > most:
+            most = needed
+            other = next(built for built in alike.values() if built.key != first.key)
+            what = keys.difference(first.model, first.described, other.described)
+            dearest = f"the parameter {name} changes {what} in a way that can't be lifted"
+    return largest, min(programs, _ENDLESS), dearest
 
 
 def _assignment(config: Mapping[str, Any]) -> Assignment:
     return Assignment(Member(0), config, int(config["epochs"]), seed=0)
 
 
-def _values(parameter: Parameter) -> list[Any]:
+def _values(parameter: Parameter) -> tuple[list[Any], int]:
+    """Return values that tell whether a parameter needs programs of its own, and how many values it has in all."""
     if isinstance(parameter, Choice):
-        return parameter.values()[:_MOST_VALUES]
-    return (parameter.values() or [parameter.low, parameter.high])[:_MOST_VALUES]
+        values = parameter.values()
+        return values[:_MOST_VALUES], len(values)
+    values = parameter.values() or []
+    return [parameter.low, parameter.high], len(values) or _ENDLESS
+
+
+def _many(count: int) -> str:
+    return "endlessly many" if count == _ENDLESS else str(count)
 
 
 def _program(built: Built, rows: Rows, width: int) -> Program:

@@ -89,6 +89,8 @@ class LanesEngine:
         self._waiting: deque[Assignment] = deque()
         self._orders: dict[Member, tuple[int, NDArray[np.int64]]] = {}
         self._aside: list[Event] = []
+        self._is_short_of_memory = False
+        self._was_alone: Member | None = None
         self.seconds: dict[str, float] = {"compile": 0.0, "build": 0.0}
         for key, program in (programs or {}).items():
             self._rooms[key] = _Room(program)
@@ -110,10 +112,11 @@ class LanesEngine:
 
     def foresee(self, assignment: Assignment) -> None:
         """Begin to build a member that will be started. May be called from any thread."""
-        self._builder.foresee(assignment)
+        if not self._is_short_of_memory:
+            self._builder.foresee(assignment)
 
     def start(self, assignment: Assignment) -> None:
-        self._builder.foresee(assignment)
+        self.foresee(assignment)
         self._waiting.append(assignment)
 
     def advance(self) -> Sequence[Event]:
@@ -240,14 +243,19 @@ class LanesEngine:
         again = [replace(lane.assignment, done=max(lane.assignment.done, lane.epoch)) for lane in lanes]
         if len(again) + len(self._waiting) == 0:
             raise error
-        if self._places == 1:
-            alone = again.pop(0) if again else self._waiting.popleft()
+        alone = again[0] if again else self._waiting[0]
+        if self._places == 1 and self._was_alone != alone.member:
+            # Once more, now that everything else is gone.
+            self._was_alone = alone.member
+        elif self._places == 1:
+            (again or self._waiting).remove(alone)
             self._aside.append(Failed(alone.member, "out of memory: the device can't hold even one lane of this model"))
         was, self._places = self._places, max(1, min(self._places, max(1, len(again))) // 2)
         self._width = min(self._width, self._places)
         self._waiting.extendleft(reversed(again))
-        for assignment in again:
-            self._builder.foresee(assignment)
+        self._is_short_of_memory = True
+        for assignment in self._waiting:
+            self._builder.forget(assignment.member)
         gc.collect()
         if self._places < was:
             self._aside.append(Noted("out of memory", {"lanes_before": was, "lanes": self._places}))

@@ -15,8 +15,8 @@ from keras.src.models.functional import Functional
 from search.engines.lanes.lifting import NotLiftable, Slot, layers_of
 
 
-def program_key(model: keras.Model, found: Mapping[str, Slot], batch_size: int) -> str:
-    """Return what members must have in common to share a program: all but lifted numbers, weights and seeds.
+def describe(model: keras.Model, found: Mapping[str, Slot], batch_size: int) -> dict[str, Any]:
+    """Describe what members must have in common to share a program: all but lifted numbers, weights and seeds.
 
     Raises NotLiftable with the reason for a model that no program can train.
     """
@@ -31,7 +31,7 @@ def program_key(model: keras.Model, found: Mapping[str, Slot], batch_size: int) 
     lifted: dict[int, set[str]] = {}
     for slot in found.values():
         lifted.setdefault(id(slot.owner), set()).add(slot.name)
-    parts = {
+    return {
         "layers": [_layer_part(layer, lifted) for layer in layers_of(model)],
         "graph": _graph(model),
         "variables": [_variable_part(variable, lifted) for variable in model.trainable_variables],
@@ -42,7 +42,24 @@ def program_key(model: keras.Model, found: Mapping[str, Slot], batch_size: int) 
         "metrics": [_object_part(metric, lifted) for metric in model._compile_metrics._user_metrics or ()],
         "batch_size": batch_size,
     }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=_plain).encode()).hexdigest()[:16]
+
+
+def program_key(described: Mapping[str, Any]) -> str:
+    """Return the key of what `describe` says: equal for members that can share a program."""
+    return hashlib.sha256(_text(described).encode()).hexdigest()[:16]
+
+
+def difference(model: keras.Model, described: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """Name what keeps two models from sharing a program: a layer of `model`, or another part of it."""
+    for layer, one, two in zip(layers_of(model), described["layers"], other["layers"], strict=False):
+        if _text(one) != _text(two):
+            return f"the layer {layer.name} ({type(layer).__name__})"
+    part = next((part for part in described if _text(described[part]) != _text(other[part])), "nothing")
+    return f"the {part.replace('_', ' ')}"
+
+
+def _text(described: Any) -> str:
+    return json.dumps(described, sort_keys=True, default=_plain)
 
 
 def _graph(model: keras.Model) -> Any:
