@@ -3,16 +3,19 @@ PYTHON ?= python3
 BIN := .venv/bin
 STUDY ?= studies/digits.toml
 
-.PHONY: run test check bench clean
+.PHONY: run test faults check bench clean
 
 run: .venv/installed
 	$(BIN)/manyfit run $(STUDY)
 
 test: .venv/installed-dev
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest tests -n 2 --dist loadscope
+	$(BIN)/coverage run -m pytest tests -m "not faults" -n 2 --dist loadscope
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
+
+faults: .venv/installed-dev
+	$(BIN)/pytest tests/faults
 
 check: .venv/installed-dev
 	$(BIN)/ruff check .

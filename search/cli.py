@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -13,9 +14,15 @@ from typing import Annotated, Any, ParamSpec
 import typer
 
 from search import __version__
-from search.errors import ManyfitError, StoreError
+from search.errors import ManyfitError, StoreError, UsageError
 
 P = ParamSpec("P")
+
+# As pathlib leaves an address: postgresql:/user:password@host/name.
+_ADDRESS = re.compile(r"([A-Za-z][\w+.-]*):/")
+_PASSWORD = re.compile(
+    r"(:/{1,2}[^/\s:@]*:)\S+(?=@)|([?&][\w-]*(?:pass|pwd|key|secret|token)[\w-]*=)[^&\s'\"]+", re.IGNORECASE
+)
 
 app = typer.Typer(
     name="manyfit",
@@ -44,7 +51,7 @@ def _command(function: Callable[P, None]) -> Callable[P, None]:
             function(*args, **kwargs)
         except ManyfitError as error:
             if _State.debug:
-                traceback.print_exc()
+                _say(traceback.format_exc().rstrip())
             _say(f"manyfit: {error}")
             raise typer.Exit(error.exit_code) from None
         except BrokenPipeError:
@@ -55,12 +62,12 @@ def _command(function: Callable[P, None]) -> Callable[P, None]:
             raise
         except OSError as error:
             if _State.debug:
-                traceback.print_exc()
+                _say(traceback.format_exc().rstrip())
             _say(f"manyfit: {error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
             raise typer.Exit(1) from None
         except Exception as error:  # noqa: BLE001 (the edge: nothing below it may end in a traceback)
             if _State.debug:
-                traceback.print_exc()
+                _say(traceback.format_exc().rstrip())
             _say(
                 f"manyfit: this should not have happened: {type(error).__name__}: {error}; "
                 "what was stored is safe. Run `manyfit --debug ...` for a traceback and report it"
@@ -173,7 +180,7 @@ def list_(
         print(json.dumps([report.brief_json(brief) for brief in briefs], indent=2))
     elif briefs:
         _stdout().print(report.list_table(briefs, Path.cwd()))
-    else:
+    elif not unread:
         _say(f"no studies in {', '.join(map(str, wanted))}; `manyfit run` with a study file makes one")
     if unread:
         raise typer.Exit(StoreError.exit_code)
@@ -222,6 +229,39 @@ def export(
         return
     exports.write(output, text)
     _say(f"written: {output}")
+
+
+@_command
+def verify(
+    study: Target,
+    restore: Annotated[bool, typer.Option("--restore", help="Bring back the backup of a damaged database.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Check that a database holds together: its pages, its schema, and the numbers, curves and values of all its studies.
+
+    What is wrong is told a line each, with exit code 3. --restore puts the backup in the place of a database that is not
+    sound, which is kept beside it.
+
+    Example: [bold]manyfit verify studies/digits.toml[/]
+    """
+    from search import verify as verifying
+    from search.views import soundness
+
+    path, restored = _database(study), None
+    if restore:
+        report, restored = verifying.restore(path)
+    else:
+        report = verifying.verify(path)
+    if as_json:
+        print(json.dumps(soundness.to_json(report, restored), indent=2))
+    else:
+        print("\n".join(soundness.restored_lines(report, restored) if restored else soundness.lines(report)))
+        if restore and restored is None:
+            _say("nothing to restore")
+    if not report.is_sound and restored is None:
+        found = f"{len(report.problems)} things are" if len(report.problems) > 1 else "something is"
+        way = f"`manyfit verify {study} --restore` brings back its backup" if report.backup else "there is no backup"
+        raise StoreError(f"{path}: {found} wrong; it was left as it is; {way}")
 
 
 @_command
@@ -301,18 +341,31 @@ def _study_file(path: Path, name: str, overrides: list[str]) -> Any:
 
 def _stored(path: Path, name: str) -> tuple[Path, str]:
     """Return database and name of a study that should be there already."""
-    from search import records, studyfile
+    from search import records, schema, studyfile
 
     if _is_database(path):
         return path, name or records.only_name(path)
     storage, own_name = studyfile.locate(path)
     if not storage.exists():
+        schema.check_gone(storage)
         studyfile.read(path)  # a file that could never be run is told what is wrong with it
         raise StoreError(f"{path} has not been run yet; `manyfit run {path}` does")
     return storage, name or own_name
 
 
+def _database(path: Path) -> Path:
+    """Return the database that a command line names, which may be damaged or gone."""
+    from search import studyfile
+
+    return path.resolve() if _is_database(path) else studyfile.locate(path)[0]
+
+
 def _is_database(path: Path) -> bool:
+    if address := _ADDRESS.match(str(path)):
+        # It is not repeated: it may hold a password.
+        raise UsageError(
+            f"a study is a file; received an address of {address[1]!r}; name a study file or an SQLite file"
+        )
     try:
         with path.open("rb") as file:
             return file.read(15) == b"SQLite format 3" or path.suffix in (".db", ".sqlite", ".sqlite3")
@@ -346,4 +399,4 @@ def _stdout() -> Any:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr)
+    print(_PASSWORD.sub(r"\1\2***", text), file=sys.stderr)

@@ -118,7 +118,8 @@ def _begin(file: StudyFile, console: Console) -> Outcome:
         _warn(console, [*studyfile.warnings(file), *ready.warnings])
         console.print(how(resolved))
         note = identity.note(file, asdict(resolved), ready.data)
-        with Store.create(file, Record(asdict(resolved), identity.full(file, ready), note)) as store:
+        record = Record(asdict(resolved), identity.full(file, ready), note)
+        with Store.create(file, record, interruption=interruption) as store:
             log.open(file.beside(".log"))
             log.write(f"study {file.name!r} begins: {how(resolved)}")
             return _search(Study(file), store, pool, console, interruption)
@@ -128,18 +129,21 @@ def _go_on(file: StudyFile, console: Console) -> Outcome:
     stored = records.load(file.storage, file.name)
     identity.check_unchanged(file.name, stored.identity, identity.declared(file))
     resolved, chosen = as_before(file, stored)
-    with Store.open(file.storage, file.name) as store:
+    with _signals() as interruption, Store.open(file.storage, file.name, interruption=interruption) as store:
         # Read again under the lock: what was there before may have been another command's to change.
         stored = records.load(file.storage, file.name)
         study = Study(file, stored.trials, study_attrs=stored.study_attrs, seconds=stored.seconds, spent=stored.spent)
+        if study.has_changes:  # a process died, and this one may be stopped before its first trial
+            store.commit(study, now=True)
         if study.is_done():
             store.set_settings(file)
             store.commit(study, now=True)
-            return _outcome(study, stored.path, console, trained=0, seconds=0.0)
+            return _outcome(study, store, console, trained=0, seconds=0.0)
         log = StudyLog()
-        with (
-            _signals() as interruption,
-            workers(file, resolved, chosen, log, console=console, interruption=interruption) as (pool, ready, resolved),
+        with workers(file, resolved, chosen, log, console=console, interruption=interruption) as (
+            pool,
+            ready,
+            resolved,
         ):
             _warn(console, ready.warnings)
             console.print(how(resolved))
@@ -177,8 +181,8 @@ def _search(study: Study, store: Store, pool: WorkerPool, console: Console, inte
         with Progress(study, console) as progress:
             search(study, store, pool, interruption=interruption, watch=progress)
     except Interrupted as interrupted:
-        outcome = _outcome(study, store.path, console, trained=0, seconds=0.0)
-        done = sum(trial.is_ended for trial in study.trials)
+        outcome = _outcome(study, store, console, trained=0, seconds=0.0)
+        done = sum(trial.is_ended for trial in outcome.stored.trials)
         raise Interrupted(
             f"stopped with {done} of {study.budget} trials done, all of it stored; the best so far is in "
             f"{outcome.best_path.name}, and the same command goes on",
@@ -187,14 +191,16 @@ def _search(study: Study, store: Store, pool: WorkerPool, console: Console, inte
     except StoreError:
         raise
     except ManyfitError:
-        _outcome(study, store.path, console, trained=0, seconds=0.0)
+        _outcome(study, store, console, trained=0, seconds=0.0)
         raise
     trained = sum(trial.is_ended for trial in study.trials) - ended_before
-    return _outcome(study, store.path, console, trained=trained, seconds=study.seconds - seconds_before)
+    return _outcome(study, store, console, trained=trained, seconds=study.seconds - seconds_before)
 
 
-def _outcome(study: Study, path: Path, console: Console, *, trained: int, seconds: float) -> Outcome:
-    stored = records.load(path, study.file.name)
+def _outcome(study: Study, store: Store, console: Console, *, trained: int, seconds: float) -> Outcome:
+    if problem := store.back_up():
+        _warn(console, [f"{problem}; the study itself is stored"])
+    stored = records.load(store.path, study.file.name)
     best_path = study.file.beside(".best.json")
     try:
         export.write(best_path, export.to_json(export.best(stored)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from datetime import datetime
 from io import TextIOWrapper
 from pathlib import Path
@@ -30,11 +31,13 @@ class StudyLog:
             if self._file is None:
                 self._lines.append(text)
             else:
-                self._file.write(text)
+                with suppress(OSError):  # a full disk ends a study where its trials are stored, not for a line here
+                    self._file.write(text)
 
     def close(self) -> None:
         """Close the file. Later lines are dropped."""
         with self._lock:
             if self._file is not None:
-                self._file.close()
+                with suppress(OSError):
+                    self._file.close()
             self._file = None

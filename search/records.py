@@ -97,12 +97,18 @@ def names(path: Path) -> list[str]:
 def load(path: Path, name: str, *, with_trials: bool = True) -> Stored:
     """Read a study; StoreError if it is missing or the database can't be read."""
     with _reading(path) as connection:
-        return _load(connection, path, name, with_trials=with_trials)
+        return read(connection, path, name, with_trials=with_trials)
 
 
 def exists(path: Path, name: str) -> bool:
-    """Tell whether `path` holds the study; False if there is no file. StoreError for a file that is no database of ours."""
-    return path.exists() and name in names(path)
+    """Tell whether `path` holds the study; False if there is no file.
+
+    StoreError for a file that is no database of ours, and for what is left of one that is gone.
+    """
+    if not path.exists():
+        schema.check_gone(path)
+        return False
+    return name in names(path)
 
 
 def only_name(path: Path) -> str:
@@ -121,7 +127,13 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection]:
         try:
             yield connection
         except sqlite3.Error as error:
-            raise StoreError(f"{path} can't be read: {error}; it was left as it is") from None
+            raise StoreError(f"{path} can't be read: {error}; {schema.advice(path)}") from None
+        except (ValueError, KeyError, TypeError) as error:
+            # Damage need not be where SQLite sees it: a page of zeros is a text without end.
+            what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise StoreError(
+                f"{path} is damaged, for its studies can't be read ({what:.200}); {schema.advice(path)}"
+            ) from None
 
 
 def _brief(connection: sqlite3.Connection, path: Path, row: sqlite3.Row) -> Brief:
@@ -147,7 +159,8 @@ def _brief(connection: sqlite3.Connection, path: Path, row: sqlite3.Row) -> Brie
     )
 
 
-def _load(connection: sqlite3.Connection, path: Path, name: str, *, with_trials: bool) -> Stored:
+def read(connection: sqlite3.Connection, path: Path, name: str, *, with_trials: bool = True) -> Stored:
+    """Read a study by a connection that is in no transaction, and leave it in one; StoreError if the study is missing."""
     # One read transaction, so that a running study is seen at one moment.
     connection.execute("BEGIN")
     row = connection.execute(

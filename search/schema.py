@@ -5,12 +5,19 @@ Nothing here writes trials; that is the store's. Nothing here migrates anything:
 
 from __future__ import annotations
 
+import json
+import os
 import sqlite3
+import stat
 import time
+from collections.abc import Callable
+from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from search.errors import StoreError
+from search import __version__, durable
+from search.errors import Interrupted, StoreError
+from search.points import reached
 
 # What Optuna 5.0 writes; `tests/unit/test_store.py` holds these against the installed Optuna.
 OPTUNA_SCHEMA = 12
@@ -18,9 +25,13 @@ OPTUNA_REVISION = "v3.2.0.a"
 
 # Another program may hold the database for a while; a long busy timeout of SQLite's own would keep signals waiting.
 BUSY_FOR_S = 60.0
+_BUSY_STEP_S = 0.5
+
+# After a signal: long enough for what another program writes, short enough for who pressed Ctrl-C.
+INTERRUPTED_FOR_S = 2.0
 
 FORMAT = 1
-"""Of our own tables. A database of a newer one is refused."""
+"""Of our own tables. A database of another one is refused."""
 
 TABLES = """
 CREATE TABLE manyfit_studies (
@@ -52,78 +63,196 @@ CREATE TABLE manyfit_events (
 """
 
 
-def connect(path: Path, *, readonly: bool) -> sqlite3.Connection:
+def connect(path: Path, *, readonly: bool, interruption: Callable[[], int] = lambda: 0) -> sqlite3.Connection:
     """Open a database that is there; StoreError if it is missing, damaged, no database, or of another schema.
 
-    Never makes a file, and never writes to one that is not whole.
+    Never makes a file, and never writes to one that is not whole. Waits for a program that holds it locked; Interrupted if
+    `interruption` returns the number of a signal meanwhile.
     """
-    check_header(path)
-    mode = "ro" if readonly else "rw"
+    check_file(path)
+    connection: sqlite3.Connection | None = None
     try:
-        connection = sqlite3.connect(
-            f"file:{quote(str(path))}?mode={mode}", uri=True, isolation_level=None, timeout=0.5
-        )
-        connection.row_factory = sqlite3.Row
+        try:
+            connection = _open(path, "ro", interruption)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname != "SQLITE_READONLY_ROLLBACK":
+                raise
+            # A process died while it wrote; SQLite undoes that half of a transaction as soon as it may write.
+            _open(path, "rw", interruption).close()
+            connection = _open(path, "ro", interruption)
+        _check_length(connection, path)
         _check_schema(connection, path)
         if not readonly:
-            waiting(connection, "PRAGMA journal_mode = WAL")
+            # By a connection that can't write: one that can would, when closed, copy the -wal into a damaged file.
+            check_whole(connection, path)
+            connection.close()
+            connection = _open(path, "rw", interruption)
+            reached("before the journal is a -wal")
+            waiting(connection, "PRAGMA journal_mode = WAL", interruption)
+            reached("after the journal is a -wal")
             connection.execute("PRAGMA synchronous = FULL")
-    except sqlite3.Error as error:
-        raise StoreError(f"{path} can't be opened: {error}; {_advice(error)}") from None
+    except BaseException as error:
+        if connection is not None:
+            connection.close()
+        if isinstance(error, sqlite3.DatabaseError) and error.sqlite_errorname == "SQLITE_NOTADB":
+            raise StoreError(f"{path} is no SQLite database, or is damaged; {advice(path)}") from None
+        if isinstance(error, sqlite3.DatabaseError) and error.sqlite_errorname.startswith("SQLITE_CORRUPT"):
+            raise StoreError(f"{path} is damaged: {error}; {advice(path)}") from None
+        if isinstance(error, sqlite3.Error):
+            raise StoreError(f"{path} can't be opened: {error}; {_advice(path, error)}") from None
+        raise
     return connection
 
 
-def waiting(connection: sqlite3.Connection, statement: str) -> None:
+def _open(path: Path, mode: str, interruption: Callable[[], int]) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        f"file:{quote(str(path))}?mode={mode}", uri=True, isolation_level=None, timeout=_BUSY_STEP_S
+    )
+    connection.row_factory = sqlite3.Row
+    try:
+        # SQLite opens lazily: this first read meets locks and damaged headers.
+        waiting(connection, "SELECT count(*) FROM sqlite_master", interruption)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def waiting(connection: sqlite3.Connection, statement: str, interruption: Callable[[], int] = lambda: 0) -> None:
     """Execute a statement that other programs may keep waiting, in short steps so that signals get through.
 
-    Raises sqlite3.OperationalError if the database is still locked after BUSY_FOR_S.
+    Raises sqlite3.OperationalError if the database is still locked after BUSY_FOR_S, and Interrupted INTERRUPTED_FOR_S
+    after a signal whose number `interruption` returns.
     """
     until = time.monotonic() + BUSY_FOR_S
+    interrupted_until = None
     while True:
         try:
-            connection.execute(statement)
+            connection.execute(statement).fetchall()
         except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() > until:
+            now = time.monotonic()
+            if "locked" not in str(error) or now > until:
                 raise
+            if number := interruption():
+                interrupted_until = interrupted_until or now + INTERRUPTED_FOR_S
+                if now > interrupted_until:
+                    raise Interrupted(
+                        "stopped while another program held the database locked; the same command goes on", number
+                    ) from None
         else:
             return
 
 
-def check_header(path: Path) -> None:
-    """Make sure that there is an SQLite file at `path`, without opening it as one; StoreError if not."""
+def check_file(path: Path) -> None:
+    """Make sure that there is a file with something in it at `path`; StoreError if not.
+
+    Does not open it: closing a file gives up all locks that this process has on it, an open store's among them, and the next
+    program to close the database would take the -wal away under the store's hands (sqlite.org/howtocorrupt.html, 2.2).
+    """
     try:
-        with path.open("rb") as file:
-            header = file.read(16)
+        found = path.stat()
     except FileNotFoundError:
+        check_gone(path)
         raise StoreError(f"{path}: no such study; `manyfit run` with a study file makes one") from None
     except OSError as error:
         raise StoreError(f"{path} can't be read: {error.strerror}; it was left as it is") from None
-    if header != b"SQLite format 3\0":
-        what = "is empty" if not header else "is no SQLite database, or is damaged"
-        raise StoreError(f"{path} {what}; it was left as it is: move it away, or bring back a copy of it")
+    if not stat.S_ISREG(found.st_mode):
+        raise StoreError(f"{path} can't be read: it is a folder, or no file; it was left as it is")
+    if not os.access(path, os.R_OK):
+        raise StoreError(f"{path} can't be read: Permission denied; it was left as it is")
+    if not found.st_size:
+        raise StoreError(f"{path} is empty; {advice(path)}")
+
+
+def _check_length(connection: sqlite3.Connection, path: Path) -> None:
+    """Make sure that a database is whole pages: SQLite reads a cut last page as if it ended in zeros."""
+    journal = path.with_name(f"{path.name}-wal")
+    if journal.exists() and journal.stat().st_size:
+        return  # what a power cut left of the last page is in there
+    (page_size,) = connection.execute("PRAGMA page_size").fetchone()
+    if path.stat().st_size % page_size:
+        raise StoreError(f"{path} is damaged: its last page is cut; {advice(path)}")
+
+
+def check_whole(connection: sqlite3.Connection, path: Path) -> None:
+    """Read all of a database and make sure that its pages are sound; StoreError if not.
+
+    Takes 0.04 s for 10,000 trials of 20 epochs (32 MB), which is nothing beside the start of a worker.
+    """
+    (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if found != "ok":
+        raise StoreError(f"{path} is damaged: {' '.join(found.split())}; {advice(path)}")
+
+
+def check_gone(path: Path) -> None:
+    """Make sure that nothing is left of a database that is not there; StoreError if its journal or its backup is.
+
+    SQLite would play an old journal into a new database of that name, and a backup would be replaced by one of the new.
+    """
+    for suffix in ("-wal", "-journal"):
+        left = path.with_name(f"{path.name}{suffix}")
+        if left.exists() and left.stat().st_size:
+            raise StoreError(
+                f"{path} is gone, and {left.name}, which belongs to it, is there; bring {path.name} back"
+                + (" (`manyfit verify --restore` brings back its backup)" if backup_of(path).exists() else "")
+                + f", or move {left.name} away, too"
+            )
+    if backup_of(path).exists():
+        raise StoreError(
+            f"{path} is gone, and its backup is there; `manyfit verify {path} --restore` brings it back; "
+            f"to begin anew, move {backup_of(path).name} away, too"
+        )
+
+
+def backup_of(path: Path) -> Path:
+    """Return where the backup of a database is kept."""
+    return path.with_name(f"{path.name}.backup")
+
+
+def advice(path: Path) -> str:
+    """Say what can be done about a damaged database."""
+    if backup_of(path).exists():
+        return f"it was left as it is: `manyfit verify {path} --restore` brings back its backup"
+    return "it was left as it is: bring back a copy of it, or move it away"
 
 
 def create(path: Path) -> None:
-    """Make an empty database of both schemas at `path`, whole or not at all; the caller holds the lock on `path`."""
-    from optuna.storages import RDBStorage
+    """Make an empty database of both schemas at `path`, whole or not at all; the caller holds the lock on `path`.
 
+    StoreError if that can't be done, or if something of an older database is left there.
+    """
+    from optuna.exceptions import StorageInternalError
+    from optuna.storages import RDBStorage
+    from sqlalchemy.exc import SQLAlchemyError
+    from sqlalchemy.pool import NullPool
+
+    check_gone(path)
     partial = path.with_name(f".{path.name}.new")
-    partial.unlink(missing_ok=True)
     try:
-        storage = RDBStorage(f"sqlite:///{partial}")
+        remove(partial)
+        # A creator and not a URL, in which a "?" or "%" of a folder's name would mean something else.
+        storage = RDBStorage(
+            "sqlite://", engine_kwargs={"creator": lambda: sqlite3.connect(partial), "poolclass": NullPool}
+        )
         storage.remove_session()
         storage.engine.dispose()
-        connection = sqlite3.connect(partial, isolation_level=None)
-        try:
+        with closing(sqlite3.connect(partial, isolation_level=None)) as connection:
+            reached("before our own tables are made")
             connection.executescript(f"BEGIN; {TABLES} COMMIT;")
             _check_schema(connection, path)
-        finally:
-            connection.close()
-        partial.rename(path)
-    except OSError as error:
-        raise StoreError(f"{path} can't be made: {error.strerror or error}") from None
+        durable.replace(partial, path)
+    except (OSError, sqlite3.Error, SQLAlchemyError, StorageInternalError) as error:
+        reason = getattr(error, "strerror", None) or getattr(error, "orig", None) or error.__cause__ or error
+        raise StoreError(f"{path} can't be made: {' '.join(str(reason).split())}; nothing was left behind") from None
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            remove(partial)
+
+
+def remove(path: Path) -> None:
+    """Remove a database that is no study's, and its journals, which would be played into the next one of that name."""
+    for suffix in ("", "-journal", "-wal", "-shm"):
+        path.with_name(f"{path.name}{suffix}").unlink(missing_ok=True)
 
 
 def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
@@ -136,18 +265,37 @@ def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
     if found != (OPTUNA_SCHEMA, OPTUNA_REVISION):
         raise StoreError(
             f"{path} has Optuna's schema {found[0]} ({found[1]}); this manyfit knows {OPTUNA_SCHEMA} ({OPTUNA_REVISION}); "
-            f"copy the file, then run `optuna storage upgrade --storage sqlite:///{path.name}` in its folder"
+            + _way_to_our_schema(path, found)
         )
     if "manyfit_studies" not in tables:
         raise StoreError(f"{path} holds studies of plain Optuna and none of manyfit; name another file in run.storage")
-    newest = connection.execute("SELECT max(format) FROM manyfit_studies").fetchone()[0]
-    if newest is not None and newest > FORMAT:
-        raise StoreError(f"{path} was written by a newer manyfit (format {newest}, known is {FORMAT}); update manyfit")
+    other = connection.execute(
+        "SELECT format, resolved FROM manyfit_studies WHERE format != ? ORDER BY format DESC", (FORMAT,)
+    ).fetchone()
+    if other is not None:
+        age, way = ("a newer", "pip install -U manyfit") if other[0] > FORMAT else ("an older", _way_back(other[1]))
+        raise StoreError(
+            f"{path} was written by {age} manyfit, in format {other[0]}; this one knows format {FORMAT}; run `{way}`"
+        )
 
 
-def _advice(error: sqlite3.Error) -> str:
+def _way_to_our_schema(path: Path, found: tuple[int | None, str | None]) -> str:
+    # Revisions read v3.2.0.a: in the order of their texts as long as their numbers have one digit.
+    if (found[0] or 0) > OPTUNA_SCHEMA or (found[1] or "") > OPTUNA_REVISION:
+        return "a newer Optuna upgraded it: run `pip install -U manyfit`"
+    return f"copy the file, then run `optuna storage upgrade --storage sqlite:///{path.name}` in its folder"
+
+
+def _way_back(resolved: str) -> str:
+    """Return the command that installs the manyfit which wrote a study, by what that study keeps of versions."""
+    with suppress(ValueError, KeyError, TypeError):
+        return f"pip install manyfit=={json.loads(resolved)['versions']['manyfit']}"
+    return f"pip install 'manyfit<{__version__}'"
+
+
+def _advice(path: Path, error: sqlite3.Error) -> str:
     if "locked" in str(error):
         return "another program holds it locked; try again when that has ended"
     if "full" in str(error):
         return "free some space and repeat the command"
-    return "it was left as it is: bring back a copy of it, or move it away"
+    return advice(path)

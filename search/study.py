@@ -234,6 +234,11 @@ class Study:
             self._judge_running(trial)
         return Verdict(Member(trial.number), ends=trial.number not in self._running)
 
+    @property
+    def has_changes(self) -> bool:
+        """Whether anything has happened since `take_changes` was called last."""
+        return bool(self._changes)
+
     def take_changes(self) -> Changes:
         """Hand out what has happened since the last call."""
         self._changes.study_attrs = self._sampler.study_attrs()
@@ -324,7 +329,10 @@ class Study:
         if trial.is_ended:
             self._close(trial)
         else:
-            trial.state = "WAITING"
+            if trial.state == "RUNNING":
+                # Its process died. It may wait for long, and what nobody trains must not be shown as running.
+                trial.state = "WAITING"
+                self._changes.restated[trial.number] = trial
             self._waiting.append(trial)
 
     # -- recording ---------------------------------------------------------------------------------------------------

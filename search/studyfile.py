@@ -130,6 +130,10 @@ def stored_with(file: StudyFile, storage: Path, overrides: Sequence[str]) -> Stu
     """Return a stored study with some keys changed, in the database it was found in."""
     table = file.settings.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
     text = StudyText(storage, "", table).overridden_by(overrides)
+    if any(f"{key}.".startswith("run.storage.") for key in text.overridden):
+        raise text.error(
+            "run.storage", "a study that is named by its database stays in it; copy the file to have it elsewhere"
+        )
     text.table["run"] = {**text.table.get("run", {}), "storage": str(storage.resolve())}
     return _build(file.path, text)
 
@@ -327,9 +331,9 @@ def _check_functions(study: StudyFile, text: StudyText) -> None:
 def _check_storage(study: StudyFile, text: StudyText) -> None:
     location = study.settings.run.storage
     scheme, separator, rest = location.partition("://")
-    if separator and (scheme != "sqlite" or not rest.startswith("/")):
+    if separator and (scheme != "sqlite" or not rest.startswith("/") or "?" in rest):
         # The address is not repeated: it may hold a password.
-        what = f"an address of {scheme!r}" if scheme != "sqlite" else "an address with a host"
+        what = f"an address of {scheme!r}" if scheme != "sqlite" else "an address with a host or options"
         raise text.error("run.storage", f'must be an SQLite file, such as "studies.db"; received {what}')
     try:
         storage = study.storage

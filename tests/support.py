@@ -167,7 +167,13 @@ def curve(assignment: Assignment, epoch: int) -> dict[str, float]:
 
 def record(file: StudyFile) -> Record:
     """Return what a first start would store, without a worker to ask."""
-    resolved = {"engine": "fit", "backend": "jax", "devices": ["cpu"], "versions": {"manyfit": "0"}}
+    resolved = {
+        "engine": "fit",
+        "backend": "jax",
+        "devices": ["cpu"],
+        "versions": {"manyfit": "0"},
+        "precision": "float32",
+    }
     return Record(resolved, declared(file), "a note")
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from search import durable
 from search.errors import UsageError
 from search.identity import versions
 from search.records import Stored
@@ -107,9 +108,7 @@ def write(path: Path, text: str) -> None:
     try:
         with partial.open("w", encoding="utf-8") as file:
             file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        durable.replace(partial, path)
     except OSError as error:
         with suppress(OSError):
             partial.unlink(missing_ok=True)

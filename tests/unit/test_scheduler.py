@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import signal
+import sqlite3
+from contextlib import closing
 from itertools import count
 
 import pytest
@@ -261,6 +263,17 @@ def test_like_failures_leave_no_epoch_unjudged(tmp_path):
     assert len(stored.trials) == 20
     assert stored.trials[0].ended == "finished"
     assert all(trial.is_ended and len(trial.curve) <= 2 for trial in stored.trials)
+
+
+def test_trial_of_a_process_that_died_is_stored_as_waiting_before_its_turn_comes(tmp_path):
+    file = replay_file(tmp_path)
+    with pytest.raises(Interrupted):
+        replay(file, lanes=3, interruption=iter([*[0] * 3, *[2] * 9]).__next__)
+    with closing(sqlite3.connect(file.storage)) as connection, connection:
+        connection.execute("UPDATE trials SET state = 'RUNNING' WHERE state = 'WAITING'")
+    with pytest.raises(Interrupted):
+        replay(file, interruption=lambda: 2)
+    assert query(file.storage, "SELECT count(*) FROM trials WHERE state = 'RUNNING'") == [(0,)]
 
 
 def test_study_that_gets_better_after_all_forgets_why_it_would_have_stopped(tmp_path):

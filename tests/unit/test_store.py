@@ -15,6 +15,7 @@ import pytest
 from support import curve, query, replay, replay_file
 
 from search import records, schema
+from search.engines.replay import ReplayEngine
 from search.errors import StoreError
 from search.identity import Record
 from search.scheduler import search
@@ -69,8 +70,6 @@ def test_all_metrics_of_all_epochs_are_kept(tmp_path):
 def test_what_is_read_back_is_what_was_written(tmp_path):
     file = replay_file(tmp_path)
     study = Study(file)
-    from search.engines.replay import ReplayEngine
-
     with Store.create(file, RECORD) as store:
         search(study, store, ReplayEngine(curve, 3), watch=lambda: None)
     for ours, theirs in zip(study.trials, records.load(file.storage, "replay").trials, strict=True):
@@ -95,8 +94,6 @@ def test_second_study_goes_into_the_same_database(tmp_path):
     other = replay_file(tmp_path, study__name="other", study__trials=3)
     with Store.create(other, RECORD) as store:
         study = Study(other)
-        from search.engines.replay import ReplayEngine
-
         search(study, store, ReplayEngine(curve), watch=lambda: None)
     assert records.names(other.storage) == ["replay", "other"]
     assert len(records.load(other.storage, "other").trials) == 3
@@ -139,6 +136,25 @@ def test_damaged_database_is_refused_and_left_as_it_is(tmp_path, content):
     assert file.storage.read_bytes() == content
 
 
+def test_another_program_that_opens_and_closes_the_database_takes_nothing_from_it(tmp_path):
+    """Reading the file by other means than SQLite's gave up the store's locks; its -wal was then deleted by who closed next."""
+    file = replay_file(tmp_path)
+    replay(file)
+    other = (
+        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('SELECT * FROM trials').fetchall(); c.close()"
+    )
+    with Store.open(file.storage, "replay") as store:
+        stored = records.load(file.storage, "replay")
+        more = replay_file(tmp_path, study__trials=25)
+        study = Study(more, stored.trials)
+        store.set_settings(more)
+        subprocess.run([sys.executable, "-c", other, str(file.storage)], check=True)
+        assert file.storage.with_name("replay.db-wal").exists()
+        search(study, store, ReplayEngine(curve), watch=lambda: None)
+        assert len(records.load(file.storage, "replay").trials) == 25
+    assert len(records.load(file.storage, "replay").trials) == 25
+
+
 def test_folder_in_the_place_of_a_database_is_refused(tmp_path):
     with pytest.raises(StoreError, match="can't be read"):
         records.load(tmp_path, "replay")
@@ -151,20 +167,35 @@ def test_database_of_plain_optuna_is_refused(tmp_path):
         Store.create(file, RECORD)
 
 
-def test_unknown_schema_is_refused_with_the_command_to_run(tmp_path):
+@pytest.mark.parametrize(
+    ("change", "command"),
+    [
+        ("UPDATE alembic_version SET version_num = 'v3.0.0.d'", "optuna storage upgrade --storage sqlite:///replay.db"),
+        ("UPDATE alembic_version SET version_num = 'v9.9.9.a'", "pip install -U manyfit"),
+        ("UPDATE version_info SET schema_version = 11", "optuna storage upgrade"),
+        ("UPDATE version_info SET schema_version = 13", "pip install -U manyfit"),
+        ("DELETE FROM alembic_version", "optuna storage upgrade"),
+        ("UPDATE manyfit_studies SET format = 2", "pip install -U manyfit"),
+        ("UPDATE manyfit_studies SET format = 0", "pip install manyfit==0"),
+    ],
+)
+def test_another_schema_is_refused_with_the_command_to_run(tmp_path, change, command):
     file = replay_file(tmp_path)
     replay(file)
     with closing(sqlite3.connect(file.storage)) as connection, connection:
-        connection.execute("UPDATE alembic_version SET version_num = 'v9.9.9.a'")
-    with pytest.raises(StoreError, match="optuna storage upgrade"):
-        records.load(file.storage, "replay")
+        connection.execute(change)
+    before = file.storage.read_bytes()
+    for use in (records.load, Store.open):
+        with pytest.raises(StoreError, match=command):
+            use(file.storage, "replay")
+    with pytest.raises(StoreError, match=command):
+        Store.create(replay_file(tmp_path, study__name="second"), RECORD)
+    assert file.storage.read_bytes() == before
 
 
 def test_full_disk_is_said_and_loses_nothing_of_before(tmp_path):
     file = replay_file(tmp_path, study__trials=400)
     study = Study(file)
-    from search.engines.replay import ReplayEngine
-
     store = Store.create(file, RECORD)
     pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
     store._connection.execute(f"PRAGMA max_page_count = {pages + 20}")
@@ -193,8 +224,6 @@ def test_writer_waits_for_a_lock_that_another_program_holds(tmp_path):
 def test_one_trial_costs_few_transactions(tmp_path):
     file = replay_file(tmp_path, study__trials=50, search__pruner="none")
     study = Study(file)
-    from search.engines.replay import ReplayEngine
-
     with Store.create(file, RECORD) as store:
         search(study, store, ReplayEngine(curve), watch=lambda: None)
         assert store.commits <= 2 * 50

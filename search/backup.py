@@ -1,0 +1,156 @@
+"""The backup beside a database: made while a study runs, brought back when the database is damaged.
+
+There is one, NAME.db.backup, and it is replaced by sound copies only.
+"""
+
+from __future__ import annotations
+
+import glob
+import shutil
+import sqlite3
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from search import durable, schema
+from search.errors import StoreError
+from search.points import reached
+
+Ended = set[tuple[str, int]]
+"""Trials that have ended: (study, number)."""
+
+
+@dataclass(frozen=True)
+class Backup:
+    """A backup as it was found: sound, and of a schema that is known."""
+
+    path: Path
+    at: datetime
+    ended: Ended
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What `restore` did.
+
+    Attributes:
+        kept: where the damaged database is now; None if there was none.
+        lost: trials that had ended in it and are not in the backup; None if it can't be read.
+    """
+
+    backup: Backup
+    kept: Path | None
+    lost: Ended | None
+
+
+def make(connection: sqlite3.Connection, path: Path) -> str:
+    """Copy the database of `connection` to its backup; return why that could not be done (the old one stays), or "".
+
+    Raises StoreError if the copy shows that the database is damaged. Other programs may read and write meanwhile.
+    """
+    partial = path.with_name(f".{path.name}.backup.new")
+    try:
+        schema.remove(partial)
+        with closing(sqlite3.connect(partial, isolation_level=None)) as copy:
+            reached("before the backup is copied")
+            connection.backup(copy)
+            # In this mode a file is all that there is to a database.
+            copy.execute("PRAGMA journal_mode = DELETE")
+            schema.check_whole(copy, path)
+        durable.replace(partial, schema.backup_of(path))
+    except (OSError, sqlite3.Error) as error:
+        return f"{schema.backup_of(path)} can't be written: {getattr(error, 'strerror', None) or error}"
+    finally:
+        with suppress(OSError):
+            schema.remove(partial)
+    return ""
+
+
+def moment(path: Path) -> datetime | None:
+    """Return when the backup of a database was made, or None without one."""
+    with suppress(OSError):
+        return datetime.fromtimestamp(schema.backup_of(path).stat().st_mtime, UTC)
+    return None
+
+
+def find(path: Path) -> Backup | None:
+    """Return the backup of a database, or None; StoreError if it is damaged itself."""
+    backup, at = schema.backup_of(path), moment(path)
+    if at is None:
+        return None
+    try:
+        with closing(schema.connect(backup, readonly=True)) as connection:
+            schema.check_whole(connection, backup)
+            ended = _ended(connection)
+        return Backup(backup, at, ended)
+    except (OSError, sqlite3.Error) as error:
+        raise StoreError(f"{backup} can't be read: {error}; it was left as it is") from None
+
+
+def restore(path: Path) -> Restored:
+    """Put the backup of a database in its place, and keep the damaged one beside it; the caller holds the lock on `path`.
+
+    The backup stays. StoreError if there is none, if it is damaged, or if the files can't be written; after a kill in the
+    middle, no database is there until this is called again.
+    """
+    found = find(path)
+    if found is None:
+        raise StoreError(
+            f"{path} has no backup: {schema.backup_of(path).name} is not beside it; bring back a copy of yours"
+        )
+    lost = _lost(path, found)
+    partial = path.with_name(f".{path.name}.new")
+    try:
+        schema.remove(partial)
+        shutil.copyfile(found.path, partial)
+        kept = _move_away(path)
+        durable.replace(partial, path)
+    except OSError as error:
+        raise StoreError(
+            f"{path} can't be restored: {error.strerror or error}; the backup is untouched: mend the cause and "
+            "repeat the command"
+        ) from None
+    finally:
+        with suppress(OSError):
+            schema.remove(partial)
+    return Restored(found, kept, lost)
+
+
+def _move_away(path: Path) -> Path | None:
+    """Move a database and its journals to another name, the database first; return that name, or None if nothing is there."""
+    kept = path.with_name(f"{path.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
+    moved = path.exists()
+    if moved:
+        durable.move(path, kept)
+    else:
+        # A restoration may have been killed between these moves: journals that it left belong to what it moved last.
+        kept = max(path.parent.glob(f"{glob.escape(path.name)}.damaged-*Z"), default=kept)
+    # They belong to the damaged database: SQLite would play them into the restored one.
+    for suffix in ("-wal", "-shm", "-journal"):
+        left, beside = (whole.with_name(f"{whole.name}{suffix}") for whole in (path, kept))
+        if left.exists() and not beside.exists():
+            durable.move(left, beside)
+            moved = True
+        left.unlink(missing_ok=True)
+    return kept if moved else None
+
+
+def _lost(path: Path, backup: Backup) -> Ended | None:
+    if not path.exists():
+        return set()
+    try:
+        with closing(schema.connect(path, readonly=True)) as connection:
+            return _ended(connection) - backup.ended
+    except (StoreError, sqlite3.Error):
+        return None
+
+
+def _ended(connection: sqlite3.Connection) -> Ended:
+    return {
+        (name, number)
+        for name, number in connection.execute(
+            "SELECT study_name, number FROM trials JOIN studies USING (study_id) "
+            "WHERE state IN ('COMPLETE', 'PRUNED', 'FAIL')"
+        )
+    }

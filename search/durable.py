@@ -1,0 +1,36 @@
+"""Files that are the old one or the new one at any moment, whatever ends the process or the machine."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from search.points import reached
+
+
+def replace(partial: Path, path: Path) -> None:
+    """Put the finished file `partial` in the place of `path` and see that both survive a power cut; OSError if not."""
+    reached(f"before the fsync of {partial.name}")
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
+    move(partial, path)
+
+
+def move(old: Path, new: Path) -> None:
+    """Rename a file within its folder, durably; OSError if that fails, and then nothing has changed."""
+    reached(f"before the rename to {new.name}")
+    old.replace(new)
+    reached(f"after the rename to {new.name}")
+    _sync_folder(new.parent)
+    reached(f"after the fsync of the folder of {new.name}")
+
+
+def _sync_folder(folder: Path) -> None:
+    # Some network file systems can't do this; the file itself is synced and the rename done.
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,218 @@
+"""Whether a database holds together: its pages, its schema, and what every study in it says of itself. Writes nothing.
+
+A check is a function of a study as it was read and of the connection that it was read by; it yields what is wrong. One that
+looks at something new (checkpoints, say) goes into CHECKS.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from search import backup, records, schema
+from search.backup import Backup, Restored
+from search.errors import ManyfitError, StoreError
+from search.records import Stored
+from search.samplers import distribution
+from search.store import hold
+
+ENDINGS = {
+    "RUNNING": {""},
+    "WAITING": {""},
+    "COMPLETE": {"finished", "stopped early", "callback", "timeout", "time"},
+    "PRUNED": {"pruned", "diverged"},
+    "FAIL": {"failed", "crashed", "callback", "timeout", "time"},
+}
+"""What may have ended a trial of each state."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that is wrong; `study` is "" where it concerns the whole file, `trial` None where no one trial."""
+
+    what: str
+    study: str = ""
+    trial: int | None = None
+
+    def __str__(self) -> str:
+        trial = "" if self.trial is None else f"trial {self.trial}: "
+        return f"{self.study}: {trial}{self.what}" if self.study else self.what
+
+
+@dataclass
+class Report:
+    """What was found in a database: how much of it, what is wrong with it, and what its backup holds."""
+
+    path: Path
+    studies: dict[str, int] = field(default_factory=dict)
+    epochs: int = 0
+    problems: list[Problem] = field(default_factory=list)
+    backup: Backup | None = None
+
+    @property
+    def is_sound(self) -> bool:
+        return not self.problems
+
+
+def verify(path: Path) -> Report:
+    """Check a database and its backup; what is wrong is in the report. Raises StoreError only if neither is there."""
+    report = Report(path)
+    try:
+        report.backup = backup.find(path)
+    except StoreError as error:
+        report.problems.append(Problem(f"its backup: {error}"))
+    if not path.exists() and report.backup is None and not report.problems:
+        schema.check_file(path)
+    try:
+        with closing(schema.connect(path, readonly=True)) as connection:
+            report.problems += _file_problems(connection)
+            # What damaged pages say of the studies is not worth reading.
+            for name in [] if report.problems else _names(connection):
+                _check_study(connection, path, name, report)
+    except StoreError as error:
+        report.problems.append(Problem(str(error)))
+    except sqlite3.Error as error:
+        report.problems.append(Problem(f"{path} can't be read: {error}"))
+    return report
+
+
+def restore(path: Path) -> tuple[Report, Restored | None]:
+    """Bring back the backup of a database that is not sound; of a sound one return None, and leave it as it is.
+
+    Raises StoreError if another process holds the database, if there is no sound backup, or if files can't be written.
+    """
+    if not path.exists() and not schema.backup_of(path).exists():
+        schema.check_file(path)
+    with hold(path):
+        report = verify(path)
+        return report, None if report.is_sound else backup.restore(path)
+
+
+def _file_problems(connection: sqlite3.Connection) -> Iterator[Problem]:
+    for (found,) in connection.execute("PRAGMA integrity_check(20)").fetchall():
+        if found != "ok":
+            yield Problem(f"the file is damaged: {' '.join(found.split())}")
+    for table, row, parent, _ in connection.execute("PRAGMA foreign_key_check").fetchmany(20):
+        yield Problem(f"row {row} of {table} belongs to nothing in {parent}")
+
+
+def _names(connection: sqlite3.Connection) -> list[str]:
+    return [
+        name for (name,) in connection.execute("SELECT study_name FROM manyfit_studies JOIN studies USING (study_id)")
+    ]
+
+
+def _check_study(connection: sqlite3.Connection, path: Path, name: str, report: Report) -> None:
+    try:
+        # It begins the read transaction in which the checks look, too: the study may be running.
+        stored = records.read(connection, path, name)
+        report.studies[name] = len(stored.trials)
+        report.epochs += sum(len(trial.curve) for trial in stored.trials)
+        for check in CHECKS:
+            report.problems += [Problem(what, name, trial) for trial, what in check(stored, connection)]
+    except (ManyfitError, ValueError, KeyError, TypeError) as error:
+        what = " ".join(str(error).split())
+        report.problems.append(Problem(f"can't be read: {type(error).__name__}: {what[:300]}", name))
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+Found = Iterator[tuple[int | None, str]]
+"""(number of a trial or None, what is wrong)"""
+
+_OF_STUDY = "JOIN trials t USING (trial_id) JOIN studies s USING (study_id) WHERE s.study_name = ?"
+
+
+def _numbers(stored: Stored, connection: sqlite3.Connection) -> Found:
+    """Trials are numbered 0..n-1, once each."""
+    del connection
+    counts = Counter(trial.number for trial in stored.trials)
+    for number in sorted(set(range(max(counts, default=-1) + 1)) - set(counts)):
+        yield number, "is missing, and later ones are there"
+    for number, times in counts.items():
+        if times > 1:
+            yield number, f"is there {times} times"
+
+
+def _curves(stored: Stored, connection: sqlite3.Connection) -> Found:
+    """The epochs of a curve are 1..n, and Optuna's intermediate values are its objective."""
+    objective = stored.file.settings.study.objective
+    curves: dict[int, dict[int, float | None]] = defaultdict(dict)
+    for number, epoch, metrics in connection.execute(
+        f"SELECT t.number, epoch, metrics FROM manyfit_epochs {_OF_STUDY} AND replica = 0",  # noqa: S608
+        (stored.name,),
+    ):
+        curves[number][epoch] = json.loads(metrics).get(objective)
+    values: dict[int, dict[int, float | None]] = defaultdict(dict)
+    for number, step, value in connection.execute(
+        f"SELECT t.number, step, intermediate_value FROM trial_intermediate_values {_OF_STUDY}",  # noqa: S608
+        (stored.name,),
+    ):
+        values[number][step] = value
+    for trial in stored.trials:
+        curve, seen = curves[trial.number], values[trial.number]
+        if gaps := sorted(set(range(1, max(curve, default=0) + 1)) - set(curve)):
+            yield trial.number, f"its curve lacks {_epochs(gaps)}"
+        if strange := [epoch for epoch in curve if not 1 <= epoch <= trial.epochs]:
+            yield trial.number, f"its curve has {_epochs(strange)}, of at most {trial.epochs}"
+        if differing := sorted(epoch for epoch in {*curve, *seen} if curve.get(epoch) != seen.get(epoch)):
+            yield trial.number, f"its intermediate values are not its curve's {objective} at {_epochs(differing)}"
+        if empty := [epoch for epoch, value in curve.items() if value is None]:
+            yield trial.number, f"its curve has no {objective} at {_epochs(empty)}"
+
+
+def _values(stored: Stored, connection: sqlite3.Connection) -> Found:
+    """A trial that has ended with a value has its best epoch's; one that failed, diverged or goes on has none."""
+    values: dict[int, float | None] = dict(
+        connection.execute(f"SELECT t.number, value FROM trial_values v {_OF_STUDY}", (stored.name,))  # noqa: S608
+    )
+    for trial in stored.trials:
+        has_value = trial.is_ended and trial.state != "FAIL" and trial.ended != "diverged"
+        value, epoch = records.best_of(stored.file, trial) if has_value else (None, None)
+        if values.get(trial.number) != value:
+            why = f"its best epoch's is {value}" if has_value else f"it should have none, being {trial.state}"
+            yield trial.number, f"its value is {values.get(trial.number)}, and {why}"
+        if trial.is_ended and trial.best_epoch != epoch:
+            yield trial.number, f"its best epoch is said to be {trial.best_epoch}, and is {epoch}"
+        if trial.state == "COMPLETE" and value is None:
+            yield trial.number, "is COMPLETE without an epoch"
+
+
+def _endings(stored: Stored, connection: sqlite3.Connection) -> Found:
+    """State, ending and length of a trial agree, and what has ended has a moment of it."""
+    del connection
+    for trial in stored.trials:
+        if trial.ended not in ENDINGS.get(trial.state, set()):
+            yield trial.number, f"is {trial.state}, and was ended by {trial.ended!r}"
+        if trial.is_ended != (trial.ended_at is not None):
+            yield trial.number, f"is {trial.state}, and the moment of its end is {trial.ended_at}"
+        if trial.ended == "finished" and len(trial.curve) != trial.epochs:
+            yield trial.number, f"is finished with {len(trial.curve)} of its {trial.epochs} epochs"
+
+
+def _params(stored: Stored, connection: sqlite3.Connection) -> Found:
+    """Every trial has the parameters that are active in it, each within the space."""
+    del connection
+    space = stored.file.space
+    for trial in stored.trials:
+        active = {name for name in space if space.is_active(name, trial.labels)}
+        if missing := sorted(active - set(trial.labels)):
+            yield trial.number, f"has no {', '.join(missing)}"
+        for name, label in trial.labels.items():
+            drawn_from = distribution(space[name])
+            if not drawn_from._contains(drawn_from.to_internal_repr(label)):
+                yield trial.number, f"its {name} is {label}, outside of the space"
+
+
+CHECKS: tuple[Callable[[Stored, sqlite3.Connection], Found], ...] = (_numbers, _curves, _values, _endings, _params)
+
+
+def _epochs(epochs: list[int]) -> str:
+    shown = ", ".join(map(str, epochs[:5])) + (f" and {len(epochs) - 5} more" if len(epochs) > 5 else "")
+    return f"epoch {shown}" if len(epochs) == 1 else f"epochs {shown}"

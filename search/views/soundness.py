@@ -1,0 +1,79 @@
+"""What `manyfit verify` tells, for people and for programs."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from search.backup import Backup, Ended, Restored
+from search.verify import Report
+
+
+def lines(report: Report) -> list[str]:
+    """Say what was found, what is wrong a line each."""
+    if not report.is_sound:
+        return [str(problem) for problem in report.problems]
+    studies, trials = len(report.studies), sum(report.studies.values())
+    return [
+        (
+            f"{report.path} is sound: {_count(studies, 'study', 'studies')}, {_count(trials, 'trial')}, "
+            f"{_count(report.epochs, 'epoch')}"
+        ),
+        f"backup: {_of(report.backup)}" if report.backup else "backup: none yet",
+    ]
+
+
+def to_json(report: Report, restored: Restored | None = None) -> dict[str, Any]:
+    """Return the same as plain JSON."""
+    found: dict[str, Any] = {
+        "path": str(report.path),
+        "sound": report.is_sound,
+        "studies": report.studies,
+        "epochs": report.epochs,
+        "problems": [{"study": p.study, "trial": p.trial, "what": p.what} for p in report.problems],
+        "backup": report.backup
+        and {
+            "path": str(report.backup.path),
+            "at": report.backup.at.isoformat(timespec="seconds"),
+            "trials": len(report.backup.ended),
+        },
+    }
+    if restored is not None:
+        found["restored"] = {
+            "kept": restored.kept and str(restored.kept),
+            "trials": len(restored.backup.ended),
+            "lost": None if restored.lost is None else {k: sorted(v) for k, v in _by_study(restored.lost).items()},
+        }
+    return found
+
+
+def restored_lines(report: Report, restored: Restored) -> list[str]:
+    """Say what was brought back, what is kept and what is lost."""
+    found = [f"{report.path} is restored: {_of(restored.backup)}"]
+    if restored.kept is not None:
+        found.append(f"kept: {restored.kept.name}, as it was")
+    if restored.lost is None:
+        found.append("lost: what had ended since can't be read; `manyfit run` trains it again")
+    elif restored.lost:
+        which = "; ".join(f"{study} {_ranges(numbers)}" for study, numbers in sorted(_by_study(restored.lost).items()))
+        found.append(f"lost: {_count(len(restored.lost), 'trial')} ({which}); `manyfit run` trains again what is lost")
+    return found
+
+
+def _of(backup: Backup) -> str:
+    return f"{_count(len(backup.ended), 'ended trial')} of {backup.at:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _by_study(trials: Ended) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = defaultdict(list)
+    for study, number in sorted(trials):
+        found[study].append(number)
+    return found
+
+
+def _ranges(numbers: list[int]) -> str:
+    return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
+
+
+def _count(count: int, one: str, many: str = "") -> str:
+    return f"{count:,} {one if count == 1 else many or one + 's'}"

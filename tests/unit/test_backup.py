@@ -1,0 +1,220 @@
+"""The backup: when it is written, what it never replaces, and how it comes back."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+
+import pytest
+from support import curve, query, replay, replay_file, table
+from typer.testing import CliRunner
+
+from search import backup, cli, records
+from search import store as stores
+from search.engines.replay import ReplayEngine
+from search.errors import StoreError
+from search.scheduler import search
+from search.store import Store
+from search.study import Study
+
+
+def backed_up(file):
+    """Search, and write the backup as a command does at its end."""
+    replay(file)
+    with Store.open(file.storage, file.name) as store:
+        assert store.back_up() == ""
+    return file
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli.app, list(map(str, arguments)))
+
+
+def overwrite(path, at, content):
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(content)
+
+
+def test_backup_is_a_database_like_the_one_it_is_of(tmp_path):
+    file = backed_up(replay_file(tmp_path))
+    copy = tmp_path / "replay.db.backup"
+    assert table(copy, "replay") == table(file.storage, "replay")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "replay.db",
+        "replay.db.backup",
+        "replay.db.lock",
+        "replay.toml",
+    ]
+
+
+def test_backup_is_written_while_the_search_goes_on_and_not_more_often_than_it_should(tmp_path, monkeypatch):
+    monkeypatch.setattr(stores, "BACKUP_SHARE", 1e9)
+    file = replay_file(tmp_path, study__trials=30)
+    for every_s, written in ((1000.0, False), (0.0, True)):
+        monkeypatch.setattr(stores, "BACKUP_EVERY_S", every_s)
+        replay(replay_file(tmp_path, study__trials=15 if every_s else 30))
+        assert (tmp_path / "replay.db.backup").exists() == written
+    found = backup.find(file.storage)
+    assert found is not None
+    assert len(found.ended) == 30
+
+
+def test_nothing_new_is_not_backed_up_again(tmp_path):
+    file = backed_up(replay_file(tmp_path))
+    copy = tmp_path / "replay.db.backup"
+    os.utime(copy, ns=(copy.stat().st_atime_ns, copy.stat().st_mtime_ns + 1))
+    before = copy.stat().st_mtime_ns
+    with Store.open(file.storage, "replay") as store:
+        assert store.back_up() == ""
+    assert copy.stat().st_mtime_ns == before
+
+
+def test_backup_that_can_not_be_written_is_told_and_the_search_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(stores, "BACKUP_EVERY_S", 0.0)
+    monkeypatch.setattr(stores, "BACKUP_SHARE", 1e9)
+    (tmp_path / ".replay.db.backup.new").mkdir()
+    stored = replay(replay_file(tmp_path))
+    assert all(trial.is_ended for trial in stored.trials)
+    (event,) = [detail for _, kind, detail in stored.events if kind == "backup failed"]
+    assert "replay.db.backup can't be written" in event["why"]
+
+
+def test_damage_that_is_found_by_the_backup_ends_the_search_and_spares_the_backup_before(tmp_path):
+    backed_up(replay_file(tmp_path, study__trials=60, search__sampler="random"))
+    whole = (tmp_path / "replay.db.backup").read_bytes()
+    more = replay_file(tmp_path, study__trials=61, search__sampler="random")
+    # By a process of its own: it opens the file beside SQLite.
+    code = (
+        "import sys; from pathlib import Path; from search.store import Store\n"
+        "store = Store.open(Path(sys.argv[1]), 'replay'); store._ended_since_backup = 1\n"
+        "file = open(sys.argv[1], 'r+b'); file.seek(Path(sys.argv[1]).stat().st_size // 2); file.write(b'\\xff' * 20000); file.flush()\n"
+        "store._connection.execute('PRAGMA shrink_memory')\n"
+        "try: store.back_up()\n"
+        "except Exception as error: print(type(error).__name__, error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(more.storage)], capture_output=True, text=True)
+    assert "StoreError" in done.stdout, done
+    assert "is damaged" in done.stdout
+    assert "--restore` brings back its backup" in done.stdout
+    assert (tmp_path / "replay.db.backup").read_bytes() == whole
+
+
+def test_damaged_database_is_restored_and_the_study_goes_on_to_the_same_table(tmp_path):
+    file = backed_up(replay_file(tmp_path, study__trials=12))
+    replay(replay_file(tmp_path))
+    expected = table(file.storage, "replay")
+    overwrite(file.storage, 0, b"\0" * 100)
+    damaged = file.storage.read_bytes()
+    refused = run("run", file.path)
+    assert refused.exit_code == 3
+    assert f"`manyfit verify {file.storage} --restore` brings back its backup" in refused.stderr
+    assert run("verify", file.path).exit_code == 3
+    done = run("verify", file.path, "--restore")
+    assert done.exit_code == 0, done.output
+    first, second, third = done.stdout.splitlines()
+    assert "is restored: 12 ended trials of 20" in first
+    (kept,) = tmp_path.glob("replay.db.damaged-*")
+    assert second == f"kept: {kept.name}, as it was"
+    assert third == "lost: what had ended since can't be read; `manyfit run` trains it again"
+    assert kept.read_bytes() == damaged
+    assert table(file.storage, "replay") == expected[:12]
+    replay(replay_file(tmp_path))
+    assert table(file.storage, "replay") == expected
+
+
+def test_what_is_lost_is_told_where_the_damaged_database_can_be_read(tmp_path):
+    file = backed_up(replay_file(tmp_path, study__trials=12))
+    replay(replay_file(tmp_path, study__trials=15))
+    with closing(sqlite3.connect(file.storage)) as connection, connection:
+        connection.execute("UPDATE trial_values SET value = 7 WHERE trial_id = 1")
+    found = json.loads(run("verify", file.path, "--restore", "--json").stdout)
+    assert found["restored"]["lost"] == {"replay": [12, 13, 14]}
+    assert found["restored"]["trials"] == 12
+    assert run("verify", file.path).exit_code == 0
+
+
+def test_sound_database_is_not_replaced_by_its_backup(tmp_path):
+    file = backed_up(replay_file(tmp_path, study__trials=12))
+    replay(replay_file(tmp_path))
+    done = run("verify", file.path, "--restore")
+    assert (done.exit_code, done.stderr) == (0, "nothing to restore\n")
+    assert len(records.load(file.storage, "replay").trials) == 20
+
+
+def test_damaged_backup_is_not_brought_back(tmp_path):
+    file = backed_up(replay_file(tmp_path))
+    copy = tmp_path / "replay.db.backup"
+    for path in (file.storage, copy):
+        overwrite(path, path.stat().st_size // 2, b"\xff" * (path.stat().st_size // 3))
+    contents = {path: path.read_bytes() for path in (file.storage, copy)}
+    done = run("verify", file.path, "--restore")
+    assert done.exit_code == 3
+    assert "replay.db.backup is damaged" in done.stderr
+    assert {path: path.read_bytes() for path in (file.storage, copy)} == contents
+
+
+def test_damaged_backup_of_a_sound_database_is_told(tmp_path):
+    file = backed_up(replay_file(tmp_path))
+    overwrite(tmp_path / "replay.db.backup", 0, b"\0" * 100)
+    done = run("verify", file.path)
+    assert done.exit_code == 3
+    assert done.stdout.startswith("its backup: ")
+
+
+def test_restoring_without_a_backup_says_so(tmp_path):
+    file = replay_file(tmp_path)
+    replay(file)
+    overwrite(file.storage, 0, b"\0" * 100)
+    done = run("verify", file.path, "--restore")
+    assert (done.exit_code, "has no backup" in done.stderr) == (3, True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["replay.db", "replay.db.lock", "replay.toml"]
+
+
+def test_database_that_is_gone_is_not_begun_anew_beside_its_backup(tmp_path):
+    file = backed_up(replay_file(tmp_path))
+    expected = table(file.storage, "replay")
+    file.storage.unlink()
+    for command in (["run", file.path], ["show", file.path], ["show", file.storage], ["verify", file.path]):
+        done = run(*command)
+        assert (done.exit_code, "its backup is there" in done.output) == (3, True), done.output
+    with pytest.raises(StoreError, match="its backup is there"):
+        replay(file)
+    assert not file.storage.exists()
+    assert run("verify", file.path, "--restore").exit_code == 0
+    assert table(file.storage, "replay") == expected
+
+
+def test_search_that_is_restored_while_another_runs_is_refused(tmp_path):
+    file = backed_up(replay_file(tmp_path))
+    overwrite(file.storage, 0, b"\0" * 100)
+    code = (
+        "import sys, time; from pathlib import Path; from search.store import hold\n"
+        "lock = hold(Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, str(file.storage)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout.readline() == "held\n"
+    done = run("verify", file.path, "--restore")
+    holder.communicate("")
+    assert (done.exit_code, f"process {holder.pid} on" in done.stderr) == (3, True)
+    assert not list(tmp_path.glob("replay.db.damaged-*"))
+
+
+def test_search_keeps_its_trials_in_the_backup_of_a_second_study_too(tmp_path):
+    file = backed_up(replay_file(tmp_path))
+    other = replay_file(tmp_path, study__name="other", study__trials=3)
+    from support import record
+
+    with Store.create(other, record(other)) as store:
+        search(Study(other), store, ReplayEngine(curve), watch=lambda: None)
+        assert store.back_up() == ""
+    found = backup.find(file.storage)
+    assert found is not None
+    assert len(found.ended) == 23
+    assert query(found.path, "SELECT count(*) FROM studies") == [(2,)]
