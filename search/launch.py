@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.text import Text
 
 from search import identity, records, studyfile
-from search.engines import devices
+from search.engines import checkpoints, devices
 from search.engines.pool import WorkerPool
-from search.engines.protocol import Ready
+from search.engines.protocol import Member, Ready
 from search.errors import Interrupted, ManyfitError, StoreError, UsageError
 from search.identity import Record
 from search.log import StudyLog
@@ -24,7 +24,7 @@ from search.records import Stored
 from search.resolved import Resolved, as_before, how, resolve
 from search.scheduler import search
 from search.store import Store
-from search.study import Study
+from search.study import Study, Trial
 from search.studyfile import StudyFile
 from search.views import export
 from search.views.console import Progress
@@ -59,6 +59,7 @@ def job(file: StudyFile, resolved: Resolved) -> dict[str, Any]:
         "engine": resolved.engine,
         "why": resolved.why,
         "lanes": resolved.lanes,
+        "folder": str(file.beside(".files")),
         "workers": max(1, resolved.devices.count("cpu")),
     }
 
@@ -88,6 +89,7 @@ def workers(
             log,
             memory=None if memory == "auto" else int(memory),
             look_s=file.settings.run.trial_time,
+            folder=file.beside(".files"),
         )
 
     pool = start()
@@ -177,9 +179,19 @@ def _wait(pool: WorkerPool, resolved: Resolved, console: Console | None, interru
 def _search(study: Study, store: Store, pool: WorkerPool, console: Console, interruption: Callable[[], int]) -> Outcome:
     ended_before = sum(trial.is_ended for trial in study.trials)
     seconds_before = study.seconds_before
+    kept: list[Trial] = []
+
+    def watch() -> None:
+        nonlocal kept
+        progress()
+        if study.best_trials != kept:
+            kept = study.best_trials
+            _tidy(study)
+
+    _tidy(study)
     try:
         with Progress(study, console) as progress:
-            search(study, store, pool, interruption=interruption, watch=progress)
+            search(study, store, pool, interruption=interruption, watch=watch)
     except Interrupted as interrupted:
         outcome = _outcome(study, store, console, trained=0, seconds=0.0)
         done = sum(trial.is_ended for trial in outcome.stored.trials)
@@ -197,9 +209,15 @@ def _search(study: Study, store: Store, pool: WorkerPool, console: Console, inte
     return _outcome(study, store, console, trained=trained, seconds=study.seconds - seconds_before)
 
 
+def _tidy(study: Study) -> None:
+    kept = [Member(trial.number) for trial in study.best_trials]
+    checkpoints.tidy(study.file.beside(".files"), kept, is_done=study.is_done())
+
+
 def _outcome(study: Study, store: Store, console: Console, *, trained: int, seconds: float) -> Outcome:
     if problem := store.back_up():
         _warn(console, [f"{problem}; the study itself is stored"])
+    _tidy(study)
     stored = records.load(store.path, study.file.name)
     best_path = study.file.beside(".best.json")
     try:

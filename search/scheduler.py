@@ -41,6 +41,8 @@ def search(
             events = engine.advance()
             touched = study.record(events)  # all of them, before anything is judged
             verdicts = [study.judge(trial) for trial in touched]
+            # On disk before the database says that they have ended.
+            study.record(engine.keep(study.worth_keeping(touched)))
             store.commit(study, now=any(verdict.ends for verdict in verdicts))
             engine.apply(verdicts)  # places are freed only for what is stored
             watch()

@@ -65,16 +65,26 @@ def _image_size(value: Any) -> Any:
     raise ValueError("must be [height, width], two whole numbers of at least 1")
 
 
-def _memory(value: Any) -> Any:
-    if value == "auto":
-        return value
+def _bytes(value: Any) -> int:
     try:
         size = 0 if isinstance(value, bool | float) else TypeAdapter(ByteSize).validate_python(value)
     except ValueError:
         size = 0
-    if size <= 0:
-        raise ValueError('must be "auto", a number of bytes, or a text such as "6GB" or "512MiB"')
     return int(size)
+
+
+def _memory(value: Any) -> Any:
+    if value == "auto":
+        return value
+    if (size := _bytes(value)) <= 0:
+        raise ValueError('must be "auto", a number of bytes, or a text such as "6GB" or "512MiB"')
+    return size
+
+
+def _disk(value: Any) -> int:
+    if (size := _bytes(value)) <= 0:
+        raise ValueError('must be a number of bytes, or a text such as "2GB" or "500MB"')
+    return size
 
 
 def _class_weight(value: Any) -> Any:
@@ -244,6 +254,8 @@ class RunSection(Section):
     devices: Annotated[Literal["auto"] | int | tuple[str | int, ...], BeforeValidator(_devices)] = "auto"
     storage: str = ""
     trial_time: Seconds | None = None
+    keep: Annotated[Whole, Field(ge=0)] = 5
+    disk: Annotated[int, BeforeValidator(_disk)] = 2 * 10**9
     worker_memory: Annotated[Literal["auto"] | int, BeforeValidator(_memory)] = "auto"
     deterministic: Flag = False
 

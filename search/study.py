@@ -5,6 +5,7 @@ Nothing here imports keras or touches a file; the store writes down what `take_c
 
 from __future__ import annotations
 
+import bisect
 import math
 import time
 from collections import Counter
@@ -140,7 +141,7 @@ class Study:
         self._changes = Changes()
         self._waiting: list[Trial] = []
         self._running: dict[int, Trial] = {}
-        self._best: Trial | None = None
+        self._best: list[Trial] = []
         self._failures: list[str] = []
         self._began = time.monotonic()
         self._sampler.restore_study_attrs(study_attrs or {})
@@ -168,7 +169,7 @@ class Study:
     @property
     def best(self) -> Trial | None:
         """The best COMPLETE trial; of equals the first."""
-        return self._best
+        return self._best[0] if self._best else None
 
     @property
     def seconds(self) -> float:
@@ -238,6 +239,16 @@ class Study:
     def has_changes(self) -> bool:
         """Whether anything has happened since `take_changes` was called last."""
         return bool(self._changes)
+
+    def worth_keeping(self, touched: Sequence[Trial]) -> list[Member]:
+        """Return those that have just ended among the best of the study, as many as `run.keep`."""
+        best = {trial.number for trial in self.best_trials}
+        return [Member(trial.number) for trial in touched if trial.number in best and trial.is_ended]
+
+    @property
+    def best_trials(self) -> list[Trial]:
+        """The best COMPLETE trials, as many as `run.keep`, the best first; of equals the lower number first."""
+        return self._best[: self.file.settings.run.keep]
 
     def take_changes(self) -> Changes:
         """Hand out what has happened since the last call."""
@@ -431,10 +442,9 @@ class Study:
         if trial.state != "FAIL":
             self._failures.clear()
         if trial.state == "COMPLETE" and trial.value is not None:
-            best = self._best
             # Of equal values the lower number wins, whichever ended first.
-            if best is None or best.value is None or self._rank(trial) < self._rank(best):
-                self._best = trial
+            bisect.insort(self._best, trial, key=self._rank)
+            del self._best[max(1, self.file.settings.run.keep) :]
 
     def _rank(self, trial: Trial) -> tuple[float, int]:
         return (-self._sign * (trial.value or 0.0), trial.number)

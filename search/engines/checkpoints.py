@@ -6,150 +6,196 @@ Nothing here imports keras: the coordinator tidies these files, too.
 from __future__ import annotations
 
 import json
-import os
+import sys
 import time
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from search import durable
 from search.engines.protocol import Member
 
 Arrays = Mapping[str, NDArray[Any]]
 
-# A checkpoint is due again when training has gone on for so many times what the last one took: a twentieth of the time.
+# A checkpoint is due when training has gone on for so many times what the last one took: a twentieth of the time ...
 TIMES_ITS_COST = 20.0
+# ... but not all the time, and at least once a minute, unless it takes several seconds itself.
 LEAST_S, MOST_S = 1.0, 60.0
-# Two of each member: what a crash leaves in the database may be an epoch behind the newest.
+# So many a worker: what a crash leaves in the database may be an epoch behind the newest.
 GENERATIONS = 2
-_RUNNING = "running"
+RUNNING = "running"
 _META = "__meta__"
 
 
 class CheckpointError(Exception):
-    """A file of a member can't be read; the message says what is wrong with it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """What a member was after an epoch. `path` is the file it came from."""
-
-    path: Path
-    epoch: int
-    arrays: Arrays
+    """A file of members can't be read; the message says what is wrong with it."""
 
 
 def write(path: Path, arrays: Arrays, meta: Mapping[str, Any]) -> None:
-    """Write arrays, durably and whole: an older file stays until the new one is complete. OSError if that is impossible."""
-    # npz knows only numpy's own types; bfloat16 travels as bytes of its size, and its name in the meta.
-    types = {name: array.dtype.name for name, array in arrays.items()}
-    plain = {name: array.view(f"u{array.dtype.itemsize}") if array.dtype.kind == "V" else array for name, array in arrays.items()}
+    """Write arrays, durably: the file is whole at any moment or not there. OSError if that is impossible."""
+    # npz knows numpy's own types; another (bfloat16) travels as whole numbers of its size, and its name in the meta.
+    types = {name: array.dtype.name for name, array in arrays.items() if array.dtype.kind == "V"}
+    plain = {name: array.view(f"u{array.itemsize}") if name in types else array for name, array in arrays.items()}
     packed = np.frombuffer(json.dumps({**meta, "types": types}).encode(), np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
-    half = path.with_name(f"{path.name}.half")
+    partial = path.with_name(f".{path.name}.partial")
     try:
-        with half.open("wb") as file:
+        with partial.open("wb") as file:
             np.savez(file, allow_pickle=False, **{_META: packed}, **plain)
-            file.flush()
-            os.fsync(file.fileno())
-        half.replace(path)
+        durable.replace(partial, path)
     except OSError:
-        half.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
         raise
 
 
-def read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Read what `write` wrote: arrays and meta. CheckpointError if it is not whole (every array has a checksum)."""
+def read(path: Path, beginning: str = "") -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Read what `write` wrote: its meta, and those of its arrays whose names have this beginning.
+
+    CheckpointError if they are not whole; each array has a checksum.
+    """
     try:
         with np.load(path, allow_pickle=False) as found:
-            arrays = {name: found[name] for name in found.files}
-        meta = json.loads(arrays.pop(_META).tobytes())
-        for name, kind in meta["types"].items():
-            if arrays[name].dtype.name != kind:
-                import ml_dtypes  # which numpy's bfloat16 comes from, on any backend
+            meta = json.loads(found[_META].tobytes())
+            arrays = {name: found[name] for name in found.files if name != _META and name.startswith(beginning)}
+        for name in arrays.keys() & meta["types"].keys():
+            import ml_dtypes  # bfloat16 and its kin, wherever a backend is installed
 
-                arrays[name] = arrays[name].view(getattr(ml_dtypes, kind))
+            arrays[name] = arrays[name].view(getattr(ml_dtypes, meta["types"][name]))
     except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from None
     return arrays, meta
 
 
 class Checkpoints:
-    """The members of one study that are under way, as files in `folder`; says when it is time to write them again.
+    """The members that a worker has under way, as files: all of them in one, so that one fsync serves them.
 
     Args:
-        folder: of the study's files; None for none at all.
-        disk: bytes that all files in it may take.
+        folder: of the study's files; None for no checkpoints.
+        worker: number of this worker; several write side by side, and all read all.
+        disk: bytes that all files in the folder may take.
     """
 
-    def __init__(self, folder: Path | None, disk: int) -> None:
-        self._folder, self._disk = folder, disk
+    def __init__(self, folder: Path | None, worker: int = 0, disk: int = 2 * 10**9) -> None:
+        self._folder, self._worker, self._disk = folder, worker, disk
         self._next = time.monotonic() + LEAST_S
-        self.trouble = ""
+        self._trouble = self._told = ""
 
+    @property
     def is_due(self) -> bool:
-        """Tell whether members should be saved now."""
+        """Whether members should be saved now."""
         return self._folder is not None and time.monotonic() >= self._next
 
     def save(self, members: Iterable[tuple[Member, int, Arrays]]) -> None:
-        """Save members (member, whole epochs, state). What goes wrong is told in `trouble`: training goes on without."""
+        """Save members: (member, its whole epochs, its state). Training goes on if that fails; `take_trouble` tells."""
+        assert self._folder is not None  # noqa: S101 (nothing is due without)
         began = time.monotonic()
-        for member, epoch, arrays in members:
-            try:
-                if self._used() + sum(array.nbytes for array in arrays.values()) > self._disk:
-                    self.trouble = f"no room for checkpoints in the {self._disk / 1e9:g} GB of run.disk"
-                    break
-                write(self._path(member, epoch), arrays, {"epoch": epoch})
-            except OSError as error:
-                self.trouble = f"no checkpoint could be written: {error.strerror or error}"
-                break
-            for old in self._of(member)[GENERATIONS:]:
-                old.unlink(missing_ok=True)
-        took = time.monotonic() - began
-        self._next = time.monotonic() + max(min(max(LEAST_S, took * TIMES_ITS_COST), MOST_S), took * TIMES_ITS_COST)
+        epochs, arrays = {}, {}
+        for member, epoch, state in members:
+            epochs[_name(member)] = epoch
+            arrays.update({f"{_name(member)}/{name}": array for name, array in state.items()})
+        before = self._mine()
+        try:
+            self._check_room(arrays)
+            number = _number(before[0]) + 1 if before else 1
+            write(self._folder / RUNNING / f"{self._worker}.{number}.npz", arrays, {"epochs": epochs})
+        except OSError as error:
+            self._trouble = f"{error.strerror or error}"
+        for old in before[GENERATIONS - 1 :]:
+            old.unlink(missing_ok=True)
+        took = (time.monotonic() - began) * TIMES_ITS_COST
+        self._next = time.monotonic() + max(took, min(max(LEAST_S, took), MOST_S))
 
-    def load(self, member: Member, at_most: int) -> Checkpoint | None:
-        """Return a member's newest whole checkpoint of at most so many epochs."""
-        for path in self._of(member):
-            if _epoch_of(path) <= at_most:
-                with suppress(CheckpointError):
-                    arrays, meta = read(path)
-                    return Checkpoint(path, meta["epoch"], arrays)
+    def load(self, member: Member, at_most: int) -> tuple[int, dict[str, NDArray[Any]]] | None:
+        """Return a member's newest whole checkpoint of at most so many epochs: the epochs, and its state."""
+        found = []
+        for path in self._all():
+            with suppress(CheckpointError):
+                _, meta = read(path, _META)
+                if 0 < (epoch := meta["epochs"].get(_name(member), 0)) <= at_most:
+                    found.append((epoch, path))
+        for epoch, path in sorted(found, reverse=True):
+            with suppress(CheckpointError):
+                beginning = f"{_name(member)}/"
+                arrays, _ = read(path, beginning)
+                # For the study's log, which keeps what a worker says.
+                print(f"trial {member.trial} goes on from its checkpoint of epoch {epoch}", file=sys.stderr, flush=True)
+                return epoch, {name.removeprefix(beginning): array for name, array in arrays.items()}
         return None
 
-    def forget(self, members: Iterable[Member]) -> None:
-        """Delete the checkpoints of members that have ended."""
-        for member in members:
-            for path in self._of(member):
-                path.unlink(missing_ok=True)
+    def keep(self, path: Path, arrays: Arrays, meta: Mapping[str, Any]) -> str:
+        """Write the weights of a member that has ended; return why that could not be done, or ""."""
+        try:
+            self._check_room(arrays)
+            write(path, arrays, meta)
+        except OSError as error:
+            return f"{error.strerror or error}"
+        return ""
 
-    def _path(self, member: Member, epoch: int) -> Path:
-        assert self._folder is not None  # noqa: S101 (asked before)
-        return self._folder / _RUNNING / f"{member.trial}.{member.replica}.{epoch}.npz"
+    def take_trouble(self) -> str:
+        """Return, once for all that are alike, why a checkpoint could not be written; "" if there is nothing new to tell."""
+        if self._trouble == self._told:
+            return ""
+        self._told = self._trouble
+        return self._told
 
-    def _of(self, member: Member) -> list[Path]:
-        """Return a member's checkpoints, the newest first."""
-        if self._folder is None:
-            return []
-        return sorted((self._folder / _RUNNING).glob(f"{member.trial}.{member.replica}.*.npz"), key=_epoch_of, reverse=True)
+    def _check_room(self, arrays: Arrays) -> None:
+        wanted = sum(array.nbytes for array in arrays.values())
+        if self._folder is not None and used(self._folder) + wanted > self._disk:
+            raise OSError(f"run.disk allows {self._disk / 1e9:g} GB, and {wanted / 1e9:.3g} GB more are wanted")
 
-    def _used(self) -> int:
-        return used(self._folder) if self._folder is not None else 0
+    def _all(self) -> list[Path]:
+        return [] if self._folder is None else sorted((self._folder / RUNNING).glob("[0-9]*.npz"))
+
+    def _mine(self) -> list[Path]:
+        mine = [path for path in self._all() if path.name.startswith(f"{self._worker}.")]
+        return sorted(mine, key=_number, reverse=True)
+
+
+def kept_path(folder: Path, member: Member) -> Path:
+    """Return the file of the weights of a member that is worth keeping."""
+    return folder / f"trial-{member.trial}.npz"
+
+
+def tidy(folder: Path, kept: Iterable[Member], *, is_done: bool) -> list[Path]:
+    """Delete weights that are no longer worth keeping and, once the study is done, checkpoints; return what went."""
+    worth = {kept_path(folder, member) for member in kept}
+    serves_no_more = [
+        *(path for path in folder.glob("trial-*.npz") if path not in worth),
+        *folder.glob(".*.partial"),
+        *(folder / RUNNING).glob("*" if is_done else ".*.partial"),
+    ]
+    for path in serves_no_more:
+        path.unlink(missing_ok=True)
+    for empty in (folder / RUNNING, folder):
+        with suppress(OSError):
+            empty.rmdir()
+    return serves_no_more
+
+
+def files(folder: Path) -> Iterator[Path]:
+    """Yield all files below the folder of a study's files."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            yield path
 
 
 def used(folder: Path) -> int:
     """Return the bytes of all files below a folder."""
     sizes = 0
-    for path in folder.rglob("*"):
+    for path in files(folder):
         with suppress(OSError):
             sizes += path.stat().st_size
     return sizes
 
 
-def _epoch_of(path: Path) -> int:
-    return int(path.name.split(".")[2])
+def _name(member: Member) -> str:
+    return f"{member.trial}.{member.replica}"
+
+
+def _number(path: Path) -> int:
+    return int(path.name.split(".")[1])

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import math
 import queue
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from search.engines import failures
 from search.engines.batches import Batches, Clock
-from search.engines.protocol import Assignment, EpochEnd, Event, Failed, Stopped, Verdict
+from search.engines.checkpoints import Checkpoints
+from search.engines.protocol import Assignment, EpochEnd, Event, Failed, Member, Stopped, Verdict
 from search.engines.training import ReadConfig, Trainer, validation_batch
 
 # JAX keeps every compiled step, megabytes a trial. Forgetting them also forgets the small ones that all trials share, which
@@ -30,8 +34,9 @@ class FitEngine:
     Waiting costs the coordinator's answer; not waiting would cost an epoch for every trial that ends.
     """
 
-    def __init__(self, trainer: Trainer) -> None:
+    def __init__(self, trainer: Trainer, checkpoints: Checkpoints | None = None) -> None:
         self._trainer = trainer
+        self.checkpoints = checkpoints or Checkpoints(None)
         self._thread: threading.Thread | None = None
         self._events: queue.Queue[EpochEnd | Failed | Stopped] = queue.Queue()
         self._verdicts: queue.Queue[Verdict] = queue.Queue()
@@ -54,6 +59,19 @@ class FitEngine:
         if self._thread is None:
             return []
         return [self._events.get()]
+
+    def save(self) -> None:
+        """Write a checkpoint of the member if it is time, while its training waits for a verdict."""
+        reporter = self._reporter
+        if self._thread is not None and reporter is not None and reporter.is_waiting and self.checkpoints.is_due:
+            self.checkpoints.save([(reporter.member, reporter.epoch, reporter.state())])
+
+    def keep(self, member: Member, path: Path) -> str:
+        """Write the best weights of the member that waits for its verdict; return why that could not be done, or ""."""
+        reporter = self._reporter
+        if reporter is None or reporter.member != member or not reporter.best:
+            return "it has no whole epoch in this worker"
+        return self.checkpoints.keep(path, reporter.best, {"trial": member.trial})
 
     def apply(self, verdicts: Sequence[Verdict]) -> None:
         for verdict in verdicts:
@@ -89,10 +107,15 @@ class FitEngine:
         config = ReadConfig(assignment.config)
         model = self._trainer.model(config, assignment.seed)
         batches = Batches(self._trainer.arrays(), int(config["batch_size"]), assignment.seed)
-        self._reporter = reporter = _Reporter(assignment, self._events, self._verdicts)
+        reporter = _Reporter(assignment, self._trainer.objective, self._events, self._verdicts)
+        found = self.checkpoints.load(assignment.member, at_most=assignment.done) if assignment.done else None
+        if found is not None:
+            reporter.go_on(model, *found)
+        self._reporter = reporter
         data = self._trainer.data
         model.fit(
             batches.for_backend(),
+            initial_epoch=reporter.epoch,
             epochs=assignment.epochs,
             # The batches are in their order already; Keras would draw them in one of its own.
             shuffle=False,
@@ -116,30 +139,78 @@ class FitEngine:
 
 
 class _Reporter(keras.callbacks.Callback):  # type: ignore[misc]
-    """Hands every epoch to the engine and waits for the verdict on it."""
+    """Hands every epoch to the engine and waits for the verdict on it; remembers the weights of the best one.
+
+    Attributes:
+        epoch: the last whole one, counted from 1.
+        best: the weights of the best epoch.
+        is_waiting: for a verdict; the model stands still.
+    """
 
     def __init__(
-        self, assignment: Assignment, events: queue.Queue[EpochEnd | Failed | Stopped], verdicts: queue.Queue[Verdict]
+        self,
+        assignment: Assignment,
+        objective: tuple[str, float],
+        events: queue.Queue[EpochEnd | Failed | Stopped],
+        verdicts: queue.Queue[Verdict],
     ) -> None:
         super().__init__()
-        self._assignment, self._events, self._verdicts = assignment, events, verdicts
+        self.member = assignment.member
+        self._objective, self._sign = objective
+        self._events, self._verdicts = events, verdicts
         self._began = 0.0
+        self._score = -math.inf
+        self.best: dict[str, NDArray[Any]] = {}
         self.epoch = 0
-        self.ended = False
+        self.ended = self.is_waiting = False
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
         self._began = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self.epoch = epoch + 1
         metrics = {name: _plain(value) for name, value in (logs or {}).items()}
         metrics["learning_rate"] = _plain(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        self.epoch = epoch + 1
+        if (score := self._sign * metrics.get(self._objective, math.nan)) > self._score:
+            self._score, self.best = score, _weights(self.model)
         seconds = time.perf_counter() - self._began
-        self._events.put(EpochEnd(self._assignment.member, self.epoch, metrics, seconds))
-        if self._verdicts.get().ends:
+        self.is_waiting = True
+        self._events.put(EpochEnd(self.member, self.epoch, metrics, seconds))
+        verdict = self._verdicts.get()
+        self.is_waiting = False
+        if verdict.ends:
             self.ended = True
             # Keras would go on to the end of `fit` with callbacks that may train or save; this leaves at once.
             self.model.stop_training = True
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return all that the training goes on from, after a whole epoch."""
+        return {
+            **_weights(self.model),
+            **_named("optimizer", self.model.optimizer.variables),
+            **{f"best/{name}": array for name, array in self.best.items()},
+            "score": np.array(self._score),
+        }
+
+    def go_on(self, model: keras.Model, epoch: int, state: dict[str, NDArray[Any]]) -> None:
+        """Put a model that has just been built into a state that was saved after `epoch`."""
+        if not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
+        parts = (("trainable", model.trainable_variables), ("other", model.non_trainable_variables))
+        for part, variables in (*parts, ("optimizer", model.optimizer.variables)):
+            for number, variable in enumerate(variables):
+                variable.assign(state[f"{part}/{number}"])
+        self.best = {name.removeprefix("best/"): array for name, array in state.items() if name.startswith("best/")}
+        self._score, self.epoch = float(state["score"]), epoch
+
+
+def _weights(model: keras.Model) -> dict[str, NDArray[Any]]:
+    return {**_named("trainable", model.trainable_variables), **_named("other", model.non_trainable_variables)}
+
+
+def _named(part: str, variables: Iterable[Any]) -> dict[str, NDArray[Any]]:
+    # Copies: what numpy is shown of a variable may change with it.
+    return {f"{part}/{i}": np.array(keras.ops.convert_to_numpy(variable)) for i, variable in enumerate(variables)}
 
 
 def _plain(value: Any) -> float:

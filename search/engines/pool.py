@@ -17,18 +17,22 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import connection as mp
+from pathlib import Path
 from typing import Any
 
 import psutil
 
+from search.engines.checkpoints import kept_path
 from search.engines.devices import Device
 from search.engines.protocol import (
     Assignment,
     Event,
     Go,
+    Keep,
     Looking,
     Lost,
     Member,
+    Noted,
     Overdue,
     Ready,
     Refused,
@@ -50,6 +54,8 @@ MOST_FAILED_STARTS = 2
 STDERR_LINES = 20
 # How long a worker may take to end a training before it is ended itself.
 SETTLE_S = 5.0
+# How long the weights of a member may take to be written.
+KEEP_S = 120.0
 
 
 @dataclass
@@ -72,7 +78,7 @@ class _Worker:
     reader: threading.Thread | None = None
     ready: Ready | None = None
     members: dict[Member, Assignment] = field(default_factory=dict)
-    outbox: list[Assignment | Verdict | Go] = field(default_factory=list)
+    outbox: list[Assignment | Verdict | Keep | Go] = field(default_factory=list)
     busy_since: float | None = None
     first_size: int = 0
 
@@ -91,6 +97,7 @@ class WorkerPool:
 
     Args:
         memory: bytes at which a worker is replaced between two trials; None: when it has grown by GROWTH_BYTES.
+        folder: of the study's files.
         look_s: seconds that a trial may take, if that is limited: workers may not look at the model much longer.
     """
 
@@ -103,7 +110,9 @@ class WorkerPool:
         *,
         memory: int | None = None,
         look_s: float | None = None,
+        folder: Path = Path(),
     ) -> None:
+        self._folder = folder
         self._look_s = look_s
         self._job, self._backend, self._log, self._memory = dict(job), backend, log, memory
         self._failed_starts = 0
@@ -147,6 +156,26 @@ class WorkerPool:
                 self._go(worker)
         return [*self._receive(), *self._overdue()]
 
+    def keep(self, members: Sequence[Member]) -> Sequence[Event]:
+        events: list[Event] = []
+        for member in members:
+            worker = next((w for w in self._workers if member in w.members), None)
+            if worker is None or worker.busy_since is not None:
+                events.append(_not_kept(member, "its worker was lost"))
+                continue
+            worker.outbox, outbox = [Keep(member, str(kept_path(self._folder, member)))], worker.outbox
+            self._send(worker)
+            worker.outbox = outbox
+            try:
+                if not worker.channel.poll(KEEP_S):
+                    # It answers nothing more: its end is noticed at the next `advance`.
+                    os.killpg(worker.process.pid, signal.SIGKILL)
+                    raise TimeoutError(f"it took longer than {KEEP_S:.0f} s")
+                events += [message for message in decode(worker.channel.recv_bytes()) if isinstance(message, Noted)]
+            except (EOFError, OSError) as error:
+                events.append(_not_kept(member, f"{error}" or "its worker was lost"))
+        return events
+
     def apply(self, verdicts: Sequence[Verdict]) -> None:
         for verdict in verdicts:
             worker = next((w for w in self._workers if verdict.member in w.members), None)
@@ -186,7 +215,7 @@ class WorkerPool:
         worker.reader = threading.Thread(target=self._keep_stderr, args=(worker,), daemon=True)
         worker.reader.start()
         device.claim(process.pid, number, self._count)
-        ours.send_bytes(json.dumps(self._job).encode())
+        ours.send_bytes(json.dumps({**self._job, "worker": number}).encode())
         return worker
 
     def _keep_stderr(self, worker: _Worker) -> None:
@@ -214,7 +243,7 @@ class WorkerPool:
                     self._greet(worker, message)
                 elif isinstance(message, Refused):
                     raise (DataError if message.is_data else UsageError)(message.message)
-                elif not isinstance(message, Assignment | Verdict | Go | Looking):  # those go the other way
+                elif not isinstance(message, Assignment | Verdict | Keep | Go | Looking):  # those go the other way
                     events.append(message)
         return events
 
@@ -320,6 +349,10 @@ class WorkerPool:
             worker.reader.join(timeout=1)
         if worker.process.stderr is not None and not (worker.reader and worker.reader.is_alive()):
             worker.process.stderr.close()
+
+
+def _not_kept(member: Member, why: str) -> Noted:
+    return Noted("weights not kept", {"trial": member.trial, "why": why})
 
 
 def _death(returncode: int | None) -> str:

@@ -116,6 +116,14 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Keep:
+    """Write the best weights of a member that is about to end into a file, and answer when they are there."""
+
+    member: Member
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class Go:
     """Ends what a worker is told for a tick: it applies all of it, trains, and answers. Anything without it has no answer."""
 
@@ -132,6 +140,9 @@ class Engine(Protocol):
 
     def advance(self) -> Sequence[Event]:
         """Return what happened: every member in step one epoch further, or nothing yet (then call again)."""
+
+    def keep(self, members: Sequence[Member]) -> Sequence[Event]:
+        """See that the best weights of members that are about to end are on disk; return what went wrong."""
 
     def apply(self, verdicts: Sequence[Verdict]) -> None:
         """Go on with the members that may, free the places of those that may not."""
@@ -191,7 +202,7 @@ class Refused:
     is_data: bool = False
 
 
-Message: TypeAlias = Event | Assignment | Verdict | Go | Looking | Ready | Refused
+Message: TypeAlias = Event | Assignment | Verdict | Keep | Go | Looking | Ready | Refused
 
 _KINDS = {
     kind.__name__: kind
@@ -205,6 +216,7 @@ _KINDS = {
         Spent,
         Assignment,
         Verdict,
+        Keep,
         Go,
         Looking,
         Ready,

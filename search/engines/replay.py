@@ -36,6 +36,9 @@ class ReplayEngine:
             events.append(EpochEnd(member, epoch + 1, metrics, seconds=0.0))
         return events
 
+    def keep(self, members: Sequence[Member]) -> Sequence[Event]:  # noqa: ARG002 (curves have no weights)
+        return []
+
     def apply(self, verdicts: Sequence[Verdict]) -> None:
         for verdict in verdicts:
             if verdict.ends:

@@ -20,7 +20,7 @@ from search.data import Data, DataInfo
 from search.errors import UsageError
 from search.settings import Settings
 from search.usercode import Reference
-from search.vocabulary import optimizer_arguments, optimizer_class
+from search.vocabulary import direction_of, optimizer_arguments, optimizer_class
 
 
 def leave_tensorflow_out() -> None:
@@ -137,6 +137,13 @@ class Trainer:
                 for metric in metrics
             ],
         )
+
+    @property
+    def objective(self) -> tuple[str, float]:
+        """What a member is judged by, and 1.0 if more of it is better, else -1.0."""
+        study = self.settings.study
+        direction = study.direction or direction_of(study.objective)
+        return study.objective, 1.0 if direction == "maximize" else -1.0
 
     def steps(self, config: Mapping[str, Any]) -> int:
         """Return how many steps the whole training of a config has."""

@@ -18,7 +18,21 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from search.engines.protocol import Assignment, Go, Looking, Message, Ready, Refused, Spent, Verdict, decode, encode
+from search.engines.checkpoints import Checkpoints
+from search.engines.protocol import (
+    Assignment,
+    Go,
+    Keep,
+    Looking,
+    Message,
+    Noted,
+    Ready,
+    Refused,
+    Spent,
+    Verdict,
+    decode,
+    encode,
+)
 from search.errors import DataError, UsageError
 from search.settings import Settings
 from search.usercode import Reference
@@ -45,6 +59,11 @@ def main(descriptor: int) -> None:
     while True:
         # A tick: verdicts free places, assignments fill them, then all members go on by an epoch.
         messages = inbox.get()
+        if isinstance(messages[0], Keep):
+            why = engine.keep(messages[0].member, Path(messages[0].path))
+            noted = [Noted("weights not kept", {"trial": messages[0].member.trial, "why": why})] if why else []
+            connection.send_bytes(encode(noted))
+            continue
         engine.apply([message for message in messages if isinstance(message, Verdict)])
         for message in messages:
             if isinstance(message, Assignment):
@@ -52,11 +71,15 @@ def main(descriptor: int) -> None:
         if not any(isinstance(message, Go) for message in messages):
             continue
         began, inside = time.perf_counter(), sum(engine.seconds.values())
-        events = engine.advance()
+        events = [*engine.advance()]
         ended, now = time.perf_counter(), dict(engine.seconds)
         spent = {part: seconds - spent_before[part] for part, seconds in now.items()}
         spent |= {"wait": began - told, "train": ended - began - (sum(now.values()) - inside)}
+        if trouble := engine.checkpoints.take_trouble():
+            events.append(Noted("no checkpoint", {"why": trouble}))
         connection.send_bytes(encode([*events, Spent(spent)]))
+        # While the coordinator judges.
+        engine.save()
         told, spent_before = time.perf_counter(), now
 
 
@@ -91,11 +114,14 @@ def _prepare(job: dict[str, Any], connection: Connection) -> tuple[Any, Ready]:
     loaded = data.load(settings.data, base, settings.study.seed)
     trainer = training.Trainer.load(settings, base, loaded)
     training.leave_tensorflow_out()
+    # A callback of the user's may know of earlier epochs, and can't be saved: then trials begin anew.
+    folder = None if settings.train.callbacks else Path(job["folder"])
+    files = Checkpoints(folder, job["worker"], settings.run.disk)
     connection.send_bytes(encode([Looking()]))
     ready = preflight.inspect(trainer, job["fixed"])
     if job["engine"] == "fit":
         _keep_only_long_compilations()
-        return fit.FitEngine(trainer), replace(ready, why=job["why"])
+        return fit.FitEngine(trainer, files), replace(ready, why=job["why"])
     rows = choice.rows_of(trainer)
     try:
         if job["lanes"]:
@@ -108,8 +134,10 @@ def _prepare(job: dict[str, Any], connection: Connection) -> tuple[Any, Ready]:
         if job["engine"] == "lanes":
             raise UsageError(f'run.engine: lanes can\'t train this model: {reason}; set engine = "fit"') from None
         _keep_only_long_compilations()
-        return fit.FitEngine(trainer), replace(ready, why=str(reason))
-    engine = lanes.LanesEngine(trainer, rows, places=chosen.places, width=chosen.width, programs=chosen.compiled)
+        return fit.FitEngine(trainer, files), replace(ready, why=str(reason))
+    engine = lanes.LanesEngine(
+        trainer, rows, places=chosen.places, width=chosen.width, programs=chosen.compiled, checkpoints=files
+    )
     return engine, replace(
         ready,
         engine="lanes",

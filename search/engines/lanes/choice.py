@@ -22,7 +22,6 @@ from search.engines.lanes.program import Program, Rows
 from search.engines.protocol import Assignment, Member
 from search.engines.training import Trainer, validation_batch
 from search.errors import UsageError
-from search.vocabulary import direction_of
 from spaces import Choice, Parameter, Space
 
 # More trials at a time than this bring little more on such a device, and the sampler learns later.
@@ -68,13 +67,11 @@ class Lanes:
 
 def rows_of(trainer: Trainer) -> Rows:
     """Put a study's rows on the device."""
-    study, data = trainer.settings.study, trainer.data
-    direction = study.direction or direction_of(study.objective)
+    data = trainer.data
     return Rows(
         tuple(jnp.asarray(array) for array in trainer.arrays()),
         (jnp.asarray(data.x_validation), jnp.asarray(data.y_validation)),
-        study.objective,
-        1.0 if direction == "maximize" else -1.0,
+        *trainer.objective,
     )
 
 

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from search.engines import failures
 from search.engines.batches import shuffled
+from search.engines.checkpoints import Checkpoints
 from search.engines.lanes.builder import Builder, Built
 from search.engines.lanes.program import Block, Program, Rows, State
 from search.engines.protocol import Assignment, EpochEnd, Event, Failed, Member, Noted, Verdict
@@ -36,14 +38,14 @@ class _Room:
     program: Program
     blocks: list[tuple[Block, dict[int, _Lane]]] = field(default_factory=list)
 
-    def place(self, assignment: Assignment, state: State) -> None:
+    def place(self, lane: _Lane, state: State) -> None:
         """Put a member into the first free lane, of a new block if there is none."""
         for block, lanes in self.blocks:
             if len(lanes) < self.program.width:
-                self._put(block, lanes, _Lane(assignment), state)
+                self._put(block, lanes, lane, state)
                 return
         block, lanes = Block(self.program), {}
-        self._put(block, lanes, _Lane(assignment), state)
+        self._put(block, lanes, lane, state)
         self.blocks.append((block, lanes))
 
     def free(self, members: set[Member]) -> None:
@@ -80,8 +82,16 @@ class LanesEngine:
     """
 
     def __init__(
-        self, trainer: Trainer, rows: Rows, *, places: int, width: int, programs: Mapping[str, Program] | None = None
+        self,
+        trainer: Trainer,
+        rows: Rows,
+        *,
+        places: int,
+        width: int,
+        programs: Mapping[str, Program] | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> None:
+        self.checkpoints = checkpoints or Checkpoints(None)
         self._rows = rows
         self._places, self._width = places, width
         self._builder = Builder(trainer)
@@ -133,6 +143,30 @@ class LanesEngine:
                 aside, self._aside = self._aside, []
                 return [*aside, *sorted(events, key=lambda event: (event.member, event.epoch))]
 
+    def save(self) -> None:
+        """Write a checkpoint of all lanes if it is time."""
+        if self.checkpoints.is_due:
+            self.checkpoints.save(self._states())
+
+    def _states(self) -> Iterator[tuple[Member, int, dict[str, NDArray[Any]]]]:
+        for room in self._rooms.values():
+            for block, lanes in room.blocks:
+                leaves = jax.tree.leaves(block.on_host()) if lanes else []
+                for number, lane in lanes.items():
+                    state = {str(i): leaf[number] for i, leaf in enumerate(leaves)}
+                    yield lane.assignment.member, lane.epoch, state
+
+    def keep(self, member: Member, path: Path) -> str:
+        """Write the best weights of a member in a lane; return why that could not be done, or ""."""
+        for room in self._rooms.values():
+            for block, lanes in room.blocks:
+                for number, lane in lanes.items():
+                    if lane.assignment.member == member:
+                        best = jax.device_get(block.take(number)["best"])
+                        arrays = {f"{part}/{i}": array for part in best for i, array in enumerate(best[part])}
+                        return self.checkpoints.keep(path, arrays, {"trial": member.trial})
+        return "it is in no lane"
+
     def apply(self, verdicts: Sequence[Verdict]) -> None:
         ended = {verdict.member for verdict in verdicts if verdict.ends}
         self._waiting = deque(assignment for assignment in self._waiting if assignment.member not in ended)
@@ -166,13 +200,23 @@ class LanesEngine:
             finally:
                 self.seconds["build"] += time.perf_counter() - began
             try:
-                self._room(built).place(assignment, built.state)
+                epoch, state = self._where_it_was(assignment, built.state)
+                self._room(built).place(_Lane(assignment, epoch), state)
             except BaseException:
                 self._waiting.appendleft(assignment)
                 raise
             taken += 1
         for room in self._rooms.values():
             room.close_ranks()
+
+    def _where_it_was(self, assignment: Assignment, fresh: State) -> tuple[int, State]:
+        """Return what a member goes on from: its epochs, and its state after them."""
+        found = self.checkpoints.load(assignment.member, at_most=assignment.done) if assignment.done else None
+        leaves, structure = jax.tree.flatten(fresh)
+        if found is None or len(found[1]) != len(leaves):
+            return 0, fresh
+        epoch, arrays = found
+        return epoch, jax.tree.unflatten(structure, [arrays[str(number)] for number in range(len(leaves))])
 
     def _room(self, built: Built) -> _Room:
         if built.key not in self._rooms:

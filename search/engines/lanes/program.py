@@ -178,6 +178,11 @@ class Block:
         state: State = _take(self._states, lane)
         return state
 
+    def on_host(self) -> State:
+        """Return the states of all lanes, copied to the host: arrays over the lanes."""
+        states: State = jax.device_get(self._states)
+        return states
+
     def begin(self, orders: Mapping[int, NDArray[np.int64]]) -> None:
         """Begin an epoch of the lanes in `orders`, lane -> order of the rows. The others compute along and stay the same.
 
