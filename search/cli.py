@@ -265,6 +265,27 @@ def verify(
 
 
 @_command
+def clean(
+    study: Target,
+    name: Name = "",
+    weights: Annotated[bool, typer.Option("--weights", help="Also the weights of the best trials.")] = False,
+) -> None:
+    """Delete what no longer serves a study: old checkpoints, weights that are not among the best, half-written files.
+
+    The database stays as it is, and so do checkpoints that an unfinished study goes on from.
+
+    Example: [bold]manyfit clean studies/digits.toml[/]
+    """
+    from search import upkeep
+    from search.views.console import size
+
+    done = upkeep.clean(*_stored(study, name), weights=weights)
+    _say(
+        f"deleted: {len(done.gone)} files, {size(done.bytes)}; kept: {done.kept} files of weights, {size(done.kept_bytes)}"
+    )
+
+
+@_command
 def dashboard(
     study: Target,
     name: Name = "",

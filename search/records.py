@@ -46,6 +46,11 @@ class Stored:
     spent: dict[str, float] = field(default_factory=dict)
 
     @property
+    def files(self) -> Path:
+        """The folder of its checkpoints and of the weights of its best trials; it need not be there."""
+        return self.path.with_name(f"{self.name}.files")
+
+    @property
     def complete(self) -> list[Trial]:
         """COMPLETE trials, the best first; of equals the lower number first."""
         sign = -1.0 if self.file.direction == "maximize" else 1.0

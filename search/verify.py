@@ -16,6 +16,7 @@ from pathlib import Path
 
 from search import backup, records, schema
 from search.backup import Backup, Restored
+from search.engines import checkpoints
 from search.errors import ManyfitError, StoreError
 from search.records import Stored
 from search.samplers import distribution
@@ -210,7 +211,24 @@ def _params(stored: Stored, connection: sqlite3.Connection) -> Found:
                 yield trial.number, f"its {name} is {label}, outside of the space"
 
 
-CHECKS: tuple[Callable[[Stored, sqlite3.Connection], Found], ...] = (_numbers, _curves, _values, _endings, _params)
+def _files(stored: Stored, connection: sqlite3.Connection) -> Found:  # noqa: ARG001 (every check is asked alike)
+    """Check checkpoints and kept weights. What was never kept is no fault: a full disk may have been the reason."""
+    folder = stored.files
+    for path in sorted(checkpoints.files(folder)):
+        try:
+            checkpoints.read(path)
+        except checkpoints.CheckpointError as error:
+            yield None, f"{error}; delete it: what it holds is trained again if it is wanted"
+
+
+CHECKS: tuple[Callable[[Stored, sqlite3.Connection], Found], ...] = (
+    _numbers,
+    _curves,
+    _values,
+    _endings,
+    _params,
+    _files,
+)
 
 
 def _epochs(epochs: list[int]) -> str:

@@ -178,8 +178,8 @@ def tidy(folder: Path, kept: Iterable[Member], *, is_done: bool) -> list[Path]:
 
 
 def files(folder: Path) -> Iterator[Path]:
-    """Yield all files below the folder of a study's files."""
-    for path in folder.rglob("*"):
+    """Yield all files below the folder of a study's files, half-written ones apart."""
+    for path in folder.rglob("[!.]*"):
         if path.is_file():
             yield path
 

@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import connection as mp
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from search.engines.checkpoints import kept_path
 from search.engines.devices import Device
 from search.engines.protocol import (
     Assignment,
+    EpochEnd,
     Event,
     Go,
     Keep,
@@ -47,6 +48,8 @@ from search.log import StudyLog
 TICK_S = 0.1
 # A worker is replaced when it has grown by this much since its first trial, unless run.worker_memory says otherwise.
 GROWTH_BYTES = 2 * 1024**3
+# In the middle of trials no sooner than after so many times what its start took.
+BUSY_RENEWAL = 20.0
 # An epoch may take the rest of a trial's time twice over (and a start-up) before its worker is ended.
 OVERDUE_FACTOR, OVERDUE_SLACK_S = 2.0, 10.0
 # A worker that can't even start this often in a row will not start at all.
@@ -64,7 +67,8 @@ class _Worker:
 
     Attributes:
         ready: None until it has its data.
-        members: what it trains.
+        members: what it trains, with how far each of them is.
+        began: the moment of its start; `start_s`: the seconds until it was ready.
         outbox: what it is told at the next tick, all at once: so that it never begins an epoch with half of it.
         busy_since: the moment of the tick that it has still to answer; None if there is none. What is sent meanwhile is
             for the tick after it.
@@ -78,6 +82,8 @@ class _Worker:
     reader: threading.Thread | None = None
     ready: Ready | None = None
     members: dict[Member, Assignment] = field(default_factory=dict)
+    began: float = field(default_factory=time.monotonic)
+    start_s: float = 0.0
     outbox: list[Assignment | Verdict | Keep | Go] = field(default_factory=list)
     busy_since: float | None = None
     first_size: int = 0
@@ -184,8 +190,9 @@ class WorkerPool:
             worker.outbox.append(verdict)
             if verdict.ends:
                 del worker.members[verdict.member]
-                if not worker.members:
-                    self._renew_if_grown(worker)
+        for worker in list(self._workers):
+            if worker.ready is not None and worker.busy_since is None:
+                self._renew_if_grown(worker)
         for worker in self._workers:
             if worker.is_full and worker.busy_since is None:
                 # At once: what is still to be drawn is drawn while the device trains.
@@ -245,6 +252,9 @@ class WorkerPool:
                     raise (DataError if message.is_data else UsageError)(message.message)
                 elif not isinstance(message, Assignment | Verdict | Keep | Go | Looking):  # those go the other way
                     events.append(message)
+                if isinstance(message, EpochEnd) and message.member in worker.members:
+                    assignment = worker.members[message.member]
+                    worker.members[message.member] = replace(assignment, done=max(assignment.done, message.epoch))
         return events
 
     def _greet(self, worker: _Worker, ready: Ready) -> None:
@@ -257,6 +267,7 @@ class WorkerPool:
                 "the builder's source is not what this command began with; change it back, or use a new --name"
             )
         worker.ready = ready
+        worker.start_s = time.monotonic() - worker.began
         self._failed_starts = 0
 
     def _replace(self, worker: _Worker) -> list[Event]:
@@ -306,7 +317,13 @@ class WorkerPool:
         return events
 
     def _renew_if_grown(self, worker: _Worker) -> None:
-        """Replace a worker between two trials when its memory has passed the limit."""
+        """Replace a worker when its memory has passed the limit.
+
+        Between two trials at once; in the middle of some, which then go on from their checkpoints, only if it has worked so
+        much longer than it took to start that this costs a twentieth at most.
+        """
+        if worker.members and time.monotonic() - worker.began < BUSY_RENEWAL * worker.start_s:
+            return
         try:
             size = psutil.Process(worker.process.pid).memory_info().rss
         except psutil.Error:
@@ -317,7 +334,9 @@ class WorkerPool:
             self._log.write(f"worker {worker.number} has grown to {size / 1e6:.0f} MB and is replaced")
             self._settle(worker)
             self._end(worker)
-            self._workers[worker.number] = self._spawn(worker.number, worker.device)
+            new = self._workers[worker.number] = self._spawn(worker.number, worker.device)
+            new.members = dict(worker.members)
+            new.outbox = list(worker.members.values())
 
     def _go(self, worker: _Worker) -> None:
         worker.outbox.append(Go())

@@ -34,6 +34,11 @@ def duration(seconds: float) -> str:
     return f"{minutes:.0f} min" if hours < 1 else f"{int(hours)} h {int(minutes % 60):02d} min"
 
 
+def size(count: int) -> str:
+    """Write bytes for people."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
 def number(value: float | None) -> str:
     """Write a metric with as many digits as compare two trials."""
     return "-" if value is None else f"{value:.5g}"
