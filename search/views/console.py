@@ -15,6 +15,8 @@ from rich.text import Text
 from search.study import Study, Trial
 
 REFRESH_S = 0.25
+# So many trials under way are shown one by one.
+SHOWN = 16
 _BARS = "▁▂▃▄▅▆▇█"
 _STYLES = {"COMPLETE": "green", "PRUNED": "yellow", "FAIL": "red"}
 # Epochs a second are counted over this long.
@@ -121,7 +123,8 @@ class Progress:
             self._left(ended),
         )
         rows = Table.grid(padding=(0, 2))
-        for trial in study.running[:16]:
+        running = study.running
+        for trial in running[:SHOWN]:
             objective = [metrics.get(settings.study.objective) for metrics in trial.curve]
             params = ", ".join(f"{name} {label(value)}" for name, value in trial.labels.items())
             rows.add_row(
@@ -131,7 +134,8 @@ class Progress:
                 Text(sparkline(objective), style="cyan"),
                 Text(params, style="dim", overflow="ellipsis", no_wrap=True),
             )
-        return Group(Text(), head, rows)
+        more = len(running) - SHOWN
+        return Group(Text(), head, rows, Text(f"and {more} more", style="dim") if more > 0 else Text())
 
     def _best_text(self) -> Text:
         best = self._study.best

@@ -19,8 +19,10 @@ from search.engines.training import Trainer, leave_tensorflow_out
 from search.settings import DataSection, Settings
 
 
-def trainer_of(**sections):
-    settings = Settings(data=DataSection(source="sklearn:digits", limit=300), **sections)
+def trainer_of(source="sklearn:digits", **sections):
+    settings = Settings(
+        data=DataSection(source=source, limit=300, scale="none" if "digits" in source else "standard"), **sections
+    )
     return Trainer.load(settings, Path(), data.load(settings.data, Path(), 0))
 
 

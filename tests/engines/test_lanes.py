@@ -68,6 +68,12 @@ for name in layers.MODELS:
     found[name] = apart(assignment(0, seed=3, optimizer="sgd", learning_rate=0.02, kind=name), mine)
 weighted = trainer_of(train=TrainSection(class_weight="balanced", metrics=("accuracy", "SparseCategoricalCrossentropy")))
 found["class weights"] = apart(assignment(0, seed=3, optimizer="sgd", learning_rate=0.02), weighted)
+metrics = TrainSection(metrics=("accuracy", "AUC", "Precision", "Recall"))
+binary = trainer_of("sklearn:breast_cancer", train=metrics, run=RunSection())
+found["metrics with state"] = apart(assignment(0, seed=3, optimizer="sgd", learning_rate=0.02), binary)
+regression = trainer_of("sklearn:diabetes", train=TrainSection(metrics=("mae", "R2Score")))
+# Its errors are in the thousands: the bound is relative to them.
+found["regression"] = apart(assignment(0, seed=3, optimizer="adam", learning_rate=1e-3), regression) / 1e3
 bfloat = trainer_of(run=RunSection(precision="mixed_bfloat16"))
 assert trainer.model(assignment(0).config, 0).layers[0].compute_dtype == "float32"
 assert bfloat.model(assignment(0).config, 0).layers[0].compute_dtype == "bfloat16"
