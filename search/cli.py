@@ -214,21 +214,49 @@ def export(
     top: Annotated[int, typer.Option(min=1, help="How many of the best configs.")] = 5,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The file to write; default: stdout.")] = None,
     csv: Annotated[bool, typer.Option("--csv", help="All trials as CSV instead.")] = False,
+    model: Annotated[
+        Path | None, typer.Option("--model", help="Save the best trial's model here, a .keras file.")
+    ] = None,
+    trial: Annotated[int | None, typer.Option("--trial", min=0, help="With --model: another trial's.")] = None,
 ) -> None:
-    """Export the best configs as JSON, or all trials as CSV.
+    """Export the best configs as JSON, all trials as CSV, or a trained model as a .keras file.
 
-    Example: [bold]manyfit export studies/digits.toml --top 5 -o best.json[/]
+    A model gets the weights of its trial's best epoch, is evaluated once more, and opens with `keras.models.load_model`.
+
+    Example: [bold]manyfit export studies/digits.toml --top 5 -o best.json[/], or [bold]--model best.keras[/]
     """
     from search import records
     from search.views import export as exports
 
     stored = records.load(*_stored(study, name))
+    if model is not None:
+        _export_model(stored, model, trial)
+        return
     text = exports.to_csv(stored) if csv else exports.to_json(exports.best(stored, top))
     if output is None:
         print(text, end="")
         return
     exports.write(output, text)
     _say(f"written: {output}")
+
+
+def _export_model(stored: Any, path: Path, number: int | None) -> None:
+    from search import launch
+    from search.views import console
+
+    if path.suffix != ".keras":
+        raise UsageError(f"--model: a model is saved as a .keras file; received {path}")
+    chosen = [t for t in stored.trials if t.number == number] if number is not None else stored.complete[:1]
+    if not chosen:
+        raise UsageError("no trial is complete yet" if number is None else f"--trial: the study has no trial {number}")
+    found = launch.save_model(stored, chosen[0], path, console.stderr())
+    objective, value = stored.file.settings.study.objective, console.number(chosen[0].value)
+    again = (
+        f"{objective} {console.number(found)}, evaluated once more (in the study: {value})"
+        if found
+        else f"{objective} {value}"
+    )
+    _say(f"written: {path}, the model of trial {chosen[0].number}; {again}")
 
 
 @_command

@@ -16,7 +16,7 @@ from rich.text import Text
 from search import identity, records, studyfile
 from search.engines import checkpoints, devices
 from search.engines.pool import WorkerPool
-from search.engines.protocol import Member, Ready
+from search.engines.protocol import Failed, Member, Ready, SaveModel
 from search.errors import Interrupted, ManyfitError, StoreError, UsageError
 from search.identity import Record
 from search.log import StudyLog
@@ -108,6 +108,29 @@ def workers(
     finally:
         pool.close()
         log.close()
+
+
+def save_model(stored: Stored, trial: Trial, path: Path, console: Console) -> float | None:
+    """Save the model of a trial whose weights were kept; return its objective evaluated anew, None if it is no val_ metric.
+
+    Raises UsageError if its weights are not there, if data or builder are no longer the study's, or if Keras can't save it.
+    """
+    weights = checkpoints.kept_path(stored.files, Member(trial.number))
+    if not weights.exists():
+        raise UsageError(
+            f"the weights of trial {trial.number} were not kept: {weights} is not there; of the best trials they are, as "
+            f"many as run.keep says ({stored.file.settings.run.keep})"
+        )
+    resolved, chosen = as_before(stored.file, stored)
+    # One at a time, on the backend that trained it.
+    resolved = replace(resolved, engine="fit", lanes={})
+    with workers(stored.file, resolved, chosen[:1], StudyLog(), console=console) as (pool, ready, _):
+        identity.check_unchanged(stored.name, stored.identity, identity.full(stored.file, ready))
+        order = SaveModel(Member(trial.number), trial.config, trial.seed, str(weights), str(path.absolute()))
+        answer = pool.save_model(order)
+    if isinstance(answer, Failed):
+        raise UsageError(f"{path} could not be made: {answer.reason}")
+    return answer.detail.get(stored.file.settings.study.objective)
 
 
 def _begin(file: StudyFile, console: Console) -> Outcome:

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from search.engines import failures
 from search.engines.batches import Batches, Clock
-from search.engines.checkpoints import Checkpoints
-from search.engines.protocol import Assignment, EpochEnd, Event, Failed, Member, Stopped, Verdict
-from search.engines.training import ReadConfig, Trainer, validation_batch
+from search.engines.checkpoints import Checkpoints, read
+from search.engines.protocol import Assignment, EpochEnd, Event, Failed, Member, Noted, SaveModel, Stopped, Verdict
+from search.engines.training import ReadConfig, Trainer, validation_batch, weights_of
 
 # JAX keeps every compiled step, megabytes a trial. Forgetting them also forgets the small ones that all trials share, which
 # costs the next trial most of a second: hence not after every one.
@@ -72,6 +72,26 @@ class FitEngine:
         if reporter is None or reporter.member != member or not reporter.best:
             return "it has no whole epoch in this worker"
         return self.checkpoints.keep(path, reporter.best, {"trial": member.trial})
+
+    def save_model(self, order: SaveModel) -> Event:
+        """Save the model of a trial whose weights were kept, and tell what it comes to on the validation set."""
+        data = self._trainer.data
+        try:
+            arrays, _ = read(Path(order.weights))
+            model = self._trainer.model(order.config, order.seed)
+            for name, variable in weights_of(model.trainable_variables, model.non_trainable_variables):
+                variable.assign(arrays[name])
+            found = model.evaluate(
+                data.x_validation,
+                data.y_validation,
+                batch_size=validation_batch(int(order.config["batch_size"])),
+                verbose=0,
+                return_dict=True,
+            )
+            model.save(order.path)
+        except Exception as error:  # noqa: BLE001 (the user's layers: anything may come out of saving them)
+            return Failed(order.member, failures.one_line(error), failures.trace(error))
+        return Noted("model saved", {f"val_{name}": _plain(value) for name, value in found.items()})
 
     def apply(self, verdicts: Sequence[Verdict]) -> None:
         for verdict in verdicts:
@@ -172,7 +192,7 @@ class _Reporter(keras.callbacks.Callback):  # type: ignore[misc]
         metrics["learning_rate"] = _plain(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         self.epoch = epoch + 1
         if (score := self._sign * metrics.get(self._objective, math.nan)) > self._score:
-            self._score, self.best = score, _weights(self.model)
+            self._score, self.best = score, _copied(_weights(self.model))
         seconds = time.perf_counter() - self._began
         self.is_waiting = True
         self._events.put(EpochEnd(self.member, self.epoch, metrics, seconds))
@@ -186,8 +206,7 @@ class _Reporter(keras.callbacks.Callback):  # type: ignore[misc]
     def state(self) -> dict[str, NDArray[Any]]:
         """Return all that the training goes on from, after a whole epoch."""
         return {
-            **_weights(self.model),
-            **_named("optimizer", self.model.optimizer.variables),
+            **_copied(_variables(self.model)),
             **{f"best/{name}": array for name, array in self.best.items()},
             "score": np.array(self._score),
         }
@@ -196,21 +215,25 @@ class _Reporter(keras.callbacks.Callback):  # type: ignore[misc]
         """Put a model that has just been built into a state that was saved after `epoch`."""
         if not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
-        parts = (("trainable", model.trainable_variables), ("other", model.non_trainable_variables))
-        for part, variables in (*parts, ("optimizer", model.optimizer.variables)):
-            for number, variable in enumerate(variables):
-                variable.assign(state[f"{part}/{number}"])
+        for name, variable in _variables(model):
+            variable.assign(state[name])
         self.best = {name.removeprefix("best/"): array for name, array in state.items() if name.startswith("best/")}
         self._score, self.epoch = float(state["score"]), epoch
 
 
-def _weights(model: keras.Model) -> dict[str, NDArray[Any]]:
-    return {**_named("trainable", model.trainable_variables), **_named("other", model.non_trainable_variables)}
+def _weights(model: keras.Model) -> list[tuple[str, Any]]:
+    return weights_of(model.trainable_variables, model.non_trainable_variables)
 
 
-def _named(part: str, variables: Iterable[Any]) -> dict[str, NDArray[Any]]:
-    # Copies: what numpy is shown of a variable may change with it.
-    return {f"{part}/{i}": np.array(keras.ops.convert_to_numpy(variable)) for i, variable in enumerate(variables)}
+def _variables(model: keras.Model) -> list[tuple[str, Any]]:
+    """Name all that training changes: weights, seeds, the optimizer's state."""
+    variables = (*model.trainable_variables, *model.non_trainable_variables, *model.optimizer.variables)
+    return [(f"state/{i}", variable) for i, variable in enumerate(variables)]
+
+
+def _copied(variables: Iterable[tuple[str, Any]]) -> dict[str, NDArray[Any]]:
+    # What numpy is shown of a variable may change with it.
+    return {name: np.array(keras.ops.convert_to_numpy(variable)) for name, variable in variables}
 
 
 def _plain(value: Any) -> float:

@@ -28,6 +28,7 @@ from search.engines.protocol import (
     Assignment,
     EpochEnd,
     Event,
+    Failed,
     Go,
     Keep,
     Looking,
@@ -37,6 +38,7 @@ from search.engines.protocol import (
     Overdue,
     Ready,
     Refused,
+    SaveModel,
     Verdict,
     decode,
     encode,
@@ -84,7 +86,7 @@ class _Worker:
     members: dict[Member, Assignment] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
     start_s: float = 0.0
-    outbox: list[Assignment | Verdict | Keep | Go] = field(default_factory=list)
+    outbox: list[Assignment | Verdict | Keep | SaveModel | Go] = field(default_factory=list)
     busy_since: float | None = None
     first_size: int = 0
 
@@ -182,6 +184,18 @@ class WorkerPool:
                 events.append(_not_kept(member, f"{error}" or "its worker was lost"))
         return events
 
+    def save_model(self, order: SaveModel) -> Noted | Failed:
+        """Let a worker that trains nothing save a model; return its metrics, or what went wrong."""
+        worker = self._workers[0]
+        worker.outbox = [order]
+        self._send(worker)
+        try:
+            (answer,) = decode(worker.channel.recv_bytes())
+        except (EOFError, OSError):
+            return Failed(order.member, "its worker was lost", "\n".join(worker.stderr))
+        assert isinstance(answer, Noted | Failed)  # noqa: S101 (a worker answers so)
+        return answer
+
     def apply(self, verdicts: Sequence[Verdict]) -> None:
         for verdict in verdicts:
             worker = next((w for w in self._workers if verdict.member in w.members), None)
@@ -250,7 +264,9 @@ class WorkerPool:
                     self._greet(worker, message)
                 elif isinstance(message, Refused):
                     raise (DataError if message.is_data else UsageError)(message.message)
-                elif not isinstance(message, Assignment | Verdict | Keep | Go | Looking):  # those go the other way
+                elif not isinstance(
+                    message, Assignment | Verdict | Keep | SaveModel | Go | Looking
+                ):  # those go the other way
                     events.append(message)
                 if isinstance(message, EpochEnd) and message.member in worker.members:
                     assignment = worker.members[message.member]

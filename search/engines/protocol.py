@@ -124,6 +124,22 @@ class Keep:
 
 
 @dataclass(frozen=True, slots=True)
+class SaveModel:
+    """Build a trial's model, give it its kept weights, and save it; answered by Noted with its metrics, or Failed.
+
+    Attributes:
+        weights: the file that `Keep` wrote.
+        path: where the model goes, ending in .keras.
+    """
+
+    member: Member
+    config: Mapping[str, Any]
+    seed: int
+    weights: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class Go:
     """Ends what a worker is told for a tick: it applies all of it, trains, and answers. Anything without it has no answer."""
 
@@ -202,7 +218,7 @@ class Refused:
     is_data: bool = False
 
 
-Message: TypeAlias = Event | Assignment | Verdict | Keep | Go | Looking | Ready | Refused
+Message: TypeAlias = Event | Assignment | Verdict | Keep | SaveModel | Go | Looking | Ready | Refused
 
 _KINDS = {
     kind.__name__: kind
@@ -217,6 +233,7 @@ _KINDS = {
         Assignment,
         Verdict,
         Keep,
+        SaveModel,
         Go,
         Looking,
         Ready,

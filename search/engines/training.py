@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -22,6 +22,9 @@ from search.settings import Settings
 from search.usercode import Reference
 from search.vocabulary import direction_of, optimizer_arguments, optimizer_class
 
+# What Keras calls the variable of a SeedGenerator.
+SEED_NAME = "seed_generator_state"
+
 
 def leave_tensorflow_out() -> None:
     """Keep Keras on JAX from importing TensorFlow, seconds and hundreds of megabytes, only to seed its generator.
@@ -30,6 +33,15 @@ def leave_tensorflow_out() -> None:
     """
     if keras.backend.backend() == "jax" and "tensorflow" not in sys.modules:
         module_utils.tensorflow._available = False
+
+
+def weights_of(trainable: Sequence[Any], other: Sequence[Any]) -> list[tuple[str, Any]]:
+    """Name the weights of a model, given its trainable and other variables: seeds of dropouts and the like are none."""
+    statistics = [variable for variable in other if variable.name != SEED_NAME]
+    return [
+        *((f"trainable/{i}", variable) for i, variable in enumerate(trainable)),
+        *((f"other/{i}", variable) for i, variable in enumerate(statistics)),
+    ]
 
 
 def builtin(name: str) -> ModuleType:

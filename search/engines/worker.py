@@ -28,6 +28,7 @@ from search.engines.protocol import (
     Noted,
     Ready,
     Refused,
+    SaveModel,
     Spent,
     Verdict,
     decode,
@@ -63,6 +64,9 @@ def main(descriptor: int) -> None:
             why = engine.keep(messages[0].member, Path(messages[0].path))
             noted = [Noted("weights not kept", {"trial": messages[0].member.trial, "why": why})] if why else []
             connection.send_bytes(encode(noted))
+            continue
+        if isinstance(messages[0], SaveModel):
+            connection.send_bytes(encode([engine.save_model(messages[0])]))
             continue
         engine.apply([message for message in messages if isinstance(message, Verdict)])
         for message in messages:

@@ -162,9 +162,8 @@ class LanesEngine:
             for block, lanes in room.blocks:
                 for number, lane in lanes.items():
                     if lane.assignment.member == member:
-                        best = jax.device_get(block.take(number)["best"])
-                        arrays = {f"{part}/{i}": array for part in best for i, array in enumerate(best[part])}
-                        return self.checkpoints.keep(path, arrays, {"trial": member.trial})
+                        weights = room.program.weights(jax.device_get(block.take(number)["best"]))
+                        return self.checkpoints.keep(path, weights, {"trial": member.trial})
         return "it is in no lane"
 
     def apply(self, verdicts: Sequence[Verdict]) -> None:

@@ -19,6 +19,7 @@ from keras.src import backend
 from numpy.typing import NDArray
 
 from search.engines.lanes import lifting
+from search.engines.training import weights_of
 
 State = dict[str, Any]
 """A lane's state, all of it arrays: trainable, other (statistics, seeds), optimizer, numbers (the lifted ones), best (the
@@ -87,6 +88,13 @@ class Program:
         sizes = (found.argument_size_in_bytes, found.output_size_in_bytes, found.temp_size_in_bytes)
         shared = sum(array.nbytes for array in (*self.rows.train, *self.rows.validation))
         return int(sum(sizes) - found.alias_size_in_bytes - shared)
+
+    def weights(self, best: Mapping[str, tuple[Any, ...]]) -> dict[str, NDArray[Any]]:
+        """Name the weights among the best of a lane, as `training.weights_of` names those of a model."""
+        template = (self._template.trainable_variables, self._template.non_trainable_variables)
+        arrays = [*best["trainable"], *best["other"]]
+        found = {id(variable): array for variable, array in zip([*template[0], *template[1]], arrays, strict=True)}
+        return {name: np.asarray(found[id(variable)]) for name, variable in weights_of(*template)}
 
     def _lower(self, state: State) -> Any:
         lanes = jax.tree.map(lambda one: jax.ShapeDtypeStruct((self.width, *np.shape(one)), one.dtype), state)
