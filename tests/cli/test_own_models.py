@@ -303,7 +303,7 @@ def test_builder_that_never_returns_does_not_outlive_a_killed_coordinator(folder
         MODEL + "\n\ndef hangs(config, data):\n    open('here', 'w').close()\n    while True:\n        pass\n"
     )
     process = start("run", own_study(folder, build="hangs"), cwd=folder)
-    wait_for(lambda: (folder / "here").exists(), "the builder's call")
+    wait_for((folder / "here").exists, "the builder's call")
     workers = children(process.pid)
     assert workers
     end(process, signal.SIGKILL)
