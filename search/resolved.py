@@ -72,6 +72,12 @@ def as_before(file: StudyFile, stored: Stored) -> tuple[Resolved, list[devices.D
         places = min(detail["lanes"] for detail in given_up)
         width = min(places, resolved.lanes["width"])
         resolved = replace(resolved, lanes={**resolved.lanes, "places": places, "width": width})
+    places = resolved.lanes.get("places", run.lanes)
+    if run.lanes not in ("auto", places) and not given_up:
+        raise UsageError(
+            f"study {file.name!r} was started with {places} lanes, run.lanes now says {run.lanes}; "
+            "give it another --name, or leave run.lanes at auto"
+        )
     return resolved, chosen
 
 
@@ -83,4 +89,5 @@ def how(resolved: Resolved) -> str:
         return f"fit {where}: one trial at a time{each}" + (f"; no lanes: {resolved.why}" if resolved.why else "")
     programs = resolved.lanes["programs"]
     many = "one compiled program" if programs == 1 else f"up to {programs} compiled programs"
-    return f"lanes {where}: {resolved.lanes['places']} trials at a time{each}, in {many}"
+    places = resolved.lanes["places"]
+    return f"lanes {where}: {places} trial{'' if places == 1 else 's'} at a time{each}, in {many}"

@@ -121,6 +121,16 @@ def children(pid: int) -> list[int]:
         return []
 
 
+def is_alive(pid: int) -> bool:
+    """Tell whether a process is there and has not ended."""
+    import psutil
+
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def end(process: subprocess.Popen[str], number: signal.Signals = signal.SIGKILL) -> tuple[int, str, str]:
     """Signal a process started here and collect what it said; it must end within 10 s."""
     process.send_signal(number)

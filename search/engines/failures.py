@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 
-_OURS = ("engines/fit.py", "engines/training.py", "engines/lanes/engine.py")
+_OURS = tuple(f"engines/{name}.py" for name in ("fit", "training", "lanes/engine", "lanes/builder", "lanes/program"))
 
 
 def one_line(error: BaseException) -> str:

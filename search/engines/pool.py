@@ -278,6 +278,10 @@ class WorkerPool:
         self._first = self._first or ready
         if ready.fingerprint != self._first.fingerprint:
             raise UsageError("the data are not what this command began with: a file was changed, or a source is random")
+        if (ready.engine, ready.lanes) != (self._first.engine, self._first.lanes):
+            raise ManyfitError(
+                f"the workers came to different engines: {self._first.engine} and {ready.engine} ({ready.why})"
+            )
         if ready.source != self._first.source:
             raise UsageError(
                 "the builder's source is not what this command began with; change it back, or use a new --name"
@@ -292,11 +296,12 @@ class WorkerPool:
         reason = _death(worker.process.returncode)
         self._log.write(f"worker {worker.number} {reason}")
         tail = "\n".join(worker.stderr)
-        if worker.ready is None and self._job["engine"] == "auto":
-            # Looking at the model for lanes runs the builder for more configs than fit does; one of them was too much.
-            self._settle_for_fit(f"a worker that looked at the model for them {reason}")
-        elif worker.ready is None:
+        if worker.ready is None:
             self._failed_starts += 1
+            if self._failed_starts >= MOST_FAILED_STARTS and self._job["engine"] == "auto":
+                # Looking at the model for lanes runs the builder for more configs than fit does; one of them was too much.
+                self._settle_for_fit(f"workers that looked at the model for them died; the last one {reason}")
+                return []
             if self._failed_starts >= MOST_FAILED_STARTS:
                 raise ManyfitError(
                     f"the worker on {worker.device.name} can't start: it {reason}; its last words:\n{tail}"
@@ -306,7 +311,12 @@ class WorkerPool:
         return [Lost(member, f"its worker {reason}", tail, alone=alone) for member in worker.members]
 
     def _settle_for_fit(self, why: str) -> None:
+        """Begin anew without lanes, on all devices."""
         self._job |= {"engine": "fit", "why": why}
+        self._failed_starts, self._first = 0, None
+        for worker in self._workers:
+            self._end(worker)
+        self._workers = [self._spawn(worker.number, worker.device) for worker in self._workers]
 
     def _end_endless_looks(self) -> None:
         """Look no longer for lanes when the builder takes longer for that than a trial may."""
@@ -315,9 +325,8 @@ class WorkerPool:
         for worker in self._workers:
             limit = OVERDUE_FACTOR * self._look_s + OVERDUE_SLACK_S
             if worker.busy_since is not None and time.monotonic() - worker.busy_since > limit:
-                self._end(worker)
                 self._settle_for_fit(f"looking at the model for them was not done after {limit:.0f} s")
-                self._workers[worker.number] = self._spawn(worker.number, worker.device)
+                return
 
     def _overdue(self) -> list[Event]:
         """End workers whose epoch takes far longer than their members' limits. One that was alone is to blame."""

@@ -67,15 +67,21 @@ def _branches(space: Space) -> Iterator[dict[str, Any]]:
     for name in space:
         if name in seen or given == _MOST_CONFIGS:
             continue
-        labels: dict[str, Any] = {}
-        wanted = _conditions(space, name)
-        for other, kind in space.items():
-            if space.is_active(other, labels):
-                labels[other] = wanted[other] if other in wanted else kind.middle()
+        labels = middle_with(space, name)
         if name in labels:
             yield labels
             seen |= set(labels)
             given += 1
+
+
+def middle_with(space: Space, name: str) -> dict[str, Any]:
+    """Return labels in the middle of the space but for what makes the parameter `name` active."""
+    labels: dict[str, Any] = {}
+    wanted = _conditions(space, name)
+    for other, kind in space.items():
+        if space.is_active(other, labels):
+            labels[other] = wanted[other] if other in wanted else kind.middle()
+    return labels
 
 
 def _conditions(space: Space, name: str) -> dict[str, Any]:

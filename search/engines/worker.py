@@ -48,14 +48,17 @@ def main(descriptor: int) -> None:
     sys.stdout = sys.stderr
     connection = Connection(descriptor)
     job = json.loads(connection.recv_bytes())
+    inbox: queue.Queue[list[Message]] = queue.Queue()
+    engines: list[Any] = []
+    # From the beginning: a builder that never returns must not outlive its coordinator.
+    threading.Thread(target=_receive, args=(connection, inbox, engines), daemon=True).start()
     try:
         engine, ready = _prepare(job, connection)
     except UsageError as error:
         connection.send_bytes(encode([Refused(str(error), is_data=isinstance(error, DataError))]))
         return
+    engines.append(engine)
     connection.send_bytes(encode([ready]))
-    inbox: queue.Queue[list[Message]] = queue.Queue()
-    threading.Thread(target=_receive, args=(connection, inbox, engine), daemon=True).start()
     told, spent_before = time.perf_counter(), dict.fromkeys(engine.seconds, 0.0)
     while True:
         # A tick: verdicts free places, assignments fill them, then all members go on by an epoch.
@@ -87,7 +90,7 @@ def main(descriptor: int) -> None:
         told, spent_before = time.perf_counter(), now
 
 
-def _receive(connection: Connection, inbox: queue.Queue[list[Message]], engine: Any) -> None:
+def _receive(connection: Connection, inbox: queue.Queue[list[Message]], engines: list[Any]) -> None:
     while True:
         try:
             messages = decode(connection.recv_bytes())
@@ -96,7 +99,7 @@ def _receive(connection: Connection, inbox: queue.Queue[list[Message]], engine: 
             os._exit(0)
         for message in messages:
             if isinstance(message, Assignment):
-                engine.foresee(message)
+                engines[0].foresee(message)
         inbox.put(messages)
 
 

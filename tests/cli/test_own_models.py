@@ -7,7 +7,7 @@ import os
 import signal
 
 import pytest
-from support import children, manyfit, query, start, table, wait_for, write_study
+from support import children, end, is_alive, manyfit, query, start, table, wait_for, write_study
 
 from search.records import load
 
@@ -296,6 +296,18 @@ def test_trial_that_hangs_is_given_up_when_its_time_is_long_over(folder):
     hung, other = load(path.with_suffix(".db"), "own").trials
     assert (hung.state, hung.ended) == ("FAIL", "timeout")
     assert other.state == "COMPLETE"
+
+
+def test_builder_that_never_returns_does_not_outlive_a_killed_coordinator(folder):
+    (folder / "my_model.py").write_text(
+        MODEL + "\n\ndef hangs(config, data):\n    open('here', 'w').close()\n    while True:\n        pass\n"
+    )
+    process = start("run", own_study(folder, build="hangs"), cwd=folder)
+    wait_for((folder / "here").exists, "the builder's call")
+    workers = children(process.pid)
+    assert workers
+    end(process, signal.SIGKILL)
+    wait_for(lambda: not any(is_alive(pid) for pid in workers), "the workers' end", timeout=5)
 
 
 @pytest.mark.parametrize(

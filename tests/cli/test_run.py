@@ -12,7 +12,7 @@ from pathlib import Path
 import jsonschema
 import optuna
 import pytest
-from support import ROOT, children, end, manyfit, query, start, table, wait_for, write_study
+from support import ROOT, children, end, is_alive, manyfit, query, start, table, wait_for, write_study
 
 pytestmark = pytest.mark.slow
 
@@ -111,7 +111,7 @@ def test_interrupted_study_leaves_nothing_running_and_comes_out_the_same(tmp_pat
     returncode, out, err = end(first, number)
     assert returncode == code, err
     assert out == ""
-    assert not [pid for pid in workers if _is_alive(pid)]
+    assert not [pid for pid in workers if is_alive(pid)]
     assert query(database, "SELECT count(*) FROM trials WHERE state = 'RUNNING'") == [(0,)]
     assert json.loads(disturbed.with_name("small.best.json").read_text())["format"] == 1
     assert manyfit("run", disturbed).returncode == 0
@@ -138,7 +138,7 @@ def test_killed_coordinator_leaves_no_orphans_and_the_study_goes_on(tmp_path, un
     assert second.returncode == 3
     assert f"process {first.pid} on" in second.stderr
     end(first, signal.SIGKILL)
-    wait_for(lambda: not [pid for pid in workers if _is_alive(pid)], "the workers' end", timeout=5)
+    wait_for(lambda: not [pid for pid in workers if is_alive(pid)], "the workers' end", timeout=5)
     done = manyfit("run", path)
     assert done.returncode == 0, done.stderr
     assert table(database, "small") == undisturbed
@@ -198,12 +198,3 @@ def test_quiet_run_says_nothing_but_its_data(tmp_path):
     done = manyfit("run", path, "--quiet")
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["trial"] == 0
-
-
-def _is_alive(pid: int) -> bool:
-    import psutil
-
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False

@@ -57,15 +57,17 @@ def train(engine, assignments, places=4):
     return found
 
 
-def in_a_lane(given, epochs=3, trainer=trainer):
-    """Train one member in a block of two lanes; return its state."""
-    built = build(trainer, given)
+def in_a_lane(given, epochs=3, trainer=trainer, beside=None):
+    """Train one member in a block of two lanes, in the program of `beside`, who is in the other; return its state."""
+    built, other = build(trainer, given), build(trainer, beside or given)
+    assert built.key == other.key
     rows = choice.rows_of(trainer)
-    block = Block(Program(built.model, rows, width=2, batch_size=built.batch_size, validation_batch=256))
-    block.program.compile(built.state)
+    block = Block(Program(other.model, rows, width=2, batch_size=built.batch_size, validation_batch=256))
+    block.program.compile(other.state)
+    block.fill(1, other.state)
     block.fill(0, built.state)
     for epoch in range(1, epochs + 1):
-        block.begin({0: shuffled(rows.count, given.seed, epoch)})
+        block.begin({lane: shuffled(rows.count, given.seed, epoch) for lane in (0, 1)})
         logs = block.end()
     return block.take(0), {name: float(values[0]) for name, values in logs.items()}
 
@@ -86,10 +88,10 @@ def by_fit(given, epochs=3, trainer=trainer):
     return model, {name: values[-1] for name, values in history.history.items()}
 
 
-def apart(given, trainer=trainer, epochs=3):
+def apart(given, trainer=trainer, epochs=3, beside=None):
     """How far a lane's weights and metrics are from those of model.fit."""
     model, logs = by_fit(given, epochs, trainer)
-    state, lane_logs = in_a_lane(given, epochs, trainer)
+    state, lane_logs = in_a_lane(given, epochs, trainer, beside)
     # Seeds apart: a lane has them for dropouts of rate 0, too.
     ours = [np.asarray(a) for a in (*state["trainable"], *state["other"]) if np.asarray(a).dtype != np.uint32]
     both = (*model.trainable_variables, *model.non_trainable_variables)

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import keras
 
+from search.engines import failures
 from search.engines.lanes import keys, lifting
 from search.engines.lanes.program import State, state_of
 from search.engines.protocol import Assignment, Member
@@ -61,6 +62,11 @@ def build(trainer: Trainer, assignment: Assignment) -> Built:
     # On the host: otherwise every small operation of an initializer would queue behind the training on the device.
     with lifting.KERAS_STATE, jax.default_device(jax.devices("cpu")[0]):
         model = trainer.model(config, assignment.seed)
-        lifting.prepare(model)
-        described = keys.describe(model, lifting.slots(model), batch_size)
-        return Built(model, described, keys.program_key(described), batch_size, state_of(model))
+        try:
+            lifting.prepare(model)
+            described = keys.describe(model, lifting.slots(model), batch_size)
+            return Built(model, described, keys.program_key(described), batch_size, state_of(model))
+        except lifting.NotLiftable:
+            raise
+        except Exception as error:
+            raise lifting.NotLiftable(f"it can't be taken apart: {failures.one_line(error)}") from error

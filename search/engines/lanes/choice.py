@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from keras.src.layers.convolutional.base_conv import BaseConv
 from keras.src.layers.convolutional.base_depthwise_conv import BaseDepthwiseConv
 from keras.src.layers.convolutional.base_separable_conv import BaseSeparableConv
 
-from search.engines import failures
+from search.engines import failures, preflight
 from search.engines.lanes import keys, lifting
 from search.engines.lanes.builder import Built, build
 from search.engines.lanes.lifting import NotLiftable
@@ -88,13 +88,14 @@ def choose(trainer: Trainer, rows: Rows, fixed: Mapping[str, Any], *, workers: i
     device = "cpu" if jax.default_backend() == "cpu" else "gpu"
     if settings.train.callbacks:
         raise NotLiftable("train.callbacks watch one model's `fit`, which there is none of")
-    largest, programs, dearest = _probe(trainer, fixed)
+    probed = _probe(trainer, rows, fixed)
+    largest, programs = probed.largest, probed.programs
     if not is_asked_for:
         if device == "cpu" and (slow := _convolution(largest)):
             raise NotLiftable(f"the layer {slow} is a convolution, which lanes make slower on a CPU")
         most = max(settings.study.trials, LEAST_TRIALS) // TRIALS_A_PROGRAM
         if programs > most:
-            raise NotLiftable(f"{dearest}, and its trials would need {_many(programs)} compiled programs")
+            raise NotLiftable(f"{probed.dearest}, and its trials would need {_many(programs)} compiled programs")
     wanted = settings.run.lanes
     places = (
         wanted if isinstance(wanted, int) else max(1, min(PLACES[device], settings.study.trials // SHARE_OF_TRIALS))
@@ -121,46 +122,104 @@ def choose(trainer: Trainer, rows: Rows, fixed: Mapping[str, Any], *, workers: i
     return Lanes(places, ahead, programs, width, (needed, allowed), {largest.key: program})
 
 
-def _probe(trainer: Trainer, fixed: Mapping[str, Any]) -> tuple[Built, int, str]:
-    """Return the largest model of those that tell the programs apart, how many programs there are, and what makes them many.
+@dataclass(frozen=True, slots=True)
+class _Probed:
+    """What the space comes to in programs.
 
-    The number is the product over the space's parameters of the programs that their values need, all others in their middle.
+    Attributes:
+        largest: the model with the most weights of all that were built.
+        programs: the product over the parameters of the programs that their values need, all others in their middle.
+        dearest: the parameter that needs most of them, and why; "" if one program is enough.
     """
+
+    largest: Built
+    programs: int
+    dearest: str
+
+
+def _probe(trainer: Trainer, rows: Rows, fixed: Mapping[str, Any]) -> _Probed:
+    """Build models of the space to tell its programs apart."""
     space = Space.parse(trainer.settings.space)
     middle = space.middle()
+
+    def built(labels: Mapping[str, Any], seed: int = 0) -> Built:
+        active = {name: label for name, label in labels.items() if space.is_active(name, labels)}
+        return build(trainer, _assignment({**fixed, **space.config(active)}, seed))
+
     try:
-        first = largest = build(trainer, _assignment({**fixed, **space.config(middle)}))
+        first = largest = built(middle)
     except (NotLiftable, UsageError):
         raise
     except Exception as error:
         raise NotLiftable(f"its builder fails in the middle of the space: {failures.one_line(error)}") from error
+    other_seed = built(middle, seed=1)
+    if other_seed.key != first.key:
+        what = keys.difference(first.model, first.described, other_seed.described)
+        raise NotLiftable(f"every seed makes {what} another")
     programs, most, dearest = 1, 1, ""
-    for name in middle:
+    moved: dict[str, Any] = {}
+    for name in space:
         values, in_all = _values(space[name])
+        base = middle if name in middle else preflight.middle_with(space, name)
         alike: dict[str, Built] = {}
         for value in values:
-            changed = {**middle, name: value}
-            labels = {n: label for n, label in changed.items() if space.is_active(n, changed)}
             try:
-                built = build(trainer, _assignment({**fixed, **space.config(labels)}))
+                one = built({**base, name: value})
             except (NotLiftable, UsageError):
                 raise
             except Exception:  # noqa: BLE001, S112 (the user's builder; the trial with this config will tell)
                 continue
-            alike[built.key] = built
-            largest = max(largest, built, key=lambda b: b.model.count_params() * b.batch_size)
+            alike[one.key] = one
+            largest = max(largest, one, key=lambda b: b.model.count_params() * b.batch_size)
+            if one.key == first.key and name in middle and value != middle[name]:
+                moved[name] = value
         needed = in_all if 1 < len(alike) == len(values) else max(1, len(alike))
         programs *= needed
         if needed > most:
             most = needed
-            other = next(built for built in alike.values() if built.key != first.key)
-            what = keys.difference(first.model, first.described, other.described)
+            one, different, *_ = alike.values()
+            what = keys.difference(one.model, one.described, different.described)
             dearest = f"the parameter {name} changes {what} in a way that can't be lifted"
-    return largest, min(programs, _ENDLESS), dearest
+    _check_arithmetic(built, rows, middle, moved)
+    return _Probed(largest, min(programs, _ENDLESS), dearest)
 
 
-def _assignment(config: Mapping[str, Any]) -> Assignment:
-    return Assignment(Member(0), config, int(config["epochs"]), seed=0)
+def _check_arithmetic(
+    built: Callable[[Mapping[str, Any]], Built], rows: Rows, middle: Mapping[str, Any], moved: Mapping[str, Any]
+) -> None:
+    """See that models that are said to share a program compute alike, whatever the key was made of; NotLiftable if not.
+
+    Two traces for a study: one in the middle, one with every parameter `moved` that needs no program of its own.
+    """
+    if not moved:
+        return
+    keys_, texts = set(), set()
+    for labels in (middle, {**middle, **moved}):
+        try:
+            one = built(labels)
+        except (NotLiftable, UsageError):
+            raise
+        except Exception:  # noqa: BLE001 (together they are too much for the user's builder)
+            return
+        # Traced before the next is built: what a builder leaves in a global is then its own.
+        program = Program(
+            one.model, rows, width=1, batch_size=one.batch_size, validation_batch=validation_batch(one.batch_size)
+        )
+        try:
+            texts.add(program.arithmetic(one.state))
+        except NotLiftable:
+            raise
+        except Exception as error:
+            raise NotLiftable(f"it can't be traced: {str(error).splitlines()[0]}") from error
+        keys_.add(one.key)
+    if len(keys_) == 1 and len(texts) > 1:
+        raise NotLiftable(
+            f"what it computes changes with {' or '.join(moved)} in a way that can't be seen in its layers"
+        )
+
+
+def _assignment(config: Mapping[str, Any], seed: int) -> Assignment:
+    return Assignment(Member(0), config, int(config["epochs"]), seed)
 
 
 def _values(parameter: Parameter) -> tuple[list[Any], int]:
@@ -169,7 +228,7 @@ def _values(parameter: Parameter) -> tuple[list[Any], int]:
         values = parameter.values()
         return values[:_MOST_VALUES], len(values)
     values = parameter.values() or []
-    return [parameter.low, parameter.high], len(values) or _ENDLESS
+    return (values if 0 < len(values) <= _MOST_VALUES else [parameter.low, parameter.high]), len(values) or _ENDLESS
 
 
 def _many(count: int) -> str:
@@ -187,6 +246,8 @@ def _program(built: Built, rows: Rows, width: int) -> Program:
             validation_batch=validation_batch(built.batch_size),
         )
         program.compile(built.state)
+    except NotLiftable:
+        raise
     except Exception as error:
         raise NotLiftable(f"it can't be traced: {str(error).splitlines()[0]}") from error
     return program

@@ -22,6 +22,9 @@ from search.engines.lanes.program import Block, Program, Rows, State
 from search.engines.protocol import Assignment, EpochEnd, Event, Failed, Member, Noted, Verdict
 from search.engines.training import Trainer, validation_batch
 
+# Programs without members are kept for those to come, but not for ever: each holds a model and its compiled code.
+MOST_PROGRAMS = 32
+
 
 @dataclass
 class _Lane:
@@ -192,15 +195,20 @@ class LanesEngine:
             assignment = self._waiting.popleft()
             began = time.perf_counter()
             try:
-                built = self._builder.get(assignment)
-            except Exception as error:  # noqa: BLE001 (the user's builder: anything may come out of it)
+                try:
+                    built = self._builder.get(assignment)
+                finally:
+                    self.seconds["build"] += time.perf_counter() - began
+                room = self._room(built)
+            except jax.errors.JaxRuntimeError:
+                self._waiting.appendleft(assignment)
+                raise
+            except BaseException as error:  # noqa: BLE001 (the user's builder and layers: anything may come out of them)
                 self._aside.append(Failed(assignment.member, failures.one_line(error), failures.trace(error)))
                 continue
-            finally:
-                self.seconds["build"] += time.perf_counter() - began
             try:
                 epoch, state = self._where_it_was(assignment, built.state)
-                self._room(built).place(_Lane(assignment, epoch), state)
+                room.place(_Lane(assignment, epoch), state)
             except BaseException:
                 self._waiting.appendleft(assignment)
                 raise
@@ -219,6 +227,9 @@ class LanesEngine:
 
     def _room(self, built: Built) -> _Room:
         if built.key not in self._rooms:
+            empty = [key for key, room in self._rooms.items() if not room.blocks]
+            for key in empty[: max(0, len(self._rooms) + 1 - MOST_PROGRAMS)]:
+                del self._rooms[key]
             program = Program(
                 built.model,
                 self._rows,

@@ -37,9 +37,9 @@ _CONSTRAINTS: dict[type[Any], tuple[str, ...]] = {
     keras.constraints.MaxNorm: ("max_value",),
     keras.constraints.MinMaxNorm: ("min_value", "max_value", "rate"),
 }
-_OPTIMIZER_NUMBERS = (
-    "weight_decay", "momentum", "beta_1", "beta_2", "rho", "epsilon", "clipnorm", "clipvalue", "global_clipnorm",
-)  # fmt: skip
+_OPTIMIZER_NUMBERS = ("weight_decay", "momentum", "beta_1", "beta_2", "rho", "epsilon", "clipnorm", "global_clipnorm")
+# Zero turns these off, which is another arithmetic: only positive ones are lifted.
+_OFF_AT_ZERO = ("clipnorm", "global_clipnorm")
 # Their arithmetic takes any of the numbers above as it is; those of other optimizers stay in the program's key.
 _OPTIMIZERS = (
     keras.optimizers.SGD, keras.optimizers.RMSprop, keras.optimizers.Adam, keras.optimizers.AdamW,
@@ -61,6 +61,7 @@ class LaneNumber:
 
     Keras asks some numbers whether they are zero, to leave out what they would not change (`if self.rate > 0`). The answer
     here is always that of a positive number, so that zero and non-zero share a program; the arithmetic is right for both.
+    Any other question can't be answered once for all lanes: NotLiftable.
     """
 
     def __init__(self, pair: Any) -> None:
@@ -75,17 +76,24 @@ class LaneNumber:
         return True
 
     def __eq__(self, other: object) -> bool:
+        # 1 is asked of dropouts, whose rates of 1 are not lifted.
+        if isinstance(other, int | float) and other not in (0, 1):
+            raise _asked("==", other)
         return False
 
     def __hash__(self) -> int:
         return id(self)
 
     def __gt__(self, other: object) -> bool:
+        if other != 0:
+            raise _asked(">", other)
         return True
 
     __ge__ = __gt__
 
     def __lt__(self, other: object) -> bool:
+        if other != 0:
+            raise _asked("<", other)
         return False
 
     __le__ = __lt__
@@ -120,6 +128,10 @@ class LaneNumber:
 
     def __neg__(self) -> Any:
         return -self._value
+
+
+def _asked(what: str, other: object) -> NotLiftable:
+    return NotLiftable(f"a number that differs between lanes is asked whether it is {what} {other}")
 
 
 def _weak(number: Any) -> Any:
@@ -180,6 +192,8 @@ def slots(model: keras.Model) -> dict[str, Slot]:
         seen.add(id(owner))
         # Exactly those classes: one derived from them may compute with other numbers. It can name its own.
         for name in kinds.get(type(owner), getattr(owner, "lane_numbers", ())):
+            if name == "rate" and getattr(owner, name) == 1:
+                continue  # all is dropped, which is another arithmetic
             found[f"{path}.{name}"] = Slot(owner, name, is_array=kinds is _CONSTRAINTS)
 
     for index, layer in enumerate(layers_of(model)):
@@ -190,7 +204,8 @@ def slots(model: keras.Model) -> dict[str, Slot]:
         add(f"variable{index}.constraint", variable.constraint, _CONSTRAINTS)
     if type(model.optimizer) in _OPTIMIZERS:
         for name in _OPTIMIZER_NUMBERS:
-            if getattr(model.optimizer, name, None) is not None:
+            value = getattr(model.optimizer, name, None)
+            if value is not None and (value > 0 or name not in _OFF_AT_ZERO):
                 found[f"optimizer.{name}"] = Slot(model.optimizer, name)
     add("schedule", model.optimizer._learning_rate, {})
     add("loss", model.loss, {})

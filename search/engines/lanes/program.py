@@ -6,6 +6,8 @@ The arithmetic is Keras's own: `train_step` and `test_step` of the JAX trainer a
 
 from __future__ import annotations
 
+import hashlib
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -68,9 +70,14 @@ class Program:
             self._metrics = [jnp.asarray(variable.value) for variable in template.metrics_variables]
         self._epoch: Any = None
 
-    def trace(self, state: State) -> None:
-        """Trace the program for a member's state, without compiling it; raises what tracing raises."""
-        self._lower(state)
+    def arithmetic(self, state: State) -> str:
+        """Return what the program computes, as a text that is equal for two programs that compute alike."""
+        with lifting.KERAS_STATE:
+            order, is_active = jax.ShapeDtypeStruct((self.rows.count,), np.int32), jax.ShapeDtypeStruct((), bool)
+            traced = jax.make_jaxpr(self._epoch_of_one)(state, is_active, order, self.rows.train, self.rows.validation)
+        constants = [hashlib.sha256(np.asarray(constant).tobytes()).hexdigest() for constant in traced.consts]
+        # Where functions of ours stand in memory is no difference.
+        return re.sub(r"0x[0-9a-f]+", "", f"{traced}") + "".join(constants)
 
     def compile(self, state: State) -> None:
         """Compile the program for states like `state` of one member. Once; nothing that a member brings needs it again."""
@@ -207,13 +214,15 @@ class Block:
 
     def end(self) -> dict[str, NDArray[Any]]:
         """Wait for the epoch that was begun; return its metrics, each an array over the lanes."""
-        return {name: np.asarray(values) for name, values in self._logs.items()}
+        # Out of memory is raised here; an array that was never computed would end the process when numpy looks into it.
+        logs = jax.block_until_ready(self._logs)
+        return {name: np.asarray(values) for name, values in logs.items()}
 
 
 def state_of(model: keras.Model) -> State:
     """Return the state of a member before its first epoch, from a prepared model of its own; its arrays on the host."""
     trainable, other, optimizer = (
-        tuple(np.asarray(variable.value) for variable in variables)
+        tuple(np.asarray(value) for value in jax.block_until_ready([variable.value for variable in variables]))
         for variables in (model.trainable_variables, model.non_trainable_variables, model.optimizer.variables)
     )
     return {
