@@ -185,7 +185,7 @@ class LanesEngine:
     def _room(self, built: Built) -> _Room:
         if built.key not in self._rooms:
             empty = [key for key, room in self._rooms.items() if not room.blocks]
-            for key in empty[: len(self._rooms) - MOST_PROGRAMS]:
+            for key in empty[: max(0, len(self._rooms) + 1 - MOST_PROGRAMS)]:
                 del self._rooms[key]
             program = Program(
                 built.model,
