@@ -1,9 +1,39 @@
-"""Quick tests first: what is broken shows in seconds."""
+"""Quick tests first: what is broken shows in seconds. And three numbers: load held, faults survived, bad inputs refused."""
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+
 import pytest
+
+KINDS = {"L": "load held", "F": "faults survived", "B": "bad inputs refused"}
+# Every file in it is a bad input, whatever its test's docstring says.
+BAD_INPUTS = ("test_bad_studies", "test_addresses")
+
+_kinds: dict[str, str] = {}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--three-numbers", action="store_true", help="end with how much was held, survived and refused")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+    for item in items:
+        # A test says in its docstring which row of what is to be survived it shows: "F3: ...".
+        row = re.match(r"(?:FAULTS )?([LFB])\d+", getattr(getattr(item, "obj", None), "__doc__", None) or "")
+        if row or any(name in item.nodeid for name in BAD_INPUTS):
+            _kinds[item.nodeid] = KINDS[row[1] if row else "B"]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if not config.getoption("--three-numbers"):
+        return
+    counts = {outcome: Counter[str]() for outcome in ("passed", "failed")}
+    for outcome, count in counts.items():
+        for report in terminalreporter.stats.get(outcome, []):
+            if report.when == "call" and report.nodeid in _kinds:
+                count[_kinds[report.nodeid]] += 1
+    shown = [f"{kind} {counts['passed'][kind]} of {sum(c[kind] for c in counts.values())}" for kind in KINDS.values()]
+    terminalreporter.write_line("; ".join(shown))
