@@ -278,7 +278,9 @@ def test_trial_that_kills_its_worker_twice_alone_fails_and_the_others_are_unchan
     # Looking at the model for lanes dies of it, too, so that auto comes to fit.
     done = manyfit("run", deadly)
     assert done.returncode == 0, done.stderr
-    assert "no lanes: a worker that looked at the model for them ended with exit code 7" in done.stderr
+    assert (
+        "no lanes: workers that looked at the model for them died; the last one ended with exit code 7" in done.stderr
+    )
     trials = load(deadly.with_suffix(".db"), "deadly").trials
     crashed = [trial for trial in trials if trial.labels["width"] == 16]
     assert crashed
