@@ -29,13 +29,10 @@ def clean(path: Path, name: str, *, weights: bool) -> Cleaned:
     with hold(path):
         stored = records.load(path, name)
         folder = stored.files
-        before = checkpoints.used(folder)
         best = [] if weights else [Member(t.number) for t in stored.complete[: stored.file.settings.run.keep]]
         gone = checkpoints.tidy(folder, best, is_done=bool(stored.ended))
-        for partial in path.parent.glob(f".{name}.*.partial"):
-            before += partial.stat().st_size
+        for partial in path.parent.glob(f".{name}.best.json.[0-9]*.partial"):
+            gone[partial] = partial.stat().st_size
             partial.unlink()
-            gone.append(partial)
-    kept = list(folder.glob("trial-*.npz"))
-    kept_bytes = checkpoints.used(folder)
-    return Cleaned(gone, before - kept_bytes, len(kept), kept_bytes)
+    kept = [found.stat().st_size for found in folder.glob("trial-*.npz")]
+    return Cleaned(list(gone), sum(gone.values()), len(kept), sum(kept))

@@ -214,7 +214,7 @@ def _params(stored: Stored, connection: sqlite3.Connection) -> Found:
 def _files(stored: Stored, connection: sqlite3.Connection) -> Found:  # noqa: ARG001 (every check is asked alike)
     """Check checkpoints and kept weights. What was never kept is no fault: a full disk may have been the reason."""
     folder = stored.files
-    for path in sorted(checkpoints.files(folder)):
+    for path in checkpoints.files(folder):
         try:
             checkpoints.read(path)
         except checkpoints.CheckpointError as error:

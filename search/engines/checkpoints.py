@@ -8,8 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,8 @@ LEAST_S, MOST_S = 1.0, 60.0
 GENERATIONS = 2
 RUNNING = "running"
 _META = "__meta__"
+# No array's name begins so.
+_NOTHING = "\0"
 
 
 class CheckpointError(Exception):
@@ -38,10 +39,11 @@ class CheckpointError(Exception):
 
 def write(path: Path, arrays: Arrays, meta: Mapping[str, Any]) -> None:
     """Write arrays, durably: the file is whole at any moment or not there. OSError if that is impossible."""
-    # npz knows numpy's own types; another (bfloat16) travels as whole numbers of its size, and its name in the meta.
-    types = {name: array.dtype.name for name, array in arrays.items() if array.dtype.kind == "V"}
-    plain = {name: array.view(f"u{array.itemsize}") if name in types else array for name, array in arrays.items()}
-    packed = np.frombuffer(json.dumps({**meta, "types": types}).encode(), np.uint8)
+    # npz knows numpy's own types; another (bfloat16) travels as whole numbers of its size. What each is stands in the meta,
+    # which also tells a file whose directory has lost an entry, or has taken one for another.
+    kinds = {name: [array.dtype.name, list(array.shape)] for name, array in arrays.items()}
+    plain = {n: array.view(f"u{array.itemsize}") if array.dtype.kind == "V" else array for n, array in arrays.items()}
+    packed = np.frombuffer(json.dumps({**meta, "kinds": kinds}).encode(), np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     try:
@@ -61,14 +63,21 @@ def read(path: Path, beginning: str = "") -> tuple[dict[str, NDArray[Any]], dict
     try:
         with np.load(path, allow_pickle=False) as found:
             meta = json.loads(found[_META].tobytes())
-            arrays = {name: found[name] for name in found.files if name != _META and name.startswith(beginning)}
-        for name in arrays.keys() & meta["types"].keys():
-            import ml_dtypes  # bfloat16 and its kin, wherever a backend is installed
-
-            arrays[name] = arrays[name].view(getattr(ml_dtypes, meta["types"][name]))
-    except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+            wanted = {name: kind for name, kind in meta["kinds"].items() if name.startswith(beginning)}
+            arrays = {name: _as(found[name], *kind) for name, kind in wanted.items()}
+    except Exception as error:  # noqa: BLE001 (a wrong bit can make zip, numpy and json raise nearly anything)
         raise CheckpointError(f"{path} is damaged: {error}") from None
     return arrays, meta
+
+
+def _as(array: NDArray[Any], kind: str, shape: list[int]) -> NDArray[Any]:
+    if array.dtype.name != kind:
+        import ml_dtypes  # bfloat16 and its kin, wherever a backend is installed
+
+        array = array.view(getattr(ml_dtypes, kind))
+    if list(array.shape) != shape:
+        raise ValueError(f"an array of shape {list(array.shape)} was written with {shape}")
+    return array
 
 
 class Checkpoints:
@@ -115,7 +124,7 @@ class Checkpoints:
         found = []
         for path in self._all():
             with suppress(CheckpointError):
-                _, meta = read(path, _META)
+                _, meta = read(path, beginning=_NOTHING)
                 if 0 < (epoch := meta["epochs"].get(_name(member), 0)) <= at_most:
                     found.append((epoch, path))
         for epoch, path in sorted(found, reverse=True):
@@ -146,7 +155,7 @@ class Checkpoints:
     def _check_room(self, arrays: Arrays) -> None:
         wanted = sum(array.nbytes for array in arrays.values())
         if self._folder is not None and used(self._folder) + wanted > self._disk:
-            raise OSError(f"run.disk allows {self._disk / 1e9:g} GB, and {wanted / 1e9:.3g} GB more are wanted")
+            raise OSError(f"run.disk allows {self._disk / 1e9:g} GB, and more is wanted")
 
     def _all(self) -> list[Path]:
         return [] if self._folder is None else sorted((self._folder / RUNNING).glob("[0-9]*.npz"))
@@ -161,35 +170,37 @@ def kept_path(folder: Path, member: Member) -> Path:
     return folder / f"trial-{member.trial}.npz"
 
 
-def tidy(folder: Path, kept: Iterable[Member], *, is_done: bool) -> list[Path]:
-    """Delete weights that are no longer worth keeping and, once the study is done, checkpoints; return what went."""
+def tidy(folder: Path, kept: Iterable[Member], *, is_done: bool) -> dict[Path, int]:
+    """Delete weights no longer worth keeping and, once the study is done, checkpoints; return what went, in bytes."""
     worth = {kept_path(folder, member) for member in kept}
     serves_no_more = [
         *(path for path in folder.glob("trial-*.npz") if path not in worth),
         *folder.glob(".*.partial"),
         *(folder / RUNNING).glob("*" if is_done else ".*.partial"),
     ]
+    gone = {}
     for path in serves_no_more:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            size = path.stat().st_size
+            path.unlink()
+            gone[path] = size
     for empty in (folder / RUNNING, folder):
         with suppress(OSError):
             empty.rmdir()
-    return serves_no_more
+    return gone
 
 
-def files(folder: Path) -> Iterator[Path]:
-    """Yield all files below the folder of a study's files, half-written ones apart."""
-    for path in folder.rglob("[!.]*"):
-        if path.is_file():
-            yield path
+def files(folder: Path) -> list[Path]:
+    """Return all checkpoints and kept weights in the folder of a study's files."""
+    return sorted([*folder.glob("trial-*.npz"), *(folder / RUNNING).glob("[0-9]*.npz")])
 
 
 def used(folder: Path) -> int:
     """Return the bytes of all files below a folder."""
     sizes = 0
-    for path in files(folder):
+    for path in folder.rglob("*"):
         with suppress(OSError):
-            sizes += path.stat().st_size
+            sizes += path.stat().st_size if path.is_file() else 0
     return sizes
 
 

@@ -1,0 +1,507 @@
+"""Checkpoints: files that are whole or not there, trials that go on at their epoch, the weights of the best ones."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+import time
+from contextlib import redirect_stderr, suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support import end, manyfit, query, start, table, wait_for, write_study
+
+from search import verify
+from search.engines import checkpoints
+from search.engines.checkpoints import CheckpointError, Checkpoints, kept_path
+from search.engines.devices import Device
+from search.engines.protocol import Member
+from search.records import load
+
+# -- files ---------------------------------------------------------------------------------------------------------------
+
+
+def state(number: int, size: int = 32) -> dict[str, np.ndarray]:
+    """Return something like a member's state, another one for every number."""
+    drawn = np.random.default_rng(number)
+    return {
+        "state/0": drawn.normal(size=(size, 4)).astype(np.float32),
+        "state/1": drawn.integers(0, 9, 2).astype(np.uint32),
+        "score": np.array(number / 10),
+    }
+
+
+def alike(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
+    return one.keys() == other.keys() and all(
+        one[name].dtype == other[name].dtype and np.array_equal(one[name], other[name]) for name in one
+    )
+
+
+def running(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "running").iterdir())
+
+
+def test_arrays_of_every_type_come_back_as_they_were(tmp_path):
+    import ml_dtypes
+
+    arrays = {
+        "float32": np.arange(6, dtype=np.float32).reshape(2, 3) / 7,
+        "not in one piece": np.arange(12, dtype=np.float64).reshape(3, 4)[:, ::2],
+        "half": np.array([1.5, -0.0], np.float16),
+        "seed": np.array([7, 2**32 - 1], np.uint32),
+        "step": np.array(12, np.int64),
+        "flag": np.array([True, False]),
+        "nothing": np.empty((0, 3), np.float32),
+        "score": np.array(-np.inf),
+        "not a number": np.array([np.nan, np.inf]),
+        "a/b c.d": np.ones(3, np.int8),
+        "bfloat16": np.array([[1.5, -2.25], [3e38, 1e-30]], ml_dtypes.bfloat16),
+        "bfloat16, one": np.array(0.1, ml_dtypes.bfloat16),
+        "float8": np.array([1.0, 0.5], ml_dtypes.float8_e4m3fn),
+    }
+    path = tmp_path / "new" / "folder" / "1.npz"
+    checkpoints.write(path, arrays, {"trial": 3, "more": [1, "two"]})
+    found, meta = checkpoints.read(path)
+    assert {name: (array.dtype, array.shape, array.tobytes()) for name, array in found.items()} == {
+        name: (array.dtype, array.shape, array.tobytes()) for name, array in arrays.items()
+    }
+    assert (meta["trial"], meta["more"]) == (3, [1, "two"])
+    assert list(path.parent.iterdir()) == [path]
+    some, _ = checkpoints.read(path, "bfloat16")
+    assert some.keys() == {"bfloat16", "bfloat16, one"}
+
+
+def test_what_can_not_be_written_leaves_what_was_there(tmp_path):
+    path = tmp_path / "1.npz"
+    checkpoints.write(path, state(1), {})
+    (tmp_path / ".1.npz.partial").mkdir()  # nobody can write there
+    with pytest.raises(OSError):  # noqa: PT011 (which one is the system's to say)
+        checkpoints.write(path, state(2), {})
+    assert alike(checkpoints.read(path)[0], state(1))
+
+
+DAMAGES = {
+    "cut in half": lambda whole: whole[: len(whole) // 2],
+    "cut by a byte": lambda whole: whole[:-1],
+    "empty": lambda whole: b"",
+    "text": lambda whole: b"not a checkpoint at all\n" * 50,
+    "zeros": lambda whole: bytes(len(whole)),
+    "an array's byte": lambda whole: whole.replace(state(1)["state/0"].tobytes(), bytes(32 * 4 * 4), 1),
+    "no meta": lambda whole: whole.replace(b"__meta__", b"__beta__"),
+    "meta cut": lambda whole: whole.replace(b'{"epochs"', b'["epochs"'),
+    "a pickle": lambda whole: b"\x80\x04\x95\x0b\x00\x00\x00\x00\x00\x00\x00\x8c\x07os.path\x94.",
+    "something behind it": lambda whole: whole + b"PK\x05\x06" + bytes(40),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_checkpoint_is_told_as_such_and_the_older_one_is_taken(tmp_path, damage):
+    files = Checkpoints(tmp_path)
+    files.save([(Member(0), 3, state(0)), (Member(1), 3, state(11))])
+    files.save([(Member(0), 5, state(0)), (Member(1), 5, state(1))])
+    newest = tmp_path / "running" / "0.2.npz"
+    newest.write_bytes(DAMAGES[damage](newest.read_bytes()))
+    with pytest.raises(CheckpointError, match="is damaged"):
+        checkpoints.read(newest)
+    epoch, found = files.load(Member(1), at_most=9)
+    assert epoch == 3
+    assert alike(found, state(11))
+
+
+def test_folder_or_unreadable_link_in_the_place_of_a_checkpoint_is_passed_over(tmp_path):
+    files = Checkpoints(tmp_path)
+    files.save([(Member(1), 3, state(1))])
+    (tmp_path / "running" / "0.2.npz").mkdir()
+    (tmp_path / "running" / "0.3.npz").symlink_to(tmp_path / "nowhere.npz")
+    assert files.load(Member(1), at_most=9)[0] == 3
+
+
+def test_no_single_wrong_bit_anywhere_makes_a_wrong_state_or_an_error(tmp_path):
+    """Each byte of a checkpoint gets one of its bits turned over: the state comes out right, or it is the older one's."""
+    drawn = dice()
+    files = Checkpoints(tmp_path)
+    older, newer = state(11, size=4), state(1, size=4)
+    files.save([(Member(1), 3, older)])
+    files.save([(Member(1), 5, newer)])
+    newest = tmp_path / "running" / "0.2.npz"
+    whole, wrong = newest.read_bytes(), {}
+    for place in range(len(whole)):
+        bit = drawn.randrange(8)
+        turned = bytearray(whole)
+        turned[place] ^= 1 << bit
+        newest.write_bytes(turned)
+        try:
+            with redirect_stderr(io.StringIO()):  # a line each time
+                found = files.load(Member(1), at_most=9)
+        except Exception as error:
+            wrong[place, bit] = f"{type(error).__name__}: {error}"
+        else:
+            if found is None or not alike(found[1], {3: older, 5: newer}[found[0]]):
+                wrong[place, bit] = f"a state of {found and (found[0], sorted(found[1]))}"
+    assert wrong == {}
+
+
+def test_checkpoint_is_never_ahead_of_what_is_stored(tmp_path):
+    files = Checkpoints(tmp_path)
+    for epoch in (5, 7):
+        files.save([(Member(1), epoch, state(epoch)), (Member(2), 0, state(0))])
+    taken = {at_most: files.load(Member(1), at_most) for at_most in (0, 1, 4, 5, 6, 7, 99)}
+    assert {at_most: found and found[0] for at_most, found in taken.items()} == {
+        0: None, 1: None, 4: None, 5: 5, 6: 5, 7: 7, 99: 7,
+    }  # fmt: skip
+    assert all(alike(found[1], state(found[0])) for found in taken.values() if found)
+    assert files.load(Member(2), at_most=9) is None  # no epoch of it was whole
+    assert files.load(Member(3), at_most=9) is None
+    assert files.load(Member(1, replica=1), at_most=9) is None
+
+
+def test_member_1_is_not_taken_for_member_11(tmp_path):
+    files = Checkpoints(tmp_path)
+    files.save([(Member(11), 4, state(11)), (Member(1), 2, state(1)), (Member(111), 6, state(111))])
+    for number, epoch in ((1, 2), (11, 4), (111, 6)):
+        found = files.load(Member(number), at_most=9)
+        assert found[0] == epoch
+        assert alike(found[1], state(number))
+
+
+def test_two_generations_of_each_worker_stay_and_all_workers_read_all(tmp_path):
+    one, two = Checkpoints(tmp_path, worker=1), Checkpoints(tmp_path, worker=12)
+    for epoch in range(1, 12):  # past 9, where names no longer sort as numbers do
+        one.save([(Member(1), epoch, state(epoch))])
+    two.save([(Member(2), 4, state(4))])
+    assert running(tmp_path) == ["1.10.npz", "1.11.npz", "12.1.npz"]
+    assert [two.load(Member(1), 99)[0], one.load(Member(2), 99)[0]] == [11, 4]
+    again = Checkpoints(tmp_path, worker=1)  # its process died, and another goes on
+    again.save([(Member(1), 12, state(12))])
+    assert running(tmp_path) == ["1.11.npz", "1.12.npz", "12.1.npz"]
+
+
+def test_checkpoints_are_due_by_the_clock_and_not_at_all_without_a_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "LEAST_S", 0.2)
+    assert not Checkpoints(None).is_due
+    files = Checkpoints(tmp_path)
+    assert not files.is_due
+    time.sleep(0.25)
+    assert files.is_due
+    files.save([(Member(1), 1, state(1))])
+    assert not files.is_due
+
+
+def test_disk_that_is_used_up_refuses_more_and_says_so_once(tmp_path):
+    files = Checkpoints(tmp_path, disk=10_000)
+    files.save([(Member(1), 1, state(1, size=256))])  # 5 kB
+    assert files.take_trouble() == ""
+    told = []
+    for epoch in range(2, 6):
+        # As many members as there happen to be: in lanes that changes all the time.
+        files.save([(Member(number), epoch, state(number, size=256)) for number in range(epoch)])
+        told.append(files.take_trouble())
+    assert "run.disk allows" in told[0]
+    assert told[1:] == [""] * 3
+    assert files.load(Member(1), at_most=9)[0] == 1, "what was there before is still good"
+    assert "run.disk allows" in files.keep(kept_path(tmp_path, Member(1)), {"a": np.zeros(1000)}, {})
+    assert running(tmp_path) == ["0.1.npz"]
+    assert files.keep(kept_path(tmp_path, Member(1)), {"a": np.zeros(2)}, {"trial": 1}) == ""
+    assert checkpoints.read(tmp_path / "trial-1.npz")[1]["trial"] == 1
+
+
+def test_full_disk_stops_no_training_and_the_older_checkpoint_stays(tmp_path):
+    """A limit on the size of files: what a full disk is to the process."""
+    code = """
+import resource, signal, sys
+from pathlib import Path
+import numpy as np
+from search.engines.checkpoints import Checkpoints, kept_path
+from search.engines.protocol import Member
+folder = Path(sys.argv[1])
+files = Checkpoints(folder)
+files.save([(Member(1), 1, {"a": np.zeros(10)})])
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+files.save([(Member(1), 2, {"a": np.zeros(100_000)})])
+print(files.take_trouble())
+print(files.keep(kept_path(folder, Member(1)), {"a": np.zeros(100_000)}, {}))
+print(files.load(Member(1), 9)[0], sorted(path.name for path in folder.rglob("*")))
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["File too large", "File too large", "1 ['0.1.npz', 'running']"]
+
+
+def test_kill_at_any_point_of_a_write_leaves_the_old_checkpoint_or_the_new(tmp_path):
+    code = """
+import sys
+from pathlib import Path
+import numpy as np
+from search.engines.checkpoints import Checkpoints
+from search.engines.protocol import Member
+files = Checkpoints(Path(sys.argv[1]))
+for epoch in (1, 2, 3):
+    files.save([(Member(1), epoch, {"a": np.full(1000, epoch)})])
+"""
+    seen = []
+    for point in range(1, 99):
+        folder = tmp_path / f"{point}"
+        env = {**os.environ, "MANYFIT_KILL_AT": str(point)}
+        done = subprocess.run([sys.executable, "-c", code, str(folder)], env=env, capture_output=True, text=True)
+        assert done.returncode in (0, -9), done.stderr
+        found = Checkpoints(folder).load(Member(1), at_most=9)
+        seen.append(found[0] if found else 0)
+        assert found is None or (found[1]["a"] == found[0]).all()
+        Checkpoints(folder).save([(Member(1), 4, state(4))])
+        assert Checkpoints(folder).load(Member(1), at_most=9)[0] == 4
+        if done.returncode == 0:
+            break
+    assert seen == sorted(seen)
+    assert set(seen) == {0, 1, 2, 3}
+
+
+def test_tidying_leaves_what_is_worth_keeping_and_what_is_not_ours(tmp_path):
+    files = Checkpoints(tmp_path)
+    files.save([(Member(7), 1, state(7))])
+    for number in range(4):
+        checkpoints.write(kept_path(tmp_path, Member(number)), state(number), {"trial": number})
+    for name in ("notes.txt", "trial-9.keras", ".trial-3.npz.partial", "running/.0.2.npz.partial"):
+        (tmp_path / name).write_bytes(b"x" * 100)
+    gone = checkpoints.tidy(tmp_path, [Member(1), Member(2)], is_done=False)
+    names = {"trial-0.npz", "trial-3.npz", ".trial-3.npz.partial", ".0.2.npz.partial"}
+    assert {path.name for path in gone} == names
+    left = {"notes.txt", "trial-9.keras", "trial-1.npz", "trial-2.npz"}
+    assert {path.name for path in tmp_path.iterdir()} == left | {"running"}
+    assert {path.name for path in checkpoints.tidy(tmp_path, [Member(1)], is_done=True)} == {"0.1.npz", "trial-2.npz"}
+    assert {path.name for path in tmp_path.iterdir()} == left - {"trial-2.npz"}
+    assert checkpoints.tidy(tmp_path / "nowhere", [], is_done=True) == {}
+
+
+def test_folder_that_holds_nothing_more_goes(tmp_path):
+    folder = tmp_path / "study.files"
+    Checkpoints(folder).save([(Member(7), 1, state(7))])
+    checkpoints.tidy(folder, [], is_done=True)
+    assert not folder.exists()
+
+
+# -- studies -------------------------------------------------------------------------------------------------------------
+
+STUDY = """
+[study]
+objective = "val_accuracy"
+trials = {trials}
+[data]
+source = "sklearn:digits"
+limit = 800
+[model]
+build = "mlp"
+units = [32]
+batch_norm = true                # weights that no gradient changes
+[train]
+optimizer = "adamw"
+batch_size = 32
+[space]
+learning_rate = {{ low = 1e-3, high = 3e-2, log = true }}
+dropout = {{ low = 0.1, high = 0.5 }}
+epochs = [{long}, 4]
+[search]
+sampler = "random"
+pruner = "none"
+start = {start}
+[run]
+keep = 2
+"""
+
+ENGINES = {
+    # The first trials are long enough for several checkpoints, the others short.
+    "lanes": (["run.engine=lanes", "run.lanes=2"], {"trials": 5, "long": 1000, "long_ones": 2}),
+    "jax": (["run.engine=fit", "run.backend=jax"], {"trials": 3, "long": 400, "long_ones": 1}),
+    "tensorflow": (
+        ["run.engine=fit", "run.backend=tensorflow", "run.deterministic=true"],
+        {"trials": 3, "long": 40, "long_ones": 1},
+    ),
+}
+
+
+def study_of(folder: Path, name: str, *, trials: int, long: int, long_ones: int) -> Path:
+    epochs = [long if number < long_ones else 4 for number in range(trials)]
+    begin = "[" + ", ".join(f"{{ epochs = {count} }}" for count in epochs) + "]"
+    return write_study(folder, STUDY.format(trials=trials, long=long, start=begin), name=name)
+
+
+def settings(how: list[str]) -> list[str]:
+    return [word for setting in how for word in ("--set", setting)]
+
+
+def dice() -> random.Random:
+    seed = int(os.environ.get("MANYFIT_TEST_SEED", time.time_ns() % 10**9))
+    print(f"MANYFIT_TEST_SEED={seed}")
+    return random.Random(seed)
+
+
+def saved(folder: Path) -> list[tuple[str, int]]:
+    """Return the members in the checkpoints of a study that may be writing them, each with its epochs."""
+    found = []
+    for path in (folder / "running").glob("[0-9]*.npz"):
+        with suppress(CheckpointError):
+            found += checkpoints.read(path, "__meta__")[1]["epochs"].items()
+    return found
+
+
+def stored(database: Path) -> dict[str, int]:
+    """Return the members under way and how many epochs of each the database holds."""
+    rows = query(
+        database,
+        "SELECT number, count(*) FROM trials JOIN manyfit_epochs USING (trial_id) WHERE state = 'RUNNING' GROUP BY 1",
+    )
+    return {f"{number}.0": epochs for number, epochs in rows}
+
+
+@pytest.fixture(
+    scope="module",
+    # TensorFlow's takes as long as the other two together; fit is the same code on both backends.
+    params=["lanes", "jax", pytest.param("tensorflow", marks=pytest.mark.faults)],
+)
+def pair(request, tmp_path_factory):
+    """A study that nothing disturbed, and the same one killed in the middle of a trial and gone on with: (whole, cut, epochs)."""
+    how, shape = ENGINES[request.param]
+    folder = tmp_path_factory.mktemp(request.param)
+    whole, cut = study_of(folder, "whole", **shape), study_of(folder, "cut", **shape)
+    # Both at once, to save time.
+    undisturbed, disturbed = start("run", whole, *settings(how)), start("run", cut, *settings(how))
+    try:
+
+        def is_in_the_middle():
+            assert disturbed.poll() is None, disturbed.communicate()[1]
+            found, there = saved(folder / "cut.files"), stored(cut.with_suffix(".db"))
+            return any(2 <= epoch <= there.get(member, 0) for member, epoch in found)
+
+        wait_for(is_in_the_middle, "a checkpoint that the database has come to")
+        end(disturbed)
+        epochs = stored(cut.with_suffix(".db"))
+        _, err = undisturbed.communicate(timeout=120)
+        assert undisturbed.returncode == 0, err
+    finally:
+        for process in (undisturbed, disturbed):
+            process.kill()
+            process.communicate()
+    done = manyfit("run", cut, *settings(how))
+    assert done.returncode == 0, done.stderr
+    return whole, cut, epochs
+
+
+@pytest.mark.slow
+def test_killed_trial_goes_on_from_its_checkpoint_and_the_table_is_the_same(pair):
+    whole, cut, epochs = pair
+    said = re.findall(r"trial (\d+) goes on from its checkpoint of epoch (\d+)", cut.with_suffix(".log").read_text())
+    assert said
+    for trial, epoch in said:
+        assert 2 <= int(epoch) <= epochs[f"{trial}.0"]
+    assert table(cut.with_suffix(".db"), "cut") == table(whole.with_suffix(".db"), "whole")
+    assert query(cut.with_suffix(".db"), "SELECT * FROM manyfit_events WHERE kind LIKE 'recomputed%'") == []
+    assert not (cut.with_name("cut.files") / "running").exists(), "the study is done"
+
+
+@pytest.mark.slow
+def test_weights_of_exactly_the_best_trials_are_kept_and_give_their_values(pair):
+    whole, cut, _ = pair
+    study = load(cut.with_suffix(".db"), "cut")
+    best = {trial.number: trial for trial in study.complete[:2]}
+    assert {path.name for path in study.files.iterdir()} == {f"trial-{number}.npz" for number in best}
+    # A program may divide by a count where Keras multiplies: the last bit of a share of 80 rows.
+    assert evaluated(cut.with_suffix(".db"), "cut", study.resolved["backend"]) == pytest.approx(
+        {str(number): trial.value for number, trial in best.items()}, rel=1e-6
+    )
+    assert any(trial.best_epoch < len(trial.curve) for trial in best.values()), "the last epochs' would do, too"
+    for number in best:
+        name = f"trial-{number}.npz"
+        kept, theirs = (checkpoints.read(path.with_name(f"{path.stem}.files") / name)[0] for path in (cut, whole))
+        assert alike(kept, theirs)
+    assert verify.verify(cut.with_suffix(".db")).problems == []
+
+
+EVALUATE = """
+import json, sys
+from pathlib import Path
+import numpy as np
+from search import data
+from search.engines import checkpoints
+from search.engines.training import Trainer, leave_tensorflow_out
+from search.records import load
+
+leave_tensorflow_out()
+stored = load(Path(sys.argv[1]), sys.argv[2])
+settings, base = stored.file.settings, stored.file.base
+loaded = data.load(settings.data, base, settings.study.seed)
+trainer = Trainer.load(settings, base, loaded)
+found = {}
+for path in stored.files.glob("trial-*.npz"):
+    arrays, _ = checkpoints.read(path)
+    trial = stored.trials[int(path.stem.removeprefix("trial-"))]
+    model = trainer.model(trial.config, 999)
+    statistics = [variable for variable in model.non_trainable_variables if "seed" not in variable.name]
+    variables = {f"trainable/{i}": variable for i, variable in enumerate(model.trainable_variables)}
+    variables |= {f"other/{i}": variable for i, variable in enumerate(statistics)}
+    assert arrays.keys() == variables.keys(), (sorted(arrays), sorted(variables))
+    for name, variable in variables.items():
+        variable.assign(arrays[name])
+    metrics = model.evaluate(loaded.x_validation, loaded.y_validation, batch_size=256, verbose=0, return_dict=True)
+    found[trial.number] = float(str(np.float32(metrics["accuracy"])))
+print(json.dumps(found))
+"""
+
+
+def evaluated(database: Path, name: str, backend: str) -> dict[str, float]:
+    """Return the validation accuracy of all kept weights, in models that are built anew."""
+    command = [sys.executable, "-c", EVALUATE, str(database), name]
+    env = {**os.environ, **Device().environment(backend)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.slow
+def test_fewer_weights_are_kept_when_fewer_are_asked_for(pair):
+    """A study that is done is tidied by the same command with another run.keep. The last test of the pair."""
+    _, cut, _ = pair
+    best = load(cut.with_suffix(".db"), "cut").complete[0].number
+    assert manyfit("run", cut, "--set", "run.keep=1").returncode == 0
+    assert [path.name for path in cut.with_name("cut.files").iterdir()] == [f"trial-{best}.npz"]
+    assert manyfit("run", cut, "--set", "run.keep=0").returncode == 0
+    assert not cut.with_name("cut.files").exists()
+
+
+@pytest.mark.slow
+def test_search_goes_on_without_checkpoints_and_weights_where_disk_is_short_and_says_so_once(tmp_path):
+    path = study_of(tmp_path, "small", trials=4, long=500, long_ones=3)
+    done = manyfit("run", path, *settings(["run.engine=lanes", "run.lanes=2", "run.disk=2000"]))
+    assert done.returncode == 0, done.stderr
+    study = load(path.with_suffix(".db"), "small")
+    assert [trial.state for trial in study.trials] == ["COMPLETE"] * 4
+    told = [(kind, detail) for _, kind, detail in study.events if kind in ("no checkpoint", "weights not kept")]
+    assert [detail["why"][:15] for kind, detail in told if kind == "no checkpoint"] == ["run.disk allows"]
+    not_kept = {detail["trial"]: detail["why"] for kind, detail in told if kind == "weights not kept"}
+    assert set(not_kept) >= {trial.number for trial in study.complete[:2]}
+    assert all("run.disk allows" in why for why in not_kept.values())
+    assert not study.files.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.faults
+def test_trials_with_callbacks_of_the_users_have_no_checkpoints_and_begin_anew(tmp_path):
+    """What a callback knows of earlier epochs can't be saved. Weights could be kept, and here none are asked for."""
+    (tmp_path / "mine.py").write_text("import keras\n\n\nclass Watch(keras.callbacks.Callback):\n    pass\n")
+    how = settings(["run.engine=fit", "run.backend=jax", "run.keep=0", 'train.callbacks=["mine.py:Watch"]'])
+    path = study_of(tmp_path, "cut", trials=1, long=200, long_ones=1)
+    process = start("run", path, *how)
+    wait_for(lambda: stored(path.with_suffix(".db")).get("0.0", 0) >= 8, "eight epochs")
+    end(process)
+    done = manyfit("run", path, *how)
+    assert done.returncode == 0, done.stderr
+    assert "goes on from its checkpoint" not in path.with_suffix(".log").read_text()
+    (row,) = table(path.with_suffix(".db"), "cut")
+    assert (row[1], len(row[7])) == ("COMPLETE", 200)
+    assert query(path.with_suffix(".db"), "SELECT kind FROM manyfit_events") == []
+    assert not path.with_name("cut.files").exists()
