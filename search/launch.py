@@ -90,6 +90,7 @@ def workers(
             memory=None if memory == "auto" else int(memory),
             look_s=file.settings.run.trial_time,
             folder=file.beside(".files"),
+            interruption=interruption,
         )
 
     pool = start()

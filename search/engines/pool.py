@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing import connection as mp
@@ -106,6 +106,7 @@ class WorkerPool:
     Args:
         memory: bytes at which a worker is replaced between two trials; None: when it has grown by GROWTH_BYTES.
         folder: of the study's files.
+        interruption: returns the number of a signal that has come, or 0: nothing is waited for then.
         look_s: seconds that a trial may take, if that is limited: workers may not look at the model much longer.
     """
 
@@ -119,8 +120,9 @@ class WorkerPool:
         memory: int | None = None,
         look_s: float | None = None,
         folder: Path = Path(),
+        interruption: Callable[[], int] = lambda: 0,
     ) -> None:
-        self._folder = folder
+        self._folder, self._interruption = folder, interruption
         self._look_s = look_s
         self._job, self._backend, self._log, self._memory = dict(job), backend, log, memory
         self._failed_starts = 0
@@ -175,10 +177,12 @@ class WorkerPool:
             self._send(worker)
             worker.outbox = outbox
             try:
-                if not worker.channel.poll(KEEP_S):
-                    # It answers nothing more: its end is noticed at the next `advance`.
-                    os.killpg(worker.process.pid, signal.SIGKILL)
-                    raise TimeoutError(f"it took longer than {KEEP_S:.0f} s")
+                began = time.monotonic()
+                while not worker.channel.poll(TICK_S):
+                    if (waited := time.monotonic() - began) > KEEP_S or self._interruption():
+                        # It is given up, and its end noticed at the next `advance`.
+                        os.killpg(worker.process.pid, signal.SIGKILL)
+                        raise TimeoutError(f"they were not written after {waited:.0f} s")
                 events += [message for message in decode(worker.channel.recv_bytes()) if isinstance(message, Noted)]
             except (EOFError, OSError) as error:
                 events.append(_not_kept(member, f"{error}" or "its worker was lost"))
