@@ -59,7 +59,8 @@ def main(descriptor: int) -> None:
         return
     engines.append(engine)
     connection.send_bytes(encode([ready]))
-    told, spent_before = time.perf_counter(), dict.fromkeys(engine.seconds, 0.0)
+    # The first wait is for the study to begin.
+    told, spent_before = 0.0, dict.fromkeys(engine.seconds, 0.0)
     while True:
         # A tick: verdicts free places, assignments fill them, then all members go on by an epoch.
         messages = inbox.get()
@@ -81,7 +82,7 @@ def main(descriptor: int) -> None:
         events = [*engine.advance()]
         ended, now = time.perf_counter(), dict(engine.seconds)
         spent = {part: seconds - spent_before[part] for part, seconds in now.items()}
-        spent |= {"wait": began - told, "train": ended - began - (sum(now.values()) - inside)}
+        spent |= {"wait": began - (told or began), "train": ended - began - (sum(now.values()) - inside)}
         if trouble := engine.checkpoints.take_trouble():
             events.append(Noted("no checkpoint", {"why": trouble}))
         connection.send_bytes(encode([*events, Spent(spent)]))
