@@ -201,6 +201,7 @@ class WorkerPool:
         return answer
 
     def apply(self, verdicts: Sequence[Verdict]) -> None:
+        ended = set()
         for verdict in verdicts:
             worker = next((w for w in self._workers if verdict.member in w.members), None)
             if worker is None:
@@ -208,8 +209,10 @@ class WorkerPool:
             worker.outbox.append(verdict)
             if verdict.ends:
                 del worker.members[verdict.member]
+                ended.add(worker.number)
         for worker in list(self._workers):
-            if worker.ready is not None and worker.busy_since is None:
+            # One that has only just started is as large as it has to be.
+            if worker.ready is not None and worker.busy_since is None and (worker.members or worker.number in ended):
                 self._renew_if_grown(worker)
         for worker in self._workers:
             if worker.is_full and worker.busy_since is None:
