@@ -214,8 +214,11 @@ def _search(study: Study, store: Store, pool: WorkerPool, console: Console, inte
 
     _tidy(study)
     try:
-        with Progress(study, console) as progress:
-            search(study, store, pool, interruption=interruption, watch=watch)
+        try:
+            with Progress(study, console) as progress:
+                search(study, store, pool, interruption=interruption, watch=watch)
+        finally:
+            pool.close()  # before the last tidying: a worker may be in the middle of writing a checkpoint
     except Interrupted as interrupted:
         outcome = _outcome(study, store, console, trained=0, seconds=0.0)
         done = sum(trial.is_ended for trial in outcome.stored.trials)
