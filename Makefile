@@ -27,6 +27,7 @@ bench: .venv/installed-dev
 	$(BIN)/pip install -q -c constraints.txt -e '.[bench]'
 	$(BIN)/python benchmarks/peers.py
 	$(BIN)/python benchmarks/lanes.py
+	$(BIN)/python benchmarks/quality.py --curves tests/assets/digits-curves.json
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "manyfit needs Python 3.11 or newer: make PYTHON=python3.12 ...")'

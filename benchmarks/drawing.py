@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,50 +67,47 @@ def draw(played: Sequence[Played], path: Path, about: str) -> None:
     for panel, count in zip(panels, lanes, strict=True):
         lines |= _fill(panel, [run for run in played if run.match.lanes == count])
         panel.set_title(f"{count} lanes" if count > 1 else "1 lane", loc="left")
+    panels[0].set_ylim(top=_top(played))
     panels[0].set_ylabel("mean regret (lower is better)")
-    figure.legend(lines.values(), lines.keys(), loc="outside right upper", frameon=False, handlelength=3.2)
+    titles = sorted(lines, key=lambda title: float(_mean_of(title, played, [1.0])[0]))
+    figure.legend(
+        [lines[title] for title in titles], titles, loc="outside right upper", frameon=False, handlelength=3.2
+    )
     figure.supxlabel(about, fontsize=8, color="#555555", x=0.01, ha="left")
     figure.savefig(path, dpi=144, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
 def _fill(panel: Axes, played: Sequence[Played]) -> dict[str, Any]:
-    """Draw one line for each search, the best last and first in the legend; return them by title."""
+    """Draw one line for each search; return them by title."""
     shares = np.linspace(FIRST_SHARE, 1, POINTS)
-    searches = dict.fromkeys(run.match.search for run in played)
-    curves = {s: mean_regret([run for run in played if run.match.search == s], shares.tolist()) for s in searches}
     lines: dict[str, Any] = {}
-    for title in sorted(curves, key=lambda search: float(curves[search][-1])):
+    for title in dict.fromkeys(run.match.search for run in played):
         sampler, _, pruner = (part.strip() for part in title.partition("+"))
         is_ours = title == OURS
         (lines[title],) = panel.plot(
             shares,
-            curves[title],
+            _mean_of(title, played, shares.tolist()),
             color=COLOURS.get(sampler.split()[0], "#000000"),
             linestyle="solid" if is_ours else DASHES.get(pruner.split()[0] if pruner else "none", OTHER_DASHES),
             linewidth=3.0 if is_ours else 1.4,
             zorder=3 if is_ours else 2,
         )
     panel.axhline(0, color="#999999", linewidth=0.8, zorder=1)
-    panel.annotate(
-        "best of 1,500 random",
-        (1, 0),
-        xytext=(-2, 3),
-        textcoords="offset points",
-        ha="right",
-        color="#777777",
-        size=7.5,
-    )
-    _frame(panel, list(curves.values()))
-    return lines
-
-
-def _frame(panel: Axes, curves: Sequence[NDArray[np.float64]]) -> None:
-    """Show what matters: from the lowest regret up to what most searches have a tenth of the way; early curves run off."""
-    tenth = POINTS // 10
-    top = float(np.median([curve[tenth] for curve in curves])) * 1.5
-    panel.set_ylim(top=max(top, *(float(curve[POINTS // 4]) for curve in curves)) * 1.05)
+    text: dict[str, Any] = {"textcoords": "offset points", "ha": "right", "va": "top", "color": "#777777", "size": 7.5}
+    panel.annotate("best of 1,500 random", (1, 0), xytext=(-2, -3), **text)
     panel.set_xlim(0, 1)
     panel.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "1/4", "1/2", "3/4", "all"])
     panel.set_xlabel("share of the epochs")
     panel.grid(axis="y", color="#e5e5e5", linewidth=0.6)
     panel.spines[["top", "right"]].set_visible(False)
+    return lines
+
+
+def _mean_of(search: str, played: Sequence[Played], shares: Sequence[float]) -> NDArray[np.float64]:
+    return mean_regret([run for run in played if run.match.search == search], shares)
+
+
+def _top(played: Sequence[Played]) -> float:
+    """Return up to which regret is shown: what the worst search has after a quarter, and a good deal of how it came there."""
+    quarters = [float(_mean_of(search, played, [0.25])[0]) for search in {run.match.search for run in played}]
+    return 1.8 * max((regret for regret in quarters if 0 < regret < math.inf), default=1.0)

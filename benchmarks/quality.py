@@ -44,7 +44,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from search.errors import ManyfitError, UsageError
 from spaces import Space
 
-DIGITS = Path(__file__).resolve().parents[1] / "tests" / "assets" / "digits-curves.json"
 TRAININGS = 60
 # A match is one thread's work: with a process for each core, more threads would only be in each other's way.
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -157,8 +156,8 @@ def tell(played: Sequence[Played], options: argparse.Namespace, tasks: Sequence[
     console = Console(highlight=False, width=160)
     console.print(measuring.heading(measuring.hardware(), measuring.versions()))
     found = []
-    what = f"{len(tasks)} tasks" if len(tasks) > 1 else tasks[0].name
-    runs = f"{what} x {options.seeds} seeds, {options.budget} full trainings' epochs each"
+    what = tasks[0].name if len(tasks) == 1 else f"{len(tasks)} tasks"
+    runs = f"{what} x {options.seeds} seed{'s' * (options.seeds > 1)}, {options.budget} full trainings' epochs each"
     for lanes in options.lanes:
         found = ranking.standings([run for run in played if run.match.lanes == lanes])
         console.print(ranking.table(found, f"{lanes} {'lanes' if lanes > 1 else 'lane'}: {runs}"))
