@@ -143,8 +143,11 @@ class Study:
             start=settings.search.start,
         )
         self._changes = Changes()
+        # A grid lists every config once, and what a person asks for twice twice.
+        self._is_grid = settings.search.sampler.name == "grid"
+        self._may_repeat = self._is_grid or settings.search.duplicates
         # All configs drawn so far, and how many there are; None if there is no end of them.
-        self._drawn: Counter[tuple[tuple[str, Any], ...]] = Counter()
+        self._drawn: set[tuple[tuple[str, Any], ...]] = set()
         self._configs = self._count_configs()
         self._waiting: list[Trial] = []
         self._running: dict[int, Trial] = {}
@@ -293,11 +296,11 @@ class Study:
         if stop_after and stopping.stagnates([self._score(t.value) for t in self.trials if t.is_ended], stop_after):
             self.stop_reason = f"no better value in the last {stop_after} trials"
             return False
-        is_grid = self.file.settings.search.sampler.name == "grid"
-        # A grid lists what a person asks for twice twice.
-        if self._configs is not None and (len(self.trials) if is_grid else len(self._drawn)) >= self._configs:
-            what = "grid" if is_grid else "space"
-            self.stop_reason = f"all {self._configs} configs of the {what} have been tried"
+        tried = len(self.trials) if self._may_repeat else len(self._drawn)
+        if self._configs is not None and tried >= self._configs:
+            self.stop_reason = (
+                f"all {self._configs} configs of the {'grid' if self._is_grid else 'space'} have been tried"
+            )
             return False
         return len(self.trials) < self.file.settings.study.trials
 
@@ -312,24 +315,18 @@ class Study:
         began = time.perf_counter()
         number = len(self.trials)
         labels, attrs = self._sampler.draw(number)
-        if self._configs_differ and number >= len(self.file.settings.search.start):
+        if not self._may_repeat:
             labels, attrs = self._not_drawn_yet(number, labels, attrs)
         self.sampler_seconds += time.perf_counter() - began
         trial = self.trial(number, labels)
         trial.attrs = attrs
         self.trials.append(trial)
-        self._drawn[_key(labels)] += 1
+        self._drawn.add(_key(labels))
         return trial
-
-    @property
-    def _configs_differ(self) -> bool:
-        # A grid lists each config once.
-        search = self.file.settings.search
-        return not search.duplicates and search.sampler.name != "grid"
 
     def _count_configs(self) -> int | None:
         search = self.file.settings.search
-        if search.duplicates and search.sampler.name != "grid":
+        if search.duplicates and not self._is_grid:
             return None
         return samplers.limit(search.sampler.name, search.sampler.options, self._space, search.start)
 
@@ -338,23 +335,20 @@ class Study:
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return what the sampler drew for a trial or, if that has been drawn before, something that has not.
 
-        The sampler is asked again, and after that takes what is left of a space that is nearly used up.
+        The sampler is asked again, and after that takes what is left of a space that is nearly used up. In one that is too
+        large to be listed it then gets what it insists on.
         """
-        for attempt in range(1, ATTEMPTS + 1):
-            if _key(labels) not in self._drawn:
-                return labels, attrs
+        attempt = 0
+        while _key(labels) in self._drawn and attempt < ATTEMPTS:
+            attempt += 1
             labels, attrs = self._sampler.draw(number, attempt)
-        left = (
-            [config for config in samplers.every(self._space) if _key(config) not in self._drawn]
-            if self._configs
-            else []
-        )
-        if not left:
-            return (
-                labels,
-                attrs,
-            )  # of a space too large to list, drawn again and again: then it is what the sampler wants
-        labels = left[samplers.stream(self.file.settings.study.seed, _LEFT, number) % len(left)]
+        if _key(labels) not in self._drawn or self._configs is None:
+            return labels, attrs
+        left = [config for config in samplers.every(self._space) if _key(config) not in self._drawn]
+        start = self.file.settings.search.start
+        given = self._space.check(start[number]) if number < len(start) else {}
+        wanted = [config for config in left if given.items() <= config.items()] or left
+        labels = wanted[samplers.stream(self.file.settings.study.seed, _LEFT, number) % len(wanted)]
         return labels, self._sampler.put(number, labels)
 
     def trial(self, number: int, labels: Mapping[str, Any]) -> Trial:
@@ -363,7 +357,7 @@ class Study:
 
     def _restore(self, trial: Trial) -> None:
         self.trials.append(trial)
-        self._drawn[_key(trial.labels)] += 1
+        self._drawn.add(_key(trial.labels))
         # A trial that was cut off between its last epoch and the verdict on it has yet to be judged.
         trial.judged = min(len(trial.curve), trial.epochs - 1)
         curve = retell(self._sampler, trial, self.file.settings.study.objective)

@@ -275,12 +275,21 @@ def _check_value(name: str, value: Any) -> None:
 
 
 def _check_search(study: StudyFile, text: StudyText) -> None:
-    search = study.settings.search
+    search, space = study.settings.search, study.space
+    whole: dict[str, int] = {}
     for index, start in enumerate(search.start):
         try:
-            study.space.check(start)
+            labels = space.check(start)
         except SpaceError as error:
             raise text.error(f"search.start.{index}.{error.key}", str(error)) from None
+        active = [name for name in space if space.is_active(name, labels)]
+        if search.duplicates or not all(name in labels for name in active):
+            continue
+        if (first := whole.setdefault(repr([labels[name] for name in active]), index)) != index:
+            raise text.error(
+                f"search.start.{index}",
+                f"is the config of start {first} again; drop one, or set search.duplicates = true",
+            )
     try:
         pruners.make(search.pruner.name, search.pruner.options, epochs=study.epochs)
     except OptionError as error:

@@ -84,7 +84,8 @@ class Float:
             raise SpaceError(f"must lie in {self.low}..{self.high}; received {value!r}")
         if self.step is not None and not _is_whole((value - self.low) / self.step):
             raise SpaceError(f"must lie in {self.low}..{self.high} in steps of {self.step}; received {value!r}")
-        return float(value)
+        # 0.3 is meant where the third step of 0.1 comes to 0.30000000000000004.
+        return float(value) if self.step is None else self._at(round((value - self.low) / self.step))
 
     def _at(self, index: int) -> float:
         # 3 * 0.1 is above 0.3, and Optuna would find it out of range.

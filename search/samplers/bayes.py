@@ -22,15 +22,15 @@ from spaces import Space
 
 KEY = "manyfit:bayes"
 # So many quasi-random configs come first: that many must have a score before anything is learned.
-STARTUP = 8
+STARTUP = 16
 # Scores are read at the last epoch, at half of it, a quarter ...: five levels, the lowest a sixteenth. At the same epochs for
 # all trials, so that what is compared is configs and not how long they have trained.
 LEVELS = 5
 # So many levels down is a quarter of the epochs.
 QUARTER = 2
-# A score further below the median than so many times what the best tenth is above it counts as just that bad, if it is of
-# the worst quarter: how bad is not worth a process's while.
-FLOOR = 3.0
+# A score further below the median than so many times what the best tenth is above it counts as just that bad: how bad is
+# not worth a process's while. Both are of the first trials' scores at the first level, which come from the whole space.
+FLOOR, FLOOR_TRIALS = 3.0, 32
 # Rows of the process, of which each trial has two at most, and of those that beliefs are learned from.
 ROWS, LEARNED_ROWS = 400, 300
 # Beliefs are learned anew when there is so much more to learn from.
@@ -88,9 +88,11 @@ class BayesSampler:
         rng = np.random.default_rng(stream(self._seed, 0, number, attempt))
         # Sums in one thread come out the same whatever else the machine does, and leave its cores to the training.
         with self._threads.limit(limits=1, user_api="blas"):
-            labels = self.encoding.labels(self._point(number, attempt, rng)[0])
-        if number < len(self._start):
-            labels = self.encoding.completed(self._start[number], labels)
+            point = self._point(number, attempt, rng)[0]
+        given = self._start[number] if number < len(self._start) else {}
+        if given:  # with other parents, parameters may be active that are not in what was drawn
+            point = np.where(point == 0, rng.random(self._d), point)
+        labels = self.encoding.labels(point, given)
         return labels, self.put(number, labels)
 
     def put(self, number: int, labels: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,7 +103,8 @@ class BayesSampler:
 
     def report(self, number: int, epoch: int, value: float) -> None:
         """Tell the objective of one epoch."""
-        self._seen.report(number, epoch, self._sign * value)
+        # Sums of squares of more than that are no numbers any more.
+        self._seen.report(number, epoch, min(max(self._sign * value, -_MOST), _MOST))
 
     def tell(self, number: int, state: str, value: float | None, *, diverged: bool = False) -> dict[str, Any]:  # noqa: ARG002
         """Tell how a trial ended; one that diverged or failed stands for the worst score there is."""
@@ -138,7 +141,7 @@ class BayesSampler:
 
     def outlook(self) -> Outlook | None:
         """Return what the process believes now; None before it has learned anything."""
-        if self._beliefs is None:
+        if self._beliefs is None or not self._seen.known(self._trials):
             return None
         with self._threads.limit(limits=1, user_api="blas"):
             process, shown, expected = self._process(self._trials, self._beliefs)
@@ -163,9 +166,10 @@ class BayesSampler:
         if self._beliefs is None or known >= GROWTH * self._learned_from:
             rows = self._seen.rows(number, LEARNED_ROWS)
             features = self.encoding.features(self._seen.points[rows.trials])
-            self._beliefs = learn(features, self.encoding.groups, rows.epochs, rows.scores, self._beliefs)
-            self._learned_from = known
-            self._attrs[number] = {KEY: {"beliefs": self._beliefs.written(), "trials": known}}
+            written = learn(features, self.encoding.groups, rows.epochs, rows.scores, self._beliefs).written()
+            # As a new process will read them, to the last bit.
+            self._beliefs, self._learned_from = Beliefs.read(written), known
+            self._attrs[number] = {KEY: {"beliefs": written, "trials": known}}
         return self._most_promising(number, rng)
 
     def _spread_out(self, number: int) -> Array:
@@ -194,7 +198,9 @@ class BayesSampler:
 
         def promise(points: Array) -> Array:
             mean, deviation = process.predict(self.encoding.features(points), self._epochs)
-            return log_improvement(mean, deviation, best)
+            promises = log_improvement(mean, deviation, best)
+            promises[[self._seen.has(point) for point in points]] = -np.inf
+            return promises
 
         leaders = self._seen.points[shown[np.argsort(-expected, kind="stable")[:BEST]]]
         near = [self._around(leaders, AROUND, reach, rng) for reach in (0.2, 0.05)]
@@ -207,9 +213,7 @@ class BayesSampler:
             points = np.concatenate([points[first], more])
             promises = np.concatenate([promises[first], promise(more)])
             reach *= 0.6
-        order = np.argsort(-promises, kind="stable")
-        new = [index for index in order if not self._seen.has(points[index])]
-        return points[[new[0] if new else order[0]]]
+        return points[[np.argmax(promises)]]
 
     def _around(self, points: Array, each: int, reach: float, rng: np.random.Generator) -> Array:
         """Return points near others: half of the numbers of each moved a little, choices drawn anew."""
@@ -232,6 +236,7 @@ class _Rows:
 
 
 _RUNNING, _ENDED, _BAD = range(3)
+_MOST = 1e100
 
 
 class _Seen:
@@ -255,21 +260,21 @@ class _Seen:
                 array = getattr(self, name)
                 setattr(self, name, np.concatenate([array, np.full_like(array, empty)]))
         if trial < self._trials:  # it has moved
-            self._places[self.points[trial].tobytes()] -= 1
+            self._places[_place(self.points[trial])] -= 1
         self._trials = max(self._trials, trial + 1)
         self.points[trial] = point
-        self._places[point.tobytes()] += 1
+        self._places[_place(point)] += 1
 
     def has(self, point: Array) -> bool:
         """Whether a trial is just there."""
-        return self._places[point.tobytes()] > 0
+        return self._places[_place(point)] > 0
 
     def report(self, trial: int, epoch: int, score: float) -> None:
         """Note the score of one epoch."""
         self._best[trial] = max(self._best[trial], score)
         self._last[trial] = epoch
         for k, level in enumerate(self._levels):
-            if level == epoch:
+            if level <= epoch and np.isnan(self._at_level[trial, k]):
                 self._at_level[trial, k] = self._best[trial]
 
     def end(self, trial: int, *, is_bad: bool, is_complete: bool) -> None:
@@ -303,9 +308,8 @@ class _Seen:
         )
         late, bad = chosen[~is_bad[chosen]], chosen[is_bad[chosen]]
         early = late[reached[late] > QUARTER]
-        first = self._at_level[:number, 0][reached > 0]
-        quarter, middle, high = np.quantile(first, [0.25, 0.5, 0.9])
-        floor = min(middle - FLOOR * (high - middle), quarter)
+        middle, high = np.quantile(self._at_level[:number, 0][reached > 0][:FLOOR_TRIALS], [0.5, 0.9])
+        floor = middle - FLOOR * (high - middle)
         seen = np.maximum(np.concatenate([scores[late], self._at_level[early, reached[early] - 1 - QUARTER]]), floor)
         levels = np.array(self._levels, float)
         return _Rows(
@@ -321,6 +325,11 @@ class _Seen:
         """Return how many levels each of the trials before `number` has reached; 0 for those that went wrong."""
         there = np.count_nonzero(~np.isnan(self._at_level[:number]), axis=1)
         return np.where(self._state[:number] == _BAD, 0, there)
+
+
+def _place(point: Array) -> bytes:
+    # The same config may come to numbers that differ in their last digits.
+    return np.round(point, 9).tobytes()
 
 
 def _chosen(trials: NDArray[np.intp], scores: Array, limit: int) -> NDArray[np.intp]:

@@ -98,21 +98,13 @@ class Encoding:
     def __len__(self) -> int:
         return len(self._axes)
 
-    def labels(self, point: Sequence[float] | Array) -> dict[str, Any]:
-        """Return the config that a point stands for."""
+    def labels(self, point: Sequence[float] | Array, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Return the config that a point stands for, but for the values of it that are given."""
         labels: dict[str, Any] = {}
         for u, (name, axis) in zip(point, self._axes.items(), strict=True):
             if self._space.is_active(name, labels):
-                labels[name] = axis.value(float(u), self._space[name])
+                labels[name] = given[name] if given and name in given else axis.value(float(u), self._space[name])
         return labels
-
-    def completed(self, given: Mapping[str, Any], labels: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a config that has what is given and the rest from `labels`, or from the middle where these lack it."""
-        whole: dict[str, Any] = {}
-        for name, parameter in self._space.items():
-            if self._space.is_active(name, whole):
-                whole[name] = given.get(name, labels.get(name, parameter.middle()))
-        return whole
 
     def point(self, labels: Mapping[str, Any]) -> Array:
         """Return the point that stands for a config."""

@@ -64,7 +64,8 @@ class Beliefs:
 
 
 _SPREAD_OF_PRIOR = {"length": 1.0, "epoch": 1.0, "noise": 3.0}
-_BOUNDS = {"length": (0.03, 30.0), "epoch": (0.3, 30.0), "noise": (1e-6, math.e)}
+# A length scale of three ranges still leaves a doubt: no parameter is ever taken not to matter at all.
+_BOUNDS = {"length": (0.03, 3.0), "epoch": (0.3, 30.0), "noise": (1e-6, math.e)}
 
 
 def learn(
