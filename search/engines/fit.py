@@ -64,7 +64,8 @@ class FitEngine:
         """Write a checkpoint of the member if it is time, while its training waits for a verdict."""
         reporter = self._reporter
         if self._thread is not None and reporter is not None and reporter.is_waiting and self.checkpoints.is_due:
-            self.checkpoints.save([(reporter.member, reporter.epoch, reporter.state())])
+            # Copied while that is timed: it is a part of what a checkpoint costs.
+            self.checkpoints.save((r.member, r.epoch, r.state()) for r in (reporter,))
 
     def keep(self, member: Member, path: Path) -> str:
         """Write the best weights of the member that waits for its verdict; return why that could not be done, or ""."""

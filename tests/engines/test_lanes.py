@@ -719,7 +719,7 @@ def test_lanes_are_taken_by_themselves_and_what_was_resolved_is_obeyed(tmp_path)
     shown = json.loads(manyfit("show", path, "--json").stdout)
     assert {tuple(sorted(found)) for found in shown["compiled"]} == {("batch_size", "lanes", "seconds")}
     assert len(shown["compiled"]) == 2
-    assert set(shown["spent"]) == {"build", "compile", "train", "wait"}
+    assert set(shown["spent"]) == {"build", "compile", "train", "wait", "save"}
     again = manyfit("run", path, "--trials", 100)
     assert "lanes on jax, cpu: 3 trials at a time" in again.stderr
     for key, value in (("run.engine", "fit"), ("run.precision", "mixed_bfloat16")):

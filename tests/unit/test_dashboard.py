@@ -21,7 +21,9 @@ from pathlib import Path
 
 import optuna
 import pytest
+from typer.testing import CliRunner
 
+from search import cli
 from search.errors import StoreError, UsageError
 from search.views import dashboard
 
@@ -450,6 +452,20 @@ def test_port_in_use_is_refused_with_what_to_do(database):
 def test_port_that_does_not_exist_is_refused(database, port):
     with pytest.raises(UsageError, match="--port"):
         dashboard.serve(database, port, on_ready=pytest.fail)
+
+
+@pytest.mark.parametrize("host", ["192.168.0.255", "", "::", "192.168.0.7", "127.0.0.1.evil.example", "box.example"])
+def test_another_address_is_refused_with_the_line_for_an_ssh_tunnel(database, host):
+    done = CliRunner().invoke(cli.app, ["dashboard", str(database), "--host", host, "--port", "8081"])
+    assert done.exit_code == 2
+    assert f"--host: the dashboard has no login and is served on 127.0.0.1 only; received {host!r}" in done.stderr
+    assert f"ssh -L 8081:127.0.0.1:8081 {socket.gethostname()}, then open http://127.0.0.1:8081/" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_own_address_may_be_named():
+    for host in ("127.0.0.1", "localhost"):
+        dashboard.check_address(host, 0)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
