@@ -207,6 +207,17 @@ def test_late_result_of_a_trial_given_up_changes_nothing(tmp_path):
     assert (trial.state, trial.value, trial.curve) == ("PRUNED", None, [])
 
 
+def test_trial_that_only_waited_for_a_place_is_not_under_suspicion(tmp_path):
+    study = Study(replay_file(tmp_path))
+    for _ in range(2):
+        trials = [study.next_trial() for _ in range(3)]
+        study.record([Lost(Member(n), "gone", alone=False, trained=n < 2) for n in range(3)])
+    assert [trial.number for trial in trials] == [0, 1, 2]
+    assert [trial.deaths for trial in trials] == [2, 2, 0]
+    assert study.next_trial() is trials[0]
+    assert study.next_trial() is None, "it goes on alone"
+
+
 def test_lost_worker_blames_nobody_until_it_dies_twice_with_the_same_trial_alone(tmp_path):
     study = Study(replay_file(tmp_path))
     trial = study.next_trial()
