@@ -78,11 +78,12 @@ class Halving:
     """Successive halving without waiting: at epoch first_rung * eta^k only the best 1/eta of those that reached it go on.
 
     With fewer than `eta` there, all go on. Equal scores share a rank. Source: ASHA (Li et al., 2020, arXiv:1810.05934),
-    its stopping variant (Syne Tune's "stopping" type), with the best score so far instead of the last one.
+    its stopping variant (Syne Tune's "stopping" type), with the best score so far instead of the last one. Where a study
+    does not say `first_rung`, `make` takes a ninth of its epochs (docs/search.md tells why).
     """
 
-    first_rung: int = 3
-    eta: int = 3
+    first_rung: int = 1
+    eta: int = 4
 
     def __post_init__(self) -> None:
         _check(self.first_rung >= 1, "first_rung", "be at least 1", self.first_rung)
@@ -208,18 +209,25 @@ PRUNERS: dict[str, type[Any]] = {
 }
 
 
-def make(name: str, options: Mapping[str, Any]) -> Pruner:
-    """Make the pruner `name`; OptionError naming the option that is unknown or out of range."""
+def first_rung(epochs: int) -> int:
+    """Return the first rung of a halving in a study of so many epochs that does not say one: a ninth of them."""
+    return max(1, round(epochs / 9))
+
+
+def make(name: str, options: Mapping[str, Any], *, epochs: int) -> Pruner:
+    """Make the pruner `name` for a study of so many epochs; OptionError naming the option that is unknown or out of range."""
     if name not in PRUNERS:
         raise OptionError(f"no such pruner: {name!r}{closest(name, PRUNERS)}; there are {', '.join(PRUNERS)}")
     kind, given = PRUNERS[name], dict(options)
+    if kind is Halving:
+        given.setdefault("first_rung", first_rung(epochs))
     known = {option.name: option.default for option in fields(kind) if option.init}
     for key, value in given.items():
         if key not in known:
             has = f"it has {', '.join(known) or 'none'}"
             raise OptionError(f"the pruner {name} has no option {key!r}{closest(key, known)}; {has}", key)
         if key == "wrapped":
-            given[key] = _wrapped(value)
+            given[key] = _wrapped(value, epochs)
             continue
         whole = isinstance(known[key], int)
         if not is_number(value) or (whole and not isinstance(value, int)):
@@ -227,11 +235,11 @@ def make(name: str, options: Mapping[str, Any]) -> Pruner:
     return kind(**given)  # type: ignore[no-any-return]
 
 
-def _wrapped(value: Any) -> Pruner:
+def _wrapped(value: Any, epochs: int) -> Pruner:
     inner = {"name": value} if isinstance(value, str) else value
     if not isinstance(inner, dict) or not isinstance(inner.get("name"), str):
         raise OptionError(f"wrapped must be a pruner's name or a table with one; received {value!r}", "wrapped")
     try:
-        return make(inner["name"], {key: option for key, option in inner.items() if key != "name"})
+        return make(inner["name"], {key: option for key, option in inner.items() if key != "name"}, epochs=epochs)
     except OptionError as error:
         raise OptionError(str(error), f"wrapped.{error.option}".rstrip(".")) from None

@@ -235,9 +235,10 @@ class EarlyStopping(Section):
 
 
 class SearchSection(Section):
-    sampler: Annotated[Named, BeforeValidator(_named_table)] = Named(name="tpe")
+    sampler: Annotated[Named, BeforeValidator(_named_table)] = Named(name="bayes")
     pruner: Annotated[Named, BeforeValidator(_named_table)] = Named(name="halving")
     early_stopping: EarlyStopping | None = None
+    duplicates: Flag = False
     start: tuple[dict[str, Any], ...] = ()
 
     @property

@@ -31,8 +31,11 @@ from search.engines.protocol import (
 from search.errors import ManyfitError
 from search.studyfile import StudyFile
 
-# Beside SeedSequence's stream 0, which is the sampler's.
-_TRAINING = 1
+# Beside stream 0, which is the sampler's.
+_TRAINING, _LEFT = 1, 2
+
+# A sampler that has drawn a config again is asked for another so many times.
+ATTEMPTS = 10
 
 # Failures of one kind in a row that end a study: the fault is then in the study and not in a config.
 LIKE_FAILURES = 3
@@ -128,17 +131,21 @@ class Study:
         settings = file.settings
         self._space = file.space
         self._sign = 1.0 if file.direction == "maximize" else -1.0
-        self._pruner = pruners.make(settings.search.pruner.name, settings.search.pruner.options)
+        self._pruner = pruners.make(settings.search.pruner.name, settings.search.pruner.options, epochs=file.epochs)
         self._standings = pruners.Standings(file.epochs)
-        self._sampler = samplers.Sampler(
+        self._sampler = samplers.make(
             settings.search.sampler.name,
             settings.search.sampler.options,
             space=self._space,
             direction=file.direction,
             seed=settings.study.seed,
+            epochs=file.epochs,
             start=settings.search.start,
         )
         self._changes = Changes()
+        # All configs drawn so far, and how many there are; None if there is no end of them.
+        self._drawn: Counter[tuple[tuple[str, Any], ...]] = Counter()
+        self._configs = self._count_configs()
         self._waiting: list[Trial] = []
         self._running: dict[int, Trial] = {}
         self._best: list[Trial] = []
@@ -156,10 +163,9 @@ class Study:
 
     @property
     def budget(self) -> int:
-        """How many trials the study may have: its `trials`, or all that its sampler can draw if that is fewer."""
-        search, wanted = self.file.settings.search, self.file.settings.study.trials
-        finite = samplers.limit(search.sampler.name, search.sampler.options, self._space, search.start)
-        return wanted if finite is None else min(wanted, finite)
+        """How many trials the study may have: its `trials`, or all configs that there are if these are fewer."""
+        wanted = self.file.settings.study.trials
+        return wanted if self._configs is None else min(wanted, self._configs)
 
     @property
     def running(self) -> list[Trial]:
@@ -287,11 +293,13 @@ class Study:
         if stop_after and stopping.stagnates([self._score(t.value) for t in self.trials if t.is_ended], stop_after):
             self.stop_reason = f"no better value in the last {stop_after} trials"
             return False
-        if len(self.trials) >= self.budget:
-            if self.budget < self.file.settings.study.trials:
-                self.stop_reason = f"all {self.budget} configs of the grid have been tried"
+        is_grid = self.file.settings.search.sampler.name == "grid"
+        # A grid lists what a person asks for twice twice.
+        if self._configs is not None and (len(self.trials) if is_grid else len(self._drawn)) >= self._configs:
+            what = "grid" if is_grid else "space"
+            self.stop_reason = f"all {self._configs} configs of the {what} have been tried"
             return False
-        return True
+        return len(self.trials) < self.file.settings.study.trials
 
     def _is_out_of_time(self) -> bool:
         limit = self.file.settings.study.time
@@ -304,11 +312,50 @@ class Study:
         began = time.perf_counter()
         number = len(self.trials)
         labels, attrs = self._sampler.draw(number)
+        if self._configs_differ and number >= len(self.file.settings.search.start):
+            labels, attrs = self._not_drawn_yet(number, labels, attrs)
         self.sampler_seconds += time.perf_counter() - began
         trial = self.trial(number, labels)
         trial.attrs = attrs
         self.trials.append(trial)
+        self._drawn[_key(labels)] += 1
         return trial
+
+    @property
+    def _configs_differ(self) -> bool:
+        # A grid lists each config once.
+        search = self.file.settings.search
+        return not search.duplicates and search.sampler.name != "grid"
+
+    def _count_configs(self) -> int | None:
+        search = self.file.settings.search
+        if search.duplicates and search.sampler.name != "grid":
+            return None
+        return samplers.limit(search.sampler.name, search.sampler.options, self._space, search.start)
+
+    def _not_drawn_yet(
+        self, number: int, labels: dict[str, Any], attrs: dict[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return what the sampler drew for a trial or, if that has been drawn before, something that has not.
+
+        The sampler is asked again, and after that takes what is left of a space that is nearly used up.
+        """
+        for attempt in range(1, ATTEMPTS + 1):
+            if _key(labels) not in self._drawn:
+                return labels, attrs
+            labels, attrs = self._sampler.draw(number, attempt)
+        left = (
+            [config for config in samplers.every(self._space) if _key(config) not in self._drawn]
+            if self._configs
+            else []
+        )
+        if not left:
+            return (
+                labels,
+                attrs,
+            )  # of a space too large to list, drawn again and again: then it is what the sampler wants
+        labels = left[samplers.stream(self.file.settings.study.seed, _LEFT, number) % len(left)]
+        return labels, self._sampler.put(number, labels)
 
     def trial(self, number: int, labels: Mapping[str, Any]) -> Trial:
         """Make trial `number` of this study from the labels of its parameters, with nothing trained yet."""
@@ -316,6 +363,7 @@ class Study:
 
     def _restore(self, trial: Trial) -> None:
         self.trials.append(trial)
+        self._drawn[_key(trial.labels)] += 1
         objective = self.file.settings.study.objective
         curve = {
             epoch: value
@@ -463,6 +511,10 @@ class LikeFailuresError(ManyfitError):
             f"{LIKE_FAILURES} trials in a row failed alike: {reason}; mend the cause and repeat the command"
             + (f"\n\n{detail.rstrip()}" if detail else "")
         )
+
+
+def _key(labels: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    return tuple(labels.items())
 
 
 def make_trial(file: StudyFile, number: int, labels: Mapping[str, Any]) -> Trial:

@@ -282,7 +282,7 @@ def _check_search(study: StudyFile, text: StudyText) -> None:
         except SpaceError as error:
             raise text.error(f"search.start.{index}.{error.key}", str(error)) from None
     try:
-        pruners.make(search.pruner.name, search.pruner.options)
+        pruners.make(search.pruner.name, search.pruner.options, epochs=study.epochs)
     except OptionError as error:
         raise text.error(f"search.pruner.{error.option}".rstrip("."), str(error)) from None
     try:

@@ -30,7 +30,7 @@ def test_every_key_of_a_section_is_in_its_table(section, model):
 
 
 def test_every_sampler_pruner_and_preset_is_named():
-    for name in (*samplers._SAMPLERS, *pruners.PRUNERS, "dense", "conv"):
+    for name in (*samplers.NAMES, *pruners.PRUNERS, "dense", "conv"):
         assert name in REFERENCE
 
 

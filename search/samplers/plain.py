@@ -1,21 +1,16 @@
-"""Name -> sampler: Optuna's samplers, fed from a study in memory. Nothing here touches a database.
+"""Optuna's samplers, unaltered, fed from a study in memory.
 
-A sampler is made anew for every trial, seeded by the study's seed and the trial's number. So what it draws depends on what
-the study holds and not on what this process did before, which is what lets a study go on after a crash as if nothing had
-happened (docs/decisions/0002).
+A sampler is made anew for every trial, seeded by the study's seed and the trial's number, so that it has no memory but the
+study (docs/decisions/0002).
 """
 
 from __future__ import annotations
 
-import importlib.util
-import itertools
-import math
 import warnings
 from collections.abc import Container, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-import numpy as np
 import optuna
 from optuna.distributions import (
     BaseDistribution,
@@ -27,11 +22,11 @@ from optuna.samplers import BaseSampler
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from search.errors import OptionError
-from search.vocabulary import Rule, closest
-from spaces import MAX_GRID_POINTS, Choice, Float, Parameter, Space
+from search.samplers import grid
+from search.samplers.streams import stream
+from spaces import Choice, Float, Parameter, Space
 
-_SAMPLERS: dict[str, str] = {
+_CLASSES: dict[str, str] = {
     "random": "RandomSampler",
     "tpe": "TPESampler",
     "gp": "GPSampler",
@@ -39,119 +34,10 @@ _SAMPLERS: dict[str, str] = {
     "qmc": "QMCSampler",
     "grid": "RandomSampler",  # never asked: all of a grid is known from the start
 }
-_NEEDS = {"cmaes": "cmaes", "gp": "torch"}
-
-_FLAG = Rule(bool)
-_OPTIONS: dict[str, dict[str, Rule]] = {
-    "random": {},
-    "tpe": {
-        "n_startup_trials": Rule(int, 0),
-        "n_ei_candidates": Rule(int, 1),
-        "multivariate": _FLAG,
-        "group": _FLAG,
-        "constant_liar": _FLAG,
-    },
-    "gp": {"n_startup_trials": Rule(int, 1), "deterministic_objective": _FLAG},
-    "cmaes": {
-        "n_startup_trials": Rule(int, 1),
-        "popsize": Rule(int, 4),
-        "consider_pruned_trials": _FLAG,
-        "use_separable_cma": _FLAG,
-        "with_margin": _FLAG,
-        "lr_adapt": _FLAG,
-    },
-    "qmc": {"qmc_type": Rule(str, choices=("sobol", "halton")), "scramble": _FLAG},
-    "grid": {"points": Rule(int, 2, MAX_GRID_POINTS)},
-}
 
 
-def stream(seed: int, *path: int) -> int:
-    """Return the 32-bit seed of an independent random stream of the study: `path` says which."""
-    return int(np.random.SeedSequence([seed, *path]).generate_state(1)[0])
-
-
-def check(name: str, options: Mapping[str, Any], space: Space) -> None:
-    """Raise OptionError for an unknown sampler or option, one whose package is missing, or one that can't search `space`."""
-    if name not in _SAMPLERS:
-        raise OptionError(f"no such sampler: {name!r}{closest(name, _SAMPLERS)}; there are {', '.join(_SAMPLERS)}")
-    known = _OPTIONS[name]
-    for key, value in options.items():
-        if key not in known:
-            has = f"it has {', '.join(known) or 'none'}"
-            raise OptionError(f"the sampler {name} has no option {key!r}{closest(key, known)}; {has}", key)
-        try:
-            known[key].check(key, value)
-        except ValueError as error:
-            raise OptionError(str(error), key) from None
-    package = _NEEDS.get(name)
-    if package and importlib.util.find_spec(package) is None:
-        raise OptionError(f"the sampler {name} needs the package {package}; pip install 'manyfit[{name}]'")
-    if name == "grid":
-        _check_grid(options, space)
-        return
-    try:
-        _make(name, options, seed=0, number=0)
-    except ValueError as error:
-        raise OptionError(f"the sampler {name} does not take {dict(options)}: {error}") from None
-
-
-def _check_grid(options: Mapping[str, Any], space: Space) -> None:
-    for key, parameter in space.items():
-        if parameter.when:
-            raise OptionError(
-                f"grid can't search the conditional parameter {key!r}; use another sampler, or drop its when"
-            )
-        if parameter.values(options.get("points")) is None:
-            raise OptionError(
-                f"grid needs a finite list of values for {key!r}; give it a step, or write "
-                'sampler = { name = "grid", points = 5 }'
-            )
-    if (size := _size(options, space)) > MAX_GRID_POINTS:
-        raise OptionError(
-            f"the grid must have at most {MAX_GRID_POINTS:,} configs; received {size:,}; use fewer values, or random"
-        )
-
-
-def _size(options: Mapping[str, Any], space: Space) -> int:
-    return math.prod(len(parameter.values(options.get("points")) or ()) for parameter in space.values())
-
-
-def limit(name: str, options: Mapping[str, Any], space: Space, start: Sequence[Mapping[str, Any]] = ()) -> int | None:
-    """Return how many different configs the sampler can draw, `start` among them; None if there is no end of them."""
-    if name != "grid":
-        return None
-    if not start:
-        return _size(options, space)
-    return len(_grid(options, space, [space.check(values) for values in start], seed=0))
-
-
-def _grid(
-    options: Mapping[str, Any], space: Space, start: Sequence[Mapping[str, Any]], *, seed: int
-) -> list[dict[str, Any]]:
-    """List all configs of a grid in an order that the seed decides, the start configs first.
-
-    A start config on the grid takes its point's place; a partial one, that of the first point that agrees with it.
-    """
-    values = [parameter.values(options.get("points")) or [] for parameter in space.values()]
-    points = [dict(zip(space, chosen, strict=True)) for chosen in itertools.product(*values)]
-    order = np.random.default_rng(stream(seed, 0)).permutation(len(points))
-    points = [points[i] for i in order]
-    first = []
-    for given in start:
-        found = next((p for p in points if all(_same(p[key], value) for key, value in given.items())), None)
-        if found is not None:
-            points.remove(found)
-        first.append(found or {**space.middle(), **given})
-    return first + points
-
-
-def _same(a: Any, b: Any) -> bool:
-    # The third of five points between 0 and 1 may differ from the 0.5 that a person writes in its last digit.
-    return math.isclose(a, b) if isinstance(a, float) else bool(a == b)
-
-
-class Sampler:
-    """Draws configs for a study from the trials it has been told of."""
+class OptunaSampler:
+    """Draws what the sampler of Optuna's that goes by `name` here would draw."""
 
     def __init__(
         self,
@@ -166,7 +52,7 @@ class Sampler:
         self._name, self._options, self._space, self._seed = name, dict(options), space, seed
         self._start = [space.check(values) for values in start]
         if name == "grid":
-            self._start = _grid(self._options, space, self._start, seed=seed)
+            self._start = grid.points(self._options, space, self._start, seed=seed)
         self._view = _View(direction)
         with _quiet():
             self._study = optuna.create_study(
@@ -176,17 +62,34 @@ class Sampler:
             )
         self._reported_attrs: dict[str, Any] = {}
 
-    def draw(self, number: int) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Draw the params of trial `number`; return their labels and the attributes the sampler keeps with the trial."""
+    def draw(self, number: int, attempt: int = 0) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Draw the params of trial `number`; return their labels and the attributes the sampler keeps with the trial.
+
+        A higher `attempt` draws another config for the same trial.
+        """
         with _quiet():
-            self._study.sampler = _make(self._name, self._options, seed=self._seed, number=number)
-            if number < len(self._start):
+            path = (number, attempt) if attempt else (number,)
+            self._study.sampler = make(self._name, self._options, seed=self._seed, path=path)
+            if number < len(self._start) and not attempt:
                 self._study.enqueue_trial(self._start[number])
-            trial = self._study.ask()
-            labels: dict[str, Any] = {}
-            for name, parameter in self._space.items():
-                if self._space.is_active(name, labels):
-                    labels[name] = _suggest(trial, name, parameter)
+            if attempt:
+                self._view.empty(self._id(number), self._start[number] if number < len(self._start) else {})
+                trial = optuna.Trial(self._study, self._id(number))
+            else:
+                trial = self._study.ask()
+            return self._suggested(trial)
+
+    def put(self, number: int, labels: Mapping[str, Any]) -> dict[str, Any]:
+        """Let trial `number`, drawn already, have these params; return the attributes the sampler keeps with it."""
+        with _quiet():
+            self._view.empty(self._id(number), labels)
+            return self._suggested(optuna.Trial(self._study, self._id(number)))[1]
+
+    def _suggested(self, trial: optuna.Trial) -> tuple[dict[str, Any], dict[str, Any]]:
+        labels: dict[str, Any] = {}
+        for name, parameter in self._space.items():
+            if self._space.is_active(name, labels):
+                labels[name] = _suggest(trial, name, parameter)
         return labels, dict(self._view.get_trial(trial._trial_id).system_attrs)
 
     def report(self, number: int, epoch: int, value: float) -> None:
@@ -270,6 +173,13 @@ class _View(InMemoryStorage):
         self._worst: float | None = None
         self.diverged: set[int] = set()
 
+    def empty(self, trial_id: int, given: Mapping[str, Any]) -> None:
+        """Make a trial as it was when it was asked for, with these params fixed, so that it can be drawn again."""
+        trial = self.get_trial(trial_id)
+        trial.params, trial.distributions = {}, {}
+        trial.system_attrs = {"fixed_params": dict(given)} if given else {}
+        self._set_trial(trial_id, trial)
+
     def see(self, value: float | None) -> None:
         """Remember the worst of all values."""
         if value is not None and (self._worst is None or self._sign * value < self._sign * self._worst):
@@ -319,9 +229,10 @@ def _suggest(trial: optuna.Trial, name: str, parameter: Parameter) -> Any:
     return trial.suggest_int(name, parameter.low, parameter.high, log=parameter.log, step=parameter.step)
 
 
-def _make(name: str, options: Mapping[str, Any], *, seed: int, number: int) -> BaseSampler:
-    kind = getattr(optuna.samplers, _SAMPLERS[name])
-    given = dict(options, seed=stream(seed, 0, number))
+def make(name: str, options: Mapping[str, Any], *, seed: int, path: Sequence[int]) -> BaseSampler:
+    """Make the sampler that draws one trial: `path` is its number and, if another config is wanted, which attempt this is."""
+    kind = getattr(optuna.samplers, _CLASSES[name])
+    given = dict(options, seed=stream(seed, 0, *path))
     if name == "grid":
         given = {"seed": given["seed"]}
     elif name == "qmc":

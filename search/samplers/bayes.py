@@ -1,0 +1,329 @@
+"""The default: draws where a Gaussian process over configs and epochs expects the best last epochs (docs/search.md).
+
+It learns from every trial, pruned and running ones included, each at the epoch that it has come to. What it has learned of
+length scales and noise is kept with the trial that was drawn when it was learned, so that a new process goes on from it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
+
+from search.samplers.encoding import Array, Encoding
+from search.samplers.process import Beliefs, Process, learn, log_improvement
+from search.samplers.streams import stream
+from spaces import Space
+
+KEY = "manyfit:bayes"
+# So many quasi-random configs come first: that many must have a score before anything is learned.
+STARTUP = 8
+# Scores are read at the last epoch, at half of it, a quarter ...: five levels, the lowest a sixteenth.
+LEVELS = 5
+# A score further below the median than so many times what the best tenth is above it counts as just that bad: how bad is
+# not worth a process's while.
+FLOOR = 3.0
+# Rows of the process, of which each trial has two at most, and of those that beliefs are learned from.
+ROWS, LEARNED_ROWS = 400, 300
+# Beliefs are learned anew when there is so much more to learn from.
+GROWTH = 1.15
+# The search for the best config: evenly drawn ones, some around the best, then rounds around the most promising.
+EVEN, BEST, AROUND, ROUNDS, PROMISING, EACH = 1024, 5, 64, 6, 8, 24
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What the process believes.
+
+    Attributes:
+        length_scales: by parameter, in shares of its range: over how much of it scores change. A large one matters little.
+        noise: standard deviation of what config and epoch do not explain, in the objective's unit.
+        trial: the one of which the most is expected after all epochs; `value` of it, give or take `deviation`.
+    """
+
+    length_scales: Mapping[str, float]
+    noise: float
+    trial: int
+    value: float
+    deviation: float
+
+
+class BayesSampler:
+    """Bayesian optimization of the last epoch's score, from the scores at all epochs."""
+
+    def __init__(
+        self,
+        *,
+        space: Space,
+        direction: str,
+        seed: int,
+        epochs: int,
+        start: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        self._space, self._seed, self._epochs = space, seed, epochs
+        self._sign = 1.0 if direction == "maximize" else -1.0
+        self._start = [space.check(values) for values in start]
+        self._encoding = Encoding(space)
+        self._d = len(self._encoding)
+        self._seen = _Seen(epochs, len(self._encoding))
+        self._trials = 0
+        self._attrs: dict[int, dict[str, Any]] = {}
+        self._beliefs: Beliefs | None = None
+        self._learned_from = 0
+        self._threads = ThreadpoolController()
+
+    def draw(self, number: int, attempt: int = 0) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Draw the params of trial `number`; return their labels and the attributes the sampler keeps with the trial.
+
+        A higher `attempt` draws another config for the same trial.
+        """
+        rng = np.random.default_rng(stream(self._seed, 0, number, attempt))
+        # Sums in one thread come out the same whatever else the machine does, and leave its cores to the training.
+        with self._threads.limit(limits=1, user_api="blas"):
+            labels = self._encoding.labels(self._point(number, attempt, rng)[0])
+        if number < len(self._start):
+            labels = self._encoding.completed(self._start[number], labels)
+        return labels, self.put(number, labels)
+
+    def put(self, number: int, labels: Mapping[str, Any]) -> dict[str, Any]:
+        """Let trial `number` have these params; return the attributes the sampler keeps with it."""
+        self._trials = number + 1
+        self._seen.place(number, self._encoding.point(labels))
+        return self._attrs.get(number, {})
+
+    def report(self, number: int, epoch: int, value: float) -> None:
+        """Tell the objective of one epoch."""
+        self._seen.report(number, epoch, self._sign * value)
+
+    def tell(self, number: int, state: str, value: float | None, *, diverged: bool = False) -> dict[str, Any]:  # noqa: ARG002
+        """Tell how a trial ended; one that diverged or failed stands for the worst score there is."""
+        self._seen.end(number, is_bad=diverged or state == "FAIL", is_complete=state == "COMPLETE")
+        return self._attrs.get(number, {})
+
+    def restore(
+        self,
+        number: int,
+        state: str,
+        labels: Mapping[str, Any],
+        curve: Mapping[int, float],
+        value: float | None,
+        attrs: Mapping[str, Any],
+        *,
+        diverged: bool,
+    ) -> None:
+        """Put a stored trial back, in order of numbers; an unfinished one is told later."""
+        self.put(number, labels)
+        for epoch, objective in sorted(curve.items()):
+            self.report(number, epoch, objective)
+        if learned := attrs.get(KEY):
+            self._attrs[number] = dict(attrs)
+            self._beliefs, self._learned_from = Beliefs.read(learned["beliefs"]), learned["trials"]
+        if state in ("COMPLETE", "PRUNED", "FAIL"):
+            self.tell(number, state, value, diverged=diverged)
+
+    def study_attrs(self) -> dict[str, Any]:
+        """Return nothing: all that this sampler keeps, it keeps with trials."""
+        return {}
+
+    def restore_study_attrs(self, attrs: Mapping[str, Any]) -> None:
+        """Take nothing back."""
+
+    def outlook(self) -> Outlook | None:
+        """Return what the process believes now; None before it has learned anything."""
+        if self._beliefs is None:
+            return None
+        with self._threads.limit(limits=1, user_api="blas"):
+            process, shown, expected = self._process(self._trials, self._beliefs)
+            best = int(shown[np.argmax(expected)])
+            features = self._encoding.features(self._seen.points[[best]])
+            mean, deviation = process.predict(features, self._epochs)
+        return Outlook(
+            length_scales=dict(zip(self._space, map(float, self._beliefs.length_scales), strict=True)),
+            noise=process.noise,
+            trial=best,
+            value=self._sign * float(mean[0]),
+            deviation=float(deviation[0]),
+        )
+
+    # -- drawing -----------------------------------------------------------------------------------------------------
+
+    def _point(self, number: int, attempt: int, rng: np.random.Generator) -> Array:
+        """Return the point for a trial, of shape (1, d)."""
+        known = self._seen.known(number)
+        if known < STARTUP:
+            return self._spread_out(number) if attempt == 0 else self._encoding.snapped(rng.random((1, self._d)))
+        if self._beliefs is None or known >= GROWTH * self._learned_from:
+            rows = self._seen.rows(number, LEARNED_ROWS)
+            features = self._encoding.features(self._seen.points[rows.trials])
+            self._beliefs = learn(features, self._encoding.groups, rows.epochs, rows.scores, self._beliefs)
+            self._learned_from = known
+            self._attrs[number] = {KEY: {"beliefs": self._beliefs.written(), "trials": known}}
+        return self._most_promising(number, rng)
+
+    def _spread_out(self, number: int) -> Array:
+        from scipy.stats import qmc  # a third of a second, which a study that goes on may never need
+
+        sequence = qmc.Sobol(self._d, scramble=True, rng=stream(self._seed, 0))
+        if number:  # it can't be forwarded by nothing
+            sequence.fast_forward(number)
+        return self._encoding.snapped(sequence.random(1))
+
+    def _process(self, number: int, beliefs: Beliefs) -> tuple[Process, NDArray[np.intp], Array]:
+        """Return the process that knows the trials before `number`, its trials, and what it expects of each in the end."""
+        rows = self._seen.rows(number, ROWS)
+        features = self._encoding.features(self._seen.points[rows.trials])
+        process = Process(beliefs, features, self._encoding.groups, rows.epochs, rows.scores)
+        if len(rows.running):
+            process.suppose(self._encoding.features(self._seen.points[rows.running]), self._epochs)
+        shown = np.union1d(rows.trials, rows.running)
+        expected, _ = process.predict(self._encoding.features(self._seen.points[shown]), self._epochs)
+        return process, shown, expected
+
+    def _most_promising(self, number: int, rng: np.random.Generator) -> Array:
+        assert self._beliefs is not None  # noqa: S101 (learned by now)
+        process, shown, expected = self._process(number, self._beliefs)
+        best = float(expected.max())
+
+        def promise(points: Array) -> Array:
+            mean, deviation = process.predict(self._encoding.features(points), self._epochs)
+            return log_improvement(mean, deviation, best)
+
+        leaders = self._seen.points[shown[np.argsort(-expected, kind="stable")[:BEST]]]
+        near = [self._around(leaders, AROUND, reach, rng) for reach in (0.2, 0.05)]
+        points = self._encoding.snapped(np.concatenate([rng.random((EVEN, self._d)), *near]))
+        promises = promise(points)
+        reach = 0.1
+        for _ in range(ROUNDS):
+            first = np.argsort(-promises, kind="stable")[:PROMISING]
+            more = self._encoding.snapped(self._around(points[first], EACH, reach, rng))
+            points = np.concatenate([points[first], more])
+            promises = np.concatenate([promises[first], promise(more)])
+            reach *= 0.6
+        order = np.argsort(-promises, kind="stable")
+        new = [index for index in order if not self._seen.has(points[index])]
+        return points[[new[0] if new else order[0]]]
+
+    def _around(self, points: Array, each: int, reach: float, rng: np.random.Generator) -> Array:
+        """Return points near others: half of the numbers of each moved a little, choices drawn anew."""
+        near = np.repeat(points, each, axis=0)
+        moved = np.clip(near + rng.normal(0, reach, near.shape), 0, 1)
+        for k in range(self._d):
+            if self._encoding.is_unordered(k):
+                moved[:, k] = rng.random(len(near))
+        return np.where(rng.random(near.shape) < 0.5, moved, near)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """What a process is to see: `scores[i]` of `trials[i]` after `epochs[i]`, and the trials that are under way."""
+
+    trials: NDArray[np.intp]
+    epochs: Array
+    scores: Array
+    running: NDArray[np.intp]
+
+
+_RUNNING, _PRUNED, _COMPLETE, _BAD = range(4)
+
+
+class _Seen:
+    """All trials as arrays, a row each. Scores grow with quality; that of an epoch is the best up to it."""
+
+    def __init__(self, epochs: int, parameters: int) -> None:
+        self._epochs = epochs
+        self._trials = 0
+        self._levels = sorted({max(1, round(epochs / 2**k)) for k in range(LEVELS)})
+        self.points = np.zeros((64, parameters))
+        self._at_level = np.full((64, len(self._levels)), np.nan)
+        self._last = np.zeros(64, np.intp)
+        self._best = np.full(64, -np.inf)
+        self._state = np.zeros(64, np.intp)
+        self._places: Counter[bytes] = Counter()
+
+    def place(self, trial: int, point: Array) -> None:
+        """Let a trial be at a point."""
+        if trial >= len(self.points):
+            for name, empty in (("points", 0), ("_at_level", np.nan), ("_last", 0), ("_best", -np.inf), ("_state", 0)):
+                array = getattr(self, name)
+                setattr(self, name, np.concatenate([array, np.full_like(array, empty)]))
+        if trial < self._trials:  # it has moved
+            self._places[self.points[trial].tobytes()] -= 1
+        self._trials = max(self._trials, trial + 1)
+        self.points[trial] = point
+        self._places[point.tobytes()] += 1
+
+    def has(self, point: Array) -> bool:
+        """Whether a trial is just there."""
+        return self._places[point.tobytes()] > 0
+
+    def report(self, trial: int, epoch: int, score: float) -> None:
+        """Note the score of one epoch."""
+        self._best[trial] = max(self._best[trial], score)
+        self._last[trial] = epoch
+        for k, level in enumerate(self._levels):
+            if level == epoch:
+                self._at_level[trial, k] = self._best[trial]
+
+    def end(self, trial: int, *, is_bad: bool, is_complete: bool) -> None:
+        """Note how a trial ended: what is complete keeps its score for all epochs to come."""
+        self._state[trial] = _BAD if is_bad else _COMPLETE if is_complete else _PRUNED
+        if is_complete and not is_bad:
+            later = np.array(self._levels) > self._last[trial]
+            self._at_level[trial, later] = self._best[trial]
+
+    def known(self, number: int) -> int:
+        """Return how many of the trials before `number` have come to the first level or will not."""
+        there = ~np.isnan(self._at_level[:number, 0]) | (self._state[:number] != _RUNNING)
+        return int(np.count_nonzero(there)) if self._has_scores(number).any() else 0
+
+    def rows(self, number: int, limit: int) -> _Rows:
+        """Return about `limit` rows of the trials before `number`, and those of them that are under way.
+
+        A trial has a row at the epoch that it has come to and one at the highest level up to a quarter of that: from the two
+        a process learns how early scores foretell late ones. Of very many trials the better half of the rows is of the best,
+        for that is where the next config is looked for, and the other half of trials from the whole study, evenly.
+        """
+        state, last = (
+            self._state[:number],
+            np.where(self._state[:number] == _COMPLETE, self._epochs, self._last[:number]),
+        )
+        has, is_bad = self._has_scores(number), state == _BAD
+        first = self._at_level[:number, 0][has & ~np.isnan(self._at_level[:number, 0])]
+        first = first if len(first) else self._best[:number][has]
+        middle = float(np.median(first))
+        floor = middle - FLOOR * max(float(np.quantile(first, 0.9)) - middle, 1e-9 * (1 + abs(middle)))
+        chosen = _chosen(np.flatnonzero(has | is_bad), np.where(is_bad, -np.inf, self._best[:number]), limit // 2)
+        late = chosen[~is_bad[chosen]]
+        below = np.searchsorted(self._levels, last[late] / 4, side="right") - 1
+        early, below = late[below >= 0], below[below >= 0]
+        bad = chosen[is_bad[chosen]]
+        scores = np.concatenate([self._best[late], self._at_level[early, below]])
+        scores = np.maximum(scores, floor)
+        worst = np.full(len(bad), scores.min())
+        return _Rows(
+            trials=np.concatenate([late, early, bad]),
+            epochs=np.concatenate([last[late], np.array(self._levels)[below], np.full(len(bad), self._epochs)]).astype(
+                float
+            ),
+            scores=np.concatenate([scores, worst]),
+            running=np.flatnonzero(state == _RUNNING),
+        )
+
+    def _has_scores(self, number: int) -> NDArray[np.bool_]:
+        has: NDArray[np.bool_] = (self._last[:number] > 0) & (self._state[:number] != _BAD)
+        return has
+
+
+def _chosen(trials: NDArray[np.intp], scores: Array, limit: int) -> NDArray[np.intp]:
+    """Return all trials or, of more than `limit`, those with the best scores and as many of the others, evenly, in order."""
+    if len(trials) <= limit:
+        return trials
+    order = trials[np.argsort(-scores[trials], kind="stable")]
+    best, others = order[: limit // 2], np.sort(order[limit // 2 :])
+    evenly = others[np.linspace(0, len(others) - 1, limit - limit // 2).round().astype(np.intp)]
+    return np.sort(np.concatenate([best, evenly]))

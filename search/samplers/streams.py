@@ -1,0 +1,10 @@
+"""Random streams of a study, each independent of all others."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def stream(seed: int, *path: int) -> int:
+    """Return the 32-bit seed of an independent random stream of the study: `path` says which."""
+    return int(np.random.SeedSequence([seed, *path]).generate_state(1)[0])
