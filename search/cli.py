@@ -99,7 +99,7 @@ def run(  # noqa: PLR0913, PLR0917 (an option an argument: that is how typer rea
     study: Target,
     name: Name = "",
     trials: Annotated[int | None, typer.Option(help="How many trials the study has in all.")] = None,
-    sampler: Annotated[str | None, typer.Option(help="random, tpe, gp, cmaes, qmc or grid.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="bayes, random, tpe, gp, cmaes, qmc or grid.")] = None,
     pruner: Annotated[str | None, typer.Option(help="none, median, percentile, halving, hyperband or patient.")] = None,
     seed: Annotated[int | None, typer.Option(help="The study's seed.")] = None,
     time: Annotated[str | None, typer.Option(help="Time for the whole study, such as 10m or 1h30m.")] = None,
@@ -191,20 +191,24 @@ def show(
     study: Target,
     name: Name = "",
     top: Annotated[int, typer.Option(min=1, help="How many of the best configs.")] = 5,
+    trial: Annotated[int | None, typer.Option(min=0, help="One trial: its config, its curve, why it ended.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Show a study: best configs, what ended the trials, importance, curves, history, settings.
+    """Show a study: best configs, what ended the trials, importance, curves, what the search believes, history, settings.
 
-    Example: [bold]manyfit show studies/digits.toml --top 3[/]
+    Example: [bold]manyfit show studies/digits.toml --top 3[/], or [bold]--trial 7[/]
     """
     from search import records
     from search.views import report
 
     stored = records.load(*_stored(study, name))
     if as_json:
-        print(json.dumps(report.show_json(stored, top), indent=2, allow_nan=False))
-    else:
+        told = report.show_json(stored, top) if trial is None else report.trial_json(stored, trial)
+        print(json.dumps(told, indent=2, allow_nan=False))
+    elif trial is None:
         report.show(stored, top, _stdout())
+    else:
+        report.show_trial(stored, trial, _stdout())
 
 
 @_command

@@ -364,23 +364,9 @@ class Study:
     def _restore(self, trial: Trial) -> None:
         self.trials.append(trial)
         self._drawn[_key(trial.labels)] += 1
-        objective = self.file.settings.study.objective
-        curve = {
-            epoch: value
-            for epoch, metrics in enumerate(trial.curve, 1)
-            if (value := metrics.get(objective)) is not None
-        }
         # A trial that was cut off between its last epoch and the verdict on it has yet to be judged.
         trial.judged = min(len(trial.curve), trial.epochs - 1)
-        self._sampler.restore(
-            trial.number,
-            trial.state,
-            trial.labels,
-            curve,
-            trial.value if trial.is_ended else None,
-            trial.attrs,
-            diverged=trial.ended == "diverged",
-        )
+        curve = retell(self._sampler, trial, self.file.settings.study.objective)
         best = -math.inf
         for epoch, value in curve.items():
             best = max(best, self._sign * value)
@@ -515,6 +501,23 @@ class LikeFailuresError(ManyfitError):
 
 def _key(labels: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
     return tuple(labels.items())
+
+
+def retell(sampler: samplers.Sampler, trial: Trial, objective: str) -> dict[int, float]:
+    """Tell a sampler of a stored trial; return the objective by epoch."""
+    curve = {
+        epoch: value for epoch, metrics in enumerate(trial.curve, 1) if (value := metrics.get(objective)) is not None
+    }
+    sampler.restore(
+        trial.number,
+        trial.state,
+        trial.labels,
+        curve,
+        trial.value if trial.is_ended else None,
+        trial.attrs,
+        diverged=trial.ended == "diverged",
+    )
+    return curve
 
 
 def make_trial(file: StudyFile, number: int, labels: Mapping[str, Any]) -> Trial:

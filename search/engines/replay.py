@@ -11,22 +11,25 @@ Curves = Callable[[Assignment, int], Mapping[str, float]]
 
 
 class ReplayEngine:
-    """Plays curves in `lanes` places: at each `advance` every member is one epoch further, in order of members."""
+    """Plays curves in `lanes` places: at each `advance` every member is one epoch further, in order of members.
 
-    def __init__(self, curves: Curves, lanes: int = 1) -> None:
-        self._curves, self._lanes = curves, lanes
+    `ahead` more members may wait for a place, as they do in the lanes engine while their models are built.
+    """
+
+    def __init__(self, curves: Curves, lanes: int = 1, ahead: int = 0) -> None:
+        self._curves, self._lanes, self._ahead = curves, lanes, ahead
         self._members: dict[Member, tuple[Assignment, int]] = {}
 
     @property
     def have_room(self) -> bool:
-        return len(self._members) < self._lanes
+        return len(self._members) < self._lanes + self._ahead
 
     def start(self, assignment: Assignment) -> None:
         self._members[assignment.member] = (assignment, 0)
 
     def advance(self) -> Sequence[Event]:
         events: list[Event] = []
-        for member, (assignment, epoch) in sorted(self._members.items()):
+        for member, (assignment, epoch) in sorted(self._members.items())[: self._lanes]:
             try:
                 metrics = self._curves(assignment, epoch + 1)
             except Exception as error:  # noqa: BLE001 (a curve stands for a training, which may raise anything)

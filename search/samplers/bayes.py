@@ -23,10 +23,13 @@ from spaces import Space
 KEY = "manyfit:bayes"
 # So many quasi-random configs come first: that many must have a score before anything is learned.
 STARTUP = 8
-# Scores are read at the last epoch, at half of it, a quarter ...: five levels, the lowest a sixteenth.
+# Scores are read at the last epoch, at half of it, a quarter ...: five levels, the lowest a sixteenth. At the same epochs for
+# all trials, so that what is compared is configs and not how long they have trained.
 LEVELS = 5
-# A score further below the median than so many times what the best tenth is above it counts as just that bad: how bad is
-# not worth a process's while.
+# So many levels down is a quarter of the epochs.
+QUARTER = 2
+# A score further below the median than so many times what the best tenth is above it counts as just that bad, if it is of
+# the worst quarter: how bad is not worth a process's while.
 FLOOR = 3.0
 # Rows of the process, of which each trial has two at most, and of those that beliefs are learned from.
 ROWS, LEARNED_ROWS = 400, 300
@@ -228,7 +231,7 @@ class _Rows:
     running: NDArray[np.intp]
 
 
-_RUNNING, _PRUNED, _COMPLETE, _BAD = range(4)
+_RUNNING, _ENDED, _BAD = range(3)
 
 
 class _Seen:
@@ -271,52 +274,53 @@ class _Seen:
 
     def end(self, trial: int, *, is_bad: bool, is_complete: bool) -> None:
         """Note how a trial ended: what is complete keeps its score for all epochs to come."""
-        self._state[trial] = _BAD if is_bad else _COMPLETE if is_complete else _PRUNED
-        if is_complete and not is_bad:
-            later = np.array(self._levels) > self._last[trial]
-            self._at_level[trial, later] = self._best[trial]
+        self._state[trial] = _BAD if is_bad else _ENDED
+        if is_bad or not self._last[trial]:
+            return
+        # A trial that was pruned before the first level is counted there, with what it had.
+        levels = np.array(self._levels)
+        later = (levels > self._last[trial]) & (is_complete | (levels == levels[0]))
+        self._at_level[trial, later] = self._best[trial]
 
     def known(self, number: int) -> int:
-        """Return how many of the trials before `number` have come to the first level or will not."""
-        there = ~np.isnan(self._at_level[:number, 0]) | (self._state[:number] != _RUNNING)
-        return int(np.count_nonzero(there)) if self._has_scores(number).any() else 0
+        """Return how many of the trials before `number` have come to the first level or will not; 0 if all of them failed."""
+        ended_or_there = (self._reached(number) > 0) | (self._state[:number] != _RUNNING)
+        return int(np.count_nonzero(ended_or_there)) if self._reached(number).any() else 0
 
     def rows(self, number: int, limit: int) -> _Rows:
         """Return about `limit` rows of the trials before `number`, and those of them that are under way.
 
-        A trial has a row at the epoch that it has come to and one at the highest level up to a quarter of that: from the two
-        a process learns how early scores foretell late ones. Of very many trials the better half of the rows is of the best,
-        for that is where the next config is looked for, and the other half of trials from the whole study, evenly.
+        A trial has a row at the highest level that it has reached and one at a quarter of that: from the two a process learns
+        how early scores foretell late ones. Of very many trials, half of those chosen are the best, for that is where the
+        next config is looked for, and half come evenly from the whole study.
         """
-        state, last = (
-            self._state[:number],
-            np.where(self._state[:number] == _COMPLETE, self._epochs, self._last[:number]),
+        reached, is_bad = self._reached(number), self._state[:number] == _BAD
+        scores = self._at_level[np.arange(number), reached - 1]
+        chosen = _chosen(
+            np.flatnonzero((reached > 0) | is_bad),
+            np.where(is_bad, -np.inf, np.where(reached > 0, scores, 0.0)),
+            limit // 2,
         )
-        has, is_bad = self._has_scores(number), state == _BAD
-        first = self._at_level[:number, 0][has & ~np.isnan(self._at_level[:number, 0])]
-        first = first if len(first) else self._best[:number][has]
-        middle = float(np.median(first))
-        floor = middle - FLOOR * max(float(np.quantile(first, 0.9)) - middle, 1e-9 * (1 + abs(middle)))
-        chosen = _chosen(np.flatnonzero(has | is_bad), np.where(is_bad, -np.inf, self._best[:number]), limit // 2)
-        late = chosen[~is_bad[chosen]]
-        below = np.searchsorted(self._levels, last[late] / 4, side="right") - 1
-        early, below = late[below >= 0], below[below >= 0]
-        bad = chosen[is_bad[chosen]]
-        scores = np.concatenate([self._best[late], self._at_level[early, below]])
-        scores = np.maximum(scores, floor)
-        worst = np.full(len(bad), scores.min())
+        late, bad = chosen[~is_bad[chosen]], chosen[is_bad[chosen]]
+        early = late[reached[late] > QUARTER]
+        first = self._at_level[:number, 0][reached > 0]
+        quarter, middle, high = np.quantile(first, [0.25, 0.5, 0.9])
+        floor = min(middle - FLOOR * (high - middle), quarter)
+        seen = np.maximum(np.concatenate([scores[late], self._at_level[early, reached[early] - 1 - QUARTER]]), floor)
+        levels = np.array(self._levels, float)
         return _Rows(
             trials=np.concatenate([late, early, bad]),
-            epochs=np.concatenate([last[late], np.array(self._levels)[below], np.full(len(bad), self._epochs)]).astype(
-                float
+            epochs=np.concatenate(
+                [levels[reached[late] - 1], levels[reached[early] - 1 - QUARTER], np.full(len(bad), self._epochs)]
             ),
-            scores=np.concatenate([scores, worst]),
-            running=np.flatnonzero(state == _RUNNING),
+            scores=np.concatenate([seen, np.full(len(bad), seen.min())]),
+            running=np.flatnonzero((self._state[:number] == _RUNNING) & (reached < len(levels))),
         )
 
-    def _has_scores(self, number: int) -> NDArray[np.bool_]:
-        has: NDArray[np.bool_] = (self._last[:number] > 0) & (self._state[:number] != _BAD)
-        return has
+    def _reached(self, number: int) -> NDArray[np.intp]:
+        """Return how many levels each of the trials before `number` has reached; 0 for those that went wrong."""
+        there = np.count_nonzero(~np.isnan(self._at_level[:number]), axis=1)
+        return np.where(self._state[:number] == _BAD, 0, there)
 
 
 def _chosen(trials: NDArray[np.intp], scores: Array, limit: int) -> NDArray[np.intp]:

@@ -12,10 +12,12 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from search.errors import UsageError
 from search.records import Brief, Stored
 from search.resolved import Resolved, how
 from search.study import Trial
 from search.views import export
+from search.views.beliefs import beliefs, panel
 from search.views.console import duration, label, number
 
 CURVES = 5
@@ -24,6 +26,8 @@ COMPILED = "program compiled"
 # With fewer different values importance is an accident.
 LEAST_VALUES = 4
 _PLOT_HEIGHT = 14
+# A pruner that judges every epoch ends trials at many.
+_RUNGS = 6
 
 
 def state(brief_or_stored: Brief | Stored, counts: Counter[str] | dict[str, int]) -> str:
@@ -78,6 +82,7 @@ def show_json(stored: Stored, top: int) -> dict[str, Any]:
         "ended_because": stored.ended,
         "ended": dict(endings(stored)),
         "importance": importance(stored),
+        "beliefs": beliefs(stored),
         "seconds": stored.seconds,
         "spent": stored.spent,
         "compiled": _compiled(stored),
@@ -104,6 +109,8 @@ def show(stored: Stored, top: int, console: Console) -> None:
     if stored.complete:
         console.print()
         console.print(Text.from_ansi(_plot(stored, stored.complete[:CURVES], console)))
+    if believed := panel(stored):
+        console.print(believed)
     _failures(stored, console)
     _history(stored, console)
     console.print(_settings_table(stored))
@@ -166,7 +173,54 @@ def _counts_table(stored: Stored) -> Table:
     states = {trial.ended or trial.state.lower(): trial.state for trial in stored.trials}
     for ended, count in endings(stored).most_common():
         table.add_row(f"{count:>4}", ended, Text(states[ended], style="dim"))
+        if ended == "pruned":
+            rungs = Counter(len(trial.curve) for trial in stored.trials if trial.ended == "pruned")
+            for epoch, there in sorted(rungs.items())[:_RUNGS]:
+                table.add_row("", Text(f"{there} at epoch {epoch}", style="dim"))
     return table
+
+
+def show_trial(stored: Stored, wanted: int, console: Console) -> None:
+    """Print one trial: what became of it and why, its config, its curve. UsageError if there is none of that number."""
+    trial, objective = _trial(stored, wanted), stored.file.settings.study.objective
+    why = f" ({trial.why})" if trial.why else ""
+    console.print(
+        Text.assemble((f"{stored.name}, trial {trial.number}", "bold"), f": {trial.ended or trial.state}{why}")
+    )
+    best = f"{objective} {number(trial.value)} at epoch {trial.best_epoch}; " if trial.value is not None else ""
+    console.print(f"{best}{len(trial.curve)} of {trial.epochs} epochs, {duration(sum(trial.seconds))}")
+    table = Table.grid(padding=(0, 2))
+    for name, value in trial.config.items():
+        table.add_row(Text(name, style="" if name in trial.labels else "dim"), Text(label(value)))
+    console.print(table)
+    if trial.curve:
+        console.print(Text.from_ansi(_plot(stored, [trial], console)))
+    if trial.detail:
+        console.print(Text(trial.detail.rstrip(), style="dim"))
+
+
+def trial_json(stored: Stored, wanted: int) -> dict[str, Any]:
+    """Return the same as plain JSON."""
+    trial = _trial(stored, wanted)
+    return {
+        "study": stored.name,
+        "trial": trial.number,
+        "state": trial.state,
+        "ended": trial.ended,
+        "why": trial.why,
+        "detail": trial.detail,
+        "config": trial.config,
+        "value": trial.value,
+        "best_epoch": trial.best_epoch,
+        "curve": trial.curve,
+        "seconds": sum(trial.seconds),
+    }
+
+
+def _trial(stored: Stored, wanted: int) -> Trial:
+    if wanted >= len(stored.trials):
+        raise UsageError(f"there is no trial {wanted}; {stored.name} has {len(stored.trials)}, from 0")
+    return stored.trials[wanted]
 
 
 def _importance_table(stored: Stored) -> Table | None:
@@ -197,7 +251,7 @@ def _plot(stored: Stored, trials: Sequence[Trial], console: Console) -> str:
     for trial in trials:
         points = [(epoch, m[objective]) for epoch, m in enumerate(trial.curve, 1) if m.get(objective) is not None]
         plotext.plot([epoch for epoch, _ in points], [value for _, value in points], label=f"trial {trial.number}")
-    plotext.title(f"{objective} by epoch, the best {len(trials)}")
+    plotext.title(f"{objective} by epoch" + (f", the best {len(trials)}" if len(trials) > 1 else ""))
     return str(plotext.build())
 
 

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.faults
 
 
 def test_thousand_trials_run_once_each_in_bounded_time_and_memory(tmp_path):
-    """L1: <= 120 s, and the coordinator grows by <= 50 MB. TPE and halving, the defaults."""
+    """L1: <= 120 s, and the coordinator grows by <= 50 MB. Sampler and pruner are the defaults."""
     (tmp_path / "warm").mkdir()
     replay(replay_file(tmp_path / "warm"))  # imports are not growth
     file = replay_file(tmp_path, study__trials=1000)
@@ -57,7 +57,7 @@ def test_study_of_ten_thousand_trials_is_read_in_seconds(ten_thousand, command, 
     assert (done.returncode, time.monotonic() - began <= seconds) == (0, True), done.stderr
 
 
-@pytest.mark.parametrize("sampler", ["random", "tpe", "qmc"])
+@pytest.mark.parametrize("sampler", ["random", "tpe", "qmc", "bayes"])
 def test_next_trial_of_ten_thousand_is_drawn_within_a_second(ten_thousand, sampler):
     """L2."""
     more = replay_file(ten_thousand.base, study__trials=10_002, study__epochs=20, search__sampler=sampler)

@@ -106,7 +106,7 @@ def test_numbers_are_no_truth_values(tmp_path):
         ({"model__batch_norm": True}, ["model.batch_norm: was absent, now true"]),
         ({"train__batch_size": 64}, ["train.batch_size: was 32, now 64"]),
         ({"train__weight_decay": 0.01}, ["train.weight_decay: was absent, now 0.01"]),
-        ({"search__sampler": "random"}, ['search.sampler.name: was "tpe", now "random"']),
+        ({"search__sampler": "random"}, ['search.sampler.name: was "bayes", now "random"']),
         ({"search__pruner__eta": 2}, ["search.pruner.eta: was absent, now 2"]),
         (
             {"search__early_stopping": {"patience": 5}},
@@ -131,7 +131,7 @@ def test_every_other_change_is_told(tmp_path, settings, lines):
         {"run__devices": ["cpu", "cpu"]},
         {"study__epochs": 9},
         {"model__build": "mlp"},
-        {"search__sampler": {"name": "tpe"}},
+        {"search__sampler": {"name": "bayes"}},
         {"search__pruner": "halving"},
     ],
     ids=str,

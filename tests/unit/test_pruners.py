@@ -71,12 +71,12 @@ def test_closed_trial_stands_with_its_last_score_but_has_not_reached_later_epoch
 
 
 def test_rungs_grow_by_eta():
-    assert [epoch for epoch in range(1, 100) if Halving().is_rung(epoch)] == [3, 9, 27, 81]
+    assert [epoch for epoch in range(1, 100) if Halving(3, 3).is_rung(epoch)] == [3, 9, 27, 81]
     assert [epoch for epoch in range(1, 20) if Halving(1, 2).is_rung(epoch)] == [1, 2, 4, 8, 16]
 
 
 def test_halving_of_sixteen_in_step_leaves_the_best_third_at_every_rung():
-    pruned = race(Halving(), SIXTEEN)
+    pruned = race(Halving(3, 3), SIXTEEN)
     ranks = np.argsort(np.argsort([-curve[0] for curve in SIXTEEN])) + 1
     assert {trial for trial, (epoch, _) in pruned.items() if epoch == 3} == set(np.flatnonzero(ranks > 6))
     assert {trial for trial, (epoch, _) in pruned.items() if epoch == 9} == set(
@@ -88,21 +88,21 @@ def test_halving_of_sixteen_in_step_leaves_the_best_third_at_every_rung():
 
 
 def test_halving_waits_with_fewer_than_eta():
-    assert race(Halving(), level([2.0, 1.0])) == {}
-    assert set(race(Halving(), level([3.0, 2.0, 1.0]))) == {1, 2}
+    assert race(Halving(3, 3), level([2.0, 1.0])) == {}
+    assert set(race(Halving(3, 3), level([3.0, 2.0, 1.0]))) == {1, 2}
 
 
 def test_halving_one_after_another_spares_the_first_two_and_then_judges():
     # The third is the worst of three, the fourth the best of four, the fifth third of five: 2 of 5 go on.
-    pruned = race(Halving(), level([3.0, 2.0, 1.0, 4.0, 2.5]), at_once=1)
+    pruned = race(Halving(3, 3), level([3.0, 2.0, 1.0, 4.0, 2.5]), at_once=1)
     assert pruned[2] == (3, "rung 3: rank 3 of 3")
     assert 3 not in pruned
     assert pruned[4] == (3, "rung 3: rank 3 of 5")
 
 
 def test_equal_scores_share_a_rank_so_that_none_is_pruned():
-    assert race(Halving(), level([1.0] * 16)) == {}
-    pruned = race(Halving(), level([1.0] * 15 + [0.5]))
+    assert race(Halving(3, 3), level([1.0] * 16)) == {}
+    pruned = race(Halving(3, 3), level([1.0] * 15 + [0.5]))
     assert pruned == {15: (3, "rung 3: rank 16 of 16")}
 
 
@@ -115,7 +115,7 @@ def test_halving_compares_running_trials_with_those_that_ended_there():
 def test_halving_judges_by_the_best_epoch_so_far():
     curves = level([1.0, 1.1, 1.2], 9)
     curves[0][1], curves[0][2] = 99.0, 0.0  # once the best of all, at its rung the worst
-    assert 0 not in race(Halving(), curves)
+    assert 0 not in race(Halving(3, 3), curves)
 
 
 @settings(max_examples=60, deadline=None)
@@ -123,7 +123,7 @@ def test_halving_judges_by_the_best_epoch_so_far():
     st.lists(st.floats(0.1, 10), min_size=3, max_size=24),
     st.integers(1, 24),
     st.sampled_from(
-        [Halving(), Halving(1, 2), Hyperband(1, 2, 2), Median(), Percentile(10.0, 2), Patient(Median(), 1)]
+        [Halving(3, 3), Halving(1, 2), Hyperband(1, 2, 2), Median(), Percentile(10.0, 2), Patient(Median(), 1)]
     ),
 )
 def test_best_trial_is_never_pruned(scores, at_once, pruner):
@@ -202,14 +202,24 @@ def test_nothing_prunes_nothing():
 # -- by name -----------------------------------------------------------------------------------------------------------
 
 
+def make(name, options, epochs=52):
+    return pruners.make(name, options, epochs=epochs)
+
+
+@pytest.mark.parametrize(("epochs", "rungs"), [(3, [1]), (5, [1, 4]), (20, [2, 8]), (52, [6, 24]), (200, [22, 88])])
+def test_halvings_rungs_follow_from_the_epochs(epochs, rungs):
+    halving = make("halving", {}, epochs)
+    assert [epoch for epoch in range(1, epochs) if halving.is_rung(epoch)] == rungs
+
+
 def test_make_takes_names_options_and_pruners_in_pruners():
-    assert pruners.make("none", {}) == Nothing()
-    assert pruners.make("halving", {"first_rung": 2}) == Halving(2, 3)
-    assert pruners.make("percentile", {"percentile": 40}) == Percentile(40.0)
-    assert pruners.make("patient", {}) == Patient(Median(), 3)
-    assert pruners.make("patient", {"wrapped": "halving"}) == Patient(Halving(), 3)
+    assert make("none", {}) == Nothing()
+    assert make("halving", {"first_rung": 2}) == Halving(2, 4)
+    assert make("percentile", {"percentile": 40}) == Percentile(40.0)
+    assert make("patient", {}) == Patient(Median(), 3)
+    assert make("patient", {"wrapped": "halving"}) == Patient(Halving(6, 4), 3)
     inner = {"name": "percentile", "percentile": 10, "warmup_epochs": 2}
-    assert pruners.make("patient", {"wrapped": inner, "patience": 1}) == Patient(Percentile(10, 5, 2), 1)
+    assert make("patient", {"wrapped": inner, "patience": 1}) == Patient(Percentile(10, 5, 2), 1)
     assert set(pruners.PRUNERS) == {"none", "halving", "hyperband", "median", "percentile", "patient"}
 
 
@@ -238,7 +248,7 @@ def test_make_takes_names_options_and_pruners_in_pruners():
 )
 def test_wrong_option_is_named(name, options, option, words):
     with pytest.raises(OptionError) as caught:
-        pruners.make(name, options)
+        make(name, options)
     assert caught.value.option == option
     assert words in str(caught.value)
 

@@ -14,7 +14,7 @@ from support import curve, replay, replay_file
 
 from search import samplers
 from search.errors import OptionError
-from search.samplers import Sampler
+from search.samplers import Sampler, plain
 from spaces import Space
 
 SPACE = Space.parse(
@@ -47,9 +47,14 @@ KINDS = {
     "cmaes": ("cmaes", {}, NUMBERS),
     "small cmaes": ("cmaes", {"popsize": 4, "consider_pruned_trials": True, "with_margin": True}, NUMBERS),
     "gp": ("gp", {"n_startup_trials": 3}, NUMBERS),
+    "bayes": ("bayes", {}, SPACE),
+    "conditional bayes": ("bayes", {}, CONDITIONAL),
     "grid": ("grid", {}, GRID),
     "grid of points": ("grid", {"points": 3}, NUMBERS),
 }
+
+
+PLAIN = [name for name in samplers.NAMES if name not in ("grid", "bayes")]
 
 
 def installed(kind: str) -> None:
@@ -61,7 +66,7 @@ def installed(kind: str) -> None:
 def make(kind: str, seed: int = 0, start=(), direction: str = "minimize") -> Sampler:
     name, options, space = KINDS[kind]
     samplers.check(name, options, space)
-    return Sampler(name, options, space=space, direction=direction, seed=seed, start=start)
+    return samplers.make(name, options, space=space, direction=direction, seed=seed, epochs=1, start=start)
 
 
 def value_of(labels: dict[str, object]) -> float:
@@ -137,16 +142,17 @@ def end_one(told: Told, number: int) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_new_process_draws_what_the_old_one_would_have(kind, at_once):
     installed(kind)
-    undisturbed = in_step(Told(make(kind)), 9, at_once)
+    trials = 16 if "bayes" in kind else 9  # it learns from its ninth on
+    undisturbed = in_step(Told(make(kind)), trials, at_once)
     told = Told(make(kind))
-    for number in range(9):
+    for number in range(trials):
         told = told.again(kind)
         assert told.draw() == undisturbed[number], number
         if number >= at_once - 1:
             end_one(told, number - at_once + 1)
 
 
-@pytest.mark.parametrize("kind", ["random", "tpe", "qmc", "grid"])
+@pytest.mark.parametrize("kind", ["random", "tpe", "qmc", "grid", "bayes"])
 def test_draw_does_not_depend_on_the_random_state_of_the_process(kind):
     import random
 
@@ -157,7 +163,55 @@ def test_draw_does_not_depend_on_the_random_state_of_the_process(kind):
     assert in_step(Told(make(kind)), 6, 1) == first
 
 
-@pytest.mark.parametrize("kind", ["random", "tpe", "scrambled halton", "grid", "cmaes"])
+@pytest.mark.parametrize("kind", [kind for kind, (name, _, _) in KINDS.items() if name in PLAIN])
+def test_plain_samplers_draw_what_optuna_draws(kind):
+    """Optuna itself, with a sampler of the same seed for each trial, draws the same: nothing is altered on the way."""
+    installed(kind)
+    name, options, space = KINDS[kind]
+    told = Told(make(kind))
+    study = optuna.create_study()
+    for number in range(12):
+        seed = samplers.stream(0, 0, number)
+        if name == "qmc":
+            given = {
+                **options,
+                "seed": samplers.stream(0, 0),
+                "independent_sampler": optuna.samplers.RandomSampler(seed=seed),
+            }
+        else:
+            given = {**options, "seed": seed}
+        study.sampler = getattr(optuna.samplers, plain._CLASSES[name])(**given)
+        trial = study.ask()
+        labels = {}
+        for key, parameter in space.items():
+            if space.is_active(key, labels):
+                labels[key] = plain._suggest(trial, key, parameter)
+        assert told.draw() == labels
+        trial.report(value_of(labels), 1)
+        study.tell(trial, value_of(labels))
+        told.end(number)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_drawing_once_more_gives_another_config_for_the_same_trial(kind):
+    installed(kind)
+    if KINDS[kind][0] == "grid":
+        pytest.skip("a grid lists each config once")
+    told = Told(make(kind))
+    for number in range(12):
+        told.draw()
+        told.end(number)
+    first = told.draw()
+    others = [told.sampler.draw(12, attempt)[0] for attempt in range(1, 6)]
+    assert any(other != first for other in others)
+    assert others == [told.sampler.draw(12, attempt)[0] for attempt in range(1, 6)] or KINDS[kind][0] == "qmc"
+    told.sampler.put(12, first)
+    told.end(12)
+    other = told.again(kind)
+    assert told.draw() == other.draw()
+
+
+@pytest.mark.parametrize("kind", ["random", "tpe", "scrambled halton", "grid", "cmaes", "bayes"])
 def test_another_seed_draws_something_else(kind):
     installed(kind)
     assert in_step(Told(make(kind, seed=1)), 8, 1) != in_step(Told(make(kind, seed=2)), 8, 1)
@@ -173,7 +227,7 @@ def test_draws_lie_in_the_space_and_differ(kind):
     assert len({json.dumps(labels) for labels in drawn}) >= 7
 
 
-@pytest.mark.parametrize("kind", ["conditional tpe", "multivariate tpe"])
+@pytest.mark.parametrize("kind", ["conditional tpe", "multivariate tpe", "conditional bayes"])
 def test_parameter_is_drawn_only_under_its_condition(kind):
     drawn = in_step(Told(make(kind)), 25, 1)
     for labels in drawn:
@@ -194,7 +248,7 @@ def test_drawing_goes_in_the_direction_of_the_objective():
 # -- start configs -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["random", "tpe", "qmc", "cmaes"])
+@pytest.mark.parametrize("kind", ["random", "tpe", "qmc", "cmaes", "bayes"])
 def test_partial_start_config_is_completed_by_the_sampler(kind):
     installed(kind)
     start = [{"rate": 0.001}, {"dropout": 0.25, "rate": 0.002}]
@@ -211,8 +265,9 @@ def test_start_config_may_choose_a_list():
     assert told.draw()["units"] == "[128, 64]"
 
 
-def test_start_config_of_an_inactive_parameter_is_left_out():
-    told = Told(make("conditional tpe", start=[{"optimizer": "adam", "momentum": 0.5}]))
+@pytest.mark.parametrize("kind", ["conditional tpe", "conditional bayes"])
+def test_start_config_of_an_inactive_parameter_is_left_out(kind):
+    told = Told(make(kind, start=[{"optimizer": "adam", "momentum": 0.5}]))
     assert set(told.draw()) == {"optimizer", "dropout"}
 
 
@@ -281,24 +336,26 @@ def test_diverged_trial_stands_before_the_sampler_with_the_worst_value_seen(dire
         assert view._study.get_trials(states=(optuna.trial.TrialState.PRUNED,)) == []
 
 
-def test_sampler_keeps_away_from_where_trials_diverge():
+@pytest.mark.parametrize("kind", ["tpe", "bayes"])
+def test_sampler_keeps_away_from_where_trials_diverge(kind):
     def share_of_high_rates(diverging: bool) -> float:
-        told = Told(make("tpe"))
+        told = Told(make(kind))
         for number in range(40):
             high = told.draw()["rate"] > 1e-3
             # Without the divergence, high rates would be the best of all.
             told.trials[number]["labels"] = {**told.trials[number]["labels"], "rate": 0.01 if high else 1e-4}
             told.end(number, "PRUNED" if high and diverging else "COMPLETE", diverged=high and diverging)
             told.trials[number]["high"] = high
-        return float(np.mean([trial["high"] for trial in told.trials[-20:]]))
+        return float(np.mean([trial["high"] for trial in told.trials[10:30]]))
 
     assert share_of_high_rates(diverging=True) < 0.4
     assert share_of_high_rates(diverging=False) > 0.7
 
 
-def test_diverged_before_any_value_is_no_trouble():
-    told = Told(make("tpe"))
-    for number in range(5):
+@pytest.mark.parametrize("kind", ["tpe", "bayes"])
+def test_diverged_before_any_value_is_no_trouble(kind):
+    told = Told(make(kind))
+    for number in range(12):
         told.draw()
         told.end(number, "PRUNED", diverged=True)
     told.draw()
@@ -307,9 +364,9 @@ def test_diverged_before_any_value_is_no_trouble():
 # -- options -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [name for name in samplers._SAMPLERS if name != "grid"])
+@pytest.mark.parametrize("name", PLAIN)
 def test_options_are_those_of_optuna(name):
-    parameters = inspect.signature(getattr(optuna.samplers, samplers._SAMPLERS[name]).__init__).parameters
+    parameters = inspect.signature(getattr(optuna.samplers, plain._CLASSES[name]).__init__).parameters
     assert set(samplers._OPTIONS[name]) <= set(parameters)
 
 
@@ -317,6 +374,7 @@ def test_options_are_those_of_optuna(name):
     ("name", "options", "option", "words"),
     [
         ("tpee", {}, "", "did you mean 'tpe'?"),
+        ("bayes", {"n_startup_trials": 1}, "n_startup_trials", "it has none"),
         ("random", {"n_startup_trials": 1}, "n_startup_trials", "it has none"),
         ("tpe", {"n_startup_trials": 1.5}, "n_startup_trials", "must be a whole number; received 1.5"),
         ("tpe", {"n_startup_trials": True}, "n_startup_trials", "must be a number; received True"),

@@ -159,7 +159,7 @@ WHAT = settings(max_examples=60, deadline=None, suppress_health_check=[HealthChe
     stops=STOPS,
     choices=st.fixed_dictionaries(
         {
-            "search__sampler": st.sampled_from(["random", "tpe", "qmc"]),
+            "search__sampler": st.sampled_from(["random", "tpe", "qmc", "bayes"]),
             "search__pruner": st.sampled_from(["none", "halving", "median"]),
         }
     ),
@@ -178,7 +178,7 @@ def test_study_keeps_its_promises_whatever_happens(tmp_path, template, lanes, ow
 
 
 @WHAT
-@given(own=places(OWN), kills=KILLS, stops=STOPS, sampler=st.sampled_from(["random", "tpe", "qmc"]))
+@given(own=places(OWN), kills=KILLS, stops=STOPS, sampler=st.sampled_from(["random", "tpe", "qmc", "bayes"]))
 def test_killed_and_stopped_study_comes_to_the_table_of_an_undisturbed_one(
     tmp_path, template, own, kills, stops, sampler
 ):

@@ -162,7 +162,7 @@ def test_defaults(tmp_path):
     assert (settings.study.trials, file.epochs, settings.study.seed) == (20, 20, 0)
     assert (settings.study.objective, file.direction) == ("val_loss", "minimize")
     assert (settings.data.validation, settings.data.test) == (0.1, 0.1)
-    assert (settings.search.sampler.name, settings.search.pruner.name) == ("tpe", "halving")
+    assert (settings.search.sampler.name, settings.search.pruner.name) == ("bayes", "halving")
     assert (settings.model.build, file.builder) == ("mlp", None)
     assert file.fixed() == {"optimizer": "adam", "batch_size": 32, "epochs": 20}
 
@@ -305,7 +305,7 @@ def test_later_set_wins_over_earlier_and_over_the_file(tmp_path):
     assert read(tmp_path, text, "study.trials=6", "study.trials=7").settings.study.trials == 7
 
 
-@pytest.mark.parametrize("sampler", ["", 'sampler = "tpe"\n', 'sampler = { name = "tpe", multivariate = true }\n'])
+@pytest.mark.parametrize("sampler", ['sampler = "tpe"\n', 'sampler = { name = "tpe", multivariate = true }\n'])
 def test_option_of_a_sampler_can_be_set_however_the_file_names_it(tmp_path, sampler):
     file = read(tmp_path, f"{DATA}{SPACE}[search]\n{sampler}", "search.sampler.n_startup_trials=3")
     assert file.settings.search.sampler.name == "tpe"

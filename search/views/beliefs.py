@@ -1,0 +1,59 @@
+"""What the default sampler believes of a study, for people and programs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from search.records import Stored
+from search.study import retell
+from search.views.console import number
+
+if TYPE_CHECKING:
+    from search.samplers.bayes import Outlook
+
+_BAR = 24
+
+
+def beliefs(stored: Stored) -> dict[str, Any] | None:
+    """Return what the process has learned as plain JSON; None if there is none, or it has learned nothing yet."""
+    outlook = _outlook(stored)
+    return None if outlook is None else asdict(outlook)
+
+
+def panel(stored: Stored) -> RenderableType | None:
+    """Return the same for people: what it expects, and the parameters, those that matter over the least change first."""
+    outlook = _outlook(stored)
+    if outlook is None:
+        return None
+    objective, epochs = stored.file.settings.study.objective, stored.file.epochs
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, scale in sorted(outlook.length_scales.items(), key=lambda item: item[1]):
+        bar = "█" * round(_BAR / (1 + scale)) or "▏"
+        table.add_row(name, Text(bar, style="cyan"), Text(f"length scale {number(scale)}", style="dim"))
+    return Group(
+        Text("what the search believes", style="bold"),
+        Text(
+            f"trial {outlook.trial}'s config comes to {objective} {number(outlook.value)} ± {number(outlook.deviation)} "
+            f"after {epochs} epochs; noise {number(outlook.noise)}"
+        ),
+        table,
+    )
+
+
+def _outlook(stored: Stored) -> Outlook | None:
+    search, study = stored.file.settings.search, stored.file.settings.study
+    if search.sampler.name != "bayes":
+        return None
+    from search.samplers.bayes import BayesSampler
+
+    sampler = BayesSampler(
+        space=stored.file.space, direction=stored.file.direction, seed=study.seed, epochs=stored.file.epochs
+    )
+    for trial in stored.trials:
+        retell(sampler, trial, study.objective)
+    return sampler.outlook()

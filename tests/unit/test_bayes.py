@@ -1,0 +1,418 @@
+"""The default sampler: spaces as numbers, the process, and what is drawn from it."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import numpy as np
+import pytest
+from scipy.integrate import quad
+from scipy.optimize import approx_fprime
+from scipy.stats import norm
+from support import replay, replay_file
+
+from search.samplers import bayes, process
+from search.samplers.bayes import BayesSampler
+from search.samplers.encoding import Encoding
+from search.samplers.process import Beliefs, Process, learn, log_improvement
+from spaces import Space
+
+MIXED = Space.parse(
+    {
+        "rate": {"low": 1e-4, "high": 1e-1, "log": True},
+        "drop": {"low": 0.0, "high": 0.5, "step": 0.1},
+        "width": {"low": 8, "high": 512, "log": True},
+        "layers": {"low": 1, "high": 4},
+        "batch": [128, 32, 64],
+        "optimizer": ["sgd", "adam", "lion"],
+        "momentum": {"low": 0.0, "high": 0.99, "when": {"optimizer": "sgd"}},
+        "flavour": {"choices": ["a", "b"], "when": {"optimizer": ["sgd", "lion"]}},
+        "deep": {"low": 0.0, "high": 1.0, "when": {"layers": [3, 4]}},
+    }
+)
+SQUARE = Space.parse({"x": {"low": 0.0, "high": 1.0}, "y": {"low": 0.0, "high": 1.0}})
+
+
+def sampler(space=SQUARE, *, direction="maximize", seed=0, epochs=9, start=()):
+    return BayesSampler(space=space, direction=direction, seed=seed, epochs=epochs, start=start)
+
+
+def drawn_evenly(encoding: Encoding, count: int = 300) -> np.ndarray:
+    return encoding.snapped(np.random.default_rng(0).random((count, len(encoding))))
+
+
+# -- spaces as numbers -------------------------------------------------------------------------------------------------
+
+
+def test_points_and_configs_are_the_same_thing():
+    encoding = Encoding(MIXED)
+    for point in drawn_evenly(encoding):
+        labels = encoding.labels(point)
+        assert MIXED.check(MIXED.config(labels)) == labels
+        assert all((name in labels) == MIXED.is_active(name, labels) for name in MIXED)
+        assert encoding.labels(encoding.point(labels)) == pytest.approx(labels)
+        np.testing.assert_allclose(encoding.point(labels), point, atol=1e-12)
+
+
+def test_snapped_points_stay_where_they_are():
+    encoding = Encoding(MIXED)
+    points = drawn_evenly(encoding)
+    np.testing.assert_allclose(encoding.snapped(points), points, atol=1e-12)
+
+
+@pytest.mark.parametrize("corner", [0.0, 1.0])
+def test_corners_are_the_ends_of_ranges(corner):
+    encoding = Encoding(MIXED)
+    labels = encoding.labels(encoding.snapped(np.full((1, len(encoding)), corner))[0])
+    ends = {0.0: (1e-4, 0.0, 8, 1, 32), 1.0: (1e-1, 0.5, 512, 4, 128)}[corner]
+    assert tuple(labels[name] for name in ("rate", "drop", "width", "layers", "batch")) == pytest.approx(ends)
+
+
+def test_every_whole_number_and_choice_has_its_share():
+    encoding = Encoding(MIXED)
+    drawn = [encoding.labels(point) for point in drawn_evenly(encoding, 4000)]
+    for name, values in (("layers", [1, 2, 3, 4]), ("batch", [32, 64, 128]), ("optimizer", ["sgd", "adam", "lion"])):
+        counts = [sum(labels[name] == value for labels in drawn) for value in values]
+        assert min(counts) > 0.85 * max(counts), name
+
+
+def distance(encoding: Encoding, one: dict, other: dict) -> float:
+    features = encoding.features(np.stack([encoding.point(one), encoding.point(other)]))
+    return float(np.linalg.norm(features[0] - features[1]))
+
+
+def test_distances_are_those_between_configs():
+    """Choices are equally far apart, numbers are not; what lacks a parameter is as far from each of its values."""
+    encoding = Encoding(MIXED)
+    base = MIXED.middle() | {"optimizer": "adam", "layers": 1}
+    base = {name: value for name, value in base.items() if name not in ("momentum", "flavour", "deep")}
+    assert distance(encoding, base, base) == 0
+    near, far = (distance(encoding, base | {"batch": 32}, base | {"batch": size}) for size in (64, 128))
+    assert far == pytest.approx(2 * near)
+    deep = base | {"layers": 4}
+    to_low, to_high = (distance(encoding, deep | {"deep": 0.0}, deep | {"deep": value}) for value in (0.5, 1.0))
+    assert to_low < to_high == pytest.approx(1.0)
+    to_lion = [distance(encoding, base, base | {"optimizer": "lion", "flavour": flavour}) for flavour in "ab"]
+    assert to_lion[0] == pytest.approx(to_lion[1])
+
+
+# -- the process -------------------------------------------------------------------------------------------------------
+
+
+def some_rows(count=40, seed=0):
+    rng = np.random.default_rng(seed)
+    features, epochs = rng.random((count, 2)), rng.choice([3.0, 9.0], count)
+    return features, np.arange(2), epochs, np.sin(3 * features[:, 0]) + np.log(epochs)
+
+
+def test_process_goes_through_what_it_has_seen_and_knows_less_elsewhere():
+    rows = some_rows()
+    features, _, epochs, scores = rows
+    beliefs = learn(*rows)
+    late = epochs == 9
+    mean, deviation = Process(beliefs, *rows).predict(features[late], 9)
+    np.testing.assert_allclose(mean, scores[late], atol=0.01)
+    assert deviation.max() < 0.05
+    far_mean, far_deviation = Process(beliefs, features[:5], np.arange(2), epochs[:5], scores[:5]).predict(features, 9)
+    assert far_mean.shape == far_deviation.shape == (40,)
+    assert far_deviation.max() > 2 * deviation.max()
+
+
+def test_process_foretells_late_scores_from_early_ones():
+    """Configs seen at epoch 3 only, when others have shown how epochs matter."""
+    features, groups, epochs, scores = some_rows(60)
+    mean, _ = Process(learn(features, groups, epochs, scores), features, groups, epochs, scores).predict(features, 9)
+    truth = np.sin(3 * features[:, 0]) + math.log(9)
+    assert np.abs(mean - truth).max() < 0.1
+
+
+def test_learning_finds_what_matters_and_how_much_is_noise():
+    rng = np.random.default_rng(1)
+    features, groups, epochs, scores = some_rows(120)
+    quiet = learn(features, groups, epochs, scores)
+    assert quiet.length_scales[0] < 0.3 * quiet.length_scales[1]
+    noisy_scores = scores + rng.normal(0, 0.2, len(scores))
+    noisy = learn(features, groups, epochs, noisy_scores)
+    told = Process(noisy, features, groups, epochs, noisy_scores).noise
+    assert 0.14 < told < 0.26
+    assert quiet.noise < noisy.noise / 30
+
+
+def test_gradient_is_the_one_of_the_likelihood(monkeypatch):
+    asked = {}
+
+    def instead(function, start, **_):
+        asked["difference"] = [
+            np.abs(function(at)[1] - approx_fprime(at, lambda v: function(v)[0], 1e-6)).max()
+            for at in (start, start + 0.3, start - 0.4)
+        ]
+        asked["scale"] = np.abs(function(start + 0.3)[1]).max()
+
+        class Found:
+            x = start
+
+        return Found
+
+    monkeypatch.setattr(process, "minimize", instead)
+    learn(*some_rows())
+    assert max(asked["difference"]) < 1e-3 * max(1.0, asked["scale"])
+
+
+def test_beliefs_come_back_bit_for_bit():
+    import json
+
+    beliefs = learn(*some_rows())
+    again = Beliefs.read(json.loads(json.dumps(beliefs.written())))
+    assert again.written() == pytest.approx(beliefs.written(), abs=1e-15)
+    assert Beliefs.read(again.written()).written() == again.written()
+
+
+def test_what_is_supposed_changes_no_mean_and_takes_the_doubt_away():
+    rows = some_rows(12)
+    one, other = (Process(Beliefs.prior(2), *rows) for _ in range(2))
+    pending, elsewhere = np.array([[0.9, 0.9], [0.1, 0.95]]), np.random.default_rng(3).random((20, 2))
+    other.suppose(pending, 9)
+    np.testing.assert_allclose(one.predict(elsewhere, 9)[0], other.predict(elsewhere, 9)[0], atol=1e-6)
+    before, after = one.predict(pending, 9)[1], other.predict(pending, 9)[1]
+    assert (after < np.minimum(before, 0.02)).all()
+
+
+@pytest.mark.parametrize("z", [3.0, 0.0, -0.9, -1.1, -5.0, -12.0])
+def test_expected_improvement_is_the_integral(z):
+    told = log_improvement(np.array([z * 2.0 + 1.0]), np.array([2.0]), 1.0)[0]
+    # By t = -z + s/|z|, so that the mass lies near 0 however far out.
+    scale = 1 / max(1.0, abs(z))
+    integral, _ = quad(lambda s: s * scale * norm.pdf(-z + s * scale) / norm.pdf(-z) * scale, 0, 60)
+    assert told == pytest.approx(math.log(2.0 * integral) + norm.logpdf(-z), abs=1e-5)
+
+
+def test_expected_improvement_is_finite_and_falls_however_hopeless():
+    z = -np.geomspace(1, 1e6, 200)
+    told = log_improvement(z, np.ones_like(z), 0.0)
+    assert np.isfinite(told).all()
+    assert (np.diff(told) < 0).all()
+
+
+# -- drawing -----------------------------------------------------------------------------------------------------------
+
+
+def peak(labels) -> float:
+    return 1 - (labels["x"] - 0.8) ** 2 - (labels["y"] - 0.3) ** 2
+
+
+def searched(drawing: BayesSampler, trials: int, score=peak, epochs: int = 9) -> list[float]:
+    found = []
+    for number in range(trials):
+        labels, _ = drawing.draw(number)
+        for epoch in range(1, epochs + 1):
+            drawing.report(number, epoch, score(labels) * (1 - 0.5 / epoch))
+        found.append(score(labels))
+        drawing.tell(number, "COMPLETE", found[-1])
+    return found
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_smooth_peak_is_found_in_few_trials(seed):
+    assert max(searched(sampler(seed=seed), 20)) > 1 - 1e-4
+    rng = np.random.default_rng(seed)
+    assert max(peak({"x": rng.random(), "y": rng.random()}) for _ in range(200)) < 1 - 1e-4
+
+
+def test_losses_are_minimized():
+    found = searched(sampler(direction="minimize"), 20, lambda labels: 3 - peak(labels))
+    assert min(found) < 2 + 1e-3
+
+
+def test_best_choice_and_its_own_parameter_are_found():
+    space = Space.parse(
+        {
+            "kind": ["a", "b", "c", "d"],
+            "x": {"low": 0.0, "high": 1.0},
+            "b_only": {"low": 0.0, "high": 1.0, "when": {"kind": "b"}},
+        }
+    )
+
+    def score(labels):
+        own = 1 - (labels["b_only"] - 0.7) ** 2 if labels["kind"] == "b" else 0.4
+        return own - (labels["x"] - 0.2) ** 2
+
+    drawing = sampler(space)
+    found = searched(drawing, 40, score)
+    assert max(found) > 0.995
+    assert sum(score > 0.9 for score in found[20:]) >= 8
+
+
+def test_noise_is_no_trouble():
+    rng = np.random.default_rng(0)
+    drawing = sampler()
+    found = searched(drawing, 60, lambda labels: peak(labels) + rng.normal(0, 0.05))
+    assert np.mean(found[-20:]) > np.mean(found[:8])
+    assert 0.01 < drawing.outlook().noise < 0.2
+
+
+def test_trials_under_way_keep_others_at_a_distance():
+    """Sixteen drawn at once after the same results are sixteen different ones, and not all of them where the peak is."""
+    drawing = sampler()
+    searched(drawing, 8)
+    points = np.array([list(drawing.draw(number)[0].values()) for number in range(8, 24)])
+    apart = np.linalg.norm(points[:, None] - points, axis=-1)[np.triu_indices(16, 1)]
+    assert apart.min() > 1e-4
+    assert apart.max() > 0.2
+
+
+def test_running_trials_teach():
+    """None has ended, and yet what is drawn next is no longer drawn evenly."""
+    drawing = sampler(epochs=32)
+    for number in range(12):
+        labels, _ = drawing.draw(number)
+        for epoch in (1, 2, 3, 4):
+            drawing.report(number, epoch, peak(labels) * epoch)
+    drawn = [drawing.draw(number)[0] for number in range(12, 15)]
+    assert all(peak(labels) > 0.95 for labels in drawn)
+
+
+def test_equal_scores_are_no_trouble():
+    assert len(set(searched(sampler(), 20, lambda labels: 0.5))) == 1
+
+
+@pytest.mark.parametrize("ended", ["diverged", "FAIL"])
+def test_what_goes_wrong_is_avoided(ended):
+    """Scores would be best at high x, where every training goes wrong."""
+    drawing = sampler()
+    wrong = []
+    for number in range(40):
+        labels, _ = drawing.draw(number)
+        wrong.append(labels["x"] > 0.5)
+        drawing.report(number, 1, labels["x"] + labels["y"])
+        if wrong[-1]:
+            drawing.tell(number, "FAIL" if ended == "FAIL" else "PRUNED", None, diverged=ended == "diverged")
+        else:
+            drawing.tell(number, "COMPLETE", labels["x"] + labels["y"])
+    assert sum(wrong[8:]) <= 10
+    assert drawing.outlook().value > 0.8
+
+
+def test_config_is_not_drawn_again():
+    space = Space.parse({"a": {"low": 0, "high": 4}, "b": ["x", "y", "z"]})
+    drawing = sampler(space)
+    seen = []
+    for number in range(15):
+        labels, _ = drawing.draw(number)
+        seen.append(tuple(labels.values()))
+        drawing.report(number, 9, -abs(labels["a"] - 2.0))
+        drawing.tell(number, "COMPLETE", -abs(labels["a"] - 2.0))
+    assert len(set(seen[8:])) == 7
+
+
+def test_ten_thousand_trials_are_few_rows_the_best_among_them():
+    seen = bayes._Seen(52, 2)
+    rng = np.random.default_rng(0)
+    best = 7_000
+    for trial in range(10_000):
+        seen.place(trial, rng.random(2))
+        for epoch in (3, 6, 13, 26, 52) if trial % 9 == 0 else (3, 6):
+            seen.report(trial, epoch, 2.0 if trial == best else rng.random())
+        if trial < 9_990:
+            seen.end(trial, is_bad=trial % 50 == 1, is_complete=trial % 9 == 0)
+    rows = seen.rows(10_000, 400)
+    assert len(rows.scores) <= 400
+    assert best in rows.trials
+    assert set(rows.running) <= set(range(9_990, 10_000))
+    assert rows.scores.min() == rows.scores[np.isin(rows.trials, range(1, 10_000, 50))].max()
+    assert np.isfinite(rows.scores).all()
+
+
+def test_suggestion_among_ten_thousand_trials_takes_no_longer_than_among_a_thousand():
+    """The time itself is in docs/benchmarks.md; here only that it does not grow with the study."""
+    taken = []
+    for trials in (1_000, 10_000):
+        drawing = sampler(epochs=8)
+        rng = np.random.default_rng(0)
+        for number in range(trials):
+            labels = {"x": rng.random(), "y": rng.random()}
+            drawing.put(number, labels)
+            drawing.report(number, 8, peak(labels))
+            drawing.tell(number, "COMPLETE", peak(labels))
+        drawing.draw(trials)
+        began = time.process_time()
+        for more in range(1, 6):
+            drawing.draw(trials + more)
+        taken.append(time.process_time() - began)
+    assert taken[1] < 3 * taken[0]
+
+
+def test_outlook_tells_what_was_learned():
+    drawing = sampler()
+    assert drawing.outlook() is None
+    found = searched(drawing, 25, lambda labels: 1 - (labels["x"] - 0.8) ** 2)
+    outlook = drawing.outlook()
+    assert outlook.length_scales["x"] < outlook.length_scales["y"]
+    assert outlook.value == pytest.approx(max(found) * (1 - 0.5 / 9), abs=0.02)
+    assert found[outlook.trial] == pytest.approx(max(found), abs=1e-3)
+    assert 0 <= outlook.deviation < 0.1
+
+
+# -- in a study --------------------------------------------------------------------------------------------------------
+
+FINITE = {"space__learning_rate": [1e-3, 1e-2, 1e-1], "space__dropout": [0.0, 0.1, 0.2, 0.3]}
+
+
+@pytest.mark.parametrize("name", ["bayes", "random", "tpe", "qmc"])
+@pytest.mark.parametrize("lanes", [1, 5])
+def test_space_that_is_used_up_ends_the_study(tmp_path, name, lanes):
+    file = replay_file(tmp_path, study__trials=40, search__sampler=name, **FINITE)
+    stored = replay(file, lanes=lanes)
+    assert len({tuple(trial.labels.values()) for trial in stored.trials}) == len(stored.trials) == 12
+    assert stored.ended == "all 12 configs of the space have been tried"
+    assert len(replay(file, lanes=lanes).trials) == 12
+
+
+@pytest.mark.parametrize("name", ["random", "tpe"])
+def test_duplicates_are_drawn_if_asked_for(tmp_path, name):
+    file = replay_file(tmp_path, study__trials=40, search__sampler=name, search__duplicates=True, **FINITE)
+    stored = replay(file)
+    assert len(stored.trials) == 40
+    assert len({tuple(trial.labels.values()) for trial in stored.trials}) <= 12
+
+
+def test_conditions_count_when_configs_are_counted(tmp_path):
+    space = """
+[study]
+objective = "val_loss"
+trials = 50
+epochs = 3
+[data]
+source = "sklearn:digits"
+[space]
+learning_rate = [1e-3, 1e-2]
+dropout = [0.0, 0.1, 0.2]
+optimizer = ["sgd", "adam"]
+momentum = { choices = [0.0, 0.9], when = { optimizer = "sgd" } }
+"""
+    stored = replay(replay_file(tmp_path, space))
+    assert stored.ended == "all 18 configs of the space have been tried"
+    assert len(stored.trials) == 18
+
+
+@pytest.mark.parametrize("after", [3, 9, 14])
+def test_interrupted_study_skips_the_same_duplicates(tmp_path, after):
+    import signal
+    from itertools import count
+
+    from support import table
+
+    from search.errors import Interrupted
+
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    undisturbed, disturbed = (
+        replay_file(tmp_path / place, study__trials=40, study__epochs=2, search__sampler="random", **FINITE)
+        for place in "ab"
+    )
+    replay(undisturbed)
+    ticks = count()
+    with pytest.raises(Interrupted):
+        replay(disturbed, interruption=lambda: signal.SIGINT if next(ticks) == after else 0)
+    replay(disturbed)
+    assert table(disturbed.storage, "replay") == table(undisturbed.storage, "replay")
