@@ -1,103 +1,246 @@
-"""Searches side by side on recorded curves."""
+"""Claim: for the price of 60 full trainings manyfit's default search finds better than the best of 1,500 random ones.
+
+n: 12 tasks of LCBench x 5 seeds for each search. Hardware: any, for nothing is trained; only milliseconds depend on it.
+
+Run: `.venv/bin/python benchmarks/quality.py`; `--help` tells the options. `make bench` plays the small part of it that needs
+nothing but this repository: the recorded curves of tests/assets/digits-curves.json.
+
+Searches are played on recorded curves (curves.py tells which, and the form of files with your own) by the replay engine:
+manyfit's own scheduler, study, samplers, pruners and store at work, with curves in place of training. Everyone has the same
+budget of epochs, whatever trials they are of. *Regret* is how far the best objective found so far, in any epoch of any trial,
+is from the best that 1,500 random configs have at the last epoch, in units of that best less their median.
+
+Optuna's samplers are named with a halving of { first_rung = 3, eta = 3 }, as in the comparisons that were published on these
+curves; `bayes` is manyfit's default, sampler and pruner, with no option set. A search of your own is SAMPLER+PRUNER, options
+after a colon: `bayes+none`, `tpe:multivariate=true+halving:first_rung=6,eta=4`.
+
+With `--out` each run is kept as soon as it has ended, and the same command goes on from there: after an interruption, with
+more seeds, with one more search. Runs of a manyfit that has changed meanwhile are not known as such: name a new file then.
+"""
+
 from __future__ import annotations
-import argparse, json, sys, time, os
-os.environ.setdefault("OMP_NUM_THREADS","1"); os.environ.setdefault("OPENBLAS_NUM_THREADS","1")
-from concurrent.futures import ProcessPoolExecutor
+
+import argparse
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from itertools import product
 from pathlib import Path
-from typing import Any
-import numpy as np
-from search import studyfile
-from search.engines.replay import ReplayEngine
-from search.errors import Interrupted
-from search.scheduler import search
-from search.study import Study
+
 import curves
+import drawing
+import measuring
+import ranking
+from curves import Task, open_task
+from ledger import Ledger
+from measuring import at_least_one
+from playing import SEARCHES, STORAGES, Match, Played, Search, parse_search, play
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-SEARCHES = {
- "random": ("random","none"),
- "random+halving": ("random", {"name":"halving","first_rung":3,"eta":3}),
- "qmc+halving": ("qmc", {"name":"halving","first_rung":3,"eta":3}),
- "cmaes": ("cmaes","none"),
- "tpe": ("tpe","none"),
- "tpe+median": ("tpe","median"),
- "tpe+hyperband": ("tpe","hyperband"),
- "tpe+halving": ("tpe", {"name":"halving","first_rung":3,"eta":3}),
- "gp": ("gp","none"),
- "gp+halving": ("gp",{"name":"halving","first_rung":3,"eta":3}),
- "bayes": ("bayes",{"name":"halving","first_rung":6,"eta":3}),
- "bayes3": ("bayes",{"name":"halving","first_rung":3,"eta":3}),
- "bayes4": ("bayes",{"name":"halving","first_rung":4,"eta":3}),
- "bayes4x2": ("bayes",{"name":"halving","first_rung":4,"eta":2}),
- "b6x4": ("bayes",{"name":"halving","first_rung":6,"eta":4}),
- "b6x2": ("bayes",{"name":"halving","first_rung":6,"eta":2}),
- "b9x3": ("bayes",{"name":"halving","first_rung":9,"eta":3}),
- "b4x4": ("bayes",{"name":"halving","first_rung":4,"eta":4}),
- "b5x4": ("bayes",{"name":"halving","first_rung":5,"eta":4}),
- "b5x3": ("bayes",{"name":"halving","first_rung":5,"eta":3}),
- "b6x5": ("bayes",{"name":"halving","first_rung":6,"eta":5}),
- "bayes-np": ("bayes","none"),
-}
+from search.errors import ManyfitError, UsageError
+from spaces import Space
 
-class Memory:
-    def commit(self, study, *, now=False):
-        study.take_changes()
+DIGITS = Path(__file__).resolve().parents[1] / "tests" / "assets" / "digits-curves.json"
+TRAININGS = 60
+# A match is one thread's work: with a process for each core, more threads would only be in each other's way.
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
-def run(task, name, lanes, seed, budget, opts=None):
-    if opts:
-        from search.samplers import bayes
-        for k, v in opts.items():
-            if k=="RECENT":
-                from search import pruners
-                def ra(self, scores, trial, epoch, N=v):
-                    if not self.is_rung(epoch): return None
-                    idx=np.flatnonzero(~np.isnan(scores)); idx=idx[-N:]
-                    if trial not in idx: idx=np.append(idx,trial)
-                    s=scores[idx]; there=len(idx); rank=1+int((s>scores[trial]).sum())
-                    import math
-                    if there<self.eta or rank<=math.ceil(there/self.eta): return None
-                    return "r"
-                pruners.Halving.reason_among=ra
-            else: setattr(bayes, k, v)
-    t = curves.LCBench(task)
-    sampler, pruner = SEARCHES[name]
-    table = {"study": {"objective":"val_accuracy","direction":"maximize","trials":100000,"seed":seed,"epochs":t.epochs},
-        "data":{"source":"sklearn:digits"},"model":{"build":"mlp"}, "train":{}, "space": t.space, "search":{"sampler":sampler,"pruner":pruner}}
-    file = studyfile.stored(Path("/tmp/replay.toml"), table)
-    cache = {}
-    spent = [0]; best=[-np.inf]; trace=[]
-    def curve(a, epoch):
-        if a.member not in cache: cache[a.member] = t.curve(a.config)
-        spent[0]+=1
-        v = cache[a.member][epoch-1]
-        if spent[0] <= budget:
-            if v > best[0]: best[0]=v; trace.append((spent[0], v))
-        return {"loss":1.0,"val_accuracy":v}
-    study = Study(file)
+
+# -- who plays on what -------------------------------------------------------------------------------------
+
+
+def tasks_of(options: argparse.Namespace) -> list[Task]:
+    """Return the tasks that were asked for, each once. UsageError for one that is not there or is called like another."""
+    names: Sequence[str] = options.tasks or (() if options.curves else ("tuned",))
+    chosen: list[str | Path] = []
+    for name in names:
+        if name == "tuned":
+            chosen += curves.TUNED
+        elif name == "check":
+            chosen += [task for task in curves.lcbench_names() if task not in curves.TUNED]
+        else:
+            chosen.append(name)
+    tasks = [open_task(source) for source in dict.fromkeys([*chosen, *options.curves])]
+    by_name: dict[str, Task] = {}
+    for task in tasks:
+        if task.name in by_name:
+            raise UsageError(f"two tasks are called {task.name!r}; give one of the files another name")
+        by_name[task.name] = task
+    return tasks
+
+
+def searches_of(options: argparse.Namespace, tasks: Sequence[Task], progress: Console) -> list[Search]:
+    """Return the searches that were asked for; those whose package is missing are told and left out."""
+    wanted = [parse_search(text) for text in options.searches] or list(SEARCHES)
+    searches = []
+    for search in {search.title: search for search in wanted}.values():
+        if search.missing:
+            progress.print(f"skipped: {search.title}; to play it: {search.missing}")
+            continue
+        for task in tasks:
+            search.check(Space.parse(task.space), task.epochs)
+        searches.append(search)
+    if not searches:
+        raise UsageError("no search is left to play")
+    return searches
+
+
+def matches_of(options: argparse.Namespace, tasks: Sequence[Task], searches: Sequence[Search]) -> Iterator[Match]:
+    """Yield all matches, everyone with one seed before anyone with the next."""
+    for seed, lanes, search, task in product(range(options.seeds), options.lanes, searches, tasks):
+        yield Match(task.name, search.title, lanes, seed, options.budget * task.epochs)
+
+
+# -- playing -----------------------------------------------------------------------------------------------
+
+
+def play_all(
+    matches: Sequence[Match],
+    tasks: Mapping[str, Task],
+    searches: Mapping[str, Search],
+    ledger: Ledger,
+    options: argparse.Namespace,
+    progress: Console,
+) -> None:
+    """Play what the ledger does not have yet, in processes side by side; what has ended by an interruption is kept."""
+    left = [match for match in matches if match not in ledger]
+    if len(left) < len(matches):
+        progress.print(f"{len(matches) - len(left)} of {len(matches)} were played before")
+    if not left:
+        return
+    os.environ.update(ONE_THREAD)  # before the processes start, which read it as they import NumPy
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(min(options.jobs, len(left)), mp_context=context, initializer=_end_at_once)
+    line = Progress(
+        MofNCompleteColumn(),
+        BarColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+        console=progress,
+        transient=True,
+    )
     try:
-        search(study, Memory(), ReplayEngine(curve, lanes), interruption=lambda: int(spent[0]>=budget), watch=lambda: None)
-    except Interrupted: pass
-    reg = []
-    for share in (0.25,0.5,1):
-        v = max(v for s,v in trace if s<=budget*share)
-        reg.append((t.best-v)/(t.best-t.median))
-    full = sum(1 for x in study.trials if x.state=="COMPLETE")
-    return dict(task=task,search=name,lanes=lanes,seed=seed,regret=reg,ms=1000*study.sampler_seconds/len(study.trials),trials=len(study.trials),full=full,trace=trace)
+        with line:
+            shown = line.add_task("", total=len(left))
+            waiting: dict[Future[Played], Match] = {
+                pool.submit(_play, tasks[match.task].source, searches[match.search], match, options.storage): match
+                for match in left
+            }
+            for future in as_completed(waiting):
+                ledger.add(future.result())
+                match = waiting[future]
+                ended = f"{match.search} on {match.task}, {match.lanes} lanes, seed {match.seed}"
+                line.update(shown, advance=1, description=ended)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _play(source: str | Path, search: Search, match: Match, storage: str) -> Played:
+    """Play a match in a process that may not have opened its task yet."""
+    return play(open_task(source), search, match, storage)
+
+
+def _end_at_once() -> None:
+    """Let Ctrl-C end a process of the pool without a traceback; the one that started it says what happened."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+# -- telling -----------------------------------------------------------------------------------------------
+
+
+def tell(played: Sequence[Played], options: argparse.Namespace, tasks: Sequence[Task]) -> None:
+    """Print a table for each number of lanes and what its figures are, and draw the picture."""
+    console = Console(highlight=False, width=160)
+    console.print(measuring.heading(measuring.hardware(), measuring.versions()))
+    found = []
+    what = f"{len(tasks)} tasks" if len(tasks) > 1 else tasks[0].name
+    runs = f"{what} x {options.seeds} seeds, {options.budget} full trainings' epochs each"
+    for lanes in options.lanes:
+        found = ranking.standings([run for run in played if run.match.lanes == lanes])
+        console.print(ranking.table(found, f"{lanes} {'lanes' if lanes > 1 else 'lane'}: {runs}"))
+    for note in ranking.notes(found):
+        console.print(note)
+    if options.picture:
+        drawing.draw(played, options.picture, f"{runs}; 0 is the best of 1,500 random full trainings, 1 their median")
+        console.print(f"drawn: {options.picture}")
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    named = ", ".join(repr(search.title) for search in SEARCHES)
+    parser.add_argument(
+        "searches", nargs="*", metavar="SEARCH", help=f"{named}, or SAMPLER+PRUNER (default: these {len(SEARCHES)})"
+    )
+    parser.add_argument(
+        "--tasks",
+        nargs="+",
+        metavar="TASK",
+        help="of LCBench: their names, tuned (the default, 12 tasks) or check (the other 22)",
+    )
+    parser.add_argument("--curves", nargs="+", type=Path, default=[], metavar="FILE", help="tasks in curve files")
+    parser.add_argument(
+        "--lanes", nargs="+", type=at_least_one, default=[16], metavar="N", help="trials at a time (default 16)"
+    )
+    parser.add_argument("--seeds", type=at_least_one, default=5, metavar="N", help="runs on each task (default 5)")
+    parser.add_argument(
+        "--budget",
+        type=at_least_one,
+        default=TRAININGS,
+        metavar="N",
+        help=f"as many epochs as N full trainings have (default {TRAININGS})",
+    )
+    parser.add_argument(
+        "--storage", choices=STORAGES, default="memory", help="sqlite: manyfit's own store at work, too"
+    )
+    parser.add_argument(
+        "--jobs", type=at_least_one, default=os.cpu_count(), metavar="N", help="processes (default: one a core)"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE.jsonl", help="append each run to it, and go on from what it has"
+    )
+    parser.add_argument(
+        "--picture", type=Path, metavar="FILE", help=f"draw regret over epochs: {', '.join(drawing.SUFFIXES)}"
+    )
+    options = parser.parse_args()
+    options.lanes = list(dict.fromkeys(options.lanes))
+    return options
+
+
+def run(options: argparse.Namespace) -> None:
+    """Play what was asked for and tell how it ended."""
+    progress = Console(stderr=True, highlight=False, soft_wrap=True)
+    if options.picture:
+        drawing.check(options.picture)
+    tasks = tasks_of(options)
+    searches = searches_of(options, tasks, progress)
+    matches = list(matches_of(options, tasks, searches))
+    ledger = Ledger(options.out)
+    for task in tasks:
+        ledger.check(matches, task.name, task.best, task.median)
+    by_name, by_title = {task.name: task for task in tasks}, {search.title: search for search in searches}
+    play_all(matches, by_name, by_title, ledger, options, progress)
+    tell([ledger[match] for match in matches], options, tasks)
+
+
+def main() -> None:
+    """Run, and turn what goes wrong into a line and an exit code."""
+    options = parse()
+    try:
+        run(options)
+    except ManyfitError as error:
+        print(f"quality: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        print("quality: stopped" + ("; the same command goes on" if options.out else ""), file=sys.stderr)
+        raise SystemExit(130) from None
+
 
 if __name__ == "__main__":
-    p = argparse.ArgumentParser()
-    p.add_argument("searches", nargs="+"); p.add_argument("--lanes", type=int, default=16); p.add_argument("--seeds", type=int, default=1)
-    p.add_argument("--tasks", default="tuned"); p.add_argument("--jobs", type=int, default=2); p.add_argument("--out"); p.add_argument("--opts", default="{}")
-    p.add_argument("--first", type=int, default=0)
-    a = p.parse_args()
-    tasks = curves.TUNED if a.tasks=="tuned" else [t for t in curves.lcbench_names() if t not in curves.TUNED] if a.tasks=="check" else a.tasks.split(",")
-    opts = json.loads(a.opts)
-    with ProcessPoolExecutor(a.jobs) as ex:
-        futs = [ex.submit(run, t, s, a.lanes, seed, 60*52, opts) for s in a.searches for seed in range(a.first, a.first+a.seeds) for t in tasks]
-        rows = []
-        for f in futs:
-            rows.append(f.result())
-            if a.out: open(a.out,"a").write(json.dumps(rows[-1])+"\n")
-    for s in a.searches:
-        r = np.array([x["regret"] for x in rows if x["search"]==s])
-        ms = np.mean([x["ms"] for x in rows if x["search"]==s]); n = np.mean([x["trials"] for x in rows if x["search"]==s]); fl = np.mean([x["full"] for x in rows if x["search"]==s])
-        print(f"{s:16s} lanes {a.lanes} 1/4 {r[:,0].mean():.3f}/{np.median(r[:,0]):.3f} 1/2 {r[:,1].mean():.3f} all {r[:,2].mean():.3f}/{np.median(r[:,2]):.3f}  {ms:.1f} ms {n:.0f} trials {fl:.0f} full {a.opts}")
+    main()

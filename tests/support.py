@@ -148,6 +148,9 @@ source = "sklearn:digits"
 [space]
 learning_rate = { low = 1e-4, high = 1e-1, log = true }
 dropout = { low = 0.0, high = 0.5 }
+[search]
+sampler = "tpe"
+pruner = { name = "halving", first_rung = 3, eta = 3 }
 """
 
 

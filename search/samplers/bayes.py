@@ -71,9 +71,9 @@ class BayesSampler:
         self._space, self._seed, self._epochs = space, seed, epochs
         self._sign = 1.0 if direction == "maximize" else -1.0
         self._start = [space.check(values) for values in start]
-        self._encoding = Encoding(space)
-        self._d = len(self._encoding)
-        self._seen = _Seen(epochs, len(self._encoding))
+        self.encoding = Encoding(space)
+        self._d = len(self.encoding)
+        self._seen = _Seen(epochs, len(self.encoding))
         self._trials = 0
         self._attrs: dict[int, dict[str, Any]] = {}
         self._beliefs: Beliefs | None = None
@@ -88,15 +88,15 @@ class BayesSampler:
         rng = np.random.default_rng(stream(self._seed, 0, number, attempt))
         # Sums in one thread come out the same whatever else the machine does, and leave its cores to the training.
         with self._threads.limit(limits=1, user_api="blas"):
-            labels = self._encoding.labels(self._point(number, attempt, rng)[0])
+            labels = self.encoding.labels(self._point(number, attempt, rng)[0])
         if number < len(self._start):
-            labels = self._encoding.completed(self._start[number], labels)
+            labels = self.encoding.completed(self._start[number], labels)
         return labels, self.put(number, labels)
 
     def put(self, number: int, labels: Mapping[str, Any]) -> dict[str, Any]:
         """Let trial `number` have these params; return the attributes the sampler keeps with it."""
         self._trials = number + 1
-        self._seen.place(number, self._encoding.point(labels))
+        self._seen.place(number, self.encoding.point(labels))
         return self._attrs.get(number, {})
 
     def report(self, number: int, epoch: int, value: float) -> None:
@@ -143,7 +143,7 @@ class BayesSampler:
         with self._threads.limit(limits=1, user_api="blas"):
             process, shown, expected = self._process(self._trials, self._beliefs)
             best = int(shown[np.argmax(expected)])
-            features = self._encoding.features(self._seen.points[[best]])
+            features = self.encoding.features(self._seen.points[[best]])
             mean, deviation = process.predict(features, self._epochs)
         return Outlook(
             length_scales=dict(zip(self._space, map(float, self._beliefs.length_scales), strict=True)),
@@ -159,11 +159,11 @@ class BayesSampler:
         """Return the point for a trial, of shape (1, d)."""
         known = self._seen.known(number)
         if known < STARTUP:
-            return self._spread_out(number) if attempt == 0 else self._encoding.snapped(rng.random((1, self._d)))
+            return self._spread_out(number) if attempt == 0 else self.encoding.snapped(rng.random((1, self._d)))
         if self._beliefs is None or known >= GROWTH * self._learned_from:
             rows = self._seen.rows(number, LEARNED_ROWS)
-            features = self._encoding.features(self._seen.points[rows.trials])
-            self._beliefs = learn(features, self._encoding.groups, rows.epochs, rows.scores, self._beliefs)
+            features = self.encoding.features(self._seen.points[rows.trials])
+            self._beliefs = learn(features, self.encoding.groups, rows.epochs, rows.scores, self._beliefs)
             self._learned_from = known
             self._attrs[number] = {KEY: {"beliefs": self._beliefs.written(), "trials": known}}
         return self._most_promising(number, rng)
@@ -174,17 +174,17 @@ class BayesSampler:
         sequence = qmc.Sobol(self._d, scramble=True, rng=stream(self._seed, 0))
         if number:  # it can't be forwarded by nothing
             sequence.fast_forward(number)
-        return self._encoding.snapped(sequence.random(1))
+        return self.encoding.snapped(sequence.random(1))
 
     def _process(self, number: int, beliefs: Beliefs) -> tuple[Process, NDArray[np.intp], Array]:
         """Return the process that knows the trials before `number`, its trials, and what it expects of each in the end."""
         rows = self._seen.rows(number, ROWS)
-        features = self._encoding.features(self._seen.points[rows.trials])
-        process = Process(beliefs, features, self._encoding.groups, rows.epochs, rows.scores)
+        features = self.encoding.features(self._seen.points[rows.trials])
+        process = Process(beliefs, features, self.encoding.groups, rows.epochs, rows.scores)
         if len(rows.running):
-            process.suppose(self._encoding.features(self._seen.points[rows.running]), self._epochs)
+            process.suppose(self.encoding.features(self._seen.points[rows.running]), self._epochs)
         shown = np.union1d(rows.trials, rows.running)
-        expected, _ = process.predict(self._encoding.features(self._seen.points[shown]), self._epochs)
+        expected, _ = process.predict(self.encoding.features(self._seen.points[shown]), self._epochs)
         return process, shown, expected
 
     def _most_promising(self, number: int, rng: np.random.Generator) -> Array:
@@ -193,17 +193,17 @@ class BayesSampler:
         best = float(expected.max())
 
         def promise(points: Array) -> Array:
-            mean, deviation = process.predict(self._encoding.features(points), self._epochs)
+            mean, deviation = process.predict(self.encoding.features(points), self._epochs)
             return log_improvement(mean, deviation, best)
 
         leaders = self._seen.points[shown[np.argsort(-expected, kind="stable")[:BEST]]]
         near = [self._around(leaders, AROUND, reach, rng) for reach in (0.2, 0.05)]
-        points = self._encoding.snapped(np.concatenate([rng.random((EVEN, self._d)), *near]))
+        points = self.encoding.snapped(np.concatenate([rng.random((EVEN, self._d)), *near]))
         promises = promise(points)
         reach = 0.1
         for _ in range(ROUNDS):
             first = np.argsort(-promises, kind="stable")[:PROMISING]
-            more = self._encoding.snapped(self._around(points[first], EACH, reach, rng))
+            more = self.encoding.snapped(self._around(points[first], EACH, reach, rng))
             points = np.concatenate([points[first], more])
             promises = np.concatenate([promises[first], promise(more)])
             reach *= 0.6
@@ -216,7 +216,7 @@ class BayesSampler:
         near = np.repeat(points, each, axis=0)
         moved = np.clip(near + rng.normal(0, reach, near.shape), 0, 1)
         for k in range(self._d):
-            if self._encoding.is_unordered(k):
+            if self.encoding.is_unordered(k):
                 moved[:, k] = rng.random(len(near))
         return np.where(rng.random(near.shape) < 0.5, moved, near)
 

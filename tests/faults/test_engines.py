@@ -342,7 +342,7 @@ def test_signal_ends_a_study_whose_disk_hangs_while_weights_are_kept(tmp_path):
         pytest.param(
             ["run.engine=lanes", "run.lanes=2", "run.trial_time=0.5"], {"trials": 40, "epochs": 30}, id="lanes"
         ),
-        pytest.param([*JAX, "run.trial_time=5"], {"trials": 3, "epochs": 12}, id="fit"),
+        pytest.param([*JAX, "run.trial_time=6"], {"trials": 3, "epochs": 6, "units": "[16]"}, id="fit"),
     ],
 )
 def test_worker_that_stands_still_is_given_up_and_its_late_result_counts_for_nothing(tmp_path, how, shape):

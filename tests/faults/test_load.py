@@ -19,8 +19,9 @@ pytestmark = pytest.mark.faults
 def test_thousand_trials_run_once_each_in_bounded_time_and_memory(tmp_path):
     """L1: <= 120 s, and the coordinator grows by <= 50 MB. Sampler and pruner are the defaults."""
     (tmp_path / "warm").mkdir()
-    replay(replay_file(tmp_path / "warm"))  # imports are not growth
-    file = replay_file(tmp_path, study__trials=1000)
+    defaults = {"search__sampler": "bayes", "search__pruner": "halving"}
+    replay(replay_file(tmp_path / "warm", **defaults))  # imports are not growth
+    file = replay_file(tmp_path, study__trials=1000, **defaults)
     process = psutil.Process()
     before, began = process.memory_info().rss, time.monotonic()
     stored = replay(file)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from support import query, record, replay, replay_file, toml
+from support import REPLAY, query, record, replay, replay_file, toml
 
 from search import identity
 from search.errors import IdentityError
@@ -24,7 +24,7 @@ SPACE = {
 
 def declared(folder, **settings):
     """Return a study's identity as a database gives it back."""
-    file = replay_file(folder, **{"space": SPACE, "model__activation": "relu", **settings})
+    file = replay_file(folder, REPLAY.split("[search]")[0], **{"space": SPACE, "model__activation": "relu", **settings})
     return json.loads(json.dumps(identity.declared(file)))
 
 

@@ -36,9 +36,9 @@ def test_value_is_the_best_epochs_and_not_the_last(tmp_path):
 
 def test_in_step_trials_are_pruned_before_any_is_complete(tmp_path):
     stored = replay(replay_file(tmp_path, study__trials=16), lanes=16)
-    at_first_rung = [trial for trial in stored.trials if trial.ended == "pruned" and len(trial.curve) == 1]
-    assert len(at_first_rung) == 12
-    assert all(trial.why.startswith("rung 1: rank") for trial in at_first_rung)
+    at_first_rung = [trial for trial in stored.trials if trial.ended == "pruned" and len(trial.curve) == 3]
+    assert len(at_first_rung) == 10
+    assert all(trial.why.startswith("rung 3: rank") for trial in at_first_rung)
 
 
 def test_same_seed_gives_the_same_table_and_another_seed_another(tmp_path):

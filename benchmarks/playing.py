@@ -1,0 +1,297 @@
+"""One search on one task of recorded curves: through manyfit's own scheduler, samplers, pruners and store, in seconds."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import measuring
+from curves import Task
+from measuring import Needs
+
+from search import pruners, samplers, studyfile
+from search.engines.replay import ReplayEngine
+from search.errors import Interrupted, OptionError, UsageError
+from search.identity import Record
+from search.scheduler import search as search_in
+from search.store import Store
+from search.study import Study
+from search.studyfile import StudyFile
+from spaces import Space
+
+if TYPE_CHECKING:
+    from search.engines.protocol import Assignment
+
+# The epochs of a budget end a search, not its trials.
+TRIALS = 1_000_000
+STORAGES = ("memory", "sqlite")
+
+
+# -- searches by name --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """A sampler and a pruner, each as a study file has it, and what a table calls the two."""
+
+    title: str
+    sampler: Mapping[str, Any] = field(default_factory=lambda: {"name": "random"})
+    pruner: Mapping[str, Any] = field(default_factory=lambda: {"name": "none"})
+
+    @property
+    def missing(self) -> str:
+        """The command that installs what the sampler needs and has not; "" if all is there."""
+        return measuring.to_install(_NEEDS.get(self.sampler["name"], ()))
+
+    def check(self, space: Space, epochs: int) -> None:
+        """Raise UsageError if there is no such search, or none of that space."""
+        try:
+            samplers.check(self.sampler["name"], _options(self.sampler), space)
+            pruners.make(self.pruner["name"], _options(self.pruner), epochs=epochs)
+        except OptionError as error:
+            raise UsageError(f"{self.title}: {error}") from None
+
+
+_NEEDS: dict[str, Needs] = {"gp": (("torch", "manyfit[gp]"),), "cmaes": (("cmaes", "manyfit[cmaes]"),)}
+# Halving as in the comparisons of searches that were published on these curves. manyfit's own default begins later.
+_HALVING = {"name": "halving", "first_rung": 3, "eta": 3}
+
+
+def _named(sampler: str, pruner: str | Mapping[str, Any] = "none", *, title: str = "") -> Search:
+    table = {"name": pruner} if isinstance(pruner, str) else pruner
+    return Search(title or (sampler if pruner == "none" else f"{sampler} + {table['name']}"), {"name": sampler}, table)
+
+
+SEARCHES = (
+    _named("random"),
+    _named("random", _HALVING),
+    _named("qmc", _HALVING),
+    _named("cmaes"),
+    _named("tpe"),
+    _named("tpe", "median"),
+    _named("tpe", "hyperband"),
+    _named("tpe", _HALVING),
+    _named("gp"),
+    _named("gp", _HALVING),
+    _named("bayes", "halving", title="bayes"),
+)
+"""Those that are compared where none is named; the last is what manyfit does by default."""
+
+
+def parse_search(text: str) -> Search:
+    """Read "SAMPLER", "SAMPLER+PRUNER" or the title of one of `SEARCHES`, which comes first; blanks don't count.
+
+    Options follow a name: "tpe:multivariate=true+halving:first_rung=6,eta=4". UsageError for options that can't be read;
+    whether there is such a sampler is seen by `Search.check`.
+    """
+    bare = "".join(text.split())
+    by_title = {"".join(search.title.split()): search for search in SEARCHES}
+    if bare in by_title:
+        return by_title[bare]
+    sampler, plus, pruner = bare.partition("+")
+    found = Search(_title(sampler, pruner), _table(sampler), _table(pruner) if plus else {"name": "none"})
+    same = [search for search in SEARCHES if (search.sampler, search.pruner) == (found.sampler, found.pruner)]
+    return same[0] if same else found
+
+
+def _title(sampler: str, pruner: str) -> str:
+    """Write the title of a search that has none, options in brackets."""
+    parts = []
+    for name, colon, options in (text.partition(":") for text in (sampler, pruner) if text):
+        parts.append(f"{name} ({options.replace(',', ', ')})" if colon else name)
+    return " + ".join(parts)
+
+
+def _table(text: str) -> dict[str, Any]:
+    """Read "name:key=value,key=value"; a value is TOML, or a text without quotes."""
+    name, _, options = text.partition(":")
+    table: dict[str, Any] = {"name": name}
+    for option in filter(None, options.split(",")):
+        key, equals, value = option.partition("=")
+        if not equals:
+            raise UsageError(f"{text}: an option is key=value; received {option!r}")
+        table[key] = _value(value)
+    return table
+
+
+def _value(text: str) -> Any:
+    words: dict[str, Any] = {"true": True, "false": False}
+    if text in words:
+        return words[text]
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return text
+
+
+def _options(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in table.items() if key != "name"}
+
+
+# -- what is to be played, and what came of it -------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """One search, once on one task.
+
+    Attributes:
+        search: its title.
+        lanes: how many trials are trained at a time, an epoch of each in turn.
+        budget: epochs that may be trained, those of all trials together.
+    """
+
+    task: str
+    search: str
+    lanes: int
+    seed: int
+    budget: int
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """A match and its result: a line of `quality.py --out`.
+
+    Attributes:
+        best: the task's, and `median`: the ends of the scale of regret.
+        trials: that were begun, `whole` of them trained to the last epoch; `diverged`.
+        ms: CPU milliseconds of the sampler for each trial.
+        trace: (epochs spent, best objective so far) wherever that got better.
+    """
+
+    match: Match
+    best: float
+    median: float
+    trials: int
+    whole: int
+    diverged: int
+    ms: float
+    trace: Sequence[tuple[int, float]]
+
+    def regret(self, epochs: float) -> float:
+        """Return the regret after so many epochs; inf if nothing had been found."""
+        found = [objective for spent, objective in self.trace if spent <= epochs]
+        return (self.best - found[-1]) / (self.best - self.median) if found else math.inf
+
+    def epochs_to(self, regret: float) -> float:
+        """Return after how many epochs the regret was no higher; inf if it always was."""
+        reached = (
+            spent for spent, objective in self.trace if (self.best - objective) / (self.best - self.median) <= regret
+        )
+        return next(reached, math.inf)
+
+
+# -- playing -----------------------------------------------------------------------------------------------
+
+
+class _Memory:
+    """A store that forgets."""
+
+    def commit(self, study: Study, *, now: bool = False) -> None:  # noqa: ARG002 (a store's)
+        """Take the changes away, so that they don't pile up."""
+        study.take_changes()
+
+
+class _Clocked:
+    """A sampler whose CPU seconds are counted, in whatever it does; the wall's would depend on who else uses the machine."""
+
+    def __init__(self, sampler: samplers.Sampler) -> None:
+        self._sampler = sampler
+        self.cpu_seconds = 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._sampler, name)
+
+        def clocked(*arguments: Any, **more: Any) -> Any:
+            began = time.process_time()
+            try:
+                return method(*arguments, **more)
+            finally:
+                self.cpu_seconds += time.process_time() - began
+
+        return clocked
+
+
+class _Tape:
+    """Plays a task's curves to a study, and notes what is found within a budget of epochs."""
+
+    def __init__(self, task: Task, study: Study, budget: int) -> None:
+        self._task, self._study, self._budget = task, study, budget
+        self._sign = 1.0 if task.direction == "maximize" else -1.0
+        self._curves: dict[int, Sequence[float]] = {}
+        self._spent = 0
+        self.trace: list[tuple[int, float]] = []
+
+    def __call__(self, assignment: Assignment, epoch: int) -> Mapping[str, float]:
+        """Return the metrics of an epoch: the objective, nan where training diverges."""
+        number = assignment.member.trial
+        if number not in self._curves:
+            self._curves[number] = self._task.curve(self._study.trials[number].labels)
+        curve = self._curves[number]
+        objective = curve[epoch - 1] if epoch <= len(curve) else math.nan
+        self._spent += 1
+        if self._is_found(objective):
+            self.trace.append((self._spent, objective))
+        return {self._task.objective: objective}
+
+    def is_spent(self) -> int:
+        """Tell the scheduler, in place of a signal, that nothing is left of the budget."""
+        return int(self._spent >= self._budget)
+
+    def _is_found(self, objective: float) -> bool:
+        # The budget ends between two lanes; what the others of that tick train is not in it.
+        if math.isnan(objective) or self._spent > self._budget:
+            return False
+        return not self.trace or self._sign * objective > self._sign * self.trace[-1][1]
+
+
+def study_file(task: Task, search: Search, seed: int, folder: Path) -> StudyFile:
+    """Return the study that searches a task; its data and model are never looked at."""
+    table = {
+        "study": {
+            "name": "match",
+            "objective": task.objective,
+            "direction": task.direction,
+            "trials": TRIALS,
+            "epochs": task.epochs,
+            "seed": seed,
+        },
+        "data": {"source": "recorded"},
+        "space": task.space,
+        "search": {"sampler": search.sampler, "pruner": search.pruner},
+    }
+    return studyfile.stored(folder / "match.toml", table)
+
+
+def play(task: Task, search: Search, match: Match, storage: str = "memory") -> Played:
+    """Search until the budget is spent, or the space is used up.
+
+    `storage` is "memory", which stores nothing, or "sqlite", manyfit's own store in a temporary folder: the result is the
+    same, with the store's part of the work done, too.
+    """
+    with tempfile.TemporaryDirectory(prefix="manyfit-bench-") as folder:
+        file = study_file(task, search, match.seed, Path(folder))
+        study = Study(file)
+        sampler = _Clocked(study._sampler)
+        study._sampler = sampler
+        tape = _Tape(task, study, match.budget)
+        engine = ReplayEngine(tape, match.lanes)
+        stores = Store.create(file, Record({"versions": {}}, {}, "")) if storage == "sqlite" else nullcontext(_Memory())
+        with stores as store, suppress(Interrupted):
+            search_in(study, store, engine, interruption=tape.is_spent, watch=lambda: None)
+    return Played(
+        match,
+        best=task.best,
+        median=task.median,
+        trials=len(study.trials),
+        whole=sum(trial.state == "COMPLETE" for trial in study.trials),
+        diverged=sum(trial.ended == "diverged" for trial in study.trials),
+        ms=1000 * sampler.cpu_seconds / len(study.trials),
+        trace=tape.trace,
+    )

@@ -1,0 +1,97 @@
+"""What a suggestion of the default sampler costs, by trials in the study, trials under way, and parameters.
+
+    python benchmarks/suggesting.py [--trials 100 1000 10000] [--lanes 1 16 64] [--draws 20]
+
+Curves are made up, their lengths those that halving leaves. Times are of one core: processor time, since machines are shared.
+What has to be learned anew now and then is in the mean of the draws in which it happens, and told apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from statistics import fmean, median
+
+import numpy as np
+from measuring import hardware, heading, versions
+from rich.console import Console
+from rich.table import Table
+
+from search.samplers.bayes import GROWTH, BayesSampler
+from spaces import Space
+
+EPOCHS = 52
+AIM_MS = 50.0
+# The rungs of halving at 52 epochs, and which share of all trials ends there.
+ENDS, SHARES = (6, 24, EPOCHS), (0.75, 0.18, 0.07)
+
+
+def space(parameters: int) -> Space:
+    """Return ranges, whole numbers and a choice in every ten."""
+    kinds = [
+        {"low": 0.0, "high": 1.0},
+        {"low": 1e-5, "high": 1e-1, "log": True},
+        {"low": 1, "high": 5},
+        {"choices": ["a", "b", "c"]},
+    ]
+    order = [0, 1, 0, 2, 1, 0, 3, 0, 1, 2]
+    return Space.parse({f"p{k}": kinds[order[k % 10]] for k in range(parameters)})
+
+
+def filled(parameters: int, trials: int, lanes: int) -> BayesSampler:
+    """Return a sampler that knows so many trials, the last `lanes` of them under way."""
+    searched = space(parameters)
+    sampler = BayesSampler(space=searched, direction="maximize", seed=0, epochs=EPOCHS)
+    rng = np.random.default_rng(0)
+    for number in range(trials):
+        point = rng.random(parameters)
+        sampler.put(number, sampler.encoding.labels(sampler.encoding.snapped(point[None])[0]))
+        end = int(rng.choice(ENDS, p=SHARES))
+        quality = -float(np.square(point[: min(7, parameters)] - 0.6).sum())
+        is_under_way = number >= trials - lanes
+        for epoch in range(1, (end // 2 if is_under_way else end) + 1):
+            sampler.report(number, epoch, 90 + 30 * quality / epoch**0.3)
+        if not is_under_way:
+            sampler.tell(number, "COMPLETE" if end == EPOCHS else "PRUNED", None)
+    return sampler
+
+
+def timed(sampler: BayesSampler, trials: int, draws: int) -> tuple[float, list[float]]:
+    """Return the milliseconds of the first draw, which learns, and those of the draws after it."""
+    taken = []
+    for number in range(trials, trials + draws + 1):
+        began = time.process_time()
+        sampler.draw(number)
+        taken.append(1000 * (time.process_time() - began))
+    return taken[0], taken[1:]
+
+
+def main() -> None:
+    """Print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--trials", type=int, nargs="+", default=[100, 1000, 10_000])
+    parser.add_argument("--lanes", type=int, nargs="+", default=[1, 16, 64])
+    parser.add_argument("--parameters", type=int, nargs="+", default=[7, 20])
+    parser.add_argument("--draws", type=int, default=20)
+    given = parser.parse_args()
+    console = Console(width=120)
+    console.print(heading(hardware(), versions()))
+    table = Table("parameters", "trials", "lanes", "a draw, median", "with learning, mean", "learning once")
+    worst = 0.0
+    for parameters in given.parameters:
+        for trials in given.trials:
+            for lanes in given.lanes:
+                learning, draws = timed(filled(parameters, trials, lanes), trials, given.draws)
+                # It is learned again when there is so much more to learn from.
+                whole = fmean(draws) + (learning - median(draws)) / max(1.0, trials * (GROWTH - 1))
+                worst = max(worst, whole)
+                cells = (f"{median(draws):.1f} ms", f"{whole:.1f} ms", f"{learning - median(draws):.0f} ms")
+                table.add_row(str(parameters), f"{trials:,}", str(lanes), *cells)
+    console.print(table)
+    console.print(
+        f"aim {'met' if worst <= AIM_MS else 'MISSED'}: at most {worst:.1f} ms a suggestion (at most {AIM_MS:g})"
+    )
+
+
+if __name__ == "__main__":
+    main()
