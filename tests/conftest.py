@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections import Counter
 
 import pytest
@@ -12,6 +13,10 @@ KINDS = {"L": "load held", "F": "faults survived", "B": "bad inputs refused"}
 BAD_INPUTS = {"test_bad_studies": "B2", "test_addresses": "B4"}
 
 _kinds: dict[str, str] = {}
+
+# A shell starts what it leaves in the background deaf to Ctrl-C, and so would be the commands that tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
