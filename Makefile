@@ -15,8 +15,7 @@ test: .venv/installed-dev
 	$(BIN)/coverage report
 
 faults: .venv/installed-dev
-	$(BIN)/pytest tests/faults tests/engines/test_checkpoints.py tests/engines/test_lanes.py tests/cli/test_bad_studies.py tests/cli/test_addresses.py --three-numbers \
-		-k "not test_lanes or out_of_memory"
+	$(BIN)/pytest tests --three-numbers
 
 check: .venv/installed-dev
 	$(BIN)/ruff check .

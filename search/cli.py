@@ -322,6 +322,9 @@ def dashboard(
     study: Target,
     name: Name = "",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 8080,
+    host: Annotated[
+        str, typer.Option(help="127.0.0.1; another is refused, with the line for an SSH tunnel.")
+    ] = "127.0.0.1",
 ) -> None:
     """Open optuna-dashboard on a study, read-only, on 127.0.0.1. Ctrl-C ends it.
 
@@ -329,6 +332,7 @@ def dashboard(
     """
     from search.views import dashboard as dashboards
 
+    dashboards.check_address(host, port)
     path, found = _stored(study, name)
     dashboards.serve(
         path, port, study=found, on_ready=lambda url: _say(f"optuna-dashboard, read-only: {url}\nCtrl-C ends it")

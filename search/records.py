@@ -27,7 +27,7 @@ class Stored:
         file: its settings; the path is that of the study file it was first started from, which may be gone.
         seconds: spent on it so far.
         spent: where its workers' time went, in seconds by part: compile, build (waiting for models to be built), train (and
-            evaluate), wait (for the coordinator).
+            evaluate), wait (for the coordinator), save (checkpoints, while the coordinator judges).
         ended: why it is done, or "".
         events: its history: (moment in UTC, kind, detail).
         study_attrs: what its sampler keeps with it.

@@ -410,7 +410,8 @@ class Study:
             self.note("recomputed epoch differs", trial=trial.number, epoch=epoch, stored=stored, now=value)
 
     def _lose(self, trial: Trial, event: Lost) -> None:
-        trial.deaths += 1
+        # One that only waited for a place has its turn, in company, before it is under suspicion.
+        trial.deaths += event.trained
         self.note("worker lost", trial=trial.number, reason=event.reason, detail=event.detail)
         if event.alone and trial.deaths >= 2:
             self._fail(trial, "crashed", event.reason, event.detail)

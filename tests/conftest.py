@@ -3,28 +3,41 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections import Counter
 
 import pytest
 
 KINDS = {"L": "load held", "F": "faults survived", "B": "bad inputs refused"}
 # Every file in it is a bad input, whatever its test's docstring says.
-BAD_INPUTS = ("test_bad_studies", "test_addresses")
+BAD_INPUTS = {"test_bad_studies": "B2", "test_addresses": "B4"}
 
 _kinds: dict[str, str] = {}
 
+# A shell starts what it leaves in the background deaf to Ctrl-C, and so would be the commands that tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--three-numbers", action="store_true", help="end with how much was held, survived and refused")
+    parser.addoption(
+        "--three-numbers",
+        action="store_true",
+        help="only loads, faults and bad inputs; end with how much was held, survived and refused",
+    )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
     for item in items:
         # A test says in its docstring which row of what is to be survived it shows: "F3: ...".
         row = re.match(r"(?:FAULTS )?([LFB])\d+", getattr(getattr(item, "obj", None), "__doc__", None) or "")
-        if row or any(name in item.nodeid for name in BAD_INPUTS):
+        if row or item.path.stem in BAD_INPUTS:
             _kinds[item.nodeid] = KINDS[row[1] if row else "B"]
+    if config.getoption("--three-numbers"):
+        others = [item for item in items if item.nodeid not in _kinds and not item.get_closest_marker("faults")]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in others]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -93,6 +93,20 @@ def gpus() -> list[str]:
     return []
 
 
+def memory_of(gpu: int) -> int:
+    """Return the bytes of an NVIDIA GPU's memory; 0 if its driver does not tell."""
+    with suppress(OSError, subprocess.SubprocessError, ValueError):
+        done = subprocess.run(
+            ["nvidia-smi", f"--id={gpu}", "--query-gpu=memory.total", "--format=csv,noheader,nounits"],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=True,
+        )
+        return int(done.stdout.strip()) * 2**20
+    return 0
+
+
 def choose(wanted: Literal["auto"] | int | tuple[str | int, ...]) -> list[Device]:
     """Return the devices that `run.devices` stands for; UsageError for a GPU that is not there.
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import traceback
 
-_OURS = tuple(f"engines/{name}.py" for name in ("fit", "training", "lanes/engine", "lanes/builder", "lanes/program"))
+_OURS = tuple(
+    f"engines/{name}.py" for name in ("fit", "memory", "training", "lanes/engine", "lanes/builder", "lanes/program")
+)
 
 
 def one_line(error: BaseException) -> str:

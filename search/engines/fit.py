@@ -17,7 +17,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from search.engines import failures
+from search.engines import failures, memory
 from search.engines.batches import Batches, Clock
 from search.engines.checkpoints import Checkpoints, read
 from search.engines.protocol import Assignment, EpochEnd, Event, Failed, Member, Noted, SaveModel, Stopped, Verdict
@@ -64,7 +64,8 @@ class FitEngine:
         """Write a checkpoint of the member if it is time, while its training waits for a verdict."""
         reporter = self._reporter
         if self._thread is not None and reporter is not None and reporter.is_waiting and self.checkpoints.is_due:
-            self.checkpoints.save([(reporter.member, reporter.epoch, reporter.state())])
+            # Copied while that is timed: it is a part of what a checkpoint costs.
+            self.checkpoints.save((r.member, r.epoch, r.state()) for r in (reporter,))
 
     def keep(self, member: Member, path: Path) -> str:
         """Write the best weights of the member that waits for its verdict; return why that could not be done, or ""."""
@@ -115,7 +116,8 @@ class FitEngine:
                 # Its trial has ended; what a callback does after that can't fail it any more. The log tells.
                 print(failures.trace(error), file=sys.stderr)
                 return
-            self._events.put(Failed(member, failures.one_line(error), failures.trace(error)))
+            reason = memory.reason(error, self._trainer.room())
+            self._events.put(Failed(member, reason, failures.trace(error)))
         else:
             if not stopped_itself:
                 return
@@ -133,18 +135,23 @@ class FitEngine:
             reporter.go_on(model, *found)
         self._reporter = reporter
         data = self._trainer.data
-        model.fit(
-            batches.for_backend(),
-            initial_epoch=reporter.epoch,
-            epochs=assignment.epochs,
-            # The batches are in their order already; Keras would draw them in one of its own.
-            shuffle=False,
-            verbose=0,
-            validation_data=(data.x_validation, data.y_validation),
-            validation_batch_size=validation_batch(int(config["batch_size"])),
-            # The user's come first: what they change (a learning rate, a metric) is then in what is reported.
-            callbacks=[Clock(batches), *self._trainer.callbacks(config), reporter],
-        )
+        try:
+            model.fit(
+                batches.for_backend(),
+                initial_epoch=reporter.epoch,
+                epochs=assignment.epochs,
+                # The batches are in their order already; Keras would draw them in one of its own.
+                shuffle=False,
+                verbose=0,
+                validation_data=(data.x_validation, data.y_validation),
+                validation_batch_size=validation_batch(int(config["batch_size"])),
+                # The user's come first: what they change (a learning rate, a metric) is then in what is reported.
+                callbacks=[Clock(batches), *self._trainer.callbacks(config), reporter],
+            )
+        except Exception as error:
+            if memory.is_short(error):
+                memory.tell(error, memory.size_of(model))
+            raise
         return reporter.epoch < assignment.epochs and not reporter.ended
 
     def _forget(self) -> None:

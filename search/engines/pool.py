@@ -315,7 +315,12 @@ class WorkerPool:
                 )
         self._workers[worker.number] = self._spawn(worker.number, worker.device)
         alone = len(worker.members) == 1
-        return [Lost(member, f"its worker {reason}", tail, alone=alone) for member in worker.members]
+        # Members get their places in the order in which they came.
+        places = worker.ready.places if worker.ready is not None else 1
+        return [
+            Lost(member, f"its worker {reason}", tail, alone=alone, trained=number < places)
+            for number, member in enumerate(worker.members)
+        ]
 
     def _settle_for_fit(self, why: str) -> None:
         """Begin anew without lanes, on all devices."""

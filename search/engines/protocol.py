@@ -73,12 +73,18 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The member's worker is gone, which blames nobody; `alone` if no other member was in that worker."""
+    """The member's worker is gone, which blames nobody.
+
+    Attributes:
+        alone: no other member was in that worker.
+        trained: it was being trained, and not only waiting for a place.
+    """
 
     member: Member
     reason: str
     detail: str = ""
     alone: bool = True
+    trained: bool = True
 
 
 @dataclass(frozen=True, slots=True)

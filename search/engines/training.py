@@ -17,6 +17,7 @@ from keras.src.utils import module_utils
 from numpy.typing import NDArray
 
 from search.data import Data, DataInfo
+from search.engines import memory
 from search.errors import UsageError
 from search.settings import Settings
 from search.usercode import Reference
@@ -121,21 +122,28 @@ class Trainer:
     def model(self, config: Mapping[str, Any], seed: int) -> keras.Model:
         """Build and compile the model of a config, its weights drawn from `seed` alone.
 
-        A model that comes compiled keeps its own optimizer, loss and metrics. Whatever the builder raises passes through.
+        A model that comes compiled keeps its own optimizer, loss and metrics. Whatever the builder raises passes through;
+        TooLarge for a model that can't be trained in the memory there is.
         """
         # Names begin anew. Collecting garbage is left to the engines: it takes a tenth of a second.
         keras.utils.clear_session(free_memory=False)
         precision = self.settings.run.precision
         keras.config.set_dtype_policy("float32" if precision == "auto" else precision)
         keras.utils.set_random_seed(seed)
-        model = self.build(config, self.data.info)
-        if not isinstance(model, keras.Model):
-            raise TypeError(f"the builder must return a keras.Model; received {type(model).__name__}")
-        if not model.built:
-            model.build((None, *self.data.info.input_shape))
-        if not model.compiled:
-            self.compile(model, config)
+        with memory.watched(self.room()) as watch:
+            model = self.build(config, self.data.info)
+            if not isinstance(model, keras.Model):
+                raise TypeError(f"the builder must return a keras.Model; received {type(model).__name__}")
+            if not model.built:
+                model.build((None, *self.data.info.input_shape))
+            if not model.compiled:
+                self.compile(model, config)
+        watch.check(model)
         return model
+
+    def room(self) -> memory.Room:
+        """Return the memory that a model may take."""
+        return memory.room(self.settings.run.worker_memory)
 
     def compile(self, model: keras.Model, config: Mapping[str, Any]) -> None:
         """Compile a model with the optimizer, loss and metrics of the study; UsageError for what Keras does not know."""

@@ -60,7 +60,7 @@ def main(descriptor: int) -> None:
     engines.append(engine)
     connection.send_bytes(encode([ready]))
     # The first wait is for the study to begin.
-    told, spent_before = 0.0, dict.fromkeys(engine.seconds, 0.0)
+    told, saving, spent_before = 0.0, 0.0, dict.fromkeys(engine.seconds, 0.0)
     while True:
         # A tick: verdicts free places, assignments fill them, then all members go on by an epoch.
         messages = inbox.get()
@@ -82,13 +82,19 @@ def main(descriptor: int) -> None:
         events = [*engine.advance()]
         ended, now = time.perf_counter(), dict(engine.seconds)
         spent = {part: seconds - spent_before[part] for part, seconds in now.items()}
-        spent |= {"wait": began - (told or began), "train": ended - began - (sum(now.values()) - inside)}
+        spent |= {
+            "wait": began - (told or began),
+            "train": ended - began - (sum(now.values()) - inside),
+            "save": saving,
+        }
         if trouble := engine.checkpoints.take_trouble():
             events.append(Noted("no checkpoint", {"why": trouble}))
         connection.send_bytes(encode([*events, Spent(spent)]))
         # While the coordinator judges.
+        began = time.perf_counter()
         engine.save()
         told, spent_before = time.perf_counter(), now
+        saving = told - began
 
 
 def _receive(connection: Connection, inbox: queue.Queue[list[Message]], engines: list[Any]) -> None:

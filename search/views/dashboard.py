@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 import sqlite3
 import sys
 import threading
@@ -73,6 +74,18 @@ def serve(database: Path, port: int, *, study: str | None = None, on_ready: Call
         with _listen(app, port) as server:
             on_ready(f"http://{ADDRESS}:{server.server_port}{page}")
             server.serve_forever()
+
+
+def check_address(host: str, port: int) -> None:
+    """Refuse any address but this machine's own, UsageError: the dashboard has no login."""
+    if host in (ADDRESS, "localhost"):
+        return
+    port = port or 8080
+    raise UsageError(
+        f"--host: the dashboard has no login and is served on {ADDRESS} only; received {host!r}; leave --host out, and "
+        f"on the machine that is to show it run: ssh -L {port}:{ADDRESS}:{port} {socket.gethostname()}, then open "
+        f"http://{ADDRESS}:{port}/ there"
+    )
 
 
 def application(database: Path) -> WSGIApplication:

@@ -268,8 +268,9 @@ def _spent(stored: Stored) -> str:
         "compile": f"compiling {len(compiled)} program{'' if len(compiled) == 1 else 's'}",
         "build": "waiting for models to be built",
         "wait": "waiting for verdicts",
+        "save": "writing checkpoints",
     }
-    told = [f"{duration(stored.spent[part])} {name}" for part, name in names.items() if part in stored.spent]
+    told = [f"{duration(stored.spent[part])} {name}" for part, name in names.items() if stored.spent.get(part)]
     return f"; {', '.join(told)}" if told else ""
 
 

@@ -173,6 +173,7 @@ def test_builder_that_raises_fails_that_trial_with_its_traceback(folder):
 
 
 def test_three_like_failures_end_the_study_with_the_cause_once(folder):
+    """F8."""
     path = own_study(folder, build="broken", trials=50)
     done = manyfit("run", path)
     assert done.returncode == 1
@@ -331,6 +332,7 @@ def test_what_only_keras_knows_is_refused_before_there_is_a_database(folder, cha
 
 
 def test_changed_builder_or_data_are_another_study(folder):
+    """B3."""
     path = own_study(folder, trials=1)
     assert manyfit("run", path).returncode == 0
     blocks = folder / "models" / "blocks.py"

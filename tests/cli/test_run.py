@@ -85,6 +85,7 @@ def test_finished_study_says_so_and_a_raised_budget_goes_on(finished):
 
 
 def test_changed_study_is_refused_with_the_difference_and_nothing_changes(finished):
+    """B3."""
     path, _ = finished
     database = path.with_suffix(".db")
     before = database.read_bytes()

@@ -193,6 +193,51 @@ def test_checkpoints_are_due_by_the_clock_and_not_at_all_without_a_folder(tmp_pa
     assert not files.is_due
 
 
+@pytest.mark.parametrize(
+    ("cost_s", "interval_s"),
+    [(0.0, 1.0), (0.01, 1.0), (0.05, 1.0), (0.5, 10.0), (2.9, 58.0), (3.0, 60.0), (10.0, 200.0)],
+)
+def test_checkpoints_come_at_least_once_a_minute_but_for_a_twentieth_of_the_time(
+    tmp_path, monkeypatch, cost_s, interval_s
+):
+    """One that takes longer than three seconds may come less often: the twentieth goes before the minute."""
+    now = 1000.0
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: now)
+
+    def members():
+        nonlocal now
+        now += cost_s  # what copying them from the device takes is a part of it
+        yield Member(1), epoch, state(epoch)
+
+    files = Checkpoints(tmp_path)
+    for epoch in (1, 2):  # noqa: B007 (in `members`)
+        began = now = files._next
+        assert files.is_due
+        files.save(members())
+        now = began + cost_s + interval_s - 0.01
+        assert not files.is_due
+        now += 0.02
+        assert files.is_due
+    assert files.load(Member(1), at_most=9)[0] == 2
+
+
+def test_checkpoints_take_a_twentieth_of_the_time_at_most(tmp_path, monkeypatch):
+    """Real files, of 8 MB, as often as that rule alone allows."""
+    monkeypatch.setattr(checkpoints, "LEAST_S", 0.0)
+    files = Checkpoints(tmp_path)
+    began, took = time.monotonic(), []
+    while len(took) < 6:
+        time.sleep(0.005)  # an epoch
+        if files.is_due:
+            arrays = {"a": np.full((1000, 1000), len(took))}
+            before = time.monotonic()
+            files.save([(Member(1), len(took) + 1, arrays)])
+            took.append(time.monotonic() - before)
+    assert len(running(tmp_path)) == 2
+    # The last one is paid for by the time after it.
+    assert sum(took[:-1]) <= 0.05 * (time.monotonic() - began)
+
+
 def test_disk_that_is_used_up_refuses_more_and_says_so_once(tmp_path):
     files = Checkpoints(tmp_path, disk=10_000)
     files.save([(Member(1), 1, state(1, size=256))])  # 5 kB
@@ -400,6 +445,11 @@ def test_killed_trial_goes_on_from_its_checkpoint_and_the_table_is_the_same(pair
     for trial, epoch in said:
         assert 2 <= int(epoch) <= epochs[f"{trial}.0"]
     assert table(cut.with_suffix(".db"), "cut") == table(whole.with_suffix(".db"), "whole")
+    for study in (whole, cut):
+        spent = load(study.with_suffix(".db"), study.stem).spent
+        assert 0 < spent["save"] <= 0.05 * (spent["train"] + spent["wait"]) + 0.2, (
+            "more than a twentieth, and the last one"
+        )
     assert query(cut.with_suffix(".db"), "SELECT * FROM manyfit_events WHERE kind LIKE 'recomputed%'") == []
     assert not (cut.with_name("cut.files") / "running").exists(), "the study is done"
 

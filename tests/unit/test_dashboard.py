@@ -21,7 +21,9 @@ from pathlib import Path
 
 import optuna
 import pytest
+from typer.testing import CliRunner
 
+from search import cli
 from search.errors import StoreError, UsageError
 from search.views import dashboard
 
@@ -186,6 +188,7 @@ WRITES = [
 
 @pytest.mark.parametrize(("method", "path", "content"), WRITES)
 def test_writes_are_refused_and_leave_the_file_as_it_was(shared, method, path, content):
+    """B6."""
     server, database = shared
     before = database.read_bytes()
     status, headers, body = server.ask(method, path, body=json.dumps(content).encode())
@@ -224,6 +227,7 @@ def test_pages_that_a_study_does_not_need_are_closed(shared, path):
     ],
 )
 def test_foreign_host_is_refused(shared, host):
+    """B6."""
     for method in ("GET", "POST"):
         status, _, body = shared[0].ask(method, "/api/studies", headers={"Host": host})
         assert status == 403
@@ -253,6 +257,7 @@ def test_local_host_is_answered(shared, name, port):
     ],
 )
 def test_climbing_paths_are_refused(shared, root, path):
+    """B6."""
     status, _, body = shared[0].ask("GET", root + path)
     assert 400 <= status < 500
     assert b"root:" not in body
@@ -450,6 +455,21 @@ def test_port_in_use_is_refused_with_what_to_do(database):
 def test_port_that_does_not_exist_is_refused(database, port):
     with pytest.raises(UsageError, match="--port"):
         dashboard.serve(database, port, on_ready=pytest.fail)
+
+
+@pytest.mark.parametrize("host", ["192.168.0.255", "", "::", "192.168.0.7", "127.0.0.1.evil.example", "box.example"])
+def test_another_address_is_refused_with_the_line_for_an_ssh_tunnel(database, host):
+    """B6."""
+    done = CliRunner().invoke(cli.app, ["dashboard", str(database), "--host", host, "--port", "8081"])
+    assert done.exit_code == 2
+    assert f"--host: the dashboard has no login and is served on 127.0.0.1 only; received {host!r}" in done.stderr
+    assert f"ssh -L 8081:127.0.0.1:8081 {socket.gethostname()}, then open http://127.0.0.1:8081/" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_own_address_may_be_named():
+    for host in ("127.0.0.1", "localhost"):
+        dashboard.check_address(host, 0)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -142,6 +142,7 @@ def test_class_names_of_a_named_source_are_words(tmp_path):
     ],
 )
 def test_unknown_source_is_refused_with_the_nearest_name(tmp_path, source, hint):
+    """B5."""
     refused_at_once(tmp_path, source, hint)
 
 
@@ -151,12 +152,14 @@ def test_keras_names_are_known_without_keras(tmp_path, name):
 
 
 def test_unknown_kind_of_file_is_refused(tmp_path):
+    """B5."""
     (tmp_path / "d.xlsx").write_bytes(b"PK")
     refused_at_once(tmp_path, "d.xlsx", "d.xlsx", "no known kind of data file")
 
 
 @pytest.mark.parametrize("extra", [{"target": "a"}, {"image_size": (8, 8)}])
 def test_a_key_that_does_not_fit_the_source_is_refused(tmp_path, extra):
+    """B5."""
     refused_at_once(tmp_path, "sklearn:iris", next(iter(extra)), "remove", **extra)
 
 
@@ -251,12 +254,14 @@ def test_limit_above_the_rows_changes_nothing(tmp_path):
 
 
 def test_class_with_too_few_rows_to_split_is_named(tmp_path):
+    """B5."""
     x, y = table()
     save(tmp_path, x=x, y=np.where(np.arange(ROWS) == 4, 7, y))
     refused(tmp_path, "d.npz", "d.npz", "class '7' has 1", "needs 3")
 
 
 def test_fewer_validation_rows_than_classes_is_said(tmp_path):
+    """B5."""
     x, y = table(60, 15)
     save(tmp_path, x=x, y=y)
     refused(tmp_path, "d.npz", "15 classes", "test")
@@ -269,12 +274,14 @@ def test_validation_rows_may_lack_a_class(tmp_path):
 
 
 def test_validation_label_that_training_lacks_is_named_with_its_row(tmp_path):
+    """B5."""
     x, y = table()
     save(tmp_path, x_train=x, y_train=y, x_validation=x, y_validation=np.where(np.arange(ROWS) == 9, 2, y))
     refused(tmp_path, "d.npz", "row 9 of x_validation", "class '2'", "no training row")
 
 
 def test_test_label_that_training_lacks_is_named_with_its_row(tmp_path):
+    """B5."""
     x, y = table()
     save(tmp_path, x_train=x, y_train=y, x_test=x, y_test=np.where(np.arange(ROWS) == 3, 5, y))
     refused(tmp_path, "d.npz", "row 3 of x_test", "class '5'")
@@ -318,6 +325,7 @@ def test_constant_column_scales_to_a_finite_number(tmp_path, scale):
 
 
 def test_scale_of_images_is_refused(tmp_path):
+    """B5."""
     save(tmp_path, x=np.zeros((ROWS, 4, 4)), y=table()[1])
     refused(tmp_path, "d.npz", 'scale = "standard"', "(4, 4)", scale="standard")
 
@@ -393,6 +401,7 @@ def test_one_hot_rows_may_be_targets_of_a_regression(tmp_path):
     ],
 )
 def test_labels_that_cannot_be_are_refused(tmp_path, task, labels, words):
+    """B5."""
     save(tmp_path, x=table()[0], y=labels)
     refused(tmp_path, "d.npz", "d.npz", *words, task=task)
 
@@ -441,11 +450,13 @@ def test_npz_rows_of_one_number_get_a_column(tmp_path):
     ],
 )
 def test_npz_with_wrong_keys_is_refused_at_once(tmp_path, keys, words):
+    """B5."""
     save(tmp_path, **{key: np.arange(4) for key in keys})
     refused_at_once(tmp_path, "d.npz", "d.npz", *words)
 
 
 def test_missing_file_is_refused_at_once(tmp_path):
+    """B5."""
     save(tmp_path, x=np.zeros(4), y=np.zeros(4))
     refused_at_once(tmp_path, "dd.npz", str(tmp_path / "dd.npz"), "no such file", "did you mean 'd.npz'?")
     refused_at_once(tmp_path, "none.csv", "no such file", target="a")
@@ -454,11 +465,13 @@ def test_missing_file_is_refused_at_once(tmp_path):
 
 @pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04broken"])
 def test_file_that_is_no_npz_is_refused_at_once(tmp_path, content):
+    """B5."""
     (tmp_path / "d.npz").write_bytes(content)
     refused_at_once(tmp_path, "d.npz", "d.npz", "not an .npz file")
 
 
 def test_npz_with_damaged_bytes_is_refused(tmp_path):
+    """B5."""
     save(tmp_path, x=table()[0], y=table()[1])
     raw = bytearray((tmp_path / "d.npz").read_bytes())
     raw[400] ^= 0xFF
@@ -467,12 +480,14 @@ def test_npz_with_damaged_bytes_is_refused(tmp_path):
 
 
 def test_pickled_objects_are_refused(tmp_path):
+    """B5."""
     save(tmp_path, x=np.array([{"a": 1}] * 4, dtype=object), y=np.arange(4))
     refused(tmp_path, "d.npz", "d.npz", "x can't be read", "allow_pickle=False")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
 def test_feature_that_is_not_finite_is_named_with_its_row(tmp_path, value):
+    """B5."""
     x, y = table()
     x[17, 2] = value
     save(tmp_path, x=x, y=y)
@@ -480,6 +495,7 @@ def test_feature_that_is_not_finite_is_named_with_its_row(tmp_path, value):
 
 
 def test_nan_in_a_test_image_is_named_with_its_place(tmp_path):
+    """B5."""
     x, y = np.zeros((ROWS, 4, 4), np.float32), table()[1]
     bad = x.copy()
     bad[5, 1, 2] = np.nan
@@ -503,23 +519,27 @@ def test_nan_in_a_test_image_is_named_with_its_place(tmp_path):
     ],
 )
 def test_arrays_that_cannot_be_are_refused(tmp_path, x, y, words):
+    """B5."""
     save(tmp_path, x=x, y=y)
     refused(tmp_path, "d.npz", "d.npz", *words)
 
 
 def test_splits_of_different_shapes_are_refused(tmp_path):
+    """B5."""
     x, y = table()
     save(tmp_path, x_train=x, y_train=y, x_test=x[:, :2], y_test=y)
     refused(tmp_path, "d.npz", "(3,) in training and (2,) in test")
 
 
 def test_splits_of_bytes_and_of_floats_are_refused(tmp_path):
+    """B5."""
     x, y = np.zeros((ROWS, 4, 4), np.uint8), table()[1]
     save(tmp_path, x_train=x, y_train=y, x_test=x / 255, y_test=y)
     refused(tmp_path, "d.npz", "uint8 in training and float64 in test")
 
 
 def test_limit_that_leaves_one_class_is_said(tmp_path):
+    """B5."""
     save(tmp_path, x=table()[0], y=table()[1])
     refused(tmp_path, "d.npz", "class", "limit", limit=2)
 
@@ -576,6 +596,7 @@ def test_csv_class_called_none_is_a_class(tmp_path):
     ],
 )
 def test_csv_bad_cell_is_named_by_line_column_and_value(tmp_path, bad, words):
+    """B5."""
     write_rows(tmp_path, bad)
     refused(tmp_path, "d.csv", str(tmp_path / "d.csv"), *words, target="kind")
 
@@ -602,6 +623,7 @@ def test_csv_lines_are_counted_across_blank_and_long_ones(tmp_path):
     ],
 )
 def test_csv_without_a_usable_header_is_refused_at_once(tmp_path, text, words):
+    """B5."""
     (tmp_path / "d.csv").write_text(text)
     refused_at_once(tmp_path, "d.csv", "d.csv", *words, target="c")
 
@@ -617,16 +639,19 @@ def test_csv_needs_a_target(tmp_path):
 
 
 def test_csv_that_is_not_text_is_refused_at_once(tmp_path):
+    """B5."""
     (tmp_path / "d.csv").write_bytes(b"\xff\xfe\x00a")
     refused_at_once(tmp_path, "d.csv", "d.csv", "UTF-8", target="a")
 
 
 def test_csv_with_more_cells_than_names_in_every_row_is_refused(tmp_path):
+    """B5."""
     write_csv(tmp_path, "a,b\n" + "1,2,3\n" * 10)
     refused(tmp_path, "d.csv", "more cells than the header", target="b")
 
 
 def test_csv_text_target_of_a_regression_is_named_by_line(tmp_path):
+    """B5."""
     write_csv(tmp_path, "a,b\n" + "1,2.5\n" * 10 + "1,many\n")
     refused(tmp_path, "d.csv", "line 12", "'many'", target="b", task="regression")
 
@@ -691,6 +716,7 @@ def test_images_of_different_sizes_ask_for_image_size(tmp_path):
 
 @pytest.mark.parametrize("content", [b"", b"no image at all", b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", None])
 def test_unreadable_image_is_named(tmp_path, content):
+    """B5."""
     draw_classes(tmp_path / "pets")
     file = tmp_path / "pets" / "dog" / "3.png"
     if content is None:  # a header without its pixels
@@ -701,6 +727,7 @@ def test_unreadable_image_is_named(tmp_path, content):
 
 
 def test_image_with_16_bits_is_refused(tmp_path):
+    """B5."""
     draw_classes(tmp_path / "pets")
     draw(tmp_path / "pets" / "dog" / "3.png", 40_000, mode="I;16")
     refused(tmp_path, "pets", "3.png", "more than 8 bits")
@@ -712,6 +739,7 @@ def test_images_load_the_same_every_time(tmp_path):
 
 
 def test_folder_without_classes_is_refused_at_once(tmp_path):
+    """B5."""
     (tmp_path / "pets").mkdir()
     refused_at_once(tmp_path, "pets", "pets", "holds no folders")
     draw(tmp_path / "pets" / "1.png")
@@ -719,17 +747,20 @@ def test_folder_without_classes_is_refused_at_once(tmp_path):
 
 
 def test_folder_with_one_class_is_refused_at_once(tmp_path):
+    """B5."""
     draw_classes(tmp_path / "pets", ("cat",))
     refused_at_once(tmp_path, "pets", "one class only", "'cat'")
 
 
 def test_empty_class_folder_is_refused_at_once(tmp_path):
+    """B5."""
     draw_classes(tmp_path / "pets")
     (tmp_path / "pets" / "eel").mkdir()
     refused_at_once(tmp_path, "pets", str(tmp_path / "pets" / "eel"), "no images")
 
 
 def test_misspelt_split_folder_is_refused_at_once(tmp_path):
+    """B5."""
     for split in ("train", "vaildation"):
         draw_classes(tmp_path / "pets" / split, count=2)
     refused_at_once(tmp_path, "pets", "vaildation", "did you mean 'validation'?")
@@ -769,16 +800,19 @@ def test_function_is_given_the_seed_if_it_asks(tmp_path):
 
 
 def test_function_that_raises_is_named_with_its_line(tmp_path):
+    """B5."""
     write_function(tmp_path, "x = 1\nnp.zeros((2, 2)).reshape(7)\nreturn x, x")
     refused(tmp_path, "mine.py:load", "mine.py, line 6", "ValueError", "reshape")
 
 
 def test_function_that_exits_is_an_error(tmp_path):
+    """B5."""
     write_function(tmp_path, "raise SystemExit(0)")
     refused(tmp_path, "mine.py:load", "mine.py, line 5", "SystemExit")
 
 
 def test_file_that_fails_to_import_is_an_error(tmp_path):
+    """B5."""
     (tmp_path / "mine.py").write_text("import no_such_module_at_all\n\ndef load():\n    pass\n")
     refused(tmp_path, "mine.py:load", "mine.py", "no_such_module_at_all")
 
@@ -804,11 +838,13 @@ def test_function_with_a_wrong_result_is_told_the_right_one(tmp_path, body, word
 
 
 def test_function_that_needs_arguments_is_refused(tmp_path):
+    """B5."""
     write_function(tmp_path, "return path", "load(path)")
     refused(tmp_path, "mine.py:load", "mine.py", "path", "takes nothing, or seed")
 
 
 def test_missing_function_is_refused_at_once(tmp_path):
+    """B5."""
     write_function(tmp_path, "return 1")
     refused_at_once(tmp_path, "mine.py:laod", "'laod'", "load")
     refused_at_once(tmp_path, "your.py:load", "your.py")

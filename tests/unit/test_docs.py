@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 
 import pytest
@@ -31,6 +32,31 @@ def test_every_key_of_a_section_is_in_its_table(section, model):
 def test_every_sampler_pruner_and_preset_is_named():
     for name in (*samplers.NAMES, *pruners.PRUNERS, "dense", "conv"):
         assert name in REFERENCE
+
+
+def test_every_test_that_a_promise_names_exists():
+    text = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    missing, count = [], 0
+    for cell in (line.split("|")[-2] for line in text.splitlines() if line.startswith("|") and "`" in line):
+        path = None
+        for name in re.findall(r"`([^`]+)`", cell):
+            file, _, function = name.rpartition("::")
+            if name.endswith(".py"):
+                file, function = name, ""
+            path = ROOT / "tests" / file if file else path
+            tests = path.read_text(encoding="utf-8") if path and path.is_file() else ""
+            count += 1
+            if not tests or (function and f"def {function}(" not in tests):
+                missing.append(name)
+    assert missing == []
+    assert count > 40, "the table is not read"
+
+
+def test_every_row_of_faults_has_a_test_that_says_so():
+    """As the three numbers count them: by the first words of a docstring, or a whole file of bad input."""
+    tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    said = set(re.findall(r"[LFB]\d+", "".join(re.findall(r'"""(?:FAULTS )?([LFB]\d+[^"]*)', tests)))) | {"B2", "B4"}
+    assert said >= {f"F{n}" for n in range(1, 15)} | {f"L{n}" for n in range(1, 6)} | {f"B{n}" for n in range(1, 9)}
 
 
 def test_study_file_of_the_readme_is_the_one_that_make_run_searches():

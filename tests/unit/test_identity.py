@@ -65,10 +65,12 @@ def changed_space(**parameters):
     ],
 )
 def test_changed_parameter_is_told(tmp_path, changed, line):
+    """B3."""
     assert differences(declared(tmp_path), declared(tmp_path, space=changed_space(**changed))) == [line]
 
 
 def test_parameter_of_another_kind_is_told(tmp_path):
+    """B3."""
     before = declared(tmp_path)
     real = declared(tmp_path, space=changed_space(layers={"low": 1.0, "high": 4.0}))
     assert differences(before, real) == ["space.layers.low: was 1, now 1.0", "space.layers.high: was 4, now 4.0"]
@@ -114,6 +116,7 @@ def test_numbers_are_no_truth_values(tmp_path):
     ],
 )
 def test_every_other_change_is_told(tmp_path, settings, lines):
+    """B3."""
     assert differences(declared(tmp_path), declared(tmp_path, **settings)) == lines
 
 
@@ -159,6 +162,7 @@ def test_long_difference_is_cut(tmp_path):
 
 
 def test_changed_study_is_refused_before_any_trial_and_the_database_stays_as_it_is(tmp_path):
+    """B3."""
     file = replay_file(tmp_path, study__trials=3)
     replay(file)
     before = query(file.storage, "SELECT * FROM trials"), query(file.storage, "SELECT * FROM manyfit_studies")

@@ -69,6 +69,7 @@ def test_interrupted_study_goes_on_as_if_nothing_had_happened(tmp_path, sampler,
 
 
 def test_finished_study_trains_nothing_more_and_a_raised_budget_exactly_that(tmp_path):
+    """B8."""
     trained = set()
 
     def counting(assignment, epoch):
@@ -86,6 +87,8 @@ def test_finished_study_trains_nothing_more_and_a_raised_budget_exactly_that(tmp
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("metric", ["loss", "val_loss"])
 def test_diverged_trial_ends_at_once_without_a_value_and_is_never_best(tmp_path, bad, metric):
+    """B1."""
+
     def curves(assignment, epoch):
         diverges = assignment.member.trial % 3 == 1 and epoch == 2
         return curve(assignment, epoch) | ({metric: bad} if diverges else {})
@@ -100,6 +103,7 @@ def test_diverged_trial_ends_at_once_without_a_value_and_is_never_best(tmp_path,
 
 
 def test_constant_objective_completes(tmp_path):
+    """B1."""
     stored = replay(replay_file(tmp_path), lambda a, e: {"loss": 0.5, "val_loss": 0.5})
     assert {trial.state for trial in stored.trials} == {"COMPLETE"}
     assert stored.complete[0].number == 0
@@ -123,6 +127,8 @@ def test_failed_trial_counts_and_the_others_are_unchanged(tmp_path):
 
 
 def test_three_like_failures_in_a_row_end_the_study_with_the_cause_once(tmp_path):
+    """F8."""
+
     def curves(assignment, epoch):
         if assignment.member.trial >= 2:
             raise ValueError("no such layer")
@@ -162,6 +168,7 @@ def test_stop_after_ends_a_study_that_gets_no_better(tmp_path):
 
 
 def test_grid_is_used_up_before_the_budget(tmp_path):
+    """B8."""
     stored = replay(replay_file(tmp_path, search__sampler={"name": "grid", "points": 3}))
     assert len({tuple(trial.labels.values()) for trial in stored.trials}) == len(stored.trials) == 9
     assert stored.ended == "all 9 configs of the grid have been tried"
@@ -198,6 +205,17 @@ def test_late_result_of_a_trial_given_up_changes_nothing(tmp_path):
     assert trial.ended == "diverged"
     study.record([EpochEnd(Member(0), 1, {"loss": 0.1, "val_loss": 0.1}, 0.0)])
     assert (trial.state, trial.value, trial.curve) == ("PRUNED", None, [])
+
+
+def test_trial_that_only_waited_for_a_place_is_not_under_suspicion(tmp_path):
+    study = Study(replay_file(tmp_path))
+    for _ in range(2):
+        trials = [study.next_trial() for _ in range(3)]
+        study.record([Lost(Member(n), "gone", alone=False, trained=n < 2) for n in range(3)])
+    assert [trial.number for trial in trials] == [0, 1, 2]
+    assert [trial.deaths for trial in trials] == [2, 2, 0]
+    assert study.next_trial() is trials[0]
+    assert study.next_trial() is None, "it goes on alone"
 
 
 def test_lost_worker_blames_nobody_until_it_dies_twice_with_the_same_trial_alone(tmp_path):

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import keras
 
-from search.engines import failures
+from search.engines import failures, memory
 from search.engines.lanes import keys, lifting
 from search.engines.lanes.program import State, state_of
 from search.engines.protocol import Assignment, Member
@@ -69,4 +69,7 @@ def build(trainer: Trainer, assignment: Assignment) -> Built:
         except lifting.NotLiftable:
             raise
         except Exception as error:
+            if memory.is_short(error):
+                memory.tell(error, memory.size_of(model))
+                raise
             raise lifting.NotLiftable(f"it can't be taken apart: {failures.one_line(error)}") from error

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import psutil
 from keras.src.layers.convolutional.base_conv import BaseConv
 from keras.src.layers.convolutional.base_depthwise_conv import BaseDepthwiseConv
 from keras.src.layers.convolutional.base_separable_conv import BaseSeparableConv
 
-from search.engines import failures, preflight
+from search.engines import failures, memory, preflight
 from search.engines.lanes import keys, lifting
 from search.engines.lanes.builder import Built, build
 from search.engines.lanes.lifting import NotLiftable
@@ -111,11 +109,11 @@ def choose(trainer: Trainer, rows: Rows, fixed: Mapping[str, Any], *, workers: i
             break
         if wanted == places:
             raise UsageError(
-                f"run.lanes: {places} lanes need about {_size(needed)} and {_size(allowed)} are there; "
+                f"run.lanes: {places} lanes need about {memory.text(needed)} and {memory.text(allowed)} are there; "
                 'set fewer, or "auto"'
             )
         if places == 1:
-            raise NotLiftable(f"one lane needs about {_size(needed)} and {_size(allowed)} are there")
+            raise NotLiftable(f"one lane needs about {memory.text(needed)} and {memory.text(allowed)} are there")
         places //= 2
     ahead = max(1, places // SHARE_AHEAD) if settings.search.learns else places
     programs = min(programs, max(1, settings.study.trials))
@@ -263,14 +261,7 @@ def _allowed(device: str) -> int:
     """Return the bytes that lanes may take: a share of what the device has, whoever uses it at the moment."""
     if device == "gpu":
         stats = jax.devices()[0].memory_stats() or {}
-        there = int(stats.get("bytes_limit", 0)) or psutil.virtual_memory().total
+        there = int(stats.get("bytes_limit", 0)) or memory.machine().bytes
     else:
-        there = psutil.virtual_memory().total
-        limit = Path("/sys/fs/cgroup/memory.max")
-        if limit.exists() and (text := limit.read_text(encoding="ascii").strip()).isdigit():
-            there = min(there, int(text))
+        there = memory.machine().bytes
     return int(there * SHARE_OF_MEMORY[device])
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from search.engines import failures
+from search.engines import failures, memory
 from search.engines.batches import shuffled
 from search.engines.checkpoints import Checkpoints
 from search.engines.lanes.builder import Builder, Built
@@ -103,6 +103,8 @@ class LanesEngine:
         self._orders: dict[Member, tuple[int, NDArray[np.int64]]] = {}
         self._aside: list[Event] = []
         self._is_short_of_memory = False
+        self._trainer = trainer
+        self._size: memory.Size | None = None
         self._was_alone: Member | None = None
         self.seconds: dict[str, float] = {"compile": 0.0, "build": 0.0}
         for key, program in (programs or {}).items():
@@ -139,7 +141,7 @@ class LanesEngine:
                 events = self._train()
             except jax.errors.JaxRuntimeError as error:
                 # Any other fault of the device's ends the worker, which blames nobody.
-                if "RESOURCE_EXHAUSTED" not in str(error):
+                if not memory.is_short(error):
                     raise
                 self._give_up_lanes(error)
             else:
@@ -193,6 +195,7 @@ class LanesEngine:
         taken = sum(1 for _ in self._lanes())
         while self._waiting and taken < self._places:
             assignment = self._waiting.popleft()
+            self._size = None
             began = time.perf_counter()
             try:
                 try:
@@ -204,8 +207,11 @@ class LanesEngine:
                 self._waiting.appendleft(assignment)
                 raise
             except BaseException as error:  # noqa: BLE001 (the user's builder and layers: anything may come out of them)
-                self._aside.append(Failed(assignment.member, failures.one_line(error), failures.trace(error)))
+                reason = memory.reason(error, self._trainer.room())
+                self._aside.append(Failed(assignment.member, reason, failures.trace(error)))
                 continue
+            if self._is_short_of_memory:
+                self._size = memory.size_of(built.model)
             try:
                 epoch, state = self._where_it_was(assignment, built.state)
                 room.place(_Lane(assignment, epoch), state)
@@ -303,7 +309,9 @@ class LanesEngine:
             self._was_alone = alone.member
         elif self._places == 1:
             (again or self._waiting).remove(alone)
-            self._aside.append(Failed(alone.member, "out of memory: the device can't hold even one lane of this model"))
+            if self._size is not None:
+                memory.tell(error, self._size)
+            self._aside.append(Failed(alone.member, memory.reason(error, self._trainer.room())))
         was, self._places = self._places, max(1, min(self._places, max(1, len(again))) // 2)
         self._width = min(self._width, self._places)
         self._waiting.extendleft(reversed(again))
