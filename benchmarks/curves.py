@@ -25,6 +25,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated, Any, Literal, Protocol
 
 import measuring
@@ -177,7 +178,7 @@ def reference(last: Array, direction: str) -> tuple[float, float]:
         raise UsageError("all random configs diverge: there is nothing to find")
     scores = np.where(np.isnan(scores), np.nanmin(scores), scores)
     draws = np.array_split(scores, max(1, len(scores) // RANDOM_CONFIGS))
-    best, median = float(np.mean([draw.max() for draw in draws])), float(np.median(scores))
+    best, median = fmean(float(draw.max()) for draw in draws), float(np.median(scores))
     if best <= median:
         raise UsageError(
             f"half of the random configs reach the best there is, {sign * best:g}: there is nothing to find"

@@ -245,12 +245,12 @@ def test_config_plays_the_nearest_record_on_its_own_scale(tmp_path):
     space = {"learning_rate": {"low": 1e-4, "high": 1.0, "log": True}, "units": [[8], [8, 8]]}
     recorded = [
         {"config": {"learning_rate": 1e-3, "units": [8]}, "values": [0.1]},
-        {"config": {"learning_rate": 1e-1, "units": [8]}, "values": [0.2]},
-        {"config": {"learning_rate": 1e-2, "units": [8, 8]}, "values": [0.3]},
+        {"config": {"learning_rate": 1e-1, "units": [8]}, "values": [0.3]},
+        {"config": {"learning_rate": 1e-2, "units": [8, 8]}, "values": [0.2]},
     ]
     task = curves.Recorded(write(tmp_path, {**STEPS, "epochs": 1, "space": space, "curves": recorded}))
     # Half way from 1e-3 to 1e-1 on a logarithmic scale is 1e-2; another choice is further away than all of that.
-    for rate, units, value in ((9e-3, "[8]", 0.1), (1.1e-2, "[8]", 0.2), (1.1e-2, "[8, 8]", 0.3)):
+    for rate, units, value in ((9e-3, "[8]", 0.1), (1.1e-2, "[8]", 0.3), (1.1e-2, "[8, 8]", 0.2)):
         assert task.curve({"learning_rate": rate, "units": units}) == (value,)
 
 
