@@ -26,6 +26,8 @@ dropout = { low = 0.0, high = 0.5 }
 activation = ["relu", "tanh"]
 [search]
 sampler = "random"
+# A curve of one epoch is no line.
+pruner = { name = "halving", first_rung = 3, eta = 3 }
 """
 
 

@@ -164,6 +164,7 @@ def test_draw_does_not_depend_on_the_random_state_of_the_process(kind):
 
 
 @pytest.mark.parametrize("kind", [kind for kind, (name, _, _) in KINDS.items() if name in PLAIN])
+@pytest.mark.filterwarnings("ignore")  # of Optuna's, that some of its options are experimental
 def test_plain_samplers_draw_what_optuna_draws(kind):
     """Optuna itself, with a sampler of the same seed for each trial, draws the same: nothing is altered on the way."""
     installed(kind)
