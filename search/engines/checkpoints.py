@@ -23,8 +23,8 @@ Arrays = Mapping[str, NDArray[Any]]
 
 # A checkpoint is due when training has gone on for so many times what the last one took: a twentieth of the time ...
 TIMES_ITS_COST = 20.0
-# ... but not all the time, and at least once a minute, unless it takes several seconds itself.
-LEAST_S, MOST_S = 1.0, 60.0
+# ... but not all the time. One that takes up to three seconds is so written at least once a minute.
+LEAST_S = 1.0
 # So many a worker: what a crash leaves in the database may be an epoch behind the newest.
 GENERATIONS = 2
 RUNNING = "running"
@@ -116,8 +116,8 @@ class Checkpoints:
             self._trouble = f"{error.strerror or error}"
         for old in before[GENERATIONS - 1 :]:
             old.unlink(missing_ok=True)
-        took = (time.monotonic() - began) * TIMES_ITS_COST
-        self._next = time.monotonic() + max(took, min(max(LEAST_S, took), MOST_S))
+        ended = time.monotonic()
+        self._next = ended + max(LEAST_S, TIMES_ITS_COST * (ended - began))
 
     def load(self, member: Member, at_most: int) -> tuple[int, dict[str, NDArray[Any]]] | None:
         """Return a member's newest whole checkpoint of at most so many epochs: the epochs, and its state."""
