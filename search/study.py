@@ -29,13 +29,11 @@ from search.engines.protocol import (
     Verdict,
 )
 from search.errors import ManyfitError
+from search.samplers.draws import Draws
 from search.studyfile import StudyFile
 
 # Beside stream 0, which is the sampler's.
-_TRAINING, _LEFT = 1, 2
-
-# A sampler that has drawn a config again is asked for another so many times.
-ATTEMPTS = 10
+_TRAINING = 1
 
 # Failures of one kind in a row that end a study: the fault is then in the study and not in a config.
 LIKE_FAILURES = 3
@@ -143,12 +141,7 @@ class Study:
             start=settings.search.start,
         )
         self._changes = Changes()
-        # A grid lists every config once, and what a person asks for twice twice.
-        self._is_grid = settings.search.sampler.name == "grid"
-        self._may_repeat = self._is_grid or settings.search.duplicates
-        # All configs drawn so far, and how many there are; None if there is no end of them.
-        self._drawn: set[tuple[tuple[str, Any], ...]] = set()
-        self._configs = self._count_configs()
+        self._draws = Draws(self._sampler, settings.search, self._space, settings.study.seed)
         self._waiting: list[Trial] = []
         self._running: dict[int, Trial] = {}
         self._best: list[Trial] = []
@@ -168,7 +161,7 @@ class Study:
     def budget(self) -> int:
         """How many trials the study may have: its `trials`, or all configs that there are if these are fewer."""
         wanted = self.file.settings.study.trials
-        return wanted if self._configs is None else min(wanted, self._configs)
+        return wanted if self._draws.configs is None else min(wanted, self._draws.configs)
 
     @property
     def running(self) -> list[Trial]:
@@ -296,11 +289,8 @@ class Study:
         if stop_after and stopping.stagnates([self._score(t.value) for t in self.trials if t.is_ended], stop_after):
             self.stop_reason = f"no better value in the last {stop_after} trials"
             return False
-        tried = len(self.trials) if self._may_repeat else len(self._drawn)
-        if self._configs is not None and tried >= self._configs:
-            self.stop_reason = (
-                f"all {self._configs} configs of the {'grid' if self._is_grid else 'space'} have been tried"
-            )
+        if used_up := self._draws.used_up:
+            self.stop_reason = used_up
             return False
         return len(self.trials) < self.file.settings.study.trials
 
@@ -314,42 +304,12 @@ class Study:
     def _draw(self) -> Trial:
         began = time.perf_counter()
         number = len(self.trials)
-        labels, attrs = self._sampler.draw(number)
-        if not self._may_repeat:
-            labels, attrs = self._not_drawn_yet(number, labels, attrs)
+        labels, attrs = self._draws.draw(number)
         self.sampler_seconds += time.perf_counter() - began
         trial = self.trial(number, labels)
         trial.attrs = attrs
         self.trials.append(trial)
-        self._drawn.add(_key(labels))
         return trial
-
-    def _count_configs(self) -> int | None:
-        search = self.file.settings.search
-        if search.duplicates and not self._is_grid:
-            return None
-        return samplers.limit(search.sampler.name, search.sampler.options, self._space, search.start)
-
-    def _not_drawn_yet(
-        self, number: int, labels: dict[str, Any], attrs: dict[str, Any]
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return what the sampler drew for a trial or, if that has been drawn before, something that has not.
-
-        The sampler is asked again, and after that takes what is left of a space that is nearly used up. In one that is too
-        large to be listed it then gets what it insists on.
-        """
-        attempt = 0
-        while _key(labels) in self._drawn and attempt < ATTEMPTS:
-            attempt += 1
-            labels, attrs = self._sampler.draw(number, attempt)
-        if _key(labels) not in self._drawn or self._configs is None:
-            return labels, attrs
-        left = [config for config in samplers.every(self._space) if _key(config) not in self._drawn]
-        start = self.file.settings.search.start
-        given = self._space.check(start[number]) if number < len(start) else {}
-        wanted = [config for config in left if given.items() <= config.items()] or left
-        labels = wanted[samplers.stream(self.file.settings.study.seed, _LEFT, number) % len(wanted)]
-        return labels, self._sampler.put(number, labels)
 
     def trial(self, number: int, labels: Mapping[str, Any]) -> Trial:
         """Make trial `number` of this study from the labels of its parameters, with nothing trained yet."""
@@ -357,7 +317,7 @@ class Study:
 
     def _restore(self, trial: Trial) -> None:
         self.trials.append(trial)
-        self._drawn.add(_key(trial.labels))
+        self._draws.know(trial.labels)
         # A trial that was cut off between its last epoch and the verdict on it has yet to be judged.
         trial.judged = min(len(trial.curve), trial.epochs - 1)
         curve = retell(self._sampler, trial, self.file.settings.study.objective)
@@ -491,10 +451,6 @@ class LikeFailuresError(ManyfitError):
             f"{LIKE_FAILURES} trials in a row failed alike: {reason}; mend the cause and repeat the command"
             + (f"\n\n{detail.rstrip()}" if detail else "")
         )
-
-
-def _key(labels: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
-    return tuple(labels.items())
 
 
 def retell(sampler: samplers.Sampler, trial: Trial, objective: str) -> dict[int, float]:

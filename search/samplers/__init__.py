@@ -12,14 +12,13 @@ from typing import Any, Protocol
 
 from search.errors import OptionError
 from search.samplers import grid
-from search.samplers.grid import every
 from search.samplers.plain import OptunaSampler, distribution
 from search.samplers.plain import make as make_optunas
 from search.samplers.streams import stream
 from search.vocabulary import Rule, closest
 from spaces import MAX_GRID_POINTS, Space
 
-__all__ = ["NAMES", "Sampler", "check", "distribution", "every", "limit", "make", "stream"]
+__all__ = ["NAMES", "Sampler", "check", "distribution", "limit", "make", "stream"]
 
 _NEEDS = {"cmaes": "cmaes", "gp": "torch"}
 

@@ -1,6 +1,6 @@
 """The default: draws where a Gaussian process over configs and epochs expects the best last epochs (docs/search.md).
 
-It learns from every trial, pruned and running ones included, each at the epoch that it has come to. What it has learned of
+It learns from every trial, pruned and running ones included, as far as each has come. What it has learned of
 length scales and noise is kept with the trial that was drawn when it was learned, so that a new process goes on from it.
 """
 
@@ -199,7 +199,7 @@ class BayesSampler:
         def promise(points: Array) -> Array:
             mean, deviation = process.predict(self.encoding.features(points), self._epochs)
             promises = log_improvement(mean, deviation, best)
-            promises[[self._seen.has(point) for point in points]] = -np.inf
+            promises[self._seen.has(points)] = -np.inf
             return promises
 
         leaders = self._seen.points[shown[np.argsort(-expected, kind="stable")[:BEST]]]
@@ -219,9 +219,8 @@ class BayesSampler:
         """Return points near others: half of the numbers of each moved a little, choices drawn anew."""
         near = np.repeat(points, each, axis=0)
         moved = np.clip(near + rng.normal(0, reach, near.shape), 0, 1)
-        for k in range(self._d):
-            if self.encoding.is_unordered(k):
-                moved[:, k] = rng.random(len(near))
+        for k in self.encoding.unordered:
+            moved[:, k] = rng.random(len(near))
         return np.where(rng.random(near.shape) < 0.5, moved, near)
 
 
@@ -248,7 +247,6 @@ class _Seen:
         self._levels = sorted({max(1, round(epochs / 2**k)) for k in range(LEVELS)})
         self.points = np.zeros((64, parameters))
         self._at_level = np.full((64, len(self._levels)), np.nan)
-        self._last = np.zeros(64, np.intp)
         self._best = np.full(64, -np.inf)
         self._state = np.zeros(64, np.intp)
         self._places: Counter[bytes] = Counter()
@@ -256,23 +254,22 @@ class _Seen:
     def place(self, trial: int, point: Array) -> None:
         """Let a trial be at a point."""
         if trial >= len(self.points):
-            for name, empty in (("points", 0), ("_at_level", np.nan), ("_last", 0), ("_best", -np.inf), ("_state", 0)):
+            for name, empty in (("points", 0), ("_at_level", np.nan), ("_best", -np.inf), ("_state", 0)):
                 array = getattr(self, name)
                 setattr(self, name, np.concatenate([array, np.full_like(array, empty)]))
         if trial < self._trials:  # it has moved
-            self._places[_place(self.points[trial])] -= 1
+            self._places[_places(self.points[[trial]])[0]] -= 1
         self._trials = max(self._trials, trial + 1)
         self.points[trial] = point
-        self._places[_place(point)] += 1
+        self._places[_places(point[None])[0]] += 1
 
-    def has(self, point: Array) -> bool:
-        """Whether a trial is just there."""
-        return self._places[_place(point)] > 0
+    def has(self, points: Array) -> list[bool]:
+        """Tell at which points, of shape (n, d), there is a trial."""
+        return [self._places[place] > 0 for place in _places(points)]
 
     def report(self, trial: int, epoch: int, score: float) -> None:
         """Note the score of one epoch."""
         self._best[trial] = max(self._best[trial], score)
-        self._last[trial] = epoch
         for k, level in enumerate(self._levels):
             if level <= epoch and np.isnan(self._at_level[trial, k]):
                 self._at_level[trial, k] = self._best[trial]
@@ -280,11 +277,11 @@ class _Seen:
     def end(self, trial: int, *, is_bad: bool, is_complete: bool) -> None:
         """Note how a trial ended: what is complete keeps its score for all epochs to come."""
         self._state[trial] = _BAD if is_bad else _ENDED
-        if is_bad or not self._last[trial]:
+        if is_bad or self._best[trial] == -np.inf:
             return
-        # A trial that was pruned before the first level is counted there, with what it had.
-        levels = np.array(self._levels)
-        later = (levels > self._last[trial]) & (is_complete | (levels == levels[0]))
+        later = np.isnan(self._at_level[trial])
+        if not is_complete:  # one that was pruned before the first level is counted there, with what it had
+            later[1:] = False
         self._at_level[trial, later] = self._best[trial]
 
     def known(self, number: int) -> int:
@@ -301,11 +298,7 @@ class _Seen:
         """
         reached, is_bad = self._reached(number), self._state[:number] == _BAD
         scores = self._at_level[np.arange(number), reached - 1]
-        chosen = _chosen(
-            np.flatnonzero((reached > 0) | is_bad),
-            np.where(is_bad, -np.inf, np.where(reached > 0, scores, 0.0)),
-            limit // 2,
-        )
+        chosen = _chosen(np.flatnonzero((reached > 0) | is_bad), np.where(is_bad, -np.inf, scores), limit // 2)
         late, bad = chosen[~is_bad[chosen]], chosen[is_bad[chosen]]
         early = late[reached[late] > QUARTER]
         middle, high = np.quantile(self._at_level[:number, 0][reached > 0][:FLOOR_TRIALS], [0.5, 0.9])
@@ -327,9 +320,9 @@ class _Seen:
         return np.where(self._state[:number] == _BAD, 0, there)
 
 
-def _place(point: Array) -> bytes:
+def _places(points: Array) -> list[bytes]:
     # The same config may come to numbers that differ in their last digits.
-    return np.round(point, 9).tobytes()
+    return [row.tobytes() for row in np.round(points, 9)]
 
 
 def _chosen(trials: NDArray[np.intp], scores: Array, limit: int) -> NDArray[np.intp]:

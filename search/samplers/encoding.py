@@ -86,13 +86,15 @@ class Encoding:
     """Configs of a space as rows of numbers.
 
     A *point* is a row of [0, 1]^d, one number a parameter, 0 for one that is not active. *Features* are what distances are
-    measured between; `groups[k]` says to which parameter feature k belongs.
+    measured between; `groups[k]` says to which parameter feature k belongs. Along the axes `unordered` no value is more alike
+    than any other.
     """
 
     def __init__(self, space: Space) -> None:
         self._space = space
         self._axes = {name: _Axis.of(parameter) for name, parameter in space.items()}
         widths = [self._width(name) for name in space]
+        self.unordered = [k for k, axis in enumerate(self._axes.values()) if not axis.is_ordered]
         self.groups: NDArray[np.intp] = np.repeat(np.arange(len(widths)), widths)
 
     def __len__(self) -> int:
@@ -136,10 +138,6 @@ class Encoding:
             else:
                 columns.append(u[:, None])
         return np.concatenate(columns, axis=1)
-
-    def is_unordered(self, k: int) -> bool:
-        """Whether a step along axis k leads to no value more alike than any other."""
-        return not list(self._axes.values())[k].is_ordered
 
     def _width(self, name: str) -> int:
         axis = self._axes[name]
