@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import sqlite3
 import subprocess
@@ -14,10 +15,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from search import studyfile
 from search.engines.protocol import Assignment
 from search.engines.replay import ReplayEngine
-from search.errors import StoreError
+from search.errors import Interrupted, StoreError
 from search.identity import Record, declared
 from search.records import Stored, load
 from search.scheduler import search
@@ -82,6 +85,26 @@ def start(*arguments: object, cwd: Path | None = None) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def settings(how: list[str]) -> list[str]:
+    """Return the words of a command line for a list of KEY=VALUE."""
+    return [word for setting in how for word in ("--set", setting)]
+
+
+def dice() -> random.Random:
+    """Return random numbers whose seed is told, and may be given by MANYFIT_TEST_SEED."""
+    seed = int(os.environ.get("MANYFIT_TEST_SEED", time.time_ns() % 10**9))
+    print(f"MANYFIT_TEST_SEED={seed}")
+    return random.Random(seed)
+
+
+def cut_off(file: StudyFile, after: int) -> None:
+    """Leave a study as a process does that dies after so many ticks with three trials under way."""
+    with pytest.raises(Interrupted):
+        replay(file, lanes=3, interruption=iter([*[0] * after, *[2] * 9]).__next__)
+    with closing(sqlite3.connect(file.storage)) as connection, connection:
+        connection.execute("UPDATE trials SET state = 'RUNNING' WHERE state = 'WAITING'")
 
 
 def wait_for(condition: Callable[[], Any], what: str, timeout: float = 90) -> Any:

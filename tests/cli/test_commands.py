@@ -101,6 +101,39 @@ def test_show_json_is_strict_and_complete(studied):
     assert found["settings"]["study"]["seed"] == 0
 
 
+def test_show_tells_of_one_trial_why_it_ended(studied):
+    trials = records.load(studied / "replay.db", "replay").trials
+    pruned = next(trial for trial in trials if trial.ended == "pruned")
+    done = manyfit("show", studied / "replay.toml", "--trial", pruned.number)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(rf"trial {pruned.number}: pruned \(rung 3: rank \d+ of \d+\)", done.stdout)
+    assert f"{len(pruned.curve)} of 9 epochs" in done.stdout
+    assert "learning_rate" in done.stdout
+    found = json.loads(manyfit("show", studied / "replay.toml", "--trial", pruned.number, "--json").stdout)
+    assert (found["why"], found["config"], found["curve"]) == (pruned.why, pruned.config, pruned.curve)
+    failed = next(trial for trial in trials if trial.state == "FAIL")
+    assert "boom" in manyfit("show", studied / "replay.toml", "--trial", failed.number).stdout
+
+
+def test_show_tells_what_the_default_search_believes(tmp_path):
+    replay(replay_file(tmp_path, search__sampler="bayes", study__trials=30))
+    done = manyfit("show", tmp_path / "replay.toml")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"trial \d+'s config comes to val_loss [\d.e-]+ ± [\d.e-]+ after 9 epochs; noise ", done.stdout)
+    assert re.search(r"learning_rate +█+ +length scale ", done.stdout)
+    beliefs = json.loads(manyfit("show", tmp_path / "replay.toml", "--json").stdout, parse_constant=pytest.fail)[
+        "beliefs"
+    ]
+    assert set(beliefs["length_scales"]) == {"learning_rate", "dropout"}
+    best = min(trial.value for trial in records.load(tmp_path / "replay.db", "replay").complete)
+    assert beliefs["value"] == pytest.approx(best, abs=0.1)
+
+
+def test_show_has_no_beliefs_of_a_sampler_that_has_none(studied):
+    assert "believes" not in manyfit("show", studied / "replay.toml").stdout
+    assert json.loads(manyfit("show", studied / "replay.toml", "--json").stdout)["beliefs"] is None
+
+
 def test_export_writes_what_the_schema_says(studied, tmp_path):
     done = manyfit("export", studied / "replay.toml", "--top", 3, "-o", tmp_path / "best.json")
     assert (done.returncode, done.stdout) == (0, "")
@@ -133,6 +166,7 @@ def test_export_that_can_not_be_written_leaves_nothing(studied, tmp_path):
     ("arguments", "code", "says"),
     [
         (["show", "nothing.db"], 3, "no such study"),
+        (["show", "replay.db", "--trial", "99"], 2, "there is no trial 99; replay has 20, from 0"),
         (["show", "nothing.toml"], 2, "no such study file"),
         (["show", "replay.db", "--name", "other"], 3, "has no study 'other'; it has replay"),
         (["show", "fresh.toml"], 3, "has not been run yet; `manyfit run"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import random
 import re
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import end, manyfit, query, start, table, wait_for, write_study
+from support import dice, end, manyfit, query, settings, start, table, wait_for, write_study
 
 from search import verify
 from search.engines import checkpoints
@@ -374,16 +373,6 @@ def study_of(folder: Path, name: str, *, trials: int, long: int, long_ones: int)
     epochs = [long if number < long_ones else 4 for number in range(trials)]
     begin = "[" + ", ".join(f"{{ epochs = {count} }}" for count in epochs) + "]"
     return write_study(folder, STUDY.format(trials=trials, long=long, start=begin), name=name)
-
-
-def settings(how: list[str]) -> list[str]:
-    return [word for setting in how for word in ("--set", setting)]
-
-
-def dice() -> random.Random:
-    seed = int(os.environ.get("MANYFIT_TEST_SEED", time.time_ns() % 10**9))
-    print(f"MANYFIT_TEST_SEED={seed}")
-    return random.Random(seed)
 
 
 def saved(folder: Path) -> list[tuple[str, int]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import random
 import re
 import signal
 import subprocess
@@ -20,7 +19,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support import children, end, manyfit, query, start, table, wait_for, write_study
+from support import children, dice, end, manyfit, query, settings, start, table, wait_for, write_study
 
 from search.engines.pool import GROWTH_BYTES
 from search.records import load
@@ -61,16 +60,6 @@ TENSORFLOW = ["run.engine=fit", "run.backend=tensorflow", "run.deterministic=tru
 def study_of(folder: Path, name: str, **values) -> Path:
     filled = {"trials": 40, "epochs": 30, "units": "[64]", "batch_size": 16, "search": APART, **values}
     return write_study(folder, STUDY.format(**filled), name=name)
-
-
-def settings(how: list[str]) -> list[str]:
-    return [word for setting in how for word in ("--set", setting)]
-
-
-def dice() -> random.Random:
-    seed = int(os.environ.get("MANYFIT_TEST_SEED", time.time_ns() % 10**9))
-    print(f"MANYFIT_TEST_SEED={seed}")
-    return random.Random(seed)
 
 
 @contextmanager

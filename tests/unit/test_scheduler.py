@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 import signal
-import sqlite3
-from contextlib import closing
 from itertools import count
 
 import pytest
-from support import curve, query, replay, replay_file, table
+from support import curve, cut_off, query, replay, replay_file, table
 
 from search.engines.protocol import EpochEnd, Lost, Member
 from search.engines.replay import ReplayEngine
@@ -285,10 +283,7 @@ def test_like_failures_leave_no_epoch_unjudged(tmp_path):
 
 def test_trial_of_a_process_that_died_is_stored_as_waiting_before_its_turn_comes(tmp_path):
     file = replay_file(tmp_path)
-    with pytest.raises(Interrupted):
-        replay(file, lanes=3, interruption=iter([*[0] * 3, *[2] * 9]).__next__)
-    with closing(sqlite3.connect(file.storage)) as connection, connection:
-        connection.execute("UPDATE trials SET state = 'RUNNING' WHERE state = 'WAITING'")
+    cut_off(file, after=3)
     with pytest.raises(Interrupted):
         replay(file, interruption=lambda: 2)
     assert query(file.storage, "SELECT count(*) FROM trials WHERE state = 'RUNNING'") == [(0,)]

@@ -6,11 +6,10 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from support import curve, replay, replay_file
+from support import curve, cut_off, replay, replay_file
 from typer.testing import CliRunner
 
 from search import cli
-from search.errors import Interrupted
 from search.verify import verify
 
 FAULTS = {
@@ -84,8 +83,5 @@ def test_sound_study_is_called_so_with_its_numbers(study):
 def test_study_that_was_cut_off_is_sound(tmp_path):
     """Trials that wait or run, with any number of epochs, are no fault: the same command goes on with them."""
     file = replay_file(tmp_path)
-    with pytest.raises(Interrupted):
-        replay(file, lanes=3, interruption=iter([*[0] * 7, *[2] * 9]).__next__)
-    with closing(sqlite3.connect(file.storage)) as connection, connection:
-        connection.execute("UPDATE trials SET state = 'RUNNING' WHERE state = 'WAITING'")
+    cut_off(file, after=7)
     assert verify(file.storage).problems == []
