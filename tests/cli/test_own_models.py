@@ -272,6 +272,7 @@ def test_model_with_the_wrong_number_of_outputs_is_refused_before_the_first_tria
     assert not path.with_suffix(".db").exists()
 
 
+@pytest.mark.faults
 def test_trial_that_kills_its_worker_twice_alone_fails_and_the_others_are_unchanged(folder):
     calm, deadly = own_study(folder, trials=5), folder / "deadly.toml"
     deadly.write_text(calm.read_text().replace("my_model.py:build", "my_model.py:dying"))
@@ -291,6 +292,7 @@ def test_trial_that_kills_its_worker_twice_alone_fails_and_the_others_are_unchan
     assert [row for row in table(deadly.with_suffix(".db"), "deadly") if row[4]["width"] != 16] == others
 
 
+@pytest.mark.faults
 def test_trial_that_hangs_is_given_up_when_its_time_is_long_over(folder):
     path = own_study(folder, build="endless", trials=2)
     # Looking at the model for lanes meets the endless config, too, and is given up for that.
