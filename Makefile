@@ -15,7 +15,7 @@ test: .venv/installed-dev
 	$(BIN)/coverage report
 
 faults: .venv/installed-dev
-	$(BIN)/pytest tests --three-numbers
+	$(BIN)/pytest tests --three-numbers -n 2 --dist loadscope
 
 check: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -1,6 +1,6 @@
 """The backup beside a database: made while a study runs, brought back when the database is damaged.
 
-There is one, NAME.db.backup, and it is replaced by sound copies only.
+There is one, NAME.db.backup, and it is replaced by copies whose pages are sound only.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Restored:
 def make(connection: sqlite3.Connection, path: Path) -> str:
     """Copy the database of `connection` to its backup; return why that could not be done (the old one stays), or "".
 
-    Raises StoreError if the copy shows that the database is damaged. Other programs may read and write meanwhile.
+    Raises DamagedError if the copy shows that the database is damaged. Other programs may read and write meanwhile.
     """
     partial = path.with_name(f".{path.name}.backup.new")
     try:

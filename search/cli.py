@@ -109,7 +109,7 @@ def run(  # noqa: PLR0913, PLR0917 (an option an argument: that is how typer rea
 ) -> None:
     """Search, or go on where the study stopped; finished: say so.
 
-    The best config goes to stdout as JSON, and the best five to NAME.best.json beside the study. Ctrl-C stops cleanly.
+    The best config goes to stdout as JSON, and the best five to NAME.best.json beside the database. Ctrl-C stops cleanly.
 
     Example: [bold]manyfit run studies/digits.toml --trials 40 --set space.dropout.high=0.6 --name digits-wide[/]
     """
@@ -271,8 +271,8 @@ def verify(
 ) -> None:
     """Check that a database holds together: its pages, its schema, and the numbers, curves and values of all its studies.
 
-    What is wrong is told a line each, with exit code 3. --restore puts the backup in the place of a database that is not
-    sound, which is kept beside it.
+    What is wrong is told a line each, with exit code 3. --restore puts the backup in the place of a damaged database, which
+    is kept beside it.
 
     Example: [bold]manyfit verify studies/digits.toml[/]
     """
@@ -289,11 +289,11 @@ def verify(
     else:
         print("\n".join(soundness.restored_lines(report, restored) if restored else soundness.lines(report)))
         if restore and restored is None:
-            _say("nothing to restore")
+            _say("nothing to restore" if report.is_sound else "nothing that a backup would mend")
     if not report.is_sound and restored is None:
         found = f"{len(report.problems)} things are" if len(report.problems) > 1 else "something is"
         way = f"`manyfit verify {study} --restore` brings back its backup" if report.backup else "there is no backup"
-        raise StoreError(f"{path}: {found} wrong; it was left as it is; {way}")
+        raise StoreError(f"{path}: {found} wrong; it was left as it is" + (f"; {way}" if report.is_damaged else ""))
 
 
 @_command
@@ -401,6 +401,7 @@ def _stored(path: Path, name: str) -> tuple[Path, str]:
     from search import records, schema, studyfile
 
     if _is_database(path):
+        path = path.resolve()  # the lock on it is that of the file that a link leads to
         return path, name or records.only_name(path)
     storage, own_name = studyfile.locate(path)
     if not storage.exists():

@@ -6,7 +6,8 @@
     │   ├── OptionError            an option of a sampler or pruner; `option` names it
     │   ├── DataError              a data source; names the file and, where there is one, the row
     │   └── IdentityError          a study that is already there was started with something else
-    ├── StoreError              3  study missing, damaged, locked, or of an unknown schema
+    ├── StoreError              3  study missing, locked, or of an unknown schema
+    │   └── DamagedError           what a backup would mend
     └── Interrupted           130  SIGINT (143: SIGTERM); the same command goes on
 
 Each says what happened, what was received and what to do, in that order.
@@ -45,6 +46,10 @@ class IdentityError(UsageError):
 
 class StoreError(ManyfitError):
     exit_code = 3
+
+
+class DamagedError(StoreError):
+    pass
 
 
 class Interrupted(ManyfitError):  # noqa: N818 (an interruption is not an error of anybody's)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from search import identity, records, studyfile
+from search import durable, identity, records, studyfile
 from search.engines import checkpoints, devices
 from search.engines.pool import WorkerPool
 from search.engines.protocol import Failed, Member, Ready, SaveModel
@@ -118,20 +119,35 @@ def save_model(stored: Stored, trial: Trial, path: Path, console: Console) -> fl
     """
     weights = checkpoints.kept_path(stored.files, Member(trial.number))
     if not weights.exists():
-        raise UsageError(
-            f"the weights of trial {trial.number} were not kept: {weights} is not there; of the best trials they are, as "
-            f"many as run.keep says ({stored.file.settings.run.keep})"
-        )
+        raise UsageError(f"the weights of trial {trial.number} were not kept: {_why_not_kept(stored, trial)}")
     resolved, chosen = as_before(stored.file, stored)
     # One at a time, on the backend that trained it.
     resolved = replace(resolved, engine="fit", lanes={})
+    # Keras asks for the suffix.
+    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial.keras").absolute()
     with workers(stored.file, resolved, chosen[:1], StudyLog(), console=console) as (pool, ready, _):
         identity.check_unchanged(stored.name, stored.identity, identity.full(stored.file, ready))
-        order = SaveModel(Member(trial.number), trial.config, trial.seed, str(weights), str(path.absolute()))
-        answer = pool.save_model(order)
-    if isinstance(answer, Failed):
-        raise UsageError(f"{path} could not be made: {answer.reason}")
+        order = SaveModel(Member(trial.number), trial.config, trial.seed, str(weights), str(partial))
+        try:
+            answer = pool.save_model(order)
+            if isinstance(answer, Failed):
+                raise UsageError(f"{path} could not be made: {answer.reason}")
+            durable.replace(partial, path)
+        except OSError as error:
+            raise UsageError(f"{path} could not be made: {error.strerror or error}") from None
+        finally:
+            partial.unlink(missing_ok=True)
     return answer.detail.get(stored.file.settings.study.objective)
+
+
+def _why_not_kept(stored: Stored, trial: Trial) -> str:
+    for _, kind, detail in reversed(stored.events):
+        if kind == "weights not kept" and detail["trial"] == trial.number:
+            return str(detail["why"])
+    return (
+        f"{checkpoints.kept_path(stored.files, Member(trial.number))} is not there; those of the best "
+        f"{stored.file.settings.run.keep} trials are (run.keep)"
+    )
 
 
 def _begin(file: StudyFile, console: Console) -> Outcome:
@@ -181,6 +197,7 @@ def _go_on(file: StudyFile, console: Console) -> Outcome:
             log.open(file.beside(".log"))
             log.write(f"study {file.name!r} goes on with {len(study.trials)} trials")
             if identity.versions() != stored.resolved["versions"]:
+                store.back_up()
                 study.note("versions changed", was=stored.resolved["versions"], now=identity.versions())
                 console.print("[yellow]versions have changed since this study began; `manyfit show` tells which[/]")
             return _search(study, store, pool, console, interruption)
@@ -201,7 +218,7 @@ def _wait(pool: WorkerPool, resolved: Resolved, console: Console | None, interru
 
 
 def _search(study: Study, store: Store, pool: WorkerPool, console: Console, interruption: Callable[[], int]) -> Outcome:
-    ended_before = sum(trial.is_ended for trial in study.trials)
+    ended_before = {trial.number for trial in study.trials if trial.is_ended}
     seconds_before = study.seconds_before
     kept: list[Trial] = []
 
@@ -210,7 +227,7 @@ def _search(study: Study, store: Store, pool: WorkerPool, console: Console, inte
         progress()
         if study.best_trials != kept:
             kept = study.best_trials
-            _tidy(study)
+            checkpoints.drop(study.file.beside(".files"), map(_member, kept))
 
     _tidy(study)
     try:
@@ -232,13 +249,27 @@ def _search(study: Study, store: Store, pool: WorkerPool, console: Console, inte
     except ManyfitError:
         _outcome(study, store, console, trained=0, seconds=0.0)
         raise
-    trained = sum(trial.is_ended for trial in study.trials) - ended_before
+    ended = [trial for trial in study.trials if trial.is_ended and trial.number not in ended_before]
+    trained = len(ended)
+    _warn(console, _not_kept(study, ended))
     return _outcome(study, store, console, trained=trained, seconds=study.seconds - seconds_before)
 
 
+def _not_kept(study: Study, ended: list[Trial]) -> list[str]:
+    folder, best = study.file.beside(".files"), study.best_trials
+    missing = [t.number for t in ended if t in best and not checkpoints.kept_path(folder, _member(t)).exists()]
+    if not missing:
+        return []
+    which = f"trials {', '.join(map(str, missing))}" if len(missing) > 1 else f"trial {missing[0]}"
+    return [f"the weights of {which} could not be kept, so that there is no model to export; `manyfit show` tells why"]
+
+
 def _tidy(study: Study) -> None:
-    kept = [Member(trial.number) for trial in study.best_trials]
-    checkpoints.tidy(study.file.beside(".files"), kept, is_done=study.is_done())
+    checkpoints.tidy(study.file.beside(".files"), map(_member, study.best_trials), study.unfinished)
+
+
+def _member(trial: Trial) -> Member:
+    return Member(trial.number)
 
 
 def _outcome(study: Study, store: Store, console: Console, *, trained: int, seconds: float) -> Outcome:

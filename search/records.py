@@ -48,7 +48,7 @@ class Stored:
     @property
     def files(self) -> Path:
         """The folder of its checkpoints and of the weights of its best trials; it need not be there."""
-        return self.path.with_name(f"{self.name}.files")
+        return studyfile.beside(self.path, self.name, ".files")
 
     @property
     def complete(self) -> list[Trial]:

@@ -12,7 +12,7 @@ import socket
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from optuna.distributions import distribution_to_json
 
 from search import backup, schema
-from search.errors import StoreError
+from search.errors import DamagedError, StoreError
 from search.identity import Record
 from search.points import reached
 from search.samplers import distribution
@@ -62,11 +62,14 @@ class Store:
         rows = connection.execute("SELECT number, trial_id FROM trials WHERE study_id = ?", (study_id,))
         self._trial_ids: dict[int, int] = {row["number"]: row["trial_id"] for row in rows}
         self._written = self._backed_up = time.monotonic()
-        # After a kill the last backup may not have been written, and a study that is done would never get it.
-        (self._ended_since_backup,) = connection.execute(
-            "SELECT count(*) FROM trials WHERE datetime_complete > ?", (_moment(backup.moment(path)) or "",)
+        # What a backup lacks, in trials and epochs. After a kill the last one may not have been written, and a study that is
+        # done would never get it.
+        (self._not_backed_up,) = connection.execute(
+            "SELECT count(*) FROM trials WHERE coalesce(datetime_complete, '9') > ?",
+            (_moment(backup.moment(path)) or "",),
         ).fetchone()
         self._backup_problem = ""
+        self._is_damaged = False
 
     @classmethod
     def open(cls, path: Path, name: str, *, interruption: Callable[[], int] = lambda: 0) -> Store:
@@ -119,6 +122,8 @@ class Store:
 
     def close(self) -> None:
         """Give database and lock back. Safe to call twice."""
+        if self._is_damaged:
+            self._leave_as_it_is()
         with suppress(sqlite3.Error):
             # So that those who only read it later leave no -wal and -shm beside it. Fails harmlessly while another reads.
             reached("before the -wal is given up")
@@ -127,6 +132,11 @@ class Store:
         with suppress(sqlite3.Error):
             self._connection.close()
         self._lock.release()
+
+    def _leave_as_it_is(self) -> None:
+        """Close the connection without what is in the -wal being copied into the database, as the last one to close does."""
+        with suppress(sqlite3.Error, StoreError), closing(schema.reader(self.path)):
+            self._connection.close()
 
     def commit(self, study: Study, *, now: bool = False) -> None:
         """Write what has changed in one transaction; unless `now`, only when enough time has passed.
@@ -142,9 +152,9 @@ class Store:
             self._write(connection, study, changes)
         self._written = time.monotonic()
         self.commits += 1
-        self._ended_since_backup += sum(trial.is_ended for trial in changes.restated.values())
+        self._not_backed_up += len(changes.epochs) + len(changes.restated)
         waited_s = self._written - self._backed_up
-        if self._ended_since_backup and waited_s >= max(BACKUP_EVERY_S, self._backup_takes_s() / BACKUP_SHARE):
+        if self._not_backed_up and waited_s >= max(BACKUP_EVERY_S, self._backup_takes_s() / BACKUP_SHARE):
             problem = self.back_up()
             if problem and problem != self._backup_problem:
                 study.note("backup failed", why=problem)
@@ -152,18 +162,22 @@ class Store:
         self.seconds += time.perf_counter() - began
 
     def back_up(self) -> str:
-        """Write the backup if a trial has ended since the last one; return why that could not be done, or "".
+        """Write the backup if there is anything new since the last one; return why that could not be done, or "".
 
-        Only a sound copy takes the place of the backup before; StoreError if the database is found damaged.
+        Only a sound copy takes the place of the backup before; DamagedError if the database is found damaged.
         """
-        if not self._ended_since_backup or self._backup_takes_s() > max(
+        if not self._not_backed_up or self._backup_takes_s() > max(
             LAST_BACKUP_S, BACKUP_SHARE * (time.monotonic() - self._backed_up)
         ):
             return ""
-        problem = backup.make(self._connection, self.path)
+        try:
+            problem = backup.make(self._connection, self.path)
+        except DamagedError:
+            self._is_damaged = True
+            raise
         self._backed_up = time.monotonic()
         if not problem:
-            self._ended_since_backup = 0
+            self._not_backed_up = 0
         return problem
 
     def _backup_takes_s(self) -> float:

@@ -180,13 +180,21 @@ class Study:
 
     def is_done(self) -> bool:
         """Tell whether nothing is left to do; sets `stop_reason` when that is not for the number of trials."""
-        if self._running:
+        if self._running or self._waiting:
             return False
-        return self._is_out_of_time() or (not self._waiting and not self._may_draw())
+        return self._is_out_of_time() or not self._may_draw()
+
+    @property
+    def unfinished(self) -> list[Member]:
+        """Those that are under way, and those that wait to go on."""
+        return [Member(trial.number) for trial in (*self._waiting, *self.running)]
 
     def next_trial(self) -> Trial | None:
-        """Return the next trial to start: an interrupted one, a newly drawn one, or None if none is to be."""
-        if self._is_out_of_time() or any(trial.deaths >= 2 for trial in self._running.values()):
+        """Return the next trial to start: an interrupted one, a newly drawn one, or None if none is to be.
+
+        An interrupted one goes on when the study's time is over, too: its next epoch is then its last, and it has a value.
+        """
+        if any(trial.deaths >= 2 for trial in self._running.values()):
             return None
         if self._waiting:
             if self._waiting[0].deaths >= 2 and self._running:
@@ -194,7 +202,7 @@ class Study:
             trial = self._waiting.pop(0)
             trial.state = "RUNNING"
             self._changes.restated[trial.number] = trial
-        elif self._may_draw():
+        elif not self._is_out_of_time() and self._may_draw():
             trial = self._draw()
             self._changes.started.append(trial)
         else:
@@ -220,9 +228,10 @@ class Study:
             if isinstance(event, EpochEnd):
                 self._record_epoch(trial, event)
             elif isinstance(event, Stopped):
-                self._end(trial, "COMPLETE" if trial.value is not None else "FAIL", "callback", "a callback stopped it")
+                self._end_early(trial, "callback", "a callback stopped it")
             elif isinstance(event, Overdue):
-                self._end_by_clock(trial, "timeout", f"an epoch was not done after {event.seconds:.0f} s")
+                self.note("timeout", trial=trial.number, epochs=len(trial.curve), waited=event.seconds)
+                self._end_early(trial, "timeout", "an epoch was not done when the trial's time was long over")
             elif isinstance(event, Failed):
                 self._fail(trial, "failed", event.reason, event.detail)
             else:
@@ -412,9 +421,15 @@ class Study:
             self._end_by_clock(trial, "time", "the study's time was used up")
 
     def _end_by_clock(self, trial: Trial, ended: str, why: str) -> None:
-        """End a trial for the time it took: what it reached so far is its value; without an epoch it failed."""
         self.note(ended, trial=trial.number, epochs=len(trial.curve))
-        self._end(trial, "COMPLETE" if trial.value is not None else "FAIL", ended, why)
+        self._end_early(trial, ended, why)
+
+    def _end_early(self, trial: Trial, ended: str, why: str) -> None:
+        """End a trial that is not to go on: what it reached so far is its value; without an epoch it failed."""
+        if trial.value is None:
+            self._fail(trial, ended, why, "")
+        else:
+            self._end(trial, "COMPLETE", ended, why)
 
     def _end(self, trial: Trial, state: str, ended: str, why: str) -> None:
         trial.state, trial.ended, trial.why = state, ended, why

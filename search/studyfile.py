@@ -85,7 +85,7 @@ class StudyFile:
 
     def beside(self, suffix: str) -> Path:
         """Return the path of what is kept beside the study's database: its log, its best.json."""
-        return self.storage.with_name(f"{self.name}{suffix}")
+        return beside(self.storage, self.name, suffix)
 
     def fixed(self) -> dict[str, Any]:
         """Return what every config of the study has beside its parameters: the arguments of [model] and [train]."""
@@ -97,6 +97,14 @@ class StudyFile:
             "epochs": self.settings.study.epochs or DEFAULT_EPOCHS,
             **train.numbers,
         }
+
+
+def beside(storage: Path, name: str, suffix: str) -> Path:
+    """Return the path of what is kept of the study `name` beside its database: NAME.best.json, say.
+
+    A database that is not called like its study gives its own name, too: two in one folder may each have a study `name`.
+    """
+    return storage.with_name(f"{name}{suffix}" if storage.stem == name else f"{storage.stem}.{name}{suffix}")
 
 
 def read(path: Path, overrides: Sequence[str] = ()) -> StudyFile:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 from dataclasses import dataclass
 from pathlib import Path
 
-from search import records
+from search import records, schema, studyfile
 from search.engines import checkpoints
 from search.engines.protocol import Member
 from search.store import hold
@@ -30,9 +31,12 @@ def clean(path: Path, name: str, *, weights: bool) -> Cleaned:
         stored = records.load(path, name)
         folder = stored.files
         best = [] if weights else [Member(t.number) for t in stored.complete[: stored.file.settings.run.keep]]
-        gone = checkpoints.tidy(folder, best, is_done=bool(stored.ended))
-        for partial in path.parent.glob(f".{name}.best.json.[0-9]*.partial"):
-            gone[partial] = partial.stat().st_size
-            partial.unlink()
+        unfinished = [Member(trial.number) for trial in stored.trials if not trial.is_ended]
+        gone = checkpoints.tidy(folder, best, unfinished)
+        best_path = studyfile.beside(path, name, ".best.json")
+        gone |= checkpoints.delete(path.parent.glob(f".{glob.escape(best_path.name)}.[0-9]*.partial"))
+        # A restoration or a backup that was killed; whoever holds the lock writes neither.
+        halves = (f".{path.name}{kind}.new{journal}" for kind in ("", ".backup") for journal in schema.JOURNALS)
+        gone |= checkpoints.delete(path.with_name(half) for half in halves)
     kept = [found.stat().st_size for found in folder.glob("trial-*.npz")]
     return Cleaned(list(gone), sum(gone.values()), len(kept), sum(kept))

@@ -1,7 +1,7 @@
 """Whether a database holds together: its pages, its schema, and what every study in it says of itself. Writes nothing.
 
 A check is a function of a study as it was read and of the connection that it was read by; it yields what is wrong. One that
-looks at something new (checkpoints, say) goes into CHECKS.
+looks at something new goes into CHECKS.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from search import backup, records, schema
 from search.backup import Backup, Restored
 from search.engines import checkpoints
-from search.errors import ManyfitError, StoreError
+from search.errors import DamagedError, ManyfitError, StoreError
 from search.records import Stored
 from search.samplers import distribution
 from search.store import hold
@@ -34,11 +34,17 @@ ENDINGS = {
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that is wrong; `study` is "" where it concerns the whole file, `trial` None where no one trial."""
+    """Something that is wrong.
+
+    Attributes:
+        study: "" where it concerns the whole file; `trial` is None where no one trial.
+        is_damage: of the database itself, so that a backup mends it; else its surroundings: a lock, a checkpoint, a version.
+    """
 
     what: str
     study: str = ""
     trial: int | None = None
+    is_damage: bool = True
 
     def __str__(self) -> str:
         trial = "" if self.trial is None else f"trial {self.trial}: "
@@ -59,6 +65,11 @@ class Report:
     def is_sound(self) -> bool:
         return not self.problems
 
+    @property
+    def is_damaged(self) -> bool:
+        """Whether something is wrong that a backup mends."""
+        return any(problem.is_damage for problem in self.problems)
+
 
 def verify(path: Path) -> Report:
     """Check a database and its backup; what is wrong is in the report. Raises StoreError only if neither is there."""
@@ -66,24 +77,15 @@ def verify(path: Path) -> Report:
     try:
         report.backup = backup.find(path)
     except StoreError as error:
-        report.problems.append(Problem(f"its backup: {error}"))
+        report.problems.append(Problem(f"its backup: {error}", is_damage=False))
     if not path.exists() and report.backup is None and not report.problems:
         schema.check_file(path)
-    try:
-        with closing(schema.connect(path, readonly=True)) as connection:
-            report.problems += _file_problems(connection)
-            # What damaged pages say of the studies is not worth reading.
-            for name in [] if report.problems else _names(connection):
-                _check_study(connection, path, name, report)
-    except StoreError as error:
-        report.problems.append(Problem(str(error)))
-    except sqlite3.Error as error:
-        report.problems.append(Problem(f"{path} can't be read: {error}"))
+    _check_database(path, report)
     return report
 
 
 def restore(path: Path) -> tuple[Report, Restored | None]:
-    """Bring back the backup of a database that is not sound; of a sound one return None, and leave it as it is.
+    """Bring back the backup of a damaged database; of one that is not damaged return None, and leave it as it is.
 
     Raises StoreError if another process holds the database, if there is no sound backup, or if files can't be written.
     """
@@ -91,7 +93,33 @@ def restore(path: Path) -> tuple[Report, Restored | None]:
         schema.check_file(path)
     with hold(path):
         report = verify(path)
-        return report, None if report.is_sound else backup.restore(path)
+        if not report.is_damaged:
+            return report, None
+        if report.backup is not None:
+            held = Report(report.backup.path)
+            _check_database(held.path, held)
+            if held.problems:
+                raise StoreError(
+                    f"{path} is damaged, and so is its backup: {held.problems[0]}; nothing was changed: bring back a copy "
+                    "of yours"
+                )
+        return report, backup.restore(path)
+
+
+def _check_database(path: Path, report: Report) -> None:
+    """Add to a report what is wrong with a database, and how much there is in it."""
+    try:
+        with closing(schema.connect(path, readonly=True)) as connection:
+            damage = list(_file_problems(connection))
+            report.problems += damage
+            # What damaged pages say of the studies is not worth reading.
+            for name in [] if damage else _names(connection):
+                _check_study(connection, path, name, report)
+    except StoreError as error:
+        report.problems.append(Problem(str(error), is_damage=isinstance(error, DamagedError)))
+    except sqlite3.Error as error:
+        is_damage = isinstance(error, sqlite3.DatabaseError) and "CORRUPT" in getattr(error, "sqlite_errorname", "")
+        report.problems.append(Problem(f"{path} can't be read: {error}", is_damage=is_damage))
 
 
 def _file_problems(connection: sqlite3.Connection) -> Iterator[Problem]:
@@ -116,6 +144,7 @@ def _check_study(connection: sqlite3.Connection, path: Path, name: str, report: 
         report.epochs += sum(len(trial.curve) for trial in stored.trials)
         for check in CHECKS:
             report.problems += [Problem(what, name, trial) for trial, what in check(stored, connection)]
+        report.problems += [Problem(what, name, is_damage=False) for what in _damaged_files(stored.files)]
     except (ManyfitError, ValueError, KeyError, TypeError) as error:
         what = " ".join(str(error).split())
         report.problems.append(Problem(f"can't be read: {type(error).__name__}: {what[:300]}", name))
@@ -211,14 +240,17 @@ def _params(stored: Stored, connection: sqlite3.Connection) -> Found:
                 yield trial.number, f"its {name} is {label}, outside of the space"
 
 
-def _files(stored: Stored, connection: sqlite3.Connection) -> Found:  # noqa: ARG001 (every check is asked alike)
+def _damaged_files(folder: Path) -> Iterator[str]:
     """Check checkpoints and kept weights. What was never kept is no fault: a full disk may have been the reason."""
-    folder = stored.files
     for path in checkpoints.files(folder):
         try:
             checkpoints.read(path)
         except checkpoints.CheckpointError as error:
-            yield None, f"{error}; delete it: what it holds is trained again if it is wanted"
+            if not path.exists():
+                continue  # the study is running, and has newer ones
+            is_kept = path.parent == folder
+            rest = "its trial's weights are lost" if is_kept else "its trials go on from an older one, or begin anew"
+            yield f"{error}; delete it: {rest}"
 
 
 CHECKS: tuple[Callable[[Stored, sqlite3.Connection], Found], ...] = (
@@ -227,7 +259,6 @@ CHECKS: tuple[Callable[[Stored, sqlite3.Connection], Found], ...] = (
     _values,
     _endings,
     _params,
-    _files,
 )
 
 

@@ -12,8 +12,6 @@ KINDS = {"L": "load held", "F": "faults survived", "B": "bad inputs refused"}
 # Every file in it is a bad input, whatever its test's docstring says.
 BAD_INPUTS = {"test_bad_studies": "B2", "test_addresses": "B4"}
 
-_kinds: dict[str, str] = {}
-
 # A shell starts what it leaves in the background deaf to Ctrl-C, and so would be the commands that tests interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -31,11 +29,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
     for item in items:
         # A test says in its docstring which row of what is to be survived it shows: "F3: ...".
-        row = re.match(r"(?:FAULTS )?([LFB])\d+", getattr(getattr(item, "obj", None), "__doc__", None) or "")
+        row = re.match(r"([LFB])\d+", getattr(getattr(item, "obj", None), "__doc__", None) or "")
         if row or item.path.stem in BAD_INPUTS:
-            _kinds[item.nodeid] = KINDS[row[1] if row else "B"]
+            # It goes with the report, from whichever process.
+            item.user_properties.append(("kind", KINDS[row[1] if row else "B"]))
     if config.getoption("--three-numbers"):
-        others = [item for item in items if item.nodeid not in _kinds and not item.get_closest_marker("faults")]
+        others = [item for item in items if not item.user_properties and not item.get_closest_marker("faults")]
         config.hook.pytest_deselected(items=others)
         items[:] = [item for item in items if item not in others]
 
@@ -46,7 +45,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     counts = {outcome: Counter[str]() for outcome in ("passed", "failed")}
     for outcome, count in counts.items():
         for report in terminalreporter.stats.get(outcome, []):
-            if report.when == "call" and report.nodeid in _kinds:
-                count[_kinds[report.nodeid]] += 1
+            if report.when == "call" and (kind := dict(report.user_properties).get("kind")):
+                count[kind] += 1
     shown = [f"{kind} {counts['passed'][kind]} of {sum(c[kind] for c in counts.values())}" for kind in KINDS.values()]
     terminalreporter.write_line("; ".join(shown))

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from search import studyfile
-from search.engines.protocol import Assignment
+from search.engines.protocol import Assignment, Member
 from search.engines.replay import ReplayEngine
 from search.errors import Interrupted, StoreError
 from search.identity import Record, declared
@@ -118,6 +118,11 @@ def wait_for(condition: Callable[[], Any], what: str, timeout: float = 90) -> An
             pass
         time.sleep(0.05)
     raise AssertionError(f"not within {timeout} s: {what}")
+
+
+def training(number: int, replica: int = 0, *, done: int = 0, **config: Any) -> Assignment:
+    """Return what an engine is given to train trial `number`."""
+    return Assignment(Member(number, replica), config, epochs=99, seed=number, done=done)
 
 
 def query(database: Path, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:

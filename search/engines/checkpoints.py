@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search import durable
-from search.engines.protocol import Member
+from search.engines.protocol import Assignment, Member
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -25,7 +26,7 @@ Arrays = Mapping[str, NDArray[Any]]
 TIMES_ITS_COST = 20.0
 # ... but not all the time. One that takes up to three seconds is so written at least once a minute.
 LEAST_S = 1.0
-# So many a worker: what a crash leaves in the database may be an epoch behind the newest.
+# So many of every member: what a crash leaves in the database may be an epoch behind the newest.
 GENERATIONS = 2
 RUNNING = "running"
 _META = "__meta__"
@@ -84,52 +85,61 @@ class Checkpoints:
     """The members that a worker has under way, as files: all of them in one, so that one fsync serves them.
 
     Args:
-        folder: of the study's files; None for no checkpoints.
+        folder: of the study's files; None to write nothing.
         worker: number of this worker; several write side by side, and all read all.
         disk: bytes that all files in the folder may take.
+        can_go_on: whether a training can be gone on with; if not, weights are kept, and nothing is saved in between.
     """
 
-    def __init__(self, folder: Path | None, worker: int = 0, disk: int = 2 * 10**9) -> None:
-        self._folder, self._worker, self._disk = folder, worker, disk
+    def __init__(self, folder: Path | None, worker: int = 0, disk: int = 2 * 10**9, *, can_go_on: bool = True) -> None:
+        self._folder, self._worker, self._disk, self._can_go_on = folder, worker, disk, can_go_on
         self._next = time.monotonic() + LEAST_S
         self._trouble = self._told = ""
+        self._ended: set[str] = set()
+        self._held: dict[Path, frozenset[str]] = {}
 
     @property
     def is_due(self) -> bool:
         """Whether members should be saved now."""
-        return self._folder is not None and time.monotonic() >= self._next
+        return self._folder is not None and self._can_go_on and time.monotonic() >= self._next
 
-    def save(self, members: Iterable[tuple[Member, int, Arrays]]) -> None:
-        """Save members: (member, its whole epochs, its state). Training goes on if that fails; `take_trouble` tells."""
+    def save(self, members: Iterable[tuple[Assignment, int, Arrays]]) -> None:
+        """Save members: (what was assigned, its whole epochs, its state). If that fails, training goes on: `take_trouble`."""
         assert self._folder is not None  # noqa: S101 (nothing is due without)
         began = time.monotonic()
-        epochs, arrays = {}, {}
-        for member, epoch, state in members:
-            epochs[_name(member)] = epoch
-            arrays.update({f"{_name(member)}/{name}": array for name, array in state.items()})
+        epochs, marks, arrays = {}, {}, {}
+        for assignment, epoch, state in members:
+            name = _name(assignment.member)
+            epochs[name], marks[name] = epoch, assignment.mark
+            arrays.update({f"{name}/{key}": array for key, array in state.items()})
         before = self._mine()
         try:
             self._check_room(arrays)
             number = _number(before[0]) + 1 if before else 1
-            write(self._folder / RUNNING / f"{self._worker}.{number}.npz", arrays, {"epochs": epochs})
+            write(self._folder / RUNNING / f"{self._worker}.{number}.npz", arrays, {"epochs": epochs, "marks": marks})
         except OSError as error:
             self._trouble = f"{error.strerror or error}"
-        for old in before[GENERATIONS - 1 :]:
-            old.unlink(missing_ok=True)
+        self._roll()
         ended = time.monotonic()
         self._next = ended + max(LEAST_S, TIMES_ITS_COST * (ended - began))
 
-    def load(self, member: Member, at_most: int) -> tuple[int, dict[str, NDArray[Any]]] | None:
-        """Return a member's newest whole checkpoint of at most so many epochs: the epochs, and its state."""
-        found = []
+    def end(self, members: Iterable[Member]) -> None:
+        """Take note that members have ended: nothing of theirs is gone on from."""
+        self._ended.update(map(_name, members))
+
+    def load(self, assignment: Assignment) -> tuple[int, dict[str, NDArray[Any]]] | None:
+        """Return the newest whole checkpoint of what is assigned, of at most the epochs `done`: its epochs, and the state."""
+        member, found = assignment.member, []
+        name = _name(member)
         for path in self._all():
             with suppress(CheckpointError):
                 _, meta = read(path, beginning=_NOTHING)
-                if 0 < (epoch := meta["epochs"].get(_name(member), 0)) <= at_most:
+                is_its = meta["marks"].get(name) == assignment.mark
+                if is_its and 0 < (epoch := meta["epochs"][name]) <= assignment.done:
                     found.append((epoch, path))
         for epoch, path in sorted(found, reverse=True):
             with suppress(CheckpointError):
-                beginning = f"{_name(member)}/"
+                beginning = f"{name}/"
                 arrays, _ = read(path, beginning)
                 # For the study's log, which keeps what a worker says.
                 print(f"trial {member.trial} goes on from its checkpoint of epoch {epoch}", file=sys.stderr, flush=True)
@@ -137,13 +147,21 @@ class Checkpoints:
         return None
 
     def keep(self, path: Path, arrays: Arrays, meta: Mapping[str, Any]) -> str:
-        """Write the weights of a member that has ended; return why that could not be done, or ""."""
-        try:
-            self._check_room(arrays)
-            write(path, arrays, meta)
-        except OSError as error:
-            return f"{error.strerror or error}"
-        return ""
+        """Write the weights of a member that has ended; return why that could not be done, or "".
+
+        Checkpoints, which serve for a while only, give way to them where disk is short.
+        """
+        mine = self._mine()
+        while True:
+            try:
+                self._check_room(arrays)
+                write(path, arrays, meta)
+            except OSError as error:
+                if not mine:
+                    return f"{error.strerror or error}"
+                mine.pop().unlink(missing_ok=True)
+            else:
+                return ""
 
     def take_trouble(self) -> str:
         """Return, once for all that are alike, why a checkpoint could not be written; "" if there is nothing new to tell."""
@@ -151,6 +169,24 @@ class Checkpoints:
             return ""
         self._told = self._trouble
         return self._told
+
+    def _roll(self) -> None:
+        """Delete files of which every member has ended or has GENERATIONS newer ones, whichever process wrote them."""
+        newer: Counter[str] = Counter()
+        for path in self._mine():
+            members = self._members(path)
+            if all(newer[name] >= GENERATIONS for name in members - self._ended):
+                path.unlink(missing_ok=True)
+                self._held.pop(path, None)
+            newer.update(members)
+
+    def _members(self, path: Path) -> frozenset[str]:
+        if path not in self._held:
+            # One that is damaged serves nobody.
+            self._held[path] = frozenset()
+            with suppress(CheckpointError):
+                self._held[path] = frozenset(members_in(path))
+        return self._held[path]
 
     def _check_room(self, arrays: Arrays) -> None:
         wanted = sum(array.nbytes for array in arrays.values())
@@ -170,24 +206,49 @@ def kept_path(folder: Path, member: Member) -> Path:
     return folder / f"trial-{member.trial}.npz"
 
 
-def tidy(folder: Path, kept: Iterable[Member], *, is_done: bool) -> dict[Path, int]:
-    """Delete weights no longer worth keeping and, once the study is done, checkpoints; return what went, in bytes."""
+def tidy(folder: Path, kept: Iterable[Member], unfinished: Collection[Member]) -> dict[Path, int]:
+    """Delete what no longer serves while nothing is trained: weights but those `kept`, checkpoints of no unfinished member.
+
+    Half-written files go, too. Returns what went, in bytes.
+    """
+    names = {_name(member) for member in unfinished}
+
+    def serves(path: Path) -> bool:
+        with suppress(CheckpointError):
+            return not names.isdisjoint(members_in(path))
+        return False
+
+    gone = drop(folder, kept)
+    running = folder / RUNNING
+    gone |= delete(path for path in running.glob("*") if path.suffix != ".npz" or not names or not serves(path))
+    gone |= delete(folder.glob(".*.partial"))
+    for empty in (running, folder):
+        with suppress(OSError):
+            empty.rmdir()
+    return gone
+
+
+def drop(folder: Path, kept: Iterable[Member]) -> dict[Path, int]:
+    """Delete the weights of all members but those `kept`; return what went, in bytes. Workers may write meanwhile."""
     worth = {kept_path(folder, member) for member in kept}
-    serves_no_more = [
-        *(path for path in folder.glob("trial-*.npz") if path not in worth),
-        *folder.glob(".*.partial"),
-        *(folder / RUNNING).glob("*" if is_done else ".*.partial"),
-    ]
+    return delete(path for path in folder.glob("trial-*.npz") if path not in worth)
+
+
+def delete(paths: Iterable[Path]) -> dict[Path, int]:
+    """Delete files; return those that went, with their bytes."""
     gone = {}
-    for path in serves_no_more:
+    for path in list(paths):
         with suppress(OSError):
             size = path.stat().st_size
             path.unlink()
             gone[path] = size
-    for empty in (folder / RUNNING, folder):
-        with suppress(OSError):
-            empty.rmdir()
     return gone
+
+
+def members_in(path: Path) -> dict[str, int]:
+    """Return how many whole epochs each member has in a checkpoint, by "trial.replica"; CheckpointError if it is damaged."""
+    epochs: dict[str, int] = read(path, beginning=_NOTHING)[1]["epochs"]
+    return epochs
 
 
 def files(folder: Path) -> list[Path]:

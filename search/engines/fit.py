@@ -65,7 +65,7 @@ class FitEngine:
         reporter = self._reporter
         if self._thread is not None and reporter is not None and reporter.is_waiting and self.checkpoints.is_due:
             # Copied while that is timed: it is a part of what a checkpoint costs.
-            self.checkpoints.save((r.member, r.epoch, r.state()) for r in (reporter,))
+            self.checkpoints.save((r.assignment, r.epoch, r.state()) for r in (reporter,))
 
     def keep(self, member: Member, path: Path) -> str:
         """Write the best weights of the member that waits for its verdict; return why that could not be done, or ""."""
@@ -130,7 +130,7 @@ class FitEngine:
         model = self._trainer.model(config, assignment.seed)
         batches = Batches(self._trainer.arrays(), int(config["batch_size"]), assignment.seed)
         reporter = _Reporter(assignment, self._trainer.objective, self._events, self._verdicts)
-        found = self.checkpoints.load(assignment.member, at_most=assignment.done) if assignment.done else None
+        found = self.checkpoints.load(assignment) if assignment.done else None
         if found is not None:
             reporter.go_on(model, *found)
         self._reporter = reporter
@@ -182,7 +182,7 @@ class _Reporter(keras.callbacks.Callback):  # type: ignore[misc]
         verdicts: queue.Queue[Verdict],
     ) -> None:
         super().__init__()
-        self.member = assignment.member
+        self.assignment, self.member = assignment, assignment.member
         self._objective, self._sign = objective
         self._events, self._verdicts = events, verdicts
         self._began = 0.0

@@ -59,8 +59,8 @@ MOST_FAILED_STARTS = 2
 STDERR_LINES = 20
 # How long a worker may take to end a training before it is ended itself.
 SETTLE_S = 5.0
-# How long the weights of a member may take to be written.
-KEEP_S = 120.0
+# How long the weights of a member may take to be written; and after a signal, which is to end a command within 10 s.
+KEEP_S, KEEP_INTERRUPTED_S = 120.0, 5.0
 
 
 @dataclass
@@ -126,6 +126,8 @@ class WorkerPool:
         self._look_s = look_s
         self._job, self._backend, self._log, self._memory = dict(job), backend, log, memory
         self._failed_starts = 0
+        # A callback of the user's can't be saved.
+        self._can_go_on = not job["settings"]["train"]["callbacks"]
         self._first: Ready | None = None
         self._count = len(devices)
         self._workers = [self._spawn(number, device) for number, device in enumerate(devices)]
@@ -178,8 +180,12 @@ class WorkerPool:
             worker.outbox = outbox
             try:
                 began = time.monotonic()
+                limit = KEEP_S
                 while not worker.channel.poll(TICK_S):
-                    if (waited := time.monotonic() - began) > KEEP_S or self._interruption():
+                    waited = time.monotonic() - began
+                    if self._interruption():
+                        limit = min(limit, waited + KEEP_INTERRUPTED_S)
+                    if waited > limit:
                         # It is given up, and its end noticed at the next `advance`.
                         os.killpg(worker.process.pid, signal.SIGKILL)
                         raise TimeoutError(f"they were not written after {waited:.0f} s")
@@ -256,8 +262,13 @@ class WorkerPool:
     def _receive(self) -> list[Event]:
         events: list[Event] = []
         channels: dict[Any, _Worker] = {worker.channel: worker for worker in self._workers}
-        for channel in mp.wait(list(channels), timeout=TICK_S):
-            worker = channels[channel]
+        heard = {channels[channel].number for channel in mp.wait(list(channels), timeout=TICK_S)}
+        for worker in list(self._workers):
+            if worker.number not in heard:
+                # What it has started may hold its end of the channel open.
+                if worker.process.poll() is not None and not worker.channel.poll():
+                    events += self._replace(worker)
+                continue
             try:
                 messages = decode(worker.channel.recv_bytes())
             except (EOFError, OSError):
@@ -271,10 +282,10 @@ class WorkerPool:
                     self._greet(worker, message)
                 elif isinstance(message, Refused):
                     raise (DataError if message.is_data else UsageError)(message.message)
-                elif not isinstance(
-                    message, Assignment | Verdict | Keep | SaveModel | Go | Looking
-                ):  # those go the other way
+                elif isinstance(message, Event):
                     events.append(message)
+                    # Without them nothing may be ended in the middle that could be ended afterwards.
+                    self._can_go_on &= not (isinstance(message, Noted) and message.kind == "no checkpoint")
                 if isinstance(message, EpochEnd) and message.member in worker.members:
                     assignment = worker.members[message.member]
                     worker.members[message.member] = replace(assignment, done=max(assignment.done, message.epoch))
@@ -359,6 +370,8 @@ class WorkerPool:
         Between two trials at once; in the middle of some, which then go on from their checkpoints, only if it has worked so
         much longer than it took to start that this costs a twentieth at most.
         """
+        if worker.members and not self._can_go_on:
+            return
         if worker.members and time.monotonic() - worker.began < BUSY_RENEWAL * worker.start_s:
             return
         try:
@@ -395,6 +408,8 @@ class WorkerPool:
             worker.channel.poll(SETTLE_S)
 
     def _end(self, worker: _Worker) -> None:
+        if worker.channel.closed:
+            return
         with suppress(OSError):
             worker.channel.close()
         with suppress(ProcessLookupError):

@@ -5,6 +5,7 @@ Nothing here imports keras. An engine trains members; it knows nothing of sample
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,6 +38,12 @@ class Assignment:
     seed: int
     limit_s: float | None = None
     done: int = 0
+
+    @property
+    def mark(self) -> str:
+        """What tells this training from any other that may once have borne the same number."""
+        training = json.dumps([self.config, self.epochs, self.seed], sort_keys=True)
+        return hashlib.sha256(training.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)

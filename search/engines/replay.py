@@ -28,8 +28,19 @@ class ReplayEngine:
         self._members[assignment.member] = (assignment, 0)
 
     def advance(self) -> Sequence[Event]:
-        events: list[Event] = []
-        for member, (assignment, epoch) in sorted(self._members.items())[: self._lanes]:
+        placed = sorted(self._members)[: self._lanes]
+        events: list[EpochEnd | Failed] = []
+        # As an engine that trains does it: what is stored already comes again before the others go on.
+        while behind := [m for m in placed if self._members[m][1] < self._members[m][0].done]:
+            events += self._epoch(behind)
+            failed = {event.member for event in events if isinstance(event, Failed)}
+            placed = [member for member in placed if member not in failed]
+        return sorted(events + self._epoch(placed), key=lambda event: event.member)
+
+    def _epoch(self, members: Sequence[Member]) -> list[EpochEnd | Failed]:
+        events: list[EpochEnd | Failed] = []
+        for member in members:
+            assignment, epoch = self._members[member]
             try:
                 metrics = self._curves(assignment, epoch + 1)
             except Exception as error:  # noqa: BLE001 (a curve stands for a training, which may raise anything)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import signal
 import sys
 import threading
 import time
@@ -72,7 +73,9 @@ def main(descriptor: int) -> None:
         if isinstance(messages[0], SaveModel):
             connection.send_bytes(encode([engine.save_model(messages[0])]))
             continue
-        engine.apply([message for message in messages if isinstance(message, Verdict)])
+        verdicts = [message for message in messages if isinstance(message, Verdict)]
+        engine.apply(verdicts)
+        engine.checkpoints.end(verdict.member for verdict in verdicts if verdict.ends)
         for message in messages:
             if isinstance(message, Assignment):
                 engine.start(message)
@@ -102,7 +105,10 @@ def _receive(connection: Connection, inbox: queue.Queue[list[Message]], engines:
         try:
             messages = decode(connection.recv_bytes())
         except (EOFError, OSError):
-            # The coordinator has closed the channel, or is gone. Training may be deep in C; nothing of it is to be kept.
+            # The coordinator has closed the channel, or is gone. Training may be deep in C; nothing of it is to be kept, nor
+            # of what a model has started: the pool made this process the first of its group.
+            if os.getpgrp() == os.getpid():
+                os.killpg(0, signal.SIGKILL)
             os._exit(0)
         for message in messages:
             if isinstance(message, Assignment):
@@ -129,8 +135,8 @@ def _prepare(job: dict[str, Any], connection: Connection) -> tuple[Any, Ready]:
     trainer = training.Trainer.load(settings, base, loaded)
     training.leave_tensorflow_out()
     # A callback of the user's may know of earlier epochs, and can't be saved: then trials begin anew.
-    folder = None if settings.train.callbacks else Path(job["folder"])
-    files = Checkpoints(folder, job["worker"], settings.run.disk)
+    can_go_on = not settings.train.callbacks
+    files = Checkpoints(Path(job["folder"]), job["worker"], settings.run.disk, can_go_on=can_go_on)
     connection.send_bytes(encode([Looking()]))
     ready = preflight.inspect(trainer, job["fixed"])
     if job["engine"] == "fit":

@@ -10,11 +10,12 @@ import subprocess
 import sys
 import time
 from contextlib import redirect_stderr, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from support import dice, end, manyfit, query, settings, start, table, wait_for, write_study
+from support import dice, end, manyfit, query, settings, start, table, training, wait_for, write_study
 
 from search import verify
 from search.engines import checkpoints
@@ -102,23 +103,23 @@ DAMAGES = {
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damaged_checkpoint_is_told_as_such_and_the_older_one_is_taken(tmp_path, damage):
     files = Checkpoints(tmp_path)
-    files.save([(Member(0), 3, state(0)), (Member(1), 3, state(11))])
-    files.save([(Member(0), 5, state(0)), (Member(1), 5, state(1))])
+    files.save([(training(0), 3, state(0)), (training(1), 3, state(11))])
+    files.save([(training(0), 5, state(0)), (training(1), 5, state(1))])
     newest = tmp_path / "running" / "0.2.npz"
     newest.write_bytes(DAMAGES[damage](newest.read_bytes()))
     with pytest.raises(CheckpointError, match="is damaged"):
         checkpoints.read(newest)
-    epoch, found = files.load(Member(1), at_most=9)
+    epoch, found = files.load(training(1, done=9))
     assert epoch == 3
     assert alike(found, state(11))
 
 
 def test_folder_or_unreadable_link_in_the_place_of_a_checkpoint_is_passed_over(tmp_path):
     files = Checkpoints(tmp_path)
-    files.save([(Member(1), 3, state(1))])
+    files.save([(training(1), 3, state(1))])
     (tmp_path / "running" / "0.2.npz").mkdir()
     (tmp_path / "running" / "0.3.npz").symlink_to(tmp_path / "nowhere.npz")
-    assert files.load(Member(1), at_most=9)[0] == 3
+    assert files.load(training(1, done=9))[0] == 3
 
 
 def test_no_single_wrong_bit_anywhere_makes_a_wrong_state_or_an_error(tmp_path):
@@ -126,8 +127,8 @@ def test_no_single_wrong_bit_anywhere_makes_a_wrong_state_or_an_error(tmp_path):
     drawn = dice()
     files = Checkpoints(tmp_path)
     older, newer = state(11, size=4), state(1, size=4)
-    files.save([(Member(1), 3, older)])
-    files.save([(Member(1), 5, newer)])
+    files.save([(training(1), 3, older)])
+    files.save([(training(1), 5, newer)])
     newest = tmp_path / "running" / "0.2.npz"
     whole, wrong = newest.read_bytes(), {}
     for place in range(len(whole)):
@@ -137,7 +138,7 @@ def test_no_single_wrong_bit_anywhere_makes_a_wrong_state_or_an_error(tmp_path):
         newest.write_bytes(turned)
         try:
             with redirect_stderr(io.StringIO()):  # a line each time
-                found = files.load(Member(1), at_most=9)
+                found = files.load(training(1, done=9))
         except Exception as error:
             wrong[place, bit] = f"{type(error).__name__}: {error}"
         else:
@@ -149,22 +150,22 @@ def test_no_single_wrong_bit_anywhere_makes_a_wrong_state_or_an_error(tmp_path):
 def test_checkpoint_is_never_ahead_of_what_is_stored(tmp_path):
     files = Checkpoints(tmp_path)
     for epoch in (5, 7):
-        files.save([(Member(1), epoch, state(epoch)), (Member(2), 0, state(0))])
-    taken = {at_most: files.load(Member(1), at_most) for at_most in (0, 1, 4, 5, 6, 7, 99)}
+        files.save([(training(1), epoch, state(epoch)), (training(2), 0, state(0))])
+    taken = {at_most: files.load(training(1, done=at_most)) for at_most in (0, 1, 4, 5, 6, 7, 99)}
     assert {at_most: found and found[0] for at_most, found in taken.items()} == {
         0: None, 1: None, 4: None, 5: 5, 6: 5, 7: 7, 99: 7,
     }  # fmt: skip
     assert all(alike(found[1], state(found[0])) for found in taken.values() if found)
-    assert files.load(Member(2), at_most=9) is None  # no epoch of it was whole
-    assert files.load(Member(3), at_most=9) is None
-    assert files.load(Member(1, replica=1), at_most=9) is None
+    assert files.load(training(2, done=9)) is None  # no epoch of it was whole
+    assert files.load(training(3, done=9)) is None
+    assert files.load(training(1, replica=1, done=9)) is None
 
 
 def test_member_1_is_not_taken_for_member_11(tmp_path):
     files = Checkpoints(tmp_path)
-    files.save([(Member(11), 4, state(11)), (Member(1), 2, state(1)), (Member(111), 6, state(111))])
+    files.save([(training(11), 4, state(11)), (training(1), 2, state(1)), (training(111), 6, state(111))])
     for number, epoch in ((1, 2), (11, 4), (111, 6)):
-        found = files.load(Member(number), at_most=9)
+        found = files.load(training(number, done=9))
         assert found[0] == epoch
         assert alike(found[1], state(number))
 
@@ -172,12 +173,12 @@ def test_member_1_is_not_taken_for_member_11(tmp_path):
 def test_two_generations_of_each_worker_stay_and_all_workers_read_all(tmp_path):
     one, two = Checkpoints(tmp_path, worker=1), Checkpoints(tmp_path, worker=12)
     for epoch in range(1, 12):  # past 9, where names no longer sort as numbers do
-        one.save([(Member(1), epoch, state(epoch))])
-    two.save([(Member(2), 4, state(4))])
+        one.save([(training(1), epoch, state(epoch))])
+    two.save([(training(2), 4, state(4))])
     assert running(tmp_path) == ["1.10.npz", "1.11.npz", "12.1.npz"]
-    assert [two.load(Member(1), 99)[0], one.load(Member(2), 99)[0]] == [11, 4]
+    assert [two.load(training(1, done=99))[0], one.load(training(2, done=99))[0]] == [11, 4]
     again = Checkpoints(tmp_path, worker=1)  # its process died, and another goes on
-    again.save([(Member(1), 12, state(12))])
+    again.save([(training(1), 12, state(12))])
     assert running(tmp_path) == ["1.11.npz", "1.12.npz", "12.1.npz"]
 
 
@@ -188,7 +189,7 @@ def test_checkpoints_are_due_by_the_clock_and_not_at_all_without_a_folder(tmp_pa
     assert not files.is_due
     time.sleep(0.25)
     assert files.is_due
-    files.save([(Member(1), 1, state(1))])
+    files.save([(training(1), 1, state(1))])
     assert not files.is_due
 
 
@@ -206,7 +207,7 @@ def test_checkpoints_come_at_least_once_a_minute_but_for_a_twentieth_of_the_time
     def members():
         nonlocal now
         now += cost_s  # what copying them from the device takes is a part of it
-        yield Member(1), epoch, state(epoch)
+        yield training(1), epoch, state(epoch)
 
     files = Checkpoints(tmp_path)
     for epoch in (1, 2):  # noqa: B007 (in `members`)
@@ -217,7 +218,7 @@ def test_checkpoints_come_at_least_once_a_minute_but_for_a_twentieth_of_the_time
         assert not files.is_due
         now += 0.02
         assert files.is_due
-    assert files.load(Member(1), at_most=9)[0] == 2
+    assert files.load(training(1, done=9))[0] == 2
 
 
 def test_checkpoints_take_a_twentieth_of_the_time_at_most(tmp_path, monkeypatch):
@@ -230,7 +231,7 @@ def test_checkpoints_take_a_twentieth_of_the_time_at_most(tmp_path, monkeypatch)
         if files.is_due:
             arrays = {"a": np.full((1000, 1000), len(took))}
             before = time.monotonic()
-            files.save([(Member(1), len(took) + 1, arrays)])
+            files.save([(training(1), len(took) + 1, arrays)])
             took.append(time.monotonic() - before)
     assert len(running(tmp_path)) == 2
     # The last one is paid for by the time after it.
@@ -239,20 +240,53 @@ def test_checkpoints_take_a_twentieth_of_the_time_at_most(tmp_path, monkeypatch)
 
 def test_disk_that_is_used_up_refuses_more_and_says_so_once(tmp_path):
     files = Checkpoints(tmp_path, disk=10_000)
-    files.save([(Member(1), 1, state(1, size=256))])  # 5 kB
+    files.save([(training(1), 1, state(1, size=256))])  # 5 kB
     assert files.take_trouble() == ""
     told = []
     for epoch in range(2, 6):
         # As many members as there happen to be: in lanes that changes all the time.
-        files.save([(Member(number), epoch, state(number, size=256)) for number in range(epoch)])
+        files.save([(training(number), epoch, state(number, size=256)) for number in range(epoch)])
         told.append(files.take_trouble())
     assert "run.disk allows" in told[0]
     assert told[1:] == [""] * 3
-    assert files.load(Member(1), at_most=9)[0] == 1, "what was there before is still good"
-    assert "run.disk allows" in files.keep(kept_path(tmp_path, Member(1)), {"a": np.zeros(1000)}, {})
+    assert files.load(training(1, done=9))[0] == 1, "what was there before is still good"
     assert running(tmp_path) == ["0.1.npz"]
-    assert files.keep(kept_path(tmp_path, Member(1)), {"a": np.zeros(2)}, {"trial": 1}) == ""
-    assert checkpoints.read(tmp_path / "trial-1.npz")[1]["trial"] == 1
+
+
+def test_weights_of_the_best_go_before_checkpoints_where_disk_is_short(tmp_path):
+    """What was not kept is lost; what a checkpoint would have saved is trained again."""
+    files = Checkpoints(tmp_path, disk=29_000)
+    for epoch in (1, 2):
+        files.save([(training(number), epoch, state(number, size=256)) for number in range(2)])
+    assert running(tmp_path) == ["0.1.npz", "0.2.npz"]
+    for number in range(5):
+        assert files.keep(kept_path(tmp_path, Member(number)), state(number, size=256), {"trial": number}) == ""
+    assert running(tmp_path) == []
+    assert {checkpoints.read(path)[1]["trial"] for path in tmp_path.glob("trial-*.npz")} == set(range(5))
+    assert "run.disk allows" in files.keep(kept_path(tmp_path, Member(5)), state(5, size=256), {})
+
+
+def test_checkpoint_of_one_that_waits_stays_while_others_go_on(tmp_path):
+    """After two deaths in a row members go on one at a time; the others' only checkpoint is then the one of all."""
+    files = Checkpoints(tmp_path)
+    files.save([(training(number), 500, state(number)) for number in range(8)])
+    again = Checkpoints(tmp_path)  # its worker has died
+    for epoch in range(501, 506):
+        again.save([(training(0), epoch, state(epoch))])
+    assert {n: again.load(training(n, done=999))[0] for n in range(8)} == {0: 505} | dict.fromkeys(range(1, 8), 500)
+    assert running(tmp_path) == ["0.1.npz", "0.5.npz", "0.6.npz"]
+    again.end(Member(number) for number in range(1, 8))
+    again.save([(training(0), 506, state(506))])
+    assert running(tmp_path) == ["0.6.npz", "0.7.npz"]
+
+
+@pytest.mark.parametrize("other", [{"config": {"units": 16}}, {"seed": 7}, {"epochs": 20}])
+def test_checkpoint_of_another_training_of_that_number_is_not_taken(tmp_path, other):
+    """A study that was begun anew, or brought back from its backup, may give a number to another config."""
+    mine = replace(training(3, done=9), config={"units": 32})
+    Checkpoints(tmp_path).save([(mine, 4, state(3))])
+    assert Checkpoints(tmp_path).load(mine)[0] == 4
+    assert Checkpoints(tmp_path).load(replace(mine, **other)) is None
 
 
 def test_full_disk_stops_no_training_and_the_older_checkpoint_stays(tmp_path):
@@ -262,20 +296,22 @@ import resource, signal, sys
 from pathlib import Path
 import numpy as np
 from search.engines.checkpoints import Checkpoints, kept_path
-from search.engines.protocol import Member
+from search.engines.protocol import Assignment, Member
 folder = Path(sys.argv[1])
 files = Checkpoints(folder)
-files.save([(Member(1), 1, {"a": np.zeros(10)})])
+training = Assignment(Member(1), {}, epochs=9, seed=0, done=9)
+files.save([(training, 1, {"a": np.zeros(10)})])
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
-files.save([(Member(1), 2, {"a": np.zeros(100_000)})])
+files.save([(training, 2, {"a": np.zeros(100_000)})])
 print(files.take_trouble())
+print(files.load(training)[0], sorted(path.name for path in folder.rglob("*")))
 print(files.keep(kept_path(folder, Member(1)), {"a": np.zeros(100_000)}, {}))
-print(files.load(Member(1), 9)[0], sorted(path.name for path in folder.rglob("*")))
+print(sorted(path.name for path in folder.rglob("*")))
 """
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["File too large", "File too large", "1 ['0.1.npz', 'running']"]
+    assert done.stdout.splitlines() == ["File too large", "1 ['0.1.npz', 'running']", "File too large", "['running']"]
 
 
 def test_kill_at_any_point_of_a_write_leaves_the_old_checkpoint_or_the_new(tmp_path):
@@ -284,10 +320,11 @@ import sys
 from pathlib import Path
 import numpy as np
 from search.engines.checkpoints import Checkpoints
-from search.engines.protocol import Member
+from search.engines.protocol import Assignment, Member
 files = Checkpoints(Path(sys.argv[1]))
+training = Assignment(Member(1), {}, epochs=99, seed=1)
 for epoch in (1, 2, 3):
-    files.save([(Member(1), epoch, {"a": np.full(1000, epoch)})])
+    files.save([(training, epoch, {"a": np.full(1000, epoch)})])
 """
     seen = []
     for point in range(1, 99):
@@ -295,11 +332,11 @@ for epoch in (1, 2, 3):
         env = {**os.environ, "MANYFIT_KILL_AT": str(point)}
         done = subprocess.run([sys.executable, "-c", code, str(folder)], env=env, capture_output=True, text=True)
         assert done.returncode in (0, -9), done.stderr
-        found = Checkpoints(folder).load(Member(1), at_most=9)
+        found = Checkpoints(folder).load(training(1, done=9))
         seen.append(found[0] if found else 0)
         assert found is None or (found[1]["a"] == found[0]).all()
-        Checkpoints(folder).save([(Member(1), 4, state(4))])
-        assert Checkpoints(folder).load(Member(1), at_most=9)[0] == 4
+        Checkpoints(folder).save([(training(1), 4, state(4))])
+        assert Checkpoints(folder).load(training(1, done=9))[0] == 4
         if done.returncode == 0:
             break
     assert seen == sorted(seen)
@@ -308,25 +345,27 @@ for epoch in (1, 2, 3):
 
 def test_tidying_leaves_what_is_worth_keeping_and_what_is_not_ours(tmp_path):
     files = Checkpoints(tmp_path)
-    files.save([(Member(7), 1, state(7))])
+    files.save([(training(7), 1, state(7))])
     for number in range(4):
         checkpoints.write(kept_path(tmp_path, Member(number)), state(number), {"trial": number})
     for name in ("notes.txt", "trial-9.keras", ".trial-3.npz.partial", "running/.0.2.npz.partial"):
         (tmp_path / name).write_bytes(b"x" * 100)
-    gone = checkpoints.tidy(tmp_path, [Member(1), Member(2)], is_done=False)
-    names = {"trial-0.npz", "trial-3.npz", ".trial-3.npz.partial", ".0.2.npz.partial"}
+    assert {path.name for path in checkpoints.drop(tmp_path, [Member(1), Member(2), Member(3)])} == {"trial-0.npz"}
+    assert (tmp_path / "running/.0.2.npz.partial").exists(), "another worker may be writing it"
+    gone = checkpoints.tidy(tmp_path, [Member(1), Member(2)], [Member(6), Member(7)])
+    names = {"trial-3.npz", ".trial-3.npz.partial", ".0.2.npz.partial"}
     assert {path.name for path in gone} == names
     left = {"notes.txt", "trial-9.keras", "trial-1.npz", "trial-2.npz"}
     assert {path.name for path in tmp_path.iterdir()} == left | {"running"}
-    assert {path.name for path in checkpoints.tidy(tmp_path, [Member(1)], is_done=True)} == {"0.1.npz", "trial-2.npz"}
+    assert {path.name for path in checkpoints.tidy(tmp_path, [Member(1)], [Member(6)])} == {"0.1.npz", "trial-2.npz"}
     assert {path.name for path in tmp_path.iterdir()} == left - {"trial-2.npz"}
-    assert checkpoints.tidy(tmp_path / "nowhere", [], is_done=True) == {}
+    assert checkpoints.tidy(tmp_path / "nowhere", [], []) == {}
 
 
 def test_folder_that_holds_nothing_more_goes(tmp_path):
     folder = tmp_path / "study.files"
-    Checkpoints(folder).save([(Member(7), 1, state(7))])
-    checkpoints.tidy(folder, [], is_done=True)
+    Checkpoints(folder).save([(training(7), 1, state(7))])
+    checkpoints.tidy(folder, [], [])
     assert not folder.exists()
 
 
@@ -499,6 +538,42 @@ def evaluated(database: Path, name: str, backend: str) -> dict[str, float]:
     done = subprocess.run(command, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
+
+
+OPEN = """
+import sys
+from pathlib import Path
+import keras
+from search import data
+from search.records import load
+stored = load(Path(sys.argv[1]), sys.argv[2])
+loaded = data.load(stored.file.settings.data, stored.file.base, stored.file.settings.study.seed)
+found = keras.models.load_model(sys.argv[3]).evaluate(loaded.x_validation, loaded.y_validation, verbose=0, return_dict=True)
+print(found["accuracy"])
+"""
+
+
+@pytest.mark.slow
+def test_exported_model_opens_in_keras_and_gives_its_trials_value(pair, tmp_path):
+    _, cut, _ = pair
+    study, database = load(cut.with_suffix(".db"), "cut"), cut.with_suffix(".db")
+    path = tmp_path / "best.keras"
+    path.write_text("another model")
+    # Killed when all is written but the name: the model that was there is whole.
+    killed = manyfit("export", cut, "--model", path, env={"MANYFIT_KILL_AT": "2"})
+    assert (killed.returncode, path.read_text()) == (-9, "another model")
+    done = manyfit("export", cut, "--model", path)
+    assert done.returncode == 0, done.stderr
+    best = study.complete[0]
+    assert f"the model of trial {best.number}; val_accuracy {best.value:.5g}, evaluated once more" in done.stderr
+    env = {**os.environ, **Device().environment(study.resolved["backend"])}
+    opened = subprocess.run(
+        [sys.executable, "-c", OPEN, database, "cut", path], env=env, capture_output=True, text=True
+    )
+    assert opened.returncode == 0, opened.stderr
+    assert float(opened.stdout.splitlines()[-1]) == pytest.approx(best.value, rel=1e-6)
+    # The one that was killed has left its half, under a name that says so.
+    assert [left.name.endswith(".partial.keras") for left in tmp_path.iterdir() if left != path] == [True]
 
 
 @pytest.mark.slow

@@ -533,7 +533,7 @@ print(json.dumps([best, scores, same and float(state["score"]) == scores[best]])
 
 
 def test_out_of_memory_gives_up_lanes_and_loses_nothing():
-    """FAULTS F7. A device with too little memory for four lanes: RESOURCE_EXHAUSTED is what it says then.
+    """F7: a device with too little memory for four lanes: RESOURCE_EXHAUSTED is what it says then.
 
     Where it is LLVM that gets no memory, or a thread, the process ends: that is a dead worker, and another row of FAULTS.
     """

@@ -10,10 +10,10 @@ import sys
 from contextlib import closing
 
 import pytest
-from support import curve, query, replay, replay_file, table
+from support import curve, cut_off, query, replay, replay_file, table
 from typer.testing import CliRunner
 
-from search import backup, cli, records
+from search import backup, cli, records, schema
 from search import store as stores
 from search.engines.replay import ReplayEngine
 from search.errors import StoreError
@@ -91,17 +91,30 @@ def test_damage_that_is_found_by_the_backup_ends_the_search_and_spares_the_backu
     # By a process of its own: it opens the file beside SQLite.
     code = (
         "import sys; from pathlib import Path; from search.store import Store\n"
-        "store = Store.open(Path(sys.argv[1]), 'replay'); store._ended_since_backup = 1\n"
+        "store = Store.open(Path(sys.argv[1]), 'replay'); store._not_backed_up = 1\n"
         "file = open(sys.argv[1], 'r+b'); file.seek(Path(sys.argv[1]).stat().st_size // 2); file.write(b'\\xff' * 20000); file.flush()\n"
         "store._connection.execute('PRAGMA shrink_memory')\n"
         "try: store.back_up()\n"
-        "except Exception as error: print(type(error).__name__, error)"
+        "except Exception as error: print(type(error).__name__, error)\n"
+        "print(*(sum(Path(sys.argv[1] + end).read_bytes()) for end in ('', '-wal'))); store.close()"
     )
     done = subprocess.run([sys.executable, "-c", code, str(more.storage)], capture_output=True, text=True)
-    assert "StoreError" in done.stdout, done
+    assert "DamagedError" in done.stdout, done
     assert "is damaged" in done.stdout
     assert "--restore` brings back its backup" in done.stdout
     assert (tmp_path / "replay.db.backup").read_bytes() == whole
+    left = [sum((tmp_path / f"replay.db{end}").read_bytes()) for end in ("", "-wal")]
+    assert done.stdout.splitlines()[-1].split() == list(map(str, left)), "closing has written to it"
+
+
+def test_backup_has_the_epochs_of_trials_under_way(tmp_path):
+    """A trial may take hours."""
+    file = replay_file(tmp_path, search__pruner="none")
+    cut_off(file, after=5)
+    with Store.open(file.storage, file.name) as store:
+        assert store.back_up() == ""
+    held = records.load(tmp_path / "replay.db.backup", "replay").trials
+    assert [len(trial.curve) for trial in held] == [5, 5, 5]
 
 
 def test_damaged_database_is_restored_and_the_study_goes_on_to_the_same_table(tmp_path):
@@ -144,6 +157,50 @@ def test_sound_database_is_not_replaced_by_its_backup(tmp_path):
     done = run("verify", file.path, "--restore")
     assert (done.exit_code, done.stderr) == (0, "nothing to restore\n")
     assert len(records.load(file.storage, "replay").trials) == 20
+
+
+def test_what_no_backup_mends_leaves_a_sound_database_alone(tmp_path):
+    """Damaged weights beside it: 12 trials of the backup are no gain where 20 are there."""
+    file = backed_up(replay_file(tmp_path, study__trials=12))
+    replay(replay_file(tmp_path))
+    weights = tmp_path / "replay.files" / "trial-3.npz"
+    weights.parent.mkdir()
+    weights.write_bytes(b"no weights")
+    done = run("verify", file.path, "--restore")
+    assert done.exit_code == 3
+    assert "trial-3.npz is damaged" in done.stdout
+    assert "its trial's weights are lost" in done.stdout
+    assert "nothing that a backup would mend" in done.stderr
+    assert "--restore" not in done.output
+    assert len(records.load(file.storage, "replay").trials) == 20
+
+
+def test_locked_database_and_one_of_another_schema_are_not_replaced_by_their_backup(tmp_path, monkeypatch):
+    monkeypatch.setattr(schema, "BUSY_FOR_S", 0.5)
+    file = backed_up(replay_file(tmp_path, study__trials=12))
+    with closing(sqlite3.connect(file.storage, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        done = run("verify", file.storage, "--restore")
+        assert (done.exit_code, "locked" in done.stdout) == (3, True)
+        other.execute("ROLLBACK")
+        other.execute("UPDATE alembic_version SET version_num = 'v9.9.9.a'")
+    done = run("verify", file.storage, "--restore")
+    assert (done.exit_code, "run `pip install -U manyfit`" in done.stdout) == (3, True)
+    assert "--restore" not in done.output
+    assert not list(tmp_path.glob("*.damaged*"))
+
+
+def test_backup_that_is_as_wrong_as_its_database_is_not_brought_back(tmp_path):
+    file = replay_file(tmp_path, study__trials=12)
+    replay(file)
+    with closing(sqlite3.connect(file.storage)) as connection, connection:
+        connection.execute("UPDATE trial_values SET value = 7 WHERE trial_id = 1")
+    backed_up(replay_file(tmp_path))
+    contents = {path: path.read_bytes() for path in tmp_path.glob("replay.db*")}
+    done = run("verify", file.path, "--restore")
+    assert done.exit_code == 3
+    assert "so is its backup: replay: trial 0: its value is 7.0" in done.stderr
+    assert {path: path.read_bytes() for path in tmp_path.glob("replay.db*")} == contents
 
 
 def test_damaged_backup_is_not_brought_back(tmp_path):

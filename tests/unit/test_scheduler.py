@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 import signal
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
 from itertools import count
 
 import pytest
 from support import curve, cut_off, query, replay, replay_file, table
 
-from search.engines.protocol import EpochEnd, Lost, Member
+from search import records
+from search.engines.protocol import EpochEnd, Lost, Member, Overdue, Stopped
 from search.engines.replay import ReplayEngine
 from search.errors import Interrupted
 from search.study import LikeFailuresError, Study
@@ -248,6 +252,41 @@ def test_study_time_ends_trials_with_what_they_have(tmp_path):
     assert "time of 0.3 s" in stored.ended
     assert all(trial.is_ended for trial in stored.trials)
     assert [kind for _, kind, _ in stored.events if kind != "time"] == []
+
+
+def test_interrupted_trials_have_one_more_epoch_and_a_value_when_the_studys_time_is_over(tmp_path):
+    """As they would have had without the interruption; nothing is drawn any more."""
+    file = replay_file(tmp_path, study__time=60)
+    cut_off(file, after=4)
+    with closing(sqlite3.connect(file.storage)) as connection, connection:
+        connection.execute("UPDATE manyfit_studies SET seconds = 61")
+    before = {
+        trial.number: len(trial.curve) for trial in records.load(file.storage, "replay").trials if not trial.is_ended
+    }
+    assert before
+    stored = replay(file, lanes=3)
+    assert len(stored.trials) == max(before) + 1
+    for number, epochs in before.items():
+        trial = stored.trials[number]
+        assert (trial.state, trial.ended, len(trial.curve)) in {
+            ("COMPLETE", "time", epochs + 1),
+            ("PRUNED", "pruned", epochs + 1),
+            ("COMPLETE", "finished", epochs + 1),
+        }
+    assert "time of 60 s" in stored.ended
+    again = replay(file, lanes=3)
+    assert [len(trial.curve) for trial in again.trials] == [len(trial.curve) for trial in stored.trials]
+
+
+@pytest.mark.parametrize("event", [Overdue(Member(0), 12.5), Stopped(Member(0))])
+def test_trials_that_never_come_to_an_epoch_end_the_study_like_any_failure(tmp_path, event):
+    study = Study(replay_file(tmp_path))
+    for number in range(3):
+        assert study.gave_up is None
+        assert study.next_trial().number == number
+        study.record([replace(event, member=Member(number))])
+    assert [(trial.state, trial.value) for trial in study.trials] == [("FAIL", None)] * 3
+    assert study.gave_up is not None
 
 
 def test_trial_time_ends_a_slow_trial_with_its_best_epoch(tmp_path):

@@ -178,17 +178,23 @@ def test_study_keeps_its_promises_whatever_happens(tmp_path, template, lanes, ow
 
 
 @WHAT
-@given(own=places(OWN), kills=KILLS, stops=STOPS, sampler=st.sampled_from(["random", "tpe", "qmc", "bayes"]))
+@given(
+    lanes=st.integers(1, 4),
+    own=places(OWN),
+    kills=KILLS,
+    stops=STOPS,
+    sampler=st.sampled_from(["random", "tpe", "qmc", "bayes"]),
+)
 def test_killed_and_stopped_study_comes_to_the_table_of_an_undisturbed_one(
-    tmp_path, template, own, kills, stops, sampler
+    tmp_path, template, lanes, own, kills, stops, sampler
 ):
-    """With one place; what the clock or a worker's death decides is not the study's own."""
+    """What the clock or a worker's death decides is not the study's own."""
     tables = [
         finished(
             go_on_until_done(
                 tmp_path,
                 template,
-                lanes=1,
+                lanes=lanes,
                 own=own,
                 world={},
                 kills=where,

@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from support import ROOT, replay, replay_file
+from support import ROOT, replay, replay_file, training
 from typer.testing import CliRunner
 
 from search import cli, upkeep
@@ -16,6 +16,7 @@ from search.engines import checkpoints
 from search.engines.checkpoints import Checkpoints, kept_path
 from search.engines.protocol import Member
 from search.errors import Interrupted, StoreError
+from search.store import hold
 from search.verify import verify
 
 WEIGHTS = {"trainable/0": np.ones((10, 10), np.float32)}
@@ -39,12 +40,14 @@ def with_files(studies, tmp_path, which):
     for path in (studies / which).iterdir():
         shutil.copy(path, tmp_path)
     folder = tmp_path / "replay.files"
-    Checkpoints(folder).save([(Member(3), 2, WEIGHTS)])
+    waits = [t.number for t in upkeep.records.load(tmp_path / "replay.db", "replay").trials if not t.is_ended]
+    Checkpoints(folder).save([(training(*(waits or [9])), 2, WEIGHTS)])
     for number in range(10):
         checkpoints.write(kept_path(folder, Member(number)), WEIGHTS, {"trial": number})
     for partial in (folder / ".trial-3.npz.partial", folder / "running" / ".0.2.npz.partial"):
         partial.write_bytes(b"x" * 1000)
-    (tmp_path / ".replay.best.json.77.partial").write_bytes(b"x" * 1000)
+    for half in (".replay.best.json.77.partial", ".replay.db.new", ".replay.db.new-journal", ".replay.db.backup.new"):
+        (tmp_path / half).write_bytes(b"x" * 1000)
     (folder / "notes.txt").write_text("mine")
     return tmp_path / "replay.db", folder
 
@@ -119,12 +122,40 @@ def test_files_of_another_study_stay_whatever_its_name(studies, tmp_path):
     """The other one may be running, and its name may begin with this one's."""
     database, _ = with_files(studies, tmp_path, "done")
     replay(replay_file(tmp_path, study__name="replay.2", study__trials=2, run__storage="other.db"))
-    other = tmp_path / "replay.2.files"
-    Checkpoints(other).save([(Member(0), 2, WEIGHTS)])
-    theirs = [*other.rglob("*.npz"), tmp_path / ".replay.2.best.json.77.partial"]
-    theirs[-1].write_text("half of it")
+    other = tmp_path / "other.replay.2.files"
+    Checkpoints(other).save([(training(0), 2, WEIGHTS)])
+    theirs = [
+        *other.rglob("*.npz"),
+        tmp_path / ".other.replay.2.best.json.77.partial",
+        tmp_path / ".replay.2.best.json.77.partial",
+        tmp_path / ".replay.2.db.new",
+    ]
+    for half in theirs[1:]:
+        half.write_text("half of it")
     upkeep.clean(database, "replay", weights=True)
     assert [path.name for path in theirs if not path.exists()] == []
+
+
+def test_two_databases_in_one_folder_share_no_files_whatever_their_studies_are_called(studies, tmp_path):
+    database, folder = with_files(studies, tmp_path, "done")
+    there = names(folder)
+    shutil.copy(database, tmp_path / "copy.db")
+    upkeep.clean(tmp_path / "copy.db", "replay", weights=True)
+    assert names(folder) == there
+    mine, other = (replay_file(tmp_path, run__storage=name) for name in ("replay.db", "copy.db"))
+    for suffix in (".log", ".best.json", ".files"):
+        assert mine.beside(suffix).name == f"replay{suffix}"
+        assert other.beside(suffix).name == f"copy.replay{suffix}"
+    assert upkeep.records.load(tmp_path / "copy.db", "replay").files == other.beside(".files")
+
+
+def test_link_to_a_database_that_is_held_is_refused_as_the_database_is(studies, tmp_path):
+    database, _ = with_files(studies, tmp_path, "done")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "link.db").symlink_to(database)
+    with hold(database):
+        assert run("clean", tmp_path / "elsewhere" / "link.db").exit_code == 3
+    assert run("clean", tmp_path / "elsewhere" / "link.db").exit_code == 0
 
 
 def test_study_without_files_has_nothing_to_clean(studies, tmp_path):

@@ -153,13 +153,13 @@ class LanesEngine:
         if self.checkpoints.is_due:
             self.checkpoints.save(self._states())
 
-    def _states(self) -> Iterator[tuple[Member, int, dict[str, NDArray[Any]]]]:
+    def _states(self) -> Iterator[tuple[Assignment, int, dict[str, NDArray[Any]]]]:
         for room in self._rooms.values():
             for block, lanes in room.blocks:
                 leaves = jax.tree.leaves(block.on_host()) if lanes else []
                 for number, lane in lanes.items():
                     state = {str(i): leaf[number] for i, leaf in enumerate(leaves)}
-                    yield lane.assignment.member, lane.epoch, state
+                    yield lane.assignment, lane.epoch, state
 
     def keep(self, member: Member, path: Path) -> str:
         """Write the best weights of a member in a lane; return why that could not be done, or ""."""
@@ -224,7 +224,7 @@ class LanesEngine:
 
     def _where_it_was(self, assignment: Assignment, fresh: State) -> tuple[int, State]:
         """Return what a member goes on from: its epochs, and its state after them."""
-        found = self.checkpoints.load(assignment.member, at_most=assignment.done) if assignment.done else None
+        found = self.checkpoints.load(assignment) if assignment.done else None
         leaves, structure = jax.tree.flatten(fresh)
         if found is None or len(found[1]) != len(leaves):
             return 0, fresh
