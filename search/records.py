@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from search import schema, studyfile
-from search.errors import StoreError, UsageError
+from search.errors import DamagedError, StoreError, UsageError
 from search.samplers import distribution
 from search.study import Trial, make_trial
 from search.studyfile import StudyFile
@@ -126,6 +127,56 @@ def only_name(path: Path) -> str:
     raise UsageError(f"{path} holds several studies; choose one with --name: {', '.join(found)}")
 
 
+def check_trials(connection: sqlite3.Connection, path: Path, name: str) -> int:
+    """Make sure that a search can go on with the trials of a study, and return its study_id.
+
+    StoreError if the study is missing or a trial of it is another program's, DamagedError if they are not numbered 0..n-1.
+    """
+    study = connection.execute(
+        "SELECT study_id, settings FROM manyfit_studies JOIN studies USING (study_id) WHERE study_name = ?", (name,)
+    ).fetchone()
+    if study is None:
+        raise StoreError(f"{path} has no study {name!r}")
+    space = studyfile.stored(path, json.loads(study["settings"])).space
+    always = {name for name, parameter in space.items() if not parameter.when}
+    rows = connection.execute(
+        "SELECT trial_id, number, datetime_start, state IN ('COMPLETE', 'PRUNED', 'FAIL') AS is_ended, "
+        "EXISTS (SELECT 1 FROM trial_user_attributes u WHERE u.trial_id = t.trial_id AND key = 'ended') AS has_ending, "
+        "EXISTS (SELECT 1 FROM trial_intermediate_values v WHERE v.trial_id = t.trial_id) AS has_values, "
+        "EXISTS (SELECT 1 FROM manyfit_epochs e WHERE e.trial_id = t.trial_id) AS has_epochs "
+        "FROM trials t WHERE study_id = ? ORDER BY number, trial_id",
+        (study["study_id"],),
+    ).fetchall()
+
+    def is_strange(row: sqlite3.Row) -> bool:
+        if row["is_ended"]:
+            return not row["has_ending"]
+        params = connection.execute("SELECT param_name FROM trial_params WHERE trial_id = ?", (row["trial_id"],))
+        is_whole = always <= {param for (param,) in params} and row["datetime_start"] is not None
+        return not is_whole or row["has_values"] != row["has_epochs"]
+
+    if strange := {row["trial_id"]: row["number"] for row in rows if is_strange(row)}:
+        raise strange_trials(path, strange)
+    if [row["number"] for row in rows] != list(range(len(rows))):
+        raise DamagedError(
+            f"{path}: the trials of {name!r} are not numbered 0 to {len(rows) - 1}, once each; `manyfit verify {path}` "
+            f"tells which are wrong; {schema.advice(path)}"
+        )
+    return int(study["study_id"])
+
+
+def strange_trials(path: Path, found: Mapping[int, int]) -> StoreError:
+    """Return the error of trials, number by trial_id, that another program has added to a study of ours."""
+    which, them = ("trial", "it") if len(found) == 1 else ("trials", "them")
+    numbers, ids = (", ".join(map(str, some)) for some in (found.values(), found))
+    # Without a study they are nobody's: neither Optuna nor manyfit shows them, and what they hold stays.
+    taking_out = f"UPDATE trials SET study_id = NULL WHERE trial_id IN ({ids})"  # noqa: S608 (ids are numbers)
+    return StoreError(
+        f"{path}: another program has added {which} {numbers}, and no search can go on with {them}; all that was stored "
+        f"is kept: take {them} out by `{shlex.join(['sqlite3', str(path), taking_out])}`, then repeat the command"
+    )
+
+
 @contextmanager
 def _reading(path: Path) -> Iterator[sqlite3.Connection]:
     with closing(schema.connect(path, readonly=True)) as connection:
@@ -192,20 +243,25 @@ def read(connection: sqlite3.Connection, path: Path, name: str, *, with_trials: 
         identity=json.loads(row["identity"]),
         seconds=row["seconds"],
         ended=row["ended"],
-        trials=_trials(connection, study_id, file) if with_trials else [],
+        trials=_trials(connection, path, study_id, file) if with_trials else [],
         events=[(_when(at) or datetime.now(UTC), kind, json.loads(detail)) for at, kind, detail in events],
         study_attrs={key: json.loads(value) for key, value in attrs},
         spent=json.loads(row["spent"]),
     )
 
 
-def _trials(connection: sqlite3.Connection, study_id: int, file: StudyFile) -> list[Trial]:
+def _trials(connection: sqlite3.Connection, path: Path, study_id: int, file: StudyFile) -> list[Trial]:
     of_study = "JOIN trials t USING (trial_id) WHERE t.study_id = ?"
-    params: dict[int, dict[str, float]] = defaultdict(dict)
-    query = f"SELECT trial_id, param_name, param_value FROM trial_params {of_study} ORDER BY param_id"  # noqa: S608
-    for trial_id, name, value in connection.execute(query, (study_id,)):
-        params[trial_id][name] = value
     users = _attrs(connection, "trial_user_attributes", of_study, study_id)
+    params: dict[int, dict[str, float]] = defaultdict(dict)
+    strange: dict[int, int] = {}
+    query = f"SELECT trial_id, number, param_name, param_value FROM trial_params {of_study} ORDER BY param_id"  # noqa: S608
+    for trial_id, number, name, value in connection.execute(query, (study_id,)):
+        params[trial_id][name] = value
+        if name not in file.space and "ended" not in users[trial_id]:
+            strange[trial_id] = number
+    if strange:
+        raise strange_trials(path, strange)
     systems = _attrs(connection, "trial_system_attributes", of_study, study_id)
     values = dict(
         connection.execute(f"SELECT trial_id, v.value FROM trial_values v {of_study}", (study_id,))  # noqa: S608

@@ -21,7 +21,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from optuna.distributions import distribution_to_json
 
-from search import backup, schema
+from search import backup, records, schema
 from search.errors import DamagedError, StoreError
 from search.identity import Record
 from search.points import reached
@@ -61,6 +61,7 @@ class Store:
         self._lock, self._connection, self._interruption = lock, connection, interruption
         rows = connection.execute("SELECT number, trial_id FROM trials WHERE study_id = ?", (study_id,))
         self._trial_ids: dict[int, int] = {row["number"]: row["trial_id"] for row in rows}
+        self._last_id = max(self._trial_ids.values(), default=0)
         self._written = self._backed_up = time.monotonic()
         # What a backup lacks, in trials and epochs. After a kill the last one may not have been written, and a study that is
         # done would never get it.
@@ -73,7 +74,7 @@ class Store:
 
     @classmethod
     def open(cls, path: Path, name: str, *, interruption: Callable[[], int] = lambda: 0) -> Store:
-        """Open the study `name` for writing; StoreError if it is missing, damaged or held by another process.
+        """Open the study `name` for writing; StoreError if it is missing, damaged, held by another process or not ours alone.
 
         Wherever the store has to wait for another program it asks `interruption` for the number of a signal, and raises
         Interrupted soon after one.
@@ -82,10 +83,8 @@ class Store:
         try:
             connection = schema.connect(path, readonly=False, interruption=interruption)
             try:
-                row = connection.execute("SELECT study_id FROM studies WHERE study_name = ?", (name,)).fetchone()
-                if row is None:
-                    raise StoreError(f"{path} has no study {name!r}")
-                return cls(path, lock, connection, row[0], interruption)
+                study_id = records.check_trials(connection, path, name)
+                return cls(path, lock, connection, study_id, interruption)
             except BaseException:
                 connection.close()
                 raise
@@ -217,13 +216,20 @@ class Store:
             )
 
     def _insert_trial(self, connection: sqlite3.Connection, trial: Trial, space: Space) -> None:
+        # Optuna numbers a trial by counting, so that one of another program's has the number that this one is to have.
+        strange = connection.execute(
+            "SELECT trial_id, number FROM trials WHERE study_id = ? AND trial_id > ? ORDER BY trial_id",
+            (self.study_id, self._last_id),
+        ).fetchall()
+        if strange:
+            raise records.strange_trials(self.path, dict(strange))
         cursor = connection.execute(
             "INSERT INTO trials (number, study_id, state, datetime_start) VALUES (?, ?, ?, ?)",
             (trial.number, self.study_id, trial.state, _moment(trial.started_at)),
         )
         trial_id = cursor.lastrowid
         assert trial_id is not None  # noqa: S101 (an INSERT has a row)
-        self._trial_ids[trial.number] = trial_id
+        self._trial_ids[trial.number] = self._last_id = trial_id
         connection.executemany(
             "INSERT INTO trial_params (trial_id, param_name, param_value, distribution_json) VALUES (?, ?, ?, ?)",
             [(trial_id, *row) for row in _param_rows(trial, space)],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sqlite3
 import subprocess
 import sys
@@ -12,15 +13,16 @@ from contextlib import closing
 
 import optuna
 import pytest
-from support import curve, query, replay, replay_file
+from support import curve, query, replay, replay_file, table
 
 from search import records, schema
 from search.engines.replay import ReplayEngine
 from search.errors import StoreError
 from search.identity import Record
 from search.scheduler import search
-from search.store import Store
+from search.store import GATHER_S, Store
 from search.study import Study
+from search.verify import verify
 
 RECORD = Record({"versions": {}}, {}, "**a note**")
 
@@ -153,6 +155,120 @@ def test_another_program_that_opens_and_closes_the_database_takes_nothing_from_i
         search(study, store, ReplayEngine(curve), watch=lambda: None)
         assert len(records.load(file.storage, "replay").trials) == 25
     assert len(records.load(file.storage, "replay").trials) == 25
+
+
+def theirs(file):
+    return optuna.load_study(study_name="replay", storage=f"sqlite:///{file.storage}")
+
+
+def under_way(study):
+    """Add a trial as another search does that has reported an epoch."""
+    trial = study.ask()
+    trial.suggest_float("learning_rate", 1e-4, 1e-1, log=True)
+    trial.suggest_float("dropout", 0.0, 0.5)
+    trial.report(0.3, 1)
+
+
+ADDED = {
+    "enqueue": lambda study: study.enqueue_trial({"learning_rate": 0.01, "dropout": 0.1}),
+    "ask": lambda study: study.ask(),
+    "ask twice": lambda study: [study.ask(), study.ask()],
+    "ask for one parameter": lambda study: study.ask().suggest_float("dropout", 0.0, 0.5),
+    "ask and tell": lambda study: study.tell(study.ask(), 0.3),
+    "report": under_way,
+    "optimize": lambda study: study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1),
+}
+
+
+def take_out(said):
+    """Do what an error says."""
+    command = shlex.split(said.split("`")[1])
+    assert command[0] == "sqlite3"
+    with closing(sqlite3.connect(command[1])) as connection, connection:
+        connection.execute(command[2])
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    return table(replay(replay_file(tmp_path_factory.mktemp("undisturbed"), study__trials=8)).path, "replay")
+
+
+@pytest.mark.parametrize("how", ADDED)
+def test_trial_that_another_program_adds_ends_the_search_and_is_taken_out_by_what_that_says(tmp_path, undisturbed, how):
+    file = replay_file(tmp_path, study__trials=8)
+
+    def curves(assignment, epoch):
+        if assignment.member.trial == 2 and epoch == 1:
+            ADDED[how](theirs(file))
+        return curve(assignment, epoch)
+
+    with pytest.raises(StoreError, match="another program has added trial"):
+        replay(file, curves)
+    numbers = [number for (number,) in query(file.storage, "SELECT number FROM trials")]
+    assert numbers == list(range(len(numbers)))
+    with pytest.raises(StoreError, match="another program has added trial") as again:
+        replay(file)
+    take_out(str(again.value))
+    replay(file)
+    assert table(file.storage, "replay") == undisturbed
+    assert verify(file.storage).problems == []
+
+
+@pytest.mark.parametrize("how", ADDED)
+@pytest.mark.parametrize("trials", [4, 8], ids=["begun", "finished"])
+def test_trial_that_another_program_adds_between_two_commands_is_told_and_nothing_is_lost(
+    tmp_path, undisturbed, how, trials
+):
+    file = replay_file(tmp_path, study__trials=trials)
+    replay(file)
+    ADDED[how](theirs(file))
+    with pytest.raises(StoreError, match=f"another program has added trials? {trials}") as refused:
+        replay(file)
+    take_out(str(refused.value))
+    replay(replay_file(tmp_path, study__trials=8))
+    assert table(file.storage, "replay") == undisturbed
+    assert verify(file.storage).problems == []
+
+
+@pytest.mark.parametrize(
+    "change", ["DELETE FROM trials WHERE number = 2", "UPDATE trials SET number = 1 WHERE number = 2"]
+)
+def test_no_search_goes_on_with_trials_that_are_not_numbered_in_a_row(tmp_path, change):
+    file = replay_file(tmp_path, study__trials=4)
+    replay(file)
+    with closing(sqlite3.connect(file.storage)) as connection, connection:
+        connection.execute(change)
+    with pytest.raises(StoreError, match=r"not numbered 0 to \d, once each; `manyfit verify .*` tells"):
+        replay(file)
+    assert len(records.load(file.storage, "replay").trials) in (3, 4)
+
+
+def test_other_programs_may_read_and_write_notes_and_attributes(tmp_path, undisturbed):
+    from optuna_dashboard import get_note, save_note
+
+    file = replay_file(tmp_path, study__trials=8)
+
+    def curves(assignment, epoch):
+        if assignment.member.trial in (2, 5) and epoch == 1:
+            time.sleep(GATHER_S)  # its epoch is stored in the next tick
+        if assignment.member.trial in (2, 5) and epoch == 3:
+            study = theirs(file)
+            study.set_user_attr("mine", "a study's")
+            save_note(study, "a note of mine")
+            for trial in study.trials:
+                live = optuna.trial.Trial(study, trial._trial_id)
+                save_note(live, f"a note of trial {trial.number}")
+                if not trial.state.is_finished():
+                    live.set_user_attr("mine", "a trial's")
+        return curve(assignment, epoch)
+
+    replay(file, curves)
+    replay(file)
+    assert table(file.storage, "replay") == undisturbed
+    assert verify(file.storage).problems == []
+    study = theirs(file)
+    assert (study.user_attrs["mine"], get_note(study)) == ("a study's", "a note of mine")
+    assert "a trial's" in [trial.user_attrs.get("mine") for trial in study.trials]
 
 
 def test_folder_in_the_place_of_a_database_is_refused(tmp_path):
