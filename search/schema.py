@@ -66,11 +66,14 @@ CREATE TABLE manyfit_events (
 """
 
 
-def connect(path: Path, *, readonly: bool, interruption: Callable[[], int] = lambda: 0) -> sqlite3.Connection:
+def connect(
+    path: Path, *, readonly: bool, whole: bool = False, interruption: Callable[[], int] = lambda: 0
+) -> sqlite3.Connection:
     """Open a database that is there; StoreError if it is missing, damaged, no database, or of another schema.
 
-    Never makes a file, and never writes to one that is not whole. Waits for a program that holds it locked; Interrupted if
-    `interruption` returns the number of a signal meanwhile.
+    What is to be written is read first, all of it, and with `whole` what is not, too. Never makes a file, and never writes to
+    one that is not whole. Waits for a program that holds it locked; Interrupted if `interruption` returns the number of a
+    signal meanwhile.
     """
     check_file(path)
     connection: sqlite3.Connection | None = None
@@ -85,9 +88,10 @@ def connect(path: Path, *, readonly: bool, interruption: Callable[[], int] = lam
             connection = _open(path, "ro", interruption)
         _check_length(connection, path)
         _check_schema(connection, path)
-        if not readonly:
+        if whole or not readonly:
             # By a connection that can't write: one that can would, when closed, copy the -wal into a damaged file.
             check_whole(connection, path)
+        if not readonly:
             connection.close()
             connection = _open(path, "rw", interruption)
             reached("before the journal is a -wal")

@@ -22,6 +22,7 @@ from socketserver import TCPServer, ThreadingMixIn
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
+from search import schema
 from search.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
@@ -89,9 +90,10 @@ def check_address(host: str, port: int) -> None:
 
 
 def application(database: Path) -> WSGIApplication:
-    """Build the gated WSGI application over `database`; StoreError if it is no readable study database."""
+    """Build the gated WSGI application over `database`; StoreError if any other command would refuse it."""
     database = database.absolute()
-    _check(database)
+    # Before optuna's import costs a second.
+    schema.connect(database, readonly=True, whole=True).close()
     storage = _open(database)
     from optuna_dashboard import wsgi
 
@@ -104,55 +106,26 @@ def _connect(database: Path) -> sqlite3.Connection:
     return sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT_S, check_same_thread=False)
 
 
-def _check(database: Path) -> None:
-    """Refuse what is no undamaged Optuna database, before optuna's import costs a second."""
-    try:
-        if not database.is_file():
-            raise StoreError(f"there is no study database at {database}; start the study first")
-        with closing(_connect(database)) as connection:
-            connection.execute("SELECT version_num FROM alembic_version").fetchall()
-            (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-    except (OSError, sqlite3.Error) as error:
-        raise _unreadable(database, error) from error
-    if verdict != "ok":
-        raise _unreadable(database, verdict)
-
-
 def _open(database: Path) -> RDBStorage:
-    """Open Optuna's storage on read-only connections; its schema version is still checked."""
-    from optuna.exceptions import StorageInternalError
+    """Open Optuna's storage on read-only connections."""
     from optuna.storages import RDBStorage
-    from sqlalchemy.exc import SQLAlchemyError
     from sqlalchemy.pool import NullPool
 
     # A creator and not a URL: SQLAlchemy 2.0 takes a URL's path as it stands, 2.1 percent-decodes it first.
     # NullPool: no connection outlives its request, so none keeps files or locks that the writer waits for.
-    try:
-        return RDBStorage(
-            "sqlite://",
-            engine_kwargs={"creator": lambda: _connect(database), "poolclass": NullPool},
-            skip_table_creation=True,
-        )
-    except (SQLAlchemyError, StorageInternalError) as error:
-        raise _unreadable(database, error.__cause__ or error) from error
-    except RuntimeError as error:  # Optuna's word for a schema of another version
-        raise _unreadable(database, error) from error
+    return RDBStorage(
+        "sqlite://",
+        engine_kwargs={"creator": lambda: _connect(database), "poolclass": NullPool},
+        skip_table_creation=True,
+    )
 
 
 def _study_id(database: Path, study: str) -> int:
     with closing(_connect(database)) as connection:
         ids = dict(connection.execute("SELECT study_name, study_id FROM studies").fetchall())
     if study not in ids:
-        known = ", ".join(map(repr, sorted(ids))) or "none"
-        raise StoreError(f"{database} holds no study {study!r}; its studies: {known}; name one of them")
+        raise StoreError(f"{database} has no study {study!r}; it has {', '.join(ids) or 'none'}")
     return int(ids[study])
-
-
-def _unreadable(database: Path, reason: object) -> StoreError:
-    return StoreError(
-        f"{database} can't be read as a study database: {reason}; "
-        "name the database of a study (a database in a read-only folder has to be copied out of it first)"
-    )
 
 
 def _gate(app: WSGIApplication) -> WSGIApplication:

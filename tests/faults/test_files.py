@@ -186,9 +186,12 @@ def test_damaged_database_is_refused_by_every_command_and_stays_as_it_is(tmp_pat
         ["run", file.path, "--name", "new"],
         ["verify", file.path],
         ["verify", file.storage],
+        ["dashboard", file.path, "--port", 0],
+        ["dashboard", file.storage, "--port", 0, "--name", "replay"],
     ]
     if damage != "pages overwritten":  # what only reads may not meet the damaged page
         commands += [["show", file.path], ["export", file.path], ["show", file.storage], ["list", file.storage]]
+        commands += [["clean", file.path], ["export", file.path, "--model", tmp_path / "best.keras"]]
     for command in commands:
         done = CliRunner().invoke(cli.app, list(map(str, command)))
         assert done.exit_code == 3, (command, done.output)

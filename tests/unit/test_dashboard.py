@@ -23,7 +23,7 @@ import optuna
 import pytest
 from typer.testing import CliRunner
 
-from search import cli
+from search import cli, schema
 from search.errors import StoreError, UsageError
 from search.views import dashboard
 
@@ -94,7 +94,8 @@ def objective(trial: optuna.Trial) -> float:
 
 
 def make_database(path: Path, name: str = "first", trials: int = 8) -> Path:
-    """Write a database in WAL mode and leave nothing but its main file."""
+    """Write a database of ours, with a study of plain Optuna's, in WAL mode and leave nothing but its main file."""
+    schema.create(path)
     storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
     optuna.create_study(study_name=name, storage=storage).optimize(objective, n_trials=trials)
     storage.engine.dispose()
@@ -392,9 +393,24 @@ def _truncated(path: Path) -> None:
     os.truncate(path, path.stat().st_size // 2)
 
 
+def _pages(path: Path) -> None:
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) * 3 // 4] + b"\xff" * (len(whole) // 4))
+
+
+def _plain_optuna(path: Path) -> None:
+    path.unlink()
+    optuna.create_study(storage=f"sqlite:///{path}")
+
+
 def _other_schema(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = 'v99.0.0'")
+
+
+def _other_version(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE version_info SET schema_version = 13")
 
 
 def _no_schema_version(path: Path) -> None:
@@ -425,22 +441,27 @@ def _missing(path: Path) -> None:
         _not_sqlite,
         _foreign,
         _truncated,
+        _pages,
+        _plain_optuna,
         _other_schema,
+        _other_version,
         _no_schema_version,
         _no_version_row,
     ],
 )
-def test_database_that_is_none_is_refused_and_left_alone(database, spoil):
+def test_database_that_is_none_is_refused_like_everywhere_and_left_alone(database, spoil):
     spoil(database)
     before = database.read_bytes() if database.is_file() else None
-    with pytest.raises(StoreError, match=re.escape(str(database))) as caught:
+    with pytest.raises(StoreError, match=re.escape(str(database))) as elsewhere:
+        schema.connect(database, readonly=False)
+    with pytest.raises(StoreError) as caught:
         dashboard.serve(database, 0, on_ready=pytest.fail)
-    assert caught.value.exit_code == 3
+    assert str(caught.value) == str(elsewhere.value)
     assert (database.read_bytes() if database.is_file() else None) == before
 
 
 def test_unknown_study_is_refused_with_those_that_are_there(database):
-    with pytest.raises(StoreError, match=r"no study 'other'; its studies: 'first'"):
+    with pytest.raises(StoreError, match=r"has no study 'other'; it has first"):
         dashboard.serve(database, 0, study="other", on_ready=pytest.fail)
 
 

@@ -14,8 +14,9 @@ from contextlib import closing
 import optuna
 import pytest
 from support import curve, query, replay, replay_file, table
+from typer.testing import CliRunner
 
-from search import records, schema
+from search import cli, records, schema
 from search.engines.replay import ReplayEngine
 from search.errors import StoreError
 from search.identity import Record
@@ -306,6 +307,9 @@ def test_another_schema_is_refused_with_the_command_to_run(tmp_path, change, com
             use(file.storage, "replay")
     with pytest.raises(StoreError, match=command):
         Store.create(replay_file(tmp_path, study__name="second"), RECORD)
+    for shown in (["dashboard", "--port", "0"], ["clean"], ["show"], ["export"], ["list"]):
+        done = CliRunner().invoke(cli.app, [*shown, str(file.path)])
+        assert (done.exit_code, command in done.stderr) == (3, True), done.output
     assert file.storage.read_bytes() == before
 
 
