@@ -14,15 +14,12 @@ from typing import Annotated, Any, ParamSpec
 import typer
 
 from search import __version__
-from search.errors import ManyfitError, StoreError, UsageError
+from search.errors import ManyfitError, StoreError, UsageError, masked
 
 P = ParamSpec("P")
 
 # As pathlib leaves an address: postgresql:/user:password@host/name.
 _ADDRESS = re.compile(r"([A-Za-z][\w+.-]*):/")
-_PASSWORD = re.compile(
-    r"(:/{1,2}[^/\s:@]*:)\S+(?=@)|([?&][\w-]*(?:pass|pwd|key|secret|token)[\w-]*=)[^&\s'\"]+", re.IGNORECASE
-)
 
 app = typer.Typer(
     name="manyfit",
@@ -457,4 +454,4 @@ def _stdout() -> Any:
 
 
 def _say(text: str) -> None:
-    print(_PASSWORD.sub(r"\1\2***", text), file=sys.stderr)
+    print(masked(text), file=sys.stderr)

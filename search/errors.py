@@ -15,6 +15,17 @@ Each says what happened, what was received and what to do, in that order.
 
 from __future__ import annotations
 
+import re
+
+# A password may hold blanks and anything else: it reaches to the last @ of the line, and in an option to the next one.
+# pathlib leaves one stroke of the two.
+_PASSWORD = re.compile(r":/+.*@|([?&][\w-]*(?:pass|pwd|key|secret|token)[\w-]*=)[^&'\"\n]+", re.IGNORECASE)
+
+
+def masked(text: str) -> str:
+    """Return `text` without the users and passwords of addresses in it, so that it can be shown and logged."""
+    return _PASSWORD.sub(lambda found: f"{found[1]}***" if found[1] else "://***@", text)
+
 
 class ManyfitError(Exception):
     """What could not go on, in words for the person at the terminal."""

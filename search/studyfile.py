@@ -126,6 +126,7 @@ def locate(path: Path) -> tuple[Path, str]:
         study = StudyFile(path.resolve(), Settings.model_validate(_with_preset(text)))
     except ValidationError as error:
         raise text.invalid(error) from None
+    _check_storage(study, text)
     return study.storage, study.name
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from search.errors import StudyFileError
+from search.errors import StudyFileError, masked
 from search.settings import EarlyStopping, SearchSection, Settings
 from search.vocabulary import closest
 
@@ -138,14 +138,15 @@ class StudyText:
 
 
 def shorten(value: Any) -> str:
-    """Return what was received, short enough for a line."""
-    text = str(value).lower() if isinstance(value, bool) else repr(value)
+    """Return what was received, short enough for a line, and without passwords."""
+    # Before it is cut: without its @ a password would not be seen to be one.
+    text = masked(str(value).lower() if isinstance(value, bool) else repr(value))
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _refused(where: Path | str, message: str) -> StudyFileError:
     """Make the error one line that can be shown anywhere: no control characters, no password of an address."""
-    text = re.sub(r":/+\S*@", "://***@", f"{where}: {message}")
+    text = masked(f"{where}: {message}")
     text = re.sub(r"\S{400,}", lambda long: f"{long[0][:40]}...{long[0][-120:]}", text)
     return StudyFileError("".join(c if c.isprintable() else repr(c)[1:-1] for c in text))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support import replay, replay_file, table
+from support import REPLAY, replay, replay_file, table
 from typer.testing import CliRunner
 
 from search import cli
@@ -14,8 +14,12 @@ ADDRESSES = [
     "postgresql://me:hunter2@db.example/studies",
     "postgresql+psycopg2://me:hunter2@db.example:5432/studies",
     "mysql://me:hunt:hunter2@db.example/studies",
+    "postgresql://me:hun ter2@db.example/studies",
+    "postgresql://my self:p@ss hunter2@db.example/studies",
+    f"postgresql://me:{'hunter2' * 30}@db.example/studies",
     "sqlite://me:hunter2@db.example/studies",
     "sqlite:///studies.db?password=hunter2",
+    "sqlite:///studies.db?mode=ro&password=hun ter2",
     "redis://:hunter2@db.example",
     "file:///studies.db?key=hunter2",
 ]
@@ -27,7 +31,7 @@ def refused(tmp_path, *arguments):
     for debug in ((), ("--debug",)):
         done = CliRunner().invoke(cli.app, [*debug, *map(str, arguments)])
         assert done.exit_code == 2, done.output
-        assert "hunter2" not in done.output + done.stdout + done.stderr
+        assert "ter2" not in done.output + done.stdout + done.stderr
         assert len(done.stderr.splitlines()) == 1 or debug
     assert sorted(tmp_path.rglob("*")) == before
     return done.stderr
@@ -42,8 +46,48 @@ def test_address_for_the_storage_is_refused_and_its_password_told_nobody(tmp_pat
     refused(tmp_path, "plan", file.path, "--set", f"{key}={address}")
 
 
+COMMANDS = ["run", "show", "export", "verify", "clean", "dashboard", "plan", "list"]
+
+
 @pytest.mark.parametrize("address", ADDRESSES)
-@pytest.mark.parametrize("command", ["run", "show", "export", "verify", "dashboard", "plan", "list"])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_address_in_a_study_file_is_refused_by_every_command_and_its_password_told_nobody(tmp_path, address, command):
+    file = replay_file(tmp_path, f'{REPLAY}[run]\nstorage = "{address}"\n', run__storage="replay.db")
+    assert "must be an SQLite file" in refused(tmp_path, command, file.path)
+
+
+@pytest.mark.parametrize("line", ["storage = {}", "storage = '{}", 'storag = "{}"', "{} = 1", "storage = ['{}']"])
+def test_line_of_a_study_file_that_is_wrong_is_told_without_the_password_in_it(tmp_path, line):
+    file = replay_file(tmp_path)
+    for address in ADDRESSES:
+        file.path.write_text(f"{REPLAY}[run]\n{line.format(address)}\n")
+        for command in ("run", "verify"):
+            refused(tmp_path, command, file.path)
+
+
+@pytest.mark.parametrize(
+    "key", ["study.name", "data.source", "model.build", "study", "space.dropout", "search.sampler"]
+)
+def test_address_in_the_place_of_anything_else_is_refused_and_its_password_told_nobody(tmp_path, key):
+    file = replay_file(tmp_path)
+    for address in ADDRESSES:
+        refused(tmp_path, "run", file.path, "--set", f"{key}={address}")
+        refused(tmp_path, "run", file.path, "--set", f"{address}={key}")
+
+
+def test_address_for_a_name_finds_no_study_and_its_password_is_told_nobody(tmp_path):
+    file = replay_file(tmp_path)
+    replay(file)
+    for address in ADDRESSES:
+        for command in ("show", "clean", "dashboard"):
+            done = CliRunner().invoke(cli.app, [command, str(file.path), "--name", address])
+            assert done.exit_code == 3, done.output
+            assert "has no study" in done.stderr
+            assert "ter2" not in done.output
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_address_in_the_place_of_a_study_is_refused_and_its_password_told_nobody(
     tmp_path, address, command, monkeypatch
 ):
@@ -58,7 +102,7 @@ def test_password_of_a_refused_address_is_not_in_a_study_that_is_there(tmp_path,
     before = file.storage.read_bytes()
     refused(tmp_path, "run", file.storage, "--set", f"run.storage={address}")
     assert file.storage.read_bytes() == before
-    assert all(b"hunter2" not in path.read_bytes() for path in tmp_path.iterdir())
+    assert all(b"ter2" not in path.read_bytes() for path in tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
