@@ -289,8 +289,8 @@ def verify(
             _say("nothing to restore" if report.is_sound else "nothing that a backup would mend")
     if not report.is_sound and restored is None:
         found = f"{len(report.problems)} things are" if len(report.problems) > 1 else "something is"
-        way = f"`manyfit verify {study} --restore` brings back its backup" if report.backup else "there is no backup"
-        raise StoreError(f"{path}: {found} wrong; it was left as it is" + (f"; {way}" if report.is_damaged else ""))
+        way = soundness.way_out(report, study)
+        raise StoreError(f"{path}: {found} wrong; it was left as it is" + (f"; {way}" if way else ""))
 
 
 @_command

@@ -200,6 +200,8 @@ def _go_on(file: StudyFile, console: Console) -> Outcome:
                 store.back_up()
                 study.note("versions changed", was=stored.resolved["versions"], now=identity.versions())
                 console.print("[yellow]versions have changed since this study began; `manyfit show` tells which[/]")
+            if resolved.devices != stored.resolved["devices"]:
+                study.note("devices changed", was=stored.resolved["devices"], now=resolved.devices)
             return _search(study, store, pool, console, interruption)
 
 

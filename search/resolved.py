@@ -1,4 +1,4 @@
-"""What "auto" comes to: engine, backend, devices, precision and lanes, fixed at a study's first start."""
+"""What "auto" comes to: engine, backend, precision and lanes, fixed at a study's first start, and devices."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from search.studyfile import StudyFile
 
 @dataclass(frozen=True)
 class Resolved:
-    """What "auto" came to: fixed at a study's first start and obeyed ever after.
+    """What "auto" came to: fixed at a study's first start and obeyed ever after, but for the devices.
+
+    Those are chosen anew at every start, for they may be others by then; the study's history says when they were.
 
     Attributes:
         engine: "auto" until a worker has looked at the model.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
+from search import schema
 from search.backup import Backup, Ended, Restored
 from search.verify import Report
 
@@ -21,6 +23,18 @@ def lines(report: Report) -> list[str]:
         ),
         f"backup: {_of(report.backup)}" if report.backup else "backup: none yet",
     ]
+
+
+def way_out(report: Report, study: Path) -> str:
+    """Say what can be done about a database that is not sound, or about its backup; "" where the problems themselves tell."""
+    held = schema.backup_of(report.path)
+    if report.is_damaged:
+        if report.backup:
+            return f"`manyfit verify {study} --restore` brings back its backup"
+        return "its backup is damaged, too" if held.exists() else "there is no backup"
+    if report.studies and report.backup is None and held.exists():
+        return f"delete {held.name}; the next `manyfit run` writes another"
+    return ""
 
 
 def to_json(report: Report, restored: Restored | None = None) -> dict[str, Any]:
@@ -72,7 +86,13 @@ def _by_study(trials: Ended) -> dict[str, list[int]]:
 
 
 def _ranges(numbers: list[int]) -> str:
-    return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs)
 
 
 def _count(count: int, one: str, many: str = "") -> str:

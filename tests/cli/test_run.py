@@ -77,11 +77,12 @@ def test_finished_study_says_so_and_a_raised_budget_goes_on(finished):
     assert again.returncode == 0
     assert "nothing left to do: 6 of 6 trials are done" in again.stderr
     assert table(path.with_suffix(".db"), "small") == before
-    more = manyfit("run", path, "--trials", 8)
+    more = manyfit("run", path, "--trials", 8, "--set", "run.devices=2")
     assert more.returncode == 0, more.stderr
     after = table(path.with_suffix(".db"), "small")
     assert after[:6] == before
     assert len(after) == 8
+    assert "devices changed: was ['cpu'], now ['cpu', 'cpu']" in manyfit("show", path).stdout
 
 
 def test_changed_study_is_refused_with_the_difference_and_nothing_changes(finished):

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from datetime import UTC, datetime
 
 import pytest
 from support import curve, cut_off, query, replay, replay_file, table
@@ -15,11 +16,14 @@ from typer.testing import CliRunner
 
 from search import backup, cli, records, schema
 from search import store as stores
+from search.backup import Backup, Restored
 from search.engines.replay import ReplayEngine
 from search.errors import StoreError
 from search.scheduler import search
 from search.store import Store
 from search.study import Study
+from search.verify import Report
+from search.views import soundness
 
 
 def backed_up(file):
@@ -151,6 +155,21 @@ def test_what_is_lost_is_told_where_the_damaged_database_can_be_read(tmp_path):
     assert run("verify", file.path).exit_code == 0
 
 
+@pytest.mark.parametrize(
+    ("lost", "said"),
+    [
+        ([12], "1 trial (replay 12)"),
+        ([12, 13, 14], "3 trials (replay 12 to 14)"),
+        ([12, 15, 19], "3 trials (replay 12, 15, 19)"),
+        ([3, 4, 9, 11, 12], "5 trials (replay 3 to 4, 9, 11 to 12)"),
+    ],
+)
+def test_numbers_of_lost_trials_are_told_as_they_are(tmp_path, lost, said):
+    held = Backup(tmp_path / "replay.db.backup", datetime.now(UTC), set())
+    restored = Restored(held, None, {("replay", number) for number in lost})
+    assert f"lost: {said}; " in soundness.restored_lines(Report(tmp_path / "replay.db"), restored)[-1]
+
+
 def test_sound_database_is_not_replaced_by_its_backup(tmp_path):
     file = backed_up(replay_file(tmp_path, study__trials=12))
     replay(replay_file(tmp_path))
@@ -221,6 +240,23 @@ def test_damaged_backup_of_a_sound_database_is_told(tmp_path):
     done = run("verify", file.path)
     assert done.exit_code == 3
     assert done.stdout.startswith("its backup: ")
+    assert "delete replay.db.backup; the next `manyfit run` writes another" in done.stderr
+    (tmp_path / "replay.db.backup").unlink()
+    assert run("run", file.path).exit_code == 0
+    assert run("verify", file.path).exit_code == 0
+    found = backup.find(file.storage)
+    assert found is not None
+    assert len(found.ended) == 20
+
+
+def test_damaged_backup_of_a_damaged_database_is_no_way_out_and_not_to_be_deleted(tmp_path):
+    file = backed_up(replay_file(tmp_path))
+    for path in (file.storage, tmp_path / "replay.db.backup"):
+        overwrite(path, 0, b"\0" * 100)
+    done = run("verify", file.path)
+    assert done.exit_code == 3
+    assert "its backup is damaged, too" in done.stderr
+    assert "delete" not in done.output
 
 
 def test_restoring_without_a_backup_says_so(tmp_path):
