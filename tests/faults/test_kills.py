@@ -1,15 +1,17 @@
 """Processes killed at random moments and at every single write: F2, F3, F13 of what manyfit survives.
 
-The searches are the replay engine's, in processes of their own (tests/driving.py). MANYFIT_TEST_SEED repeats a test of random
-moments with the seed that it printed.
+The searches are the replay engine's, in processes of their own (tests/driving.py), but for one: `manyfit run` itself does more
+than they do. MANYFIT_TEST_SEED repeats a test of random moments with the seed that it printed.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
 import shutil
+import signal
 import tempfile
 import time
 from contextlib import closing
@@ -17,13 +19,14 @@ from pathlib import Path
 
 import pytest
 from driving import Driver
-from support import MANYFIT, query, replay, replay_file, start, table
+from support import MANYFIT, manyfit, query, replay, replay_file, start, table, write_study
 
 from search import records, schema
 from search.verify import verify
 
 SHORT = {"study__trials": 3, "study__epochs": 3}
 LONG = {"study__trials": 40}
+FIT = ["--set", "run.engine=fit", "--backend", "jax"]
 
 
 @pytest.fixture
@@ -119,6 +122,77 @@ def test_recovery_killed_at_any_write_is_repaired_by_the_next_start(driver, undi
             shutil.rmtree(again)
             pairs += 1
     assert pairs > 200
+
+
+def killed_again_and_again(path: Path, at: str = "", trials: int = 0) -> list[str]:
+    """Kill `manyfit run` at its first write from the point `at` on, the next start at its second, and so on; return what they said.
+
+    Each goes on from what the kill before has left. With `trials` each has one more than the one before, so that it trains.
+    """
+    said = []
+    for point in itertools.count(1):
+        budget = ["--trials", trials + point] if trials else []
+        done = manyfit("run", path, *FIT, *budget, env={"MANYFIT_KILL_AT": f"{at}+{point}"})
+        if done.returncode == 0:
+            break
+        said.append(done.stderr.splitlines()[-1])
+        assert (done.returncode, said[-1].split()[0]) == (-signal.SIGKILL, "killed"), done.stderr
+    return said
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(600)
+def test_command_that_recovers_is_killed_at_any_write_and_the_next_goes_on(tmp_path, request):
+    """F3: real commands and real training: first the writes of a start that recovers and searches, then those of its end."""
+    for folder in ("disturbed", "undisturbed"):
+        (tmp_path / folder).mkdir()
+    # More trials than will be wanted: of a search one at a time the table begins like that of a shorter one.
+    whole = write_study(tmp_path / "undisturbed", trials=18, epochs=3)
+    undisturbed = start("run", whole, *FIT)
+    request.addfinalizer(undisturbed.kill)
+    path = write_study(tmp_path / "disturbed", trials=3, epochs=3)
+    database = path.with_suffix(".db")
+    # After the second commit, which is the first of the search and leaves a trial RUNNING.
+    assert manyfit("run", path, *FIT, env={"MANYFIT_KILL_AT": "before a commit+4"}).returncode == -signal.SIGKILL
+    assert query(database, "SELECT number, state FROM trials") == [(0, "RUNNING")]
+
+    said = killed_again_and_again(path)
+    assert sum("commit" in line for line in said) >= 8
+    said += killed_again_and_again(path, "before the backup is copied", trials=3)
+    for what in ("before the journal is", "after the journal is", "before a commit", "after a commit", "is copied"):
+        assert any(what in line for line in said), what
+    for name in ("small.db.backup", "small.best.json"):
+        for what in (
+            "before the fsync of .",
+            "before the rename to ",
+            "after the rename to ",
+            "after the fsync of the folder of ",
+        ):
+            assert any(f"{what}{name}" in line for line in said), (what, name)
+    assert [line for line in said if "given up" in line][-2:] == said[-2:]
+
+    undisturbed.communicate(timeout=200)
+    assert undisturbed.returncode == 0
+    found = table(database, "small")
+    assert 14 <= len(found) <= 18
+    assert found == table(whole.with_suffix(".db"), "small")[: len(found)]
+    assert verify(database).problems == []
+    best = records.load(database, "small").complete[:5]
+    assert [config["trial"] for config in json.loads(path.with_name("small.best.json").read_text())["configs"]] == [
+        trial.number for trial in best
+    ]
+    left = {str(file.relative_to(path.parent)) for file in path.parent.rglob("*") if file.suffix != ".partial"}
+    kept = {f"small.files/trial-{trial.number}.npz" for trial in best}
+    beside = {
+        "small.toml",
+        "small.db",
+        "small.db.backup",
+        "small.db.lock",
+        "small.best.json",
+        "small.log",
+        "small.files",
+    }
+    assert left == beside | kept
 
 
 def test_restoration_killed_at_any_write_goes_on_when_repeated(driver, undisturbed, tmp_path):
