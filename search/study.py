@@ -411,7 +411,11 @@ class Study:
             self._end(trial, "COMPLETE", "stopped early", f"no better for {rule.patience} epochs")
             return
         why = self._pruner.reason(self._standings, trial.number, epoch)
-        if why:
+        # The other pruners are taken at their word; this one comes with the sampler, and is asked a few times a trial.
+        is_spared = (
+            isinstance(self._pruner, pruners.Halving) and bool(why) and self._sampler.spares(trial.number, epoch)
+        )
+        if why and not is_spared:
             self._end(trial, "PRUNED", "pruned", why)
             return
         limit = settings.run.trial_time

@@ -63,6 +63,9 @@ class Sampler(Protocol):
     def report(self, number: int, epoch: int, value: float) -> None:
         """Tell the objective of one epoch."""
 
+    def spares(self, number: int, epoch: int) -> bool:
+        """Tell whether a trial that halving would end after `epoch` is to go on, for all that the sampler knows."""
+
     def tell(self, number: int, state: str, value: float | None, *, diverged: bool = False) -> dict[str, Any]:
         """Tell how a trial ended; return the attributes that the sampler keeps with it now."""
 

@@ -35,6 +35,10 @@ FLOOR, FLOOR_TRIALS = 3.0, 32
 ROWS, LEARNED_ROWS = 400, 300
 # Beliefs are learned anew when there is so much more to learn from.
 GROWTH = 1.15
+# What halving would end goes on if an epoch more of it promises at least this share of what one of a new config promises.
+SPARED = 1 / 3
+# Beside stream 0, which draws are made of: what they are compared with.
+_COMPARED = 3
 # The search for the best config: evenly drawn ones, some around the best, then rounds around the most promising.
 EVEN, BEST, AROUND, ROUNDS, PROMISING, EACH = 1024, 5, 64, 6, 8, 24
 
@@ -106,6 +110,22 @@ class BayesSampler:
         # Sums of squares of more than that are no numbers any more.
         self._seen.report(number, epoch, min(max(self._sign * value, -_MOST), _MOST))
 
+    def spares(self, number: int, epoch: int) -> bool:
+        """Tell whether a trial that halving would end after `epoch` is to go on.
+
+        Where a late bloomer was drawn because it is expected to be one, a bad beginning is no news. So the improvement that
+        is expected of the trial, over the best that is expected of any other and for each epoch left, is compared with that
+        of the best new config, for each of its epochs.
+        """
+        if self._beliefs is None or not self._seen.known(self._trials):
+            return False
+        rng = np.random.default_rng(stream(self._seed, _COMPARED, number, epoch))
+        with self._threads.limit(limits=1, user_api="blas"):
+            view = self._view(self._trials, self._beliefs, without=number)
+            mine = view.promise(self._seen.points[[number]])[0] - np.log(self._epochs - epoch)
+            new = self._most_promising(view, rng)[1] - np.log(self._epochs)
+        return bool(mine >= new + np.log(SPARED))
+
     def tell(self, number: int, state: str, value: float | None, *, diverged: bool = False) -> dict[str, Any]:  # noqa: ARG002
         """Tell how a trial ended; one that diverged or failed stands for the worst score there is."""
         self._seen.end(number, is_bad=diverged or state == "FAIL", is_complete=state == "COMPLETE")
@@ -144,13 +164,12 @@ class BayesSampler:
         if self._beliefs is None or not self._seen.known(self._trials):
             return None
         with self._threads.limit(limits=1, user_api="blas"):
-            process, shown, expected = self._process(self._trials, self._beliefs)
-            best = int(shown[np.argmax(expected)])
-            features = self.encoding.features(self._seen.points[[best]])
-            mean, deviation = process.predict(features, self._epochs)
+            view = self._view(self._trials, self._beliefs)
+            best = int(view.trials[np.argmax(view.expected)])
+            mean, deviation = view.predict(self._seen.points[[best]])
         return Outlook(
             length_scales=dict(zip(self._space, map(float, self._beliefs.length_scales), strict=True)),
-            noise=process.noise,
+            noise=view.process.noise,
             trial=best,
             value=self._sign * float(mean[0]),
             deviation=float(deviation[0]),
@@ -170,7 +189,7 @@ class BayesSampler:
             # As a new process will read them, to the last bit.
             self._beliefs, self._learned_from = Beliefs.read(written), known
             self._attrs[number] = {KEY: {"beliefs": written, "trials": known}}
-        return self._most_promising(number, rng)
+        return self._most_promising(self._view(number, self._beliefs), rng)[0]
 
     def _spread_out(self, number: int) -> Array:
         from scipy.stats import qmc  # a third of a second, which a study that goes on may never need
@@ -180,29 +199,27 @@ class BayesSampler:
             sequence.fast_forward(number)
         return self.encoding.snapped(sequence.random(1))
 
-    def _process(self, number: int, beliefs: Beliefs) -> tuple[Process, NDArray[np.intp], Array]:
-        """Return the process that knows the trials before `number`, its trials, and what it expects of each in the end."""
+    def _view(self, number: int, beliefs: Beliefs, *, without: int | None = None) -> _View:
+        """Return what is believed after the trials before `number`; the best of them is the best of all but `without`."""
         rows = self._seen.rows(number, ROWS)
         features = self.encoding.features(self._seen.points[rows.trials])
         process = Process(beliefs, features, self.encoding.groups, rows.epochs, rows.scores)
-        if len(rows.running):
-            process.suppose(self.encoding.features(self._seen.points[rows.running]), self._epochs)
-        shown = np.union1d(rows.trials, rows.running)
-        expected, _ = process.predict(self.encoding.features(self._seen.points[shown]), self._epochs)
-        return process, shown, expected
+        others = rows.running[rows.running != without]
+        if len(others):
+            process.suppose(self.encoding.features(self._seen.points[others]), self._epochs)
+        trials = np.union1d(rows.trials, others)
+        trials = trials[trials != without]
+        return _View(process, self.encoding, self._epochs, trials, self._seen.points[trials])
 
-    def _most_promising(self, number: int, rng: np.random.Generator) -> Array:
-        assert self._beliefs is not None  # noqa: S101 (learned by now)
-        process, shown, expected = self._process(number, self._beliefs)
-        best = float(expected.max())
+    def _most_promising(self, view: _View, rng: np.random.Generator) -> tuple[Array, float]:
+        """Return the point of the most promising new config, of shape (1, d), and the logarithm of what it promises."""
 
         def promise(points: Array) -> Array:
-            mean, deviation = process.predict(self.encoding.features(points), self._epochs)
-            promises = log_improvement(mean, deviation, best)
+            promises = view.promise(points)
             promises[self._seen.has(points)] = -np.inf
             return promises
 
-        leaders = self._seen.points[shown[np.argsort(-expected, kind="stable")[:BEST]]]
+        leaders = view.points[np.argsort(-view.expected, kind="stable")[:BEST]]
         near = [self._around(leaders, AROUND, reach, rng) for reach in (0.2, 0.05)]
         points = self.encoding.snapped(np.concatenate([rng.random((EVEN, self._d)), *near]))
         promises = promise(points)
@@ -213,7 +230,8 @@ class BayesSampler:
             points = np.concatenate([points[first], more])
             promises = np.concatenate([promises[first], promise(more)])
             reach *= 0.6
-        return points[[np.argmax(promises)]]
+        best = int(np.argmax(promises))
+        return points[[best]], float(promises[best])
 
     def _around(self, points: Array, each: int, reach: float, rng: np.random.Generator) -> Array:
         """Return points near others: half of the numbers of each moved a little, choices drawn anew."""
@@ -222,6 +240,31 @@ class BayesSampler:
         for k in self.encoding.unordered:
             moved[:, k] = rng.random(len(near))
         return np.where(rng.random(near.shape) < 0.5, moved, near)
+
+
+class _View:
+    """What a process expects after all epochs.
+
+    Attributes:
+        trials: those it has seen, of shape (n,); `points`, of shape (n, d), are theirs.
+        expected: what it expects of each, of shape (n,).
+    """
+
+    def __init__(
+        self, process: Process, encoding: Encoding, epochs: int, trials: NDArray[np.intp], points: Array
+    ) -> None:
+        self.process, self.trials, self.points = process, trials, points
+        self._encoding, self._epochs = encoding, epochs
+        self.expected = self.predict(points)[0]
+        self._best = float(self.expected.max())
+
+    def predict(self, points: Array) -> tuple[Array, Array]:
+        """Return mean and standard deviation of the scores at points of shape (n, d)."""
+        return self.process.predict(self._encoding.features(points), self._epochs)
+
+    def promise(self, points: Array) -> Array:
+        """Return the logarithm of the improvement that is expected over the best, at points of shape (n, d)."""
+        return log_improvement(*self.predict(points), self._best)
 
 
 @dataclass(frozen=True, slots=True)

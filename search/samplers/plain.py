@@ -144,6 +144,10 @@ class OptunaSampler:
         if finished:
             self._view.see(value)
 
+    def spares(self, number: int, epoch: int) -> bool:  # noqa: ARG002 (Optuna's leave that to the pruner)
+        """Spare nothing."""
+        return False
+
     def study_attrs(self) -> dict[str, Any]:
         """Return the attributes that the sampler keeps with the study and that changed since the last call."""
         attrs = self._view.get_study_system_attrs(self._study._study_id)

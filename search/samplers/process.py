@@ -71,7 +71,7 @@ _BOUNDS = {"length": (0.03, 3.0), "epoch": (0.3, 30.0), "noise": (1e-6, math.e)}
 def learn(
     features: Array, groups: NDArray[np.intp], epochs: Array, scores: Array, before: Beliefs | None = None
 ) -> Beliefs:
-    """Return the beliefs under which the scores are likeliest, searched from those of `before`.
+    """Return the beliefs under which the scores are likeliest, searched from those of `before` and from the prior's.
 
     Args:
         features: of shape (n, f).
@@ -109,15 +109,19 @@ def learn(
         away = (vector - center) / spread
         return value + 0.5 * away @ away, gradient + away / spread
 
-    found = minimize(
-        unlikeliness,
-        (before or Beliefs.prior(parameters))._vector(),
-        jac=True,
-        method="L-BFGS-B",
-        bounds=[tuple(math.log(end) for end in _BOUNDS[kind]) for kind in kinds],
-        options={"maxiter": _STEPS},
-    )
-    return Beliefs.read(found.x)
+    def searched(start: Array) -> Any:
+        return minimize(
+            unlikeliness,
+            start,
+            jac=True,
+            method="L-BFGS-B",
+            bounds=[tuple(math.log(end) for end in _BOUNDS[kind]) for kind in kinds],
+            options={"maxiter": _STEPS},
+        )
+
+    # What was the best explanation of fewer scores may no longer be one, and no slope leads away from it.
+    starts = [center] if before is None else [before._vector(), center]
+    return Beliefs.read(min(map(searched, starts), key=lambda found: float(found.fun)).x)
 
 
 class Process:

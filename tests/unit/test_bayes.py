@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import signal
+from itertools import count
 
 import numpy as np
 import pytest
 from scipy.integrate import quad
 from scipy.optimize import approx_fprime
 from scipy.stats import norm
-from support import replay, replay_file
+from support import replay, replay_file, table
 
+from search.errors import Interrupted
 from search.samplers import bayes, process
 from search.samplers.bayes import BayesSampler
 from search.samplers.encoding import Encoding
@@ -149,7 +152,7 @@ def test_gradient_is_the_one_of_the_likelihood(monkeypatch):
         asked["scale"] = np.abs(function(start + 0.3)[1]).max()
 
         class Found:
-            x = start
+            x, fun = start, 0.0
 
         return Found
 
@@ -375,9 +378,41 @@ def test_process_of_ten_thousand_trials_is_no_larger_than_that_of_a_thousand():
                 drawing.report(number, epoch, peak(labels) * (1 - 0.5 / epoch))
             drawing.tell(number, "COMPLETE", peak(labels))
         drawing.draw(trials)
-        knows, shown, _ = drawing._process(trials, drawing._beliefs)
-        sizes.append((len(knows._y), len(shown)))
+        view = drawing._view(trials, drawing._beliefs)
+        sizes.append((len(view.process._y), len(view.trials)))
     assert sizes[0] == sizes[1] == (bayes.ROWS, bayes.ROWS // 2)
+
+
+def late(labels, epoch: int) -> float:
+    """The further to the right, the slower and the higher."""
+    return 0.5 * (1 - labels["x"]) + labels["x"] * (epoch / 9) ** 3
+
+
+def test_late_bloomer_is_spared_and_what_has_no_hope_is_not():
+    drawing = sampler()
+    for number in range(24):
+        labels, _ = drawing.draw(number)
+        labels["x"] *= 0.85
+        drawing.put(number, labels)
+        for epoch in range(1, 10):
+            drawing.report(number, epoch, late(labels, epoch))
+        drawing.tell(number, "COMPLETE", late(labels, 9))
+    drawing.draw(24)
+    begun = {}
+    for number, x in ((24, 0.99), (25, 0.3)):
+        labels = {"x": x, "y": 0.5}
+        drawing.put(number, labels)
+        drawing.report(number, 1, begun.setdefault(x, late(labels, 1)))
+    assert begun[0.99] < begun[0.3]
+    assert drawing.spares(24, 1)
+    assert not drawing.spares(25, 1)
+
+
+def test_nothing_is_spared_before_anything_is_believed():
+    drawing = sampler()
+    drawing.draw(0)
+    drawing.report(0, 1, 0.5)
+    assert not drawing.spares(0, 1)
 
 
 def test_outlook_tells_what_was_learned():
@@ -467,13 +502,6 @@ momentum = { choices = [0.0, 0.9], when = { optimizer = "sgd" } }
 
 @pytest.mark.parametrize("after", [3, 9, 14])
 def test_interrupted_study_skips_the_same_duplicates(tmp_path, after):
-    import signal
-    from itertools import count
-
-    from support import table
-
-    from search.errors import Interrupted
-
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     undisturbed, disturbed = (
@@ -486,3 +514,32 @@ def test_interrupted_study_skips_the_same_duplicates(tmp_path, after):
         replay(disturbed, interruption=lambda: signal.SIGINT if next(ticks) == after else 0)
     replay(disturbed)
     assert table(disturbed.storage, "replay") == table(undisturbed.storage, "replay")
+
+
+@pytest.mark.parametrize("after", [60, 80, 100])
+def test_interrupted_study_spares_the_same_trials(tmp_path, monkeypatch, after):
+    spared: list[list[int]] = [[], []]
+    spares = BayesSampler.spares
+
+    def noted(self, number: int, epoch: int) -> bool:
+        found = spares(self, number, epoch)
+        spared[-1 if (tmp_path / "b" / "replay.db").exists() else 0].extend([number] * found)
+        return found
+
+    monkeypatch.setattr(BayesSampler, "spares", noted)
+
+    def curves(assignment, epoch):
+        rate = 1 + math.log10(assignment.config["learning_rate"]) / 4
+        return {"loss": 1.0, "val_loss": -late({"x": min(max(rate, 0.0), 1.0)}, epoch) - assignment.config["dropout"]}
+
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    halving = {"search__sampler": "bayes", "search__pruner": "halving", "study__trials": 50}
+    undisturbed, disturbed = (replay_file(tmp_path / place, **halving) for place in "ab")
+    replay(undisturbed, curves, lanes=3)
+    ticks = count()
+    with pytest.raises(Interrupted):
+        replay(disturbed, curves, lanes=3, interruption=lambda: signal.SIGINT if next(ticks) == after else 0)
+    replay(disturbed, curves, lanes=3)
+    assert table(disturbed.storage, "replay") == table(undisturbed.storage, "replay")
+    assert spared[0] == spared[1] != []
