@@ -35,7 +35,8 @@ FLOOR, FLOOR_TRIALS = 3.0, 32
 ROWS, LEARNED_ROWS = 400, 300
 # Beliefs are learned anew when there is so much more to learn from.
 GROWTH = 1.15
-# What halving would end goes on if an epoch more of it promises at least this share of what one of a new config promises.
+# What halving would end goes on if an epoch more of it promises at least this share of what one of a new config does, times
+# the trials under way: with many at a time, those that go on are late to tell anything, and new ones look around.
 SPARED = 1 / 3
 # Beside stream 0, which draws are made of: what they are compared with.
 _COMPARED = 3
@@ -124,7 +125,7 @@ class BayesSampler:
             view = self._view(self._trials, self._beliefs, without=number)
             mine = view.promise(self._seen.points[[number]])[0] - np.log(self._epochs - epoch)
             new = self._most_promising(view, rng)[1] - np.log(self._epochs)
-        return bool(mine >= new + np.log(SPARED))
+        return bool(mine >= new + np.log(SPARED * self._seen.running(self._trials)))
 
     def tell(self, number: int, state: str, value: float | None, *, diverged: bool = False) -> dict[str, Any]:  # noqa: ARG002
         """Tell how a trial ended; one that diverged or failed stands for the worst score there is."""
@@ -326,6 +327,10 @@ class _Seen:
         if not is_complete:  # one that was pruned before the first level is counted there, with what it had
             later[1:] = False
         self._at_level[trial, later] = self._best[trial]
+
+    def running(self, number: int) -> int:
+        """Return how many of the trials before `number` are under way."""
+        return int(np.count_nonzero(self._state[:number] == _RUNNING))
 
     def known(self, number: int) -> int:
         """Return how many of the trials before `number` have come to the first level or will not; 0 if all of them failed."""
