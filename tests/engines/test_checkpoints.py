@@ -599,6 +599,12 @@ def test_search_goes_on_without_checkpoints_and_weights_where_disk_is_short_and_
     not_kept = {detail["trial"]: detail["why"] for kind, detail in told if kind == "weights not kept"}
     assert set(not_kept) >= {trial.number for trial in study.complete[:2]}
     assert all("run.disk allows" in why for why in not_kept.values())
+    assert re.search(r"warning: the weights of trials \d, \d could not be kept", done.stderr.replace("\n", " ")), (
+        done.stderr
+    )
+    refused = manyfit("export", path, "--model", tmp_path / "best.keras")
+    assert refused.returncode == 2
+    assert "run.disk allows" in refused.stderr
     assert not study.files.exists()
 
 
