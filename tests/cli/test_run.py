@@ -148,6 +148,7 @@ def test_killed_coordinator_leaves_no_orphans_and_the_study_goes_on(tmp_path, un
     assert table(database, "small") == undisturbed
 
 
+@pytest.mark.faults
 def test_killed_worker_is_replaced_and_no_trial_is_lost(tmp_path, undisturbed):
     disturbed = write_study(tmp_path, trials=6, epochs=5)
     process = start("run", disturbed, *FIT)
@@ -190,6 +191,7 @@ def test_two_workers_share_a_study(tmp_path):
     assert moments[1] < ends[0]
 
 
+@pytest.mark.faults
 def test_worker_that_has_grown_is_replaced_between_trials(tmp_path):
     path = write_study(tmp_path, trials=3)
     done = manyfit("run", path, "--set", "run.worker_memory=200MB", "--backend", "jax", *FIT)
