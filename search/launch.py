@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -136,7 +136,8 @@ def save_model(stored: Stored, trial: Trial, path: Path, console: Console) -> fl
         except OSError as error:
             raise UsageError(f"{path} could not be made: {error.strerror or error}") from None
         finally:
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
     return answer.detail.get(stored.file.settings.study.objective)
 
 
@@ -146,7 +147,7 @@ def _why_not_kept(stored: Stored, trial: Trial) -> str:
             return str(detail["why"])
     return (
         f"{checkpoints.kept_path(stored.files, Member(trial.number))} is not there; those of the best "
-        f"{stored.file.settings.run.keep} trials are (run.keep)"
+        f"{stored.file.settings.run.keep} trials are (run.keep), until `manyfit clean --weights`"
     )
 
 

@@ -134,7 +134,7 @@ class Store:
 
     def _leave_as_it_is(self) -> None:
         """Close the connection without what is in the -wal being copied into the database, as the last one to close does."""
-        with suppress(sqlite3.Error, StoreError), closing(schema.reader(self.path)):
+        with suppress(sqlite3.Error), closing(schema.reader(self.path)):
             self._connection.close()
 
     def commit(self, study: Study, *, now: bool = False) -> None:

@@ -412,10 +412,8 @@ class Study:
             return
         why = self._pruner.reason(self._standings, trial.number, epoch)
         # The other pruners are taken at their word; this one comes with the sampler, and is asked a few times a trial.
-        is_spared = (
-            isinstance(self._pruner, pruners.Halving) and bool(why) and self._sampler.spares(trial.number, epoch)
-        )
-        if why and not is_spared:
+        may_spare = isinstance(self._pruner, pruners.Halving)
+        if why and not (may_spare and self._sampler.spares(trial.number, epoch)):
             self._end(trial, "PRUNED", "pruned", why)
             return
         limit = settings.run.trial_time

@@ -5,6 +5,7 @@ Nothing here imports keras: the coordinator tidies these files, too.
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 import time
@@ -112,14 +113,16 @@ class Checkpoints:
             name = _name(assignment.member)
             epochs[name], marks[name] = epoch, assignment.mark
             arrays.update({f"{name}/{key}": array for key, array in state.items()})
-        before = self._mine()
+        before, generations = self._mine(), GENERATIONS
         try:
             self._check_room(arrays)
             number = _number(before[0]) + 1 if before else 1
             write(self._folder / RUNNING / f"{self._worker}.{number}.npz", arrays, {"epochs": epochs, "marks": marks})
         except OSError as error:
             self._trouble = f"{error.strerror or error}"
-        self._roll()
+            # Where there is no room for another one, the next takes the place of the oldest.
+            generations = GENERATIONS - 1
+        self._roll(generations)
         ended = time.monotonic()
         self._next = ended + max(LEAST_S, TIMES_ITS_COST * (ended - began))
 
@@ -134,7 +137,8 @@ class Checkpoints:
         for path in self._all():
             with suppress(CheckpointError):
                 _, meta = read(path, beginning=_NOTHING)
-                is_its = meta["marks"].get(name) == assignment.mark
+                # One of an older manyfit has no marks, and is nobody's.
+                is_its = meta.get("marks", {}).get(name) == assignment.mark
                 if is_its and 0 < (epoch := meta["epochs"][name]) <= assignment.done:
                     found.append((epoch, path))
         for epoch, path in sorted(found, reverse=True):
@@ -157,9 +161,9 @@ class Checkpoints:
                 self._check_room(arrays)
                 write(path, arrays, meta)
             except OSError as error:
-                if not mine:
+                if not mine or error.errno not in (errno.ENOSPC, errno.EDQUOT):
                     return f"{error.strerror or error}"
-                mine.pop().unlink(missing_ok=True)
+                self._drop(mine.pop())
             else:
                 return ""
 
@@ -170,15 +174,19 @@ class Checkpoints:
         self._told = self._trouble
         return self._told
 
-    def _roll(self) -> None:
-        """Delete files of which every member has ended or has GENERATIONS newer ones, whichever process wrote them."""
+    def _roll(self, generations: int) -> None:
+        """Delete files of which every member has ended or has so many newer ones, whichever process wrote them."""
         newer: Counter[str] = Counter()
         for path in self._mine():
             members = self._members(path)
-            if all(newer[name] >= GENERATIONS for name in members - self._ended):
-                path.unlink(missing_ok=True)
-                self._held.pop(path, None)
+            if all(newer[name] >= generations for name in members - self._ended):
+                self._drop(path)
             newer.update(members)
+
+    def _drop(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+        # Its name may be another file's some time.
+        self._held.pop(path, None)
 
     def _members(self, path: Path) -> frozenset[str]:
         if path not in self._held:
@@ -191,7 +199,7 @@ class Checkpoints:
     def _check_room(self, arrays: Arrays) -> None:
         wanted = sum(array.nbytes for array in arrays.values())
         if self._folder is not None and used(self._folder) + wanted > self._disk:
-            raise OSError(f"run.disk allows {self._disk / 1e9:g} GB, and more is wanted")
+            raise OSError(errno.EDQUOT, f"run.disk allows {self._disk / 1e9:g} GB, and more is wanted")
 
     def _all(self) -> list[Path]:
         return [] if self._folder is None else sorted((self._folder / RUNNING).glob("[0-9]*.npz"))

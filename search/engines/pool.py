@@ -6,6 +6,7 @@ Nothing here imports keras.
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -170,6 +171,7 @@ class WorkerPool:
 
     def keep(self, members: Sequence[Member]) -> Sequence[Event]:
         events: list[Event] = []
+        until = math.inf
         for member in members:
             worker = next((w for w in self._workers if member in w.members), None)
             if worker is None or worker.busy_since is not None:
@@ -180,12 +182,12 @@ class WorkerPool:
             worker.outbox = outbox
             try:
                 began = time.monotonic()
-                limit = KEEP_S
                 while not worker.channel.poll(TICK_S):
-                    waited = time.monotonic() - began
+                    now = time.monotonic()
+                    waited = now - began
                     if self._interruption():
-                        limit = min(limit, waited + KEEP_INTERRUPTED_S)
-                    if waited > limit:
+                        until = min(until, now + KEEP_INTERRUPTED_S)  # for all of them together
+                    if waited > KEEP_S or now > until:
                         # It is given up, and its end noticed at the next `advance`.
                         os.killpg(worker.process.pid, signal.SIGKILL)
                         raise TimeoutError(f"they were not written after {waited:.0f} s")
@@ -264,6 +266,8 @@ class WorkerPool:
         channels: dict[Any, _Worker] = {worker.channel: worker for worker in self._workers}
         heard = {channels[channel].number for channel in mp.wait(list(channels), timeout=TICK_S)}
         for worker in list(self._workers):
+            if worker is not self._workers[worker.number]:
+                continue  # another one's death has ended all of them
             if worker.number not in heard:
                 # What it has started may hold its end of the channel open.
                 if worker.process.poll() is not None and not worker.channel.poll():

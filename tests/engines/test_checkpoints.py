@@ -266,6 +266,33 @@ def test_weights_of_the_best_go_before_checkpoints_where_disk_is_short(tmp_path)
     assert "run.disk allows" in files.keep(kept_path(tmp_path, Member(5)), state(5, size=256), {})
 
 
+def test_checkpoints_go_on_where_there_is_room_for_two_and_not_for_a_third(tmp_path):
+    files = Checkpoints(tmp_path, disk=14_000)
+    for epoch in range(1, 8):  # 5 kB each
+        files.save([(training(1), epoch, state(epoch, size=256))])
+        assert files.load(training(1, done=99))[0] >= epoch - 1
+    assert "run.disk allows" in files.take_trouble()
+
+
+def test_name_of_a_file_that_gave_way_tells_nothing_of_the_next_of_that_name(tmp_path):
+    files = Checkpoints(tmp_path, disk=14_000)
+    for epoch in (1, 2):
+        files.save([(training(1), epoch, state(epoch, size=256))])
+    for number in (7, 8):
+        assert files.keep(kept_path(tmp_path, Member(number)), state(number, size=256), {"trial": number}) == ""
+    assert running(tmp_path) == []
+    kept_path(tmp_path, Member(8)).unlink()
+    files.save([(training(2), 5, state(2))])
+    files.end([Member(1)])
+    files.save([(training(3), 1, state(3))])
+    assert files.load(training(2, done=99))[0] == 5
+
+
+def test_checkpoint_without_marks_is_not_gone_on_from(tmp_path):
+    checkpoints.write(tmp_path / "running" / "0.1.npz", {"1.0/a": np.zeros(3)}, {"epochs": {"1.0": 3}})
+    assert Checkpoints(tmp_path).load(training(1, done=9)) is None
+
+
 def test_checkpoint_of_one_that_waits_stays_while_others_go_on(tmp_path):
     """After two deaths in a row members go on one at a time; the others' only checkpoint is then the one of all."""
     files = Checkpoints(tmp_path)
@@ -305,13 +332,12 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
 files.save([(training, 2, {"a": np.zeros(100_000)})])
 print(files.take_trouble())
-print(files.load(training)[0], sorted(path.name for path in folder.rglob("*")))
 print(files.keep(kept_path(folder, Member(1)), {"a": np.zeros(100_000)}, {}))
-print(sorted(path.name for path in folder.rglob("*")))
+print(files.load(training)[0], sorted(path.name for path in folder.rglob("*")))
 """
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["File too large", "1 ['0.1.npz', 'running']", "File too large", "['running']"]
+    assert done.stdout.splitlines() == ["File too large", "File too large", "1 ['0.1.npz', 'running']"]
 
 
 def test_kill_at_any_point_of_a_write_leaves_the_old_checkpoint_or_the_new(tmp_path):
