@@ -102,9 +102,10 @@ class StudyFile:
 def beside(storage: Path, name: str, suffix: str) -> Path:
     """Return the path of what is kept of the study `name` beside its database: NAME.best.json, say.
 
-    A database that is not called like its study gives its own name, too: two in one folder may each have a study `name`.
+    A database that is not called like its study gives its own name, too: two in one folder may each have a study `name`. No
+    study's name holds an @, so that no two share a path.
     """
-    return storage.with_name(f"{name}{suffix}" if storage.stem == name else f"{storage.stem}.{name}{suffix}")
+    return storage.with_name(f"{name}{suffix}" if storage.stem == name else f"{name}@{storage.stem}{suffix}")
 
 
 def read(path: Path, overrides: Sequence[str] = ()) -> StudyFile:

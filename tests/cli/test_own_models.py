@@ -293,6 +293,18 @@ def test_trial_that_kills_its_worker_twice_alone_fails_and_the_others_are_unchan
 
 
 @pytest.mark.faults
+def test_workers_of_two_devices_that_die_of_a_look_at_the_model_come_to_fit(folder):
+    """F6: one's death ends the look of all, and what is left of the others' is no death of theirs."""
+    path = own_study(folder, build="dying", trials=3)
+    done = manyfit("run", path, "--set", 'run.devices=["cpu", "cpu"]')
+    assert done.returncode == 0, done.stderr
+    assert "no lanes: workers that looked at the model for them died" in done.stderr
+    trials = load(path.with_suffix(".db"), "own").trials
+    assert {trial.state for trial in trials} <= {"COMPLETE", "FAIL"}
+    assert all((trial.state == "FAIL") == (trial.labels["width"] == 16) for trial in trials)
+
+
+@pytest.mark.faults
 def test_trial_that_hangs_is_given_up_when_its_time_is_long_over(folder):
     path = own_study(folder, build="endless", trials=2)
     # Looking at the model for lanes meets the endless config, too, and is given up for that.

@@ -112,7 +112,7 @@ def test_every_key_is_understood(everything, tmp_path):
     assert everything.direction == "maximize"
     assert everything.epochs == 12
     assert everything.storage == tmp_path / "kept" / "all.db"
-    assert everything.beside(".log") == tmp_path / "kept" / "all.All of it + 1.0.log"
+    assert everything.beside(".log") == tmp_path / "kept" / "All of it + 1.0@all.log"
     assert (everything.builder.path, everything.builder.function) == (tmp_path / "my_model.py", "build")
     assert settings.study.time == 5400.0
     assert settings.run.trial_time == 90.0
@@ -319,7 +319,7 @@ def test_set_does_not_change_the_file(tmp_path):
 
 def test_name_that_the_command_line_gives_names_the_files_beside_the_study(tmp_path):
     file = read(tmp_path, DATA + SPACE, 'study.name="wide"')
-    assert file.beside(".best.json") == tmp_path / "study.wide.best.json"
+    assert file.beside(".best.json") == tmp_path / "wide@study.best.json"
     assert file.storage == tmp_path / "study.db"
 
 

@@ -122,11 +122,11 @@ def test_files_of_another_study_stay_whatever_its_name(studies, tmp_path):
     """The other one may be running, and its name may begin with this one's."""
     database, _ = with_files(studies, tmp_path, "done")
     replay(replay_file(tmp_path, study__name="replay.2", study__trials=2, run__storage="other.db"))
-    other = tmp_path / "other.replay.2.files"
+    other = tmp_path / "replay.2@other.files"
     Checkpoints(other).save([(training(0), 2, WEIGHTS)])
     theirs = [
         *other.rglob("*.npz"),
-        tmp_path / ".other.replay.2.best.json.77.partial",
+        tmp_path / ".replay.2@other.best.json.77.partial",
         tmp_path / ".replay.2.best.json.77.partial",
         tmp_path / ".replay.2.db.new",
     ]
@@ -145,7 +145,7 @@ def test_two_databases_in_one_folder_share_no_files_whatever_their_studies_are_c
     mine, other = (replay_file(tmp_path, run__storage=name) for name in ("replay.db", "copy.db"))
     for suffix in (".log", ".best.json", ".files"):
         assert mine.beside(suffix).name == f"replay{suffix}"
-        assert other.beside(suffix).name == f"copy.replay{suffix}"
+        assert other.beside(suffix).name == f"replay@copy{suffix}"
     assert upkeep.records.load(tmp_path / "copy.db", "replay").files == other.beside(".files")
 
 
