@@ -40,8 +40,11 @@ GROWTH = 1.15
 SPARED = 1 / 3
 # Beside stream 0, which draws are made of: what they are compared with.
 _COMPARED = 3
-# The search for the best config: evenly drawn ones, some around the best, then rounds around the most promising.
-EVEN, BEST, AROUND, ROUNDS, PROMISING, EACH = 1024, 5, 64, 6, 8, 24
+# The search for the best config: of some drawn evenly and some around the best, the most promising of either kind each begin
+# a local search of their own. Its steps go to the best of a few configs around, less far each time; the less promising half
+# of all searches is given up before some of the steps.
+EVEN, BEST, AROUND = 512, 5, 32
+SEARCHES, STEPS, EACH, HALVED = 8, 12, 16, (3, 6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +152,7 @@ class BayesSampler:
             self.report(number, epoch, objective)
         if learned := attrs.get(KEY):
             self._attrs[number] = dict(attrs)
-            self._beliefs, self._learned_from = Beliefs.read(learned["beliefs"]), learned["trials"]
+            self._beliefs, self._learned_from = Beliefs.read(learned["beliefs"], self._d), learned["trials"]
         if state in ("COMPLETE", "PRUNED", "FAIL"):
             self.tell(number, state, value, diverged=diverged)
 
@@ -188,7 +191,7 @@ class BayesSampler:
             features = self.encoding.features(self._seen.points[rows.trials])
             written = learn(features, self.encoding.groups, rows.epochs, rows.scores, self._beliefs).written()
             # As a new process will read them, to the last bit.
-            self._beliefs, self._learned_from = Beliefs.read(written), known
+            self._beliefs, self._learned_from = Beliefs.read(written, self._d), known
             self._attrs[number] = {KEY: {"beliefs": written, "trials": known}}
         return self._most_promising(self._view(number, self._beliefs), rng)[0]
 
@@ -221,16 +224,21 @@ class BayesSampler:
             return promises
 
         leaders = view.points[np.argsort(-view.expected, kind="stable")[:BEST]]
-        near = [self._around(leaders, AROUND, reach, rng) for reach in (0.2, 0.05)]
-        points = self.encoding.snapped(np.concatenate([rng.random((EVEN, self._d)), *near]))
-        promises = promise(points)
-        reach = 0.1
-        for _ in range(ROUNDS):
-            first = np.argsort(-promises, kind="stable")[:PROMISING]
-            more = self.encoding.snapped(self._around(points[first], EACH, reach, rng))
-            points = np.concatenate([points[first], more])
-            promises = np.concatenate([promises[first], promise(more)])
-            reach *= 0.6
+        near = np.concatenate([self._around(leaders, AROUND, reach, rng) for reach in (0.2, 0.05)])
+        kinds = [self.encoding.snapped(points) for points in (rng.random((EVEN, self._d)), near)]
+        points = np.concatenate([kind[np.argsort(-promise(kind), kind="stable")[:SEARCHES]] for kind in kinds])
+        promises, reach = promise(points), 0.3
+        for step in range(STEPS):
+            if step in HALVED:
+                kept = np.argsort(-promises, kind="stable")[: len(points) // 2]
+                points, promises = points[kept], promises[kept]
+            more = self.encoding.snapped(self._around(points, EACH, reach, rng))
+            tried = np.concatenate([points[:, None], more.reshape(len(points), EACH, -1)], axis=1)
+            promised = np.concatenate([promises[:, None], promise(more).reshape(len(points), EACH)], axis=1)
+            best = promised.argmax(axis=1)
+            each = np.arange(len(points))
+            points, promises = tried[each, best], promised[each, best]
+            reach *= 0.75
         best = int(np.argmax(promises))
         return points[[best]], float(promises[best])
 

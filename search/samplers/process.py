@@ -1,7 +1,7 @@
 """A Gaussian process over configs and epochs: any config's score after any number of epochs, and how sure that is.
 
 The kernel is k(x, x') k(t, t') + m(t, t'): a Matern 5/2 over features x with a length scale a parameter, times one over the
-logarithm t of the epoch, and a mean that moves with t and that all configs share. Length scales and noise maximize the
+logarithm t of the epoch, and a mean that moves with t and that all configs share. Length scales, warps and noise maximize the
 marginal likelihood under weak priors; the amplitude follows from them. Sources: Rasmussen & Williams 2006, chapters 2, 4
 and 5; Swersky et al. 2013 (NeurIPS) for fidelities as inputs of the kernel; Hvarfner et al. 2024 (arXiv:2402.02229) for a
 prior of the length scales that grows with the root of the number of parameters.
@@ -36,11 +36,14 @@ class Beliefs:
     """What a process has learned.
 
     Attributes:
-        length_scales: by parameter, in shares of its range.
+        warps: of shape (d, 2), the logarithms of a and b by parameter, whose u on [0, 1] counts as 1 - (1 - u^a)^b. 0, which
+            leaves u as it is, for a parameter that has not just one feature.
+        length_scales: by parameter, in shares of its warped range.
         epoch_scale: in e-folds of epochs.
         noise: its variance as a share of that of the scores.
     """
 
+    warps: Array
     length_scales: Array
     epoch_scale: float
     noise: float
@@ -48,24 +51,28 @@ class Beliefs:
     @classmethod
     def prior(cls, parameters: int) -> Beliefs:
         """Return what is believed before anything is known."""
-        return cls(np.full(parameters, 0.5 * math.sqrt(parameters)), 2.0, math.exp(-8.0))
+        lengths = np.full(parameters, 0.5 * math.sqrt(parameters))
+        return cls(np.zeros((parameters, 2)), lengths, 2.0, math.exp(-8.0))
 
     @classmethod
-    def read(cls, numbers: Sequence[float]) -> Beliefs:
-        """Read what `written` returned."""
-        return cls(np.exp(numbers[:-2]), math.exp(numbers[-2]), math.exp(numbers[-1]))
+    def read(cls, numbers: Sequence[float], parameters: int) -> Beliefs:
+        """Read what `written` returned of so many parameters; older databases have numbers without warps."""
+        warps, rest = np.split(np.asarray(numbers, float), [len(numbers) - parameters - 2])
+        warps = warps.reshape(-1, 2) if len(warps) else np.zeros((parameters, 2))
+        return cls(warps, np.exp(rest[:-2]), math.exp(rest[-2]), math.exp(rest[-1]))
 
     def written(self) -> list[float]:
         """Return plain numbers, the same bit for bit in any process that reads them."""
         return [float(number) for number in self._vector()]
 
     def _vector(self) -> Array:
-        return np.log([*self.length_scales, self.epoch_scale, self.noise])
+        rest = np.log([*self.length_scales, self.epoch_scale, self.noise])
+        return np.concatenate([self.warps.ravel(), rest])
 
 
-_SPREAD_OF_PRIOR = {"length": 1.0, "epoch": 1.0, "noise": 3.0}
+_SPREAD_OF_PRIOR = {"warp": 0.5, "length": 1.0, "epoch": 1.0, "noise": 3.0}
 # A length scale of three ranges still leaves a doubt: no parameter is ever taken not to matter at all.
-_BOUNDS = {"length": (0.03, 3.0), "epoch": (0.3, 30.0), "noise": (1e-6, math.e)}
+_BOUNDS = {"warp": (0.22, 4.5), "length": (0.03, 3.0), "epoch": (0.3, 30.0), "noise": (1e-6, math.e)}
 
 
 def learn(
@@ -83,12 +90,16 @@ def learn(
     y = _standardized(scores)[0]
     apart = np.stack([_squares(features[:, groups == k], features[:, groups == k]) for k in range(parameters)])
     apart_t, shared = np.square(t[:, None] - t), _shared(t, t)
+    alone, columns = _alone(groups)
     center = Beliefs.prior(parameters)._vector()
-    kinds = ["length"] * parameters + ["epoch", "noise"]
+    kinds = ["warp", "warp"] * parameters + ["length"] * parameters + ["epoch", "noise"]
     spread = np.array([_SPREAD_OF_PRIOR[kind] for kind in kinds])
 
     def unlikeliness(vector: Array) -> tuple[float, Array]:
-        inverse, inverse_t, noise = np.exp(-2 * vector[:parameters]), math.exp(-2 * vector[-2]), math.exp(vector[-1])
+        warps, lengths = vector[: 2 * parameters].reshape(-1, 2), vector[2 * parameters : -2]
+        inverse, inverse_t, noise = np.exp(-2 * lengths), math.exp(-2 * vector[-2]), math.exp(vector[-1])
+        warped, slopes_warped = _warped_and_slopes(features[:, columns], warps[alone])
+        apart[alone] = np.square(warped.T[:, :, None] - warped.T[:, None, :])
         of_x, slope_x = _matern_and_slope(np.tensordot(inverse, apart, 1))
         of_t, slope_t = _matern_and_slope(inverse_t * apart_t)
         kernel = of_x * of_t + shared
@@ -102,8 +113,13 @@ def learn(
         amplitude = (y @ alpha + _AMPLITUDE_ROWS) / (rows + _AMPLITUDE_ROWS)
         value = 0.5 * (rows + _AMPLITUDE_ROWS) * math.log(amplitude) + np.log(np.diag(factor)).sum()
         outer = precision - np.outer(alpha, alpha) / amplitude
+        by_square = outer * of_t * slope_x
+        by_warped = by_square.sum(axis=1)[:, None] * warped - by_square @ warped
+        of_warps = np.zeros((parameters, 2))
+        of_warps[alone] = -2 * (inverse[alone] * (by_warped * slopes_warped).sum(axis=1)).T
         gradient = np.empty_like(vector)
-        gradient[:parameters] = inverse * np.tensordot(apart, outer * of_t * slope_x, ([1, 2], [0, 1]))
+        gradient[: 2 * parameters] = of_warps.ravel()
+        gradient[2 * parameters : -2] = inverse * np.tensordot(apart, by_square, ([1, 2], [0, 1]))
         gradient[-2] = inverse_t * np.sum(apart_t * outer * of_x * slope_t)
         gradient[-1] = 0.5 * noise * np.trace(outer)
         away = (vector - center) / spread
@@ -121,7 +137,7 @@ def learn(
 
     # What was the best explanation of fewer scores may no longer be one, and no slope leads away from it.
     starts = [center] if before is None else [before._vector(), center]
-    return Beliefs.read(min(map(searched, starts), key=lambda found: float(found.fun)).x)
+    return Beliefs.read(min(map(searched, starts), key=lambda found: float(found.fun)).x, parameters)
 
 
 class Process:
@@ -132,8 +148,9 @@ class Process:
     ) -> None:
         self._beliefs = beliefs
         self._weights = 1 / beliefs.length_scales[groups]
+        self._alone, self._columns = _alone(groups)
         self._y, self._mean, self._spread = _standardized(scores)
-        self._x, self._t = features * self._weights, np.log(epochs)
+        self._x, self._t = self._scaled(features), np.log(epochs)
         kernel = self._kernel(self._x, self._t, self._x, self._t)
         kernel[np.diag_indices(len(scores))] += beliefs.noise + _JITTER
         self._factor = np.linalg.cholesky(kernel)
@@ -143,7 +160,7 @@ class Process:
     def predict(self, features: Array, epochs: float) -> tuple[Array, Array]:
         """Return mean and standard deviation of the scores of configs of shape (n, f) after so many epochs, without noise."""
         # One epoch for all: what depends on it alone is a column, not a matrix.
-        kernel = self._kernel(self._x, self._t, features * self._weights, np.array([math.log(epochs)]))
+        kernel = self._kernel(self._x, self._t, self._scaled(features), np.array([math.log(epochs)]))
         known = np.square(solve_triangular(self._factor, kernel, lower=True, check_finite=False)).sum(axis=0)
         variance = self._amplitude * np.maximum(1 + _MEAN + _LEVEL - known, 1e-12)
         return self._mean + self._spread * (self._alpha @ kernel), self._spread * np.sqrt(variance)
@@ -153,7 +170,7 @@ class Process:
 
         What is under way then draws no further config to itself. Source: Ginsbourger et al. 2010 ("kriging believer").
         """
-        x, t = features * self._weights, np.array([math.log(epochs)])
+        x, t = self._scaled(features), np.array([math.log(epochs)])
         kernel = self._kernel(self._x, self._t, x, t)
         below = solve_triangular(self._factor, kernel, lower=True, check_finite=False)
         corner = self._kernel(x, t, x, t)
@@ -171,6 +188,12 @@ class Process:
     def noise(self) -> float:
         """Standard deviation of what can't be told from config and epoch, in the unit of the scores."""
         return float(self._spread * math.sqrt(self._amplitude * self._beliefs.noise))
+
+    def _scaled(self, features: Array) -> Array:
+        scaled = features.copy()
+        scaled[:, self._columns] = _warped(features[:, self._columns], self._beliefs.warps[self._alone])
+        scaled *= self._weights
+        return scaled
 
     def _kernel(self, x: Array, t: Array, other_x: Array, other_t: Array) -> Array:
         of_t = _matern(np.square(t[:, None] - other_t) / self._beliefs.epoch_scale**2)
@@ -203,6 +226,30 @@ def _standardized(scores: Array) -> tuple[Array, float, float]:
     mean, spread = float(scores.mean()), float(scores.std())
     spread = spread if spread > 0 else 1.0
     return (scores - mean) / spread, mean, spread
+
+
+def _alone(groups: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the parameters that have one feature, and which that is: those that are warped."""
+    alone = np.flatnonzero(np.bincount(groups) == 1)
+    return alone, np.searchsorted(groups, alone)
+
+
+def _warped(u: Array, warps: Array) -> Array:
+    a, b = np.exp(warps.T)
+    warped: Array = 1 - (1 - u**a) ** b
+    return warped
+
+
+def _warped_and_slopes(u: Array, warps: Array) -> tuple[Array, Array]:
+    """Return the warped columns of u, of shape (n, m), and their derivatives by both warps, of shape (2, n, m)."""
+    a, b = np.exp(warps.T)
+    # At its ends a range stays what it is, but logarithms don't.
+    inside = np.clip(u, 1e-9, 1 - 1e-9)
+    of_a = inside**a
+    rest = 1 - of_a
+    by_a = a * b * rest ** (b - 1) * of_a * np.log(inside)
+    by_b = -b * rest**b * np.log(rest)
+    return _warped(u, warps), np.stack([by_a, by_b])
 
 
 def _shared(t: Array, other: Array) -> Array:

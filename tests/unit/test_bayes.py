@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
-from itertools import count
+from itertools import count, product
 
 import numpy as np
 import pytest
@@ -141,6 +141,25 @@ def test_learning_finds_what_matters_and_how_much_is_noise():
     assert quiet.noise < noisy.noise / 30
 
 
+def test_learning_finds_at_which_end_of_a_range_scores_change():
+    features = np.random.default_rng(2).random((60, 2))
+    scores = np.exp(-20 * features[:, 0]) + 0.5 * features[:, 1]
+    beliefs = learn(features, np.arange(2), np.full(60, 9.0), scores)
+    a, b = np.exp(beliefs.warps.T)
+    warped = 1 - (1 - np.array([[0.2], [0.8]]) ** a) ** b
+    assert warped[0, 0] > 0.5  # as much as happens in the other four fifths
+    assert np.abs(warped[:, 1] - (0.2, 0.8)).max() < 0.2
+
+
+def test_only_a_parameter_of_one_feature_is_warped():
+    encoding = Encoding(MIXED)
+    points = drawn_evenly(encoding, 80)
+    scores = np.random.default_rng(0).normal(size=80)
+    warps = learn(encoding.features(points), encoding.groups, np.full(80, 9.0), scores).warps
+    is_warped = dict(zip(MIXED, warps.any(axis=1), strict=True))
+    assert [name for name, warped in is_warped.items() if warped] == ["rate", "drop", "width", "layers", "batch"]
+
+
 def test_gradient_is_the_one_of_the_likelihood(monkeypatch):
     asked = {}
 
@@ -167,9 +186,17 @@ def test_beliefs_come_back_bit_for_bit():
     drawing = sampler()
     searched(drawing, 30)
     stored = json.loads(json.dumps(drawing._attrs))
-    again = Beliefs.read(stored[max(stored, key=int)][bayes.KEY]["beliefs"])
+    again = Beliefs.read(stored[max(stored, key=int)][bayes.KEY]["beliefs"], len(SQUARE))
+    assert again.warps.tolist() == drawing._beliefs.warps.tolist()
     assert list(again.length_scales) == list(drawing._beliefs.length_scales)
     assert (again.epoch_scale, again.noise) == (drawing._beliefs.epoch_scale, drawing._beliefs.noise)
+
+
+def test_beliefs_without_warps_are_read_too():
+    old = Beliefs.read([math.log(0.3), math.log(0.6), 0.0, -8.0], 2)
+    assert old.warps.tolist() == [[0, 0], [0, 0]]
+    np.testing.assert_allclose(old.length_scales, [0.3, 0.6])
+    assert Beliefs.read(old.written(), 2).written() == old.written()
 
 
 def test_what_is_supposed_changes_no_mean_and_takes_the_doubt_away():
@@ -221,6 +248,25 @@ def test_smooth_peak_is_found_in_few_trials(seed):
     assert max(searched(sampler(seed=seed), 26)) > 1 - 1e-4
     rng = np.random.default_rng(seed)
     assert max(peak({"x": rng.random(), "y": rng.random()}) for _ in range(200)) < 1 - 1e-4
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_config_promises_more_than_the_next_one(seed):
+    """The most that is promised is often in a corner, of which seven parameters have 128."""
+    space = Space.parse({name: {"low": 0.0, "high": 1.0} for name in "abcdefg"})
+    drawing = sampler(space, seed=seed)
+
+    def score(labels):
+        a, b, c, d, *_ = labels.values()
+        return -((a - 0.3) ** 2) - b + c * d + max(0.0, a + b - 1.8)
+
+    searched(drawing, 24, score)
+    view = drawing._view(24, drawing._beliefs)
+    corners = np.array(list(product((0.0, 1.0), repeat=7)))
+    others = np.concatenate([corners, np.random.default_rng(seed).random((20_000, 7))])
+    point, promise = drawing._most_promising(view, np.random.default_rng(seed))
+    assert promise == pytest.approx(view.promise(point)[0])
+    assert promise > view.promise(others).max()
 
 
 def test_losses_are_minimized():
