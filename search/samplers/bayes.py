@@ -53,11 +53,13 @@ class Outlook:
 
     Attributes:
         length_scales: by parameter, in shares of its range: over how much of it scores change. A large one matters little.
+        middles: by parameter whose range is warped: the value on either side of which as much happens.
         noise: standard deviation of what config and epoch do not explain, in the objective's unit.
         trial: the one of which the most is expected after all epochs; `value` of it, give or take `deviation`.
     """
 
     length_scales: Mapping[str, float]
+    middles: Mapping[str, Any]
     noise: float
     trial: int
     value: float
@@ -171,8 +173,11 @@ class BayesSampler:
             view = self._view(self._trials, self._beliefs)
             best = int(view.trials[np.argmax(view.expected)])
             mean, deviation = view.predict(self._seen.points[[best]])
+        middles = self.encoding.labels(self._beliefs.middles)
+        is_warped = [bool(logarithms.any()) for logarithms in self._beliefs.warps]
         return Outlook(
             length_scales=dict(zip(self._space, map(float, self._beliefs.length_scales), strict=True)),
+            middles={name: middles[name] for name, warped in zip(self._space, is_warped, strict=True) if warped},
             noise=view.process.noise,
             trial=best,
             value=self._sign * float(mean[0]),

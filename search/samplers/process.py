@@ -61,6 +61,13 @@ class Beliefs:
         warps = warps.reshape(-1, 2) if len(warps) else np.zeros((parameters, 2))
         return cls(warps, np.exp(rest[:-2]), math.exp(rest[-2]), math.exp(rest[-1]))
 
+    @property
+    def middles(self) -> Array:
+        """The u of each parameter that counts as half of its range, of shape (d,)."""
+        a, b = np.exp(self.warps.T)
+        middles: Array = (1 - 0.5 ** (1 / b)) ** (1 / a)
+        return middles
+
     def written(self) -> list[float]:
         """Return plain numbers, the same bit for bit in any process that reads them."""
         return [float(number) for number in self._vector()]

@@ -470,6 +470,14 @@ def test_outlook_tells_what_was_learned():
     assert outlook.value == pytest.approx(max(found) * (1 - 0.5 / 9), abs=0.02)
     assert found[outlook.trial] == pytest.approx(max(found), abs=1e-3)
     assert 0 <= outlook.deviation < 0.1
+    assert set(outlook.middles) == {"x", "y"}
+
+
+def test_outlook_tells_where_a_ranges_middle_is():
+    drawing = sampler()
+    searched(drawing, 40, lambda labels: math.exp(-20 * labels["x"]) - 0.1 * labels["y"])
+    middles = drawing.outlook().middles
+    assert middles["x"] < 0.25 < middles["y"]
 
 
 # -- in a study --------------------------------------------------------------------------------------------------------
