@@ -1,7 +1,7 @@
 """The default: draws where a Gaussian process over configs and epochs expects the best last epochs (docs/search.md).
 
-It learns from every trial, pruned and running ones included, as far as each has come. What it has learned of
-length scales and noise is kept with the trial that was drawn when it was learned, so that a new process goes on from it.
+It learns from every trial, pruned and running ones included, as far as each has come. What it has learned of length scales,
+warps and noise is kept with the trial that was drawn when it was learned, so that a new process goes on from it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from threadpoolctl import ThreadpoolController
 from search.samplers.encoding import Array, Encoding
 from search.samplers.process import Beliefs, Process, learn, log_improvement
 from search.samplers.streams import stream
-from spaces import Space
+from spaces import Choice, Space
 
 KEY = "manyfit:bayes"
 # So many quasi-random configs come first: that many must have a score before anything is learned.
@@ -52,8 +52,9 @@ class Outlook:
     """What the process believes.
 
     Attributes:
-        length_scales: by parameter, in shares of its range: over how much of it scores change. A large one matters little.
-        middles: by parameter whose range is warped: the value on either side of which as much happens.
+        length_scales: by parameter, in shares of its range as it is warped: over how much of it scores change. One with a
+            large one matters little.
+        middles: the value in the middle of each range as it is warped: where scores change faster below it, it lies low.
         noise: standard deviation of what config and epoch do not explain, in the objective's unit.
         trial: the one of which the most is expected after all epochs; `value` of it, give or take `deviation`.
     """
@@ -174,10 +175,10 @@ class BayesSampler:
             best = int(view.trials[np.argmax(view.expected)])
             mean, deviation = view.predict(self._seen.points[[best]])
         middles = self.encoding.labels(self._beliefs.middles)
-        is_warped = [bool(logarithms.any()) for logarithms in self._beliefs.warps]
+        ranges = [name for k, name in enumerate(self._space) if k in self.encoding.layout.ranges]
         return Outlook(
             length_scales=dict(zip(self._space, map(float, self._beliefs.length_scales), strict=True)),
-            middles={name: middles[name] for name, warped in zip(self._space, is_warped, strict=True) if warped},
+            middles={name: middles[name] for name in ranges if not isinstance(self._space[name], Choice)},
             noise=view.process.noise,
             trial=best,
             value=self._sign * float(mean[0]),
@@ -194,7 +195,7 @@ class BayesSampler:
         if self._beliefs is None or known >= GROWTH * self._learned_from:
             rows = self._seen.rows(number, LEARNED_ROWS)
             features = self.encoding.features(self._seen.points[rows.trials])
-            written = learn(features, self.encoding.groups, rows.epochs, rows.scores, self._beliefs).written()
+            written = learn(features, self.encoding.layout, rows.epochs, rows.scores, self._beliefs).written()
             # As a new process will read them, to the last bit.
             self._beliefs, self._learned_from = Beliefs.read(written, self._d), known
             self._attrs[number] = {KEY: {"beliefs": written, "trials": known}}
@@ -212,7 +213,7 @@ class BayesSampler:
         """Return what is believed after the trials before `number`; the best of them is the best of all but `without`."""
         rows = self._seen.rows(number, ROWS)
         features = self.encoding.features(self._seen.points[rows.trials])
-        process = Process(beliefs, features, self.encoding.groups, rows.epochs, rows.scores)
+        process = Process(beliefs, features, self.encoding.layout, rows.epochs, rows.scores)
         others = rows.running[rows.running != without]
         if len(others):
             process.suppose(self.encoding.features(self._seen.points[others]), self._epochs)
@@ -240,12 +241,11 @@ class BayesSampler:
             more = self.encoding.snapped(self._around(points, EACH, reach, rng))
             tried = np.concatenate([points[:, None], more.reshape(len(points), EACH, -1)], axis=1)
             promised = np.concatenate([promises[:, None], promise(more).reshape(len(points), EACH)], axis=1)
-            best = promised.argmax(axis=1)
-            each = np.arange(len(points))
-            points, promises = tried[each, best], promised[each, best]
+            best, of_each = promised.argmax(axis=1), np.arange(len(points))
+            points, promises = tried[of_each, best], promised[of_each, best]
             reach *= 0.75
-        best = int(np.argmax(promises))
-        return points[[best]], float(promises[best])
+        most = int(np.argmax(promises))
+        return points[[most]], float(promises[most])
 
     def _around(self, points: Array, each: int, reach: float, rng: np.random.Generator) -> Array:
         """Return points near others: half of the numbers of each moved a little, choices drawn anew."""

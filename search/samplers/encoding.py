@@ -82,11 +82,29 @@ class _Axis:
         return round(low + 0.5), round(high - 0.5)
 
 
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What the columns of features are.
+
+    Attributes:
+        groups: of shape (f,), the parameter of each column, in order.
+        ranges: the parameters that have one column, from 0 to 1 along a range or a list of numbers: those that are warped.
+    """
+
+    groups: NDArray[np.intp]
+    ranges: NDArray[np.intp]
+
+    @property
+    def columns(self) -> NDArray[np.intp]:
+        """The columns of `ranges`."""
+        return np.searchsorted(self.groups, self.ranges)
+
+
 class Encoding:
     """Configs of a space as rows of numbers.
 
     A *point* is a row of [0, 1]^d, one number a parameter, 0 for one that is not active. *Features* are what distances are
-    measured between; `groups[k]` says to which parameter feature k belongs. Along the axes `unordered` no value is more alike
+    measured between; `layout` says what they are. Along the axes `unordered` no value is more alike
     than any other.
     """
 
@@ -95,7 +113,8 @@ class Encoding:
         self._axes = {name: _Axis.of(parameter) for name, parameter in space.items()}
         widths = [self._width(name) for name in space]
         self.unordered = [k for k, axis in enumerate(self._axes.values()) if not axis.is_ordered]
-        self.groups: NDArray[np.intp] = np.repeat(np.arange(len(widths)), widths)
+        ranges = [k for k, (name, axis) in enumerate(self._axes.items()) if axis.is_ordered and not space[name].when]
+        self.layout = Layout(np.repeat(np.arange(len(widths)), widths), np.array(ranges, np.intp))
 
     def __len__(self) -> int:
         return len(self._axes)

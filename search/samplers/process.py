@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import lapack, solve_triangular
 from scipy.optimize import minimize
 
-from search.samplers.encoding import Array
+from search.samplers.encoding import Array, Layout
 
 # Of the mean that all configs share, in units of the scores' spread: its variance at one epoch, and that of its level. It
 # changes over about so many e-folds of epochs.
@@ -36,8 +35,8 @@ class Beliefs:
     """What a process has learned.
 
     Attributes:
-        warps: of shape (d, 2), the logarithms of a and b by parameter, whose u on [0, 1] counts as 1 - (1 - u^a)^b. 0, which
-            leaves u as it is, for a parameter that has not just one feature.
+        warps: of shape (d, 2), a and b by parameter, whose u on [0, 1] counts as 1 - (1 - u^a)^b. 1 and 1, which leave u as
+            it is, for what is no range.
         length_scales: by parameter, in shares of its warped range.
         epoch_scale: in e-folds of epochs.
         noise: its variance as a share of that of the scores.
@@ -52,19 +51,19 @@ class Beliefs:
     def prior(cls, parameters: int) -> Beliefs:
         """Return what is believed before anything is known."""
         lengths = np.full(parameters, 0.5 * math.sqrt(parameters))
-        return cls(np.zeros((parameters, 2)), lengths, 2.0, math.exp(-8.0))
+        return cls(np.ones((parameters, 2)), lengths, 2.0, math.exp(-8.0))
 
     @classmethod
     def read(cls, numbers: Sequence[float], parameters: int) -> Beliefs:
         """Read what `written` returned of so many parameters; older databases have numbers without warps."""
-        warps, rest = np.split(np.asarray(numbers, float), [len(numbers) - parameters - 2])
-        warps = warps.reshape(-1, 2) if len(warps) else np.zeros((parameters, 2))
-        return cls(warps, np.exp(rest[:-2]), math.exp(rest[-2]), math.exp(rest[-1]))
+        warps, rest = np.split(np.exp(numbers), [len(numbers) - parameters - 2])
+        warps = warps.reshape(-1, 2) if len(warps) else np.ones((parameters, 2))
+        return cls(warps, rest[:-2], float(rest[-2]), float(rest[-1]))
 
     @property
     def middles(self) -> Array:
         """The u of each parameter that counts as half of its range, of shape (d,)."""
-        a, b = np.exp(self.warps.T)
+        a, b = self.warps.T
         middles: Array = (1 - 0.5 ** (1 / b)) ** (1 / a)
         return middles
 
@@ -73,40 +72,38 @@ class Beliefs:
         return [float(number) for number in self._vector()]
 
     def _vector(self) -> Array:
-        rest = np.log([*self.length_scales, self.epoch_scale, self.noise])
-        return np.concatenate([self.warps.ravel(), rest])
+        return np.log([*self.warps.ravel(), *self.length_scales, self.epoch_scale, self.noise])
 
 
 _SPREAD_OF_PRIOR = {"warp": 0.5, "length": 1.0, "epoch": 1.0, "noise": 3.0}
-# A length scale of three ranges still leaves a doubt: no parameter is ever taken not to matter at all.
+# A warp goes as far as three times its prior's spread. A length scale of three ranges still leaves a doubt: no parameter is
+# ever taken not to matter at all.
 _BOUNDS = {"warp": (0.22, 4.5), "length": (0.03, 3.0), "epoch": (0.3, 30.0), "noise": (1e-6, math.e)}
 
 
-def learn(
-    features: Array, groups: NDArray[np.intp], epochs: Array, scores: Array, before: Beliefs | None = None
-) -> Beliefs:
+def learn(features: Array, layout: Layout, epochs: Array, scores: Array, before: Beliefs | None = None) -> Beliefs:
     """Return the beliefs under which the scores are likeliest, searched from those of `before` and from the prior's.
 
     Args:
         features: of shape (n, f).
-        groups: of shape (f,), the parameter of each feature.
+        layout: what their columns are.
         epochs: of shape (n,), from 1.
         scores: of shape (n,).
     """
+    groups, ranges, columns = layout.groups, layout.ranges, layout.columns
     parameters, rows, t = int(groups.max()) + 1, len(scores), np.log(epochs)
     y = _standardized(scores)[0]
     apart = np.stack([_squares(features[:, groups == k], features[:, groups == k]) for k in range(parameters)])
     apart_t, shared = np.square(t[:, None] - t), _shared(t, t)
-    alone, columns = _alone(groups)
     center = Beliefs.prior(parameters)._vector()
     kinds = ["warp", "warp"] * parameters + ["length"] * parameters + ["epoch", "noise"]
     spread = np.array([_SPREAD_OF_PRIOR[kind] for kind in kinds])
 
     def unlikeliness(vector: Array) -> tuple[float, Array]:
-        warps, lengths = vector[: 2 * parameters].reshape(-1, 2), vector[2 * parameters : -2]
+        warps, lengths = np.exp(vector[: 2 * parameters].reshape(-1, 2)), vector[2 * parameters : -2]
         inverse, inverse_t, noise = np.exp(-2 * lengths), math.exp(-2 * vector[-2]), math.exp(vector[-1])
-        warped, slopes_warped = _warped_and_slopes(features[:, columns], warps[alone])
-        apart[alone] = np.square(warped.T[:, :, None] - warped.T[:, None, :])
+        warped, slopes_warped = _warped_and_slopes(features[:, columns], warps[ranges])
+        apart[ranges] = np.square(warped.T[:, :, None] - warped.T[:, None, :])
         of_x, slope_x = _matern_and_slope(np.tensordot(inverse, apart, 1))
         of_t, slope_t = _matern_and_slope(inverse_t * apart_t)
         kernel = of_x * of_t + shared
@@ -123,7 +120,7 @@ def learn(
         by_square = outer * of_t * slope_x
         by_warped = by_square.sum(axis=1)[:, None] * warped - by_square @ warped
         of_warps = np.zeros((parameters, 2))
-        of_warps[alone] = -2 * (inverse[alone] * (by_warped * slopes_warped).sum(axis=1)).T
+        of_warps[ranges] = -2 * (inverse[ranges] * (by_warped * slopes_warped).sum(axis=1)).T
         gradient = np.empty_like(vector)
         gradient[: 2 * parameters] = of_warps.ravel()
         gradient[2 * parameters : -2] = inverse * np.tensordot(apart, by_square, ([1, 2], [0, 1]))
@@ -150,12 +147,9 @@ def learn(
 class Process:
     """A Gaussian process that has seen scores: row i is a config's `features[i]` after `epochs[i]` epochs."""
 
-    def __init__(
-        self, beliefs: Beliefs, features: Array, groups: NDArray[np.intp], epochs: Array, scores: Array
-    ) -> None:
-        self._beliefs = beliefs
-        self._weights = 1 / beliefs.length_scales[groups]
-        self._alone, self._columns = _alone(groups)
+    def __init__(self, beliefs: Beliefs, features: Array, layout: Layout, epochs: Array, scores: Array) -> None:
+        self._beliefs, self._layout = beliefs, layout
+        self._weights = 1 / beliefs.length_scales[layout.groups]
         self._y, self._mean, self._spread = _standardized(scores)
         self._x, self._t = self._scaled(features), np.log(epochs)
         kernel = self._kernel(self._x, self._t, self._x, self._t)
@@ -197,8 +191,8 @@ class Process:
         return float(self._spread * math.sqrt(self._amplitude * self._beliefs.noise))
 
     def _scaled(self, features: Array) -> Array:
-        scaled = features.copy()
-        scaled[:, self._columns] = _warped(features[:, self._columns], self._beliefs.warps[self._alone])
+        scaled, columns = features.copy(), self._layout.columns
+        scaled[:, columns] = _warped(features[:, columns], self._beliefs.warps[self._layout.ranges])
         scaled *= self._weights
         return scaled
 
@@ -235,28 +229,22 @@ def _standardized(scores: Array) -> tuple[Array, float, float]:
     return (scores - mean) / spread, mean, spread
 
 
-def _alone(groups: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the parameters that have one feature, and which that is: those that are warped."""
-    alone = np.flatnonzero(np.bincount(groups) == 1)
-    return alone, np.searchsorted(groups, alone)
-
-
 def _warped(u: Array, warps: Array) -> Array:
-    a, b = np.exp(warps.T)
+    a, b = warps.T
     warped: Array = 1 - (1 - u**a) ** b
     return warped
 
 
 def _warped_and_slopes(u: Array, warps: Array) -> tuple[Array, Array]:
-    """Return the warped columns of u, of shape (n, m), and their derivatives by both warps, of shape (2, n, m)."""
-    a, b = np.exp(warps.T)
-    # At its ends a range stays what it is, but logarithms don't.
-    inside = np.clip(u, 1e-9, 1 - 1e-9)
+    """Return the warped columns of u, of shape (n, m), and their derivatives by the logarithms of a and b, of (2, n, m)."""
+    a, b = warps.T
+    is_inside = (u > 0) & (u < 1)  # the ends stay where they are
+    inside = np.where(is_inside, u, 0.5)
     of_a = inside**a
     rest = 1 - of_a
     by_a = a * b * rest ** (b - 1) * of_a * np.log(inside)
     by_b = -b * rest**b * np.log(rest)
-    return _warped(u, warps), np.stack([by_a, by_b])
+    return _warped(u, warps), np.stack([by_a, by_b]) * is_inside
 
 
 def _shared(t: Array, other: Array) -> Array:

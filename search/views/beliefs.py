@@ -34,7 +34,7 @@ def panel(stored: Stored) -> RenderableType | None:
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, scale in sorted(outlook.length_scales.items(), key=lambda item: item[1]):
         bar = "█" * round(_BAR / (1 + scale)) or "▏"
-        middle = f", as much changes below {label(outlook.middles[name])} as above" if name in outlook.middles else ""
+        middle = f", middle {label(outlook.middles[name])}" if name in outlook.middles else ""
         table.add_row(name, Text(bar, style="cyan"), Text(f"length scale {number(scale)}{middle}", style="dim"))
     return Group(
         Text("what the search believes", style="bold"),

@@ -120,7 +120,7 @@ def test_show_tells_what_the_default_search_believes(tmp_path):
     done = manyfit("show", tmp_path / "replay.toml")
     assert (done.returncode, done.stderr) == (0, "")
     assert re.search(r"trial \d+'s config comes to val_loss [\d.e-]+ ± [\d.e-]+ after 9 epochs; noise ", done.stdout)
-    assert re.search(r"learning_rate +█+ +length scale \S+, as much changes below \S+ as above\n", done.stdout)
+    assert re.search(r"learning_rate +█+ +length scale \S+, middle \S+\n", done.stdout)
     beliefs = json.loads(manyfit("show", tmp_path / "replay.toml", "--json").stdout, parse_constant=pytest.fail)[
         "beliefs"
     ]
