@@ -67,9 +67,11 @@ class _Axis:
         if self.labels:
             return self.labels[min(int(u * len(self.labels)), len(self.labels) - 1)]
         assert not isinstance(parameter, Choice)  # noqa: S101 (those have labels)
+        if not self.is_whole and u in (0, 1):  # exp(log(x)) is x but for its last digit, and an end is often drawn
+            return parameter.high if u else parameter.low
         value = self.low + (self.high - self.low) * u
         value = math.exp(value) if self.is_log else value
-        # exp(log(x)) may be out of range by its last digit.
+        # Near an end it may be out of range by its last digit, too.
         return min(max(round(value) if self.is_whole else value, parameter.low), parameter.high)
 
     def point(self, label: Any) -> float:

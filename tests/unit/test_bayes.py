@@ -105,6 +105,14 @@ def test_distances_are_those_between_configs():
     assert to_lion[0] == pytest.approx(to_lion[1])
 
 
+def test_ends_of_a_range_are_drawn_as_they_were_written():
+    encoding = Encoding(
+        Space.parse({"rate": {"low": 1e-6, "high": 1e-2, "log": True}, "drop": {"low": 0.1, "high": 0.7}})
+    )
+    assert encoding.labels([0.0, 0.0]) == {"rate": 1e-6, "drop": 0.1}
+    assert encoding.labels([1.0, 1.0]) == {"rate": 1e-2, "drop": 0.7}
+
+
 # -- the process -------------------------------------------------------------------------------------------------------
 
 
