@@ -126,6 +126,8 @@ class Study:
         self.spent: Counter[str] = Counter(spent or {})
         self.stop_reason = ""
         self.gave_up: LikeFailuresError | None = None
+        # Of this command, for those who watch.
+        self.noted: list[HistoryEvent] = []
         settings = file.settings
         self._space = file.space
         self._sign = 1.0 if file.direction == "maximize" else -1.0
@@ -277,7 +279,9 @@ class Study:
 
     def note(self, kind: str, **detail: Any) -> None:
         """Write an event into the study's history."""
-        self._changes.events.append(HistoryEvent(kind, detail, datetime.now(UTC)))
+        event = HistoryEvent(kind, detail, datetime.now(UTC))
+        self.noted.append(event)
+        self._changes.events.append(event)
 
     def assignment(self, trial: Trial) -> Assignment:
         """Return what an engine needs to train `trial`."""

@@ -21,6 +21,9 @@ _BARS = "▁▂▃▄▅▆▇█"
 _STYLES = {"COMPLETE": "green", "PRUNED": "yellow", "FAIL": "red"}
 # Epochs a second are counted over this long.
 _RATE_WINDOW_S = 20.0
+# Events that change how a trial is trained, and how many of them are printed.
+_TOLD_EVENTS = ("program of its own",)
+_MOST_EVENTS = 3
 
 
 def stderr(*, quiet: bool = False) -> Console:
@@ -67,6 +70,7 @@ class Progress:
     def __init__(self, study: Study, console: Console) -> None:
         self._study, self._console = study, console
         self._told = {trial.number for trial in study.trials if trial.is_ended}
+        self._noted = self._events = 0
         self._epochs: deque[tuple[float, int]] = deque()
         self._drawn = 0.0
         self._began, self._ended_before = time.monotonic(), len(self._told)
@@ -94,6 +98,18 @@ class Progress:
             self._live.update(self._view(), refresh=True)
 
     def _tell_ended(self) -> None:
+        for event in self._study.noted[self._noted :]:
+            if event.kind in _TOLD_EVENTS:
+                self._events += 1
+                if self._events <= _MOST_EVENTS:
+                    more = "; `manyfit show` lists more of them" if self._events == _MOST_EVENTS else ""
+                    self._console.print(
+                        Text(
+                            f"trial {event.detail['trial']} has a {event.kind}: {event.detail['why']}{more}",
+                            style="dim",
+                        )
+                    )
+        self._noted = len(self._study.noted)
         for trial in self._study.trials:
             if trial.is_ended and trial.number not in self._told:
                 self._told.add(trial.number)
