@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from search import data, pruners, samplers
 from search.errors import OptionError, UsageError
-from search.settings import Settings, StudySection, TrainSection
+from search.settings import DEFAULT_EPOCHS, Settings, StudySection, TrainSection
 from search.studytext import StudyText, shorten
 from search.usercode import Reference
 from search.vocabulary import (
@@ -31,7 +31,6 @@ from search.vocabulary import (
 from spaces import Choice, Parameter, Space, SpaceError, load_preset
 
 _MODELS = Path(__file__).resolve().parent.parent / "models"
-DEFAULT_EPOCHS = 20
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,9 @@ class StudyFile:
         searched = self.space.get("epochs")
         if searched is None:
             return self.settings.study.epochs or DEFAULT_EPOCHS
-        return int(max(searched.values())) if isinstance(searched, Choice) else int(searched.high)
+        most = int(max(searched.values())) if isinstance(searched, Choice) else int(searched.high)
+        # Under a condition: without it a trial has the epochs of a study that says none.
+        return max(most, DEFAULT_EPOCHS) if searched.when else most
 
     @property
     def builder(self) -> Reference | None:
