@@ -67,30 +67,33 @@ def cleaned(parts: Parts, column: str | None = None) -> Parts:
 
 def _check(texts: dict[str, Part], values: list[str], where: str) -> None:
     missing = [value for value in values if is_missing(value)]
-    others = [value for value in values if value not in missing]
+    others = [value for value in values if not is_missing(value)]
     if "" in missing:
-        raise DataError(
-            f"{_first(texts, '')}{where}: the label is empty (the cell is empty); fill it in, or remove the row"
-        )
+        place, _ = _first(texts, [""])
+        raise DataError(f"{place}{where}: the label is empty (the cell is empty); fill it in, or remove the row")
     if missing and others and all(is_number(value) or value.casefold() in _TRUTH for value in others):
+        place, value = _first(texts, missing)
         raise DataError(
-            f"{_first(texts, missing[0])}{where}: {missing[0]!r} stands for a missing value among labels that are "
-            "numbers; fill it in, or remove the row"
+            f"{place}{where}: {value!r} stands for a missing value among labels that are numbers; fill it in, or remove "
+            "the row"
         )
     commas = [value for value in others if DECIMAL_COMMA.fullmatch(value)]
-    if commas and all(value in commas or is_number(value) for value in others):
+    if commas and all(is_number(value) or DECIMAL_COMMA.fullmatch(value) for value in others):
+        place, value = _first(texts, commas)
         raise DataError(
-            f"{_first(texts, commas[0])}{where}: {commas[0]!r} is written with a comma; write numbers with a decimal "
-            "point (and without thousands separators), or classes with a letter in them"
+            f"{place}{where}: {value!r} is written with a comma; write numbers with a decimal point (and without "
+            "thousands separators), or classes with a letter in them"
         )
 
 
-def _first(texts: dict[str, Part], value: str) -> str:
-    """Name the first row that has a label."""
-    for part in texts.values():
-        if (rows := part.y == value).any():
-            return part.place(int(rows.argmax()))
-    raise ValueError(value)
+def _first(texts: dict[str, Part], values: list[str]) -> tuple[str, str]:
+    """Return the place and the label of the first row that has one of these."""
+    import numpy as np
+
+    rows = {split: np.flatnonzero(np.isin(part.y, values)) for split, part in texts.items()}
+    split = next(split for split in texts if len(rows[split]))
+    row = int(rows[split][0])
+    return texts[split].place(row), str(texts[split].y[row])
 
 
 def _doubts(texts: dict[str, Part], values: list[str], name: str) -> Iterator[str]:

@@ -103,7 +103,7 @@ def pairs_of(keys: Iterable[str], name: str) -> dict[str, tuple[str, str]]:
 
 
 def _unknown(key: str, known: Iterable[str]) -> str:
-    if "weight" in key.lower() or key.lower() in ("w", "sw"):
+    if "weight" in key.lower() or key.lower().partition("_")[0] in ("w", "sw"):
         return f"{NO_WEIGHTS}: remove it"
     return f"known are {', '.join(known)}: rename or remove it"
 

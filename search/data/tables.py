@@ -117,10 +117,7 @@ class Csv:
         """Tell what separates the columns by the header alone: that which leaves the target a column of its own."""
         with self.path.open(encoding="utf-8-sig", newline="") as file:
             header = next((line for line in file if line.strip()), "")
-        cells = {
-            separator: next(csv.reader([header], delimiter=separator, skipinitialspace=True), [])
-            for separator in _SEPARATORS
-        }
+        cells = {separator: _cells(header, separator) for separator in _SEPARATORS}
         fitting = [
             separator for separator in _SEPARATORS if len(cells[separator]) > 1 and self.target in cells[separator]
         ]
@@ -185,6 +182,13 @@ class Csv:
                 f"{self.place(row)}, column {str(frame.columns[column])!r}: the cell is empty; fill it in, "
                 "or remove the row or the column"
             )
+
+
+def _cells(line: str, separator: str) -> list[str]:
+    try:
+        return next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
+    except csv.Error:  # the wrong separator leaves a cell longer than cells may be
+        return [line]
 
 
 def _labels(column: pd.Series[Any]) -> Array:

@@ -122,10 +122,16 @@ def _check_whole_inputs(model: keras.Model, trainer: Trainer) -> None:
         dtype = str(model.inputs[0].dtype)
     except (AttributeError, IndexError, TypeError):
         return  # a subclassed model gets the features as they are
-    if not np.can_cast(x.dtype, dtype, casting="safe") and not (dtype == "uint64" and x.min() >= 0):
+    low, high = int(x.min()), int(x.max())
+    is_held = (
+        np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max
+        if "int" in dtype
+        else dtype == "float64" and max(-low, high) <= 2**53
+    )
+    if not is_held:
         raise DataError(
-            f"{trainer.settings.data.source}: features are whole numbers from {x.min()} to {x.max()} and the model's input "
-            f'is {dtype}, which would round them; for ids begin the model with keras.Input(data.input_shape, dtype="'
+            f"{trainer.settings.data.source}: features are whole numbers from {low} to {high} and the model's input "
+            f'is {dtype}, which would change them; for ids begin the model with keras.Input(data.input_shape, dtype="'
             f'{x.dtype}"), for quantities use scale = "standard" in [data]'
         )
 
