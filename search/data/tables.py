@@ -49,16 +49,17 @@ class Npz:
         import numpy as np
 
         arrays: dict[str, Any] = {}
-        with np.load(self.path, allow_pickle=False) as archive:
-            for key in archive.files:
-                try:
+        key = "the file"
+        try:
+            with np.load(self.path, allow_pickle=False) as archive:
+                for key in archive.files:
                     arrays[key] = archive[key]
-                except Exception as error:  # noqa: BLE001 (what parses a damaged file's header may raise anything)
-                    first = (str(error).splitlines() or [type(error).__name__])[0]
-                    raise DataError(
-                        f"{self.path}: {key} can't be read: {first}; save plain arrays of numbers (labels "
-                        "may be text) with numpy.savez"
-                    ) from None
+        except Exception as error:  # noqa: BLE001 (what parses a damaged file may raise anything)
+            first = (str(error).splitlines() or [type(error).__name__])[0]
+            raise DataError(
+                f"{self.path}: {key} can't be read: {first}; save plain arrays of numbers (labels may be text) with "
+                "numpy.savez"
+            ) from None
         return parts_of(arrays, str(self.path))
 
 

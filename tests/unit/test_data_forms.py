@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from data_kit import all_rows, load, refused, write_function
+from data_kit import all_rows, data, load, refused, write_function
+
+from search.errors import DataError
+from search.settings import DataSection
 
 HEAD = "i = np.arange(60)\nx = np.stack([i / 7, i], axis=1)\ny = i % 2\n"
 
@@ -37,10 +40,6 @@ def test_nothing_that_is_returned_is_dropped_without_a_word(tmp_path, result, wo
 
 @pytest.mark.parametrize("key", ["sample_weight", "z", "class_names", "arr_0"])
 def test_array_of_an_npz_that_is_not_known_is_refused_at_once(tmp_path, key):
-    from data_kit import data
-    from search.errors import DataError
-    from search.settings import DataSection
-
     np.savez(tmp_path / "d.npz", x=np.arange(9), y=np.arange(9), **{key: np.arange(9)})
     with pytest.raises(DataError, match=f"unknown key '{key}'"):
         data.check(DataSection(source="d.npz"), tmp_path)

@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 from data_kit import all_rows, data, load, refused, write_function, write_table
+
 from search.errors import DataError
 from search.settings import DataSection
 
