@@ -68,8 +68,8 @@ def test_images_of_other_suffixes_are_used_if_pillow_opens_them(tmp_path):
     draw_classes(tmp_path / "pets", count=8)
     folder = tmp_path / "pets" / "cat"
     for number, suffix in enumerate((".jfif", ".JPG", ".jpe", ".avif", ".jp2", ".tga", ".PnG", "", ".image", ".mpo")):
-        format = {".jfif": "JPEG", "": "PNG", ".image": "BMP"}.get(suffix)
-        draw(folder / f"more{number}{suffix}", 100, **({"format": format} if format else {}))
+        kind = {".jfif": "JPEG", "": "PNG", ".image": "BMP"}.get(suffix)
+        draw(folder / f"more{number}{suffix}", 100, **({"format": kind} if kind else {}))
     draw(folder / "__thumb.png", 100)
     loaded = load(tmp_path, "pets", test=0)
     assert loaded.info.train_rows + loaded.info.validation_rows == 27
