@@ -30,11 +30,11 @@ def refused(base: Path, source: str, *words: str, **section: Any) -> str:
     return message
 
 
-def write_function(base: Path, body: str) -> str:
-    """Write a data function and return its source."""
+def write_function(base: Path, body: str, *, name: str = "mine") -> str:
+    """Write a data function and return its source; a module is imported once, so that a second one needs a name."""
     code = textwrap.indent(textwrap.dedent(body).strip(), "    ")
-    (base / "mine.py").write_text(f"import numpy as np\nimport pandas as pd\n\n\ndef load():\n{code}\n")
-    return "mine.py:load"
+    (base / f"{name}.py").write_text(f"import numpy as np\nimport pandas as pd\n\n\ndef load():\n{code}\n")
+    return f"{name}.py:load"
 
 
 def write_table(base: Path, header: str, row: str, rows: int = 40, *, name: str = "d.csv", extra: str = "") -> None:
