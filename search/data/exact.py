@@ -46,6 +46,8 @@ def whole_dtype(parts: Parts, scale: str) -> np.dtype[Any] | None:
 
     if scale != "none":
         return None
+    if rounded := [part.rounded for part in parts.splits.values() if part.rounded]:
+        raise DataError(rounded[0])
     found = ((part, _first_inexact(part.x)) for part in parts.splits.values())
     part, index = next(((part, index) for part, index in found if index is not None), (parts.splits["train"], None))
     if index is None:

@@ -10,6 +10,7 @@ from search.data.labels import DECIMAL_COMMA, is_missing
 from search.errors import DataError
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
     from search.data.parts import Array
@@ -18,28 +19,37 @@ _INT64_MAX = 2**63 - 1
 _FLOAT64_WHOLE = 2**53
 
 
-def matrix_of(frame: pd.DataFrame, place: Callable[[int], str]) -> Array:
-    """Return a table's columns as one array: int64 or uint64 where all are whole, else float64.
+def matrix_of(frame: pd.DataFrame, place: Callable[[int], str]) -> tuple[Array, str]:
+    """Return a table's columns as one array, int64 or uint64 where all are whole, else float64; and what that changed.
 
-    Columns of one dtype are converted together, so that the time is linear in the number of columns.
-    Raises DataError naming row and column: text, or a whole number that float64 can't hold beside real ones.
+    The text is a refusal of the first whole number that float64 can't hold; "" if there is none. Columns of one dtype are
+    converted together, so that the time is linear in the number of columns. Raises DataError naming row and column: text.
     """
     import numpy as np
 
     dtypes = frame.dtypes.to_numpy()
     groups = {dtype: np.flatnonzero(dtypes == dtype) for dtype in dict.fromkeys(dtypes)}
     parts = [(index, _numbers(frame.iloc[:, index], place)) for index in groups.values()]
-    kinds = {part.dtype.kind for _, part in parts}
-    if kinds <= set("biu"):
-        dtype = _whole_dtype(frame, parts, place)
-    else:
-        dtype = np.dtype(np.float64)
-        for index, part in parts:
-            _check_float64(part, [str(frame.columns[column]) for column in index.tolist()], place)
+    dtype = _dtype([part for _, part in parts])
     values = np.empty(frame.shape, dtype)
+    rounded = ""
     for index, part in parts:
         values[:, index] = part
-    return values
+        if dtype == np.float64 and not rounded:
+            rounded = _rounded(part, frame.iloc[:, index], place)
+    return values, rounded
+
+
+def _dtype(parts: list[Array]) -> np.dtype[Any]:
+    """Return int64, or uint64 for values beyond it, where all are whole and one type holds them; else float64."""
+    import numpy as np
+
+    if not {part.dtype.kind for part in parts} <= set("biu"):
+        return np.dtype(np.float64)
+    if not any(part.dtype == np.uint64 and part.size and int(part.max()) > _INT64_MAX for part in parts):
+        return np.dtype(np.int64)
+    is_positive = all(part.dtype.kind in "bu" or not part.size or int(part.min()) >= 0 for part in parts)
+    return np.dtype(np.uint64 if is_positive else np.float64)
 
 
 def _numbers(frame: pd.DataFrame, place: Callable[[int], str]) -> Array:
@@ -81,10 +91,6 @@ def _text_numbers(column: pd.Series[Any], place: Callable[[int], str]) -> Array:
     values = numbers.to_numpy()
     if missing.any() or values.dtype.kind not in "biuf":
         raise DataError(_no_number(column, missing, place))
-    if values.dtype.kind == "f":
-        for row, cell in enumerate(column):
-            if isinstance(cell, int) and abs(cell) > _FLOAT64_WHOLE and int(values[row]) != cell:
-                raise DataError(refusal(f"{place(row)}, column {str(column.name)!r}", cell))
     return values
 
 
@@ -107,29 +113,20 @@ def _no_number(column: pd.Series[Any], missing: Array, place: Callable[[int], st
     )
 
 
-def _whole_dtype(frame: pd.DataFrame, parts: list[tuple[Array, Array]], place: Callable[[int], str]) -> Any:
-    """Return int64, or uint64 for values beyond it; a table that needs both is refused."""
+def _rounded(part: Array, columns: pd.DataFrame, place: Callable[[int], str]) -> str:
+    """Refuse the first whole number of some columns, as they stood in the table, that float64 can't hold."""
     import numpy as np
+    import pandas as pd
 
-    if not any(part.dtype == np.uint64 and part.size and int(part.max()) > _INT64_MAX for _, part in parts):
-        return np.dtype(np.int64)
-    if all(part.dtype.kind in "bu" or not part.size or int(part.min()) >= 0 for _, part in parts):
-        return np.dtype(np.uint64)
-    index, part = next((i, p) for i, p in parts if p.dtype == np.uint64 and int(p.max()) > _INT64_MAX)
-    row, column = np.argwhere(part > _INT64_MAX)[0].tolist()
-    name = str(frame.columns[index[column]])
-    raise DataError(refusal(f"{place(row)}, column {name!r}", int(part[row, column])))
-
-
-def _check_float64(part: Array, names: list[str], place: Callable[[int], str]) -> None:
-    """Refuse whole numbers that would change on their way into a table of float64."""
-    import numpy as np
-
-    if part.dtype.kind not in "iu" or not part.size:
-        return
-    if max(abs(int(part.min())), abs(int(part.max()))) <= _FLOAT64_WHOLE:
-        return
-    for row, column in np.argwhere((part > _FLOAT64_WHOLE) | (part < -_FLOAT64_WHOLE)).tolist():
-        value = int(part[row, column])
-        if int(float(value)) != value:
-            raise DataError(refusal(f"{place(row)}, column {names[column]!r}", value))
+    if part.dtype.kind in "iu":
+        with np.errstate(invalid="ignore"):  # the top of int64 is rounded out of it, which is a change
+            changed = np.argwhere(part.astype(np.float64).astype(part.dtype) != part)
+    elif pd.api.types.is_object_dtype(columns.dtypes.iloc[0]):
+        changed = np.argwhere(np.abs(part) > _FLOAT64_WHOLE)
+    else:
+        return ""
+    for row, column in changed.tolist():
+        cell = columns.iat[row, column]
+        if isinstance(cell, int | np.integer) and int(float(cell)) != int(cell):
+            return refusal(f"{place(row)}, column {str(columns.columns[column])!r}", int(cell))
+    return ""

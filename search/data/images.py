@@ -92,12 +92,8 @@ class Images:
         if not classes:
             raise DataError(f"{folder}: holds no folders; put the images of each class into a folder named after it")
         for inner, files in classes.items():
-            _check_class(inner, [file for file in files if not self._is_hidden(file)])
+            _check_class(inner, files)
         return classes
-
-    def _is_hidden(self, file: Path) -> bool:
-        """Tell whether a file, or a folder that it is in, is the system's and not the user's."""
-        return any(part.startswith(".") or part in _SYSTEM_FOLDERS for part in file.relative_to(self.path).parts)
 
     def read(self, seed: int) -> Parts:  # noqa: ARG002 (one signature for all sources)
         with ThreadPoolExecutor() as pool:
@@ -120,9 +116,10 @@ class Images:
         for split, classes in layout.items():
             images[split] = {}
             for folder, files in classes.items():
-                is_used = list(pool.map(lambda file: not self._is_hidden(file) and _is_image(file), files))
-                images[split][folder] = [file for file, used in zip(files, is_used, strict=True) if used]
-                others += [file for file, used in zip(files, is_used, strict=True) if not used]
+                is_image = list(pool.map(_is_image, files))
+                images[split][folder] = [file for file, used in zip(files, is_image, strict=True) if used]
+                others += [file for file, used in zip(files, is_image, strict=True) if not used]
+                others += [file for file, is_shown in _walk(folder) if not is_shown]
                 _check_class(folder, images[split][folder])
         return images, others
 
@@ -140,7 +137,7 @@ class Images:
             file
             for parent in sorted(parents)
             for file in sorted(parent.iterdir())
-            if file.suffix.lower() in _ENDINGS | _UNREADABLE and _is_shown(file) and file.is_file()
+            if file.suffix.lower() in _ENDINGS | _UNREADABLE and _is_shown(file.name) and file.is_file()
         ]
         if stray:
             yield f"{self.path}: {len(stray)} images stand in no class folder and were left out, such as {stray[0]}"
@@ -153,30 +150,36 @@ class Images:
             )
 
 
-def _is_shown(path: Path) -> bool:
-    return not path.name.startswith(".") and path.name not in _SYSTEM_FOLDERS
+def _is_shown(name: str) -> bool:
+    return not name.startswith(".") and name not in _SYSTEM_FOLDERS
 
 
 def _folders(path: Path) -> dict[str, Path]:
-    return {inner.name: inner for inner in sorted(path.iterdir()) if inner.is_dir() and _is_shown(inner)}
+    return {inner.name: inner for inner in sorted(path.iterdir()) if inner.is_dir() and _is_shown(inner.name)}
 
 
 def _files(folder: Path) -> list[Path]:
-    """List all files in a class folder and below it, in order of their paths; links to folders are followed, once."""
+    """List the files in a class folder and below it, in order of their paths, the system's own left out."""
+    return sorted(file for file, is_shown in _walk(folder) if is_shown)
+
+
+def _walk(folder: Path) -> Iterator[tuple[Path, bool]]:
+    """Give every file below a folder, and whether it is shown; links to folders are followed, once."""
 
     def refuse(error: OSError) -> None:
         raise error
 
-    files: list[Path] = []
     seen: set[str] = set()
+    hidden: set[str] = set()
     for root, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
         real = os.path.realpath(root)
         if real in seen:
             folders.clear()
             continue
         seen.add(real)
-        files += (Path(root, name) for name in names)
-    return sorted(files)
+        hidden |= {str(Path(root, name)) for name in folders if root in hidden or not _is_shown(name)}
+        for name in names:
+            yield Path(root, name), root not in hidden and _is_shown(name)
 
 
 def _check_class(folder: Path, files: list[Path]) -> None:

@@ -35,12 +35,14 @@ class Part:
         x, y: the features and the labels, as the source has them.
         place: the source and the row of an index, such as "wine.csv, line 5".
         columns: the names of a table's features; empty for anything else.
+        rounded: why these features are refused unless they are scaled: whole numbers that even float64 has changed.
     """
 
     x: Array
     y: Array
     place: Callable[[int], str]
     columns: tuple[str, ...] = ()
+    rounded: str = ""
 
 
 @dataclass(frozen=True, eq=False)

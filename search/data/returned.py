@@ -30,9 +30,9 @@ def parts_of(result: Any, name: str, task: str | None = None) -> Parts:
     for split, (x, y) in pairs_of((str(key) for key in result), name).items():
         _check_single(result[x], result[y], name, x)
         _check_single(result[y], result[x], name, y)
-        features, columns = _array(result[x], name, x)
-        labels, _ = _array(result[y], name, y)
-        splits[split] = Part(features, labels, rows_of(name, x), columns)
+        features, columns, rounded = _array(result[x], name, x)
+        labels, _, _ = _array(result[y], name, y)
+        splits[split] = Part(features, labels, rows_of(name, x), columns, rounded)
     return cleaned(Parts(name, splits, task))
 
 
@@ -113,15 +113,15 @@ def _advice(value: Any) -> str:
     return ""
 
 
-def _array(value: Any, name: str, key: str) -> tuple[Array, tuple[str, ...]]:
-    """Return an array and, of a pandas table, the names of its columns."""
+def _array(value: Any, name: str, key: str) -> tuple[Array, tuple[str, ...], str]:
+    """Return an array and, of a pandas table, the names of its columns and what became rounded (`Part.rounded`)."""
     import numpy as np
 
     if value is None or (advice := _advice(value)):
         advice = "give one array for it" if value is None else advice
         raise DataError(f"{name}: {key} is {'None' if value is None else type(value).__name__}; {advice}")
     if hasattr(value, "toarray") and hasattr(value, "nnz"):
-        return _dense(value, name, key), ()
+        return _dense(value, name, key), (), ""
     if type(value).__module__.partition(".")[0] == "pandas":
         return _of_pandas(value, name, key)
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
@@ -134,7 +134,7 @@ def _array(value: Any, name: str, key: str) -> tuple[Array, tuple[str, ...]]:
     except Exception as error:  # noqa: BLE001 (the array may be of any library, and its conversion raise anything)
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"{name}: {key} can't be made an array: {first}; return rows of equal length") from None
-    return _typed(array, name, key), ()
+    return _typed(array, name, key), (), ""
 
 
 def _typed(array: Array, name: str, key: str) -> Array:
@@ -176,7 +176,7 @@ def _dense(value: Any, name: str, key: str) -> Array:
     return np.asarray(value.toarray())
 
 
-def _of_pandas(value: Any, name: str, key: str) -> tuple[Array, tuple[str, ...]]:
+def _of_pandas(value: Any, name: str, key: str) -> tuple[Array, tuple[str, ...], str]:
     """Read a table or a column of pandas, whatever its dtypes; columns of text are for labels."""
     import numpy as np
     import pandas as pd
@@ -187,15 +187,17 @@ def _of_pandas(value: Any, name: str, key: str) -> tuple[Array, tuple[str, ...]]
         dtypes = set(value.dtypes)
         columns = tuple(str(column) for column in value.columns)
         if len(dtypes) == 1 and isinstance(next(iter(dtypes)), np.dtype) and next(iter(dtypes)).kind in "biuf":
-            return value.to_numpy(), columns
+            return value.to_numpy(), columns, ""
         if key.startswith("y") and not any(pd.api.types.is_numeric_dtype(dtype) for dtype in dtypes):
-            return _typed(value.to_numpy(dtype=object), name, key), columns
-        return matrix_of(value, rows_of(name, key)), columns
+            return _typed(value.to_numpy(dtype=object), name, key), columns, ""
+        values, rounded = matrix_of(value, rows_of(name, key))
+        return values, columns, rounded
     if (
         isinstance(value, pd.Series)
         and not isinstance(value.dtype, np.dtype)
         and pd.api.types.is_numeric_dtype(value.dtype)
     ):
-        column = matrix_of(value.to_frame(), rows_of(name, key))[:, 0]
-        return (column == 1 if pd.api.types.is_bool_dtype(value.dtype) and column.dtype.kind != "f" else column), ()
-    return _typed(np.asarray(value), name, key), ()
+        values, rounded = matrix_of(value.to_frame(), rows_of(name, key))
+        is_truth = pd.api.types.is_bool_dtype(value.dtype) and values.dtype.kind != "f"
+        return values[:, 0] == 1 if is_truth else values[:, 0], (), rounded
+    return _typed(np.asarray(value), name, key), (), ""

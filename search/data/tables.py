@@ -149,7 +149,8 @@ class Csv:
         place = frame.columns.get_loc(self.target)
         features = frame.iloc[:, [column for column in range(frame.shape[1]) if column != place]]
         columns = tuple(str(name) for name in features.columns)
-        part = Part(matrix_of(features, self.place), _labels(frame[self.target]), self.place, columns)
+        values, rounded = matrix_of(features, self.place)
+        part = Part(values, _labels(frame[self.target]), self.place, columns, rounded)
         return cleaned(Parts(str(self.path), {"train": part}), self.target)
 
     def _frame(self) -> pd.DataFrame:

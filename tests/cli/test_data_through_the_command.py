@@ -166,7 +166,7 @@ def test_folders_that_may_be_classes_are_refused(tmp_path):
         (
             "my.py:large",
             {"build": "my.py:embedding", "run": 'engine = "lanes"'},
-            ("3000000063", "32 bits", "tensorflow"),
+            ("3020000063", "32 bits", "tensorflow"),
         ),
         ("d.csv", {"data": 'target = "kind"'}, ("d.csv, line 7", "'kind'", "'NA'", "missing value")),
     ],

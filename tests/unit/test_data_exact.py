@@ -95,6 +95,23 @@ def test_scaled_quantities_may_be_of_any_size(tmp_path, x):
     assert len(np.unique(scaled)) == len(scaled)
 
 
+@pytest.mark.parametrize("row", ["90071992547409910{i},{half},{kind}", "1000000000000000000000{i},{half},{kind}"])
+def test_scaled_columns_beside_reals_may_be_of_any_size(tmp_path, row):
+    write_table(tmp_path, "id,size,kind", row)
+    loaded = load(tmp_path, "d.csv", target="kind", scale="standard")
+    assert np.isfinite(loaded.x_train).all()
+    refused(tmp_path, "d.csv", "column 'id'", 'scale = "standard"', target="kind")
+
+
+@pytest.mark.parametrize("labels", [IDS % 3 + 20_000_001, (IDS % 3 + 20_000_001).astype(float), 2**31 - 1 - I % 3])
+def test_large_class_numbers_stay_apart(tmp_path, labels):
+    save(tmp_path, x=I / 7, y=labels)
+    loaded = load(tmp_path, "d.npz")
+    assert loaded.info.class_names == tuple(str(int(label)) for label in np.unique(labels))
+    assert set(loaded.y_train) == {0, 1, 2}
+    assert loaded.warnings == ()
+
+
 def test_table_of_whole_columns_keeps_them(tmp_path):
     write_table(tmp_path, "id,n,kind", "{i}0000001,{i},{kind}")
     loaded = load(tmp_path, "d.csv", target="kind", test=0)
