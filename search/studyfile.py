@@ -212,7 +212,7 @@ def _check(study: StudyFile, text: StudyText) -> None:
     try:
         data.check(study.settings.data, study.base)
     except UsageError as error:
-        raise text.error("data.source", str(error)) from None
+        raise text.error(getattr(error, "key", "data.source"), str(error)) from None
 
 
 def _check_study(study: StudyFile, text: StudyText) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from search.engines import failures, logs, memory
 from search.engines.protocol import Ready
 from search.engines.training import ReadConfig, Trainer, can_evaluate
-from search.errors import UsageError
+from search.errors import DataError, UsageError
 from search.vocabulary import TRAIN_NUMBERS, TRAIN_PARAMETERS, closest
 from spaces import Space
 
@@ -26,6 +26,7 @@ def inspect(trainer: Trainer, fixed: Mapping[str, Any]) -> Ready:
     Raises UsageError for what a person must mend: an unknown metric or loss, an objective that training does not report.
     A builder that raises is no such thing: it may do so for some configs only, and is then that trial's failure.
     """
+    _check_backend_holds(trainer)
     space = Space.parse(trainer.settings.space)
     read: set[str] = set()
     drawn: set[str] = set()
@@ -42,6 +43,7 @@ def inspect(trainer: Trainer, fixed: Mapping[str, Any]) -> Ready:
             described = described or {"error": failures.one_line(error)}
             continue
         trainer.arrays()
+        _check_whole_inputs(model, trainer)
         read |= config.read | {"batch_size", "epochs"}
         drawn |= set(labels)
         if "parameters" not in described:
@@ -54,7 +56,7 @@ def inspect(trainer: Trainer, fixed: Mapping[str, Any]) -> Ready:
         data=asdict(trainer.data.info),
         fingerprint=trainer.data.fingerprint,
         source=trainer.source,
-        warnings=[_unread(name, read, trainer) for name in space if name in drawn - read],
+        warnings=[*trainer.data.warnings, *(_unread(name, read, trainer) for name in space if name in drawn - read)],
         model=described,
     )
 
@@ -99,6 +101,39 @@ def _describe(model: keras.Model) -> dict[str, Any]:
         "optimizer": type(model.optimizer).__name__,
         "loss": str(getattr(model.loss, "name", None) or getattr(model.loss, "__name__", model.loss)),
     }
+
+
+def _check_backend_holds(trainer: Trainer) -> None:
+    """Refuse 64-bit features on JAX, which would cut them to 32 bits without a word."""
+    x = trainer.data.x_train
+    if x.dtype == np.int64 and keras.backend.backend() == "jax":
+        raise DataError(
+            f"{trainer.settings.data.source}: features reach from {x.min()} to {x.max()}, and JAX's integers have 32 bits; "
+            'set backend = "tensorflow" and engine = "fit" in [run], or number ids 0, 1, 2, ...'
+        )
+
+
+def _check_whole_inputs(model: keras.Model, trainer: Trainer) -> None:
+    """Refuse a model whose inputs are real numbers where features are whole numbers that these would round."""
+    x = trainer.data.x_train
+    if x.dtype.kind != "i":
+        return
+    try:
+        dtype = str(model.inputs[0].dtype)
+    except (AttributeError, IndexError, TypeError):
+        return  # a subclassed model gets the features as they are
+    low, high = int(x.min()), int(x.max())
+    is_held = (
+        np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max
+        if "int" in dtype
+        else dtype == "float64" and max(-low, high) <= 2**53
+    )
+    if not is_held:
+        raise DataError(
+            f"{trainer.settings.data.source}: features are whole numbers from {low} to {high} and the model's input "
+            f'is {dtype}, which would change them; for ids begin the model with keras.Input(data.input_shape, dtype="'
+            f'{x.dtype}"), for quantities use scale = "standard" in [data]'
+        )
 
 
 def _check_outputs(model: keras.Model, trainer: Trainer) -> None:
