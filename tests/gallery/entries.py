@@ -22,8 +22,9 @@ class Entry:
         configs: what its members differ in.
         train: what [train] says. `task`: what [data] says of it; "" for what the labels tell.
         no_lanes: what the reason must name if the model can't train in lanes; "" if it must train in lanes.
+        may_refuse: it can train in lanes, and a refusal is sound, too, if it says why.
         is_chaotic: rounding grows beyond the tolerance; the comparison then has to show that fit itself does so, too.
-        by_plain: Keras's own loss and metrics of a model that does not come compiled.
+        tolerance: how far apart curves may be, of a value above 1 as a share of it.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Entry:
     epochs: int = 3
     batch_size: int = 32
     no_lanes: str = ""
+    may_refuse: bool = False
     is_chaotic: bool = False
     tolerance: float = 1e-5
 

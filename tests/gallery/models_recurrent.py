@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keras
 from entries import entry
-from keras import layers as L
+from keras import layers as L  # noqa: N812 (short, as it stands in many programs)
 
 DROPOUT = (0.0, 0.3, 0.5)
 # Where a rate is not lifted, each of its values compiles a program of its own.

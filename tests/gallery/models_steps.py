@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keras
 from entries import entry
-from keras import layers as L
+from keras import layers as L  # noqa: N812 (short, as it stands in many programs)
 from keras import ops
 
 if keras.backend.backend() == "tensorflow":

@@ -6,7 +6,7 @@ import inspect
 
 import keras
 from entries import entry
-from keras import layers as L
+from keras import layers as L  # noqa: N812 (short, as it stands in many programs)
 
 
 def classes(room, kind, *, without=()):

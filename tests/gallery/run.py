@@ -9,10 +9,11 @@ from __future__ import annotations
 import gc
 import importlib
 import json
+import re
 import sys
 import tempfile
 import time
-from collections.abc import Collection
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from pathlib import Path
@@ -90,9 +91,9 @@ def session(entry: Entry, engine: str, folder: Path) -> Session:
     return Session(made, ready, given["fixed"])
 
 
-def train(started: Session, entry: Entry, skip: Collection[int] = ()) -> tuple[list[Curve], list[str]]:
-    """Train all members, as many at a time as the engine takes: the last ones refill the places of the first."""
-    engine, waiting = started.engine, [n for n in range(len(entry.configs)) if n not in skip]
+def train(started: Session, entry: Entry, numbers: Sequence[int] | None = None) -> tuple[list[Curve], list[str]]:
+    """Train members, as many at a time as the engine takes: the last ones refill the places of the first."""
+    engine, waiting = started.engine, list(range(len(entry.configs)) if numbers is None else numbers)
     curves: list[Curve] = [[] for _ in entry.configs]
     errors = ["" for _ in entry.configs]
     live: set[int] = set()
@@ -137,22 +138,23 @@ def by_plain_keras(entry: Entry, number: int, *, nudge: float = 0.0) -> Curve:
         compile_plainly(model, config, entry, given)
     if nudge:
         model.trainable_variables[0].assign(np.asarray(model.trainable_variables[0].value, "float64") * (1 + nudge))
-    x, y = given["x_train"], given["y_train"]
-    curve = []
+    history = model.fit(
+        batches(given["x_train"], given["y_train"], entry, SEED + number),
+        steps_per_epoch=-(-rows.TRAIN // entry.batch_size),
+        epochs=entry.epochs,
+        validation_data=(given["x_val"], given["y_val"]),
+        verbose=0,
+    ).history
+    return [{name: float(values[epoch]) for name, values in history.items()} for epoch in range(entry.epochs)]
+
+
+def batches(x: Any, y: Any, entry: Entry, seed: int) -> Iterator[tuple[Any, Any]]:
+    """Yield the batches of all epochs, in the order that the documentation of best.json gives."""
     for epoch in range(1, entry.epochs + 1):
-        order = np.random.default_rng([SEED + number, 1, epoch]).permutation(len(x))
-        history = model.fit(
-            x[order],
-            y[order],
-            batch_size=entry.batch_size,
-            initial_epoch=epoch - 1,
-            epochs=epoch,
-            shuffle=False,
-            validation_data=(given["x_val"], given["y_val"]),
-            verbose=0,
-        )
-        curve.append({name: float(values[-1]) for name, values in history.history.items()})
-    return curve
+        order = np.random.default_rng([seed, 1, epoch]).permutation(len(x))
+        for start in range(0, len(order), entry.batch_size):
+            rows_now = order[start : start + entry.batch_size]
+            yield x[rows_now], y[rows_now]
 
 
 @dataclass(frozen=True)
@@ -212,54 +214,73 @@ def apart(one: Curve, other: Curve) -> tuple[float, str]:
     return (worst, where) if one and other else (float("inf"), "no epochs")
 
 
+@dataclass(frozen=True)
+class Pair:
+    """Two curves of one member, trained in two ways, which must be the same."""
+
+    ways: str
+    number: int
+    one: Curve
+    other: Curve
+
+
 def compare(entry: Entry, folder: Path, *, with_lanes: bool) -> dict[str, Any]:
     """Train an entry in all ways; return its problems, in words, and how far apart the ways were."""
-    problems: list[str] = []
-    found: dict[str, Any] = {"problems": problems}
-    lanes: list[Curve] = []
-    if with_lanes:
-        try:
-            started = session(entry, "lanes", folder)
-        except ManyfitError as error:
-            if "lanes can't train" not in str(error):
-                raise
-            found["reason"] = str(error)
-            if not entry.no_lanes:
-                problems.append(f"does not train in lanes: {error}")
-        else:
-            found["programs"] = started.ready.lanes["programs"]
-            if entry.no_lanes:
-                problems.append(f"trains in lanes, which was to be refused for {entry.no_lanes}")
-            lanes, errors = train(started, entry)
-            problems += [f"lanes, member {n}: {error}" for n, error in enumerate(errors) if error]
-    # Three by fit or by plain Keras are enough: where lanes agree with both, these agree.
-    turns = [n % 2 for n in range(len(entry.configs))] if lanes else [None] * len(entry.configs)
-    fit, errors = train(session(entry, "fit", folder), entry, skip={n for n, turn in enumerate(turns) if turn == 0})
-    problems += [f"fit, member {n}: {error}" for n, error in enumerate(errors) if error]
-    pairs: list[tuple[str, int, Curve, Curve]] = []
-    for number, turn in enumerate(turns):
-        if turn == 1:
-            pairs.append(("lanes and fit", number, lanes[number], fit[number]))
-            continue
-        try:
-            plain = by_plain_keras(entry, number)
-        except Exception as error:
-            problems.append(f"plain Keras, member {number}: {failures.one_line(error)}")
-        else:
-            who, curves = ("lanes", lanes) if lanes else ("fit", fit)
-            pairs.append((f"{who} and plain Keras", number, curves[number], plain))
-    for ways, number, one, other in pairs:
-        what = f"{ways}, member {number}"
-        distance, where = apart(one, other)
+    found: dict[str, Any] = {"problems": []}
+    lanes = in_lanes(entry, folder, found) if with_lanes else []
+    for pair in pairs(entry, folder, lanes, found["problems"]):
+        what = f"{pair.ways}, member {pair.number}"
+        distance, where = apart(pair.one, pair.other)
         found[what] = distance
         if distance <= entry.tolerance:
             continue
         if entry.is_chaotic and lanes:
-            own, _ = apart(by_plain_keras(entry, number, nudge=1e-7), by_plain_keras(entry, number))
-            found[f"{what}, fit and itself"] = own
+            plain = by_plain_keras(entry, pair.number)
+            found[f"{what}, fit and itself"] = own = apart(by_plain_keras(entry, pair.number, nudge=1e-7), plain)[0]
             if own >= distance:
                 continue
-        problems.append(f"{what}: {distance:.2g} apart; {where}")
+        found["problems"].append(f"{what}: {distance:.2g} apart; {where}")
+    return found
+
+
+def in_lanes(entry: Entry, folder: Path, found: dict[str, Any]) -> list[Curve]:
+    """Train an entry in lanes, if it can be; note in `found` what was refused, and what should have been."""
+    problems = found["problems"]
+    try:
+        started = session(entry, "lanes", folder)
+    except ManyfitError as error:
+        if "lanes can't train" not in str(error):
+            raise
+        found["reason"] = str(error)
+        if entry.may_refuse:
+            return []
+        if not entry.no_lanes:
+            problems.append(f"does not train in lanes: {error}")
+        elif not re.search(entry.no_lanes, str(error)):
+            problems.append(f"the reason does not name {entry.no_lanes}: {error}")
+        return []
+    found["programs"] = started.ready.lanes["programs"]
+    if entry.no_lanes:
+        problems.append(f"trains in lanes, which was to be refused for {entry.no_lanes}")
+    curves, errors = train(started, entry)
+    problems += [f"lanes, member {n}: {error}" for n, error in enumerate(errors) if error]
+    return curves
+
+
+def pairs(entry: Entry, folder: Path, lanes: list[Curve], problems: list[str]) -> list[Pair]:
+    """Train what lanes have trained again: members by plain Keras and by fit in turn. Without lanes, all by both."""
+    numbers = range(len(entry.configs))
+    by_plain = [n for n in numbers if not lanes or n % 2 == 0]
+    by_fit = [n for n in numbers if not lanes or n % 2 == 1]
+    fit, errors = train(session(entry, "fit", folder), entry, by_fit)
+    problems += [f"fit, member {n}: {error}" for n, error in enumerate(errors) if error]
+    found = [Pair("lanes and fit", n, lanes[n], fit[n]) for n in by_fit if lanes]
+    who, curves = ("lanes", lanes) if lanes else ("fit", fit)
+    for number in by_plain:
+        try:
+            found.append(Pair(f"{who} and plain Keras", number, curves[number], by_plain_keras(entry, number)))
+        except Exception as error:
+            problems.append(f"plain Keras, member {number}: {failures.one_line(error)}")
     return found
 
 
