@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from search.engines import failures, memory
 from search.engines.batches import Batches, Clock
 from search.engines.checkpoints import Checkpoints, read
+from search.engines.logs import numbers
 from search.engines.protocol import Assignment, EpochEnd, Event, Failed, Member, Noted, SaveModel, Stopped, Verdict
-from search.engines.training import ReadConfig, Trainer, validation_batch, weights_of
+from search.engines.training import ReadConfig, Trainer, can_evaluate, validation_batch, weights_of
 
 # JAX keeps every compiled step, megabytes a trial. Forgetting them also forgets the small ones that all trials share, which
 # costs the next trial most of a second: hence not after every one.
@@ -92,7 +93,7 @@ class FitEngine:
             model.save(order.path)
         except Exception as error:  # noqa: BLE001 (the user's layers: anything may come out of saving them)
             return Failed(order.member, failures.one_line(error), failures.trace(error))
-        return Noted("model saved", {f"val_{name}": _plain(value) for name, value in found.items()})
+        return Noted("model saved", {f"val_{name}": value for name, value in numbers(found).items()})
 
     def apply(self, verdicts: Sequence[Verdict]) -> None:
         for verdict in verdicts:
@@ -131,8 +132,8 @@ class FitEngine:
         batches = Batches(self._trainer.arrays(), int(config["batch_size"]), assignment.seed)
         reporter = _Reporter(assignment, self._trainer.objective, self._events, self._verdicts)
         found = self.checkpoints.load(assignment) if assignment.done else None
-        if found is not None:
-            reporter.go_on(model, *found)
+        if found is not None and not reporter.go_on(model, *found):
+            print(f"trial {assignment.member.trial} begins anew: its model has other variables by now", file=sys.stderr)
         self._reporter = reporter
         data = self._trainer.data
         try:
@@ -143,7 +144,7 @@ class FitEngine:
                 # The batches are in their order already; Keras would draw them in one of its own.
                 shuffle=False,
                 verbose=0,
-                validation_data=(data.x_validation, data.y_validation),
+                validation_data=(data.x_validation, data.y_validation) if can_evaluate(model) else None,
                 validation_batch_size=validation_batch(int(config["batch_size"])),
                 # The user's come first: what they change (a learning rate, a metric) is then in what is reported.
                 callbacks=[Clock(batches), *self._trainer.callbacks(config), reporter],
@@ -195,8 +196,10 @@ class _Reporter(keras.callbacks.Callback):  # type: ignore[misc]
         self._began = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        metrics = {name: _plain(value) for name, value in (logs or {}).items()}
-        metrics["learning_rate"] = _plain(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        metrics = numbers(logs or {})
+        # A model with a train_step of its own may be compiled without an optimizer.
+        if (optimizer := getattr(self.model, "optimizer", None)) is not None:
+            metrics |= numbers({"learning_rate": keras.ops.convert_to_numpy(optimizer.learning_rate)})
         self.epoch = epoch + 1
         if (score := self._sign * metrics.get(self._objective, math.nan)) > self._score:
             self._score, self.best = score, _copied(_weights(self.model))
@@ -218,14 +221,22 @@ class _Reporter(keras.callbacks.Callback):  # type: ignore[misc]
             "score": np.array(self._score),
         }
 
-    def go_on(self, model: keras.Model, epoch: int, state: dict[str, NDArray[Any]]) -> None:
-        """Put a model that has just been built into a state that was saved after `epoch`."""
-        if not model.optimizer.built:
+    def go_on(self, model: keras.Model, epoch: int, state: dict[str, NDArray[Any]]) -> bool:
+        """Put a model that has just been built into a state that was saved after `epoch`.
+
+        Return False, with nothing changed, if it is not that model's: one that its first step builds has no variables yet.
+        """
+        if model.optimizer is not None and not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
-        for name, variable in _variables(model):
+        variables = _variables(model)
+        saved = {name: array.shape for name, array in state.items() if name.startswith("state/")}
+        if saved != {name: tuple(variable.shape) for name, variable in variables}:
+            return False
+        for name, variable in variables:
             variable.assign(state[name])
         self.best = {name.removeprefix("best/"): array for name, array in state.items() if name.startswith("best/")}
         self._score, self.epoch = float(state["score"]), epoch
+        return True
 
 
 def _weights(model: keras.Model) -> list[tuple[str, Any]]:
@@ -233,16 +244,14 @@ def _weights(model: keras.Model) -> list[tuple[str, Any]]:
 
 
 def _variables(model: keras.Model) -> list[tuple[str, Any]]:
-    """Name all that training changes: weights, seeds, the optimizer's state."""
-    variables = (*model.trainable_variables, *model.non_trainable_variables, *model.optimizer.variables)
+    """Name all that training changes: weights, seeds, the state of its optimizers (Keras knows of one only)."""
+    kept = [model.optimizer, *(thing for _, thing in sorted(vars(model).items()))]
+    optimizers = {id(thing): thing for thing in kept if isinstance(thing, keras.optimizers.Optimizer)}
+    variables = [*model.trainable_variables, *model.non_trainable_variables]
+    variables += [variable for optimizer in optimizers.values() for variable in optimizer.variables]
     return [(f"state/{i}", variable) for i, variable in enumerate(variables)]
 
 
 def _copied(variables: Iterable[tuple[str, Any]]) -> dict[str, NDArray[Any]]:
     # What numpy is shown of a variable may change with it.
     return {name: np.array(keras.ops.convert_to_numpy(variable)) for name, variable in variables}
-
-
-def _plain(value: Any) -> float:
-    """Return a float32 as the shortest decimal that is it: 0.9722222 and not 0.9722222089767456."""
-    return float(str(np.float32(value)))

@@ -97,8 +97,14 @@ def _of_gpu() -> int:
 def size_of(model: keras.Model) -> Size:
     """Return what a compiled model takes; of an optimizer that has no slots yet it is an estimate."""
     weights, gradients, optimizer = _bytes(model.weights), _bytes(model.trainable_variables), model.optimizer
-    slots = _bytes(optimizer.variables) if optimizer.built else gradients * _slots(optimizer)
-    return Size(int(model.count_params()), weights, weights + gradients + slots)
+    is_built = optimizer is not None and optimizer.built
+    slots = _bytes(optimizer.variables) if is_built else gradients * _slots(optimizer)
+    return Size(parameters_of(model), weights, weights + gradients + slots)
+
+
+def parameters_of(model: keras.Model) -> int:
+    """Return how many numbers a model learns or keeps; of one that its first step builds, those that are there by now."""
+    return sum(math.prod(variable.shape) for variable in model.weights)
 
 
 def _bytes(variables: Iterable[Any]) -> int:

@@ -9,9 +9,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from search.engines import failures
+from search.engines import failures, logs, memory
 from search.engines.protocol import Ready
-from search.engines.training import ReadConfig, Trainer
+from search.engines.training import ReadConfig, Trainer, can_evaluate
 from search.errors import UsageError
 from search.vocabulary import TRAIN_NUMBERS, TRAIN_PARAMETERS, closest
 from spaces import Space
@@ -95,7 +95,7 @@ def _describe(model: keras.Model) -> dict[str, Any]:
     return {
         "name": model.name,
         "layers": len(model.layers),
-        "parameters": int(model.count_params()),
+        "parameters": memory.parameters_of(model),
         "optimizer": type(model.optimizer).__name__,
         "loss": str(getattr(model.loss, "name", None) or getattr(model.loss, "__name__", model.loss)),
     }
@@ -117,13 +117,17 @@ def _check_outputs(model: keras.Model, trainer: Trainer) -> None:
 def _check_objective(model: keras.Model, trainer: Trainer) -> None:
     data, objective = trainer.data, trainer.settings.study.objective
     x, y = data.x_validation[:4], data.y_validation[:4]
+    if type(model).train_step is not keras.Model.train_step or type(model).test_step is not keras.Model.test_step:
+        _check_own_steps(model, x, y, objective)
+        return
     try:
         predicted = model(x, training=False)
         model.compute_loss(x, y, predicted)
     except Exception:  # noqa: BLE001 (shapes that do not fit, a custom step: the first trial tells better)
         return
     try:
-        names = set(model.compute_metrics(x, y, predicted)) | {"loss"}
+        results = {name: np.shape(value) for name, value in model.compute_metrics(x, y, predicted).items()}
+        names = {part for name, shape in results.items() for part in logs.names(name, shape)} | {"loss"}
     except Exception as error:  # noqa: BLE001 (a metric for other labels or outputs)
         raise UsageError(
             f"train.metrics: they can't be computed from this model's outputs and labels, which are whole numbers for "
@@ -135,8 +139,26 @@ def _check_objective(model: keras.Model, trainer: Trainer) -> None:
             f"study.objective: training reports no {objective!r}{closest(objective, reported)}; "
             f"it reports {', '.join(reported)}; mend it, or name the metric in train.metrics"
         )
-    if not np.all(np.isfinite(keras.ops.convert_to_numpy(predicted))):
+    outputs = [keras.ops.convert_to_numpy(output) for output in keras.tree.flatten(predicted)]
+    if not all(np.all(np.isfinite(output)) for output in outputs):
         raise UsageError("the untrained model's outputs are not finite; look at the scale of the data (data.scale)")
+
+
+def _check_own_steps(model: keras.Model, x: Any, y: Any, objective: str) -> None:
+    """Refuse an objective that a model's own `test_step` does not report; what its `train_step` reports shows in training."""
+    name = objective.removeprefix("val_")
+    if name == objective:
+        return
+    try:
+        found = model.test_on_batch(x, y, return_dict=True) if can_evaluate(model) else {}
+    except Exception:  # noqa: BLE001 (the user's own step: the first trial tells better)
+        return
+    if name not in found:
+        reported = ", ".join(f"val_{known}" for known in sorted(found)) or "nothing of the validation rows"
+        raise UsageError(
+            f"study.objective: the model's own test_step reports no {name!r}; evaluation reports {reported}; "
+            "name one of these, or a metric that its train_step reports"
+        )
 
 
 def _unread(name: str, read: set[str], trainer: Trainer) -> str:

@@ -50,8 +50,21 @@ def builtin(name: str) -> ModuleType:
     return importlib.import_module(f"models.{name}")
 
 
+def has_call(model: keras.Model) -> bool:
+    """Whether a model computes outputs from inputs; one with a `train_step` of its own need not."""
+    return type(model).call is not keras.Model.call
+
+
+def can_evaluate(model: keras.Model) -> bool:
+    """Whether a model can be evaluated: by its outputs, or by a `test_step` of its own."""
+    return has_call(model) or type(model).test_step is not keras.Model.test_step
+
+
 def validation_batch(batch_size: int) -> int:
-    """Return the batch size of evaluations: larger than a training's, since nothing depends on it."""
+    """Return the batch size of evaluations: larger than a training's.
+
+    Only the values of losses and metrics that are no mean over rows depend on it.
+    """
     return max(256, batch_size)
 
 
@@ -134,7 +147,7 @@ class Trainer:
             model = self.build(config, self.data.info)
             if not isinstance(model, keras.Model):
                 raise TypeError(f"the builder must return a keras.Model; received {type(model).__name__}")
-            if not model.built:
+            if not model.built and has_call(model):
                 model.build((None, *self.data.info.input_shape))
             if not model.compiled:
                 self.compile(model, config)

@@ -156,7 +156,13 @@ def _prepare(job: dict[str, Any], connection: Connection) -> tuple[Any, Ready]:
         _keep_only_long_compilations()
         return fit.FitEngine(trainer, files), replace(ready, why=str(reason))
     engine = lanes.LanesEngine(
-        trainer, rows, places=chosen.places, width=chosen.width, programs=chosen.compiled, checkpoints=files
+        trainer,
+        rows,
+        places=chosen.places,
+        width=chosen.width,
+        programs=chosen.programs,
+        compiled=chosen.compiled,
+        checkpoints=files,
     )
     return engine, replace(
         ready,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,11 +14,11 @@ from keras.src.layers.convolutional.base_separable_conv import BaseSeparableConv
 
 from search.engines import failures, memory, preflight
 from search.engines.lanes import keys, lifting
-from search.engines.lanes.builder import Built, build
+from search.engines.lanes.builder import Built, build, identified
 from search.engines.lanes.lifting import NotLiftable
 from search.engines.lanes.program import Program, Rows
 from search.engines.protocol import Assignment, Member
-from search.engines.training import Trainer, validation_batch
+from search.engines.training import Trainer
 from search.errors import UsageError
 from spaces import Choice, Parameter, Space
 
@@ -39,6 +39,8 @@ TRIALS_A_PROGRAM = 2
 LEAST_TRIALS = 20
 # A choice of more values than this is looked at in part.
 _MOST_VALUES = 16
+# So many kinds of models are looked at for what their layers do not tell; of others, every trial is.
+_MOST_BRANCHES = 4
 # More programs than anybody has trials: what a real range needs that can't be lifted.
 _ENDLESS = 10**6
 
@@ -95,6 +97,8 @@ def choose(trainer: Trainer, rows: Rows, fixed: Mapping[str, Any], *, workers: i
         if programs > most:
             raise NotLiftable(f"{probed.dearest}, and its trials would need {_many(programs)} compiled programs")
     wanted = settings.run.lanes
+    # Built once more: by now other builds may have changed what it reads from a global.
+    largest = identified(build(trainer, largest.assignment), rows)
     places = (
         wanted if isinstance(wanted, int) else max(1, min(PLACES[device], settings.study.trials // SHARE_OF_TRIALS))
     )
@@ -148,14 +152,15 @@ def _probe(trainer: Trainer, rows: Rows, fixed: Mapping[str, Any]) -> _Probed:
         first = largest = built(middle)
     except (NotLiftable, UsageError):
         raise
-    except Exception as error:
+    except BaseException as error:
         raise NotLiftable(f"its builder fails in the middle of the space: {failures.one_line(error)}") from error
     other_seed = built(middle, seed=1)
-    if other_seed.key != first.key:
+    if other_seed.structure != first.structure:
         what = keys.difference(first.model, first.described, other_seed.described)
         raise NotLiftable(f"every seed makes {what} another")
     programs, most, dearest = 1, 1, ""
-    moved: dict[str, Any] = {}
+    branches = {_without_batch_size(first): middle}
+    lifted: dict[str, list[Any]] = {}
     for name in space:
         values, in_all = _values(space[name])
         base = middle if name in middle else preflight.middle_with(space, name)
@@ -165,12 +170,13 @@ def _probe(trainer: Trainer, rows: Rows, fixed: Mapping[str, Any]) -> _Probed:
                 one = built({**base, name: value})
             except (NotLiftable, UsageError):
                 raise
-            except Exception:  # noqa: BLE001, S112 (the user's builder; the trial with this config will tell)
+            except BaseException:  # noqa: BLE001, S112 (the user's builder; the trial with this config will tell)
                 continue
-            alike[one.key] = one
-            largest = max(largest, one, key=lambda b: b.model.count_params() * b.batch_size)
-            if one.key == first.key and name in middle and value != middle[name]:
-                moved[name] = value
+            alike[one.structure] = one
+            branches.setdefault(_without_batch_size(one), {**base, name: value})
+            largest = max(largest, one, key=lambda b: memory.parameters_of(b.model) * b.batch_size)
+        if len(alike) == 1:
+            lifted[name] = values
         needed = in_all if 1 < len(alike) == len(values) else max(1, len(alike))
         programs *= needed
         if needed > most:
@@ -178,42 +184,55 @@ def _probe(trainer: Trainer, rows: Rows, fixed: Mapping[str, Any]) -> _Probed:
             one, different, *_ = alike.values()
             what = keys.difference(one.model, one.described, different.described)
             dearest = f"the parameter {name} changes {what} in a way that can't be lifted"
-    _check_arithmetic(built, rows, middle, moved)
+    for labels in list(branches.values())[:_MOST_BRANCHES]:
+        moved = {
+            name: next((value for value in values if value != labels[name]), labels[name])
+            for name, values in lifted.items()
+            if name in labels
+        }
+        for name in _hidden(lambda labels, seed: identified(built(labels, seed), rows), labels, moved):
+            _, needed = _values(space[name])
+            programs *= needed
+            if needed > most:
+                most = needed
+                dearest = f"the parameter {name} changes what is computed in a way that no layer tells of"
+            del lifted[name]
     return _Probed(largest, min(programs, _ENDLESS), dearest)
 
 
-def _check_arithmetic(
-    built: Callable[[Mapping[str, Any]], Built], rows: Rows, middle: Mapping[str, Any], moved: Mapping[str, Any]
-) -> None:
-    """See that models that are said to share a program compute alike, whatever the key was made of; NotLiftable if not.
+def _hidden(
+    traced: Callable[[Mapping[str, Any], int], Built], labels: Mapping[str, Any], moved: Mapping[str, Any]
+) -> list[str]:
+    """Return the parameters of `moved` that change what a model computes, though its structure stays the same.
 
-    Two traces for a study: one in the middle, one with every parameter `moved` that needs no program of its own.
+    Where there are none it takes two traces: one of `labels`, one with another seed and every parameter moved. NotLiftable if
+    the seed changes it.
     """
-    if not moved:
-        return
-    keys_, texts = set(), set()
-    for labels in (middle, {**middle, **moved}):
+
+    def differs(names: Collection[str], seed: int) -> bool:
         try:
-            one = built(labels)
+            there = traced({**labels, **{name: moved[name] for name in names}}, seed)
         except (NotLiftable, UsageError):
             raise
-        except Exception:  # noqa: BLE001 (together they are too much for the user's builder)
-            return
-        # Traced before the next is built: what a builder leaves in a global is then its own.
-        program = Program(
-            one.model, rows, width=1, batch_size=one.batch_size, validation_batch=validation_batch(one.batch_size)
-        )
-        try:
-            texts.add(program.arithmetic(one.state))
-        except NotLiftable:
-            raise
-        except Exception as error:
-            raise NotLiftable(f"it can't be traced: {str(error).splitlines()[0]}") from error
-        keys_.add(one.key)
-    if len(keys_) == 1 and len(texts) > 1:
-        raise NotLiftable(
-            f"what it computes changes with {' or '.join(moved)} in a way that can't be seen in its layers"
-        )
+        except BaseException:  # noqa: BLE001 (together they are too much for the user's builder)
+            return False
+        return there.structure == here.structure and there.text != here.text
+
+    try:
+        here = traced(labels, 0)
+    except (NotLiftable, UsageError):
+        raise
+    except BaseException:  # noqa: BLE001 (the user's builder; the trial with this config will tell)
+        return []
+    if not differs(moved, 1):
+        return []
+    if differs([], 1):
+        raise NotLiftable("every seed makes what it computes another")
+    return [name for name in moved if differs([name], 0)]
+
+
+def _without_batch_size(built: Built) -> str:
+    return keys.program_key({**built.described, "batch_size": 0})
 
 
 def _assignment(config: Mapping[str, Any], seed: int) -> Assignment:
@@ -236,13 +255,7 @@ def _many(count: int) -> str:
 def _program(built: Built, rows: Rows, width: int) -> Program:
     """Compile a program: what can't be traced can't be lifted."""
     try:
-        program = Program(
-            built.model,
-            rows,
-            width=width,
-            batch_size=built.batch_size,
-            validation_batch=validation_batch(built.batch_size),
-        )
+        program = Program(built.model, built.slots, rows, width=width, batch_size=built.batch_size)
         program.compile(built.state)
     except NotLiftable:
         raise

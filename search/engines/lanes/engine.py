@@ -17,13 +17,17 @@ from numpy.typing import NDArray
 from search.engines import failures, memory
 from search.engines.batches import shuffled
 from search.engines.checkpoints import Checkpoints
-from search.engines.lanes.builder import Builder, Built
+from search.engines.lanes import arithmetic, keys, lifting
+from search.engines.lanes.builder import Builder, Built, identified
 from search.engines.lanes.program import Block, Program, Rows, State
+from search.engines.logs import numbers
 from search.engines.protocol import Assignment, EpochEnd, Event, Failed, Member, Noted, Verdict
-from search.engines.training import Trainer, validation_batch
+from search.engines.training import Trainer
 
 # Programs without members are kept for those to come, but not for ever: each holds a model and its compiled code.
 MOST_PROGRAMS = 32
+# The kind of event that says why a trial shares no program.
+OWN_PROGRAM = "program of its own"
 
 
 @dataclass
@@ -81,7 +85,8 @@ class LanesEngine:
     """Trains up to `places` members at once, in blocks of at most `width` lanes; more than that wait for a place.
 
     Args:
-        programs: those that are there already, by their keys.
+        programs: how many kinds of models the study is expected to have; further ones get programs of one lane.
+        compiled: programs that are there already, by their keys.
     """
 
     def __init__(
@@ -91,13 +96,18 @@ class LanesEngine:
         *,
         places: int,
         width: int,
-        programs: Mapping[str, Program] | None = None,
+        programs: int = 1,
+        compiled: Mapping[str, Program] | None = None,
         checkpoints: Checkpoints | None = None,
     ) -> None:
         self.checkpoints = checkpoints or Checkpoints(None)
         self._rows = rows
         self._places, self._width = places, width
-        self._builder = Builder(trainer)
+        self._programs = programs
+        self._builder = Builder(trainer, rows)
+        # By structure: the keys that its members have had, and what differs when its numbers are lifted ("": nothing).
+        self._kinds: dict[str, list[str]] = {}
+        self._tried: dict[tuple[str, frozenset[str]], str] = {}
         self._rooms: dict[str, _Room] = {}
         self._waiting: deque[Assignment] = deque()
         self._orders: dict[Member, tuple[int, NDArray[np.int64]]] = {}
@@ -107,7 +117,7 @@ class LanesEngine:
         self._size: memory.Size | None = None
         self._was_alone: Member | None = None
         self.seconds: dict[str, float] = {"compile": 0.0, "build": 0.0}
-        for key, program in (programs or {}).items():
+        for key, program in (compiled or {}).items():
             self._rooms[key] = _Room(program)
             self._tell_compiled(program)
         gc.collect()
@@ -199,7 +209,7 @@ class LanesEngine:
             began = time.perf_counter()
             try:
                 try:
-                    built = self._builder.get(assignment)
+                    built = self._sure(self._builder.get(assignment))
                 finally:
                     self.seconds["build"] += time.perf_counter() - began
                 room = self._room(built)
@@ -231,22 +241,53 @@ class LanesEngine:
         epoch, arrays = found
         return epoch, jax.tree.unflatten(structure, [arrays[str(number)] for number in range(len(leaves))])
 
+    def _sure(self, built: Built) -> Built:
+        """Return a member that may be lifted as it is, or built anew with its numbers as constants of a program of its own.
+
+        The lifted step is compared with Keras's own for every new structure, and for every new set of numbers that are zero:
+        a lifted number never says that it is zero.
+        """
+        zeros = frozenset(path for path, pair in built.state["numbers"].items() if not pair[0])
+        tried = (keys.program_key({**built.described, "batch_size": 0}), zeros)
+        if tried not in self._tried:
+            self._tried[tried] = arithmetic.difference(
+                built.model, built.slots, built.state, self._rows.train, built.batch_size
+            )
+        if not (what := self._tried[tried]):
+            return built
+        trial = built.assignment.member.trial
+        why = f"with its numbers in a lane's state, the {what} of its first step would not be those of Keras's own"
+        self._aside.append(Noted(OWN_PROGRAM, {"trial": trial, "why": why}))
+        return self._builder.build(built.assignment, is_lifted=False)
+
     def _room(self, built: Built) -> _Room:
+        known = self._kinds.setdefault(built.structure, [])
+        if built.key not in known:
+            known.append(built.key)
         if built.key not in self._rooms:
             empty = [key for key, room in self._rooms.items() if not room.blocks]
             for key in empty[: max(0, len(self._rooms) + 1 - MOST_PROGRAMS)]:
                 del self._rooms[key]
-            program = Program(
-                built.model,
-                self._rows,
-                width=self._width,
-                batch_size=built.batch_size,
-                validation_batch=validation_batch(built.batch_size),
-            )
-            program.compile(built.state)
+            program = self._compiled(built)
             self._rooms[built.key] = _Room(program)
             self._tell_compiled(program)
         return self._rooms[built.key]
+
+    def _compiled(self, built: Built) -> Program:
+        """Compile the program of a member whose key is new."""
+        known = self._kinds[built.structure]
+        is_own = not built.is_lifted or len(known) > self._programs
+        if built.is_lifted and len(known) > 1:
+            why = "what it computes is not what other trials with the same layers, optimizer, loss and metrics compute"
+            self._aside.append(Noted(OWN_PROGRAM, {"trial": built.assignment.member.trial, "why": why}))
+        width = 1 if is_own else self._width
+        with lifting.KERAS_STATE:
+            if identified(built, self._rows).text != built.text:
+                # Another member's builder has changed a global since this one was built.
+                built = self._builder.build(built.assignment, is_lifted=built.is_lifted)
+            program = Program(built.model, built.slots, self._rows, width=width, batch_size=built.batch_size)
+            program.compile(built.state)
+        return program
 
     def _tell_compiled(self, program: Program) -> None:
         self.seconds["compile"] += program.compile_s
@@ -324,5 +365,4 @@ class LanesEngine:
 
 
 def _of_lane(metrics: Mapping[str, NDArray[Any]], lane: int) -> dict[str, float]:
-    """Return a lane's metrics, each float32 as the shortest decimal that is it."""
-    return {name: float(str(values[lane])) for name, values in metrics.items()}
+    return numbers({name: values[lane] for name, values in metrics.items()})

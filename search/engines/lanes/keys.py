@@ -19,11 +19,8 @@ from search.engines.lanes.lifting import NotLiftable, Slot, layers_of
 from search.engines.training import Decay, OfProbabilities, SmoothedCrossentropy
 
 
-def describe(model: keras.Model, found: Mapping[str, Slot], batch_size: int) -> dict[str, Any]:
-    """Describe what members must have in common to share a program: all but lifted numbers, weights and seeds.
-
-    Raises NotLiftable with the reason for a model that no program can train.
-    """
+def check(model: keras.Model) -> None:
+    """Raise NotLiftable with the reason for a model that no program can train."""
     if type(model) not in (keras.Sequential, Functional):
         raise NotLiftable(f"{type(model).__name__} is a model class of its own, not Sequential or Functional")
     if model.run_eagerly:
@@ -32,6 +29,13 @@ def describe(model: keras.Model, found: Mapping[str, Slot], batch_size: int) -> 
         raise NotLiftable(
             "a loss that is scaled as training goes (mixed_float16) has steps that lanes can't take apart"
         )
+
+
+def describe(model: keras.Model, found: Mapping[str, Slot], batch_size: int) -> dict[str, Any]:
+    """Describe what members must have in common to share a program: all but lifted numbers, weights and seeds.
+
+    Raises NotLiftable for a part that can't be compared.
+    """
     lifted: dict[int, set[str]] = {}
     for slot in found.values():
         lifted.setdefault(id(slot.owner), set()).add(slot.name)

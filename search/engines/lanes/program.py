@@ -6,8 +6,6 @@ The arithmetic is Keras's own: `train_step` and `test_step` of the JAX trainer a
 
 from __future__ import annotations
 
-import hashlib
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,8 +18,11 @@ import numpy as np
 from keras.src import backend
 from numpy.typing import NDArray
 
+from search.engines import logs
 from search.engines.lanes import lifting
-from search.engines.training import weights_of
+from search.engines.lanes.arithmetic import Batches, complete
+from search.engines.lanes.lifting import NotLiftable
+from search.engines.training import validation_batch, weights_of
 
 State = dict[str, Any]
 """A lane's state, all of it arrays: trainable, other (statistics, seeds), optimizer, numbers (the lifted ones), best (the
@@ -39,7 +40,7 @@ class Rows:
     """
 
     train: tuple[Any, ...]
-    validation: tuple[Any, Any]
+    validation: tuple[Any, ...]
     objective: str
     sign: float
 
@@ -54,30 +55,21 @@ class Program:
 
     Args:
         template: a prepared, compiled model; the program is traced from it.
-        validation_batch: rows of an evaluation step.
+        slots: where its lifted numbers stand.
     """
 
     def __init__(
-        self, template: keras.Model, rows: Rows, *, width: int, batch_size: int, validation_batch: int
+        self, template: keras.Model, slots: Mapping[str, lifting.Slot], rows: Rows, *, width: int, batch_size: int
     ) -> None:
         self.width, self.rows, self.batch_size = width, rows, batch_size
         self.traces = 0
         self.compile_s = 0.0
-        self._template, self._validation_batch = template, validation_batch
-        self._slots = lifting.slots(template)
+        self._template, self._validation_batch = template, validation_batch(batch_size)
+        self._slots = slots
         with lifting.KERAS_STATE:
-            template._symbolic_build(data_batch=tuple(array[:2] for array in rows.train))
+            complete(template, Batches.of(rows.train, rows.validation, batch_size))
             self._metrics = [jnp.asarray(variable.value) for variable in template.metrics_variables]
         self._epoch: Any = None
-
-    def arithmetic(self, state: State) -> str:
-        """Return what the program computes, as a text that is equal for two programs that compute alike."""
-        with lifting.KERAS_STATE:
-            order, is_active = jax.ShapeDtypeStruct((self.rows.count,), np.int32), jax.ShapeDtypeStruct((), bool)
-            traced = jax.make_jaxpr(self._epoch_of_one)(state, is_active, order, self.rows.train, self.rows.validation)
-        constants = [hashlib.sha256(np.asarray(constant).tobytes()).hexdigest() for constant in traced.consts]
-        # Where functions of ours stand in memory is no difference.
-        return re.sub(r"0x[0-9a-f]+", "", f"{traced}") + "".join(constants)
 
     def compile(self, state: State) -> None:
         """Compile the program for states like `state` of one member. Once; nothing that a member brings needs it again."""
@@ -118,14 +110,15 @@ class Program:
         self.traces += 1
         with lifting.bound(self._slots, state["numbers"]):
             trained, train_logs, rate = self._train(state, order, arrays)
-            val_logs = self._evaluate(trained, validation)
-        logs = {**train_logs, **{f"val_{name}": value for name, value in val_logs.items()}, "learning_rate": rate}
-        if self.rows.objective in logs:
-            score = self.rows.sign * logs[self.rows.objective].astype(jnp.float32)
+            trained, val_logs = self._evaluate(trained, validation)
+        judged = {f"val_{name}": value for name, value in val_logs.items()}
+        reported = {**train_logs, **judged, "learning_rate": rate}
+        if (value := reported.get(self.rows.objective)) is not None and value.shape == ():
+            score = self.rows.sign * value.astype(jnp.float32)
             weights = {part: trained[part] for part in ("trainable", "other")}
             trained["best"] = _where(score > state["score"], weights, state["best"])
             trained["score"] = jnp.fmax(score, state["score"])
-        return _where(is_active, trained, state), logs
+        return _where(is_active, trained, state), reported
 
     def _train(self, state: State, order: Any, arrays: Any) -> tuple[State, dict[str, Any], Any]:
         def step(carry: Any, rows: Any) -> tuple[Any, None]:
@@ -149,26 +142,32 @@ class Program:
         new = {**state, "trainable": tuple(trainable), "other": tuple(other), "optimizer": tuple(optimizer)}
         return new, self._results(metrics), rate
 
-    def _evaluate(self, state: State, validation: Any) -> dict[str, Any]:
-        x, y = validation
-        fixed = (list(state["trainable"]), list(state["other"]))
+    def _evaluate(self, state: State, validation: Any) -> tuple[State, dict[str, Any]]:
+        def step(carry: Any, rows: Any) -> tuple[Any, None]:
+            other, metrics = carry
+            _, (_, other, metrics) = self._template.test_step((list(state["trainable"]), other, metrics), rows)
+            return (list(other), list(metrics)), None
 
-        def step(metrics: Any, rows: Any) -> tuple[Any, None]:
-            _, carry = self._template.test_step((*fixed, metrics), rows)
-            return list(carry[2]), None
-
-        size = min(self._validation_batch, len(x))
-        whole = len(x) // size * size
-        chunks = tuple(part[:whole].reshape(-1, size, *part.shape[1:]) for part in (x, y))
-        metrics, _ = jax.lax.scan(step, list(self._metrics), chunks)
-        if whole < len(x):
-            metrics, _ = step(metrics, (x[whole:], y[whole:]))
-        return self._results(metrics)
+        size = min(self._validation_batch, len(validation[0]))
+        whole = len(validation[0]) // size * size
+        chunks = tuple(part[:whole].reshape(-1, size, *part.shape[1:]) for part in validation)
+        # A layer may change state when it is evaluated, too: recurrent dropouts draw from their seeds all the same.
+        carry, _ = jax.lax.scan(step, (list(state["other"]), list(self._metrics)), chunks)
+        if whole < len(validation[0]):
+            carry, _ = step(carry, tuple(part[whole:] for part in validation))
+        other, metrics = carry
+        return {**state, "other": tuple(other)}, self._results(metrics)
 
     def _results(self, metrics: list[Any]) -> dict[str, Any]:
         mapping = list(zip(self._template.metrics_variables, metrics, strict=True))
         with backend.StatelessScope(state_mapping=mapping):
-            return {name: jnp.asarray(value) for name, value in self._template.get_metrics_result().items()}
+            found = {name: jnp.asarray(value) for name, value in self._template.get_metrics_result().items()}
+        for name, value in found.items():
+            try:
+                logs.names(name, value.shape)
+            except ValueError as error:
+                raise NotLiftable(str(error)) from None
+        return found
 
 
 class Block:
@@ -215,11 +214,11 @@ class Block:
     def end(self) -> dict[str, NDArray[Any]]:
         """Wait for the epoch that was begun; return its metrics, each an array over the lanes."""
         # Out of memory is raised here; an array that was never computed would end the process when numpy looks into it.
-        logs = jax.block_until_ready(self._logs)
-        return {name: np.asarray(values) for name, values in logs.items()}
+        reported = jax.block_until_ready(self._logs)
+        return {name: np.asarray(values) for name, values in reported.items()}
 
 
-def state_of(model: keras.Model) -> State:
+def state_of(model: keras.Model, slots: Mapping[str, lifting.Slot]) -> State:
     """Return the state of a member before its first epoch, from a prepared model of its own; its arrays on the host."""
     trainable, other, optimizer = (
         tuple(np.asarray(value) for value in jax.block_until_ready([variable.value for variable in variables]))
@@ -229,7 +228,7 @@ def state_of(model: keras.Model) -> State:
         "trainable": trainable,
         "other": other,
         "optimizer": optimizer,
-        "numbers": lifting.as_arrays(lifting.numbers(lifting.slots(model))),
+        "numbers": lifting.as_arrays(lifting.numbers(slots)),
         "best": {"trainable": trainable, "other": other},
         "score": np.float32(-np.inf),
     }
