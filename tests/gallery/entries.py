@@ -24,7 +24,7 @@ class Entry:
         no_lanes: what the reason must name if the model can't train in lanes; "" if it must train in lanes.
         may_refuse: it can train in lanes, and a refusal is sound, too, if it says why.
         is_chaotic: rounding grows beyond the tolerance; the comparison then has to show that fit itself does so, too.
-        draws: evaluating it twice gives two values, or its classes exist only while it is built: no file can show the same.
+        no_file: why no file of it can give the same values in another process; "" if one must.
         tolerance: how far apart curves may be, of a value above 1 as a share of it.
     """
 
@@ -39,7 +39,7 @@ class Entry:
     no_lanes: str = ""
     may_refuse: bool = False
     is_chaotic: bool = False
-    draws: bool = False
+    no_file: str = ""
     tolerance: float = 1e-5
 
     @property

@@ -48,7 +48,7 @@ def main(folder: Path, wanted: list[str]) -> None:
     """Export entries and print what each came to."""
     found = {}
     for entry in chosen(wanted):
-        if entry.draws:
+        if entry.no_file:
             continue
         try:
             found[entry.name] = export(entry, folder)

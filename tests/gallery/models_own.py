@@ -52,7 +52,7 @@ class AlwaysNoisy(L.Layer):
         return x + 0.3 * keras.random.normal(ops.shape(x), seed=self.generator)
 
 
-@entry("flat", draws=True)
+@entry("flat", no_file="it draws")
 def noise_in_evaluation_too(config, data):
     return ending(L.Dense(8, "relu"), AlwaysNoisy(), data=data)
 
@@ -88,7 +88,7 @@ class Bare(L.Layer):
         return self.drop(self.dense(x), training=training)
 
 
-@entry("flat", dropout=DROPOUT, no_lanes="Bare|bare")
+@entry("flat", no_file="no get_config", dropout=DROPOUT, no_lanes="Bare|bare")
 def dropout_inside_without_config(config, data):
     return ending(Bare(L.Dense(8, "relu"), L.Dropout(config["dropout"])), data=data)
 
@@ -120,7 +120,7 @@ class Divergence(L.Layer):
         return {**super().get_config(), "weight": self.weight}
 
 
-@entry("itself", draws=True, weight=(0.1, 0.1, 0.1))
+@entry("itself", no_file="it draws", weight=(0.1, 0.1, 0.1))
 def variational_autoencoder(config, data):
     inputs = keras.Input(data.input_shape)
     x = L.Dense(16, "relu")(inputs)
@@ -154,7 +154,7 @@ class Vae(keras.Model):
         return self.outer(self.sample([mean, scale]))
 
 
-@entry("itself", draws=True, code=(4, 4, 4), no_lanes="Vae|vae")
+@entry("itself", no_file="it draws", code=(4, 4, 4), no_lanes="Vae|vae")
 def subclassed_autoencoder(config, data):
     return compiled(Vae(config["code"]), config, "mse")
 
@@ -256,7 +256,7 @@ def loss_out_of_a_table(config, data):
     return compiled(ending(L.Dense(8, "relu"), data=data), config, loss, ["mae"])
 
 
-@entry("table", draws=True, may_refuse=True, configs=[
+@entry("table", no_file="its class is gone", may_refuse=True, configs=[
     {"gained": False, "gain": 1.0, "learning_rate": 0.02}, {"gained": True, "gain": 0.5, "learning_rate": 0.01},
     {"gained": True, "gain": 2.0, "learning_rate": 0.01}, {"gained": True, "gain": 1.5, "learning_rate": 0.02},
 ])  # fmt: skip
@@ -338,7 +338,7 @@ class CountsAlways(L.Layer):
         return x * (1.0 + 0.1 * ops.sin(self.calls))
 
 
-@entry("flat", draws=True)
+@entry("flat", no_file="evaluating changes it")
 def state_that_evaluation_changes(config, data):
     return ending(CountsAlways(), L.Dense(8, "relu"), data=data)
 
@@ -393,7 +393,7 @@ class Circle(L.Layer):
         return ops.matmul(x, ops.transpose(self.tied.kernel))
 
 
-@entry("itself", no_lanes="Circle|circle")
+@entry("itself", no_file="no get_config", no_lanes="Circle|circle")
 def tied_autoencoder(config, data):
     inputs = keras.Input(data.input_shape)
     dense = L.Dense(8, "relu")

@@ -33,7 +33,7 @@ else:
     class Stepping(keras.Model):
         """Trains with a loss of its own and reports the norm of what it got wrong."""
 
-        def compute_loss_and_updates(self, trainable, other, x, y):
+        def loss_and_outputs(self, trainable, other, x, y):
             predicted, other = self.stateless_call(trainable, other, x, training=True)
             loss = self.compute_loss(x, y, predicted) + 0.01 * ops.mean(predicted**2)
             return loss, (predicted, other)
@@ -41,7 +41,7 @@ else:
         def train_step(self, state, data):
             trainable, other, optimizer, metrics = state
             x, y = data[:2]
-            function = jax.value_and_grad(self.compute_loss_and_updates, has_aux=True)
+            function = jax.value_and_grad(self.loss_and_outputs, has_aux=True)
             (loss, (predicted, other)), gradients = function(trainable, other, x, y)
             trainable, optimizer = self.optimizer.stateless_apply(optimizer, gradients, trainable)
             new, logs = [], {}

@@ -50,7 +50,7 @@ def losses(config, data):
     epochs=2,
 )
 def losses_by_name(config, data):
-    return compiled(soft(data), keras.optimizers.Adam(config["learning_rate"]), config["kind"], ["mape", "kld"])
+    return compiled(soft(data), keras.optimizers.Adam(config["learning_rate"]), config["kind"], ["mape", "mse"])
 
 
 @entry("flat", configs=each(OF_LABELS), epochs=2)

@@ -28,15 +28,23 @@ HANDFUL = (
 )
 
 
-def compared(*wanted: str, backend: str = "jax", flags: str = "") -> dict[str, dict[str, Any]]:
-    """Train models of the gallery in a process of their own; return what each came to."""
+# Compiling is most of the work, and what is compared does not depend on how hard the compiler tries.
+QUICK = "--xla_backend_optimization_level=0"
+
+
+def result(script: str, *arguments: str, backend: str, flags: str = QUICK, given: str = "") -> dict[str, Any]:
+    """Run a file of the gallery in a process of its own; what it prints last is JSON."""
     paths = [str(HERE), str(HERE.parent), str(HERE.parent.parent), os.environ.get("PYTHONPATH", "")]
     env = {**os.environ, **Device().environment(backend), "PYTHONPATH": os.pathsep.join(paths), "XLA_FLAGS": flags}
-    done = subprocess.run(
-        [sys.executable, "-P", str(HERE / "run.py"), *wanted], env=env, capture_output=True, text=True
-    )
+    command = [sys.executable, "-P", str(HERE / script), *arguments]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, input=given)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def compared(*wanted: str, backend: str = "jax", flags: str = QUICK) -> dict[str, Any]:
+    """Train models in all ways; return what each came to."""
+    return result("run.py", *wanted, backend=backend, flags=flags)
 
 
 def problems(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -45,7 +53,7 @@ def problems(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_a_handful_of_models_train_alike_in_lanes_by_fit_and_by_plain_keras():
-    assert problems(compared(*HANDFUL)) == {}
+    assert problems(compared(*HANDFUL, flags="")) == {}
 
 
 class Group:
@@ -56,9 +64,7 @@ class Group:
     @pytest.mark.gallery
     @pytest.mark.timeout(3600)
     def test_models_train_alike_in_lanes_by_fit_and_by_plain_keras(self):
-        # Compiling is most of the work, and what is compared does not depend on how hard the compiler tries.
-        found = compared(self.group, flags="--xla_backend_optimization_level=0")
-        assert problems(found) == {}
+        assert problems(compared(self.group)) == {}
 
 
 class TestRecurrent(Group):
@@ -95,6 +101,20 @@ class TestTensorFlow:
             "own", "steps", "recurrent/lstm_with_dropout", "layers/siamese", "layers/turns", backend="tensorflow"
         )
         assert problems(found) == {}
+
+
+class TestExported:
+    """Files that `manyfit export --model` writes, opened by Keras and the users' own files."""
+
+    @pytest.mark.gallery
+    @pytest.mark.timeout(3600)
+    @pytest.mark.parametrize("backend", ["jax", "tensorflow"])
+    def test_models_give_their_values_in_a_process_that_has_keras_alone(self, backend, tmp_path):
+        exported = result("exported.py", str(tmp_path), *(cls.group for cls in Group.__subclasses__()), backend=backend)
+        found = result("opened.py", backend=backend, given=json.dumps(exported))
+        assert found["wrong"] == {}
+        assert found["ours"] == []
+        assert found["opened"] == len(exported) >= 80
 
 
 @pytest.mark.gallery
