@@ -26,6 +26,12 @@ def batch_normalization_without_bias(config, data):
     return ending(L.Dense(8, use_bias=False), L.BatchNormalization(momentum=config["decay"]), L.ReLU(), data=data)
 
 
+# The bias has a gradient of rounding alone, and Adam makes whole steps of it.
+@entry("flat", is_chaotic=True)
+def bias_before_batch_normalization(config, data):
+    return ending(L.Dense(8), L.BatchNormalization(), L.ReLU(), data=data)
+
+
 @entry("image", train={"optimizer": "sgd"})
 def normalizations(config, data):
     return ending(L.Conv2D(4, 3), L.GroupNormalization(2), L.LayerNormalization(), L.UnitNormalization(), data=data)

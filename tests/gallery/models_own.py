@@ -162,10 +162,14 @@ def subclassed_autoencoder(config, data):
 class Classifier(keras.Model):
     def __init__(self, rate, outputs, **more):
         super().__init__(**more)
+        self.rate, self.outputs_ = rate, outputs
         self.dense, self.drop, self.end = L.Dense(8, "relu"), L.Dropout(rate), L.Dense(outputs)
 
     def call(self, x, training=False):
         return self.end(self.drop(self.dense(x), training=training))
+
+    def get_config(self):
+        return {**super().get_config(), "rate": self.rate, "outputs": self.outputs_}
 
 
 @entry("flat", dropout=DROPOUT, no_lanes="Classifier|classifier")
@@ -184,6 +188,24 @@ class TwiceTheLoss(keras.Model):
 def own_compute_loss(config, data):
     inputs = keras.Input(data.input_shape)
     return compiled(TwiceTheLoss(inputs, L.Dense(1)(L.Dense(8, "relu")(inputs))), config, "mse", ["mae"])
+
+
+class Reporting(keras.Model):
+    """Reports a metric of its own beside what it was compiled with."""
+
+    def __init__(self, *parts, **more):
+        super().__init__(*parts, **more)
+        self.rmse = keras.metrics.RootMeanSquaredError(name="rmse")
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        self.rmse.update_state(y, y_pred)
+        return super().compute_metrics(x, y, y_pred, sample_weight)
+
+
+@entry("table", no_lanes="Reporting|reporting")
+def own_compute_metrics(config, data):
+    inputs = keras.Input(data.input_shape)
+    return compiled(Reporting(inputs, L.Dense(1)(L.Dense(8, "relu")(inputs))), config, "mse", ["mae"])
 
 
 class Residuals(keras.losses.Loss):

@@ -145,7 +145,18 @@ def by_plain_keras(entry: Entry, number: int, *, nudge: float = 0.0) -> Curve:
         validation_data=(given["x_val"], given["y_val"]),
         verbose=0,
     ).history
-    return [{name: float(values[epoch]) for name, values in history.items()} for epoch in range(entry.epochs)]
+    return [numbers({name: values[epoch] for name, values in history.items()}) for epoch in range(entry.epochs)]
+
+
+def numbers(logs: dict[str, Any]) -> dict[str, float]:
+    """Name the numbers of an epoch; a metric of several numbers has a name for each."""
+    found = {}
+    for name, value in logs.items():
+        array = np.asarray(value, "float64")
+        for index in np.ndindex(array.shape):
+            part = f"[{','.join(map(str, index))}]" if array.size > 1 else ""
+            found[name + part] = float(array[index])
+    return found
 
 
 def batches(x: Any, y: Any, entry: Entry, seed: int) -> Iterator[tuple[Any, Any]]:
