@@ -74,7 +74,7 @@ def separable_and_depthwise(config, data):
 
 @entry("sequence", epochs=2)
 def separable_1d(config, data):
-    return ending(L.SeparableConv1D(4, 3, activation="relu"), L.DepthwiseConv1D(3), L.AveragePooling1D(), data=data)
+    return ending(L.SeparableConv1D(4, 3, activation="relu"), L.DepthwiseConv1D(3), L.AveragePooling1D(2), data=data)
 
 
 @entry("image", epochs=2)
@@ -178,7 +178,7 @@ def siamese(config, data):
 
 @entry("tokens", size=(4, 4, 4))
 def embedding(config, data):
-    return ending(L.Embedding(17, config["size"], embeddings_regularizer="l2"), L.GlobalAveragePooling1D(), data=data)
+    return ending(L.Embedding(17, config["size"], embeddings_regularizer="l2"), L.GlobalAveragePooling1D(2), data=data)
 
 
 @entry("tokens")
