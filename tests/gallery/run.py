@@ -279,8 +279,8 @@ def in_lanes(entry: Entry, folder: Path, found: dict[str, Any]) -> list[Curve]:
 
 
 def pairs(entry: Entry, folder: Path, lanes: list[Curve], problems: list[str]) -> list[Pair]:
-    """Train what lanes have trained again: members by plain Keras and by fit in turn. Without lanes, all by both."""
-    numbers = range(len(entry.configs))
+    """Train again what lanes have trained: members by plain Keras and by fit in turn. Without lanes, two by both."""
+    numbers = range(len(entry.configs) if lanes else 2)
     by_plain = [n for n in numbers if not lanes or n % 2 == 0]
     by_fit = [n for n in numbers if not lanes or n % 2 == 1]
     fit, errors = train(session(entry, "fit", folder), entry, by_fit)
