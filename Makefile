@@ -3,23 +3,27 @@ PYTHON ?= python3
 BIN := .venv/bin
 STUDY ?= studies/digits.toml
 
-.PHONY: run test coverage faults check bench clean
+.PHONY: run test coverage faults gallery check bench clean
 
 run: .venv/installed
 	$(BIN)/manyfit run $(STUDY)
 
 test: .venv/installed-dev
-	$(BIN)/pytest tests -m "not faults" -n 2 --dist loadscope
+	$(BIN)/pytest tests -m "not faults and not gallery" -n 2 --dist loadscope
 
 # The same, counting lines: a third slower.
 coverage: .venv/installed-dev
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest tests -m "not faults" -n 2 --dist loadscope
+	$(BIN)/coverage run -m pytest tests -m "not faults and not gallery" -n 2 --dist loadscope
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 
 faults: .venv/installed-dev
 	$(BIN)/pytest tests --three-numbers -n 2 --dist loadscope
+
+# Some 90 models of other people's kinds, each in lanes, by fit and by plain Keras: half an hour on two cores.
+gallery: .venv/installed-dev
+	$(BIN)/pytest tests -m gallery -n 2 --dist loadscope
 
 check: .venv/installed-dev
 	$(BIN)/ruff check .
