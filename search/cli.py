@@ -250,14 +250,15 @@ def _export_model(stored: Any, path: Path, number: int | None) -> None:
     chosen = [t for t in stored.trials if t.number == number] if number is not None else stored.complete[:1]
     if not chosen:
         raise UsageError("no trial is complete yet" if number is None else f"--trial: the study has no trial {number}")
-    found = launch.save_model(stored, chosen[0], path, console.stderr())
+    saved = launch.save_model(stored, chosen[0], path, console.stderr())
     objective, value = stored.file.settings.study.objective, console.number(chosen[0].value)
-    again = (
-        f"{objective} {console.number(found)}, evaluated once more (in the study: {value})"
-        if found
-        else f"{objective} {value}"
-    )
+    again = f"{objective} {value}"
+    if saved.value is not None:
+        of_what = "evaluated once more" if saved.is_of_file else "evaluated once more before it was written"
+        again = f"{objective} {console.number(saved.value)}, {of_what} (in the study: {value})"
     _say(f"written: {path}, the model of trial {chosen[0].number}; {again}")
+    for line in saved.lines:
+        _say(f"  {line}")
 
 
 @_command

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from search.data.parts import sound
 from search.data.sources import locate
-from search.data.splits import divide, fingerprint, scale
+from search.data.splits import Scaling, divide, fingerprint, scale
 from search.data.targets import targets_of
 from search.errors import DataError
 
@@ -44,6 +44,19 @@ class DataInfo:
 
 
 @dataclass(frozen=True, eq=False)
+class Raw:
+    """What the source itself has: an exported model takes such rows.
+
+    Attributes:
+        x_validation: the validation rows before any scaling, as the source has them.
+        is_one_hot: the source's labels were one-hot rows.
+    """
+
+    x_validation: Array
+    is_one_hot: bool = False
+
+
+@dataclass(frozen=True, eq=False)
 class Data:
     """Arrays to train and to judge by; the test rows are held out, only counted and fingerprinted.
 
@@ -51,6 +64,7 @@ class Data:
         x_train, x_validation: float32, C-contiguous, (rows, *info.input_shape).
         y_train, y_validation: int32 (rows,) for classes; float32 (rows,) or (rows, targets) for regression.
         fingerprint: 32 hex digits of all splits' bytes, shapes and dtypes, test rows included.
+        scaling: what turned `raw` rows into these.
     """
 
     info: DataInfo
@@ -59,6 +73,8 @@ class Data:
     x_validation: Array
     y_validation: Array
     fingerprint: str
+    raw: Raw
+    scaling: Scaling
 
 
 def check(section: DataSection, base: Path) -> None:
@@ -93,7 +109,10 @@ def load(section: DataSection, base: Path, seed: int) -> Data:
     for split, (origin, index) in rows.items():
         arrays[f"x_{split}"] = parts.splits[origin].x[index]
         arrays[f"y_{split}"] = targets.y[origin][index]
-    scale(arrays, section.scale, parts.name)
+    source_y = parts.splits["train"].y
+    is_one_hot = targets.task == "classification" and source_y.ndim == 2 and source_y.shape[1] > 1
+    raw = Raw(arrays["x_validation"], is_one_hot)
+    scaling = scale(arrays, section.scale, parts.name)
     info = DataInfo(
         input_shape=arrays["x_train"].shape[1:],
         task=targets.task,
@@ -103,4 +122,4 @@ def load(section: DataSection, base: Path, seed: int) -> Data:
         **{f"{split}_rows": len(index) for split, (_, index) in rows.items()},
     )
     used = {key: arrays[key] for key in ("x_train", "y_train", "x_validation", "y_validation")}
-    return Data(info=info, **used, fingerprint=fingerprint(arrays))
+    return Data(info=info, **used, fingerprint=fingerprint(arrays), raw=raw, scaling=scaling)

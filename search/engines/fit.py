@@ -17,10 +17,10 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from search.engines import failures, memory
+from search.engines import exporting, failures, memory
 from search.engines.batches import Batches, Clock
-from search.engines.checkpoints import Checkpoints, read
-from search.engines.protocol import Assignment, EpochEnd, Event, Failed, Member, Noted, SaveModel, Stopped, Verdict
+from search.engines.checkpoints import Checkpoints
+from search.engines.protocol import Assignment, EpochEnd, Event, Failed, Member, SaveModel, Stopped, Verdict
 from search.engines.training import ReadConfig, Trainer, validation_batch, weights_of
 
 # JAX keeps every compiled step, megabytes a trial. Forgetting them also forgets the small ones that all trials share, which
@@ -76,23 +76,10 @@ class FitEngine:
 
     def save_model(self, order: SaveModel) -> Event:
         """Save the model of a trial whose weights were kept, and tell what it comes to on the validation set."""
-        data = self._trainer.data
         try:
-            arrays, _ = read(Path(order.weights))
-            model = self._trainer.model(order.config, order.seed)
-            for name, variable in weights_of(model.trainable_variables, model.non_trainable_variables):
-                variable.assign(arrays[name])
-            found = model.evaluate(
-                data.x_validation,
-                data.y_validation,
-                batch_size=validation_batch(int(order.config["batch_size"])),
-                verbose=0,
-                return_dict=True,
-            )
-            model.save(order.path)
+            return exporting.save(self._trainer, order)
         except Exception as error:  # noqa: BLE001 (the user's layers: anything may come out of saving them)
             return Failed(order.member, failures.one_line(error), failures.trace(error))
-        return Noted("model saved", {f"val_{name}": _plain(value) for name, value in found.items()})
 
     def apply(self, verdicts: Sequence[Verdict]) -> None:
         for verdict in verdicts:
