@@ -17,7 +17,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from search.data import Data, Scaling
+from search.data import Data
+from search.data.splits import Scaling
 from search.engines import failures, portable
 from search.engines.checkpoints import read
 from search.engines.portable import Labels, Yardstick
@@ -228,6 +229,8 @@ def _of_builder(model: keras.Model) -> Compiled:
     if config is None or type(model).compile is not keras.Model.compile:
         return _uncompiled("the model's class has a compile method of its own")
     arguments, lines = dict(config.config), []
+    for name in ("loss", "metrics", "weighted_metrics"):
+        arguments[name] = keras.tree.map_structure(portable.completed, arguments.get(name))
     for name in ("optimizer", "loss"):
         if not portable.is_of_keras(arguments.get(name)):
             return _uncompiled(f"the {name} is code of yours")

@@ -1,0 +1,99 @@
+"""What tests of exported models run in a process of its own: many models, each exported as a worker does it."""
+
+import json
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from search import data
+from search.engines import exporting
+from search.engines.checkpoints import Checkpoints
+from search.engines.protocol import Member, SaveModel
+from search.engines.training import Trainer, leave_tensorflow_out, weights_of
+from search.settings import DataSection, ModelSection, Settings, TrainSection
+
+leave_tensorflow_out()
+FOLDER = Path(sys.argv[1])
+SOURCES = {
+    "binary": {"source": "sklearn:breast_cancer", "scale": "standard", "limit": 120},
+    "classes": {"source": "sklearn:wine", "scale": "minmax"},
+    "numbers": {"source": "sklearn:diabetes", "scale": "none", "limit": 150},
+}
+(FOLDER / "own.py").write_text(
+    """
+import keras
+
+
+def build(config, data):
+    ends = {"binary": "sigmoid", "classification": "softmax", "regression": "softplus"}
+    return keras.Sequential([
+        keras.Input(data.input_shape),
+        keras.layers.Dense(4, activation="tanh"),
+        keras.layers.Dense(data.outputs, activation=ends[data.task]),
+    ])
+"""
+)
+
+
+def trainer_of(data_section, model=None, **train):
+    settings = Settings(
+        data=DataSection(**data_section),
+        model=ModelSection(**(model or {"build": "mlp", "units": [4]})),
+        train=TrainSection(**train),
+    )
+    return Trainer.load(settings, FOLDER, data.load(settings.data, FOLDER, 0))
+
+
+def export(name, data_section, model=None, learning_rate=0.005, config=(), **train):
+    """Export a model whose weights are random; describe the file and what its study has."""
+    trainer = trainer_of(data_section, model, **train)
+    settings = trainer.settings
+    config = {
+        **settings.model.arguments,
+        "optimizer": settings.train.optimizer,
+        "batch_size": 32,
+        "epochs": 3,
+        **settings.train.numbers,
+        **dict(config),
+    }
+    model = trainer.model(config, 3)
+    arrays = {
+        name: np.array(variable)
+        for name, variable in weights_of(model.trainable_variables, model.non_trainable_variables)
+    }
+    Checkpoints(None).keep(FOLDER / f"{name}.npz", arrays, {"trial": 0})
+    path = FOLDER / f"{name}.keras"
+    order = SaveModel(Member(0), config, 3, str(FOLDER / f"{name}.npz"), str(path), learning_rate)
+    detail = exporting.save(trainer, order).detail
+    loaded, info, lines = trainer.data, trainer.data.info, detail["lines"]
+    y = loaded.y_validation
+    if any("one-hot labels" in line for line in lines):
+        y = np.eye(info.classes, dtype="float32")[y.reshape(-1)]
+    is_scaled = any("scaling is NOT inside" in line for line in lines)
+    np.savez(FOLDER / f"{name}.rows.npz", x=loaded.x_validation if is_scaled else loaded.raw.x_validation, y=y)
+    # As the study evaluates: its own objects on the rows that it trains on.
+    study = model.evaluate(loaded.x_validation, loaded.y_validation, batch_size=256, verbose=0, return_dict=True)
+    study = {name: float(value) for name, value in study.items() if np.ndim(value) == 0}
+    return {
+        "path": str(path),
+        "study": study,
+        "scale": loaded.scaling.kind,
+        "weights": int(model.count_params()),
+        **detail,
+    }
+
+
+def export_all(cases):
+    """Export all cases; what a study itself can't train is told by "refused"."""
+    found = {}
+    for name, case in cases.items():
+        try:
+            found[name] = export(name, **case)
+        except Exception as error:
+            if not case.get("may_refuse"):
+                raise
+            found[name] = {"refused": f"{type(error).__name__}: {error}"[:200]}
+        keras.utils.clear_session()
+    print(json.dumps(found))

@@ -1,0 +1,149 @@
+"""Exported models open with Keras alone, on TensorFlow and on JAX, and give the study's values on the source's own rows."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from search.engines.devices import Device
+
+pytestmark = pytest.mark.slow
+
+# Keras and nothing of ours: whatever the installation would find is shut out.
+OPEN = """
+import json, sys
+sys.modules.update(dict.fromkeys(["search", "models", "spaces"]))
+import keras, numpy as np
+
+found = {}
+for path in sys.argv[1:]:
+    model = keras.models.load_model(path)
+    rows = np.load(path.removesuffix(".keras") + ".rows.npz")
+    told = {"rate": None, "outputs": [float(v) for v in np.ravel(model.predict(rows["x"], verbose=0))[:20]]}
+    if model.compiled:
+        values = model.evaluate(rows["x"], rows["y"], batch_size=256, verbose=0, return_dict=True)
+        rate = float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))
+        told |= {"rate": rate, "values": {name: float(value) for name, value in values.items() if np.ndim(value) == 0}}
+    found[path] = told
+print(json.dumps(found))
+"""
+
+
+def environment(backend: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return {**kept, **Device().environment(backend)}
+
+
+def opened(paths: list[str], backend: str) -> dict[str, dict]:
+    """Open files in a process that has Keras and nothing of ours."""
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", OPEN, *paths],
+        env=environment(backend),
+        capture_output=True,
+        text=True,
+        timeout=1200,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def exported(folder: Path, code: str, backend: str = "tensorflow") -> dict[str, dict]:
+    """Run code with all of export_kit; what it prints last is JSON."""
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", f"from export_kit import *\n{code}", str(folder)],
+        env={**environment(backend), "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=2400,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def check_with_keras_alone(found: dict[str, dict], backends: tuple[str, ...] = ("tensorflow", "jax")) -> None:
+    """Each file opens and evaluates to what its study has; what is left out is told."""
+    cases = {case["path"]: case for case in found.values() if "refused" not in case}
+    for backend in backends:
+        for path, seen in opened(list(cases), backend).items():
+            case = cases[path]
+            values = seen.get("values", {})
+            assert set(values) == {name.removeprefix("val_") for name in case["of_file"]}, path
+            for name, value in values.items():
+                # Rows that the model scales itself are rounded elsewhere than rows that were scaled in float64.
+                rel, abs_ = (1e-5, 1e-6) if case["scale"] == "none" else (2e-4, 2e-5)
+                assert value == pytest.approx(case["values"][f"val_{name}"], rel=rel, abs=abs_, nan_ok=True), (
+                    path,
+                    name,
+                )
+                assert value == pytest.approx(case["study"][name], rel=rel, abs=abs_, nan_ok=True), (path, name)
+            for name in set(case["study"]) - set(values):
+                assert any(
+                    line.startswith(f"{name} is left out") or "not compiled" in line for line in case["lines"]
+                ), name
+
+
+SMALL = """
+export_all({
+    "defaults": {"data_section": SOURCES["binary"]},
+    "binary_logits": {
+        "data_section": SOURCES["binary"], "metrics": ["accuracy", "auc", "precision", "recall"],
+        "schedule": "cosine", "warmup": 0.1, "optimizer": "adamw",
+    },
+    "binary_smoothed": {"data_section": SOURCES["binary"], "label_smoothing": 0.2, "optimizer": "sgd", "momentum": 0.9},
+    "binary_threshold": {
+        "data_section": SOURCES["binary"], "metrics": [{"name": "BinaryAccuracy", "threshold": 0.7}, "auc"],
+        "loss": "binary_focal_crossentropy",
+    },
+    "binary_probabilities": {
+        "data_section": SOURCES["binary"], "model": {"build": "own.py:build"},
+        "metrics": ["accuracy", "auc", "precision", "recall"], "schedule": "linear",
+    },
+    "classes_logits": {"data_section": SOURCES["classes"], "schedule": "exponential", "optimizer": "lion"},
+    "classes_smoothed": {"data_section": SOURCES["classes"], "label_smoothing": 0.1, "warmup": 0.5},
+    "classes_probabilities": {
+        "data_section": SOURCES["classes"], "model": {"build": "own.py:build"},
+        "metrics": ["accuracy", {"name": "SparseTopKCategoricalAccuracy", "k": 2}],
+    },
+    "numbers": {"data_section": SOURCES["numbers"], "metrics": ["mae", "mse"], "schedule": "cosine"},
+    "numbers_huber": {"data_section": SOURCES["numbers"], "loss": {"name": "Huber", "delta": 0.5}, "metrics": ["mae", "cosine_similarity"]},
+})
+"""
+
+
+def test_files_of_every_task_open_with_keras_alone_and_give_the_studys_values(tmp_path):
+    found = exported(tmp_path, SMALL)
+    check_with_keras_alone(found)
+    # All is Keras's own but what needs probabilities, and for that there is a recipe.
+    lines = {
+        name: [line for line in case["lines"] if "left out" in line or "compiled" in line]
+        for name, case in found.items()
+    }
+    told = "is left out of the file: compute it by keras.metrics.{} of labels and sigmoid of model.predict(x)"
+    assert lines.pop("binary_logits") == [f"precision {told.format('Precision')}", f"recall {told.format('Recall')}"]
+    assert not any(lines.values()), lines
+    assert "evaluate takes one-hot labels, as its loss does" in found["classes_smoothed"]["lines"]
+    assert {name: case["of_file"] for name, case in found.items()}["binary_threshold"] == [
+        "val_auc", "val_binary_accuracy", "val_loss",
+    ]  # fmt: skip
+
+
+def test_a_scheduled_rate_is_written_as_the_best_epochs_and_a_constant_one_as_it_is(tmp_path):
+    found = exported(
+        tmp_path,
+        """
+export_all({
+    "scheduled": {"data_section": SOURCES["numbers"], "schedule": "cosine", "config": {"learning_rate": 0.1}},
+    "warmed": {"data_section": SOURCES["numbers"], "warmup": 0.5, "config": {"learning_rate": 0.1}},
+    "constant": {"data_section": SOURCES["numbers"], "config": {"learning_rate": 0.1}},
+    "default": {"data_section": SOURCES["numbers"]},
+})
+""",
+    )
+    rates = {Path(path).stem: seen["rate"] for path, seen in opened([c["path"] for c in found.values()], "jax").items()}
+    assert rates == pytest.approx({"scheduled": 0.005, "warmed": 0.005, "constant": 0.1, "default": 0.001})
