@@ -111,7 +111,7 @@ def run(  # noqa: PLR0913, PLR0917 (an option an argument: that is how typer rea
     Example: [bold]manyfit run studies/digits.toml --trials 40 --set space.dropout.high=0.6 --name digits-wide[/]
     """
     from search import launch
-    from search.views import export, report
+    from search.views import export, report, standing
     from search.views.console import duration, number, stderr
 
     flags = {
@@ -137,12 +137,13 @@ def run(  # noqa: PLR0913, PLR0917 (an option an argument: that is how typer rea
         best = export.best(stored, 1).configs[0]
         counts = ", ".join(f"{count} {ended}" for ended, count in report.endings(stored).most_common())
         console.print(f"trials: {counts}")
+        console.print(standing.line(stored, export.DEFAULT_TOP))
         console.print(
             f"best: {stored.file.settings.study.objective} {number(best.value)}, trial {best.trial}, epoch {best.epoch}"
         )
         print(json.dumps(best.model_dump(mode="json", exclude={"curve", "config", "rank"}), indent=2))
     else:
-        console.print("no trial is complete, so there is no best config yet")
+        console.print(f"no trial is complete, so there is no best config yet; {standing.line(stored, 1)}")
     console.print(
         f"written: {_short(outcome.best_path)}; look closer: manyfit show {chosen}, manyfit dashboard {chosen}"
     )
@@ -228,12 +229,15 @@ def export(
     """
     from search import records
     from search.views import export as exports
+    from search.views import standing
 
     stored = records.load(*_stored(study, name))
     if model is not None:
         _export_model(stored, model, trial)
         return
     text = exports.to_csv(stored) if csv else exports.to_json(exports.best(stored, top))
+    if not csv:
+        _say(standing.line(stored, top))
     if output is None:
         print(text, end="")
         return
@@ -243,7 +247,7 @@ def export(
 
 def _export_model(stored: Any, path: Path, number: int | None) -> None:
     from search import launch
-    from search.views import console
+    from search.views import console, standing
 
     if path.suffix != ".keras":
         raise UsageError(f"--model: a model is saved as a .keras file; received {path}")
@@ -259,6 +263,8 @@ def _export_model(stored: Any, path: Path, number: int | None) -> None:
     _say(f"written: {path}, the model of trial {chosen[0].number}; {again}")
     for line in saved.lines:
         _say(f"  {line}")
+    if number is None:
+        _say(f"  {standing.line(stored, 1)}")
 
 
 @_command

@@ -160,7 +160,8 @@ def save_model(stored: Stored, trial: Trial, path: Path, console: Console) -> Sa
 
 
 def _best_learning_rate(trial: Trial) -> float | None:
-    return trial.curve[trial.best_epoch - 1].get("learning_rate") if trial.best_epoch else None
+    metrics = trial.curve[trial.best_epoch - 1] if trial.best_epoch else {}
+    return None if "val_learning_rate" in metrics else metrics.get("learning_rate")  # a metric may have that name
 
 
 def _why_not_kept(stored: Stored, trial: Trial) -> str:

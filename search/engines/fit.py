@@ -183,7 +183,8 @@ class _Reporter(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         metrics = {name: _plain(value) for name, value in (logs or {}).items()}
-        metrics["learning_rate"] = _plain(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        if "val_learning_rate" not in metrics:  # it is no metric of the user's
+            metrics["learning_rate"] = _plain(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         self.epoch = epoch + 1
         if (score := self._sign * metrics.get(self._objective, math.nan)) > self._score:
             self._score, self.best = score, _copied(_weights(self.model))

@@ -12,7 +12,7 @@ from search.engines import exporting
 from search.engines.checkpoints import Checkpoints
 from search.engines.protocol import Member, SaveModel
 from search.engines.training import Trainer, leave_tensorflow_out, weights_of
-from search.settings import DataSection, ModelSection, Settings, TrainSection
+from search.settings import DataSection, ModelSection, RunSection, Settings, TrainSection
 
 leave_tensorflow_out()
 FOLDER = Path(sys.argv[1])
@@ -37,11 +37,12 @@ def build(config, data):
 )
 
 
-def trainer_of(data_section, model=None, **train):
+def trainer_of(data_section, model=None, precision="auto", **train):
     settings = Settings(
         data=DataSection(**data_section),
         model=ModelSection(**(model or {"build": "mlp", "units": [4]})),
         train=TrainSection(**train),
+        run=RunSection(precision=precision),
     )
     return Trainer.load(settings, FOLDER, data.load(settings.data, FOLDER, 0))
 

@@ -147,3 +147,144 @@ export_all({
     )
     rates = {Path(path).stem: seen["rate"] for path, seen in opened([c["path"] for c in found.values()], "jax").items()}
     assert rates == pytest.approx({"scheduled": 0.005, "warmed": 0.005, "constant": 0.1, "default": 0.001})
+
+
+USERS = """
+import keras
+import numpy as np
+
+
+class Gain(keras.layers.Layer):
+    def __init__(self, gain=2.0, **kwargs):
+        super().__init__(**kwargs)
+        self.gain = gain
+
+    def call(self, x):
+        return self.gain * x
+
+    def get_config(self):
+        return {**super().get_config(), "gain": self.gain}
+
+
+class Stepping(keras.Model):
+    def __init__(self, outputs=1, **kwargs):
+        super().__init__(**kwargs)
+        self.outputs_, self.end = outputs, keras.layers.Dense(outputs)
+
+    def build(self, shape):
+        self.end.build(shape)
+        self.built = True
+
+    def call(self, x):
+        return self.end(x)
+
+    def compute_loss(self, *args, **kwargs):
+        return 2 * super().compute_loss(*args, **kwargs)
+
+    def get_config(self):
+        return {"outputs": self.outputs_}
+
+
+class Odd(Stepping):
+    def call(self, x):
+        if isinstance(x, keras.KerasTensor):
+            raise TypeError("numbers only")
+        return self.end(x)
+
+    def compute_loss(self, *args, **kwargs):
+        return keras.Model.compute_loss(self, *args, **kwargs)
+
+
+def double(y_true, y_pred):
+    return 2 * keras.losses.mean_squared_error(y_true, y_pred)
+
+
+def functional(config, data):
+    inputs = keras.Input(data.input_shape)
+    x = keras.layers.Dense(4, activation="relu")(inputs)
+    return keras.Model(inputs, keras.layers.Dense(data.outputs)(keras.layers.Concatenate()([x, inputs])))
+
+
+def layers(config, data):
+    return keras.Sequential([keras.Input(data.input_shape), Gain(3.0), keras.layers.Dense(data.outputs)])
+
+
+def stepping(config, data):
+    model = Stepping(data.outputs)
+    return model
+
+
+def odd(config, data):
+    return Odd(data.outputs)
+
+
+def image(config, data):
+    return keras.Sequential([
+        keras.Input(data.input_shape), keras.layers.Flatten(), keras.layers.Dense(data.outputs, kernel_regularizer="l2")
+    ])
+
+
+def compiled(config, data):
+    model = functional(config, data)
+    loss = double if config["own"] else keras.losses.Huber(delta=0.25)
+    model.compile(config["optimizer"], loss, metrics=["mae", double] if config["own_metric"] else ["mae"])
+    return model
+
+
+def lambdas(config, data):
+    return keras.Sequential([
+        keras.Input(data.input_shape), keras.layers.Lambda(lambda x: x * 2), keras.layers.Dense(data.outputs)
+    ])
+"""
+
+OWN_CODE = """
+rng = np.random.default_rng(1)
+x = rng.normal(size=(80, 4))
+y = x @ [1.0, -2.0, 0.5, 0.0] + 1
+wide = x * [1.0, 1e-9, 1e6, 1.0] + [0.0, 0.0, 1e6, 5.0]
+wide[:, 3] = 5.0
+steep = x + [1.7e9, 0.0, 0.0, 0.0]
+np.savez(FOLDER / "wide.npz", x=wide, y=y)
+np.savez(FOLDER / "steep.npz", x=steep, y=y)
+np.savez(FOLDER / "whole.npz", x=rng.integers(0, 1000, (80, 4)), y=y)
+np.savez(FOLDER / "bytes.npz", x=rng.integers(0, 256, (80, 5, 5, 3)).astype("uint8"), y=np.eye(3)[np.arange(80) % 3])
+np.savez(FOLDER / "names.npz", x=x, y=np.array(["cat", "dog"])[(x[:, 0] > 0).astype(int)])
+
+
+def case(builder, source="wide.npz", scale="standard", **more):
+    return {"data_section": {"source": source, "scale": scale}, "model": {"build": f"users.py:{builder}"}, **more}
+
+
+export_all({
+    "functional": case("functional"),
+    "functional_minmax": case("functional", scale="minmax"),
+    "whole_numbers": case("functional", source="whole.npz"),
+    "layers": case("layers"),
+    "lambdas": case("lambdas"),
+    "stepping": case("stepping"),
+    "stepping_unscaled": case("stepping", scale="none", source="whole.npz"),
+    "odd": case("odd"),
+    "steep": case("functional", source="steep.npz"),
+    "images": case("image", source="bytes.npz", scale="none"),
+    "images_smoothed": case("image", source="bytes.npz", scale="none", label_smoothing=0.1),
+    "names": case("functional", source="names.npz"),
+    "own_loss": case("functional", loss="users.py:double"),
+    "own_metric": case("functional", metrics=["mae", "users.py:double"]),
+    "compiled": case("compiled", config={"own": False, "own_metric": False}),
+    "compiled_unscaled": case("compiled", scale="none", config={"own": False, "own_metric": False}),
+    "compiled_with_own_loss": case("compiled", config={"own": True, "own_metric": False}),
+    "compiled_with_own_metric": case("compiled", config={"own": False, "own_metric": True}),
+    "bfloat16": {"data_section": SOURCES["binary"], "precision": "mixed_bfloat16"},
+})
+"""
+
+
+def test_files_hold_scaling_and_leave_the_users_own_code_out_or_say_so(tmp_path):
+    (tmp_path / "users.py").write_text(USERS)
+    found = exported(tmp_path, OWN_CODE)
+    needs_code = {"layers", "lambdas", "stepping", "stepping_unscaled", "odd"}
+    alone = {name: case for name, case in found.items() if name not in needs_code}
+    check_with_keras_alone({name: case for name, case in alone.items() if name != "bfloat16"})
+    lines = {name: " | ".join(case["lines"]) for name, case in found.items()}
+    for name, text in lines.items():
+        print(name, found[name]["of_file"], text)

@@ -119,7 +119,8 @@ class Program:
         with lifting.bound(self._slots, state["numbers"]):
             trained, train_logs, rate = self._train(state, order, arrays)
             val_logs = self._evaluate(trained, validation)
-        logs = {**train_logs, **{f"val_{name}": value for name, value in val_logs.items()}, "learning_rate": rate}
+        # A metric of the name learning_rate stays, as it does in `fit`.
+        logs = {"learning_rate": rate, **train_logs, **{f"val_{name}": value for name, value in val_logs.items()}}
         if self.rows.objective in logs:
             score = self.rows.sign * logs[self.rows.objective].astype(jnp.float32)
             weights = {part: trained[part] for part in ("trainable", "other")}
