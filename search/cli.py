@@ -141,7 +141,7 @@ def run(  # noqa: PLR0913, PLR0917 (an option an argument: that is how typer rea
         console.print(
             f"best: {stored.file.settings.study.objective} {number(best.value)}, trial {best.trial}, epoch {best.epoch}"
         )
-        print(json.dumps(best.model_dump(mode="json", exclude={"curve", "config", "rank"}), indent=2))
+        print(json.dumps(best.model_dump(mode="json", exclude={"curve", "seconds", "config", "rank"}), indent=2))
     else:
         console.print(f"no trial is complete, so there is no best config yet; {standing.line(stored, 1)}")
     console.print(

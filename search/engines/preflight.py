@@ -129,6 +129,7 @@ def _check_objective(model: keras.Model, trainer: Trainer) -> None:
             f"train.metrics: they can't be computed from this model's outputs and labels, which are whole numbers for "
             f"classes: {failures.one_line(error)}"
         ) from None
+    _check_names(model)
     reported = sorted(names) + sorted(f"val_{name}" for name in names)
     if objective not in reported and objective != "learning_rate":
         raise UsageError(
@@ -137,6 +138,19 @@ def _check_objective(model: keras.Model, trainer: Trainer) -> None:
         )
     if not np.all(np.isfinite(keras.ops.convert_to_numpy(predicted))):
         raise UsageError("the untrained model's outputs are not finite; look at the scale of the data (data.scale)")
+
+
+def _check_names(model: keras.Model) -> None:
+    """Refuse metrics whose names Keras gives to other values, too: only one of the two would be reported."""
+    compiled = getattr(model, "_compile_metrics", None)
+    names = [metric.name for metric in getattr(compiled, "metrics", ())]
+    for name in names:
+        if name == "loss" or (name.removeprefix("val_") in (*names, "loss") and name.startswith("val_")):
+            whose = "the loss" if name == "loss" else f"{name.removeprefix('val_')!r} on the validation rows"
+            raise UsageError(
+                f"train.metrics: a metric is named {name!r}, as Keras names {whose}, so that one of them would be lost; "
+                "give it another name"
+            )
 
 
 def _unread(name: str, read: set[str], trainer: Trainer) -> str:

@@ -70,7 +70,8 @@ def export(name, data_section, model=None, learning_rate=0.005, config=(), **tra
     detail = exporting.save(trainer, order).detail
     loaded, info, lines = trainer.data, trainer.data.info, detail["lines"]
     y = loaded.y_validation
-    if any("one-hot labels" in line for line in lines):
+    stays = loaded.raw.is_one_hot and not any("whole numbers" in line for line in lines)
+    if stays or any("one-hot labels" in line for line in lines):
         y = np.eye(info.classes, dtype="float32")[y.reshape(-1)]
     is_scaled = any("scaling is NOT inside" in line for line in lines)
     np.savez(FOLDER / f"{name}.rows.npz", x=loaded.x_validation if is_scaled else loaded.raw.x_validation, y=y)
