@@ -223,7 +223,8 @@ def export(
 ) -> None:
     """Export the best configs as JSON, all trials as CSV, or a trained model as a .keras file.
 
-    A model gets the weights of its trial's best epoch, is evaluated once more, and opens with `keras.models.load_model`.
+    A model gets the weights of its trial's best epoch, opens with `keras.models.load_model`, and takes rows as the source has
+    them: scaling is inside. The written file is evaluated once more.
 
     Example: [bold]manyfit export studies/digits.toml --top 5 -o best.json[/], or [bold]--model best.keras[/]
     """
