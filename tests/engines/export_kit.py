@@ -1,5 +1,6 @@
 """What tests of exported models run in a process of its own: many models, each exported as a worker does it."""
 
+import inspect
 import json
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from search.engines.checkpoints import Checkpoints
 from search.engines.protocol import Member, SaveModel
 from search.engines.training import Trainer, leave_tensorflow_out, weights_of
 from search.settings import DataSection, ModelSection, RunSection, Settings, TrainSection
+from search.vocabulary import OPTIMIZERS, SCHEDULES
 
 leave_tensorflow_out()
 FOLDER = Path(sys.argv[1])
@@ -35,6 +37,10 @@ def build(config, data):
     ])
 """
 )
+
+
+class RefusedError(Exception):
+    """A study itself can't train so."""
 
 
 def trainer_of(data_section, model=None, precision="auto", **train):
@@ -66,18 +72,22 @@ def export(name, data_section, model=None, learning_rate=0.005, config=(), **tra
     }
     Checkpoints(None).keep(FOLDER / f"{name}.npz", arrays, {"trial": 0})
     path = FOLDER / f"{name}.keras"
+    loaded, info = trainer.data, trainer.data.info
+    # As the study evaluates: its own objects on the rows that it trains on.
+    try:
+        study = model.evaluate(loaded.x_validation, loaded.y_validation, batch_size=256, verbose=0, return_dict=True)
+    except Exception as error:
+        raise RefusedError(f"{type(error).__name__}: {error}"[:200]) from None
+    study = {name: float(value) for name, value in study.items() if np.ndim(value) == 0}
     order = SaveModel(Member(0), config, 3, str(FOLDER / f"{name}.npz"), str(path), learning_rate)
     detail = exporting.save(trainer, order).detail
-    loaded, info, lines = trainer.data, trainer.data.info, detail["lines"]
+    lines = detail["lines"]
     y = loaded.y_validation
     stays = loaded.raw.is_one_hot and not any("whole numbers" in line for line in lines)
     if stays or any("one-hot labels" in line for line in lines):
         y = np.eye(info.classes, dtype="float32")[y.reshape(-1)]
     is_scaled = any("scaling is NOT inside" in line for line in lines)
     np.savez(FOLDER / f"{name}.rows.npz", x=loaded.x_validation if is_scaled else loaded.raw.x_validation, y=y)
-    # As the study evaluates: its own objects on the rows that it trains on.
-    study = model.evaluate(loaded.x_validation, loaded.y_validation, batch_size=256, verbose=0, return_dict=True)
-    study = {name: float(value) for name, value in study.items() if np.ndim(value) == 0}
     return {
         "path": str(path),
         "study": study,
@@ -88,14 +98,68 @@ def export(name, data_section, model=None, learning_rate=0.005, config=(), **tra
 
 
 def export_all(cases):
-    """Export all cases; what a study itself can't train is told by "refused"."""
+    """Export all cases; print a description of each."""
     found = {}
     for name, case in cases.items():
-        try:
-            found[name] = export(name, **case)
-        except Exception as error:
-            if not case.get("may_refuse"):
-                raise
-            found[name] = {"refused": f"{type(error).__name__}: {error}"[:200]}
+        found[name] = export(name, **case)
         keras.utils.clear_session()
     print(json.dumps(found))
+
+
+ARGUMENTS = {
+    "SensitivityAtSpecificity": {"specificity": 0.5},
+    "SpecificityAtSensitivity": {"sensitivity": 0.5},
+    "PrecisionAtRecall": {"recall": 0.5},
+    "RecallAtPrecision": {"precision": 0.5},
+    "IoU": {"num_classes": 3, "target_class_ids": [0, 1]},
+    "OneHotIoU": {"num_classes": 3, "target_class_ids": [0, 1]},
+    "MeanIoU": {"num_classes": 3},
+    "OneHotMeanIoU": {"num_classes": 3},
+    "MeanRelativeError": {"normalizer": [1.0]},
+}
+ABSTRACT = ("Metric", "Mean", "Sum", "MeanMetricWrapper", "Loss")
+
+
+def entries(module, base):
+    """Walk a module of Keras: a study file's entry for each of its losses or metrics."""
+    kinds = {name: kind for name, kind in vars(module).items() if inspect.isclass(kind) and issubclass(kind, base)}
+    return [{"name": name, **ARGUMENTS.get(name, {})} for name in sorted(kinds) if name not in ABSTRACT]
+
+
+def export_gallery(task, model, part):
+    """Export every loss with every optimizer and schedule in turn, or every metric; print what came of it."""
+    found, refused = {}, {}
+    data_section = SOURCES[task]
+    optimizers, metrics = [name.lower() for name in OPTIMIZERS], ["mae"] if task == "numbers" else ["accuracy"]
+
+    def attempt(name, **case):
+        try:
+            found[name] = export(f"{part}-{name}", data_section, model, **case)
+        except RefusedError as error:
+            refused[name] = str(error)
+        keras.utils.clear_session()
+
+    def several(chosen):
+        before = len(refused)
+        name = "+".join(entry["name"] for entry in chosen)
+        attempt(name, metrics=chosen)
+        if len(refused) > before and len(chosen) > 1:
+            del refused[name]
+            several(chosen[: len(chosen) // 2])
+            several(chosen[len(chosen) // 2 :])
+
+    if part == "losses":
+        for place, entry in enumerate([None, *entries(keras.losses, keras.losses.Loss)]):
+            attempt(
+                entry["name"] if entry else "default",
+                loss=entry,
+                metrics=metrics,
+                optimizer=optimizers[place % len(optimizers)],
+                schedule=SCHEDULES[place % len(SCHEDULES)],
+                warmup=0.1 * (place % 2),
+            )
+    else:
+        chosen = entries(keras.metrics, keras.metrics.Metric)
+        for start in range(0, len(chosen), 8):
+            several(chosen[start : start + 8])
+    print(json.dumps({"found": found, "refused": refused}))
