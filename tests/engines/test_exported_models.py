@@ -8,7 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from support import manyfit
 
 from search.engines.devices import Device
 from search.records import load
