@@ -111,8 +111,9 @@ def load(section: DataSection, base: Path, seed: int) -> Data:
         arrays[f"y_{split}"] = targets.y[origin][index]
     source_y = parts.splits["train"].y
     is_one_hot = targets.task == "classification" and source_y.ndim == 2 and source_y.shape[1] > 1
-    raw = Raw(arrays["x_validation"], is_one_hot)
-    scaling = scale(arrays, section.scale, parts.name)
+    x_validation = arrays["x_validation"]
+    raw = Raw(x_validation if parts.divisor == 1 else x_validation * parts.divisor, is_one_hot)
+    scaling = scale(arrays, section.scale, parts.name).after(parts.divisor)
     info = DataInfo(
         input_shape=arrays["x_train"].shape[1:],
         task=targets.task,

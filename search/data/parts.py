@@ -43,12 +43,17 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """What a source holds: "train" (every row, where it has no splits), maybe "validation" and "test"."""
+    """What a source holds: "train" (every row, where it has no splits), maybe "validation" and "test".
+
+    Attributes:
+        divisor: what the features were divided by when they were read.
+    """
 
     name: str
     splits: dict[str, Part]
     task: str | None = None
     class_names: tuple[str, ...] = ()
+    divisor: float = 1.0
 
 
 def rows_of(name: str, key: str) -> Callable[[int], str]:

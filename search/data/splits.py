@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from search.data.parts import Parts
@@ -134,13 +134,21 @@ class Scaling:
     """How rows of the source became rows that models see; an exported model does the same inside.
 
     Attributes:
-        kind: "none", "bytes" (x / 255), "standard" or "minmax" (both (x - mean) / spread).
-        mean, spread: float64 (features,); `spread` is 1 for a constant column. None for "none" and "bytes".
+        kind: "none", "standard" or "minmax".
+        divisor: of rows of the kind "none": 255 for bytes of images.
+        mean, spread: float64 (features,), for (x - mean) / spread; a constant column has the spread 1. None for "none".
     """
 
     kind: str = "none"
+    divisor: float = 1.0
     mean: Array | None = None
     spread: Array | None = None
+
+    def after(self, divisor: float) -> Scaling:
+        """Return the same for rows that are to be divided first."""
+        if self.mean is None or self.spread is None:
+            return replace(self, divisor=self.divisor * divisor)
+        return replace(self, mean=self.mean * divisor, spread=self.spread * divisor)
 
 
 def scale(arrays: dict[str, Array], how: str, name: str) -> Scaling:
@@ -154,7 +162,7 @@ def scale(arrays: dict[str, Array], how: str, name: str) -> Scaling:
             if array.dtype == np.uint8 and array.ndim > 2:
                 arrays[key] /= np.float32(255)
         is_image = x["x_train"].dtype == np.uint8 and x["x_train"].ndim > 2
-        return Scaling("bytes" if is_image else "none")
+        return Scaling(divisor=255.0 if is_image else 1.0)
     if x["x_train"].ndim != 2:
         raise DataError(
             f'{name}: scale = "{how}" is for flat rows; received rows of shape {x["x_train"].shape[1:]}; '
@@ -167,8 +175,8 @@ def scale(arrays: dict[str, Array], how: str, name: str) -> Scaling:
         arrays[key] = np.ascontiguousarray(scaler.transform(array.astype(np.float64)), np.float32)
     # MinMaxScaler multiplies by its scale_, StandardScaler divides.
     if how == "standard":
-        return Scaling(how, scaler.mean_, scaler.scale_)
-    return Scaling(how, scaler.data_min_, 1 / scaler.scale_)
+        return Scaling(how, mean=scaler.mean_, spread=scaler.scale_)
+    return Scaling(how, mean=scaler.data_min_, spread=1 / scaler.scale_)
 
 
 def fingerprint(arrays: Mapping[str, Array]) -> str:

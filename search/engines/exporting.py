@@ -145,7 +145,7 @@ def save(trainer: Trainer, order: SaveModel) -> Noted:
 def pack(model: keras.Model, data: Data, judged: Judged) -> Packed:
     """Put what a study does to raw rows in front of a model, so that it takes rows as the source has them."""
     scaling, raw = data.scaling, data.raw.x_validation
-    if scaling.kind == "none":
+    if scaling.kind == "none" and scaling.divisor == 1:
         return Packed(model, raw)
     try:
         whole = _in_front(_layers(scaling), model, data.info.input_shape)
@@ -154,19 +154,22 @@ def pack(model: keras.Model, data: Data, judged: Judged) -> Packed:
     except Exception as error:  # noqa: BLE001 (a model of the user's may not be callable inside of another)
         why = failures.one_line(error)
     if why:
-        how = "x / 255" if scaling.kind == "bytes" else f'data.scale = "{scaling.kind}" on the training rows'
+        how = (
+            f"x / {scaling.divisor:g}"
+            if scaling.kind == "none"
+            else f'data.scale = "{scaling.kind}" on the training rows'
+        )
         return Packed(
             model, data.x_validation, lines=(f"scaling is NOT inside ({why}): the model takes rows scaled by {how}",)
         )
-    what = "bytes are scaled to 0..1" if scaling.kind == "bytes" else f'the scaling "{scaling.kind}" is'
-    return Packed(whole, raw, is_scaling=True, lines=(f"it takes rows as the source has them: {what} inside",))
+    what = f"the division by {scaling.divisor:g}" if scaling.kind == "none" else f'the scaling "{scaling.kind}"'
+    return Packed(whole, raw, is_scaling=True, lines=(f"it takes rows as the source has them: {what} is inside",))
 
 
 def _layers(scaling: Scaling) -> list[keras.layers.Layer]:
     """Return the layers that scale as a study does, in float32 whatever the precision of the model."""
-    if scaling.kind == "bytes":
-        return [keras.layers.Rescaling(1 / 255, dtype="float32")]
-    assert scaling.mean is not None and scaling.spread is not None  # noqa: S101, PT018 (these two kinds have both)
+    if scaling.mean is None or scaling.spread is None:
+        return [keras.layers.Rescaling(1 / scaling.divisor, dtype="float32")]
     mean, spread = scaling.mean.tolist(), scaling.spread
     if _SPREADS[0] < spread.min() and spread.max() < _SPREADS[1]:
         return [keras.layers.Normalization(mean=mean, variance=(spread**2).tolist(), dtype="float32")]
@@ -261,15 +264,34 @@ def _load(path: str, model: keras.Model) -> tuple[keras.Model | None, tuple[str,
     with zipfile.ZipFile(path) as file:
         foreign = portable.foreign(json.loads(file.read("config.json")))
     lines: tuple[str, ...] = ()
-    if foreign:
-        names = ", ".join(f'"{name}": {name}' for name in sorted(foreign))
-        lines = (f"it needs code of yours: load_model(path, custom_objects={{{names}}})",)
+    if names := sorted(set(foreign) - {portable.LAMBDA}):
+        table = ", ".join(f'"{name}": {name}' for name in names)
+        lines = (f"it needs code of yours: load_model(path, custom_objects={{{table}}})",)
+    if portable.LAMBDA in foreign:
+        return None, (
+            *lines,
+            "it opens with load_model(path, safe_mode=False) only, for a lambda in it",
+        )
     kinds = {type(layer).__name__: type(layer) for layer in model._flatten_layers()}
-    objects = {name: getattr(sys.modules.get(module), name, kinds.get(name)) for name, module in foreign.items()}
+    objects = {name: _users(name, foreign[name]) or kinds.get(name) for name in names}
     try:
         return keras.saving.load_model(path, custom_objects=objects), lines
     except Exception as error:  # noqa: BLE001 (the user's layers: anything may come out of loading them)
         return None, (*lines, f"the file was written, but load_model fails: {failures.one_line(error)}")
+
+
+def _users(name: str, module: str) -> Any:
+    """Find a class or function of the user's; of functions Keras does not write where they are from."""
+    if found := getattr(sys.modules.get(module), name, None):
+        return found
+    return next(
+        (
+            found
+            for key, other in list(sys.modules.items())
+            if (found := vars(other).get(name)) is not None and getattr(found, "__module__", None) == key
+        ),
+        None,
+    )
 
 
 def _differing(values: Mapping[str, float], judged: Judged, *, is_scaling: bool) -> dict[str, str]:

@@ -23,6 +23,8 @@ Entry = str | dict[str, Any]
 SAME = 1e-5
 # Rows of each sample: enough that no two different losses or metrics agree on all of them.
 _SAMPLE = 256
+# The name of what Keras opens only with safe_mode=False.
+LAMBDA = "a lambda"
 _ACCURACY = ("accuracy", "acc")
 
 
@@ -130,11 +132,13 @@ def foreign(config: Any) -> dict[str, str]:
     """Return what is not Keras's own in a serialized object: name -> module."""
     if isinstance(config, Mapping):
         found = {name: module for value in config.values() for name, module in foreign(value).items()}
-        kind, module = config.get("class_name"), config.get("module")
+        kind, module = config.get("class_name"), str(config.get("module"))
         if kind == "__lambda__":
-            found["a lambda"] = ""
-        elif isinstance(kind, str) and "config" in config and not _is_keras(module, config.get("registered_name")):
-            found[str(config["config"]) if kind == "function" else kind] = str(module)
+            found[LAMBDA] = module
+        elif kind == "function" and not _is_function_of_keras(str(config.get("config"))):
+            found[str(config["config"]).rpartition(">")[2]] = module
+        elif isinstance(kind, str) and module not in ("None", "builtins", "keras") and not module.startswith("keras."):
+            found[kind] = module
         return found
     if isinstance(config, list | tuple):
         return {name: module for value in config for name, module in foreign(value).items()}
@@ -156,17 +160,21 @@ def completed(item: Any) -> Any:
 
 def is_of_keras(item: Any) -> bool:
     """Tell whether an argument of `compile` is Keras's own through and through."""
+    if inspect.isfunction(item):
+        # Keras writes no more of a function than its name: one of the user's may bear the name of one of Keras's.
+        return item.__module__.startswith("keras.")
     try:
         return not foreign(keras.saving.serialize_keras_object(item))
     except Exception:  # noqa: BLE001 (the user's get_config: what can't be written is not kept)
         return False
 
 
-def _is_keras(module: Any, registered: Any) -> bool:
-    if module is None or module == "builtins":
-        # Keras's own functions have no module beside their names; so do plain values.
-        return registered is None or registered in ("function", "builtin_function_or_method")
-    return module == "keras" or str(module).startswith("keras.")
+def _is_function_of_keras(name: str) -> bool:
+    modules = (
+        keras.activations, keras.constraints, keras.initializers, keras.losses, keras.metrics, keras.optimizers,
+        keras.regularizers,
+    )  # fmt: skip
+    return any(hasattr(module, name) for module in modules)
 
 
 def _value(item: Any, y: NDArray[Any], outputs: Any) -> NDArray[Any] | None:

@@ -91,7 +91,7 @@ def export(name, data_section, model=None, learning_rate=0.005, config=(), **tra
     return {
         "path": str(path),
         "study": study,
-        "scale": loaded.scaling.kind,
+        "is_scaled": loaded.scaling.kind != "none" or loaded.scaling.divisor != 1,
         "weights": int(model.count_params()),
         **detail,
     }

@@ -80,7 +80,7 @@ def check_with_keras_alone(found: dict[str, dict], backends: tuple[str, ...] = (
             assert set(values) == {name.removeprefix("val_") for name in case["of_file"]}, path
             for name, value in values.items():
                 # Rows that the model scales itself are rounded elsewhere than rows that were scaled in float64.
-                rel, abs_ = (1e-5, 1e-6) if case["scale"] == "none" else (2e-4, 2e-5)
+                rel, abs_ = (1e-5, 1e-6) if not case["is_scaled"] else (2e-4, 2e-5)
                 assert value == pytest.approx(case["values"][f"val_{name}"], rel=rel, abs=abs_, nan_ok=True), (
                     path,
                     name,
@@ -189,16 +189,6 @@ class Stepping(keras.Model):
         return {"outputs": self.outputs_}
 
 
-class Odd(Stepping):
-    def call(self, x):
-        if isinstance(x, keras.KerasTensor):
-            raise TypeError("numbers only")
-        return self.end(x)
-
-    def compute_loss(self, *args, **kwargs):
-        return keras.Model.compute_loss(self, *args, **kwargs)
-
-
 def double(y_true, y_pred):
     return 2 * keras.losses.mean_squared_error(y_true, y_pred)
 
@@ -216,10 +206,6 @@ def layers(config, data):
 def stepping(config, data):
     model = Stepping(data.outputs)
     return model
-
-
-def odd(config, data):
-    return Odd(data.outputs)
 
 
 def image(config, data):
@@ -267,7 +253,6 @@ export_all({
     "lambdas": case("lambdas"),
     "stepping": case("stepping"),
     "stepping_unscaled": case("stepping", scale="none", source="whole.npz"),
-    "odd": case("odd"),
     "steep": case("functional", source="steep.npz"),
     "images": case("image", source="bytes.npz", scale="none"),
     "images_smoothed": case("image", source="bytes.npz", scale="none", label_smoothing=0.1),
@@ -286,7 +271,7 @@ export_all({
 def test_files_hold_scaling_and_leave_the_users_own_code_out_or_say_so(tmp_path):
     (tmp_path / "users.py").write_text(USERS)
     found = exported(tmp_path, OWN_CODE)
-    needs_code = {"layers", "lambdas", "stepping", "stepping_unscaled", "odd"}
+    needs_code = {"layers", "lambdas", "stepping", "stepping_unscaled"}
     lines = {name: " | ".join(case["lines"]) for name, case in found.items()}
     for name, text in lines.items():
         print(name, found[name]["of_file"], text)
@@ -367,7 +352,7 @@ def test_the_command_writes_a_file_that_keras_alone_evaluates_on_raw_rows(tmp_pa
     x, y = _validation_rows(x, y, stored)
     np.savez(tmp_path / "best.rows.npz", x=x, y=y)
     assert f"{objective} {best.value:.5g}, evaluated once more (in the study: {best.value:.5g})" in done.stderr
-    assert ("takes rows as the source has them" in done.stderr) == (section.scale != "none")
+    assert ("takes rows as the source has them" in done.stderr) == (name != "defaults")
     assert "trained fully: " in done.stderr
     for backend in ("tensorflow", "jax"):
         ((_, seen),) = opened([str(file)], backend).items()
@@ -382,7 +367,7 @@ def _validation_rows(x: np.ndarray, y: np.ndarray, stored) -> tuple[np.ndarray, 
     from sklearn.model_selection import train_test_split
 
     section, state = stored.file.settings.data, int(np.random.SeedSequence([0, 7]).generate_state(1)[0])
-    is_classes = stored.identity["data"]["task"] != "regression" if "task" in stored.identity["data"] else True
+    is_classes = stored.name != "table"
     index = np.arange(len(x))
     if section.limit:
         _, index = train_test_split(index, test_size=section.limit, random_state=state, stratify=y)
