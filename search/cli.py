@@ -236,8 +236,9 @@ def export(
     if model is not None:
         _export_model(stored, model, trial)
         return
-    text = exports.to_csv(stored) if csv else exports.to_json(exports.best(stored, top))
-    if not csv:
+    best = exports.best(stored, top)
+    text = exports.to_csv(stored) if csv else exports.to_json(best)
+    if not csv and (output is not None or best.ahead):
         _say(standing.line(stored, top))
     if output is None:
         print(text, end="")

@@ -294,7 +294,7 @@ def test_files_hold_scaling_and_leave_the_users_own_code_out_or_say_so(tmp_path)
     assert evaluated == {
         **dict.fromkeys(found, numbers),
         **dict.fromkeys(("images", "images_smoothed", "names", "bfloat16"), classes),
-        **dict.fromkeys(("lambdas", "stepping", "own_loss", "compiled_with_own_loss"), []),
+        **{name: [] for name in ("lambdas", "stepping", "own_loss", "compiled_with_own_loss")},
     }
     # What rounds to bfloat16 rounds otherwise on another backend, and what needs the user's code is not opened without it.
     apart = ("layers", "lambdas", "stepping", "stepping_unscaled", "bfloat16")
