@@ -169,7 +169,12 @@ def _build(path: Path, text: StudyText) -> StudyFile:
 
 def warnings(study: StudyFile) -> list[str]:
     """Say what is allowed and probably not meant."""
-    found = []
+    fixed, arguments = study.fixed(), study.settings.model.arguments
+    found = [
+        f"model.{name} has no effect: {'study' if name == 'epochs' else 'train'}.{name} is {fixed[name]!r}, and that is used"
+        for name, value in arguments.items()
+        if fixed[name] != value
+    ]
     optimizers = _optimizers(study)
     for name, parameter in study.space.items():
         if name not in TRAIN_NUMBERS or "optimizer" in parameter.when:

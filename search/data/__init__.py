@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from search.data import dense, exact
 from search.data.parts import sound
 from search.data.sources import locate
-from search.data.splits import divide, fingerprint, scale
+from search.data.splits import Scaling, divide, fingerprint, scale
 from search.errors import DataError
 
 if TYPE_CHECKING:
@@ -44,6 +44,19 @@ class DataInfo:
 
 
 @dataclass(frozen=True, eq=False)
+class Raw:
+    """What the source itself has: an exported model takes such rows.
+
+    Attributes:
+        x_validation: the validation rows before any scaling, as the source has them.
+        is_one_hot: the source's labels were one-hot rows.
+    """
+
+    x_validation: Array
+    is_one_hot: bool = False
+
+
+@dataclass(frozen=True, eq=False)
 class Data:
     """Arrays to train and to judge by; the test rows are held out, only counted and fingerprinted.
 
@@ -53,6 +66,7 @@ class Data:
         y_train, y_validation: int32 (rows,) for classes; float32 (rows,) or (rows, targets, ...) for regression.
         fingerprint: 32 hex digits of all splits' bytes, shapes and dtypes, test rows included.
         warnings: lines on what was taken, or left out, and may not be meant.
+        scaling: what turned `raw` rows into these.
     """
 
     info: DataInfo
@@ -61,6 +75,8 @@ class Data:
     x_validation: Array
     y_validation: Array
     fingerprint: str
+    raw: Raw
+    scaling: Scaling
     warnings: tuple[str, ...] = ()
 
 
@@ -101,12 +117,17 @@ def load(section: DataSection, base: Path, seed: int) -> Data:
     for split, (origin, index) in rows.items():
         arrays[f"x_{split}"] = parts.splits[origin].x[index]
         arrays[f"y_{split}"] = targets.y[origin][index]
+    source_y = parts.splits["train"].y
+    is_one_hot = targets.task == "classification" and source_y.ndim == 2 and source_y.shape[1] > 1
+    x_validation = arrays["x_validation"]
+    raw = Raw(x_validation if parts.divisor == 1 else x_validation * parts.divisor, is_one_hot)
     if whole is None:
-        scale(arrays, section.scale, parts.name)
+        scaling = scale(arrays, section.scale, parts.name).after(parts.divisor)
         if repeats:
             dense.repeat_features(arrays)
     else:
         exact.keep(arrays, whole)
+        scaling = Scaling()
     info = DataInfo(
         input_shape=arrays["x_train"].shape[1:],
         task=targets.task,
@@ -116,4 +137,4 @@ def load(section: DataSection, base: Path, seed: int) -> Data:
         **{f"{split}_rows": len(index) for split, (_, index) in rows.items()},
     )
     used = {key: arrays[key] for key in ("x_train", "y_train", "x_validation", "y_validation")}
-    return Data(info=info, **used, fingerprint=fingerprint(arrays), warnings=warnings)
+    return Data(info=info, **used, fingerprint=fingerprint(arrays), raw=raw, scaling=scaling, warnings=warnings)

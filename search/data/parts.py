@@ -49,7 +49,9 @@ class Part:
 class Parts:
     """What a source holds: "train" (every row, where it has no splits), maybe "validation" and "test".
 
-    `warnings` are lines about what was taken and may not be meant.
+    Attributes:
+        warnings: lines about what was taken and may not be meant.
+        divisor: what the features were divided by when they were read.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Parts:
     task: str | None = None
     class_names: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    divisor: float = 1.0
 
 
 def rows_of(name: str, key: str) -> Callable[[int], str]:

@@ -168,6 +168,7 @@ def _check_objective(model: keras.Model, trainer: Trainer) -> None:
             f"train.metrics: they can't be computed from this model's outputs and labels, which are whole numbers for "
             f"classes: {failures.one_line(error)}"
         ) from None
+    _check_names(model)
     reported = sorted(names) + sorted(f"val_{name}" for name in names)
     if objective not in reported and objective != "learning_rate":
         raise UsageError(
@@ -194,6 +195,19 @@ def _check_own_steps(model: keras.Model, x: Any, y: Any, objective: str) -> None
             f"study.objective: the model's own test_step reports no {name!r}; evaluation reports {reported}; "
             "name one of these, or a metric that its train_step reports"
         )
+
+
+def _check_names(model: keras.Model) -> None:
+    """Refuse metrics whose names Keras gives to other values, too: only one of the two would be reported."""
+    compiled = getattr(model, "_compile_metrics", None)
+    names = [metric.name for metric in getattr(compiled, "metrics", ())]
+    for name in names:
+        if name == "loss" or (name.removeprefix("val_") in (*names, "loss") and name.startswith("val_")):
+            whose = "the loss" if name == "loss" else f"{name.removeprefix('val_')!r} on the validation rows"
+            raise UsageError(
+                f"train.metrics: a metric is named {name!r}, as Keras names {whose}, so that one of them would be lost; "
+                "give it another name"
+            )
 
 
 def _unread(name: str, read: set[str], trainer: Trainer) -> str:

@@ -154,9 +154,13 @@ class Progress:
         return Group(Text(), head, rows, Text(f"and {more} more", style="dim") if more > 0 else Text())
 
     def _best_text(self) -> Text:
+        from search.views import standing
+
         best = self._study.best
+        if better := standing.ahead(self._study.trials, self._study.file.direction, [best] if best else []):
+            return Text(f"best so far {standing.so_far(better[0])}", style="bold yellow")
         if best is None:
-            return Text("no complete trial yet", style="dim")
+            return Text("no epoch yet", style="dim")
         return Text(f"best {number(best.value)} (trial {best.number})", style="bold green")
 
     def _rate(self) -> float:

@@ -119,7 +119,8 @@ class Program:
             trained, train_logs, rate = self._train(state, order, arrays)
             trained, val_logs = self._evaluate(trained, validation)
         judged = {f"val_{name}": value for name, value in val_logs.items()}
-        reported = {**train_logs, **judged, "learning_rate": rate}
+        # A metric of the name learning_rate stays, as it does in `fit`.
+        reported = {"learning_rate": rate, **train_logs, **judged}
         if (value := reported.get(self.rows.objective)) is not None and value.size == 1:
             score = self.rows.sign * value.reshape(()).astype(jnp.float32)
             weights = {part: trained[part] for part in ("trainable", "other")}
