@@ -119,10 +119,9 @@ def load(section: DataSection, base: Path, seed: int) -> Data:
         arrays[f"y_{split}"] = targets.y[origin][index]
     source_y = parts.splits["train"].y
     is_one_hot = targets.task == "classification" and source_y.ndim == 2 and source_y.shape[1] > 1
-    x_validation = arrays["x_validation"]
-    raw = Raw(x_validation if parts.divisor == 1 else x_validation * parts.divisor, is_one_hot)
+    raw = Raw(arrays["x_validation"], is_one_hot)
     if whole is None:
-        scaling = scale(arrays, section.scale, parts.name).after(parts.divisor)
+        scaling = scale(arrays, section.scale, parts.name)
         if repeats:
             dense.repeat_features(arrays)
     else:
