@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search.data.parts import sound
-from search.data.sources import locate
+from search.data.sources import gives_shapes, locate
 from search.data.splits import divide, fingerprint, scale
 from search.data.targets import targets_of
 from search.errors import DataError
@@ -49,8 +49,12 @@ class Data:
 
     Attributes:
         x_train, x_validation: float32, C-contiguous, (rows, *info.input_shape).
-        y_train, y_validation: int32 (rows,) for classes; float32 (rows,) or (rows, targets) for regression.
-        fingerprint: 32 hex digits of all splits' bytes, shapes and dtypes, test rows included.
+        y_train, y_validation: in the shape that the source gave. Classes are (rows,), (rows, 1) or one-hot rows, int32
+            (float32 where the source has floats); a regression's targets are (rows,) or (rows, targets), float32. A source
+            without a shape of its own (a column of a table, a named data set) gives (rows, 1) for a model of one output and
+            (rows,) for several classes.
+        fingerprint: 32 hex digits of all splits' bytes, shapes and dtypes, test rows included; the shape of y, which tells
+            nothing about the values, does not count.
     """
 
     info: DataInfo
@@ -87,9 +91,10 @@ def load(section: DataSection, base: Path, seed: int) -> Data:
         parts = sound(locate(section, base).read(seed))
     except OSError as error:
         raise DataError(f"{section.source}: can't be read: {error}") from None
-    targets = targets_of(parts, section.task)
+    targets = targets_of(parts, section.task, is_shaped=gives_shapes(section, base))
     rows = divide(parts, targets, section, seed)
     arrays: dict[str, Array] = {}
+    handed = {f"y_{split}": targets.handed[origin][index] for split, (origin, index) in rows.items()}
     for split, (origin, index) in rows.items():
         arrays[f"x_{split}"] = parts.splits[origin].x[index]
         arrays[f"y_{split}"] = targets.y[origin][index]
@@ -102,5 +107,5 @@ def load(section: DataSection, base: Path, seed: int) -> Data:
         class_names=targets.class_names,
         **{f"{split}_rows": len(index) for split, (_, index) in rows.items()},
     )
-    used = {key: arrays[key] for key in ("x_train", "y_train", "x_validation", "y_validation")}
+    used = {key: {**arrays, **handed}[key] for key in ("x_train", "y_train", "x_validation", "y_validation")}
     return Data(info=info, **used, fingerprint=fingerprint(arrays))
