@@ -31,12 +31,14 @@ class Needs:
         is_sparse: labels are whole numbers; if not, they have the shape of the outputs: columns, one-hot rows, targets.
         is_categorical: a row's outputs are one for each class, which exclude each other.
         is_flat: labels may be (rows,) only.
+        is_of_bits: labels are 0 or 1.
     """
 
     outputs: Outputs
     is_sparse: bool = False
     is_categorical: bool = False
     is_flat: bool = False
+    is_of_bits: bool = False
 
 
 _OF_CLASSES = Needs("probabilities", is_categorical=True)
@@ -67,11 +69,13 @@ LOSSES: dict[str, Needs] = {
 
 METRICS: dict[str, Needs] = {
     **dict.fromkeys(
-        ("AUC", "BinaryAccuracy", "BinaryCrossentropy", "BinaryIoU", "F1Score", "FBetaScore", "FalseNegatives",
+        ("AUC", "BinaryAccuracy", "BinaryIoU", "F1Score", "FBetaScore", "FalseNegatives",
          "FalsePositives", "Precision", "PrecisionAtRecall", "Recall", "RecallAtPrecision", "SensitivityAtSpecificity",
-         "SpecificityAtSensitivity", "TrueNegatives", "TruePositives", "KLDivergence", "Poisson"),
-        _PROBABILITIES,
+         "SpecificityAtSensitivity", "TrueNegatives", "TruePositives"),
+        Needs("probabilities", is_of_bits=True),
     ),
+    "BinaryCrossentropy": _PROBABILITIES,
+    "KLDivergence": _PROBABILITIES,
     "CategoricalCrossentropy": _OF_CLASSES,
     "SparseCategoricalCrossentropy": Needs("probabilities", is_sparse=True, is_categorical=True),
     "CategoricalAccuracy": Needs("scores", is_categorical=True),
@@ -87,7 +91,8 @@ METRICS: dict[str, Needs] = {
     "CategoricalHinge": Needs("margins", is_categorical=True),
     **dict.fromkeys(
         ("ConcordanceCorrelation", "CosineSimilarity", "LogCoshError", "MeanAbsoluteError", "MeanAbsolutePercentageError",
-         "MeanSquaredError", "MeanSquaredLogarithmicError", "PearsonCorrelation", "R2Score", "RootMeanSquaredError"),
+         "MeanSquaredError", "MeanSquaredLogarithmicError", "PearsonCorrelation", "Poisson", "R2Score",
+         "RootMeanSquaredError"),
         _VALUES,
     ),
 }  # fmt: skip
@@ -103,6 +108,7 @@ class Target:
         width: how many numbers a row of them has.
         classes: how many there are; 0 for regression.
         is_bits: all are 0 or 1.
+        is_shares: all are in 0..1.
     """
 
     task: str
@@ -110,6 +116,7 @@ class Target:
     width: int
     classes: int
     is_bits: bool
+    is_shares: bool
 
     @classmethod
     def of(cls, data: Data) -> Target:
@@ -117,8 +124,10 @@ class Target:
         y, info = data.y_train, data.info
         width = y.shape[1] if y.ndim == 2 else 1
         shape: Shape = "flat" if y.ndim == 1 else "column" if width == 1 else "one_hot" if info.classes else ""
-        is_bits = all(bool(((part == 0) | (part == 1)).all()) for part in (y, data.y_validation))
-        return cls(info.task, shape, width, info.classes, is_bits)
+        parts = (y, data.y_validation)
+        is_bits = all(bool(((part == 0) | (part == 1)).all()) for part in parts)
+        is_shares = all(bool(((part >= 0) & (part <= 1)).all()) for part in parts)
+        return cls(info.task, shape, width, info.classes, is_bits, is_shares)
 
 
 @dataclass(frozen=True)
@@ -266,6 +275,10 @@ class Rule:
             yield 'needs labels of classes; the task is regression: use task = "classification", or another'
         if needs.outputs == "embeddings":
             return
+        if not target.classes and needs.is_of_bits and not target.is_bits:
+            yield 'is of labels 0 and 1; the task is regression, with other targets: use "mae" or "r2_score", say'
+        if not target.classes and needs.outputs == "probabilities" and not target.is_shares:
+            yield "is of shares in 0..1, and there are targets outside of that: scale the targets, or use another"
         if width < 2 and (needs.is_categorical or found.options.get("sparse_y_pred") is False):
             yield f"needs an output for each class; this model gives one a row: use {_of_one_output(found.name)}"
         if not target.classes and width != target.width:

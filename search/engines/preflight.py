@@ -120,8 +120,8 @@ def _check_objective(model: keras.Model, trainer: Trainer) -> None:
     for name, value in computed.items():
         if np.size(keras.ops.convert_to_numpy(value)) != 1:
             raise UsageError(
-                f"train.metrics: {name} is {np.size(value)} numbers, one for each class or threshold; a metric is one number: "
-                'name an average, such as { name = "F1Score", average = "macro" }, or one threshold'
+                f"train.metrics: {name} is {np.size(value)} numbers, one for each class or threshold; name an average, such "
+                'as { name = "F1Score", average = "macro" }, or one threshold'
             )
     names = set(computed) | {"loss"}
     reported = sorted(names) + sorted(f"val_{name}" for name in names)
