@@ -49,8 +49,9 @@ class Form:
         if not self.outputs:
             return y
         changed = {
-            "sigmoid": ops.sigmoid,
-            "softmax": ops.softmax,
+            # Keras on TensorFlow remembers the logits of these two, and computes any cross-entropy from them: "* 1" forgets.
+            "sigmoid": lambda y: ops.sigmoid(y) * 1,
+            "softmax": lambda y: ops.softmax(y) * 1,
             "clip": lambda y: ops.clip(y, 0.0, 1.0),
             "argmax": lambda y: ops.argmax(y, axis=-1),
             "above_0": lambda y: ops.cast(y > 0, "int32"),

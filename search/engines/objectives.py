@@ -182,6 +182,9 @@ class Rule:
         elif needs.outputs in ("probabilities", "values") and not outputs and not self._has_probabilities(found):
             # Keras drops without a word what is outside of its evenly spaced thresholds.
             outputs = "clip" if getattr(made, "_thresholds_distributed_evenly", False) else ""
+        elif found.takes_from_logits and not outputs and not found.from_logits and self._is_of_other_kind(needs):
+            # Keras on TensorFlow would take the logits of a softmax for those of sigmoids, and the other way round.
+            outputs = "clip"
         form = Form(self.target.shape, labels, self.width if self.width > 1 else self.target.classes, outputs)
         return made if form.changes_nothing else FormedMetric(made, form)
 
@@ -223,6 +226,9 @@ class Rule:
             if found.options.get("average") is None:
                 found = found.told(average="macro")
         return found
+
+    def _is_of_other_kind(self, needs: Needs) -> bool:
+        return self.width > 1 and needs.is_categorical != self.is_categorical
 
     def _has_probabilities(self, found: Named) -> bool:
         return self.is_bounded or bool(self.squash) or bool(found.from_logits)

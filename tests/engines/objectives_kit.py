@@ -1,3 +1,4 @@
+# ruff: noqa: F401 (what is imported here is for the code of the tests)
 """What tests of losses and metrics run in a process of their own: studies through the real fit engine, and right values.
 
 The right values come from scikit-learn, from arithmetic, or from plain Keras on labels and outputs that are put into their form
@@ -129,13 +130,19 @@ def right_metric(name, truth):
     hits, false = (cut * t).sum(), (cut * (1 - t)).sum()
     clip = np.clip(p, 1e-7, 1 - 1e-7)
     signs = 2 * t - 1
-    jaccards = lambda labels: sk.jaccard_score(truth.ids, truth.guess, labels=labels, average="macro")
-    f = lambda beta: (
-        sk.fbeta_score(truth.ids, truth.guess, beta=beta, average="binary" if truth.width == 1 else "macro")
-        if truth.is_classes
-        else sk.fbeta_score(t, cut, beta=beta, average="macro")
-    )
-    top_2 = lambda: np.mean([i in np.argsort(-row)[:2] for i, row in zip(t.argmax(axis=1), raw, strict=True)])
+
+    def jaccards(labels):
+        return sk.jaccard_score(truth.ids, truth.guess, labels=labels, average="macro")
+
+    def f(beta):
+        if truth.is_classes:
+            average = "binary" if truth.width == 1 else "macro"
+            return sk.fbeta_score(truth.ids, truth.guess, beta=beta, average=average)
+        return sk.fbeta_score(t, cut, beta=beta, average="macro")
+
+    def top_2():
+        return np.mean([i in np.argsort(-row)[:2] for i, row in zip(t.argmax(axis=1), raw, strict=True)])
+
     kinds = {
         "Accuracy": lambda: sk.accuracy_score(truth.ids, truth.guess) if truth.is_classes else np.mean(cut == t),
         "BinaryAccuracy": lambda: np.mean(cut == t),
@@ -144,7 +151,7 @@ def right_metric(name, truth):
         "BinaryIoU": lambda: np.mean([sk.jaccard_score(t.ravel(), cut.ravel(), pos_label=label) for label in (0, 1)]),
         "F1Score": lambda: f(1), "FBetaScore": lambda: f(2),
         "TruePositives": lambda: hits, "FalsePositives": lambda: false,
-        "FalseNegatives": lambda: ((1 - cut) * t).sum(), "TrueNegatives": lambda: ((1 - cut) * (1 - t)).sum(),
+        "FalseNegatives": ((1 - cut) * t).sum, "TrueNegatives": ((1 - cut) * (1 - t)).sum,
         "Precision": lambda: sk.precision_score(t.ravel(), cut.ravel()), "Recall": lambda: sk.recall_score(t.ravel(), cut.ravel()),
         **{n: lambda n=n: plain(getattr(keras.metrics, n)(**AT[n]), t, p) for n in AT},
         "KLDivergence": lambda: np.mean((np.clip(t, 1e-7, 1) * np.log(np.clip(t, 1e-7, 1) / clip)).sum(axis=1)),
