@@ -64,6 +64,11 @@ def locate(section: DataSection, base: Path) -> Source:
     return source
 
 
+def gives_shapes(section: DataSection, base: Path) -> bool:
+    """Tell whether the shape of the labels is the user's choice: they come from the user's own arrays."""
+    return isinstance(_of_text(section, base), Npz | _Function)
+
+
 def _of_text(section: DataSection, base: Path) -> Source:
     text = section.source
     scheme, colon, name = text.partition(":")
