@@ -201,9 +201,7 @@ def turns(config, data):
 
 @entry("image", factor=(0.2, 0.2, 0.2), epochs=2)
 def zooms_and_shifts(config, data):
-    return ending(
-        L.RandomTranslation(config["factor"], 0.1), L.RandomZoom(0.2), L.RandomCrop(6, 6), L.Dense(4, "relu"), data=data
-    )
+    return ending(L.RandomTranslation(config["factor"], 0.1), L.RandomZoom(0.2), L.Dense(4, "relu"), data=data)
 
 
 @entry("image", factor=(0.2, 0.2, 0.2), epochs=2)
