@@ -111,7 +111,7 @@ def run(  # noqa: PLR0913, PLR0917 (an option an argument: that is how typer rea
     Example: [bold]manyfit run studies/digits.toml --trials 40 --set space.dropout.high=0.6 --name digits-wide[/]
     """
     from search import launch
-    from search.views import export, report
+    from search.views import export, report, standing
     from search.views.console import duration, number, stderr
 
     flags = {
@@ -137,12 +137,13 @@ def run(  # noqa: PLR0913, PLR0917 (an option an argument: that is how typer rea
         best = export.best(stored, 1).configs[0]
         counts = ", ".join(f"{count} {ended}" for ended, count in report.endings(stored).most_common())
         console.print(f"trials: {counts}")
+        console.print(standing.line(stored, export.DEFAULT_TOP))
         console.print(
             f"best: {stored.file.settings.study.objective} {number(best.value)}, trial {best.trial}, epoch {best.epoch}"
         )
-        print(json.dumps(best.model_dump(mode="json", exclude={"curve", "config", "rank"}), indent=2))
+        print(json.dumps(best.model_dump(mode="json", exclude={"curve", "seconds", "config", "rank"}), indent=2))
     else:
-        console.print("no trial is complete, so there is no best config yet")
+        console.print(f"no trial is complete, so there is no best config yet; {standing.line(stored, 1)}")
     console.print(
         f"written: {_short(outcome.best_path)}; look closer: manyfit show {chosen}, manyfit dashboard {chosen}"
     )
@@ -222,18 +223,23 @@ def export(
 ) -> None:
     """Export the best configs as JSON, all trials as CSV, or a trained model as a .keras file.
 
-    A model gets the weights of its trial's best epoch, is evaluated once more, and opens with `keras.models.load_model`.
+    A model gets the weights of its trial's best epoch, opens with `keras.models.load_model`, and takes rows as the source has
+    them: scaling is inside. The written file is evaluated once more.
 
     Example: [bold]manyfit export studies/digits.toml --top 5 -o best.json[/], or [bold]--model best.keras[/]
     """
     from search import records
     from search.views import export as exports
+    from search.views import standing
 
     stored = records.load(*_stored(study, name))
     if model is not None:
         _export_model(stored, model, trial)
         return
-    text = exports.to_csv(stored) if csv else exports.to_json(exports.best(stored, top))
+    best = exports.best(stored, top)
+    text = exports.to_csv(stored) if csv else exports.to_json(best)
+    if not csv and (output is not None or best.ahead):
+        _say(standing.line(stored, top))
     if output is None:
         print(text, end="")
         return
@@ -243,21 +249,24 @@ def export(
 
 def _export_model(stored: Any, path: Path, number: int | None) -> None:
     from search import launch
-    from search.views import console
+    from search.views import console, standing
 
     if path.suffix != ".keras":
         raise UsageError(f"--model: a model is saved as a .keras file; received {path}")
     chosen = [t for t in stored.trials if t.number == number] if number is not None else stored.complete[:1]
     if not chosen:
         raise UsageError("no trial is complete yet" if number is None else f"--trial: the study has no trial {number}")
-    found = launch.save_model(stored, chosen[0], path, console.stderr())
+    saved = launch.save_model(stored, chosen[0], path, console.stderr())
     objective, value = stored.file.settings.study.objective, console.number(chosen[0].value)
-    again = (
-        f"{objective} {console.number(found)}, evaluated once more (in the study: {value})"
-        if found
-        else f"{objective} {value}"
-    )
+    again = f"{objective} {value}"
+    if saved.value is not None:
+        of_what = "evaluated once more" if saved.is_of_file else "evaluated once more before it was written"
+        again = f"{objective} {console.number(saved.value)}, {of_what} (in the study: {value})"
     _say(f"written: {path}, the model of trial {chosen[0].number}; {again}")
+    for line in saved.lines:
+        _say(f"  {line}")
+    if number is None:
+        _say(f"  {standing.line(stored, 1)}")
 
 
 @_command

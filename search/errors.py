@@ -27,6 +27,11 @@ def masked(text: str) -> str:
     return _PASSWORD.sub(lambda found: f"{found[1]}***" if found[1] else "://***@", text)
 
 
+def printable(text: str) -> str:
+    r"""Return `text` with the bytes of names that are not UTF-8 written as escapes, such as \xe9."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 class ManyfitError(Exception):
     """What could not go on, in words for the person at the terminal."""
 
@@ -48,7 +53,11 @@ class OptionError(UsageError):
 
 
 class DataError(UsageError):
-    pass
+    """Bad data; `key` is the study file's key that is to be mended. Names of files that are not UTF-8 are made printable."""
+
+    def __init__(self, message: str, key: str = "data.source") -> None:
+        super().__init__(printable(message))
+        self.key = key
 
 
 class IdentityError(UsageError):

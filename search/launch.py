@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -112,8 +112,23 @@ def workers(
         log.close()
 
 
-def save_model(stored: Stored, trial: Trial, path: Path, console: Console) -> float | None:
-    """Save the model of a trial whose weights were kept; return its objective evaluated anew, None if it is no val_ metric.
+@dataclass(frozen=True)
+class Saved:
+    """A written model file.
+
+    Attributes:
+        value: the objective, evaluated once more; None if it is no metric of the validation rows.
+        is_of_file: that is what the written file gives, loaded back.
+        lines: what a person has to know of the file.
+    """
+
+    value: float | None
+    is_of_file: bool
+    lines: Sequence[str]
+
+
+def save_model(stored: Stored, trial: Trial, path: Path, console: Console) -> Saved:
+    """Save the model of a trial whose weights were kept, and evaluate it anew.
 
     Raises UsageError if its weights are not there, if data or builder are no longer the study's, or if Keras can't save it.
     """
@@ -127,7 +142,9 @@ def save_model(stored: Stored, trial: Trial, path: Path, console: Console) -> fl
     partial = path.with_name(f".{path.stem}.{os.getpid()}.partial.keras").absolute()
     with workers(stored.file, resolved, chosen[:1], StudyLog(), console=console) as (pool, ready, _):
         identity.check_unchanged(stored.name, stored.identity, identity.full(stored.file, ready))
-        order = SaveModel(Member(trial.number), trial.config, trial.seed, str(weights), str(partial))
+        order = SaveModel(
+            Member(trial.number), trial.config, trial.seed, str(weights), str(partial), _best_learning_rate(trial)
+        )
         try:
             answer = pool.save_model(order)
             if isinstance(answer, Failed):
@@ -138,7 +155,13 @@ def save_model(stored: Stored, trial: Trial, path: Path, console: Console) -> fl
         finally:
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
-    return answer.detail.get(stored.file.settings.study.objective)
+    objective = stored.file.settings.study.objective
+    return Saved(answer.detail["values"].get(objective), objective in answer.detail["of_file"], answer.detail["lines"])
+
+
+def _best_learning_rate(trial: Trial) -> float | None:
+    metrics = trial.curve[trial.best_epoch - 1] if trial.best_epoch else {}
+    return None if "val_learning_rate" in metrics else metrics.get("learning_rate")  # a metric may have that name
 
 
 def _why_not_kept(stored: Stored, trial: Trial) -> str:

@@ -23,7 +23,8 @@ class Standings:
     """The best score so far of every trial at every epoch. Scores grow with quality whatever the objective's direction.
 
     `scores[trial, epoch]` is nan where a running trial has not come yet; that of an ended one stays what it was, so that
-    a trial that was pruned keeps counting among those that are worse. Row and column 0 are trial 0 and epoch 0 (unused).
+    a trial that was pruned keeps counting among those that are worse. A trial that diverged or failed has the worst score of
+    all, -inf, at every epoch. Row and column 0 are trial 0 and epoch 0 (unused).
     """
 
     def __init__(self, epochs: int) -> None:
@@ -32,9 +33,7 @@ class Standings:
 
     def record(self, trial: int, epoch: int, best: float) -> None:
         """Note the best score of `trial` up to `epoch`."""
-        while trial >= len(self._reached):
-            self._scores = np.concatenate([self._scores, np.full_like(self._scores, math.nan)])
-            self._reached = np.concatenate([self._reached, np.zeros_like(self._reached)])
+        self._make_room(trial)
         self._scores[trial, epoch] = best
         self._reached[trial] = epoch
 
@@ -42,6 +41,11 @@ class Standings:
         """Note that `trial` has ended: its last score stands for all later epochs."""
         if trial < len(self._reached) and (last := self._reached[trial]):
             self._scores[trial, last + 1 :] = self._scores[trial, last]
+
+    def fail(self, trial: int) -> None:
+        """Note that `trial` has diverged or failed: however good it was at first, it is worse than all others."""
+        self._make_room(trial)
+        self._scores[trial, 1:] = -math.inf
 
     def score(self, trial: int, epoch: int) -> float:
         """Return the best score of `trial` up to `epoch`."""
@@ -52,6 +56,11 @@ class Standings:
         scores = self._scores[:, epoch]
         return np.where(self._reached >= epoch, scores, math.nan) if reached else scores
 
+    def _make_room(self, trial: int) -> None:
+        while trial >= len(self._reached):
+            self._scores = np.concatenate([self._scores, np.full_like(self._scores, math.nan)])
+            self._reached = np.concatenate([self._reached, np.zeros_like(self._reached)])
+
 
 def _check(holds: bool, option: str, rule: str, received: object) -> None:
     if not holds:
@@ -61,15 +70,18 @@ def _check(holds: bool, option: str, rule: str, received: object) -> None:
 class Pruner(Protocol):
     """Judges one trial that has just ended an epoch."""
 
-    def reason(self, standings: Standings, trial: int, epoch: int) -> str | None:
-        """Return why `trial` is to be pruned at `epoch`, or None to let it go on."""
+    def reason(self, standings: Standings, trial: int, epoch: int, share: float = 1.0) -> str | None:
+        """Return why `trial` is to be pruned at `epoch`, or None to let it go on.
+
+        `share`: its epochs as a share of the most that a trial of the study may have; below 1 where `epochs` is searched.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class Nothing:
     """Prunes nothing."""
 
-    def reason(self, standings: Standings, trial: int, epoch: int) -> str | None:  # noqa: ARG002
+    def reason(self, standings: Standings, trial: int, epoch: int, share: float = 1.0) -> str | None:  # noqa: ARG002
         return None
 
 
@@ -80,6 +92,9 @@ class Halving:
     With fewer than `eta` there, all go on. Equal scores share a rank. Source: ASHA (Li et al., 2020, arXiv:1810.05934),
     its stopping variant (Syne Tune's "stopping" type), with the best score so far instead of the last one. Where a study
     does not say `first_rung`, `make` takes a ninth of its epochs (docs/search.md tells why).
+
+    `first_rung` is that of a trial with the most epochs. One with fewer has its rungs as much earlier, so that trials of any
+    length are compared, each at its own rungs with all that have come as far (docs/decisions/0014).
     """
 
     first_rung: int = 1
@@ -89,19 +104,19 @@ class Halving:
         _check(self.first_rung >= 1, "first_rung", "be at least 1", self.first_rung)
         _check(self.eta >= 2, "eta", "be at least 2", self.eta)
 
-    def is_rung(self, epoch: int) -> bool:
-        """Whether trials are compared at `epoch`."""
-        rung = self.first_rung
+    def is_rung(self, epoch: int, share: float = 1.0) -> bool:
+        """Whether trials of so large a share of the most epochs are compared at `epoch`."""
+        rung = max(1, round(self.first_rung * share))
         while rung < epoch:
             rung *= self.eta
         return rung == epoch
 
-    def reason(self, standings: Standings, trial: int, epoch: int) -> str | None:
-        return self.reason_among(standings.at(epoch, reached=True), trial, epoch)
+    def reason(self, standings: Standings, trial: int, epoch: int, share: float = 1.0) -> str | None:
+        return self.reason_among(standings.at(epoch, reached=True), trial, epoch, share)
 
-    def reason_among(self, scores: NDArray[np.float64], trial: int, epoch: int) -> str | None:
+    def reason_among(self, scores: NDArray[np.float64], trial: int, epoch: int, share: float) -> str | None:
         """Judge `trial` among those trials whose `scores` are numbers."""
-        if not self.is_rung(epoch):
+        if not self.is_rung(epoch, share):
             return None
         there = int(np.count_nonzero(~np.isnan(scores)))
         rank = 1 + int(np.count_nonzero(scores > scores[trial]))
@@ -134,13 +149,13 @@ class Hyperband:
         )
         return places
 
-    def reason(self, standings: Standings, trial: int, epoch: int) -> str | None:
+    def reason(self, standings: Standings, trial: int, epoch: int, share: float = 1.0) -> str | None:
         scores = standings.at(epoch, reached=True)
         brackets = self.bracket(np.arange(len(scores)))
         mine = int(brackets[trial])
         halving = Halving(self.first_rung * self.eta**mine, self.eta)
         among = np.where(brackets == mine, scores, math.nan)
-        why = halving.reason_among(among, trial, epoch)
+        why = halving.reason_among(among, trial, epoch, share)
         return f"bracket {mine}, {why}" if why else None
 
 
@@ -162,16 +177,22 @@ class Percentile:
         _check(self.startup_trials >= 1, "startup_trials", "be at least 1", self.startup_trials)
         _check(self.warmup_epochs >= 0, "warmup_epochs", "be at least 0", self.warmup_epochs)
 
-    def reason(self, standings: Standings, trial: int, epoch: int) -> str | None:
+    def reason(self, standings: Standings, trial: int, epoch: int, share: float = 1.0) -> str | None:  # noqa: ARG002
         if epoch <= self.warmup_epochs:
             return None
         scores = standings.at(epoch, reached=False)
         others = np.delete(scores, trial)
         others = others[~np.isnan(others)]
-        if len(others) < self.startup_trials or scores[trial] >= np.percentile(others, 100 - self.percentile):
+        if len(others) < self.startup_trials or not scores[trial] < self._bound(others):
             return None
         better = int(np.count_nonzero(others > scores[trial]))
         return f"epoch {epoch}: rank {better + 1} of {len(others) + 1}"
+
+    def _bound(self, others: NDArray[np.float64]) -> float:
+        """Return the score that a trial needs."""
+        # Between -inf and a number numpy finds no number, and every score is as good as that.
+        with np.errstate(invalid="ignore"):
+            return float(np.percentile(others, 100 - self.percentile))
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,11 +212,11 @@ class Patient:
     def __post_init__(self) -> None:
         _check(self.patience >= 0, "patience", "be at least 0", self.patience)
 
-    def reason(self, standings: Standings, trial: int, epoch: int) -> str | None:
+    def reason(self, standings: Standings, trial: int, epoch: int, share: float = 1.0) -> str | None:
         earlier = epoch - self.patience - 1
         if earlier < 1 or standings.score(trial, epoch) > standings.score(trial, earlier):
             return None
-        why = self.wrapped.reason(standings, trial, epoch)
+        why = self.wrapped.reason(standings, trial, epoch, share)
         return f"{why}, no better for {self.patience + 1} epochs" if why else None
 
 

@@ -61,7 +61,12 @@ class Stored:
 
 @dataclass(frozen=True)
 class Brief:
-    """A line about a study, for lists."""
+    """A line about a study, for lists.
+
+    Attributes:
+        best: of the COMPLETE trials.
+        ahead: value, number and state of the best trial that was not trained fully, where that beats `best`.
+    """
 
     path: Path
     name: str
@@ -72,6 +77,7 @@ class Brief:
     best: float | None
     ended: str
     seconds: float
+    ahead: tuple[float, int, str] | None = None
 
     @property
     def ended_trials(self) -> int:
@@ -197,11 +203,7 @@ def _brief(connection: sqlite3.Connection, path: Path, row: sqlite3.Row) -> Brie
     counts = dict(
         connection.execute("SELECT state, count(*) FROM trials WHERE study_id = ? GROUP BY state", (row["study_id"],))
     )
-    best = connection.execute(
-        f"SELECT {'max' if file.direction == 'maximize' else 'min'}(v.value) FROM trial_values v "  # noqa: S608
-        "JOIN trials t USING (trial_id) WHERE t.study_id = ? AND t.state = 'COMPLETE'",
-        (row["study_id"],),
-    ).fetchone()[0]
+    best, ahead = _best(connection, row["study_id"], file.direction)
     return Brief(
         path=path,
         name=row["study_name"],
@@ -212,7 +214,29 @@ def _brief(connection: sqlite3.Connection, path: Path, row: sqlite3.Row) -> Brie
         best=best,
         ended=row["ended"],
         seconds=row["seconds"],
+        ahead=ahead,
     )
+
+
+def _best(
+    connection: sqlite3.Connection, study_id: int, direction: str
+) -> tuple[float | None, tuple[float, int, str] | None]:
+    """Return the best value of the COMPLETE trials, and (value, number, state) of another that is better."""
+    better, order = (max, "DESC") if direction == "maximize" else (min, "ASC")
+    # Trials that go on have no value yet, only epochs. Diverged and failed ones have none.
+    rows = connection.execute(
+        "SELECT state, number, value FROM ("  # noqa: S608 (the words are ours)
+        "SELECT t.state, t.number, v.value FROM trial_values v JOIN trials t USING (trial_id) WHERE t.study_id = :study "
+        f"UNION ALL SELECT t.state, t.number, {better.__name__}(i.intermediate_value) FROM trial_intermediate_values i "
+        "JOIN trials t USING (trial_id) WHERE t.study_id = :study AND t.state IN ('RUNNING', 'WAITING') GROUP BY t.number"
+        f") WHERE value IS NOT NULL ORDER BY value {order}, number",
+        {"study": study_id},
+    ).fetchall()
+    best = next((row["value"] for row in rows if row["state"] == "COMPLETE"), None)
+    other = next((row for row in rows if row["state"] in ("PRUNED", "RUNNING", "WAITING")), None)
+    if other is None or (best is not None and better(best, other["value"]) == best):
+        return best, None
+    return best, (other["value"], other["number"], other["state"])
 
 
 def read(connection: sqlite3.Connection, path: Path, name: str, *, with_trials: bool = True) -> Stored:

@@ -20,6 +20,9 @@ from pydantic import (
 from search.vocabulary import optimizer_class
 from spaces import is_number
 
+# Of a study that neither says nor searches them.
+DEFAULT_EPOCHS = 20
+
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", re.ASCII)
 
 

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from search.settings import EarlyStopping
 
 
 def stops_early(rule: EarlyStopping, scores: Sequence[float]) -> bool:
     """Tell whether training should stop after the last of `scores` (one an epoch; higher is better).
 
-    As Keras's EarlyStopping counts: an epoch improves only if it beats the best before it by more than `min_delta`; after
-    `patience` epochs in a row that do not, training stops. The first `start_from_epoch` epochs are not looked at.
+    As Keras's EarlyStopping counts, bit for bit: an epoch improves only if it beats the best before it by more than
+    `min_delta`; after `patience` epochs in a row that do not, training stops. The first `start_from_epoch` epochs are not
+    looked at. Keras's logs are float32 values as 64-bit floats, from which it takes `min_delta` in 64 bits, and compares in
+    32. Scores are these values as the shortest decimals, of either sign (keras/src/callbacks/monitor_callback.py).
     """
-    best: float | None = None
+    looked_at = np.array(scores[rule.start_from_epoch :], np.float32)
+    with np.errstate(over="ignore"):
+        needed = (looked_at.astype(np.float64) - rule.min_delta).astype(np.float32)
+    best: np.float32 | None = None
     waited = 0
-    for score in scores[rule.start_from_epoch :]:
-        if best is None or score - rule.min_delta > best:
+    for score, reduced in zip(looked_at, needed, strict=True):
+        if best is None or reduced > best:
             best, waited = score, 0
         else:
             waited += 1
@@ -24,7 +31,10 @@ def stops_early(rule: EarlyStopping, scores: Sequence[float]) -> bool:
 
 
 def stagnates(values: Sequence[float | None], stop_after: int) -> bool:
-    """Tell whether the last `stop_after` of the ended trials' scores (None without one) brought nothing better."""
+    """Tell whether the last `stop_after` of the ended trials' scores brought nothing better.
+
+    `values` are in the order in which the trials ended; None stands for one that can't be the best: it was pruned, or failed.
+    """
     best: float | None = None
     since = 0
     for value in values:

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from search import pruners, samplers, stopping
@@ -126,6 +126,8 @@ class Study:
         self.spent: Counter[str] = Counter(spent or {})
         self.stop_reason = ""
         self.gave_up: LikeFailuresError | None = None
+        # Of this command, for those who watch.
+        self.noted: list[HistoryEvent] = []
         settings = file.settings
         self._space = file.space
         self._sign = 1.0 if file.direction == "maximize" else -1.0
@@ -145,6 +147,8 @@ class Study:
         self._waiting: list[Trial] = []
         self._running: dict[int, Trial] = {}
         self._best: list[Trial] = []
+        # Those that have ended, in the order in which they did.
+        self._endings: list[Trial] = []
         self._failures: list[str] = []
         self._began = time.monotonic()
         self._sampler.restore_study_attrs(study_attrs or {})
@@ -277,7 +281,9 @@ class Study:
 
     def note(self, kind: str, **detail: Any) -> None:
         """Write an event into the study's history."""
-        self._changes.events.append(HistoryEvent(kind, detail, datetime.now(UTC)))
+        event = HistoryEvent(kind, detail, datetime.now(UTC))
+        self.noted.append(event)
+        self._changes.events.append(event)
 
     def assignment(self, trial: Trial) -> Assignment:
         """Return what an engine needs to train `trial`."""
@@ -295,7 +301,7 @@ class Study:
     def _may_draw(self) -> bool:
         self.stop_reason = ""
         stop_after = self.file.settings.study.stop_after
-        if stop_after and stopping.stagnates([self._score(t.value) for t in self.trials if t.is_ended], stop_after):
+        if stop_after and stopping.stagnates([self._result(trial) for trial in self._endings], stop_after):
             self.stop_reason = f"no better value in the last {stop_after} trials"
             return False
         if used_up := self._draws.used_up:
@@ -410,7 +416,7 @@ class Study:
         if rule and stopping.stops_early(rule, [self._score(m[objective]) or 0.0 for m in trial.curve]):
             self._end(trial, "COMPLETE", "stopped early", f"no better for {rule.patience} epochs")
             return
-        why = self._pruner.reason(self._standings, trial.number, epoch)
+        why = self._pruner.reason(self._standings, trial.number, epoch, trial.epochs / self.file.epochs)
         # The other pruners are taken at their word; this one comes with the sampler, and is asked a few times a trial.
         may_spare = isinstance(self._pruner, pruners.Halving)
         if why and not (may_spare and self._sampler.spares(trial.number, epoch)):
@@ -437,14 +443,27 @@ class Study:
         trial.state, trial.ended, trial.why = state, ended, why
         if ended == "diverged" or state == "FAIL":
             trial.value = trial.best_epoch = None
-        trial.ended_at = datetime.now(UTC)
+        trial.ended_at = self._now()
         self._running.pop(trial.number, None)
         trial.attrs = self._sampler.tell(trial.number, state, trial.value, diverged=ended == "diverged")
         self._close(trial)
         self._changes.restated[trial.number] = trial
 
+    def _now(self) -> datetime:
+        """Return the time, or a moment after the last ending if the clock stands still or was put back.
+
+        The order of the endings is read from their times.
+        """
+        now = datetime.now(UTC)
+        last = self._endings[-1].ended_at if self._endings else None
+        return now if last is None else max(now, last + timedelta(microseconds=1))
+
     def _close(self, trial: Trial) -> None:
-        self._standings.close(trial.number)
+        bisect.insort(self._endings, trial, key=_when_ended)
+        if trial.state == "FAIL" or trial.ended == "diverged":
+            self._standings.fail(trial.number)
+        else:
+            self._standings.close(trial.number)
         if trial.state != "FAIL":
             self._failures.clear()
         if trial.state == "COMPLETE" and trial.value is not None:
@@ -455,8 +474,16 @@ class Study:
     def _rank(self, trial: Trial) -> tuple[float, int]:
         return (-self._sign * (trial.value or 0.0), trial.number)
 
+    def _result(self, trial: Trial) -> float | None:
+        """Return the score of a trial that could be the study's best."""
+        return self._score(trial.value) if trial.state == "COMPLETE" else None
+
     def _score(self, value: float | None) -> float | None:
         return None if value is None else self._sign * value
+
+
+def _when_ended(trial: Trial) -> tuple[datetime, int]:
+    return trial.ended_at or datetime.min.replace(tzinfo=UTC), trial.number
 
 
 class LikeFailuresError(ManyfitError):

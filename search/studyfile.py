@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from search import data, pruners, samplers
 from search.errors import OptionError, UsageError
-from search.settings import Settings, StudySection, TrainSection
+from search.settings import DEFAULT_EPOCHS, Settings, StudySection, TrainSection
 from search.studytext import StudyText, shorten
 from search.usercode import Reference
 from search.vocabulary import (
@@ -31,7 +31,6 @@ from search.vocabulary import (
 from spaces import Choice, Parameter, Space, SpaceError, load_preset
 
 _MODELS = Path(__file__).resolve().parent.parent / "models"
-DEFAULT_EPOCHS = 20
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,9 @@ class StudyFile:
         searched = self.space.get("epochs")
         if searched is None:
             return self.settings.study.epochs or DEFAULT_EPOCHS
-        return int(max(searched.values())) if isinstance(searched, Choice) else int(searched.high)
+        most = int(max(searched.values())) if isinstance(searched, Choice) else int(searched.high)
+        # Under a condition: without it a trial has the epochs of a study that says none.
+        return max(most, DEFAULT_EPOCHS) if searched.when else most
 
     @property
     def builder(self) -> Reference | None:
@@ -168,7 +169,12 @@ def _build(path: Path, text: StudyText) -> StudyFile:
 
 def warnings(study: StudyFile) -> list[str]:
     """Say what is allowed and probably not meant."""
-    found = []
+    fixed, arguments = study.fixed(), study.settings.model.arguments
+    found = [
+        f"model.{name} has no effect: {'study' if name == 'epochs' else 'train'}.{name} is {fixed[name]!r}, and that is used"
+        for name, value in arguments.items()
+        if fixed[name] != value
+    ]
     optimizers = _optimizers(study)
     for name, parameter in study.space.items():
         if name not in TRAIN_NUMBERS or "optimizer" in parameter.when:
@@ -211,7 +217,7 @@ def _check(study: StudyFile, text: StudyText) -> None:
     try:
         data.check(study.settings.data, study.base)
     except UsageError as error:
-        raise text.error("data.source", str(error)) from None
+        raise text.error(getattr(error, "key", "data.source"), str(error)) from None
 
 
 def _check_study(study: StudyFile, text: StudyText) -> None:

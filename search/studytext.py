@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 from search.errors import StudyFileError, masked
 from search.settings import EarlyStopping, SearchSection, Settings
 from search.vocabulary import closest
+from spaces import SpaceError, load_preset
 
 MAX_BYTES = 1_000_000
 
@@ -61,7 +62,8 @@ class StudyText:
         """Return it with each `key.path=value` written into the table, in order; a value is TOML, or else a text."""
         table = self.table
         keys = []
-        for override in overrides:
+        # A preset first: what is set below one of its parameters changes what the preset says.
+        for override in sorted(overrides, key=lambda o: o.partition("=")[0].strip() not in ("space", "space.use")):
             table, key = self._with(table, override)
             keys.append(key)
         return StudyText(self.path, self.text, table, (*self.overridden, *keys))
@@ -99,8 +101,10 @@ class StudyText:
         with contextlib.suppress(ValueError, RecursionError):
             parsed = tomllib.loads(f"value = {value}")["value"]
         changed = inner = dict(table)
-        for part in parts[:-1]:
+        for depth, part in enumerate(parts[:-1]):
             below = inner.get(part, {})
+            if parts[0] == "space" and depth == 1:
+                below = _parameter(inner, part)
             if parts[0] == "search" and part in ("sampler", "pruner"):
                 # `sampler = "tpe"` with --set search.sampler.n_startup_trials=5: the text was short for a table.
                 below = {"name": below} if isinstance(below, str) else below
@@ -135,6 +139,17 @@ class StudyText:
             if found > best[0]:
                 best = (found, number)
         return best[1]
+
+
+def _parameter(space: Mapping[str, Any], name: str) -> Any:
+    """Return what a `[space]` says of a parameter, as a table where it can be one: its own words, or else its preset's."""
+    entry = space.get(name)
+    if entry is None:
+        with contextlib.suppress(SpaceError):  # of a preset that does not exist is told when it is resolved
+            entry = load_preset(str(space["use"])).get(name) if "use" in space else None
+    if isinstance(entry, list):
+        return {"choices": entry}
+    return {} if entry is None else entry
 
 
 def shorten(value: Any) -> str:

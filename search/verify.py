@@ -13,14 +13,15 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from search import backup, records, schema
 from search.backup import Backup, Restored
 from search.engines import checkpoints
 from search.errors import DamagedError, ManyfitError, StoreError
 from search.records import Stored
-from search.samplers import distribution
 from search.store import hold
+from spaces import MAX_GRID_POINTS, Choice, Float, Parameter, SpaceError, is_number
 
 ENDINGS = {
     "RUNNING": {""},
@@ -144,6 +145,7 @@ def _check_study(connection: sqlite3.Connection, path: Path, name: str, report: 
         report.epochs += sum(len(trial.curve) for trial in stored.trials)
         for check in CHECKS:
             report.problems += [Problem(what, name, trial) for trial, what in check(stored, connection)]
+        report.problems += [Problem(what, name, trial, is_damage=False) for trial, what in _steps(stored)]
         report.problems += [Problem(what, name, is_damage=False) for what in _damaged_files(stored.files)]
     except (ManyfitError, ValueError, KeyError, TypeError) as error:
         what = " ".join(str(error).split())
@@ -235,9 +237,40 @@ def _params(stored: Stored, connection: sqlite3.Connection) -> Found:
         if missing := sorted(active - set(trial.labels)):
             yield trial.number, f"has no {', '.join(missing)}"
         for name, label in trial.labels.items():
-            drawn_from = distribution(space[name])
-            if not drawn_from._contains(drawn_from.to_internal_repr(label)):
+            if not _is_in(space[name], label) and not _is_between_steps(space[name], label):
                 yield trial.number, f"its {name} is {label}, outside of the space"
+
+
+def _steps(stored: Stored) -> Found:
+    """No value lies between the steps of its range. In studies that an earlier version began some may.
+
+    The database is sound then: the trial was trained with just that value, and no backup has another.
+    """
+    space = stored.file.space
+    for trial in stored.trials:
+        for name, label in trial.labels.items():
+            parameter = space[name]
+            if not isinstance(parameter, Choice) and _is_between_steps(parameter, label):
+                yield (
+                    trial.number,
+                    f"its {name} is {label}, between steps of {parameter.step}; it was drawn and trained so",
+                )
+
+
+def _is_in(parameter: Parameter, label: Any) -> bool:
+    try:
+        parameter.check(label)
+    except SpaceError:
+        return False
+    return True
+
+
+def _is_between_steps(parameter: Parameter, label: Any) -> bool:
+    """Tell whether a value is off the steps of a range of very many, where a sampler of an earlier version ignored steps."""
+    if isinstance(parameter, Choice) or (parameter.count or 0) <= MAX_GRID_POINTS or _is_in(parameter, label):
+        return False
+    whole = isinstance(label, int) or isinstance(parameter, Float)
+    return is_number(label) and whole and parameter.low <= label <= parameter.high
 
 
 def _damaged_files(folder: Path) -> Iterator[str]:

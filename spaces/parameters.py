@@ -14,6 +14,9 @@ Condition: TypeAlias = Mapping[str, tuple[Any, ...]]
 # A grid of more points than this is nobody's intention, and listing it would take all memory.
 MAX_GRID_POINTS = 100_000
 
+# A message lists so many of the values of a choice.
+_LISTED = 20
+
 # Beyond it whole numbers and 64-bit reals part ways, and Optuna's samplers draw reals.
 MAX_WHOLE = 2**53
 
@@ -49,7 +52,7 @@ class Float:
         if not (1 <= steps <= MAX_WHOLE or is_one):
             fault = "at most high - low" if steps < 1 else "larger beside high - low"
             raise SpaceError(f"step must be {fault}; received {self.step} for {self.low}..{self.high}", "step")
-        if not _is_whole(steps):
+        if not self._is_on_step(self.high):
             raise SpaceError(
                 f"step must divide high - low; received {self.step} for {self.low}..{self.high}; "
                 f"use high = {self.low + math.floor(steps) * self.step:.10g}",
@@ -58,9 +61,8 @@ class Float:
 
     def values(self, points: int | None = None) -> list[float] | None:
         """List the values of a stepped parameter, or `points` evenly spread ones; None if it has no end of them."""
-        if self.step is not None:
-            count = round((self.high - self.low) / self.step) + 1
-            return [self._at(i) for i in range(count)] if count <= MAX_GRID_POINTS else None
+        if (count := self.count) is not None:
+            return [self.at(i) for i in range(count)] if count <= MAX_GRID_POINTS else None
         if points is None:
             return None
         shares = [i / (points - 1) for i in range(1, points - 1)]
@@ -73,7 +75,7 @@ class Float:
     def middle(self) -> float:
         """Return the value in the middle of the range, on the parameter's own scale."""
         if self.step is not None:
-            return self._at(round((self.high - self.low) / self.step / 2))
+            return self.at(round((self.high - self.low) / self.step / 2))
         return math.sqrt(self.low) * math.sqrt(self.high) if self.log else self.low / 2 + self.high / 2
 
     def check(self, value: Any) -> float:
@@ -82,14 +84,30 @@ class Float:
             raise SpaceError(f"must be a number; received {value!r}")
         if not self.low <= value <= self.high:
             raise SpaceError(f"must lie in {self.low}..{self.high}; received {value!r}")
-        if self.step is not None and not _is_whole((value - self.low) / self.step):
+        if self.step is not None and not self._is_on_step(value):
             raise SpaceError(f"must lie in {self.low}..{self.high} in steps of {self.step}; received {value!r}")
         # 0.3 is meant where the third step of 0.1 comes to 0.30000000000000004.
-        return float(value) if self.step is None else self._at(round((value - self.low) / self.step))
+        return float(value) if self.step is None else self.at(round(self.index(value)))
 
-    def _at(self, index: int) -> float:
+    @property
+    def count(self) -> int | None:
+        """How many values it has; None without a step."""
+        return None if self.step is None else round((self.high - self.low) / self.step) + 1
+
+    def at(self, index: int) -> float:
+        """Return the value so many steps above `low`."""
         # 3 * 0.1 is above 0.3, and Optuna would find it out of range.
         return min(self.low + index * (self.step or 0.0), self.high)
+
+    def index(self, value: float) -> float:
+        """Return how many steps above `low` a value lies: a whole number but for rounding."""
+        return (value - self.low) / (self.step or 1.0)
+
+    def _is_on_step(self, value: float) -> bool:
+        """Tell whether `value` is low plus whole steps, to the digits that people write and that 64 bits hold."""
+        index = self.index(value)
+        rounding = 4 * math.ulp(max(abs(self.low), abs(self.high), self.high - self.low)) / (self.step or 1.0)
+        return abs(index - round(index)) <= max(1e-8, min(1e-9 * index, 0.01), rounding)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +139,7 @@ class Int:
 
     def values(self, points: int | None = None) -> list[int] | None:  # noqa: ARG002 (one signature for all kinds)
         """List all values, or None if there are too many to try each."""
-        count = (self.high - self.low) // self.step + 1
-        return list(range(self.low, self.high + 1, self.step)) if count <= MAX_GRID_POINTS else None
+        return list(range(self.low, self.high + 1, self.step)) if self.count <= MAX_GRID_POINTS else None
 
     def middle(self) -> int:
         """Return the value in the middle of the range, on the parameter's own scale."""
@@ -139,6 +156,19 @@ class Int:
             raise SpaceError(f"must lie in {self.low}..{self.high}{steps}; received {value!r}")
         return int(value)
 
+    @property
+    def count(self) -> int:
+        """How many values it has."""
+        return (self.high - self.low) // self.step + 1
+
+    def at(self, index: int) -> int:
+        """Return the value so many steps above `low`."""
+        return self.low + index * self.step
+
+    def index(self, value: float) -> float:
+        """Return how many steps above `low` a value lies."""
+        return (value - self.low) / self.step
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -146,6 +176,7 @@ class Choice:
 
     choices: tuple[Any, ...]
     when: Condition = field(default_factory=dict)
+    _by_label: dict[Any, Any] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.choices:
@@ -157,10 +188,13 @@ class Choice:
             )
         for choice in self.choices:
             _check_plain(choice)
-        labels = [self.label(choice) for choice in self.choices]
-        for label in labels:
-            if labels.count(label) > 1:
+        by_label: dict[Any, Any] = {}
+        for choice in self.choices:
+            label = self.label(choice)
+            if label in by_label:
                 raise SpaceError(f"each value may stand once; received {label!r} twice", "choices")
+            by_label[label] = choice
+        object.__setattr__(self, "_by_label", by_label)
 
     @staticmethod
     def label(value: Any) -> Any:
@@ -169,14 +203,13 @@ class Choice:
 
     def value_of(self, label: Any) -> Any:
         """Return the choice that `label` stands for."""
-        for choice in self.choices:
-            if self.label(choice) == label:
-                return choice
-        raise SpaceError(f"no such choice: {label!r}")
+        if label not in self._by_label:
+            raise SpaceError(f"no such choice: {label!r}")
+        return self._by_label[label]
 
     def values(self, points: int | None = None) -> list[Any]:  # noqa: ARG002
         """List the labels of all choices."""
-        return [self.label(choice) for choice in self.choices]
+        return list(self._by_label)
 
     def middle(self) -> Any:
         """Return the label of the first choice: people name their usual value first."""
@@ -184,12 +217,20 @@ class Choice:
 
     def check(self, value: Any) -> Any:
         """Return the label of `value`; SpaceError if it is none of the choices."""
-        label = self.label(value)
-        for known in self.values():
-            # 1 and True are equal in Python and not in a study file.
-            if known == label and isinstance(known, bool) == isinstance(label, bool):
-                return known
-        raise SpaceError(f"must be one of {self.values()}; received {value!r}")
+        try:
+            known = self.label(self._by_label[self.label(value)])
+        except (KeyError, TypeError, ValueError):
+            known = None
+        # 1 and True are equal in Python and not in a study file.
+        if known is None or isinstance(known, bool) != isinstance(value, bool):
+            raise SpaceError(f"must be one of {self._listed()}; received {value!r}")
+        return known
+
+    def _listed(self) -> str:
+        labels = self.values()
+        if len(labels) <= _LISTED:
+            return str(labels)
+        return f"{', '.join(map(repr, labels[:_LISTED]))} ... ({len(labels):,} values)"
 
 
 Parameter: TypeAlias = Float | Int | Choice
@@ -220,8 +261,8 @@ def is_number(value: Any) -> bool:
         return False
 
 
-def _is_whole(value: float) -> bool:
-    return math.isclose(value, round(value), abs_tol=1e-8)
+def _is_finite(value: Any) -> bool:
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _kind(value: Any) -> str:
@@ -238,12 +279,15 @@ def _kind(value: Any) -> str:
 def _check_plain(choice: Any) -> None:
     """Make sure that a choice can be stored as JSON: that no list in it holds a date, an inf or a nan."""
     try:
-        json.dumps(choice, allow_nan=False)
+        # Scalars are not written out: there may be thousands of them.
+        is_finite = bool(json.dumps(choice, allow_nan=False)) if isinstance(choice, list | dict) else _is_finite(choice)
     except ValueError:
-        raise SpaceError(f"the values of a choice must be finite; received {choice}", "choices") from None
+        is_finite = False
     except TypeError:
         raise SpaceError(
             f"lists and tables in a choice hold texts, numbers and booleans; received {choice}", "choices"
         ) from None
+    if not is_finite:
+        raise SpaceError(f"the values of a choice must be finite; received {choice}", "choices")
     if not isinstance(choice, bool) and isinstance(choice, int) and abs(choice) > MAX_WHOLE:
         raise SpaceError(f"whole numbers must lie within -2^53..2^53; received {choice}", "choices")

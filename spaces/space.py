@@ -18,6 +18,11 @@ class Space(Mapping[str, Parameter]):
 
     def __init__(self, parameters: Mapping[str, Parameter]) -> None:
         self._parameters = MappingProxyType(_parents_first(parameters))
+        # Sets: a condition may name thousands of values, and is asked for at every draw.
+        self._conditions = {
+            name: {parent: frozenset(values) for parent, values in parameter.when.items()}
+            for name, parameter in self._parameters.items()
+        }
 
     @classmethod
     def parse(cls, table: Mapping[str, Any]) -> Space:
@@ -45,9 +50,11 @@ class Space(Mapping[str, Parameter]):
 
     def is_active(self, name: str, labels: Mapping[str, Any]) -> bool:
         """Tell whether `name` is drawn at all, given the labels of what was drawn before it."""
-        return all(
-            parent in labels and labels[parent] in values for parent, values in self._parameters[name].when.items()
-        )
+        return all(parent in labels and labels[parent] in values for parent, values in self._conditions[name].items())
+
+    def condition(self, name: str) -> Mapping[str, frozenset[Any]]:
+        """Return the values of other parameters under which `name` is drawn."""
+        return self._conditions[name]
 
     def config(self, labels: Mapping[str, Any]) -> dict[str, Any]:
         """Return the values that a builder sees for the drawn `labels` (lists and tables are lists and tables again)."""

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from search import studyfile
+from search.engines.devices import Device
 from search.engines.protocol import Assignment, Member
 from search.engines.replay import ReplayEngine
 from search.errors import Interrupted, StoreError
@@ -85,6 +86,22 @@ def start(*arguments: object, cwd: Path | None = None) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def in_jax(code: str, attempts: int = 1) -> Any:
+    """Run code with all of lanes_kit on the JAX backend; what it prints last is JSON."""
+    env = {
+        **os.environ,
+        **Device().environment("jax"),
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent / "engines"), os.environ.get("PYTHONPATH", "")]),
+    }
+    command = [sys.executable, "-c", f"from lanes_kit import *\n{code}"]
+    for _ in range(attempts):
+        done = subprocess.run(command, env=env, capture_output=True, text=True)
+        if done.returncode == 0:
+            break
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def settings(how: list[str]) -> list[str]:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from search.data import dense, exact
 from search.data.parts import sound
 from search.data.sources import locate
-from search.data.splits import divide, fingerprint, scale
-from search.data.targets import targets_of
+from search.data.splits import Scaling, divide, fingerprint, scale
 from search.errors import DataError
 
 if TYPE_CHECKING:
@@ -44,13 +44,29 @@ class DataInfo:
 
 
 @dataclass(frozen=True, eq=False)
+class Raw:
+    """What the source itself has: an exported model takes such rows.
+
+    Attributes:
+        x_validation: the validation rows before any scaling, as the source has them.
+        is_one_hot: the source's labels were one-hot rows.
+    """
+
+    x_validation: Array
+    is_one_hot: bool = False
+
+
+@dataclass(frozen=True, eq=False)
 class Data:
     """Arrays to train and to judge by; the test rows are held out, only counted and fingerprinted.
 
     Attributes:
-        x_train, x_validation: float32, C-contiguous, (rows, *info.input_shape).
-        y_train, y_validation: int32 (rows,) for classes; float32 (rows,) or (rows, targets) for regression.
+        x_train, x_validation: float32, C-contiguous, (rows, *info.input_shape); int32 or int64 if they are whole numbers
+            that float32 would change.
+        y_train, y_validation: int32 (rows,) for classes; float32 (rows,) or (rows, targets, ...) for regression.
         fingerprint: 32 hex digits of all splits' bytes, shapes and dtypes, test rows included.
+        warnings: lines on what was taken, or left out, and may not be meant.
+        scaling: what turned `raw` rows into these.
     """
 
     info: DataInfo
@@ -59,6 +75,9 @@ class Data:
     x_validation: Array
     y_validation: Array
     fingerprint: str
+    raw: Raw
+    scaling: Scaling
+    warnings: tuple[str, ...] = ()
 
 
 def check(section: DataSection, base: Path) -> None:
@@ -78,7 +97,8 @@ def load(section: DataSection, base: Path, seed: int) -> Data:
 
     Splits of the source's own are used as they are. What it lacks is cut from its training rows, test before
     validation, every class in its share; the fractions are of those rows (after `limit`). Images in bytes
-    (uint8, rows of two or more dimensions) are scaled to 0..1; `scale` is fitted on the training rows.
+    (uint8, rows of two or more dimensions) are scaled to 0..1; `scale` is fitted on the training rows. Targets that
+    are the features (an autoencoder's) are scaled as these are.
 
     Raises DataError, naming the file and, where there is one, the row.
     """
@@ -87,13 +107,27 @@ def load(section: DataSection, base: Path, seed: int) -> Data:
         parts = sound(locate(section, base).read(seed))
     except OSError as error:
         raise DataError(f"{section.source}: can't be read: {error}") from None
-    targets = targets_of(parts, section.task)
+    targets = dense.any_targets_of(parts, section.task)
+    is_regression = targets.task == "regression"
+    repeats = is_regression and dense.are_features(parts)
+    whole = exact.whole_dtype(parts, section.scale)
+    warnings = (*parts.warnings, *exact.losses(parts, section.scale, is_regression=is_regression))
     rows = divide(parts, targets, section, seed)
     arrays: dict[str, Array] = {}
     for split, (origin, index) in rows.items():
         arrays[f"x_{split}"] = parts.splits[origin].x[index]
         arrays[f"y_{split}"] = targets.y[origin][index]
-    scale(arrays, section.scale, parts.name)
+    source_y = parts.splits["train"].y
+    is_one_hot = targets.task == "classification" and source_y.ndim == 2 and source_y.shape[1] > 1
+    x_validation = arrays["x_validation"]
+    raw = Raw(x_validation if parts.divisor == 1 else x_validation * parts.divisor, is_one_hot)
+    if whole is None:
+        scaling = scale(arrays, section.scale, parts.name).after(parts.divisor)
+        if repeats:
+            dense.repeat_features(arrays)
+    else:
+        exact.keep(arrays, whole)
+        scaling = Scaling()
     info = DataInfo(
         input_shape=arrays["x_train"].shape[1:],
         task=targets.task,
@@ -103,4 +137,4 @@ def load(section: DataSection, base: Path, seed: int) -> Data:
         **{f"{split}_rows": len(index) for split, (_, index) in rows.items()},
     )
     used = {key: arrays[key] for key in ("x_train", "y_train", "x_validation", "y_validation")}
-    return Data(info=info, **used, fingerprint=fingerprint(arrays))
+    return Data(info=info, **used, fingerprint=fingerprint(arrays), raw=raw, scaling=scaling, warnings=warnings)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
+from search.data.labels import alike
 from search.data.parts import SPLITS, Part, Parts
-from search.errors import DataError
+from search.errors import DataError, printable
 from search.vocabulary import closest
 
 if TYPE_CHECKING:
@@ -20,7 +23,40 @@ if TYPE_CHECKING:
 
     from search.data.parts import Array
 
+# Image files by their names: one that can't be read is refused. Any other file is used if Pillow can open it.
 _ENDINGS = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"))
+_UNREADABLE = frozenset(
+    (
+        ".heic",
+        ".heif",
+        ".jxl",
+        ".svg",
+        ".raw",
+        ".dng",
+        ".cr2",
+        ".cr3",
+        ".nef",
+        ".arw",
+        ".orf",
+        ".rw2",
+        ".exr",
+        ".hdr",
+        ".dcm",
+    )
+)
+_SYSTEM_FOLDERS = frozenset(("__MACOSX", "__pycache__"))
+
+# Split -> the folder of each class -> files.
+_Layout: TypeAlias = dict[str, dict[Path, list[Path]]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    """What an image says of itself: its mode, (height, width), and whether it has more than one frame or page."""
+
+    mode: str
+    size: tuple[int, int]
+    has_frames: bool
 
 
 @dataclass(frozen=True)
@@ -33,14 +69,16 @@ class Images:
     def check(self) -> None:
         for split, classes in self._layout().items():
             if split == "train" and len(classes) < 2:
-                raise DataError(f"{self.path}: one class only, {next(iter(classes))!r}; make a folder for each class")
+                raise DataError(
+                    f"{self.path}: one class only, {next(iter(classes)).name!r}; make a folder for each class"
+                )
 
-    def _layout(self) -> dict[str, dict[str, list[Path]]]:
-        """List the files: split -> class -> images, each in order of its name."""
+    def _layout(self) -> _Layout:
+        """List all files of all classes, each in order of its path."""
         folders = _folders(self.path)
         if "train" not in folders or not _folders(folders["train"]):
             return {"train": self._classes(self.path)}
-        layout: dict[str, dict[str, list[Path]]] = {}
+        layout: _Layout = {}
         for name, folder in folders.items():
             if name not in SPLITS:
                 raise DataError(f"{folder}: stands beside train but is no split{closest(name, SPLITS)}; move it away")
@@ -49,39 +87,127 @@ class Images:
             layout[SPLITS[name]] = self._classes(folder)
         return layout
 
-    def _classes(self, folder: Path) -> dict[str, list[Path]]:
-        classes = {
-            name: sorted(file for file in inner.iterdir() if file.suffix.lower() in _ENDINGS and _is_shown(file))
-            for name, inner in _folders(folder).items()
-        }
+    def _classes(self, folder: Path) -> dict[Path, list[Path]]:
+        classes = {inner: _files(inner) for inner in _folders(folder).values()}
         if not classes:
             raise DataError(f"{folder}: holds no folders; put the images of each class into a folder named after it")
-        for name, files in classes.items():
-            if not files:
-                raise DataError(
-                    f"{folder / name}: holds no images ({' '.join(sorted(_ENDINGS))}); add some or remove it"
-                )
+        for inner, files in classes.items():
+            _check_class(inner, files)
         return classes
 
     def read(self, seed: int) -> Parts:  # noqa: ARG002 (one signature for all sources)
-        layout = self._layout()
         with ThreadPoolExecutor() as pool:
-            files = [file for classes in layout.values() for names in classes.values() for file in names]
+            layout, others = self._images_among(pool, self._layout())
+            files = [file for classes in layout.values() for inner in classes.values() for file in inner]
             headers = list(pool.map(_image_header, files))
-            size = self.size or headers[0][1]
+            size = self.size or headers[0].size
             if self.size is None:
                 _check_sizes(files, headers)
-            mode = "L" if all(found == "L" for found, _ in headers) else "RGB"
+            mode = "L" if all(header.mode == "L" for header in headers) else "RGB"
             splits = {split: _decoded(pool, classes, size, mode) for split, classes in layout.items()}
-        return Parts(str(self.path), splits)
+        names = sorted({folder.name for classes in layout.values() for folder in classes})
+        warnings = (*self._left_out(layout, others), *self._frames(headers), *alike(names, str(self.path)))
+        return Parts(str(self.path), splits, warnings=tuple(map(printable, warnings)))
+
+    def _images_among(self, pool: ThreadPoolExecutor, layout: _Layout) -> tuple[_Layout, list[Path]]:
+        """Part the images of every class from its other files."""
+        images: _Layout = {}
+        others: list[Path] = []
+        for split, classes in layout.items():
+            images[split] = {}
+            for folder, files in classes.items():
+                is_image = list(pool.map(_is_image, files))
+                images[split][folder] = [file for file, used in zip(files, is_image, strict=True) if used]
+                others += [file for file, used in zip(files, is_image, strict=True) if not used]
+                others += [file for file, is_shown in _walk(folder) if not is_shown]
+                _check_class(folder, images[split][folder])
+        return images, others
+
+    def _left_out(self, layout: _Layout, others: list[Path]) -> Iterator[str]:
+        """Tell how many files of class folders are no images, and how many images stand in no class folder."""
+        if others:
+            kinds = Counter(file.suffix.lower() or file.name for file in others)
+            shown = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5))
+            yield (
+                f"{self.path}: {len(others)} of the files in the class folders are no images and were left out ({shown}); "
+                "remove them, or save images as PNG or JPEG"
+            )
+        parents = {self.path, *(folder.parent for classes in layout.values() for folder in classes)}
+        stray = [
+            file
+            for parent in sorted(parents)
+            for file in sorted(parent.iterdir())
+            if file.suffix.lower() in _ENDINGS | _UNREADABLE and _is_shown(file.name) and file.is_file()
+        ]
+        if stray:
+            yield f"{self.path}: {len(stray)} images stand in no class folder and were left out, such as {stray[0]}"
+
+    def _frames(self, headers: list[_Header]) -> Iterator[str]:
+        if count := sum(header.has_frames for header in headers):
+            yield (
+                f"{self.path}: {count} images have several frames or pages, of which the first is used; save each as a file "
+                "of its own if the others count"
+            )
 
 
-def _is_shown(path: Path) -> bool:
-    return not path.name.startswith((".", "__"))
+def _is_shown(name: str) -> bool:
+    return not name.startswith(".") and name not in _SYSTEM_FOLDERS
 
 
 def _folders(path: Path) -> dict[str, Path]:
-    return {inner.name: inner for inner in sorted(path.iterdir()) if inner.is_dir() and _is_shown(inner)}
+    return {inner.name: inner for inner in sorted(path.iterdir()) if inner.is_dir() and _is_shown(inner.name)}
+
+
+def _files(folder: Path) -> list[Path]:
+    """List the files in a class folder and below it, in order of their paths, the system's own left out."""
+    return sorted(file for file, is_shown in _walk(folder) if is_shown)
+
+
+def _walk(folder: Path) -> Iterator[tuple[Path, bool]]:
+    """Give every file below a folder, and whether it is shown; links to folders are followed, once."""
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    seen: set[str] = set()
+    hidden: set[str] = set()
+    for root, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        real = os.path.realpath(root)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        hidden |= {str(Path(root, name)) for name in folders if root in hidden or not _is_shown(name)}
+        for name in names:
+            yield Path(root, name), root not in hidden and _is_shown(name)
+
+
+def _check_class(folder: Path, files: list[Path]) -> None:
+    """Refuse a class without images of its own; where all are in folders below it, those may be the classes."""
+    if not files:
+        raise DataError(f"{folder}: holds no images ({' '.join(sorted(_ENDINGS))}); add some or remove it")
+    if not any(file.parent == folder for file in files):
+        raise DataError(
+            f"{folder}: holds images in folders below it only ({files[0].parent}), so that it can't be told which folders "
+            f"are the classes; move its images up into {folder.name!r}, or name the folder of the classes in source"
+        )
+
+
+def _is_image(file: Path) -> bool:
+    """Tell whether a file of a class folder is to be used; DataError for an image that Pillow can't open."""
+    if file.suffix.lower() in _ENDINGS:
+        return True
+    from PIL import Image
+
+    try:
+        with Image.open(file):
+            return True
+    except Exception:  # noqa: BLE001 (any kind of file may stand here, and Pillow's readers raise anything)
+        if file.suffix.lower() in _UNREADABLE:
+            raise DataError(
+                f"{file}: Pillow can't open this kind of image; save it as PNG or JPEG, or remove it"
+            ) from None
+        return False
 
 
 @contextmanager
@@ -98,32 +224,33 @@ def _opened(file: Path) -> Iterator[Image.Image]:
         raise DataError(f"{file}: can't be read as an image: {error}; mend or remove it") from None
 
 
-def _image_header(file: Path) -> tuple[str, tuple[int, int]]:
-    """Return an image's mode and (height, width)."""
+def _image_header(file: Path) -> _Header:
     with _opened(file) as image:
-        mode, size = image.mode, (image.height, image.width)
-    if mode.startswith(("I", "F")):
+        # Photos of some phones (MPO) have a small copy of themselves as a second frame.
+        has_frames = image.format != "MPO" and bool(getattr(image, "is_animated", False))
+        header = _Header(image.mode, (image.height, image.width), has_frames)
+    if header.mode.startswith(("I", "F")):
         # Pillow would cut these off at 255 and hand out white images.
-        raise DataError(f"{file}: has pixels of mode {mode}, more than 8 bits; save it with 8 bits a channel")
-    return mode, size
+        raise DataError(f"{file}: has pixels of mode {header.mode}, more than 8 bits; save it with 8 bits a channel")
+    return header
 
 
-def _check_sizes(files: list[Path], headers: list[tuple[str, tuple[int, int]]]) -> None:
-    height, width = headers[0][1]
-    for file, (_, size) in zip(files, headers, strict=True):
-        if size != (height, width):
+def _check_sizes(files: list[Path], headers: list[_Header]) -> None:
+    height, width = headers[0].size
+    for file, header in zip(files, headers, strict=True):
+        if header.size != (height, width):
             raise DataError(
-                f"{file}: is {size[0]} high and {size[1]} wide where {files[0]} is {height} and {width}; "
+                f"{file}: is {header.size[0]} high and {header.size[1]} wide where {files[0]} is {height} and {width}; "
                 f"add image_size = [{height}, {width}], say, and all are resized"
             )
 
 
-def _decoded(pool: ThreadPoolExecutor, classes: Mapping[str, list[Path]], size: tuple[int, int], mode: str) -> Part:
+def _decoded(pool: ThreadPoolExecutor, classes: Mapping[Path, list[Path]], size: tuple[int, int], mode: str) -> Part:
     """Read the images of a split into (rows, height, width, channels), on as many threads as the pool has."""
     import numpy as np
 
     files = [file for inner in classes.values() for file in inner]
-    labels = [name for name, inner in classes.items() for _ in inner]
+    labels = [printable(folder.name) for folder, inner in classes.items() for _ in inner]
     x = np.empty((len(files), *size, len(mode)), np.uint8)
 
     def decode(row: int) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ SPLITS = {
     "test": "test",
 }
 _SPLIT_OF_KEY = {"": "train", **{f"_{name}": split for name, split in SPLITS.items()}}
+NO_WEIGHTS = "weights of single rows are not supported yet (weights of classes are: class_weight in [train])"
 _FLOAT32_MAX = 3.4028234663852886e38
 
 
@@ -33,22 +35,31 @@ class Part:
         x, y: the features and the labels, as the source has them.
         place: the source and the row of an index, such as "wine.csv, line 5".
         columns: the names of a table's features; empty for anything else.
+        rounded: why these features are refused unless they are scaled: whole numbers that even float64 has changed.
     """
 
     x: Array
     y: Array
     place: Callable[[int], str]
     columns: tuple[str, ...] = ()
+    rounded: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """What a source holds: "train" (every row, where it has no splits), maybe "validation" and "test"."""
+    """What a source holds: "train" (every row, where it has no splits), maybe "validation" and "test".
+
+    Attributes:
+        warnings: lines about what was taken and may not be meant.
+        divisor: what the features were divided by when they were read.
+    """
 
     name: str
     splits: dict[str, Part]
     task: str | None = None
     class_names: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    divisor: float = 1.0
 
 
 def rows_of(name: str, key: str) -> Callable[[int], str]:
@@ -65,63 +76,41 @@ def is_number(text: str) -> bool:
     return True
 
 
-def parts_of(result: Any, name: str, task: str | None = None) -> Parts:
-    """Read (x, y), ((x_train, y_train), (x_test, y_test)) or a mapping with such keys."""
-    if isinstance(result, tuple | list) and len(result) == 2:
-        train, test = result
-        if isinstance(train, tuple) and isinstance(test, tuple) and len(train) == len(test) == 2:
-            result = {"x_train": train[0], "y_train": train[1], "x_test": test[0], "y_test": test[1]}
-        else:
-            result = {"x": train, "y": test}
-    if not isinstance(result, Mapping):
-        raise DataError(
-            f"{name}: received {type(result).__name__}; return (x, y), ((x_train, y_train), (x_test, "
-            "y_test)) or a dictionary with x_train, y_train, x_validation, y_validation, x_test, y_test"
-        )
-    splits = {}
-    for split, (x, y) in pairs_of((str(key) for key in result), name).items():
-        splits[split] = Part(_array(result[x], name, x), _array(result[y], name, y), rows_of(name, x))
-    return Parts(name, splits, task)
-
-
 def pairs_of(keys: Iterable[str], name: str) -> dict[str, tuple[str, str]]:
-    """Find the pairs of arrays among `keys`: split -> (key of x, key of y)."""
+    """Find the pairs of arrays among `keys`: split -> (key of x, key of y); DataError for a key that is none of them."""
     known = [f"{letter}{ending}" for letter in "xy" for ending in _SPLIT_OF_KEY]
     keys = list(keys)
+    there = set(keys)
+    if len(there) < len(keys):
+        twice = next(key for key, count in Counter(keys).items() if count > 1)
+        raise DataError(f"{name}: has {twice} twice; keep one of them")
     pairs: dict[str, tuple[str, str]] = {}
+    unknown = []
     for key in keys:
         if key not in known:
             if hint := closest(key.lower(), known) if key[:2].lower() in ("x", "y", "x_", "y_") else "":
                 raise DataError(f"{name}: unknown key {key!r}{hint}")
+            unknown.append(key)
             continue
         other = ("y" if key[0] == "x" else "x") + key[1:]
-        if other not in keys:
+        if other not in there:
             raise DataError(f"{name}: has {key} but no {other}; there must be both")
         split, pair = _SPLIT_OF_KEY[key[1:]], ("x" + key[1:], "y" + key[1:])
         if pairs.setdefault(split, pair) != pair:
             raise DataError(f"{name}: has both {pairs[split][0]} and {pair[0]}; keep one of them")
     if "train" not in pairs:
         raise DataError(
-            f"{name}: no x_train and y_train (or x and y); it has {', '.join(keys) or 'nothing'}: rename the arrays"
+            f"{name}: no x_train and y_train (or x and y); it has {', '.join(keys[:20]) or 'nothing'}: rename the arrays"
         )
+    if unknown:
+        raise DataError(f"{name}: unknown key {unknown[0]!r}; {_unknown(unknown[0], known)}")
     return pairs
 
 
-def _array(value: Any, name: str, key: str) -> Array:
-    import numpy as np
-
-    if isinstance(value, Mapping):
-        raise DataError(
-            f"{name}: {key} is a {type(value).__name__} of several arrays; models with several inputs are "
-            "not supported: join them into one array"
-        )
-    try:
-        array = np.asarray(value)
-    except (ValueError, TypeError) as error:
-        raise DataError(f"{name}: {key} can't be made an array: {error}; return rows of equal length") from None
-    if array.dtype.kind == "T" or (array.dtype.kind == "O" and all(isinstance(item, str) for item in array.flat)):
-        return array.astype(str)
-    return array
+def _unknown(key: str, known: Iterable[str]) -> str:
+    if "weight" in key.lower() or key.lower().partition("_")[0] in ("w", "sw"):
+        return f"{NO_WEIGHTS}: remove it"
+    return f"known are {', '.join(known)}: rename or remove it"
 
 
 def sound(parts: Parts) -> Parts:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from search.data.images import Images
-from search.data.parts import Part, Parts, parts_of, rows_of
-from search.data.tables import Csv, Npz
+from search.data.parts import Part, Parts, rows_of
+from search.data.returned import parts_of
+from search.data.tables import TABLES, Csv, Npz
 from search.errors import DataError, UsageError
 from search.usercode import Reference
 from search.vocabulary import closest
@@ -39,7 +40,7 @@ _NAMED = {
 }
 _KINDS = (
     "".join(f"{scheme}:NAME ({', '.join(names)}), " for scheme, names in _NAMED.items())
-    + "an .npz or .csv file, a folder of images with one folder a class, or file.py:function"
+    + "an .npz file, a table (.csv, .tsv, .txt), a folder of images with one folder a class, or file.py:function"
 )
 
 
@@ -57,7 +58,7 @@ def locate(section: DataSection, base: Path) -> Source:
     """Return the source that `section` names, its path relative to `base`; DataError if it names none."""
     source = _of_text(section, base)
     if section.target is not None and not isinstance(source, Csv):
-        raise DataError(f"target names a column of a .csv file; {section.source!r} is none: remove target")
+        raise DataError(f"target names a column of a table (.csv); {section.source!r} is none: remove target")
     if section.image_size is not None and not isinstance(source, Images):
         raise DataError(f"image_size is for a folder of images; {section.source!r} is none: remove image_size")
     return source
@@ -75,7 +76,7 @@ def _of_text(section: DataSection, base: Path) -> Source:
         return Images(path, section.image_size)
     if path.suffix.lower() == ".npz":
         return Npz(path)
-    if path.suffix.lower() == ".csv":
+    if path.suffix.lower() in TABLES:
         return Csv(path, section.target)
     if path.suffix == ".py":
         raise DataError(f"{text!r} names no function; write {text + ':function'!r}")
@@ -105,11 +106,12 @@ class _Sklearn:
         from sklearn import datasets
 
         bunch = getattr(datasets, f"load_{self.name}")()
-        x = bunch.data / 16.0 if self.name == "digits" else bunch.data
+        divisor = 16.0 if self.name == "digits" else 1.0
         name = f"sklearn:{self.name}"
         task = _NAMED["sklearn"][self.name]
         names = () if task == "regression" else tuple(str(label) for label in bunch.target_names)
-        return Parts(name, {"train": Part(x, bunch.target, rows_of(name, "x"))}, task, names)
+        x = bunch.data / divisor
+        return Parts(name, {"train": Part(x, bunch.target, rows_of(name, "x"))}, task, names, divisor=divisor)
 
 
 @dataclass(frozen=True)

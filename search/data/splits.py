@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from search.data.parts import Parts
@@ -128,7 +129,29 @@ def _check_learnable(parts: Parts, targets: Targets, rows: Mapping[str, tuple[st
             )
 
 
-def scale(arrays: dict[str, Array], how: str, name: str) -> None:
+@dataclass(frozen=True, eq=False)
+class Scaling:
+    """How rows of the source became rows that models see; an exported model does the same inside.
+
+    Attributes:
+        kind: "none", "standard" or "minmax".
+        divisor: of rows of the kind "none": 255 for bytes of images.
+        mean, spread: float64 (features,), for (x - mean) / spread; a constant column has the spread 1. None for "none".
+    """
+
+    kind: str = "none"
+    divisor: float = 1.0
+    mean: Array | None = None
+    spread: Array | None = None
+
+    def after(self, divisor: float) -> Scaling:
+        """Return the same for rows that are to be divided first."""
+        if self.mean is None or self.spread is None:
+            return replace(self, divisor=self.divisor * divisor)
+        return replace(self, mean=self.mean * divisor, spread=self.spread * divisor)
+
+
+def scale(arrays: dict[str, Array], how: str, name: str) -> Scaling:
     """Turn all features into float32 in place, bytes of images into 0..1; fit `how` on the training rows."""
     import numpy as np
 
@@ -138,7 +161,8 @@ def scale(arrays: dict[str, Array], how: str, name: str) -> None:
             arrays[key] = np.ascontiguousarray(array, np.float32)
             if array.dtype == np.uint8 and array.ndim > 2:
                 arrays[key] /= np.float32(255)
-        return
+        is_image = x["x_train"].dtype == np.uint8 and x["x_train"].ndim > 2
+        return Scaling(divisor=255.0 if is_image else 1.0)
     if x["x_train"].ndim != 2:
         raise DataError(
             f'{name}: scale = "{how}" is for flat rows; received rows of shape {x["x_train"].shape[1:]}; '
@@ -149,6 +173,10 @@ def scale(arrays: dict[str, Array], how: str, name: str) -> None:
     scaler = (StandardScaler() if how == "standard" else MinMaxScaler()).fit(x["x_train"].astype(np.float64))
     for key, array in x.items():
         arrays[key] = np.ascontiguousarray(scaler.transform(array.astype(np.float64)), np.float32)
+    # MinMaxScaler multiplies by its scale_, StandardScaler divides.
+    if how == "standard":
+        return Scaling(how, mean=scaler.mean_, spread=scaler.scale_)
+    return Scaling(how, mean=scaler.data_min_, spread=1 / scaler.scale_)
 
 
 def fingerprint(arrays: Mapping[str, Array]) -> str:

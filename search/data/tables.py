@@ -5,13 +5,16 @@ from __future__ import annotations
 import csv
 import warnings
 import zipfile
-import zlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.data.parts import Part, Parts, is_number, pairs_of, parts_of
+from search.data.labels import cleaned
+from search.data.parts import Part, Parts, is_number, pairs_of
+from search.data.returned import parts_of
 from search.errors import DataError
 from search.vocabulary import closest
 
@@ -19,6 +22,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from search.data.parts import Array
+
+TABLES = frozenset((".csv", ".tsv", ".tab", ".txt"))
+# The first wins where a header fits several.
+_SEPARATORS = (",", "\t", ";", "|")
 
 
 @dataclass(frozen=True)
@@ -31,31 +38,37 @@ class Npz:
         _check_file(self.path)
         try:
             with zipfile.ZipFile(self.path) as archive:
-                keys = [name.removesuffix(".npy") for name in archive.namelist()]
-        except (zipfile.BadZipFile, OSError) as error:
+                members = archive.infolist()
+        except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError) as error:
             raise DataError(f"{self.path}: not an .npz file ({error}); write it with numpy.savez") from None
-        pairs_of(keys, str(self.path))
+        if any(member.flag_bits & 1 for member in members):
+            raise DataError(f"{self.path}: the file is encrypted; write it without a password, with numpy.savez")
+        pairs_of([member.filename.removesuffix(".npy") for member in members], str(self.path))
 
     def read(self, seed: int) -> Parts:  # noqa: ARG002 (one signature for all sources)
         import numpy as np
 
         arrays: dict[str, Any] = {}
-        with np.load(self.path, allow_pickle=False) as archive:
-            pairs = pairs_of(archive.files, str(self.path))
-            for key in (key for pair in pairs.values() for key in pair):
-                try:
+        key = "the file"
+        try:
+            with np.load(self.path, allow_pickle=False) as archive:
+                for key in archive.files:
                     arrays[key] = archive[key]
-                except (ValueError, OSError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
-                    raise DataError(
-                        f"{self.path}: {key} can't be read: {error}; save plain arrays of numbers (labels "
-                        "may be text) with numpy.savez"
-                    ) from None
+        except Exception as error:  # noqa: BLE001 (what parses a damaged file may raise anything)
+            first = (str(error).splitlines() or [type(error).__name__])[0]
+            raise DataError(
+                f"{self.path}: {key} can't be read: {first}; save plain arrays of numbers (labels may be text) with "
+                "numpy.savez"
+            ) from None
         return parts_of(arrays, str(self.path))
 
 
 @dataclass(frozen=True)
 class Csv:
-    """A table with a header; all columns but the target are features: numbers, or true and false."""
+    """A table with a header; all columns but the target are features: numbers, or true and false.
+
+    The header tells what separates the columns: a comma, a tab, a semicolon or a stroke.
+    """
 
     path: Path
     target: str | None
@@ -79,27 +92,44 @@ class Csv:
             raise DataError(f"{self.path}: the file is empty; its first line must name the columns")
         if all(is_number(name) for name in header):
             raise DataError(f"{self.path}, line 1: holds only numbers; add a first line that names the columns")
-        if len(header) == 1 and ";" in header[0]:
-            raise DataError(f"{self.path}, line 1: columns are separated by ';'; save the file with ',' between them")
         if "" in header:
             raise DataError(
                 f"{self.path}, line 1: column {header.index('') + 1} has no name; name it, or drop it if it "
                 "only numbers the rows (pandas: to_csv(index=False))"
             )
-        if twice := [name for name in header if header.count(name) > 1]:
-            raise DataError(f"{self.path}, line 1: the column {twice[0]!r} stands there twice; rename one")
+        counts = Counter(header)
+        if len(counts) < len(header):
+            twice = next(name for name in header if counts[name] > 1)
+            raise DataError(f"{self.path}, line 1: the column {twice!r} stands there twice; rename one")
         if self.target not in header:
             names = ", ".join(header[:20]) + (", ..." if len(header) > 20 else "")
             raise DataError(
-                f"{self.path} has no column {self.target!r}{closest(str(self.target), header)}; it has {names}"
+                f"{self.path} has no column {self.target!r}{closest(str(self.target), header)}; it has {names}",
+                key="data.target",
             )
         if len(header) == 1:
-            raise DataError(f"{self.path}: the target is the only column; add columns of features")
+            raise DataError(
+                f"{self.path}: the target is the only column; add columns of features (separated by a comma, a tab, "
+                "a semicolon or a stroke)"
+            )
+
+    @cached_property
+    def _separator(self) -> str:
+        """Tell what separates the columns by the header alone: that which leaves the target a column of its own."""
+        with self.path.open(encoding="utf-8-sig", newline="") as file:
+            header = next((line for line in file if line.strip()), "")
+        cells = {separator: _cells(header, separator) for separator in _SEPARATORS}
+        fitting = [
+            separator for separator in _SEPARATORS if len(cells[separator]) > 1 and self.target in cells[separator]
+        ]
+        if fitting:
+            return fitting[0]
+        return max(_SEPARATORS, key=lambda separator: len(cells[separator]))
 
     def _records(self) -> Iterator[tuple[int, list[str]]]:
         """Give every record with the line that it starts on, blank lines left out, as pandas does."""
         with self.path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, skipinitialspace=True)
+            reader = csv.reader(file, delimiter=self._separator, skipinitialspace=True)
             line = 1
             for record in reader:
                 if len(record) > 1 or any(cell.strip() for cell in record):
@@ -112,13 +142,16 @@ class Csv:
         return f"{self.path}, line {line}"
 
     def read(self, seed: int) -> Parts:  # noqa: ARG002 (one signature for all sources)
+        from search.data.frames import matrix_of
+
         frame = self._frame()
-        features = frame.drop(columns=[self.target])
+        self._check_full(frame)
+        place = frame.columns.get_loc(self.target)
+        features = frame.iloc[:, [column for column in range(frame.shape[1]) if column != place]]
         columns = tuple(str(name) for name in features.columns)
-        for name in columns:
-            features[name] = self._numbers(features[name])
-        part = Part(features.to_numpy(dtype="float64"), self._labels(frame[self.target]), self.place, columns)
-        return Parts(str(self.path), {"train": part})
+        values, rounded = matrix_of(features, self.place)
+        part = Part(values, _labels(frame[self.target]), self.place, columns, rounded)
+        return cleaned(Parts(str(self.path), {"train": part}), self.target)
 
     def _frame(self) -> pd.DataFrame:
         import pandas as pd
@@ -129,6 +162,7 @@ class Csv:
                 warnings.simplefilter("error", pd.errors.ParserWarning)
                 return pd.read_csv(
                     self.path,
+                    sep=self._separator,
                     index_col=False,
                     keep_default_na=False,  # "NA" and "None" are texts that somebody wrote; only "" is empty
                     na_values=[""],
@@ -140,40 +174,32 @@ class Csv:
         except (ValueError, OSError) as error:
             raise DataError(f"{self.path}: can't be read as a table: {str(error).strip()}; mend that line") from None
 
-    def _numbers(self, column: pd.Series[Any]) -> pd.Series[Any]:
-        import pandas as pd
-
-        self._check_full(column)
-        if pd.api.types.is_numeric_dtype(column):  # true and false are numbers to pandas
-            return column
-        numbers = pd.to_numeric(column, errors="coerce")
-        missing = numbers.isna().to_numpy()
-        if missing.any():
-            # In a column of true and false, the culprit is the cell that is neither.
-            odd = missing & ~column.astype(str).str.lower().isin(["true", "false"]).to_numpy()
-            row = int((odd if odd.any() else missing).argmax())
-            raise DataError(
-                f"{self.place(row)}, column {column.name!r}: {str(column.iloc[row])[:80]!r} is no number; "
-                "features are numbers (or true and false): encode the column as numbers, or remove it"
-            )
-        return numbers
-
-    def _labels(self, column: pd.Series[Any]) -> Array:
-        import numpy as np
-        import pandas as pd
-
-        self._check_full(column)
-        if pd.api.types.is_numeric_dtype(column):
-            return column.to_numpy()
-        return np.array([str(value) for value in column], dtype=str)
-
-    def _check_full(self, column: pd.Series[Any]) -> None:
-        empty = column.isna().to_numpy()
+    def _check_full(self, frame: pd.DataFrame) -> None:
+        """Refuse empty cells, and lines with fewer cells than the header, which pandas fills up."""
+        empty = frame.isna().to_numpy()
         if empty.any():
+            column = int(empty.any(axis=0).argmax())
+            row = int(empty[:, column].argmax())
             raise DataError(
-                f"{self.place(int(empty.argmax()))}, column {column.name!r}: the cell is empty; fill it in, "
+                f"{self.place(row)}, column {str(frame.columns[column])!r}: the cell is empty; fill it in, "
                 "or remove the row or the column"
             )
+
+
+def _cells(line: str, separator: str) -> list[str]:
+    try:
+        return next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
+    except csv.Error:  # the wrong separator leaves a cell longer than cells may be
+        return [line]
+
+
+def _labels(column: pd.Series[Any]) -> Array:
+    import numpy as np
+    import pandas as pd
+
+    if pd.api.types.is_numeric_dtype(column):  # true and false are numbers to pandas
+        return column.to_numpy()
+    return np.array([str(value) for value in column], dtype=str)
 
 
 def _check_file(path: Path) -> None:

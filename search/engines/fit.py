@@ -17,11 +17,11 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from search.engines import failures, memory
+from search.engines import exporting, failures, memory
 from search.engines.batches import Batches, Clock
-from search.engines.checkpoints import Checkpoints, read
+from search.engines.checkpoints import Checkpoints
 from search.engines.logs import numbers
-from search.engines.protocol import Assignment, EpochEnd, Event, Failed, Member, Noted, SaveModel, Stopped, Verdict
+from search.engines.protocol import Assignment, EpochEnd, Event, Failed, Member, SaveModel, Stopped, Verdict
 from search.engines.training import ReadConfig, Trainer, can_evaluate, validation_batch, weights_of
 
 # JAX keeps every compiled step, megabytes a trial. Forgetting them also forgets the small ones that all trials share, which
@@ -77,23 +77,10 @@ class FitEngine:
 
     def save_model(self, order: SaveModel) -> Event:
         """Save the model of a trial whose weights were kept, and tell what it comes to on the validation set."""
-        data = self._trainer.data
         try:
-            arrays, _ = read(Path(order.weights))
-            model = self._trainer.model(order.config, order.seed)
-            for name, variable in weights_of(model.trainable_variables, model.non_trainable_variables):
-                variable.assign(arrays[name])
-            found = model.evaluate(
-                data.x_validation,
-                data.y_validation,
-                batch_size=validation_batch(int(order.config["batch_size"])),
-                verbose=0,
-                return_dict=True,
-            )
-            model.save(order.path)
+            return exporting.save(self._trainer, order)
         except Exception as error:  # noqa: BLE001 (the user's layers: anything may come out of saving them)
             return Failed(order.member, failures.one_line(error), failures.trace(error))
-        return Noted("model saved", {f"val_{name}": value for name, value in numbers(found).items()})
 
     def apply(self, verdicts: Sequence[Verdict]) -> None:
         for verdict in verdicts:
@@ -197,8 +184,9 @@ class _Reporter(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         metrics = numbers(logs or {})
-        # A model with a train_step of its own may be compiled without an optimizer.
-        if (optimizer := getattr(self.model, "optimizer", None)) is not None:
+        optimizer = getattr(self.model, "optimizer", None)
+        # A model with a train_step of its own may be compiled without an optimizer; a metric may have that name.
+        if optimizer is not None and "val_learning_rate" not in metrics:
             metrics |= numbers({"learning_rate": keras.ops.convert_to_numpy(optimizer.learning_rate)})
         self.epoch = epoch + 1
         if (score := self._sign * metrics.get(self._objective, math.nan)) > self._score:

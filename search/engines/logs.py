@@ -36,5 +36,6 @@ def _parts(name: str, shape: tuple[int, ...]) -> Iterator[tuple[str, tuple[int, 
             f"the metric {name} gives {math.prod(shape)} numbers; a metric of at most {MOST_NUMBERS} can be recorded: "
             "average it, or remove it"
         )
+    is_one = math.prod(shape) == 1  # Keras gives F1Score(threshold=0.5) of two classes as a vector of one
     for index in np.ndindex(*shape):
-        yield name + (f"[{','.join(map(str, index))}]" if shape else ""), index
+        yield name if is_one else f"{name}[{','.join(map(str, index))}]", index

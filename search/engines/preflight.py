@@ -12,7 +12,7 @@ import numpy as np
 from search.engines import failures, logs, memory
 from search.engines.protocol import Ready
 from search.engines.training import ReadConfig, Trainer, can_evaluate
-from search.errors import UsageError
+from search.errors import DataError, UsageError
 from search.vocabulary import TRAIN_NUMBERS, TRAIN_PARAMETERS, closest
 from spaces import Space
 
@@ -26,6 +26,7 @@ def inspect(trainer: Trainer, fixed: Mapping[str, Any]) -> Ready:
     Raises UsageError for what a person must mend: an unknown metric or loss, an objective that training does not report.
     A builder that raises is no such thing: it may do so for some configs only, and is then that trial's failure.
     """
+    _check_backend_holds(trainer)
     space = Space.parse(trainer.settings.space)
     read: set[str] = set()
     drawn: set[str] = set()
@@ -42,6 +43,7 @@ def inspect(trainer: Trainer, fixed: Mapping[str, Any]) -> Ready:
             described = described or {"error": failures.one_line(error)}
             continue
         trainer.arrays()
+        _check_whole_inputs(model, trainer)
         read |= config.read | {"batch_size", "epochs"}
         drawn |= set(labels)
         if "parameters" not in described:
@@ -54,7 +56,7 @@ def inspect(trainer: Trainer, fixed: Mapping[str, Any]) -> Ready:
         data=asdict(trainer.data.info),
         fingerprint=trainer.data.fingerprint,
         source=trainer.source,
-        warnings=[_unread(name, read, trainer) for name in space if name in drawn - read],
+        warnings=[*trainer.data.warnings, *(_unread(name, read, trainer) for name in space if name in drawn - read)],
         model=described,
     )
 
@@ -101,6 +103,39 @@ def _describe(model: keras.Model) -> dict[str, Any]:
     }
 
 
+def _check_backend_holds(trainer: Trainer) -> None:
+    """Refuse 64-bit features on JAX, which would cut them to 32 bits without a word."""
+    x = trainer.data.x_train
+    if x.dtype == np.int64 and keras.backend.backend() == "jax":
+        raise DataError(
+            f"{trainer.settings.data.source}: features reach from {x.min()} to {x.max()}, and JAX's integers have 32 bits; "
+            'set backend = "tensorflow" and engine = "fit" in [run], or number ids 0, 1, 2, ...'
+        )
+
+
+def _check_whole_inputs(model: keras.Model, trainer: Trainer) -> None:
+    """Refuse a model whose inputs are real numbers where features are whole numbers that these would round."""
+    x = trainer.data.x_train
+    if x.dtype.kind != "i":
+        return
+    try:
+        dtype = str(model.inputs[0].dtype)
+    except (AttributeError, IndexError, TypeError):
+        return  # a subclassed model gets the features as they are
+    low, high = int(x.min()), int(x.max())
+    is_held = (
+        np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max
+        if "int" in dtype
+        else dtype == "float64" and max(-low, high) <= 2**53
+    )
+    if not is_held:
+        raise DataError(
+            f"{trainer.settings.data.source}: features are whole numbers from {low} to {high} and the model's input "
+            f'is {dtype}, which would change them; for ids begin the model with keras.Input(data.input_shape, dtype="'
+            f'{x.dtype}"), for quantities use scale = "standard" in [data]'
+        )
+
+
 def _check_outputs(model: keras.Model, trainer: Trainer) -> None:
     """Refuse a model whose outputs the task's own loss can't be computed from."""
     info, given = trainer.data.info, trainer.settings.train.loss
@@ -133,6 +168,7 @@ def _check_objective(model: keras.Model, trainer: Trainer) -> None:
             f"train.metrics: they can't be computed from this model's outputs and labels, which are whole numbers for "
             f"classes: {failures.one_line(error)}"
         ) from None
+    _check_names(model)
     reported = sorted(names) + sorted(f"val_{name}" for name in names)
     if objective not in reported and objective != "learning_rate":
         raise UsageError(
@@ -159,6 +195,19 @@ def _check_own_steps(model: keras.Model, x: Any, y: Any, objective: str) -> None
             f"study.objective: the model's own test_step reports no {name!r}; evaluation reports {reported}; "
             "name one of these, or a metric that its train_step reports"
         )
+
+
+def _check_names(model: keras.Model) -> None:
+    """Refuse metrics whose names Keras gives to other values, too: only one of the two would be reported."""
+    compiled = getattr(model, "_compile_metrics", None)
+    names = [metric.name for metric in getattr(compiled, "metrics", ())]
+    for name in names:
+        if name == "loss" or (name.removeprefix("val_") in (*names, "loss") and name.startswith("val_")):
+            whose = "the loss" if name == "loss" else f"{name.removeprefix('val_')!r} on the validation rows"
+            raise UsageError(
+                f"train.metrics: a metric is named {name!r}, as Keras names {whose}, so that one of them would be lost; "
+                "give it another name"
+            )
 
 
 def _unread(name: str, read: set[str], trainer: Trainer) -> str:

@@ -138,11 +138,15 @@ class Keep:
 
 @dataclass(frozen=True, slots=True)
 class SaveModel:
-    """Build a trial's model, give it its kept weights, and save it; answered by Noted with its metrics, or Failed.
+    """Build a trial's model, give it its kept weights, and save it; answered by Noted, or Failed.
+
+    The answer's detail: `values`, the metrics by name; `is_of_file`, whether they are those of the written file, loaded
+    back; `lines`, what a person has to know of the file.
 
     Attributes:
         weights: the file that `Keep` wrote.
         path: where the model goes, ending in .keras.
+        learning_rate: of the epoch that the weights are of; None if it is not known.
     """
 
     member: Member
@@ -150,6 +154,7 @@ class SaveModel:
     seed: int
     weights: str
     path: str
+    learning_rate: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

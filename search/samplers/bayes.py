@@ -18,6 +18,7 @@ from threadpoolctl import ThreadpoolController
 from search.samplers.encoding import Array, Encoding
 from search.samplers.process import Beliefs, Process, learn, log_improvement
 from search.samplers.streams import stream
+from search.settings import DEFAULT_EPOCHS
 from spaces import Choice, Space
 
 KEY = "manyfit:bayes"
@@ -129,8 +130,10 @@ class BayesSampler:
         rng = np.random.default_rng(stream(self._seed, _COMPARED, number, epoch))
         with self._threads.limit(limits=1, user_api="blas"):
             view = self._view(self._trials, self._beliefs, without=number)
-            mine = view.promise(self._seen.points[[number]])[0] - np.log(self._epochs - epoch)
-            new = self._most_promising(view, rng)[1] - np.log(self._epochs)
+            trial = self._seen.points[number]
+            mine = view.promise(trial[None])[0] - np.log(self._epochs_of(trial) - epoch)
+            point, promised = self._most_promising(view, rng)
+            new = promised - np.log(self._epochs_of(point[0]))
         return bool(mine >= new + np.log(SPARED * self._seen.running(self._trials)))
 
     def tell(self, number: int, state: str, value: float | None, *, diverged: bool = False) -> dict[str, Any]:  # noqa: ARG002
@@ -184,6 +187,11 @@ class BayesSampler:
             value=self._sign * float(mean[0]),
             deviation=float(deviation[0]),
         )
+
+    def _epochs_of(self, point: Array) -> int:
+        """Return the epochs of a config, which may be one of its parameters."""
+        otherwise = DEFAULT_EPOCHS if "epochs" in self._space else self._epochs
+        return int(self.encoding.labels(point).get("epochs", otherwise))
 
     # -- drawing -----------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from search.errors import OptionError
 from search.samplers.streams import stream
-from spaces import MAX_GRID_POINTS, Space
+from spaces import MAX_GRID_POINTS, Choice, Space
 
 
 def check(options: Mapping[str, Any], space: Space) -> None:
@@ -21,7 +21,12 @@ def check(options: Mapping[str, Any], space: Space) -> None:
             raise OptionError(
                 f"grid can't search the conditional parameter {key!r}; use another sampler, or drop its when"
             )
-        if parameter.values(options.get("points")) is None:
+        listed = parameter.values(options.get("points"))
+        if listed is None and not isinstance(parameter, Choice) and (many := parameter.count) is not None:
+            raise OptionError(
+                f"grid can't list the {many:,} values of {key!r}; give it a wider step, or use another sampler"
+            )
+        if listed is None:
             raise OptionError(
                 f"grid needs a finite list of values for {key!r}; give it a step, or write "
                 'sampler = { name = "grid", points = 5 }'

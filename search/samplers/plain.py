@@ -240,8 +240,10 @@ def make(name: str, options: Mapping[str, Any], *, seed: int, path: Sequence[int
     if name == "grid":
         given = {"seed": given["seed"]}
     elif name == "qmc":
-        # One sequence for the whole study; what it does not cover is drawn by the trial's own stream.
+        # One sequence for the whole study, which the seed scrambles unless the study says otherwise: Optuna's default is the
+        # same for all seeds and begins with all lows. What it does not cover is drawn by the trial's own stream.
         independent = optuna.samplers.RandomSampler(seed=given["seed"])
+        given = {"scramble": True} | given
         given |= {"seed": stream(seed, 0), "independent_sampler": independent, "warn_independent_sampling": False}
     elif name == "cmaes":
         given["warn_independent_sampling"] = False

@@ -94,6 +94,8 @@ def learn(features: Array, layout: Layout, epochs: Array, scores: Array, before:
     parameters, rows, t = int(groups.max()) + 1, len(scores), np.log(epochs)
     y = _standardized(scores)[0]
     apart = np.stack([_squares(features[:, groups == k], features[:, groups == k]) for k in range(parameters)])
+    for k, column in zip(layout.unordered, layout.unordered_columns, strict=True):
+        apart[k] = _differences(features[:, column], features[:, column])
     apart_t, shared = np.square(t[:, None] - t), _shared(t, t)
     center = Beliefs.prior(parameters)._vector()
     kinds = ["warp", "warp"] * parameters + ["length"] * parameters + ["epoch", "noise"]
@@ -149,7 +151,9 @@ class Process:
 
     def __init__(self, beliefs: Beliefs, features: Array, layout: Layout, epochs: Array, scores: Array) -> None:
         self._beliefs, self._layout = beliefs, layout
-        self._weights = 1 / beliefs.length_scales[layout.groups]
+        weights = 1 / beliefs.length_scales
+        self._weights = weights[layout.groups]
+        self._of_unordered = np.square(weights[layout.unordered])
         self._y, self._mean, self._spread = _standardized(scores)
         self._x, self._t = self._scaled(features), np.log(epochs)
         kernel = self._kernel(self._x, self._t, self._x, self._t)
@@ -191,14 +195,16 @@ class Process:
         return float(self._spread * math.sqrt(self._amplitude * self._beliefs.noise))
 
     def _scaled(self, features: Array) -> Array:
-        scaled, columns = features.copy(), self._layout.columns
+        scaled, columns, unordered = features.copy(), self._layout.columns, self._layout.unordered_columns
         scaled[:, columns] = _warped(features[:, columns], self._beliefs.warps[self._layout.ranges])
         scaled *= self._weights
+        scaled[:, unordered] = features[:, unordered]
         return scaled
 
     def _kernel(self, x: Array, t: Array, other_x: Array, other_t: Array) -> Array:
         of_t = _matern(np.square(t[:, None] - other_t) / self._beliefs.epoch_scale**2)
-        return _matern(_squares(x, other_x)) * of_t + _shared(t, other_t)
+        squares = squared_distances(x, other_x, self._layout, self._of_unordered)
+        return _matern(squares) * of_t + _shared(t, other_t)
 
     def _solved(self) -> Array:
         half = solve_triangular(self._factor, self._y, lower=True, check_finite=False)
@@ -221,6 +227,27 @@ def log_improvement(mean: Array, deviation: Array, best: float) -> Array:
     rest = np.where(far < -1e3, far**-2.0, 1 + far * math.sqrt(math.pi / 2) * erfcx(-far / math.sqrt(2)))
     of_far = -0.5 * far**2 - 0.5 * math.log(2 * math.pi) + np.log(np.maximum(rest, 1e-300))
     return np.where(z > -1, of_near, of_far) + np.log(deviation)
+
+
+def squared_distances(a: Array, b: Array, layout: Layout, weights: Array | None = None) -> Array:
+    """Return those between rows of features, of shape (n, m); `weights` are what a difference of each choice counts."""
+    unordered = layout.unordered_columns
+    if not len(unordered):
+        return _squares(a, b)
+    ordered = np.setdiff1d(np.arange(a.shape[1]), unordered)
+    squares = _squares(a[:, ordered], b[:, ordered])
+    for k, column in enumerate(unordered):
+        squares += _differences(a[:, column], b[:, column]) * (1.0 if weights is None else weights[k])
+    return squares
+
+
+def _differences(a: Array, b: Array) -> Array:
+    """Return 1 where two values of a choice differ, and a half where one of two configs has none."""
+    differences: Array = (a[:, None] != b).astype(np.float64)
+    is_lacking = (a < 0)[:, None] | (b < 0)
+    if is_lacking.any():
+        differences[is_lacking] *= 0.5
+    return differences
 
 
 def _standardized(scores: Array) -> tuple[Array, float, float]:

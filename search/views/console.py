@@ -21,6 +21,9 @@ _BARS = "▁▂▃▄▅▆▇█"
 _STYLES = {"COMPLETE": "green", "PRUNED": "yellow", "FAIL": "red"}
 # Epochs a second are counted over this long.
 _RATE_WINDOW_S = 20.0
+# Events that change how a trial is trained, and how many of them are printed.
+_TOLD_EVENTS = ("program of its own",)
+_MOST_EVENTS = 3
 
 
 def stderr(*, quiet: bool = False) -> Console:
@@ -67,6 +70,7 @@ class Progress:
     def __init__(self, study: Study, console: Console) -> None:
         self._study, self._console = study, console
         self._told = {trial.number for trial in study.trials if trial.is_ended}
+        self._noted = self._events = 0
         self._epochs: deque[tuple[float, int]] = deque()
         self._drawn = 0.0
         self._began, self._ended_before = time.monotonic(), len(self._told)
@@ -94,6 +98,18 @@ class Progress:
             self._live.update(self._view(), refresh=True)
 
     def _tell_ended(self) -> None:
+        for event in self._study.noted[self._noted :]:
+            if event.kind in _TOLD_EVENTS:
+                self._events += 1
+                if self._events <= _MOST_EVENTS:
+                    more = "; `manyfit show` lists more of them" if self._events == _MOST_EVENTS else ""
+                    self._console.print(
+                        Text(
+                            f"trial {event.detail['trial']} has a {event.kind}: {event.detail['why']}{more}",
+                            style="dim",
+                        )
+                    )
+        self._noted = len(self._study.noted)
         for trial in self._study.trials:
             if trial.is_ended and trial.number not in self._told:
                 self._told.add(trial.number)
@@ -138,9 +154,13 @@ class Progress:
         return Group(Text(), head, rows, Text(f"and {more} more", style="dim") if more > 0 else Text())
 
     def _best_text(self) -> Text:
+        from search.views import standing
+
         best = self._study.best
+        if better := standing.ahead(self._study.trials, self._study.file.direction, [best] if best else []):
+            return Text(f"best so far {standing.so_far(better[0])}", style="bold yellow")
         if best is None:
-            return Text("no complete trial yet", style="dim")
+            return Text("no epoch yet", style="dim")
         return Text(f"best {number(best.value)} (trial {best.number})", style="bold green")
 
     def _rate(self) -> float:

@@ -17,6 +17,7 @@ from search.errors import UsageError
 from search.identity import versions
 from search.records import Stored
 from search.study import Trial
+from search.views import standing
 
 DEFAULT_TOP = 5
 
@@ -33,7 +34,26 @@ class Config(BaseModel):
     config: dict[str, Any] = Field(description="params and everything fixed: what the builder and training read")
     seed: int = Field(ge=0, description="what its weights, shuffles and dropout depended on")
     ended: str = Field(description="what ended it: finished, stopped early, callback, timeout or time")
-    curve: dict[str, list[float | None]] = Field(description="every metric, one number an epoch; null: not finite")
+    curve: dict[str, list[float | None]] = Field(
+        description="every metric, one number an epoch (null: not finite), and the seconds of each epoch"
+    )
+    seconds: list[float | None] | None = Field(
+        default=None,
+        description="the seconds of each epoch; only where a metric is named seconds, which then stands in the curve",
+        exclude_if=lambda value: value is None,
+    )
+
+
+class Ahead(BaseModel):
+    """A trial that was not trained fully, and was better than one of the configs nevertheless."""
+
+    model_config = ConfigDict(extra="forbid")
+    trial: int = Field(ge=0, description="the trial's number in the study")
+    value: float = Field(description="the objective at its best epoch so far")
+    epoch: int = Field(ge=1, description="that epoch, counted from 1")
+    epochs: int = Field(ge=1, description="how many it was trained")
+    state: str = Field(description="PRUNED, RUNNING or WAITING (interrupted)")
+    params: dict[str, Any] = Field(description="the searched parameters; inactive conditional ones are absent")
 
 
 class Best(BaseModel):
@@ -49,7 +69,15 @@ class Best(BaseModel):
     identity: dict[str, Any] = Field(description="space, data and model with their fingerprints: what was searched")
     settings: dict[str, Any] = Field(description="the study file, defaults filled in")
     resolved: dict[str, Any] = Field(description="engine, backend, devices and versions of the first start")
-    configs: list[Config] = Field(description="the best first; empty while no trial is complete")
+    configs: list[Config] = Field(
+        description="the best of the trials that were trained fully, the best first; empty while no trial is complete"
+    )
+    ahead: list[Ahead] = Field(
+        default=[],
+        description="trials that beat one of the configs at their best epoch without being trained fully, the best first, "
+        "as many as there may be configs; absent if there are none",
+        exclude_if=lambda trials: not trials,
+    )
 
 
 def best(stored: Stored, top: int = DEFAULT_TOP) -> Best:
@@ -57,6 +85,7 @@ def best(stored: Stored, top: int = DEFAULT_TOP) -> Best:
     counts: dict[str, int] = {}
     for trial in stored.trials:
         counts[trial.state] = counts.get(trial.state, 0) + 1
+    listed = stored.complete[:top]
     return Best(
         versions={**stored.resolved["versions"], **versions()},
         study=stored.name,
@@ -66,7 +95,8 @@ def best(stored: Stored, top: int = DEFAULT_TOP) -> Best:
         identity=stored.identity,
         settings=stored.file.settings.model_dump(mode="json"),
         resolved=stored.resolved,
-        configs=[_config(rank, trial, stored) for rank, trial in enumerate(stored.complete[:top], 1)],
+        configs=[_config(rank, trial, stored) for rank, trial in enumerate(listed, 1)],
+        ahead=[_ahead(trial, stored) for trial in standing.ahead(stored.trials, stored.file.direction, listed)[:top]],
     )
 
 
@@ -124,10 +154,14 @@ def schema() -> str:
 
 
 def curves(trial: Trial) -> dict[str, list[float | None]]:
-    """Return a trial's metrics by name, one number an epoch; `seconds` among them."""
+    """Return a trial's metrics by name, one number an epoch; `seconds` among them, unless a metric has that name."""
     names = dict.fromkeys(name for metrics in trial.curve for name in metrics)
     found: dict[str, list[float | None]] = {name: [m.get(name) for m in trial.curve] for name in names}
-    return {**found, "seconds": [round(seconds, 6) for seconds in trial.seconds]}
+    return found if "seconds" in found else {**found, "seconds": _seconds(trial)}
+
+
+def _seconds(trial: Trial) -> list[float | None]:
+    return [round(seconds, 6) for seconds in trial.seconds]
 
 
 def _config(rank: int, trial: Trial, stored: Stored) -> Config:
@@ -141,6 +175,18 @@ def _config(rank: int, trial: Trial, stored: Stored) -> Config:
         seed=trial.seed,
         ended=trial.ended,
         curve=curves(trial),
+        seconds=_seconds(trial) if any("seconds" in metrics for metrics in trial.curve) else None,
+    )
+
+
+def _ahead(trial: Trial, stored: Stored) -> Ahead:
+    return Ahead(
+        trial=trial.number,
+        value=trial.value or 0.0,
+        epoch=trial.best_epoch or 1,
+        epochs=len(trial.curve),
+        state=trial.state,
+        params=stored.file.space.config(trial.labels),
     )
 
 

@@ -16,7 +16,7 @@ from search.errors import UsageError
 from search.records import Brief, Stored
 from search.resolved import Resolved, how
 from search.study import Trial
-from search.views import export
+from search.views import export, standing
 from search.views.beliefs import beliefs, panel
 from search.views.console import duration, label, number
 
@@ -50,7 +50,7 @@ def list_table(briefs: Sequence[Brief], base: Path) -> RenderableType:
             state(brief, brief.counts),
             f"{brief.ended_trials}/{brief.wanted}",
             *(str(brief.counts.get(key, 0)) for key in ("COMPLETE", "PRUNED", "FAIL")),
-            number(brief.best),
+            standing.best_of(brief),
             brief.objective,
             duration(brief.seconds),
             str(path),
@@ -70,6 +70,7 @@ def brief_json(brief: Brief) -> dict[str, Any]:
         "counts": brief.counts,
         "objective": brief.objective,
         "best": brief.best,
+        "ahead": brief.ahead and dict(zip(("value", "trial", "state"), brief.ahead, strict=True)),
         "seconds": brief.seconds,
     }
 
@@ -104,7 +105,8 @@ def show(stored: Stored, top: int, console: Console) -> None:
     console.print()
     if stored.complete:
         console.print(_best_table(stored, top))
-        console.print()
+    console.print(Text(standing.line(stored, top)))
+    console.print()
     console.print(_columns(_counts_table(stored), _importance_table(stored)))
     if stored.complete:
         console.print()

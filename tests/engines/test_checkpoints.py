@@ -574,7 +574,7 @@ from search import data
 from search.records import load
 stored = load(Path(sys.argv[1]), sys.argv[2])
 loaded = data.load(stored.file.settings.data, stored.file.base, stored.file.settings.study.seed)
-found = keras.models.load_model(sys.argv[3]).evaluate(loaded.x_validation, loaded.y_validation, verbose=0, return_dict=True)
+found = keras.models.load_model(sys.argv[3]).evaluate(loaded.raw.x_validation, loaded.y_validation, verbose=0, return_dict=True)
 print(found["accuracy"])
 """
 

@@ -3,34 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-from support import end, manyfit, query, start, table, wait_for, write_study
-
-from search.engines.devices import Device
+from support import end, in_jax, manyfit, query, start, table, wait_for, write_study
 
 pytestmark = pytest.mark.slow
-
-
-def in_jax(code: str, attempts: int = 1):
-    """Run code with all of lanes_kit on the JAX backend; what it prints last is JSON."""
-    env = {
-        **os.environ,
-        **Device().environment("jax"),
-        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]),
-    }
-    command = [sys.executable, "-c", f"from lanes_kit import *\n{code}"]
-    for _ in range(attempts):
-        done = subprocess.run(command, env=env, capture_output=True, text=True)
-        if done.returncode == 0:
-            break
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def test_lane_agrees_with_fit_in_weights_and_metrics_after_several_epochs():

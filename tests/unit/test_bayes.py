@@ -87,7 +87,7 @@ def test_every_whole_number_and_choice_has_its_share():
 
 def distance(encoding: Encoding, one: dict, other: dict) -> float:
     features = encoding.features(np.stack([encoding.point(one), encoding.point(other)]))
-    return float(np.linalg.norm(features[0] - features[1]))
+    return math.sqrt(process.squared_distances(features[:1], features[1:], encoding.layout)[0, 0])
 
 
 def test_distances_are_those_between_configs():

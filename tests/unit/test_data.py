@@ -396,7 +396,7 @@ def test_one_hot_rows_may_be_targets_of_a_regression(tmp_path):
         (None, np.zeros(ROWS, int), ("one class only", "'0'")),
         (None, np.array(["a"] * ROWS), ("one class only", "'a'")),
         ("classification", np.zeros(ROWS), ("one class only",)),
-        (None, np.zeros((ROWS, 2, 2)), ("(100, 2, 2)", "one label a row")),
+        (None, np.zeros((ROWS, 2, 2), int), ("(100, 2, 2)", "one label a row")),
         (None, np.where(np.arange(ROWS) == 8, np.nan, 0.5), ("row 8", "label is nan")),
     ],
 )
@@ -419,7 +419,7 @@ def test_text_and_numbers_do_not_mix_among_the_splits(tmp_path):
 def test_npz_splits_of_its_own_are_used(tmp_path, name):
     x, y = table()
     extra = {f"x_{name}": x[:30], f"y_{name}": y[:30]}
-    save(tmp_path, x_train=x, y_train=y, **extra, x_test=x[:20], y_test=y[:20], feature_names=np.array(["a"]))
+    save(tmp_path, x_train=x, y_train=y, **extra, x_test=x[:20], y_test=y[:20])
     info = load(tmp_path, "d.npz").info
     assert (info.train_rows, info.validation_rows, info.test_rows) == (100, 30, 20)
 
@@ -585,7 +585,7 @@ def test_csv_class_called_none_is_a_class(tmp_path):
     ("bad", "words"),
     [
         ("red,true,cat", ("line 7", "'size'", "'red'", "encode")),
-        ("NA,true,cat", ("line 7", "'size'", "'NA'", "encode")),
+        ("NA,true,cat", ("line 7", "'size'", "'NA'", "missing value")),
         ("1.5,perhaps,cat", ("line 7", "'is_old'", "'perhaps'")),
         (",true,cat", ("line 7", "'size'", "empty")),
         ("  ,true,cat", ("line 7", "'size'", "empty")),
@@ -613,7 +613,6 @@ def test_csv_lines_are_counted_across_blank_and_long_ones(tmp_path):
         ("a,b\n1,2\n", ("no column 'c'", "it has a, b")),
         ("a,C\n1,2\n", ("no column 'c'",)),
         ("1.5,2\n1,2\n", ("line 1", "only numbers")),
-        ("a;b;c\n1;2;3\n", ("line 1", "';'")),
         (",b,c\n0,1,2\n", ("line 1", "column 1 has no name")),
         ("b,b,c\n0,1,2\n", ("'b' stands there twice",)),
         ("c\n1\n", ("only column",)),
@@ -821,15 +820,15 @@ def test_file_that_fails_to_import_is_an_error(tmp_path):
     ("body", "words"),
     [
         ("return None", ("received NoneType", "return (x, y)")),
-        ("return 1, 2, 3", ("received tuple",)),
+        ("return 1, 2, 3", ("received 3 values", "weights")),
         (
             "return {'x': {'a': np.zeros(4), 'b': np.zeros(4)}, 'y': np.zeros(4)}",
             ("x is a dict", "several inputs"),
         ),
         ("return {'a': 1}", ("no x_train and y_train", "it has a")),
         ("return [[1, 2], [3]], [0, 1]", ("x can't be made an array", "equal length")),
-        ("return np.array([None, 1] * 20), np.arange(40) % 2", ("features", "object")),
-        ("return (x for x in range(4)), np.arange(4)", ("features", "object")),
+        ("return np.array([None, 1] * 20), np.arange(40) % 2", ("row 0 of x", "missing value")),
+        ("return (x for x in range(4)), np.arange(4)", ("x is generator", "return arrays")),
     ],
 )
 def test_function_with_a_wrong_result_is_told_the_right_one(tmp_path, body, words):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,6 @@ import jax
 import jax.numpy as jnp
 import keras
 import numpy as np
-from keras.src import backend
 
 from search.engines.lanes import lifting
 from search.engines.lanes.lifting import NotLiftable, Slot
@@ -51,30 +51,57 @@ def complete(model: keras.Model, batches: Batches) -> None:
 
 
 def text(model: keras.Model, found: Mapping[str, Slot], state: Mapping[str, Any], batches: Batches) -> str:
-    """Return what one step of training and one of evaluation compute, the lifted numbers left open.
+    """Return what training and evaluation compute from a batch, the lifted numbers left open.
 
-    Two models whose texts are equal can share a program, whatever they are made of. NotLiftable if a step calls back into
-    Python, where anything may happen. The caller holds KERAS_STATE.
+    Two models of one structure whose texts are equal can share a program, whatever they are made of. Gradients follow from
+    the loss, and updates of weights from what Keras's own optimizers tell of themselves; where either is not so, the text is
+    of the whole step. NotLiftable if it calls back into Python, where anything may happen. The caller holds KERAS_STATE.
     """
     complete(model, batches)
 
-    def step(state: Any, metrics: Any, train: Any, validation: Any) -> Any:
+    def parts(state: Any, metrics: Any, train: Any, validation: Any) -> Any:
+        with lifting.bound(found, state["numbers"]):
+            loss = _loss(model, state, metrics, train)
+            judged = model.test_step((list(state["trainable"]), list(state["other"]), metrics), validation)
+        return loss, judged
+
+    def whole(state: Any, metrics: Any, train: Any) -> Any:
         with lifting.bound(found, state["numbers"]):
             carry = (list(state["trainable"]), list(state["other"]), list(state["optimizer"]), metrics)
-            logs, carry = model.train_step(carry, train)
-            judged, (_, other, counted) = model.test_step((carry[0], carry[1], metrics), validation)
-            with backend.StatelessScope(state_mapping=list(zip(model.optimizer.variables, carry[2], strict=True))):
-                rate = jnp.asarray(model.optimizer.learning_rate, jnp.float32)
-        return logs, carry, judged, other, counted, rate
+            return model.train_step(carry, train)
 
     metrics = [jax.ShapeDtypeStruct(variable.shape, variable.dtype) for variable in model.metrics_variables]
-    traced = jax.make_jaxpr(step)(state, metrics, batches.train, batches.validation)
-    shown = f"{traced}"
+    shown = _shown(parts, state, metrics, batches.train, batches.validation)
+    if _updates_by_code_of_its_own(model) or "custom_vjp" in shown or "custom_lin" in shown:
+        shown += _shown(whole, state, metrics, batches.train)
     if "_callback[" in shown:
         raise NotLiftable("a step of it calls back into Python, which can't be compared between trials")
+    return shown
+
+
+def _loss(model: keras.Model, state: Any, metrics: Any, batch: Any) -> Any:
+    """Return what Keras takes the gradient of: (loss, (loss, outputs, statistics, metrics))."""
+    rows = (*batch, *([None] * (3 - len(batch))))
+    trainable, other, optimizer = (list(state[part]) for part in ("trainable", "other", "optimizer"))
+    return model.compute_loss_and_updates(
+        trainable, other, metrics, *rows, training=True, optimizer_variables=optimizer
+    )
+
+
+def _shown(function: Any, *arguments: Any) -> str:
+    traced = jax.make_jaxpr(function)(*arguments)
     constants = [hashlib.sha256(np.asarray(constant).tobytes()).hexdigest() for constant in traced.consts]
     # Strip memory addresses: they differ between functions that are alike.
-    return re.sub(r"0x[0-9a-f]+", "", shown) + "".join(constants)
+    return re.sub(r"0x[0-9a-f]+", "", f"{traced}") + "".join(constants)
+
+
+def _updates_by_code_of_its_own(model: keras.Model) -> bool:
+    """Whether an optimizer, schedule or constraint is not Keras's, so that its `get_config` need not tell all."""
+    parts = [model.optimizer, *(variable.constraint for variable in model.trainable_variables)]
+    if isinstance(model.optimizer._learning_rate, keras.optimizers.schedules.LearningRateSchedule):
+        parts.append(model.optimizer._learning_rate)
+    known = ("keras.", "search.")
+    return any(part is not None and not type(part).__module__.startswith(known) for part in parts)
 
 
 def key_of(text: str) -> str:
@@ -91,18 +118,17 @@ def difference(
     some optimizers turn a gradient that is only rounding into a step of full size. It compiles: call it once a structure.
     """
     size = min(batch_size, len(rows[0]))
+    unused = _unused_seeds(model, found)
+    metrics = [jnp.asarray(variable.value) for variable in model.metrics_variables]
+    compared = [index for index, variable in enumerate(model.non_trainable_variables) if id(variable) not in unused]
 
     def step(batch: Any, state: Any) -> Any:
-        (loss, (_, outputs, other, _)), gradients = jax.value_and_grad(model.compute_loss_and_updates, has_aux=True)(
-            list(state["trainable"]),
-            list(state["other"]),
-            [jnp.asarray(variable.value) for variable in model.metrics_variables],
-            *batch,
-            *([None] * (3 - len(batch))),
-            training=True,
-            optimizer_variables=list(state["optimizer"]),
-        )
-        return {"loss": loss, "outputs": outputs, "statistics": other, "gradients": gradients}
+        def loss_of(trainable: Any) -> Any:
+            return _loss(model, {**state, "trainable": trainable}, metrics, batch)
+
+        (loss, (_, outputs, other, _)), gradients = jax.value_and_grad(loss_of, has_aux=True)(list(state["trainable"]))
+        statistics = [other[index] for index in compared]
+        return {"loss": loss, "outputs": outputs, "statistics": statistics, "gradients": gradients}
 
     def update(given: Any, state: Any) -> Any:
         return model.optimizer.stateless_apply(list(state["optimizer"]), given, list(state["trainable"]))[0]
@@ -130,6 +156,18 @@ def difference(
         if not differs:
             return ""
     return differs
+
+
+def _unused_seeds(model: keras.Model, found: Mapping[str, Slot]) -> set[int]:
+    """Return the seeds that only a lifted number which is zero draws from: a plain zero draws nothing, and nobody sees it."""
+    owners = Counter(
+        id(generator.state)
+        for layer in lifting.layers_of(model)
+        for generator in {id(g): g for g in vars(layer).values() if isinstance(g, keras.random.SeedGenerator)}.values()
+    )
+    off = [slot.owner for slot in found.values() if isinstance(slot.owner, keras.layers.Layer) and not slot.get()]
+    seeds = [id(layer.seed_generator.state) for layer in off if hasattr(layer, "seed_generator")]
+    return {seed for seed in seeds if owners[seed] == 1}
 
 
 def _precision(model: keras.Model) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from search.engines.lanes import arithmetic, keys, lifting
 from search.engines.lanes.program import Rows, State, state_of
 from search.engines.protocol import Assignment, Member
 from search.engines.training import ReadConfig, Trainer
+from search.usercode import Reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +26,7 @@ class Built:
     Attributes:
         structure: the key of what its layers, optimizer, loss and metrics tell of themselves.
         text: what its steps compute; "" until `identified`.
-        is_lifted: whether its numbers live in its state; if not, they are constants of a program of its own.
-        seconds: what `identified` took.
+        why_alone: why its numbers are constants of a program of its own; "": they live in its state.
     """
 
     assignment: Assignment
@@ -37,8 +36,7 @@ class Built:
     batch_size: int
     state: State
     text: str = ""
-    is_lifted: bool = True
-    seconds: float = 0.0
+    why_alone: str = ""
 
     @property
     def key(self) -> str:
@@ -48,7 +46,11 @@ class Built:
     @property
     def slots(self) -> dict[str, lifting.Slot]:
         """Where its lifted numbers stand."""
-        return lifting.slots(self.model) if self.is_lifted else {}
+        return {} if self.why_alone else lifting.slots(self.model)
+
+
+# Models of our own builders and Keras's own losses and metrics hide nothing: after so many alike, the rest are not traced.
+TRACED = 2
 
 
 class Builder:
@@ -56,6 +58,8 @@ class Builder:
 
     def __init__(self, trainer: Trainer, rows: Rows) -> None:
         self._trainer, self._rows = trainer, rows
+        self._is_ours = _is_ours(trainer)
+        self._texts: dict[str, list[str]] = {}
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="builder")
         self._coming: dict[Member, Future[Built]] = {}
 
@@ -69,11 +73,25 @@ class Builder:
         self.foresee(assignment)
         return self._coming.pop(assignment.member).result()
 
-    def build(self, assignment: Assignment, *, is_lifted: bool = True) -> Built:
-        """Build a member now, in this thread."""
+    def build(self, assignment: Assignment, *, why_alone: str = "") -> Built:
+        """Build a member now, in this thread; one that can't be lifted, or compared with others, for a program of its own."""
         # Under one lock: what a builder leaves in a global is still its own when its model is traced.
         with lifting.KERAS_STATE:
-            return identified(build(self._trainer, assignment, is_lifted=is_lifted), self._rows)
+            if not why_alone:
+                try:
+                    return self._shared(assignment)
+                except lifting.NotLiftable as error:
+                    why_alone = str(error)
+            return build(self._trainer, assignment, why_alone=why_alone)
+
+    def _shared(self, assignment: Assignment) -> Built:
+        built = build(self._trainer, assignment)
+        texts = self._texts.setdefault(built.structure, [])
+        if self._is_ours and len(texts) >= TRACED and len(set(texts)) == 1:
+            return replace(built, text=texts[0])
+        built = identified(built, self._rows)
+        texts.append(built.text)
+        return built
 
     def forget(self, member: Member) -> None:
         """Give up a member that will not train."""
@@ -85,7 +103,14 @@ class Builder:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
 
-def build(trainer: Trainer, assignment: Assignment, *, is_lifted: bool = True) -> Built:
+def _is_ours(trainer: Trainer) -> bool:
+    """Whether no code of the user's has a part in the models of a study."""
+    model, train = trainer.settings.model, trainer.settings.train
+    named = [entry for entry in (model.build, train.loss, *(train.metrics or ())) if isinstance(entry, str)]
+    return all(Reference.parse(entry, trainer.base) is None for entry in named)
+
+
+def build(trainer: Trainer, assignment: Assignment, *, why_alone: str = "") -> Built:
     """Build one member; raises NotLiftable, or what the user's builder raises."""
     config = ReadConfig(assignment.config)
     batch_size = int(config["batch_size"])
@@ -95,20 +120,21 @@ def build(trainer: Trainer, assignment: Assignment, *, is_lifted: bool = True) -
         with _lifting_faults(model):
             keys.check(model)
             lifting.prepare(model)
-            found = lifting.slots(model) if is_lifted else {}
-            described = keys.describe(model, found, batch_size)
+            found = {} if why_alone else lifting.slots(model)
             state = state_of(model, found)
-            structure = keys.program_key(described)
-            return Built(assignment, model, described, structure, batch_size, state, is_lifted=is_lifted)
+            if why_alone:
+                alone = f"trial {assignment.member.trial}.{assignment.member.replica}"
+                return Built(assignment, model, {}, alone, batch_size, state, why_alone=why_alone)
+            described = keys.describe(model, found, batch_size)
+            return Built(assignment, model, described, keys.program_key(described), batch_size, state)
 
 
 def identified(built: Built, rows: Rows) -> Built:
     """Return a member that has just been built with the text of what it computes; NotLiftable if it can't be traced."""
-    began = time.perf_counter()
     with lifting.KERAS_STATE, jax.default_device(jax.devices("cpu")[0]), _lifting_faults(built.model):
         batches = arithmetic.Batches.of(rows.train, rows.validation, built.batch_size)
         text = arithmetic.text(built.model, built.slots, built.state, batches)
-    return replace(built, text=text, seconds=time.perf_counter() - began)
+    return replace(built, text=text)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import gc
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from search.engines.training import Trainer
 MOST_PROGRAMS = 32
 # The kind of event that says why a trial shares no program.
 OWN_PROGRAM = "program of its own"
+_NOT_ALIKE = "what it computes is not what other trials with the same layers, optimizer, loss and metrics compute"
 
 
 @dataclass
@@ -107,7 +109,8 @@ class LanesEngine:
         self._builder = Builder(trainer, rows)
         # By structure: the keys that its members have had, and what differs when its numbers are lifted ("": nothing).
         self._kinds: dict[str, list[str]] = {}
-        self._tried: dict[tuple[str, frozenset[str]], str] = {}
+        self._compared: dict[tuple[str, frozenset[str]], Future[str]] = {}
+        self._comparing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="comparing")
         self._rooms: dict[str, _Room] = {}
         self._waiting: deque[Assignment] = deque()
         self._orders: dict[Member, tuple[int, NDArray[np.int64]]] = {}
@@ -192,6 +195,7 @@ class LanesEngine:
 
     def close(self) -> None:
         self._builder.close()
+        self._comparing.shutdown(wait=False, cancel_futures=True)
         self._rooms.clear()
         self._waiting.clear()
 
@@ -208,11 +212,11 @@ class LanesEngine:
             self._size = None
             began = time.perf_counter()
             try:
+                before = self.seconds["compile"]
                 try:
-                    built = self._sure(self._builder.get(assignment))
+                    built, room = self._ready(assignment)
                 finally:
-                    self.seconds["build"] += time.perf_counter() - began
-                room = self._room(built)
+                    self.seconds["build"] += time.perf_counter() - began - (self.seconds["compile"] - before)
             except jax.errors.JaxRuntimeError:
                 self._waiting.appendleft(assignment)
                 raise
@@ -241,24 +245,29 @@ class LanesEngine:
         epoch, arrays = found
         return epoch, jax.tree.unflatten(structure, [arrays[str(number)] for number in range(len(leaves))])
 
-    def _sure(self, built: Built) -> Built:
-        """Return a member that may be lifted as it is, or built anew with its numbers as constants of a program of its own.
+    def _ready(self, assignment: Assignment) -> tuple[Built, _Room]:
+        """Return a member and its program: one that it shares, or its own where its numbers can't live in a lane's state.
 
         The lifted step is compared with Keras's own for every new structure, and for every new set of numbers that are zero:
         a lifted number never says that it is zero.
         """
+        built = self._builder.get(assignment)
+        comparison = None if built.why_alone else self._comparison(built)
+        room = self._room(built)  # compiles, while the comparison does
+        if comparison is not None and (what := comparison.result()):
+            why = f"with its numbers in a lane's state, the {what} of its first step would not be those of Keras's own"
+            built = self._builder.build(assignment, why_alone=why)
+            room = self._room(built)
+        return built, room
+
+    def _comparison(self, built: Built) -> Future[str]:
         zeros = frozenset(path for path, pair in built.state["numbers"].items() if not pair[0])
-        tried = (keys.program_key({**built.described, "batch_size": 0}), zeros)
-        if tried not in self._tried:
-            self._tried[tried] = arithmetic.difference(
-                built.model, built.slots, built.state, self._rows.train, built.batch_size
-            )
-        if not (what := self._tried[tried]):
-            return built
-        trial = built.assignment.member.trial
-        why = f"with its numbers in a lane's state, the {what} of its first step would not be those of Keras's own"
-        self._aside.append(Noted(OWN_PROGRAM, {"trial": trial, "why": why}))
-        return self._builder.build(built.assignment, is_lifted=False)
+        kind = (keys.program_key({**built.described, "batch_size": 0}), zeros)
+        known = self._compared.get(kind)
+        if known is None or (known.done() and known.exception() is not None):
+            given = (built.model, built.slots, built.state, self._rows.train, built.batch_size)
+            known = self._compared[kind] = self._comparing.submit(arithmetic.difference, *given)
+        return known
 
     def _room(self, built: Built) -> _Room:
         known = self._kinds.setdefault(built.structure, [])
@@ -268,25 +277,23 @@ class LanesEngine:
             empty = [key for key, room in self._rooms.items() if not room.blocks]
             for key in empty[: max(0, len(self._rooms) + 1 - MOST_PROGRAMS)]:
                 del self._rooms[key]
-            program = self._compiled(built)
+            if why := built.why_alone or (_NOT_ALIKE if len(known) > 1 else ""):
+                self._aside.append(Noted(OWN_PROGRAM, {"trial": built.assignment.member.trial, "why": why}))
+            is_own = built.why_alone or len(known) > self._programs
+            program = self._compiled(built, width=1 if is_own else self._width)
             self._rooms[built.key] = _Room(program)
             self._tell_compiled(program)
         return self._rooms[built.key]
 
-    def _compiled(self, built: Built) -> Program:
+    def _compiled(self, built: Built, *, width: int) -> Program:
         """Compile the program of a member whose key is new."""
-        known = self._kinds[built.structure]
-        is_own = not built.is_lifted or len(known) > self._programs
-        if built.is_lifted and len(known) > 1:
-            why = "what it computes is not what other trials with the same layers, optimizer, loss and metrics compute"
-            self._aside.append(Noted(OWN_PROGRAM, {"trial": built.assignment.member.trial, "why": why}))
-        width = 1 if is_own else self._width
         with lifting.KERAS_STATE:
-            if identified(built, self._rows).text != built.text:
-                # Another member's builder has changed a global since this one was built.
-                built = self._builder.build(built.assignment, is_lifted=built.is_lifted)
+            if (built.text and identified(built, self._rows).text != built.text) or built.why_alone:
+                # Another member's builder may have changed a global since this one was built.
+                built = self._builder.build(built.assignment, why_alone=built.why_alone)
             program = Program(built.model, built.slots, self._rows, width=width, batch_size=built.batch_size)
-            program.compile(built.state)
+            program.trace(built.state)
+        program.compile(built.state)
         return program
 
     def _tell_compiled(self, program: Program) -> None:

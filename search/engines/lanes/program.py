@@ -70,13 +70,20 @@ class Program:
             complete(template, Batches.of(rows.train, rows.validation, batch_size))
             self._metrics = [jnp.asarray(variable.value) for variable in template.metrics_variables]
         self._epoch: Any = None
+        self._traced: Any = None
 
     def compile(self, state: State) -> None:
         """Compile the program for states like `state` of one member. Once; nothing that a member brings needs it again."""
         if self._epoch is None:
             began = time.perf_counter()
-            self._epoch = self._lower(state).compile()
+            self.trace(state)
+            self._epoch, self._traced = self._traced.compile(), None
             self.compile_s = time.perf_counter() - began
+
+    def trace(self, state: State) -> None:
+        """Fix what the program computes by what its template is now. The caller may hold KERAS_STATE until then."""
+        if self._traced is None:
+            self._traced = self._lower(state)
 
     @property
     def bytes(self) -> int:
@@ -112,9 +119,10 @@ class Program:
             trained, train_logs, rate = self._train(state, order, arrays)
             trained, val_logs = self._evaluate(trained, validation)
         judged = {f"val_{name}": value for name, value in val_logs.items()}
-        reported = {**train_logs, **judged, "learning_rate": rate}
-        if (value := reported.get(self.rows.objective)) is not None and value.shape == ():
-            score = self.rows.sign * value.astype(jnp.float32)
+        # A metric of the name learning_rate stays, as it does in `fit`.
+        reported = {"learning_rate": rate, **train_logs, **judged}
+        if (value := reported.get(self.rows.objective)) is not None and value.size == 1:
+            score = self.rows.sign * value.reshape(()).astype(jnp.float32)
             weights = {part: trained[part] for part in ("trainable", "other")}
             trained["best"] = _where(score > state["score"], weights, state["best"])
             trained["score"] = jnp.fmax(score, state["score"])

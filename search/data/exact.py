@@ -1,0 +1,188 @@
+"""Numbers that float32 can't hold: whole ones are kept as integers or refused, real ones that lose too much are told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from search.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from search.data.parts import Array, Part, Parts
+
+# Whole numbers up to here are exact in float32; beyond it every second one is lost, and then more.
+_EXACT = 2.0**24
+# A column of reals beyond this can't be ids: no integer type holds them.
+_LARGEST = 2.0**64
+# What arithmetic leaves of equal numbers differs by less than this, relative to their size: nobody measured that.
+_NOISE = 1e-10
+_FEWEST_STEPS = 1000
+
+
+def refusal(where: str, value: int) -> str:
+    """Say that a whole number can't be kept beside real numbers."""
+    return (
+        f"{where}: {value} is a whole number that would be rounded ({_rounded(value)} as float32) beside real numbers; "
+        "number ids 0, 1, 2, ... (below 16777217), or leave the column out; for a quantity use "
+        'scale = "standard", or divide it'
+    )
+
+
+def _rounded(value: int) -> int:
+    import numpy as np
+
+    return int(np.float32(value))
+
+
+def whole_dtype(parts: Parts, scale: str) -> np.dtype[Any] | None:
+    """Return the integer type that features must keep so that no whole number changes; None where float32 does.
+
+    int32 if it holds them all, else int64. Scaling makes quantities of numbers, in float64, so that it needs none.
+    Raises DataError naming the row: whole numbers kept as reals, or beside reals, or beyond int64.
+    """
+    import numpy as np
+
+    if scale != "none":
+        return None
+    if rounded := [part.rounded for part in parts.splits.values() if part.rounded]:
+        raise DataError(rounded[0])
+    found = ((part, _first_inexact(part.x)) for part in parts.splits.values())
+    part, index = next(((part, index) for part, index in found if index is not None), (parts.splits["train"], None))
+    if index is None:
+        return None
+    if any(part.x.dtype.kind == "f" for part in parts.splits.values()):
+        raise DataError(_kept_as_real(part, index))
+    low = min(int(part.x.min()) for part in parts.splits.values())
+    high = max(int(part.x.max()) for part in parts.splits.values())
+    for part in parts.splits.values():
+        if int(part.x.max()) > np.iinfo(np.int64).max:
+            row = int(np.argwhere(part.x > np.iinfo(np.int64).max)[0][0])
+            raise DataError(
+                f"{part.place(row)}: {int(part.x[row].max())} is beyond int64, the widest integers that models take; "
+                "number ids 0, 1, 2, ..."
+            )
+    is_narrow = low >= np.iinfo(np.int32).min and high <= np.iinfo(np.int32).max
+    return np.dtype(np.int32) if is_narrow else np.dtype(np.int64)
+
+
+def _kept_as_real(part: Part, index: tuple[int, ...]) -> str:
+    column = part.columns[index[-1]] if part.columns else None
+    where = part.place(index[0]) + (f", column {column!r}" if column is not None else "")
+    value = int(part.x[index])
+    if column is not None:
+        return refusal(where, value)
+    return (
+        f"{where}: {value} is a whole number of type {part.x.dtype} that float32 would round to {_rounded(value)}; "
+        'give ids as integers (all of x of an integer type); for quantities use scale = "standard", or divide them'
+    )
+
+
+def _first_inexact(values: Array) -> tuple[int, ...] | None:
+    """Return the place of the first whole number that float32 would change.
+
+    A column of reals (the last axis) counts if all its numbers are whole: what has fractions is measured, and rounded.
+    """
+    import numpy as np
+
+    if values.dtype.kind not in "iuf" or values.dtype.itemsize < 4 or values.dtype == np.float32:
+        return None
+    if abs(float(values.min())) <= _EXACT and abs(float(values.max())) <= _EXACT:
+        return None
+    if values.dtype.kind != "f":
+        changed = _changed(values)
+    else:
+        flat = values.reshape(len(values), -1, values.shape[-1])
+        wide = np.abs(flat).max(axis=(0, 1))
+        for column in np.flatnonzero((wide > _EXACT) & (wide < _LARGEST)):
+            one = flat[:, :, column]
+            if (one == np.floor(one)).all() and (moved := _changed(one)).any():
+                row, inner = np.argwhere(moved)[0]
+                place = np.unravel_index(inner * flat.shape[2] + column, values.shape[1:])
+                return (int(row), *(int(axis) for axis in place))
+        return None
+    return tuple(int(axis) for axis in np.argwhere(changed)[0]) if changed.any() else None
+
+
+def _changed(values: Array) -> Array:
+    import numpy as np
+
+    with np.errstate(invalid="ignore", over="ignore"):  # the top of int64 is rounded out of it, which is a change
+        changed: Array = values.astype(np.float32).astype(values.dtype) != values
+        return changed
+
+
+def losses(parts: Parts, scale: str, *, is_regression: bool) -> list[str]:
+    """Warn of numbers that lose much as float32; DataError for whole targets of which float32 makes equal ones."""
+    train = parts.splits["train"]
+    found: list[str] = []
+    if scale == "none":
+        found += _blurred(train, train.x, "features")
+    if is_regression:
+        y = train.y.reshape(len(train.y), -1)
+        found += _rounded_targets(train, y)
+        found += _blurred(train, y, "targets")
+    return found
+
+
+def _rounded_targets(part: Part, y: Array) -> Iterator[str]:
+    import numpy as np
+
+    index = _first_inexact(y)
+    if index is None:
+        return
+    value = int(y[index])
+    column = y[:, index[-1]].astype(np.float64)
+    if _steps(column) < _FEWEST_STEPS:
+        raise DataError(
+            f"{part.place(index[0])}: the target {value} becomes {_rounded(value)} as float32, which tells few of the "
+            f"targets between {column.min():.17g} and {column.max():.17g} apart; subtract the smallest one from all, or "
+            'use task = "classification" if they are classes'
+        )
+    yield (
+        f"{part.place(index[0])}: the target {value} becomes {_rounded(value)} as float32, in which models compute; divide "
+        "all targets (by 1000, say) if the last digits matter"
+    )
+
+
+def _blurred(part: Part, values: Array, what: str) -> Iterator[str]:
+    """Warn of columns of reals that lie so close together that float32 keeps few of their differences."""
+    import numpy as np
+
+    if values.dtype.kind != "f" or values.dtype.itemsize <= 4:
+        return
+    flat = values.reshape(-1, values.shape[-1])
+    low, high = flat.min(axis=0).astype(np.float64), flat.max(axis=0).astype(np.float64)
+    size = np.maximum(np.abs(low), np.abs(high))
+    close = (high - low < _FEWEST_STEPS * np.spacing(size.astype(np.float32))) & (high - low > _NOISE * size)
+    columns = [column for column in np.flatnonzero(close) if _changed(flat[:, column]).any()]
+    if columns:
+        first = columns[0]
+        name = repr(part.columns[first]) if part.columns and what == "features" else str(first)
+        yield (
+            f"{what}: column {name} lies between {low[first]:.17g} and {high[first]:.17g}, where float32 has only "
+            f"{round(_steps(flat[:, first]))} steps"
+            + (f" ({len(columns) - 1} more columns are like it)" if len(columns) > 1 else "")
+            + (
+                "; subtract its smallest value"
+                if what == "targets"
+                else '; subtract its smallest value, or use scale = "standard"'
+            )
+        )
+
+
+def _steps(column: Array) -> float:
+    """Return how many steps of float32 lie between a column's smallest and largest number."""
+    import numpy as np
+
+    low, high = float(column.min()), float(column.max())
+    return (high - low) / float(np.spacing(np.float32(max(abs(low), abs(high)))))
+
+
+def keep(arrays: dict[str, Array], dtype: np.dtype[Any]) -> None:
+    """Turn all features into integers of `dtype` in place, as `scale` turns them into float32."""
+    import numpy as np
+
+    for key in [key for key in arrays if key.startswith("x_")]:
+        arrays[key] = np.ascontiguousarray(arrays[key], dtype)

@@ -1,0 +1,118 @@
+"""Labels of text, cleaned: blanks around them, words for missing values, spellings that were meant to be one."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from search.data.parts import is_number
+from search.errors import DataError
+
+if TYPE_CHECKING:
+    from search.data.parts import Part, Parts
+
+_MISSING = frozenset(
+    (
+        "",
+        "nan",
+        "-nan",
+        "na",
+        "n/a",
+        "#n/a",
+        "#na",
+        "<na>",
+        "null",
+        "none",
+        "nil",
+        "nat",
+        "missing",
+        "-",
+        "--",
+        "?",
+        ".",
+    )
+)
+_TRUTH = frozenset(("true", "false"))
+DECIMAL_COMMA = re.compile(r"[+-]?\d+(\.\d{3})*,\d+")
+
+
+def is_missing(text: str) -> bool:
+    """Tell whether a text is what people and programs write for a missing value."""
+    return text.strip().casefold() in _MISSING
+
+
+def cleaned(parts: Parts, column: str | None = None) -> Parts:
+    """Strip the blanks around labels of text, and warn of classes that may not be meant.
+
+    `column` is the target's name in a table. Raises DataError naming the row: an empty label, a word for a missing
+    value among numbers (or true and false), numbers written with a decimal comma.
+    """
+    import numpy as np
+
+    where = f", column {column!r}" if column is not None else ""
+    splits = {
+        split: replace(part, y=np.char.strip(part.y)) if part.y.dtype.kind == "U" else part
+        for split, part in parts.splits.items()
+    }
+    texts = {split: part for split, part in splits.items() if part.y.dtype.kind == "U"}
+    if not texts:
+        return parts
+    values = sorted({str(value) for part in texts.values() for value in np.unique(part.y)})
+    _check(texts, values, where)
+    return replace(parts, splits=splits, warnings=(*parts.warnings, *_doubts(texts, values, parts.name + where)))
+
+
+def _check(texts: dict[str, Part], values: list[str], where: str) -> None:
+    missing = [value for value in values if is_missing(value)]
+    others = [value for value in values if not is_missing(value)]
+    if "" in missing:
+        place, _ = _first(texts, [""])
+        raise DataError(f"{place}{where}: the label is empty (the cell is empty); fill it in, or remove the row")
+    if missing and others and all(is_number(value) or value.casefold() in _TRUTH for value in others):
+        place, value = _first(texts, missing)
+        raise DataError(
+            f"{place}{where}: {value!r} stands for a missing value among labels that are numbers; fill it in, or remove "
+            "the row"
+        )
+    commas = [value for value in others if DECIMAL_COMMA.fullmatch(value)]
+    if commas and all(is_number(value) or DECIMAL_COMMA.fullmatch(value) for value in others):
+        place, value = _first(texts, commas)
+        raise DataError(
+            f"{place}{where}: {value!r} is written with a comma; write numbers with a decimal point (and without "
+            "thousands separators), or classes with a letter in them"
+        )
+
+
+def _first(texts: dict[str, Part], values: list[str]) -> tuple[str, str]:
+    """Return the place and the label of the first row that has one of these."""
+    import numpy as np
+
+    rows = {split: np.flatnonzero(np.isin(part.y, values)) for split, part in texts.items()}
+    split = next(split for split in texts if len(rows[split]))
+    row = int(rows[split][0])
+    return texts[split].place(row), str(texts[split].y[row])
+
+
+def _doubts(texts: dict[str, Part], values: list[str], name: str) -> Iterator[str]:
+    for value in values:
+        if is_missing(value) and not (value == "-" and "+" in values):
+            count = sum(int((part.y == value).sum()) for part in texts.values())
+            yield (
+                f"{name}: {value!r} ({count} rows) is a class of its own; if it stands for missing labels, remove these rows"
+            )
+    yield from alike(values, name)
+
+
+def alike(values: Iterable[str], name: str) -> Iterator[str]:
+    """Warn of classes whose names differ only in case, in blanks or in how a number is written."""
+    seen: dict[str, str] = {}
+    for value in values:
+        key = " ".join(unicodedata.normalize("NFKC", value).casefold().split())
+        if is_number(key) and not is_missing(key):
+            key = repr(float(key))
+        if key in seen:
+            yield f"{name}: {seen[key]!r} and {value!r} are two classes; if one is meant, write it one way"
+        seen.setdefault(key, value)

@@ -1,0 +1,264 @@
+"""Losses and metrics of Keras alone that give the values of a study's own: what a written model file may hold.
+
+A study may train with classes of ours (a metric of probabilities on logits, a smoothed loss of whole labels). Keras opens no
+file that names them. Whether an object of Keras stands for one of the study's is computed, on real and on random outputs.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+Entry = str | dict[str, Any]
+
+# Two float32 sums over the same rows differ by less.
+SAME = 1e-5
+# Rows of each sample: enough that no two different losses or metrics agree on all of them.
+_SAMPLE = 256
+# The name of what Keras opens only with safe_mode=False.
+LAMBDA = "a lambda"
+_ACCURACY = ("accuracy", "acc")
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels of the validation rows in the forms that losses and metrics of Keras take.
+
+    Attributes:
+        study: as the study's own objects get them.
+        forms: "labels" (as the study has them; whole numbers for classes) and, for several classes, "one-hot"; the form of
+            the source first.
+    """
+
+    study: NDArray[Any]
+    forms: dict[str, NDArray[Any]]
+
+    @classmethod
+    def of(cls, y: NDArray[Any], *, task: str, classes: int, is_one_hot: bool) -> Labels:
+        """Write the labels of a study in all forms; `is_one_hot` tells that the source has them one-hot."""
+        if task != "classification":
+            return cls(y, {"labels": y})
+        labels = y.argmax(axis=-1).astype(np.int32) if y.ndim == 2 and y.shape[1] == classes else y
+        forms = {"labels": labels, "one-hot": np.eye(classes, dtype=np.float32)[labels.reshape(-1)]}
+        order = ("one-hot", "labels") if is_one_hot else ("labels", "one-hot")
+        return cls(y, {form: forms[form] for form in order})
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """An object of Keras and the form of labels it takes."""
+
+    object: Any
+    form: str
+
+
+class Yardstick:
+    """Rows on which a study's own loss or metric is compared with one of Keras: real outputs, exchanged ones, random ones."""
+
+    def __init__(self, labels: Labels, outputs: NDArray[Any]) -> None:
+        rng = np.random.default_rng(0)
+        self.forms = tuple(labels.forms)
+        count = min(len(outputs), _SAMPLE)
+        drawn = rng.permutation(len(outputs))[:count]
+        repeated = rng.integers(len(outputs), size=_SAMPLE)
+        random = rng.normal(0.0, 2.0, (_SAMPLE, *outputs.shape[1:])).astype(outputs.dtype)
+        pairs = ((drawn, outputs[drawn]), (drawn, outputs[rng.permutation(drawn)]), (repeated, random))
+        self._samples = [
+            (labels.study[rows], {form: y[rows] for form, y in labels.forms.items()}, given) for rows, given in pairs
+        ]
+
+    def agrees(self, study: Any, candidate: Any, form: str, squash: Any = None) -> bool:
+        """Tell whether `candidate` gives the values of `study` with labels of `form` and the outputs, `squash`ed."""
+        compared = 0
+        for y, forms, outputs in self._samples:
+            # The study's own may refuse random outputs; Keras's may refuse labels or outputs of this form.
+            if (expected := _value(study, y, outputs)) is None:
+                continue
+            got = _value(candidate, forms[form], outputs if squash is None else squash(outputs))
+            if got is None or not _is_same(got, expected):
+                return False
+            compared += bool(np.all(np.isfinite(expected)))
+        return compared > 0
+
+
+def loss(study: Any, entry: Entry | None, yardstick: Yardstick, *, task: str, smoothing: float) -> Chosen | None:
+    """Return Keras's own loss that gives what the study's does; None if there is none, or if it is the user's code.
+
+    `entry` is what the study file says, `smoothing` the label smoothing of the task's own loss.
+    """
+    wanted = entry or _loss_of_task(task, smoothing)
+    for form in yardstick.forms:
+        for candidate in _variants(wanted, keras.losses):
+            if yardstick.agrees(study, candidate, form):
+                return Chosen(candidate, form)
+    return None
+
+
+def metric(study: Any, entry: Entry, yardstick: Yardstick, form: str) -> Any | None:
+    """Return Keras's own metric that gives what the study's does on labels of `form`, or None; it bears the same name."""
+    for candidate in _metrics(entry, study.name):
+        if yardstick.agrees(study, candidate, form):
+            candidate.reset_state()
+            return candidate
+    return None
+
+
+def recipe(study: Any, entry: Entry, yardstick: Yardstick) -> str:
+    """Say how a metric that no object of Keras gives on a model's own outputs and labels is computed by hand."""
+    squashes = {"the outputs": None, "their sigmoid": keras.ops.sigmoid, "their softmax": keras.ops.softmax}
+    for candidate, form, (what, squash) in product(_metrics(entry, study.name), yardstick.forms, squashes.items()):
+        if yardstick.agrees(study, candidate, form, squash):
+            labels = "one-hot labels" if form == "one-hot" else "labels"
+            return f"compute it by keras.metrics.{type(candidate).__name__} of {labels} and {_where(what)}"
+    if is_users(entry):
+        return "it is code of yours; compile the model with it after loading"
+    return "Keras has no object that gives it"
+
+
+def is_users(entry: Entry | None) -> bool:
+    """Tell whether a loss or metric of the study file is the user's code."""
+    return isinstance(entry, str) and ":" in entry
+
+
+def foreign(config: Any) -> dict[str, str]:
+    """Return what is not Keras's own in a serialized object: name -> module."""
+    if isinstance(config, Mapping):
+        found = {name: module for value in config.values() for name, module in foreign(value).items()}
+        kind, module = config.get("class_name"), str(config.get("module"))
+        if kind == "__lambda__":
+            found[LAMBDA] = module
+        elif kind == "function" and not _is_function_of_keras(str(config.get("config"))):
+            found[str(config["config"]).rpartition(">")[2]] = module
+        elif isinstance(kind, str) and module not in ("None", "builtins", "keras") and not module.startswith("keras."):
+            found[kind] = module
+        return found
+    if isinstance(config, list | tuple):
+        return {name: module for value in config for name, module in foreign(value).items()}
+    return {}
+
+
+def completed(item: Any) -> Any:
+    """Let Keras write the options that the `get_config` of one of its losses or metrics forgets: Huber's delta, an axis."""
+    if not str(type(item).__module__).startswith("keras."):
+        return item
+    config, takes = item.get_config(), inspect.signature(type(item)).parameters
+    forgotten = {
+        key: value for key, value in getattr(item, "_fn_kwargs", {}).items() if key in takes and key not in config
+    }
+    if forgotten:
+        item.get_config = lambda: {**config, **forgotten}
+    return item
+
+
+def is_of_keras(item: Any) -> bool:
+    """Tell whether an argument of `compile` is Keras's own through and through."""
+    if inspect.isfunction(item):
+        # Keras writes no more of a function than its name: one of the user's may bear the name of one of Keras's.
+        return item.__module__.startswith("keras.")
+    try:
+        return not foreign(keras.saving.serialize_keras_object(item))
+    except Exception:  # noqa: BLE001 (the user's get_config: what can't be written is not kept)
+        return False
+
+
+def _is_function_of_keras(name: str) -> bool:
+    modules = (
+        keras.activations, keras.constraints, keras.initializers, keras.losses, keras.metrics, keras.optimizers,
+        keras.regularizers,
+    )  # fmt: skip
+    return any(hasattr(module, name) for module in modules)
+
+
+def _value(item: Any, y: NDArray[Any], outputs: Any) -> NDArray[Any] | None:
+    """Return what a loss or metric gives; None if it raises."""
+    try:
+        if isinstance(item, keras.metrics.Metric):
+            item.reset_state()
+            item.update_state(y, outputs)
+            result = item.result()
+        else:
+            result = keras.ops.mean(item(y, outputs))
+    except Exception:  # noqa: BLE001 (the user's own, or a form that Keras refuses)
+        return None
+    return np.asarray(keras.ops.convert_to_numpy(result))
+
+
+def _is_same(some: NDArray[Any], others: NDArray[Any]) -> bool:
+    return some.shape == others.shape and np.allclose(some, others, rtol=SAME, atol=SAME, equal_nan=True)
+
+
+def _loss_of_task(task: str, smoothing: float) -> Entry:
+    if task == "regression":
+        return "MeanSquaredError"
+    if task == "binary":
+        return {"name": "BinaryCrossentropy", "label_smoothing": smoothing}
+    return {"name": "CategoricalCrossentropy", **({"label_smoothing": smoothing} if smoothing else {})}
+
+
+def _metrics(entry: Entry, name: str) -> Iterator[Any]:
+    """Yield all metrics of Keras that may be meant by `entry`, under a name."""
+    entries: Sequence[Entry] = [entry]
+    if isinstance(entry, str) and entry.lower() in _ACCURACY:
+        entries = ["BinaryAccuracy", "CategoricalAccuracy", "Accuracy"]
+    for wanted in entries:
+        for candidate in (*_variants(wanted, keras.metrics), *_variants(wanted, keras.losses)):
+            if isinstance(candidate, keras.metrics.Metric):
+                candidate.name = name
+                yield candidate
+            elif isinstance(candidate, keras.losses.Loss):
+                yield keras.metrics.MeanMetricWrapper(candidate.fn, name=name, **candidate._fn_kwargs)
+            else:
+                yield keras.metrics.MeanMetricWrapper(candidate, name=name)
+
+
+def _variants(entry: Entry, module: Any) -> Iterator[Any]:
+    """Yield an entry's loss or metric as it stands, of logits, and of labels in the other form."""
+    if is_users(entry):
+        return
+    options = dict(entry) if isinstance(entry, dict) else {"name": entry}
+    name = str(options.pop("name"))
+    kinds = {_plain(key): kind for key, kind in vars(module).items() if inspect.isclass(kind)}
+    plain = _plain(name)
+    function = None
+    if plain not in kinds:
+        try:
+            function = module.get(name)
+        except ValueError:
+            return
+        plain = _plain(getattr(function, "__name__", name))
+    other = plain.removeprefix("sparse") if plain.startswith("sparse") else f"sparse{plain}"
+    if plain not in kinds and callable(function):
+        yield function
+    for kind in (kinds[key] for key in (plain, other) if key in kinds):
+        for more in _settings(kind, options):
+            try:
+                yield completed(kind(**{**options, **more}))
+            except (TypeError, ValueError):
+                continue
+
+
+def _settings(kind: Any, options: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the arguments that tell a class of Keras whether it gets probabilities or logits."""
+    yield {}
+    takes = inspect.signature(kind).parameters
+    if "from_logits" in takes and "from_logits" not in options:
+        yield {"from_logits": True}
+    threshold = options.get("threshold", 0.5)
+    if kind is keras.metrics.BinaryAccuracy and 0 < threshold < 1:
+        yield {"threshold": math.log(threshold / (1 - threshold))}
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", "").lower()
+
+
+def _where(what: str) -> str:
+    return "model.predict(x)" if what == "the outputs" else f"{what.removeprefix('their ')} of model.predict(x)"

@@ -1,0 +1,62 @@
+"""What tests of data need: sources written to disk, and what loading them gives or says."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from search import data
+from search.errors import DataError
+from search.settings import DataSection
+
+
+def load(base: Path, source: str, seed: int = 0, **section: Any) -> data.Data:
+    return data.load(DataSection(source=source, **section), base, seed)
+
+
+def refused(base: Path, source: str, *words: str, **section: Any) -> str:
+    """Load, and expect a DataError of one line that holds all the words."""
+    with pytest.raises(DataError) as caught:
+        load(base, source, **section)
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+    return message
+
+
+def write_function(base: Path, body: str, *, name: str = "mine") -> str:
+    """Write a data function and return its source; a module is imported once, so that a second one needs a name."""
+    code = textwrap.indent(textwrap.dedent(body).strip(), "    ")
+    (base / f"{name}.py").write_text(f"import numpy as np\nimport pandas as pd\n\n\ndef load():\n{code}\n")
+    return f"{name}.py:load"
+
+
+def write_table(base: Path, header: str, row: str, rows: int = 40, *, name: str = "d.csv", extra: str = "") -> None:
+    """Write a table whose rows are `row` with {i} filled in; `extra` is put behind the fifth."""
+    lines = [header, *(row.format(i=i, bit=i % 2, half=i / 2, kind="dog" if i % 2 else "cat") for i in range(rows))]
+    if extra:
+        lines.insert(6, extra)
+    (base / name).write_text("\n".join(lines) + "\n")
+
+
+def draw(file: Path, value: int = 0, size: tuple[int, int] = (4, 3), **how: Any) -> None:
+    """Save an image in one colour; its format is told by the suffix, or given."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (value, value, value)).save(file, **how)
+
+
+def draw_classes(folder: Path, names: tuple[str, ...] = ("cat", "dog"), count: int = 10) -> None:
+    for number, name in enumerate(names):
+        for index in range(count):
+            draw(folder / name / f"{index}.png", 20 * number + index)
+
+
+def all_rows(loaded: data.Data) -> Any:
+    """Return the features of training and validation together."""
+    return np.concatenate([loaded.x_train, loaded.x_validation])

@@ -1,0 +1,416 @@
+"""Exported models open with Keras alone, on TensorFlow and on JAX, and give the study's values on the source's own rows."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support import manyfit
+
+from search.engines.devices import Device
+from search.records import load
+
+# Many models in few processes: together they take long where other tests run beside them.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+# Keras and nothing of ours: whatever the installation would find is shut out.
+OPEN = """
+import json, sys
+sys.modules.update(dict.fromkeys(["search", "models", "spaces"]))
+import keras, numpy as np
+
+found = {}
+for path in sys.argv[1:]:
+    model = keras.models.load_model(path)
+    rows = np.load(path.removesuffix(".keras") + ".rows.npz")
+    told = {"rate": None, "outputs": [float(v) for v in np.ravel(model.predict(rows["x"], verbose=0))[:20]]}
+    if model.compiled:
+        values = model.evaluate(rows["x"], rows["y"], batch_size=256, verbose=0, return_dict=True)
+        rate = float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))
+        told |= {"rate": rate, "values": {name: float(value) for name, value in values.items() if np.ndim(value) == 0}}
+    found[path] = told
+print(json.dumps(found))
+"""
+
+
+def environment(backend: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return {**kept, **Device().environment(backend)}
+
+
+def opened(paths: list[str], backend: str) -> dict[str, dict]:
+    """Open files in a process that has Keras and nothing of ours."""
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", OPEN, *paths],
+        env=environment(backend),
+        capture_output=True,
+        text=True,
+        timeout=1200,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def exported(folder: Path, code: str, backend: str = "tensorflow") -> dict[str, dict]:
+    """Run code with all of export_kit; what it prints last is JSON."""
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", f"from export_kit import *\n{code}", str(folder)],
+        env={**environment(backend), "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=2400,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def check_with_keras_alone(found: dict[str, dict], backends: tuple[str, ...] = ("tensorflow", "jax")) -> None:
+    """Each file opens and evaluates to what its study has; what is left out is told."""
+    cases = {case["path"]: case for case in found.values()}
+    for backend in backends:
+        for path, seen in opened(list(cases), backend).items():
+            case = cases[path]
+            values = seen.get("values", {})
+            assert set(values) == {name.removeprefix("val_") for name in case["of_file"]}, path
+            for name, value in values.items():
+                # Rows that the model scales itself are rounded elsewhere than rows that were scaled in float64.
+                rel, abs_ = (1e-5, 1e-6) if not case["is_scaled"] else (2e-4, 2e-5)
+                assert value == pytest.approx(case["values"][f"val_{name}"], rel=rel, abs=abs_, nan_ok=True), (
+                    path,
+                    name,
+                )
+                assert value == pytest.approx(case["study"][name], rel=rel, abs=abs_, nan_ok=True), (path, name)
+            for name in set(case["study"]) - set(values):
+                assert any(
+                    line.startswith(f"{name} is left out") or "not compiled" in line for line in case["lines"]
+                ), name
+
+
+SMALL = """
+export_all({
+    "defaults": {"data_section": SOURCES["binary"]},
+    "binary_logits": {
+        "data_section": SOURCES["binary"], "metrics": ["accuracy", "auc", "precision", "recall"],
+        "schedule": "cosine", "warmup": 0.1, "optimizer": "adamw",
+    },
+    "binary_smoothed": {"data_section": SOURCES["binary"], "label_smoothing": 0.2, "optimizer": "sgd", "momentum": 0.9},
+    "binary_threshold": {
+        "data_section": SOURCES["binary"], "metrics": [{"name": "BinaryAccuracy", "threshold": 0.7}, "auc"],
+        "loss": "binary_focal_crossentropy",
+    },
+    "binary_probabilities": {
+        "data_section": SOURCES["binary"], "model": {"build": "own.py:build"},
+        "metrics": ["accuracy", "auc", "precision", "recall"], "schedule": "linear",
+    },
+    "classes_logits": {"data_section": SOURCES["classes"], "schedule": "exponential", "optimizer": "lion"},
+    "classes_smoothed": {"data_section": SOURCES["classes"], "label_smoothing": 0.1, "warmup": 0.5},
+    "classes_probabilities": {
+        "data_section": SOURCES["classes"], "model": {"build": "own.py:build"},
+        "metrics": ["accuracy", {"name": "SparseTopKCategoricalAccuracy", "k": 2}],
+    },
+    "numbers": {"data_section": SOURCES["numbers"], "metrics": ["mae", "mse"], "schedule": "cosine"},
+    "numbers_huber": {"data_section": SOURCES["numbers"], "loss": {"name": "Huber", "delta": 0.5}, "metrics": ["mae", "cosine_similarity"]},
+})
+"""
+
+
+def test_files_of_every_task_open_with_keras_alone_and_give_the_studys_values(tmp_path):
+    found = exported(tmp_path, SMALL)
+    check_with_keras_alone(found)
+    # All is Keras's own but what needs probabilities, and for that there is a recipe.
+    lines = {
+        name: [line for line in case["lines"] if "left out" in line or "compiled" in line]
+        for name, case in found.items()
+    }
+    told = "is left out of the file: compute it by keras.metrics.{} of labels and sigmoid of model.predict(x)"
+    assert lines.pop("binary_logits") == [f"precision {told.format('Precision')}", f"recall {told.format('Recall')}"]
+    assert not any(lines.values()), lines
+    assert "evaluate takes one-hot labels, as its loss does" in found["classes_smoothed"]["lines"]
+    assert {name: case["of_file"] for name, case in found.items()}["binary_threshold"] == [
+        "val_auc", "val_binary_accuracy", "val_loss",
+    ]  # fmt: skip
+
+
+def test_a_scheduled_rate_is_written_as_the_best_epochs_and_a_constant_one_as_it_is(tmp_path):
+    found = exported(
+        tmp_path,
+        """
+export_all({
+    "scheduled": {"data_section": SOURCES["numbers"], "schedule": "cosine", "config": {"learning_rate": 0.1}},
+    "warmed": {"data_section": SOURCES["numbers"], "warmup": 0.5, "config": {"learning_rate": 0.1}},
+    "constant": {"data_section": SOURCES["numbers"], "config": {"learning_rate": 0.1}},
+    "default": {"data_section": SOURCES["numbers"]},
+})
+""",
+    )
+    rates = {Path(path).stem: seen["rate"] for path, seen in opened([c["path"] for c in found.values()], "jax").items()}
+    assert rates == pytest.approx({"scheduled": 0.005, "warmed": 0.005, "constant": 0.1, "default": 0.001})
+
+
+USERS = """
+import keras
+import numpy as np
+
+
+class Gain(keras.layers.Layer):
+    def __init__(self, gain=2.0, **kwargs):
+        super().__init__(**kwargs)
+        self.gain = gain
+
+    def call(self, x):
+        return self.gain * x
+
+    def get_config(self):
+        return {**super().get_config(), "gain": self.gain}
+
+
+class Stepping(keras.Model):
+    def __init__(self, outputs=1, **kwargs):
+        super().__init__(**kwargs)
+        self.outputs_, self.end = outputs, keras.layers.Dense(outputs)
+
+    def build(self, shape):
+        self.end.build(shape)
+        self.built = True
+
+    def call(self, x):
+        return self.end(x)
+
+    def compute_loss(self, *args, **kwargs):
+        return 2 * super().compute_loss(*args, **kwargs)
+
+    def get_config(self):
+        return {"outputs": self.outputs_}
+
+
+def double(y_true, y_pred):
+    return 2 * keras.losses.mean_squared_error(y_true, y_pred)
+
+
+def functional(config, data):
+    inputs = keras.Input(data.input_shape)
+    x = keras.layers.Dense(4, activation="relu")(inputs)
+    return keras.Model(inputs, keras.layers.Dense(data.outputs)(keras.layers.Concatenate()([x, inputs])))
+
+
+def layers(config, data):
+    return keras.Sequential([keras.Input(data.input_shape), Gain(3.0), keras.layers.Dense(data.outputs)])
+
+
+def stepping(config, data):
+    model = Stepping(data.outputs)
+    return model
+
+
+def image(config, data):
+    return keras.Sequential([
+        keras.Input(data.input_shape), keras.layers.Flatten(), keras.layers.Dense(data.outputs, kernel_regularizer="l2")
+    ])
+
+
+def compiled(config, data):
+    model = functional(config, data)
+    loss = double if config["own"] else keras.losses.Huber(delta=0.25)
+    model.compile(config["optimizer"], loss, metrics=["mae", double] if config["own_metric"] else ["mae"])
+    return model
+
+
+def lambdas(config, data):
+    return keras.Sequential([
+        keras.Input(data.input_shape), keras.layers.Lambda(lambda x: x * 2), keras.layers.Dense(data.outputs)
+    ])
+"""
+
+OWN_CODE = """
+rng = np.random.default_rng(1)
+x = rng.normal(size=(80, 4))
+y = x @ [1.0, -2.0, 0.5, 0.0] + 1
+wide = x * [1.0, 1e-9, 1e6, 1.0] + [0.0, 0.0, 1e6, 5.0]
+wide[:, 3] = 5.0
+steep = x + [1.7e9, 0.0, 0.0, 0.0]
+np.savez(FOLDER / "wide.npz", x=wide, y=y)
+np.savez(FOLDER / "steep.npz", x=steep, y=y)
+np.savez(FOLDER / "whole.npz", x=rng.integers(0, 1000, (80, 4)), y=y)
+np.savez(FOLDER / "bytes.npz", x=rng.integers(0, 256, (80, 5, 5, 3)).astype("uint8"), y=np.eye(3)[np.arange(80) % 3])
+np.savez(FOLDER / "names.npz", x=x, y=np.array(["cat", "dog"])[(x[:, 0] > 0).astype(int)])
+
+
+def case(builder, source="wide.npz", scale="standard", **more):
+    return {"data_section": {"source": source, "scale": scale}, "model": {"build": f"users.py:{builder}"}, **more}
+
+
+export_all({
+    "functional": case("functional"),
+    "functional_minmax": case("functional", scale="minmax"),
+    "whole_numbers": case("functional", source="whole.npz"),
+    "layers": case("layers"),
+    "lambdas": case("lambdas"),
+    "stepping": case("stepping"),
+    "stepping_unscaled": case("stepping", scale="none", source="whole.npz"),
+    "steep": case("functional", source="steep.npz"),
+    "images": case("image", source="bytes.npz", scale="none"),
+    "images_smoothed": case("image", source="bytes.npz", scale="none", label_smoothing=0.1),
+    "names": case("functional", source="names.npz"),
+    "own_loss": case("functional", loss="users.py:double"),
+    "own_metric": case("functional", metrics=["mae", "users.py:double"]),
+    "compiled": case("compiled", config={"own": False, "own_metric": False}),
+    "compiled_unscaled": case("compiled", scale="none", config={"own": False, "own_metric": False}),
+    "compiled_with_own_loss": case("compiled", config={"own": True, "own_metric": False}),
+    "compiled_with_own_metric": case("compiled", config={"own": False, "own_metric": True}),
+    "bfloat16": {"data_section": SOURCES["binary"], "precision": "mixed_bfloat16"},
+})
+"""
+
+
+def test_files_hold_scaling_and_leave_the_users_own_code_out_or_say_so(tmp_path):
+    (tmp_path / "users.py").write_text(USERS)
+    found = exported(tmp_path, OWN_CODE)
+    lines = {name: " | ".join(case["lines"]) for name, case in found.items()}
+    inside = "it takes rows as the source has them: the scaling {} is inside".format
+    for name, case in found.items():
+        expected = "" if not case["is_scaled"] else inside('"minmax"' if "minmax" in name else '"standard"')
+        if name == "steep":
+            expected = "scaling is NOT inside (float32 has too few digits for these rows): the model takes rows scaled by data.scale"
+        if name.startswith("images"):
+            expected = "it takes rows as the source has them: the division by 255 is inside"
+        assert lines[name].startswith(expected), name
+    assert "classes are numbers: 0 is cat, 1 is dog" in lines["names"]
+    # What is the user's own is left out, and what needs it names it.
+    assert 'it needs code of yours: load_model(path, custom_objects={"Gain": Gain})' in lines["layers"]
+    assert "safe_mode=False" in lines["lambdas"]
+    assert "the model is not compiled, for loss would be wrong (from the file it is" in lines["stepping"]
+    for name in ("own_loss", "compiled_with_own_loss"):
+        assert "the model is not compiled, for the loss is code of yours; compile it after loading" in lines[name]
+    for name in ("own_metric", "compiled_with_own_metric"):
+        assert "double is left out of the file: it is code of yours" in lines[name]
+    evaluated = {name: case["of_file"] for name, case in found.items()}
+    numbers, classes = ["val_loss", "val_mae"], ["val_accuracy", "val_loss"]
+    assert evaluated == {
+        **dict.fromkeys(found, numbers),
+        **dict.fromkeys(("images", "images_smoothed", "names", "bfloat16"), classes),
+        **{name: [] for name in ("lambdas", "stepping", "own_loss", "compiled_with_own_loss")},
+    }
+    # What rounds to bfloat16 rounds otherwise on another backend, and what needs the user's code is not opened without it.
+    apart = ("layers", "lambdas", "stepping", "stepping_unscaled", "bfloat16")
+    check_with_keras_alone({name: case for name, case in found.items() if name not in apart}, backends=("jax",))
+
+
+STUDIES = {
+    "defaults": """
+[study]
+trials = 2
+epochs = 2
+[data]
+source = "sklearn:breast_cancer"
+[space]
+learning_rate = { low = 1e-3, high = 1e-1, log = true }
+""",
+    "lanes": """
+[study]
+objective = "val_accuracy"
+trials = 2
+epochs = 2
+[data]
+source = "sklearn:digits"
+limit = 300
+scale = "minmax"
+[model]
+units = [8]
+[train]
+schedule = "cosine"
+optimizer = "adamw"
+[space]
+learning_rate = { low = 1e-3, high = 1e-1, log = true }
+[run]
+engine = "lanes"
+""",
+    "table": """
+[study]
+objective = "val_mae"
+trials = 2
+epochs = 2
+[data]
+source = "rows.csv"
+target = "price"
+scale = "standard"
+[train]
+warmup = 0.2
+[space]
+learning_rate = { low = 1e-3, high = 1e-1, log = true }
+[run]
+engine = "fit"
+""",
+}
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_command_writes_a_file_that_keras_alone_evaluates_on_raw_rows(tmp_path, name):
+    """Raw rows are read here as a user reads them, and the validation rows among them found by the study's own split."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(120, 3)) * [1.0, 1000.0, 0.01] + [0.0, 5000.0, 3.0]
+    rows = np.column_stack([x, x @ [2.0, 0.001, 100.0] + rng.normal(size=120)])
+    np.savetxt(tmp_path / "rows.csv", rows, delimiter=",", header="size,area,age,price", comments="", fmt="%.17g")
+    path = tmp_path / f"{name}.toml"
+    path.write_text(STUDIES[name])
+    done = manyfit("run", path, timeout=280)
+    assert done.returncode == 0, done.stderr
+    file = tmp_path / "best.keras"
+    done = manyfit("export", path, "--model", file)
+    assert done.returncode == 0, done.stderr
+    stored = load(path.with_suffix(".db"), name)
+    best, objective = stored.complete[0], stored.file.settings.study.objective
+    section = stored.file.settings.data
+    if name == "table":
+        x, y = rows[:, :3], rows[:, 3]
+    else:
+        from sklearn import datasets
+
+        x, y = getattr(datasets, f"load_{section.source.removeprefix('sklearn:')}")(return_X_y=True)
+    x, y = _validation_rows(x, y, stored)
+    np.savez(tmp_path / "best.rows.npz", x=x, y=y)
+    assert f"{objective} {best.value:.5g}, evaluated once more (in the study: {best.value:.5g})" in done.stderr
+    assert ("takes rows as the source has them" in done.stderr) == (name != "defaults")
+    assert "trained fully: " in done.stderr
+    for backend in ("tensorflow", "jax"):
+        ((_, seen),) = opened([str(file)], backend).items()
+        assert seen["values"][objective.removeprefix("val_")] == pytest.approx(best.value, rel=1e-4)
+        if stored.file.settings.train.numbers:
+            recorded = best.curve[best.best_epoch - 1]["learning_rate"]
+            assert seen["rate"] == pytest.approx(recorded)
+
+
+def _validation_rows(x: np.ndarray, y: np.ndarray, stored) -> tuple[np.ndarray, np.ndarray]:
+    """Find the rows that a study was judged by: scikit-learn's splits, test rows first, as the docs say."""
+    from sklearn.model_selection import train_test_split
+
+    section, state = stored.file.settings.data, int(np.random.SeedSequence([0, 7]).generate_state(1)[0])
+    is_classes = stored.name != "table"
+    index = np.arange(len(x))
+    if section.limit:
+        _, index = train_test_split(index, test_size=section.limit, random_state=state, stratify=y)
+    total = len(index)
+    for fraction in (section.test, section.validation):
+        count = max(1, round(fraction * total))
+        index, taken = train_test_split(
+            index, test_size=count, random_state=state, stratify=y[index] if is_classes else None
+        )
+    return x[taken], y[taken]
+
+
+@pytest.mark.gallery
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("part", ["losses", "metrics"])
+@pytest.mark.parametrize("model", [None, {"build": "own.py:build"}], ids=["logits", "activated"])
+@pytest.mark.parametrize("task", ["binary", "classes", "numbers"])
+def test_every_loss_metric_optimizer_and_schedule_of_keras_opens_with_keras_alone(tmp_path, task, model, part):
+    told = exported(tmp_path, f"export_gallery({task!r}, {model!r}, {part!r})")
+    print(*(f"{name}: {why}" for name, why in told["refused"].items()), sep="\n")
+    print(*(f"{name}: {case['of_file']} {case['lines']}" for name, case in told["found"].items()), sep="\n")
+    assert len(told["found"]) >= 3, told["refused"]
+    check_with_keras_alone(told["found"])
