@@ -239,16 +239,6 @@ def discretization(config, data):
     return ending(L.Discretization(edges), L.CategoryEncoding(config["bins"] + 1, output_mode="multi_hot"), data=data)
 
 
-@entry("tokens", no_lanes="IntegerLookup|integer_lookup")
-def integer_lookup(config, data):
-    return ending(L.IntegerLookup(vocabulary=list(range(1, 17))), L.Embedding(17, 4), data=data)
-
-
-@entry("tokens", no_lanes="Hashing|hashing")
-def hashing(config, data):
-    return ending(L.Hashing(8), L.Embedding(8, 4), data=data)
-
-
 @entry("sequence", no_lanes="[Ll]ambda", no_file="a Lambda is code")
 def lambda_layer(config, data):
     return ending(L.Lambda(lambda x: x * x), L.Dense(4, "relu"), data=data)
