@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from search.data import dense, exact
 from search.data.parts import sound
-from search.data.sources import locate
+from search.data.sources import gives_shapes, locate
 from search.data.splits import Scaling, divide, fingerprint, scale
 from search.errors import DataError
 
@@ -63,8 +63,12 @@ class Data:
     Attributes:
         x_train, x_validation: float32, C-contiguous, (rows, *info.input_shape); int32 or int64 if they are whole numbers
             that float32 would change.
-        y_train, y_validation: int32 (rows,) for classes; float32 (rows,) or (rows, targets, ...) for regression.
-        fingerprint: 32 hex digits of all splits' bytes, shapes and dtypes, test rows included.
+        y_train, y_validation: in the shape that the source gave. Classes are (rows,), (rows, 1) or one-hot rows, int32
+            (float32 where the source has floats); a regression's targets are (rows,) or (rows, targets, ...), float32. A
+            source without a shape of its own (a column of a table, a named data set) gives (rows, 1) for a model of one
+            output and (rows,) for several classes.
+        fingerprint: 32 hex digits of all splits' bytes, shapes and dtypes, test rows included; the shape of y, which tells
+            nothing about the values, does not count.
         warnings: lines on what was taken, or left out, and may not be meant.
         scaling: what turned `raw` rows into these.
     """
@@ -107,22 +111,22 @@ def load(section: DataSection, base: Path, seed: int) -> Data:
         parts = sound(locate(section, base).read(seed))
     except OSError as error:
         raise DataError(f"{section.source}: can't be read: {error}") from None
-    targets = dense.any_targets_of(parts, section.task)
+    targets = dense.any_targets_of(parts, section.task, is_shaped=gives_shapes(section, base))
     is_regression = targets.task == "regression"
     repeats = is_regression and dense.are_features(parts)
     whole = exact.whole_dtype(parts, section.scale)
     warnings = (*parts.warnings, *exact.losses(parts, section.scale, is_regression=is_regression))
     rows = divide(parts, targets, section, seed)
     arrays: dict[str, Array] = {}
+    handed = {f"y_{split}": targets.handed[origin][index] for split, (origin, index) in rows.items()}
     for split, (origin, index) in rows.items():
         arrays[f"x_{split}"] = parts.splits[origin].x[index]
         arrays[f"y_{split}"] = targets.y[origin][index]
     source_y = parts.splits["train"].y
     is_one_hot = targets.task == "classification" and source_y.ndim == 2 and source_y.shape[1] > 1
-    x_validation = arrays["x_validation"]
-    raw = Raw(x_validation if parts.divisor == 1 else x_validation * parts.divisor, is_one_hot)
+    raw = Raw(arrays["x_validation"], is_one_hot)
     if whole is None:
-        scaling = scale(arrays, section.scale, parts.name).after(parts.divisor)
+        scaling = scale(arrays, section.scale, parts.name)
         if repeats:
             dense.repeat_features(arrays)
     else:
@@ -136,5 +140,7 @@ def load(section: DataSection, base: Path, seed: int) -> Data:
         class_names=targets.class_names,
         **{f"{split}_rows": len(index) for split, (_, index) in rows.items()},
     )
-    used = {key: arrays[key] for key in ("x_train", "y_train", "x_validation", "y_validation")}
+    if repeats:
+        handed = {key: arrays[key].reshape(y.shape) for key, y in handed.items()}
+    used = {key: {**arrays, **handed}[key] for key in ("x_train", "y_train", "x_validation", "y_validation")}
     return Data(info=info, **used, fingerprint=fingerprint(arrays), raw=raw, scaling=scaling, warnings=warnings)

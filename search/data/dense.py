@@ -19,13 +19,13 @@ class DenseTargets(Targets):
         return int(self.y["train"].shape[-1])
 
 
-def any_targets_of(parts: Parts, wanted: str | None) -> Targets:
-    """Read the labels, or dense targets as those of a regression."""
+def any_targets_of(parts: Parts, wanted: str | None, *, is_shaped: bool = True) -> Targets:
+    """Read the labels as `targets_of` does, or dense targets as those of a regression."""
     repeats = are_features(parts)
     if not repeats:
         _check_bytes(parts)
     if parts.splits["train"].y.ndim <= 2 or parts.splits["train"].y.dtype.kind not in "biuf":
-        return targets_of(parts, wanted)
+        return targets_of(parts, wanted, is_shaped=is_shaped)
     _check_dense(parts, wanted, repeats=repeats)
     return _dense(parts)
 
@@ -89,7 +89,7 @@ def _dense(parts: Parts) -> Targets:
     import numpy as np
 
     y = {split: np.ascontiguousarray(part.y, np.float32) for split, part in parts.splits.items()}
-    return DenseTargets("regression", y)
+    return DenseTargets("regression", y, handed=y)
 
 
 def repeat_features(arrays: dict[str, Array]) -> None:

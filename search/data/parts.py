@@ -49,9 +49,7 @@ class Part:
 class Parts:
     """What a source holds: "train" (every row, where it has no splits), maybe "validation" and "test".
 
-    Attributes:
-        warnings: lines about what was taken and may not be meant.
-        divisor: what the features were divided by when they were read.
+    `warnings` are lines about what was taken and may not be meant.
     """
 
     name: str
@@ -59,7 +57,6 @@ class Parts:
     task: str | None = None
     class_names: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    divisor: float = 1.0
 
 
 def rows_of(name: str, key: str) -> Callable[[int], str]:

@@ -64,6 +64,11 @@ def locate(section: DataSection, base: Path) -> Source:
     return source
 
 
+def gives_shapes(section: DataSection, base: Path) -> bool:
+    """Tell whether the shape of the labels is the user's choice: they come from the user's own arrays."""
+    return isinstance(_of_text(section, base), Npz | _Function)
+
+
 def _of_text(section: DataSection, base: Path) -> Source:
     text = section.source
     scheme, colon, name = text.partition(":")
@@ -106,12 +111,11 @@ class _Sklearn:
         from sklearn import datasets
 
         bunch = getattr(datasets, f"load_{self.name}")()
-        divisor = 16.0 if self.name == "digits" else 1.0
         name = f"sklearn:{self.name}"
         task = _NAMED["sklearn"][self.name]
         names = () if task == "regression" else tuple(str(label) for label in bunch.target_names)
-        x = bunch.data / divisor
-        return Parts(name, {"train": Part(x, bunch.target, rows_of(name, "x"))}, task, names, divisor=divisor)
+        x = bunch.data / 16.0 if self.name == "digits" else bunch.data
+        return Parts(name, {"train": Part(x, bunch.target, rows_of(name, "x"))}, task, names)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from search.data.parts import Parts
@@ -143,12 +143,6 @@ class Scaling:
     divisor: float = 1.0
     mean: Array | None = None
     spread: Array | None = None
-
-    def after(self, divisor: float) -> Scaling:
-        """Return the same for rows that are to be divided first."""
-        if self.mean is None or self.spread is None:
-            return replace(self, divisor=self.divisor * divisor)
-        return replace(self, mean=self.mean * divisor, spread=self.spread * divisor)
 
 
 def scale(arrays: dict[str, Array], how: str, name: str) -> Scaling:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from search.data.parts import Part, Parts, is_number
@@ -18,11 +18,17 @@ _MOST_CLASSES = 1000
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """What is to be learnt: y by the source's splits, int32 labels or float32 numbers."""
+    """What is to be learnt, by the source's splits.
+
+    Attributes:
+        y: int32 labels (rows,), or float32 numbers (rows,) or (rows, targets): what splits, weights and the fingerprint use.
+        handed: the same values in the shape that the source gave: what losses and metrics get.
+    """
 
     task: str
     y: dict[str, Array]
     class_names: tuple[str, ...] = ()
+    handed: dict[str, Array] = field(default_factory=dict)
 
     @property
     def outputs(self) -> int:
@@ -30,8 +36,11 @@ class Targets:
         return len(self.class_names) if self.task == "classification" else train.shape[1] if train.ndim == 2 else 1
 
 
-def targets_of(parts: Parts, wanted: str | None) -> Targets:
-    """Read the labels as the `wanted` task has them, or as the task that they tell of."""
+def targets_of(parts: Parts, wanted: str | None, *, is_shaped: bool = True) -> Targets:
+    """Read the labels as the `wanted` task has them, or as the task that they tell of.
+
+    `is_shaped` tells that the shape of the source's labels is the user's choice, which is kept.
+    """
     import numpy as np
 
     y = {split: _squeezed(part, split, parts.name) for split, part in parts.splits.items()}
@@ -46,7 +55,33 @@ def targets_of(parts: Parts, wanted: str | None) -> Targets:
     if train.ndim == 2 and task != "regression":
         y, task = _from_one_hot(parts, y, task)
     task = task or _inferred(np.concatenate(list(y.values())))
-    return _numbers(parts, y) if task == "regression" else _classes(parts, y, task)
+    targets = _numbers(parts, y) if task == "regression" else _classes(parts, y, task)
+    form = _form(parts.splits["train"].y, targets) if is_shaped else _usual_form(targets)
+    return replace(targets, handed={split: form(labels) for split, labels in targets.y.items()})
+
+
+def label_numbers(y: Array) -> Array:
+    """Return labels in any form, (rows,), (rows, 1) or one-hot rows, as whole numbers (rows,)."""
+    import numpy as np
+
+    return y.argmax(axis=1) if y.ndim == 2 and y.shape[1] > 1 else y.reshape(-1).astype(np.int64)
+
+
+def _form(given: Array, targets: Targets) -> Callable[[Array], Array]:
+    """Return what puts labels or numbers into the shape of `given`, and labels into floats where those are."""
+    import numpy as np
+
+    if targets.task == "regression":
+        return lambda y: y.reshape(len(y), -1) if given.ndim == 2 else y
+    kind = np.float32 if given.dtype.kind == "f" else np.int32
+    if given.ndim == 2 and given.shape[1] > 1:
+        return lambda y: np.eye(len(targets.class_names), dtype=kind)[y]
+    return lambda y: y.astype(kind).reshape(-1, *given.shape[1:])
+
+
+def _usual_form(targets: Targets) -> Callable[[Array], Array]:
+    """Return what puts targets into the shape that people write for Keras: a column for a model of one output."""
+    return lambda y: y.reshape(-1, 1) if targets.outputs == 1 else y
 
 
 def _squeezed(part: Part, split: str, name: str) -> Array:
@@ -73,8 +108,8 @@ def _from_one_hot(parts: Parts, y: dict[str, Array], task: str | None) -> tuple[
             row = int(bad.argmax())
             raise DataError(
                 f"{parts.splits[split].place(row)}: {labels[row].tolist()[:20]} is not one-hot; give one "
-                "label a row or a single 1 in a row of zeros (several labels a row are not supported), or "
-                'task = "regression"'
+                'label a row or a single 1 in a row of zeros; for several labels a row, task = "regression" '
+                'in [data] and loss = "binary_crossentropy" in [train]'
             )
     if not zeros_and_ones:
         return y, "regression"

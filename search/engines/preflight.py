@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from search.engines import failures, logs, memory
+from search.engines import failures, logs, memory, objectives, pairing
 from search.engines.protocol import Ready
 from search.engines.training import ReadConfig, Trainer, can_evaluate
 from search.errors import DataError, UsageError
@@ -31,6 +31,7 @@ def inspect(trainer: Trainer, fixed: Mapping[str, Any]) -> Ready:
     read: set[str] = set()
     drawn: set[str] = set()
     described: dict[str, Any] = {}
+    rows_mixed: list[str] = []
     for labels in _branches(space):
         config = ReadConfig({**fixed, **space.config(labels)})
         try:
@@ -48,7 +49,7 @@ def inspect(trainer: Trainer, fixed: Mapping[str, Any]) -> Ready:
         drawn |= set(labels)
         if "parameters" not in described:
             described = _describe(model)
-            _check_outputs(model, trainer)
+            rows_mixed = _rows_mixed(model, trainer)
             _check_objective(model, trainer)
         del model
     keras.backend.clear_session()
@@ -56,7 +57,11 @@ def inspect(trainer: Trainer, fixed: Mapping[str, Any]) -> Ready:
         data=asdict(trainer.data.info),
         fingerprint=trainer.data.fingerprint,
         source=trainer.source,
-        warnings=[*trainer.data.warnings, *(_unread(name, read, trainer) for name in space if name in drawn - read)],
+        warnings=[
+            *trainer.data.warnings,
+            *(_unread(name, read, trainer) for name in space if name in drawn - read),
+            *rows_mixed,
+        ],
         model=described,
     )
 
@@ -136,19 +141,6 @@ def _check_whole_inputs(model: keras.Model, trainer: Trainer) -> None:
         )
 
 
-def _check_outputs(model: keras.Model, trainer: Trainer) -> None:
-    """Refuse a model whose outputs the task's own loss can't be computed from."""
-    info, given = trainer.data.info, trainer.settings.train.loss
-    outputs = getattr(model, "output_shape", None)
-    if given is not None or not isinstance(outputs, tuple) or not isinstance(outputs[-1], int):
-        return
-    if info.task == "classification" and outputs[-1] != info.classes:
-        raise UsageError(
-            f"model.build: the model gives {outputs[-1]} outputs a row, the data have {info.classes} classes; "
-            "end it with data.outputs units, or name the loss in train.loss"
-        )
-
-
 def _check_objective(model: keras.Model, trainer: Trainer) -> None:
     data, objective = trainer.data, trainer.settings.study.objective
     x, y = data.x_validation[:4], data.y_validation[:4]
@@ -165,8 +157,8 @@ def _check_objective(model: keras.Model, trainer: Trainer) -> None:
         names = {part for name, shape in results.items() for part in logs.names(name, shape)} | {"loss"}
     except Exception as error:  # noqa: BLE001 (a metric for other labels or outputs)
         raise UsageError(
-            f"train.metrics: they can't be computed from this model's outputs and labels, which are whole numbers for "
-            f"classes: {failures.one_line(error)}"
+            f"train.metrics: they can't be computed from this model's outputs {tuple(np.shape(predicted))} and labels "
+            f"{y.shape} of 4 rows: {failures.one_line(error)}"
         ) from None
     _check_names(model)
     reported = sorted(names) + sorted(f"val_{name}" for name in names)
@@ -208,6 +200,15 @@ def _check_names(model: keras.Model) -> None:
                 f"train.metrics: a metric is named {name!r}, as Keras names {whose}, so that one of them would be lost; "
                 "give it another name"
             )
+
+
+def _rows_mixed(model: keras.Model, trainer: Trainer) -> list[str]:
+    """Return warnings about losses and metrics of a builder's own that compare every row with every other."""
+    target = objectives.Target.of(trainer.data)
+    if target.shape not in ("flat", "column") or objectives.width_of(model, trainer.data) != 1:
+        return []
+    is_binary = trainer.data.info.task == "binary" or target.is_bits
+    return list(pairing.warnings_of(model, target.shape, is_binary=is_binary))
 
 
 def _unread(name: str, read: set[str], trainer: Trainer) -> str:

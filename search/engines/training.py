@@ -6,7 +6,7 @@ import hashlib
 import importlib
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,7 +17,11 @@ from keras.src.utils import module_utils
 from numpy.typing import NDArray
 
 from search.data import Data, DataInfo
-from search.engines import memory
+from search.data.targets import label_numbers
+from search.engines import memory, named, objectives, pairing
+from search.engines.forms import Form
+from search.engines.named import Named
+from search.engines.objectives import Rule, Target
 from search.errors import UsageError
 from search.settings import Settings
 from search.usercode import Reference
@@ -104,6 +108,7 @@ class Trainer:
         data: loaded; the held-out rows are not in it.
         build: the builder.
         source: hash of the builder's source.
+        forms: in which the user's own losses and metrics see the labels of a model of one output, by (key, text).
     """
 
     settings: Settings
@@ -111,6 +116,7 @@ class Trainer:
     data: Data
     build: Callable[[Mapping[str, Any], DataInfo], keras.Model]
     source: str
+    forms: Mapping[tuple[str, str], Form] = field(default_factory=dict)
 
     @classmethod
     def load(cls, settings: Settings, base: Path, data: Data) -> Trainer:
@@ -130,7 +136,7 @@ class Trainer:
             hashes = [reference.source_hash()]
         hashes += [other.source_hash() for other in others]
         source = hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()[:32]
-        return cls(settings, base, data, build, source)
+        return cls(settings, base, data, build, source, dict(_forms(settings, base, data)))
 
     def model(self, config: Mapping[str, Any], seed: int) -> keras.Model:
         """Build and compile the model of a config, its weights drawn from `seed` alone.
@@ -160,15 +166,13 @@ class Trainer:
 
     def compile(self, model: keras.Model, config: Mapping[str, Any]) -> None:
         """Compile a model with the optimizer, loss and metrics of the study; UsageError for what Keras does not know."""
-        task, is_logits = self.data.info.task, self._is_logits(model)
-        metrics = [self._metric(entry) for entry in self._metrics()]
+        width = objectives.width_of(model, self.data)
+        found = self._found_loss(config, width)
+        rule = objectives.rule_for(model, self.data, found, width)
         model.compile(
             optimizer=make_optimizer(config, self.steps(config)),
-            loss=self._loss(config, is_logits=is_logits),
-            metrics=[
-                OfProbabilities(metric, task) if is_logits and _wants_probabilities(metric) else metric
-                for metric in metrics
-            ],
+            loss=rule.loss(found) if isinstance(found, Named) else self._own("train.loss", found, rule),
+            metrics=[self._metric(entry, rule) for entry in self._metrics()],
         )
 
     @property
@@ -200,83 +204,36 @@ class Trainer:
             made.append(callback)
         return made
 
+    def _found_loss(self, config: Mapping[str, Any], width: int | None) -> Named | str:
+        """Return the loss of Keras that the study names, or the task's; or the text of one of the user's own."""
+        entry = self.settings.train.loss
+        if entry is None or (isinstance(entry, str) and entry.lower() in ("crossentropy", "ce")):
+            return objectives.loss_of_task(self.data, width, config.get("label_smoothing"))
+        return str(entry) if self._is_own(entry) else named.find("train.loss", entry)
+
     def _metrics(self) -> tuple[str | dict[str, Any], ...]:
         given = self.settings.train.metrics
         if given is not None:
             return given
         return ("mae",) if self.data.info.task == "regression" else ("accuracy",)
 
-    def _metric(self, entry: str | dict[str, Any]) -> Any:
-        if isinstance(entry, str) and entry.lower() in ("accuracy", "acc"):
-            if self.data.info.task == "binary":
-                return keras.metrics.BinaryAccuracy(name=entry.lower())
-            return entry.lower()  # Keras picks the kind that fits loss and labels
-        found = self._named("train.metrics", entry, keras.metrics)
-        if isinstance(found, keras.metrics.Metric) and isinstance(entry, str) and ":" not in entry:
-            # Keras numbers the names of metrics through a process: the second trial's would be "auc_1".
-            found = type(found).from_config({**found.get_config(), "name": entry.lower()})
-        return found
+    def _metric(self, entry: str | dict[str, Any], rule: Rule) -> Any:
+        if self._is_own(entry):
+            return self._own("train.metrics", str(entry), rule)
+        if isinstance(entry, str) and entry.lower() in objectives.ACCURACIES:
+            found = Named("train.metrics", entry, keras.metrics.Accuracy)
+            return rule.metric(found) if rule.width else entry.lower()  # Keras picks the kind that fits
+        return rule.metric(named.find("train.metrics", entry))
 
-    def _loss(self, config: Mapping[str, Any], *, is_logits: bool) -> Any:
-        entry, task = self.settings.train.loss, self.data.info.task
-        if entry is not None:
-            return self._named_loss(entry, is_logits=is_logits)
-        smoothing = config.get("label_smoothing", 0.0)
-        if task == "regression":
-            return keras.losses.MeanSquaredError()
-        if task == "binary":
-            return keras.losses.BinaryCrossentropy(from_logits=is_logits, label_smoothing=smoothing)
-        if "label_smoothing" not in config:
-            return keras.losses.SparseCategoricalCrossentropy(from_logits=is_logits)
-        return SmoothedCrossentropy(self.data.info.classes, from_logits=is_logits, label_smoothing=smoothing)
+    def _is_own(self, entry: str | dict[str, Any]) -> bool:
+        return isinstance(entry, str) and Reference.parse(entry, self.base) is not None
 
-    def _named_loss(self, entry: str | dict[str, Any], *, is_logits: bool) -> Any:
-        """Return the loss that a study file names; one of Keras's own is told whether it gets logits."""
-        if isinstance(entry, str) and ":" not in entry:
-            classes = (name for name in dir(keras.losses) if name.lower() == entry.replace("_", "").lower())
-            entry = {"name": next(classes, entry)}
-        found = self._named("train.loss", entry, keras.losses)
-        if isinstance(found, keras.losses.Loss) and isinstance(entry, dict) and "from_logits" not in entry:
-            config = found.get_config()
-            if "from_logits" in config:
-                found = type(found).from_config({**config, "from_logits": is_logits})
-        return found
-
-    def _is_logits(self, model: keras.Model) -> bool:
-        """Tell whether a model's outputs are logits; UsageError if that can't be told and the task's own loss needs it."""
-        task, loss = self.data.info.task, self.settings.train.loss
-        if task == "regression":
-            return False
-        if isinstance(loss, dict) and "from_logits" in loss:
-            return bool(loss["from_logits"])
-        name = loss if isinstance(loss, str) else str((loss or {}).get("name", "crossentropy"))
-        if ":" not in name and "crossentropy" not in name.replace("_", "").lower():
-            return False  # a loss of plain numbers, such as the mean squared error
-        try:
-            return gives_logits(model, self.data.x_train[:8], task)
-        except UsageError:
-            if loss is None:
-                raise
-            return False
-
-    def _named(self, key: str, entry: str | dict[str, Any], room: Any) -> Any:
-        """Return the loss or metric that a study file names: Keras's own by name or table, or the user's function."""
-        if isinstance(entry, str) and Reference.parse(entry, self.base):
-            found = self._function(key, entry)
-            return found() if isinstance(found, type) else found
-        if isinstance(entry, dict):
-            options = dict(entry)
-            entry = str(options.pop("name", ""))
-            identifier: Any = {"class_name": entry, "config": options}
-        else:
-            identifier = entry
-        try:
-            return room.get(identifier)
-        except (ValueError, TypeError) as error:
-            first = str(error).splitlines()[0]
-            raise UsageError(
-                f"{key}: Keras does not take {entry!r}: {first}; see the names in Keras's API docs"
-            ) from None
+    def _own(self, key: str, text: str, rule: Rule) -> Any:
+        """Return a loss or metric of the user's own, which sees what the data source and the model give."""
+        function = self._function(key, text)
+        own = function() if isinstance(function, type) else function
+        form = self.forms.get((key, text), Form()) if rule.width == 1 else Form()
+        return pairing.formed(own, form, is_metric=key == "train.metrics")
 
     def _function(self, key: str, text: str) -> Callable[..., Any]:
         reference = Reference.parse(text, self.base)
@@ -286,12 +243,12 @@ class Trainer:
         return reference.load()
 
     def _sample_weights(self) -> NDArray[np.float32] | None:
-        given, y = self.settings.train.class_weight, self.data.y_train
+        given, info = self.settings.train.class_weight, self.data.info
         if given is None:
             return None
-        info = self.data.info
         if info.task == "regression":
             raise UsageError("train.class_weight: the task is regression, which has no classes; remove class_weight")
+        y = label_numbers(self.data.y_train)
         if given == "balanced":
             counts = np.bincount(y, minlength=info.classes)
             weights = len(y) / (info.classes * np.maximum(counts, 1))
@@ -304,55 +261,11 @@ class Trainer:
         return weights[y].astype(np.float32)
 
 
-class OfProbabilities(keras.metrics.Metric):  # type: ignore[misc]
-    """A metric that wants probabilities, for a model that gives logits: accuracy cuts at 0.5, not at a logit of 0.5."""
-
-    def __init__(self, metric: keras.metrics.Metric, task: str) -> None:
-        super().__init__(name=metric.name)
-        self.metric, self.task = metric, task
-
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        squash = keras.ops.sigmoid if self.task == "binary" else keras.ops.softmax
-        self.metric.update_state(y_true, squash(y_pred), sample_weight=sample_weight)
-
-    def result(self) -> Any:
-        return self.metric.result()
-
-    def reset_state(self) -> None:
-        self.metric.reset_state()
-
-    def get_config(self) -> dict[str, Any]:
-        return {"metric": keras.saving.serialize_keras_object(self.metric), "task": self.task}
-
-
-def _wants_probabilities(metric: Any) -> bool:
-    """Whether a metric is one of Keras's own that is told nothing of logits; users' own see what the model gives."""
-    if not isinstance(metric, keras.metrics.Metric) or not type(metric).__module__.startswith("keras."):
-        return False
-    return not metric.get_config().get("from_logits", False)
-
-
-class SmoothedCrossentropy(keras.losses.Loss):  # type: ignore[misc]
-    """Categorical cross-entropy of whole labels with label smoothing, which Keras's sparse loss has not."""
-
-    lane_numbers = ("label_smoothing",)
-
-    def __init__(self, classes: int, *, from_logits: bool, label_smoothing: float) -> None:
-        super().__init__(name="smoothed_crossentropy")
-        self._classes, self._from_logits, self.label_smoothing = classes, from_logits, label_smoothing
-
-    def call(self, y_true: Any, y_pred: Any) -> Any:
-        one_hot = keras.ops.one_hot(keras.ops.cast(keras.ops.reshape(y_true, (-1,)), "int32"), self._classes)
-        return keras.losses.categorical_crossentropy(
-            one_hot, y_pred, from_logits=self._from_logits, label_smoothing=self.label_smoothing
-        )
-
-    def get_config(self) -> dict[str, Any]:
-        return {"classes": self._classes, "from_logits": self._from_logits, "label_smoothing": self.label_smoothing}
-
-
 class Decay(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
-    """A linear warm-up from 0 to the learning rate, then its decay to `end_factor` times it at the last step.
+    """A linear warm-up from 0 to the learning rate, then its decay towards `end_factor` times it.
+
+    Steps are counted from 0, as by Keras's own schedules (`decay_steps` = `steps`): the first has the whole rate and the last
+    what is left at (steps - 1) / steps of the way. The end itself is the rate after the last step.
 
     Args:
         kind: "constant", "cosine", "linear" or "exponential".
@@ -391,6 +304,27 @@ class Decay(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[mi
         return {name: getattr(self, name) for name in names}
 
 
+def _forms(settings: Settings, base: Path, data: Data) -> Iterator[tuple[tuple[str, str], Form]]:
+    """Yield how the user's own losses and metrics see a column of labels.
+
+    Before any model is built: Keras numbers the names of metrics, and the ones that are made here must not count.
+    """
+    target = Target.of(data)
+    train = settings.train
+    entries = [("train.loss", train.loss), *(("train.metrics", entry) for entry in train.metrics or ())]
+    for key, text in entries:
+        reference = Reference.parse(text, base) if isinstance(text, str) else None
+        if reference is None or data.info.outputs != 1 or target.shape not in ("flat", "column"):
+            continue
+        try:
+            function = reference.load()
+            own = function() if isinstance(function, type) else function
+        except Exception:  # noqa: BLE001, S112 (compiling the first model tells what is wrong)
+            continue
+        is_binary, is_metric = data.info.task == "binary" or target.is_bits, key == "train.metrics"
+        yield (key, str(text)), pairing.form_for(own, target.shape, is_binary=is_binary, is_metric=is_metric)
+
+
 def make_optimizer(config: Mapping[str, Any], steps: int) -> keras.optimizers.Optimizer:
     """Make the optimizer of a config: those of its numbers that the optimizer takes, Keras's defaults for the rest.
 
@@ -407,33 +341,3 @@ def make_optimizer(config: Mapping[str, Any], steps: int) -> keras.optimizers.Op
             raise UsageError("train.end_factor: an exponential schedule needs it above 0; received 0")
         numbers["learning_rate"] = Decay(rate, schedule, steps, warmup, end_factor)
     return kind(**numbers)
-
-
-def gives_logits(model: keras.Model, x: NDArray[Any], task: str) -> bool:
-    """Tell whether a classifier's outputs are logits, by its last activation or, failing that, by what it gives for `x`.
-
-    UsageError where that can't be told.
-    """
-    activation = getattr(_last_with_activation(model), "activation", None)
-    if activation is not None:
-        return activation is keras.activations.linear
-    outputs = np.asarray(keras.ops.convert_to_numpy(model(x, training=False)))
-    if outputs.min() < 0 or outputs.max() > 1:
-        return True
-    if task == "classification":
-        return not np.allclose(outputs.sum(axis=-1), 1.0, atol=1e-3)
-    raise UsageError(
-        "train.loss: whether this model gives probabilities or logits can't be told; "
-        'add loss = { name = "BinaryCrossentropy", from_logits = true } (or false)'
-    )
-
-
-def _last_with_activation(model: keras.Model) -> keras.layers.Layer | None:
-    """Return the layer whose activation shapes the output of a Sequential or Functional model."""
-    try:
-        layer = model.layers[-1] if isinstance(model, keras.Sequential) else model.outputs[0]._keras_history.operation
-    except (AttributeError, IndexError, TypeError):
-        return None
-    if isinstance(layer, keras.Model):
-        return _last_with_activation(layer)
-    return layer

@@ -562,7 +562,7 @@ def test_csv_with_text_classes_loads(tmp_path):
     assert loaded.info.class_names == ("cat", "dog")
     assert loaded.info.input_shape == (2,)
     assert set(loaded.x_train[:, 1]) == {0, 1}
-    assert ((loaded.x_train[:, 0] - 0.5) % 2 == loaded.y_train).all()
+    assert ((loaded.x_train[:, :1] - 0.5) % 2 == loaded.y_train).all()
 
 
 def test_csv_with_numbers_is_a_regression(tmp_path):
@@ -665,7 +665,7 @@ def test_folder_of_classes_is_split(tmp_path):
     assert loaded.info.class_names == ("cat", "dog")
     assert (loaded.info.train_rows, loaded.info.validation_rows, loaded.info.test_rows) == (16, 2, 2)
     values = np.rint(loaded.x_train[:, 0, 0, 0] * 255)
-    assert ((values >= 10) == loaded.y_train).all()
+    assert ((values >= 10) == loaded.y_train.reshape(values.shape)).all()
 
 
 @pytest.mark.parametrize("name", ["validation", "val", "valid"])

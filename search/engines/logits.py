@@ -1,0 +1,115 @@
+"""Whether a model gives logits or probabilities: told by Keras's own last layer, or else by what comes out of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any, Literal
+
+import keras
+import numpy as np
+from keras.src import backend
+from keras.src.layers.convolutional.base_conv import BaseConv
+from keras.src.layers.convolutional.base_conv_transpose import BaseConvTranspose
+from numpy.typing import NDArray
+
+End = Literal["logits", "probabilities", ""]
+
+# Rows that a model is judged by, drawn from all over the training rows.
+_ROWS = 64
+# Float32 outputs of a softmax sum to 1 within this, bfloat16 ones within the other.
+_SUM_TOLERANCE = {"float32": 1e-3, "bfloat16": 3e-2, "float16": 1e-2}
+# Layers whose output is that of their `activation`.
+_ACTIVATED = (keras.layers.Dense, keras.layers.EinsumDense, BaseConv, BaseConvTranspose, keras.layers.Activation)
+# What changes no value while a model is evaluated.
+_PASSING = (
+    "Reshape", "Flatten", "Permute", "Identity", "Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D",
+    "GaussianDropout", "GaussianNoise", "AlphaDropout", "ActivityRegularization", "Squeeze", "ExpandDims", "Cast",
+)  # fmt: skip
+_SQUASHING = ("softmax", "sigmoid", "hard_sigmoid")
+
+
+def output_shape(model: keras.Model, x: NDArray[Any]) -> tuple[int | None, ...] | None:
+    """Return the shape of a model's outputs; None if there are several arrays of them."""
+    shape = getattr(model, "output_shape", None)
+    if shape is None:
+        with backend.StatelessScope():
+            shape = getattr(model(x[:2], training=False), "shape", None)
+    if isinstance(shape, tuple) and all(size is None or isinstance(size, int) for size in shape):
+        return tuple(shape)
+    return None
+
+
+def end_of(model: keras.Model) -> End:
+    """Tell what a model ends in, where it is a layer or operation of Keras's own that leaves no doubt; else ""."""
+    with suppress(AttributeError, IndexError, TypeError, KeyError):
+        return _end_at(model.outputs[0])
+    return ""
+
+
+def judged(model: keras.Model, x: NDArray[Any]) -> End:
+    """Tell by a model's outputs whether they are logits or probabilities; "" where that can't be told.
+
+    Logits leave 0..1. Rows that sum to 1 are probabilities. All else may be either. The model's state stays as it is.
+    """
+    rows = x[np.linspace(0, len(x) - 1, min(len(x), _ROWS)).astype(int)]
+    sums_to_one, seen = True, False
+    for outputs in _outputs(model, rows):
+        seen = True
+        tolerance = _SUM_TOLERANCE.get(model.compute_dtype, 1e-3)
+        if outputs.min() < 0 or outputs.max() > 1 + tolerance:
+            return "logits"
+        sums_to_one &= outputs.shape[-1] > 1 and np.allclose(outputs.sum(axis=-1), 1.0, atol=tolerance)
+    if seen and sums_to_one:
+        return "probabilities"
+    return _end_of_call(model, x.shape[1:])
+
+
+def _outputs(model: keras.Model, rows: NDArray[Any]) -> Iterator[NDArray[np.float32]]:
+    """Yield what a model gives for rows, for rows far from all others, and for noise."""
+    noise = np.random.default_rng(0).normal(size=rows.shape)
+    for inputs in (rows, rows * 1e3, rows * -1e3, noise * (1 + 10 * np.abs(rows).max())):
+        try:
+            # What layers would write (seeds, statistics) is lost with the scope.
+            with backend.StatelessScope():
+                outputs = model(inputs.astype(rows.dtype), training=False)
+            found = np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(outputs, "float32")))
+        except Exception:
+            if inputs is rows:
+                raise
+            continue  # such rows mean nothing to it: an embedding's numbers, say
+        if np.isfinite(found).all():
+            yield found
+
+
+def _end_of_call(model: keras.Model, shape: tuple[int, ...]) -> End:
+    """Tell what the `call` of a model class ends in, by calling it with a symbol in the place of rows."""
+    if hasattr(model, "_functional") or type(model).call is keras.Model.call:
+        return ""
+    try:
+        with backend.StatelessScope():
+            return _end_at(model.call(keras.KerasTensor((None, *shape))))
+    except Exception:  # noqa: BLE001 (the user's code need not know such symbols)
+        return ""
+
+
+def _end_at(tensor: Any) -> End:
+    while True:
+        operation, node, index = tensor._keras_history
+        kind = type(operation)
+        if isinstance(operation, keras.Model):
+            tensor = operation.outputs[index]
+            continue
+        if not kind.__module__.startswith("keras."):
+            return ""
+        is_identity = kind is keras.layers.Activation and operation.activation is keras.activations.linear
+        if kind.__name__ not in _PASSING and not is_identity:
+            break
+        tensor = operation._inbound_nodes[node].input_tensors[0]
+    if kind is keras.layers.Softmax or (kind.__module__.endswith("ops.nn") and kind.__name__ in ("Softmax", "Sigmoid")):
+        return "probabilities"
+    if not isinstance(operation, _ACTIVATED):
+        return ""
+    if operation.activation is keras.activations.linear:
+        return "logits"
+    return "probabilities" if getattr(operation.activation, "__name__", "") in _SQUASHING else ""

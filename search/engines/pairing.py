@@ -1,0 +1,129 @@
+"""Losses and metrics of the user's own beside a column of outputs: whether they see (rows,) or (rows, 1).
+
+Labels (rows,) less outputs (rows, 1) are an array of rows x rows: every row is compared with every other, without a word. A
+loss or metric that pairs each row with its own changes when the labels alone change places; a mean over all pairs does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from search.engines.forms import Form, FormedLoss, FormedMetric, Shape
+
+_ROWS = 8
+_CHANGE = 1e-4
+
+
+def form_for(own: Any, given: Shape, *, is_binary: bool, is_metric: bool) -> Form:
+    """Return the form of labels in which a loss or metric of the user's own pairs rows: the source's own if it does.
+
+    `given` is "flat" or "column". Where no form can be told to be right, labels stay as the source gives them.
+    """
+    # Keras puts (rows,) into a column before a loss function sees it: "flat" is another form than "" there.
+    others: tuple[Shape, ...] = ("flat",) if given == "column" else ("column",) if is_metric else ("column", "flat")
+    for labels in ("", *others):
+        form = Form(given, labels)
+        if _pairs(own, form, is_binary=is_binary, is_metric=is_metric):
+            return form
+    return Form(given)
+
+
+def formed(own: Any, form: Form, *, is_metric: bool) -> Any:
+    """Return a loss or metric of the user's own that sees labels in another form."""
+    if form.changes_nothing:
+        return own
+    if is_metric:
+        if not isinstance(own, keras.metrics.Metric):
+            own = keras.metrics.MeanMetricWrapper(own, name=own.__name__)
+        return FormedMetric(own, form)
+    return FormedLoss(own if isinstance(own, keras.losses.Loss) else _Function(own), form)
+
+
+def warnings_of(model: keras.Model, given: Shape, *, is_binary: bool) -> Iterator[str]:
+    """Yield the losses and metrics of a model that came compiled which compare every row with every other."""
+    own = [("loss", model.loss)]
+    own += [("metric", metric) for metric in getattr(model._compile_metrics, "_user_metrics", None) or ()]
+    for what, item in own:
+        if not callable(item) or type(item).__module__.startswith("keras."):
+            continue
+        wanted = form_for(item, given, is_binary=is_binary, is_metric=what == "metric").labels
+        if wanted:
+            has, needs = ("(rows,)", "(rows, 1)") if wanted == "column" else ("(rows, 1)", "(rows,)")
+            name = getattr(item, "name", None) or getattr(item, "__name__", type(item).__name__)
+            yield (
+                f"the {what} {name} of the builder compares every row with every other: labels are {has}, outputs are "
+                f"(rows, 1); give labels of shape {needs} in the data, or reshape them in the {what}"
+            )
+
+
+class _Function(keras.losses.Loss):  # type: ignore[misc]
+    """A loss function, as Keras makes a loss of it."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(name=getattr(function, "__name__", "loss"))
+        self.fn = function
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        return self.fn(y_true, y_pred)
+
+
+def _pairs(own: Any, form: Form, *, is_binary: bool, is_metric: bool) -> bool:
+    if not is_metric and isinstance(own, keras.losses.Loss) and type(own).__call__ is not keras.losses.Loss.__call__:
+        return form.changes_nothing  # it does not compute in `call`, where a form could be changed
+    value = _metric_value(own, form) if is_metric else _loss_value(own, form)
+    for labels, outputs in _samples(form.given, is_binary=is_binary):
+        try:
+            base = value(labels, outputs)
+            if any(
+                _differ(base, value(labels[np.random.default_rng(seed).permutation(_ROWS)], outputs))
+                for seed in range(3)
+            ):
+                return True
+        except Exception:  # noqa: BLE001, S112 (labels of another shape than the user's code is written for)
+            continue
+    return False
+
+
+def _samples(given: Shape, *, is_binary: bool) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    """Yield labels and outputs: such as are probabilities, and such as are logits or values around 0."""
+    rng = np.random.default_rng(0)
+    labels = np.array([0, 1, 1, 0, 1, 0, 0, 1], np.int32) if is_binary else rng.uniform(0.5, 2, _ROWS).astype("float32")
+    labels = labels if given == "flat" else labels.reshape(-1, 1)
+    outputs = rng.uniform(0.05, 0.95, (_ROWS, 1)) if is_binary else rng.uniform(0.5, 2, (_ROWS, 1))
+    yield labels, outputs.astype("float32")
+    yield labels, rng.normal(0, 2, (_ROWS, 1)).astype("float32")
+
+
+def _loss_value(own: Any, form: Form) -> Callable[[Any, Any], float]:
+    loss = formed(own, form, is_metric=False)
+    if not isinstance(loss, keras.losses.Loss):
+        from keras.src.losses.losses import LossFunctionWrapper
+
+        loss = LossFunctionWrapper(loss)
+    return lambda y, outputs: _number(loss(keras.ops.convert_to_tensor(y), keras.ops.convert_to_tensor(outputs)))
+
+
+def _metric_value(own: Any, form: Form) -> Callable[[Any, Any], float]:
+    metric = formed(own, form, is_metric=True)
+    if not isinstance(metric, keras.metrics.Metric):
+        metric = keras.metrics.MeanMetricWrapper(metric)
+
+    def value(y: Any, outputs: Any) -> float:
+        metric.reset_state()
+        metric.update_state(keras.ops.convert_to_tensor(y), keras.ops.convert_to_tensor(outputs))
+        return _number(metric.result())
+
+    return value
+
+
+def _number(value: Any) -> float:
+    return float(np.mean(keras.ops.convert_to_numpy(value)))
+
+
+def _differ(one: float, other: float) -> bool:
+    return abs(one - other) > _CHANGE * max(abs(one), abs(other), 1e-3)
