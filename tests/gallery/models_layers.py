@@ -178,7 +178,7 @@ def siamese(config, data):
 
 @entry("tokens", size=(4, 4, 4))
 def embedding(config, data):
-    return ending(L.Embedding(17, config["size"], embeddings_regularizer="l2"), L.GlobalAveragePooling1D(2), data=data)
+    return ending(L.Embedding(17, config["size"], embeddings_regularizer="l2"), L.GlobalAveragePooling1D(), data=data)
 
 
 @entry("tokens")
