@@ -178,7 +178,7 @@ def siamese(config, data):
 
 @entry("tokens", size=(4, 4, 4))
 def embedding(config, data):
-    return ending(L.Embedding(17, config["size"], embeddings_regularizer="l2"), L.GlobalAveragePooling1D(2), data=data)
+    return ending(L.Embedding(17, config["size"], embeddings_regularizer="l2"), L.GlobalAveragePooling1D(), data=data)
 
 
 @entry("tokens")
@@ -201,9 +201,7 @@ def turns(config, data):
 
 @entry("image", factor=(0.2, 0.2, 0.2), epochs=2)
 def zooms_and_shifts(config, data):
-    return ending(
-        L.RandomTranslation(config["factor"], 0.1), L.RandomZoom(0.2), L.RandomCrop(6, 6), L.Dense(4, "relu"), data=data
-    )
+    return ending(L.RandomTranslation(config["factor"], 0.1), L.RandomZoom(0.2), L.Dense(4, "relu"), data=data)
 
 
 @entry("image", factor=(0.2, 0.2, 0.2), epochs=2)
@@ -239,16 +237,6 @@ def adapted_normalization(config, data):
 def discretization(config, data):
     edges = np.linspace(-1, 1, config["bins"]).tolist()
     return ending(L.Discretization(edges), L.CategoryEncoding(config["bins"] + 1, output_mode="multi_hot"), data=data)
-
-
-@entry("tokens", no_lanes="IntegerLookup|integer_lookup")
-def integer_lookup(config, data):
-    return ending(L.IntegerLookup(vocabulary=list(range(1, 17))), L.Embedding(17, 4), data=data)
-
-
-@entry("tokens", no_lanes="Hashing|hashing")
-def hashing(config, data):
-    return ending(L.Hashing(8), L.Embedding(8, 4), data=data)
 
 
 @entry("sequence", no_lanes="[Ll]ambda", no_file="a Lambda is code")

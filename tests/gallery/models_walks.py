@@ -166,8 +166,6 @@ RANDOM = {
     "RandomColorDegeneration": {"factor": 0.3, "value_range": (0, 1)},
     "RandomColorJitter": {"value_range": (0, 1), "brightness_factor": 0.1, "contrast_factor": 0.1},
     "RandomContrast": {"factor": 0.2, "value_range": (0, 1)},
-    "RandomCrop": {"height": 6, "width": 6},
-    "RandomElasticTransform": {"factor": 0.5, "value_range": (0, 1)},
     "RandomErasing": {"factor": 0.5, "value_range": (0, 1)},
     "RandomFlip": {},
     "RandomGaussianBlur": {"factor": 0.5, "kernel_size": 3, "value_range": (0, 1)},
@@ -185,11 +183,15 @@ RANDOM = {
 }
 
 
-@entry(
-    "colour",
-    configs=each([name for name in classes(keras.layers, keras.layers.Layer) if name.startswith("Random")]),
-    epochs=2,
-)
+# Two fail in Keras 3.15 itself: RandomCrop resizes while evaluating to a shape that it did not tell, and RandomElasticTransform
+# asks its interpolation for an attribute, on JAX.
+FAILING = ("RandomCrop", "RandomElasticTransform")
+AUGMENTATIONS = [
+    name for name in classes(keras.layers, keras.layers.Layer, without=FAILING) if name.startswith("Random")
+]
+
+
+@entry("colour", configs=each(AUGMENTATIONS), epochs=2)
 def augmentations(config, data):
     layer = getattr(keras.layers, config["kind"])(**RANDOM.get(config["kind"], {"factor": 0.2}))
     return keras.Sequential([keras.Input(data.input_shape), layer, L.Flatten(), L.Dense(data.outputs)])

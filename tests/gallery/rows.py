@@ -76,6 +76,13 @@ def tokens() -> dict[str, Any]:
     return split(np.rint(x[:, 16:32] * 16).astype("int64"), y)
 
 
+def large_numbers() -> dict[str, Any]:
+    """(4,) whole numbers of 20,000,000 and more, which float32 can't tell from each other -> 10 classes."""
+    x, y = _digits()
+    chosen = np.rint(x[:, 18:22] * 15).astype("int64") + np.array([0, 16, 32, 48])
+    return split(20_000_000 + chosen, y)
+
+
 def pair() -> dict[str, Any]:
     """(2, 64): two images -> 1 if they show the same digit, labels of shape (rows, 1)."""
     x, y = _digits(3)
