@@ -175,6 +175,7 @@ def test_plain_samplers_draw_what_optuna_draws(kind):
         seed = samplers.stream(0, 0, number)
         if name == "qmc":
             given = {
+                "scramble": True,
                 **options,
                 "seed": samplers.stream(0, 0),
                 "independent_sampler": optuna.samplers.RandomSampler(seed=seed),
