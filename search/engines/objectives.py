@@ -157,9 +157,9 @@ class Rule:
             return found.make()
         self._check(found, needs, LOSSES)
         outputs = self.squash if needs.outputs == "probabilities" and not found.takes_from_logits else ""
-        # Keras's losses put (rows,) beside one output a row into a column themselves.
-        labels = "" if self.width == 1 and self.target.shape == "flat" else self._labels(needs)
-        form = Form(self.target.shape, labels, self.width, outputs)
+        # Keras's losses put (rows,) beside one output a row into a column themselves; in another form they are not asked to.
+        does_keras = self.width == 1 and self.target.shape == "flat" and not outputs
+        form = Form(self.target.shape, "" if does_keras else self._labels(needs), self.width, outputs)
         made = found.make()
         return made if form.changes_nothing else FormedLoss(made, form)
 
