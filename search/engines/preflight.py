@@ -195,7 +195,10 @@ def _check_names(model: keras.Model) -> None:
     names = [metric.name for metric in getattr(compiled, "metrics", ())]
     for name in names:
         if name == "loss" or (name.removeprefix("val_") in (*names, "loss") and name.startswith("val_")):
-            whose = "the loss" if name == "loss" else f"{name.removeprefix('val_')!r} on the validation rows"
+            other = name.removeprefix("val_")
+            whose = (
+                f"{'the loss' if other == 'loss' else repr(other)}{'' if name == other else ' on the validation rows'}"
+            )
             raise UsageError(
                 f"train.metrics: a metric is named {name!r}, as Keras names {whose}, so that one of them would be lost; "
                 "give it another name"
