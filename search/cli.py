@@ -315,6 +315,40 @@ def clean(
 
 
 @_command
+def delete(
+    study: Target,
+    name: Name = "",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Delete a study: its trials, its weights and checkpoints, its best.json and its log. Nothing brings it back.
+
+    Other studies of the database stay as they are. With the last one the database goes, and its backup. The study file stays.
+
+    Example: [bold]manyfit delete studies/digits.toml[/], or [bold]studies/all.db --name digits --yes[/]
+    """
+    from search import deleting
+    from search.views.console import size
+
+    path, found = _stored(study, name)
+    doomed = deleting.look(path, found)
+    parts = [f"{doomed.trials} trials", *(file.name for file in doomed.files)]
+    if doomed.with_database:
+        parts.append(f"{path.name} and its backup, for no other study is in it")
+    what = f"study {found!r} of {path}: {', '.join(parts)} ({size(doomed.bytes)})"
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UsageError(
+                "delete asks first, and there is no terminal to ask at; add --yes to delete without being asked"
+            )
+        _say(f"this deletes {what}")
+        if not typer.confirm("delete it?", err=True):
+            _say("nothing was deleted")
+            raise typer.Exit(1)
+    deleting.delete(path, found)
+    _say(f"deleted: {what}")
+
+
+@_command
 def dashboard(
     study: Target,
     name: Name = "",

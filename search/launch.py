@@ -280,6 +280,7 @@ def _outcome(study: Study, store: Store, console: Console, *, trained: int, seco
         _warn(console, [f"{problem}; the study itself is stored"])
     _tidy(study)
     stored = records.load(store.path, study.file.name)
+    store.check()  # or what was read is another file's
     best_path = study.file.beside(".best.json")
     try:
         export.write(best_path, export.to_json(export.best(stored)))
