@@ -13,7 +13,7 @@ from typing import Annotated, Any, ParamSpec
 
 import typer
 
-from search import __version__
+from search import __version__, streams
 from search.errors import ManyfitError, StoreError, UsageError, masked
 
 P = ParamSpec("P")
@@ -46,15 +46,14 @@ def _command(function: Callable[P, None]) -> Callable[P, None]:
     def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             function(*args, **kwargs)
+            # A search is worth more than what it prints: its results are in its files.
+            if function.__name__ != "run":
+                _check_stdout()
         except ManyfitError as error:
             if _State.debug:
                 _say(traceback.format_exc().rstrip())
             _say(f"manyfit: {error}")
             raise typer.Exit(error.exit_code) from None
-        except BrokenPipeError:
-            # `manyfit list | head` has read enough.
-            sys.stderr.close()
-            raise typer.Exit(0) from None
         except (typer.Exit, typer.Abort, KeyboardInterrupt):
             raise
         except OSError as error:
@@ -141,6 +140,10 @@ def run(  # noqa: PLR0913, PLR0917 (an option an argument: that is how typer rea
             f"best: {stored.file.settings.study.objective} {number(best.value)}, trial {best.trial}, epoch {best.epoch}"
         )
         print(json.dumps(best.model_dump(mode="json", exclude={"curve", "config", "rank"}), indent=2))
+        if trouble := streams.trouble_of_stdout():
+            console.print(
+                f"stdout can't be written ({trouble.strerror}): the best config is in {outcome.best_path.name} only"
+            )
     else:
         console.print("no trial is complete, so there is no best config yet")
     console.print(
@@ -412,7 +415,15 @@ def doctor(as_json: Json = False) -> None:
 
 def main() -> None:
     """Run the command line."""
+    streams.guard()
     app()
+
+
+def _check_stdout() -> None:
+    """End with exit code 1 if what was asked for could not be written; a reader that has read enough is no error."""
+    trouble = streams.trouble_of_stdout()
+    if trouble is not None and not isinstance(trouble, BrokenPipeError):
+        raise OSError(trouble.errno, trouble.strerror, "stdout")
 
 
 def _study_file(path: Path, name: str, overrides: list[str]) -> Any:
