@@ -90,7 +90,7 @@ class FitEngine:
                 return_dict=True,
             )
             model.save(order.path)
-        except Exception as error:  # noqa: BLE001 (the user's layers: anything may come out of saving them)
+        except BaseException as error:  # noqa: BLE001 (the user's layers: anything may come out of saving them)
             return Failed(order.member, failures.one_line(error), failures.trace(error))
         return Noted("model saved", {f"val_{name}": _plain(value) for name, value in found.items()})
 

@@ -68,7 +68,7 @@ def build(trainer: Trainer, assignment: Assignment) -> Built:
             return Built(model, described, keys.program_key(described), batch_size, state_of(model))
         except lifting.NotLiftable:
             raise
-        except Exception as error:
+        except BaseException as error:
             if memory.is_short(error):
                 memory.tell(error, memory.size_of(model))
                 raise

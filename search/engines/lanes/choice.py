@@ -148,7 +148,7 @@ def _probe(trainer: Trainer, rows: Rows, fixed: Mapping[str, Any]) -> _Probed:
         first = largest = built(middle)
     except (NotLiftable, UsageError):
         raise
-    except Exception as error:
+    except BaseException as error:
         raise NotLiftable(f"its builder fails in the middle of the space: {failures.one_line(error)}") from error
     other_seed = built(middle, seed=1)
     if other_seed.key != first.key:
@@ -165,7 +165,7 @@ def _probe(trainer: Trainer, rows: Rows, fixed: Mapping[str, Any]) -> _Probed:
                 one = built({**base, name: value})
             except (NotLiftable, UsageError):
                 raise
-            except Exception:  # noqa: BLE001, S112 (the user's builder; the trial with this config will tell)
+            except BaseException:  # noqa: BLE001, S112 (the user's builder may even exit; the trial with this config will tell)
                 continue
             alike[one.key] = one
             largest = max(largest, one, key=lambda b: b.model.count_params() * b.batch_size)
@@ -197,7 +197,7 @@ def _check_arithmetic(
             one = built(labels)
         except (NotLiftable, UsageError):
             raise
-        except Exception:  # noqa: BLE001 (together they are too much for the user's builder)
+        except BaseException:  # noqa: BLE001 (together they are too much for the user's builder)
             return
         # Traced before the next is built: what a builder leaves in a global is then its own.
         program = Program(
@@ -207,8 +207,8 @@ def _check_arithmetic(
             texts.add(program.arithmetic(one.state))
         except NotLiftable:
             raise
-        except Exception as error:
-            raise NotLiftable(f"it can't be traced: {str(error).splitlines()[0]}") from error
+        except BaseException as error:
+            raise NotLiftable(f"it can't be traced: {failures.one_line(error)}") from error
         keys_.add(one.key)
     if len(keys_) == 1 and len(texts) > 1:
         raise NotLiftable(
@@ -246,8 +246,8 @@ def _program(built: Built, rows: Rows, width: int) -> Program:
         program.compile(built.state)
     except NotLiftable:
         raise
-    except Exception as error:
-        raise NotLiftable(f"it can't be traced: {str(error).splitlines()[0]}") from error
+    except BaseException as error:
+        raise NotLiftable(f"it can't be traced: {failures.one_line(error)}") from error
     return program
 
 
