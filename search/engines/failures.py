@@ -17,7 +17,7 @@ MOST_TRACE = 20_000
 
 def one_line(error: BaseException) -> str:
     """Name an exception in one line."""
-    lines = [line for line in _text(error).strip().splitlines() if line.strip()]
+    lines = [line for line in message(error).strip().splitlines() if line.strip()]
     if lines and lines[0].startswith("Graph execution error"):
         # TensorFlow puts the cause last, above the node that it came from.
         lines = [line for line in lines if not line.lstrip().startswith(("[[", "Stack trace"))][-1:]
@@ -51,7 +51,8 @@ def _cut(text: str, most: int) -> str:
     return f"{text[:half]} ... ({len(text) - 2 * half:,} characters left out) ... {text[-half:]}"
 
 
-def _text(error: BaseException) -> str:
+def message(error: BaseException) -> str:
+    """Return what an exception says, the middle of a very long message left out; some can't say anything."""
     try:
         text = str(error)
         # The cause may stand first or last.

@@ -29,6 +29,15 @@ class Odd(BaseException):
     pass
 
 
+class Silent(Exception):
+    def __str__(self):
+        raise SystemExit("it has no words")
+
+
+def silent():
+    raise Silent
+
+
 def give_up():
     raise Odd("enough")
 
@@ -43,6 +52,7 @@ IN_BUILD = {
     "base": give_up,
     "generator": lambda: (_ for _ in ()).throw(GeneratorExit("closed")),
     "huge": huge,
+    "silent": silent,
 }
 
 
@@ -96,6 +106,7 @@ WHYS = {
     "base": "Odd: enough",
     "generator": "GeneratorExit: closed",
     "huge": "ValueError: hhhh",
+    "silent": "Silent: its message can't be made",
     "loss": "SystemExit: in the loss",
     "callback": "SystemExit: 7",
     "in callback": "KeyboardInterrupt: in a callback",
