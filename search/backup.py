@@ -132,6 +132,7 @@ def _leave_out(copy: sqlite3.Connection, names: Collection[str]) -> list[str]:
     """Delete studies from a copy; return the names of those that were in it."""
     known = dict(copy.execute("SELECT study_name, study_id FROM studies").fetchall())
     gone = [name for name in names if name in known]
+    reached("before studies are left out of a copy")
     copy.execute("BEGIN")
     for name in gone:
         leftovers.delete_study(copy, known[name])

@@ -57,6 +57,7 @@ def delete(path: Path, name: str) -> Doomed:
                 raise StoreError(f"{name!r} was not deleted, for the backup would bring it back: {why}")
             _delete_all(connection, doomed)
         finally:
+            reached("before the -wal of a smaller database is given up")
             with suppress(sqlite3.Error):
                 connection.execute("PRAGMA journal_mode = DELETE")
             connection.close()

@@ -9,6 +9,8 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
+from search.points import reached
+
 # A file of this size becomes NAME.log.1, in the place of the one before; a builder may print without end.
 MOST_BYTES = 10_000_000
 # A study that is refused leaves no log, so that what comes before its first trial is kept in memory.
@@ -78,6 +80,7 @@ class StudyLog:
     def _roll(self) -> None:
         assert self._path is not None  # noqa: S101 (it has been opened)
         self._close()
+        reached("before the log is rolled")
         with suppress(OSError):
             self._path.replace(self._path.with_name(f"{self._path.name}.1"))
         self._open()

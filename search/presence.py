@@ -14,6 +14,7 @@ from pathlib import Path
 from search import durable, schema
 from search.errors import StoreError
 from search.holding import Hold
+from search.points import reached
 
 
 class Presence:
@@ -74,6 +75,7 @@ class Presence:
         partial = saved.with_name(f".{saved.name}.new")
         try:
             with closing(sqlite3.connect(partial, isolation_level=None)) as copy:
+                reached("before a deleted database is copied")
                 self._connection.backup(copy)
                 copy.execute("PRAGMA journal_mode = DELETE")
                 schema.check_whole(copy, saved)
