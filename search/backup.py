@@ -8,12 +8,13 @@ from __future__ import annotations
 import glob
 import shutil
 import sqlite3
+from collections.abc import Collection
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from search import durable, schema
+from search import durable, leftovers, schema
 from search.errors import StoreError
 from search.points import reached
 
@@ -37,16 +38,19 @@ class Restored:
     Attributes:
         kept: where the damaged database is now; None if there was none.
         lost: trials that had ended in it and are not in the backup; None if it can't be read.
+        left_out: studies that are in the backup and had been deleted since.
     """
 
     backup: Backup
     kept: Path | None
     lost: Ended | None
+    left_out: tuple[str, ...] = ()
 
 
-def make(connection: sqlite3.Connection, path: Path) -> str:
+def make(connection: sqlite3.Connection, path: Path, *, without: str | None = None) -> str:
     """Copy the database of `connection` to its backup; return why that could not be done (the old one stays), or "".
 
+    What is left of deleted studies, and the study `without`, which is to be deleted, are not in the copy.
     Raises DamagedError if the copy shows that the database is damaged. Other programs may read and write meanwhile.
     """
     partial = path.with_name(f".{path.name}.backup.new")
@@ -57,6 +61,8 @@ def make(connection: sqlite3.Connection, path: Path) -> str:
             connection.backup(copy)
             # In this mode a file is all that there is to a database.
             copy.execute("PRAGMA journal_mode = DELETE")
+            if without is not None:
+                _leave_out(copy, [without])
             schema.check_whole(copy, path)
         durable.replace(partial, schema.backup_of(path))
     except (OSError, sqlite3.Error) as error:
@@ -88,9 +94,10 @@ def find(path: Path) -> Backup | None:
         raise StoreError(f"{backup} can't be read: {error}; it was left as it is") from None
 
 
-def restore(path: Path) -> Restored:
+def restore(path: Path, *, deleted: Collection[str] = ()) -> Restored:
     """Put the backup of a database in its place, and keep the damaged one beside it; the caller holds the lock on `path`.
 
+    Studies that are known to be `deleted` since are not brought back.
     The backup stays. StoreError if there is none, if it is damaged, or if the files can't be written; after a kill in the
     middle, no database is there until this is called again.
     """
@@ -104,17 +111,36 @@ def restore(path: Path) -> Restored:
     try:
         schema.remove(partial)
         shutil.copyfile(found.path, partial)
+        left_out = []
+        if deleted:
+            with closing(sqlite3.connect(partial, isolation_level=None)) as copy:
+                left_out = _leave_out(copy, deleted)
         kept = _move_away(path)
         durable.replace(partial, path)
-    except OSError as error:
+    except (OSError, sqlite3.Error) as error:
         raise StoreError(
-            f"{path} can't be restored: {error.strerror or error}; the backup is untouched: mend the cause and "
-            "repeat the command"
+            f"{path} can't be restored: {getattr(error, 'strerror', None) or error}; the backup is untouched: mend the "
+            "cause and repeat the command"
         ) from None
     finally:
         with suppress(OSError):
             schema.remove(partial)
-    return Restored(found, kept, lost)
+    return Restored(found, kept, lost, tuple(left_out))
+
+
+def _leave_out(copy: sqlite3.Connection, names: Collection[str]) -> list[str]:
+    """Delete studies from a copy; return the names of those that were in it."""
+    known = dict(copy.execute("SELECT study_name, study_id FROM studies").fetchall())
+    gone = [name for name in names if name in known]
+    reached("before studies are left out of a copy")
+    copy.execute("BEGIN")
+    for name in gone:
+        leftovers.delete_study(copy, known[name])
+    leftovers.drop(copy)
+    copy.execute("COMMIT")
+    # So that the file holds nothing of them any more.
+    copy.execute("VACUUM")
+    return gone
 
 
 def _move_away(path: Path) -> Path | None:

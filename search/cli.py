@@ -13,7 +13,7 @@ from typing import Annotated, Any, ParamSpec
 
 import typer
 
-from search import __version__
+from search import __version__, streams
 from search.errors import ManyfitError, StoreError, UsageError, masked
 
 P = ParamSpec("P")
@@ -46,15 +46,14 @@ def _command(function: Callable[P, None]) -> Callable[P, None]:
     def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             function(*args, **kwargs)
+            # A search is worth more than what it prints: its results are in its files.
+            if function.__name__ != "run":
+                _check_stdout()
         except ManyfitError as error:
             if _State.debug:
                 _say(traceback.format_exc().rstrip())
             _say(f"manyfit: {error}")
             raise typer.Exit(error.exit_code) from None
-        except BrokenPipeError:
-            # `manyfit list | head` has read enough.
-            sys.stderr.close()
-            raise typer.Exit(0) from None
         except (typer.Exit, typer.Abort, KeyboardInterrupt):
             raise
         except OSError as error:
@@ -142,6 +141,10 @@ def run(  # noqa: PLR0913, PLR0917 (an option an argument: that is how typer rea
             f"best: {stored.file.settings.study.objective} {number(best.value)}, trial {best.trial}, epoch {best.epoch}"
         )
         print(json.dumps(best.model_dump(mode="json", exclude={"curve", "seconds", "config", "rank"}), indent=2))
+        if trouble := streams.trouble_of_stdout():
+            console.print(
+                f"stdout can't be written ({trouble.strerror}): the best config is in {outcome.best_path.name} only"
+            )
     else:
         console.print(f"no trial is complete, so there is no best config yet; {standing.line(stored, 1)}")
     console.print(
@@ -324,6 +327,40 @@ def clean(
 
 
 @_command
+def delete(
+    study: Target,
+    name: Name = "",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Delete a study: its trials, its weights and checkpoints, its best.json and its log. Nothing brings it back.
+
+    Other studies of the database stay as they are. With the last one the database goes, and its backup. The study file stays.
+
+    Example: [bold]manyfit delete studies/digits.toml[/], or [bold]studies/all.db --name digits --yes[/]
+    """
+    from search import deleting
+    from search.views.console import size
+
+    path, found = _stored(study, name)
+    doomed = deleting.look(path, found)
+    parts = [f"{doomed.trials} trials", *(file.name for file in doomed.files)]
+    if doomed.with_database:
+        parts.append(f"{path.name} and its backup, for no other study is in it")
+    what = f"study {found!r} of {path}: {', '.join(parts)} ({size(doomed.bytes)})"
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UsageError(
+                "delete asks first, and there is no terminal to ask at; add --yes to delete without being asked"
+            )
+        _say(f"this deletes {what}")
+        if not typer.confirm("delete it?", err=True):
+            _say("nothing was deleted")
+            raise typer.Exit(1)
+    deleting.delete(path, found)
+    _say(f"deleted: {what}")
+
+
+@_command
 def dashboard(
     study: Target,
     name: Name = "",
@@ -387,7 +424,15 @@ def doctor(as_json: Json = False) -> None:
 
 def main() -> None:
     """Run the command line."""
+    streams.guard()
     app()
+
+
+def _check_stdout() -> None:
+    """End with exit code 1 if what was asked for could not be written; a reader that has read enough is no error."""
+    trouble = streams.trouble_of_stdout()
+    if trouble is not None and not isinstance(trouble, BrokenPipeError):
+        raise OSError(trouble.errno, trouble.strerror, "stdout")
 
 
 def _study_file(path: Path, name: str, overrides: list[str]) -> Any:

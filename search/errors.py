@@ -8,7 +8,7 @@
     │   └── IdentityError          a study that is already there was started with something else
     ├── StoreError              3  study missing, locked, or of an unknown schema
     │   └── DamagedError           what a backup would mend
-    └── Interrupted           130  SIGINT (143: SIGTERM); the same command goes on
+    └── Interrupted           130  SIGINT (143: SIGTERM, 129: SIGHUP); the same command goes on
 
 Each says what happened, what was received and what to do, in that order.
 """

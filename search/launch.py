@@ -303,6 +303,7 @@ def _outcome(study: Study, store: Store, console: Console, *, trained: int, seco
         _warn(console, [f"{problem}; the study itself is stored"])
     _tidy(study)
     stored = records.load(store.path, study.file.name)
+    store.check()  # or what was read is another file's
     best_path = study.file.beside(".best.json")
     try:
         export.write(best_path, export.to_json(export.best(stored)))
@@ -319,7 +320,10 @@ def _warn(console: Console, warnings: Any) -> None:
 
 @contextmanager
 def _signals() -> Iterator[Callable[[], int]]:
-    """Turn the first SIGINT or SIGTERM into a number to be asked for; the second one ends the process at once."""
+    """Turn the first SIGINT, SIGTERM or SIGHUP into a number to be asked for; the second one ends the process at once.
+
+    A terminal that goes away sends SIGHUP. Under `nohup`, which ignores it, the search goes on.
+    """
     came: list[int] = []
 
     def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
@@ -327,7 +331,10 @@ def _signals() -> Iterator[Callable[[], int]]:
         # The default action: at once, with the exit status that says so. The database is whole at any moment.
         signal.signal(number, signal.SIG_DFL)
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield lambda: came[0] if came else 0
     finally:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from search import schema, studyfile
+from search import leftovers, schema, studyfile
 from search.errors import DamagedError, StoreError, UsageError
 from search.samplers import distribution
 from search.study import Trial, make_trial
@@ -89,8 +89,7 @@ def briefs(path: Path) -> list[Brief]:
     """Return a line about every study of a database, without reading its trials one by one."""
     with _reading(path) as connection:
         rows = connection.execute(
-            "SELECT s.study_id, s.study_name, m.settings, m.seconds, m.ended FROM manyfit_studies m "
-            "JOIN studies s USING (study_id) ORDER BY s.study_id"
+            f"SELECT study_id, study_name, settings, seconds, ended FROM {leftovers.OUR_STUDIES} ORDER BY study_id"  # noqa: S608
         ).fetchall()
         return [_brief(connection, path, row) for row in rows]
 
@@ -101,7 +100,7 @@ def names(path: Path) -> list[str]:
         return [
             row[0]
             for row in connection.execute(
-                "SELECT study_name FROM manyfit_studies JOIN studies USING (study_id) ORDER BY study_id"
+                f"SELECT study_name FROM {leftovers.OUR_STUDIES} ORDER BY study_id"  # noqa: S608
             )
         ]
 
@@ -139,7 +138,8 @@ def check_trials(connection: sqlite3.Connection, path: Path, name: str) -> int:
     StoreError if the study is missing or a trial of it is another program's, DamagedError if they are not numbered 0..n-1.
     """
     study = connection.execute(
-        "SELECT study_id, settings FROM manyfit_studies JOIN studies USING (study_id) WHERE study_name = ?", (name,)
+        f"SELECT study_id, settings FROM {leftovers.OUR_STUDIES} WHERE study_name = ?",  # noqa: S608
+        (name,),
     ).fetchone()
     if study is None:
         raise StoreError(f"{path} has no study {name!r}")
@@ -244,7 +244,8 @@ def read(connection: sqlite3.Connection, path: Path, name: str, *, with_trials: 
     # One read transaction, so that a running study is seen at one moment.
     connection.execute("BEGIN")
     row = connection.execute(
-        "SELECT m.* FROM manyfit_studies m JOIN studies s USING (study_id) WHERE s.study_name = ?", (name,)
+        f"SELECT * FROM {leftovers.OUR_STUDIES} WHERE study_name = ?",  # noqa: S608
+        (name,),
     ).fetchone()
     if row is None:
         known = ", ".join(names(path)) or "none"

@@ -7,8 +7,6 @@ epochs where this costs one or two transactions.
 from __future__ import annotations
 
 import json
-import os
-import socket
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -18,13 +16,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from filelock import FileLock, Timeout
 from optuna.distributions import distribution_to_json
 
-from search import backup, records, schema
+from search import backup, leftovers, records, schema
 from search.errors import DamagedError, StoreError
+from search.holding import Hold, hold
 from search.identity import Record
 from search.points import reached
+from search.presence import Presence, check_other_names
 from search.samplers import distribution
 from search.study import Changes, Study, Trial
 from search.studyfile import StudyFile
@@ -43,19 +42,25 @@ BACKUP_BYTES_PER_S = 2e8
 LAST_BACKUP_S = 5.0
 
 
+_COUNT_EPOCHS = "SELECT count(*) FROM manyfit_epochs JOIN trials USING (trial_id) WHERE study_id = ?"
+
+
 class Store:
     """An open study in its database, held by this process alone. A context manager; leaving it gives the lock back."""
 
     def __init__(
         self,
         path: Path,
-        lock: FileLock,
+        lock: Hold,
         connection: sqlite3.Connection,
-        study_id: int,
+        study: tuple[int, str],
         interruption: Callable[[], int],
+        *,
+        is_freed: bool,
     ) -> None:
         self.path = path
-        self.study_id = study_id
+        self.study_id, self.name = study
+        study_id = self.study_id
         self.seconds = 0.0
         self.commits = 0
         self._lock, self._connection, self._interruption = lock, connection, interruption
@@ -71,6 +76,11 @@ class Store:
         ).fetchone()
         self._backup_problem = ""
         self._is_damaged = False
+        self._presence = Presence(lock, connection)
+        (self._epochs,) = connection.execute(_COUNT_EPOCHS, (study_id,)).fetchone()
+        # So that the backup does not bring back what was deleted; if it can't be written, the next one is.
+        if is_freed and schema.backup_of(path).exists() and backup.make(connection, path):
+            self._not_backed_up += 1
 
     @classmethod
     def open(cls, path: Path, name: str, *, interruption: Callable[[], int] = lambda: 0) -> Store:
@@ -81,10 +91,12 @@ class Store:
         """
         lock = hold(path)
         try:
+            check_other_names(path)
             connection = schema.connect(path, readonly=False, interruption=interruption)
             try:
+                is_freed = _drop_leftovers(connection, path, interruption)
                 study_id = records.check_trials(connection, path, name)
-                return cls(path, lock, connection, study_id, interruption)
+                return cls(path, lock, connection, (study_id, name), interruption, is_freed=is_freed)
             except BaseException:
                 connection.close()
                 raise
@@ -98,12 +110,15 @@ class Store:
         path = file.storage
         lock = hold(path)
         try:
+            check_other_names(path)
             if not path.exists():
                 schema.create(path)
+                lock.take_file()
             connection = schema.connect(path, readonly=False, interruption=interruption)
             try:
+                is_freed = _drop_leftovers(connection, path, interruption)
                 study_id = _insert_study(connection, file, record, interruption)
-                return cls(path, lock, connection, study_id, interruption)
+                return cls(path, lock, connection, (study_id, file.name), interruption, is_freed=is_freed)
             except BaseException:
                 connection.close()
                 raise
@@ -145,12 +160,15 @@ class Store:
         if not now and (time.monotonic() - self._written < GATHER_S or not study.has_changes):
             return
         began = time.perf_counter()
+        self.check()
         with self._transaction() as connection:
+            self._check_rows(connection)
             # Not before the transaction has begun: a signal may end the wait for it, and then nothing is lost.
             changes = study.take_changes()
             self._write(connection, study, changes)
         self._written = time.monotonic()
         self.commits += 1
+        self._epochs += len(changes.epochs)
         self._not_backed_up += len(changes.epochs) + len(changes.restated)
         waited_s = self._written - self._backed_up
         if self._not_backed_up and waited_s >= max(BACKUP_EVERY_S, self._backup_takes_s() / BACKUP_SHARE):
@@ -159,6 +177,44 @@ class Store:
                 study.note("backup failed", why=problem)
             self._backup_problem = problem
         self.seconds += time.perf_counter() - began
+
+    def check(self) -> None:
+        """Make sure that the database is still the one that was opened; StoreError, with what to do, if it is not."""
+        if not self._presence.check():
+            return
+        # SQLite has taken the -wal in, or another program has written over the file: reading it all tells.
+        try:
+            with closing(schema.connect(self.path, readonly=True, whole=True)) as connection:
+                self._check_rows(connection)
+                (epochs,) = connection.execute(_COUNT_EPOCHS, (self.study_id,)).fetchone()
+            if epochs < self._epochs:
+                raise self._overwritten(f"{self._epochs} epochs were stored, and {epochs} are there")
+        except DamagedError:
+            self._is_damaged = True
+            raise
+        except sqlite3.Error as error:
+            raise _unwritable(self.path, error) from None
+
+    def _check_rows(self, connection: sqlite3.Connection) -> None:
+        """Make sure that the study and its trials are there: another program may have deleted them meanwhile."""
+        names = connection.execute(
+            f"SELECT study_name FROM {leftovers.OUR_STUDIES} WHERE study_id = ?",  # noqa: S608
+            (self.study_id,),
+        ).fetchall()
+        if [name for (name,) in names] != [self.name]:
+            raise StoreError(
+                f"{self.path} has no study {self.name!r} any more: another program deleted it, or wrote over the file, while "
+                "this command worked on it; the same command begins the study anew"
+            )
+        (trials,) = connection.execute("SELECT count(*) FROM trials WHERE study_id = ?", (self.study_id,)).fetchone()
+        if trials < len(self._trial_ids):
+            raise self._overwritten(f"{len(self._trial_ids)} trials were stored, and {trials} are there")
+
+    def _overwritten(self, what: str) -> StoreError:
+        return StoreError(
+            f"{self.path}: another program has deleted trials or written over the file while this command worked on it: "
+            f"{what}; `manyfit verify {self.path}` tells what is wrong; {schema.advice(self.path)}"
+        )
 
     def back_up(self) -> str:
         """Write the backup if there is anything new since the last one; return why that could not be done, or "".
@@ -169,6 +225,7 @@ class Store:
             LAST_BACKUP_S, BACKUP_SHARE * (time.monotonic() - self._backed_up)
         ):
             return ""
+        self.check()
         try:
             problem = backup.make(self._connection, self.path)
         except DamagedError:
@@ -180,7 +237,7 @@ class Store:
         return problem
 
     def _backup_takes_s(self) -> float:
-        return self.path.stat().st_size / BACKUP_BYTES_PER_S
+        return self._lock.size / BACKUP_BYTES_PER_S
 
     def _write(self, connection: sqlite3.Connection, study: Study, changes: Changes) -> None:
         for trial in changes.started:
@@ -230,6 +287,8 @@ class Store:
         trial_id = cursor.lastrowid
         assert trial_id is not None  # noqa: S101 (an INSERT has a row)
         self._trial_ids[trial.number] = self._last_id = trial_id
+        # SQLite gives a deleted trial's id to a new one, and Optuna, which deletes studies, leaves our rows behind.
+        connection.execute("DELETE FROM manyfit_epochs WHERE trial_id = ?", (trial_id,))
         connection.executemany(
             "INSERT INTO trial_params (trial_id, param_name, param_value, distribution_json) VALUES (?, ?, ?, ?)",
             [(trial_id, *row) for row in _param_rows(trial, space)],
@@ -311,27 +370,13 @@ def _unwritable(path: Path, error: sqlite3.Error) -> StoreError:
     )
 
 
-def hold(path: Path) -> FileLock:
-    """Take the one writer's lock on a database: the operating system's, so that it ends with the process."""
-    lock_path = path.with_name(f"{path.name}.lock")
-    lock = FileLock(lock_path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise StoreError(f"{path} is in use: {_held(path)}; wait for it to end, or stop it") from None
-    except OSError as error:
-        raise StoreError(f"{lock_path} can't be made: {error.strerror}; the folder must be writable") from None
-    with suppress(OSError):  # on a full disk the lock holds, and only who holds it can't be told
-        lock_path.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}), encoding="utf-8")
-    return lock
-
-
-def _held(path: Path) -> str:
-    try:
-        holder = json.loads(path.with_name(f"{path.name}.lock").read_text(encoding="utf-8"))
-        return f"process {holder['pid']} on {holder['host']} works on it"
-    except (OSError, ValueError, KeyError):
-        return "another process works on it"
+def _drop_leftovers(connection: sqlite3.Connection, path: Path, interruption: Callable[[], int]) -> bool:
+    """Delete what is left of studies that another program has deleted; return whether there was any."""
+    if not leftovers.are_there(connection):
+        return False
+    with _Transaction(connection, path, interruption):
+        leftovers.drop(connection)
+    return True
 
 
 def _insert_study(

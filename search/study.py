@@ -387,6 +387,9 @@ class Study:
     def _lose(self, trial: Trial, event: Lost) -> None:
         # One that only waited for a place has its turn, in company, before it is under suspicion.
         trial.deaths += event.trained
+        if event.hung and event.trained:
+            # One of them is to blame: they go on one at a time at once, so that the next to stand still is the one.
+            trial.deaths = max(2, trial.deaths)
         self.note("worker lost", trial=trial.number, reason=event.reason, detail=event.detail)
         if event.alone and trial.deaths >= 2:
             self._fail(trial, "crashed", event.reason, event.detail)

@@ -9,7 +9,7 @@ from pathlib import Path
 from search import records, schema, studyfile
 from search.engines import checkpoints
 from search.engines.protocol import Member
-from search.store import hold
+from search.holding import hold
 
 
 @dataclass(frozen=True)

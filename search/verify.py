@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from search import backup, records, schema
+from search import backup, leftovers, records, schema
 from search.backup import Backup, Restored
 from search.engines import checkpoints
 from search.errors import DamagedError, ManyfitError, StoreError
+from search.holding import hold
 from search.records import Stored
-from search.store import hold
 from spaces import MAX_GRID_POINTS, Choice, Float, Parameter, SpaceError, is_number
 
 ENDINGS = {
@@ -54,13 +54,17 @@ class Problem:
 
 @dataclass
 class Report:
-    """What was found in a database: how much of it, what is wrong with it, and what its backup holds."""
+    """What was found in a database: how much of it, what is wrong with it, and what its backup holds.
+
+    `deleted` counts studies that another program has deleted and of which rows are left, which is no fault.
+    """
 
     path: Path
     studies: dict[str, int] = field(default_factory=dict)
     epochs: int = 0
     problems: list[Problem] = field(default_factory=list)
     backup: Backup | None = None
+    deleted: int = 0
 
     @property
     def is_sound(self) -> bool:
@@ -104,7 +108,21 @@ def restore(path: Path) -> tuple[Report, Restored | None]:
                     f"{path} is damaged, and so is its backup: {held.problems[0]}; nothing was changed: bring back a copy "
                     "of yours"
                 )
-        return report, backup.restore(path)
+        return report, backup.restore(path, deleted=_deleted(path))
+
+
+def _deleted(path: Path) -> set[str]:
+    """Return the studies of a backup that were deleted from the database, where its pages are sound enough to know that."""
+    try:
+        with closing(schema.reader(path)) as connection, closing(schema.reader(schema.backup_of(path))) as copy:
+            if connection.execute("PRAGMA integrity_check(1)").fetchone()[0] != "ok":
+                return set()
+            there, before = (
+                {name for (name,) in one.execute("SELECT study_name FROM studies")} for one in (connection, copy)
+            )
+            return before - there
+    except (OSError, sqlite3.Error):
+        return set()
 
 
 def _check_database(path: Path, report: Report) -> None:
@@ -114,6 +132,7 @@ def _check_database(path: Path, report: Report) -> None:
             damage = list(_file_problems(connection))
             report.problems += damage
             # What damaged pages say of the studies is not worth reading.
+            report.deleted = 0 if damage else leftovers.studies(connection)
             for name in [] if damage else _names(connection):
                 _check_study(connection, path, name, report)
     except StoreError as error:
@@ -127,14 +146,13 @@ def _file_problems(connection: sqlite3.Connection) -> Iterator[Problem]:
     for (found,) in connection.execute("PRAGMA integrity_check(20)").fetchall():
         if found != "ok":
             yield Problem(f"the file is damaged: {' '.join(found.split())}")
-    for table, row, parent, _ in connection.execute("PRAGMA foreign_key_check").fetchmany(20):
+    strays = [found for found in connection.execute("PRAGMA foreign_key_check") if found[0] not in leftovers.TABLES]
+    for table, row, parent, _ in strays[:20]:
         yield Problem(f"row {row} of {table} belongs to nothing in {parent}")
 
 
 def _names(connection: sqlite3.Connection) -> list[str]:
-    return [
-        name for (name,) in connection.execute("SELECT study_name FROM manyfit_studies JOIN studies USING (study_id)")
-    ]
+    return [name for (name,) in connection.execute(f"SELECT study_name FROM {leftovers.OUR_STUDIES}")]  # noqa: S608
 
 
 def _check_study(connection: sqlite3.Connection, path: Path, name: str, report: Report) -> None:

@@ -118,6 +118,7 @@ class Checkpoints:
             self._check_room(arrays)
             number = _number(before[0]) + 1 if before else 1
             write(self._folder / RUNNING / f"{self._worker}.{number}.npz", arrays, {"epochs": epochs, "marks": marks})
+            self._trouble = ""
         except OSError as error:
             self._trouble = f"{error.strerror or error}"
             # Where there is no room for another one, the next takes the place of the oldest.
@@ -167,9 +168,14 @@ class Checkpoints:
             else:
                 return ""
 
+    @property
+    def are_whole(self) -> bool:
+        """Whether the last checkpoint that was due could be written."""
+        return not self._trouble
+
     def take_trouble(self) -> str:
         """Return, once for all that are alike, why a checkpoint could not be written; "" if there is nothing new to tell."""
-        if self._trouble == self._told:
+        if not self._trouble or self._trouble == self._told:
             return ""
         self._told = self._trouble
         return self._told

@@ -79,7 +79,7 @@ class FitEngine:
         """Save the model of a trial whose weights were kept, and tell what it comes to on the validation set."""
         try:
             return exporting.save(self._trainer, order)
-        except Exception as error:  # noqa: BLE001 (the user's layers: anything may come out of saving them)
+        except BaseException as error:  # noqa: BLE001 (the user's layers: anything may come out of saving them)
             return Failed(order.member, failures.one_line(error), failures.trace(error))
 
     def apply(self, verdicts: Sequence[Verdict]) -> None:

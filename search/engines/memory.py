@@ -199,7 +199,8 @@ def is_short(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
         return True
     # JAX's has one type for all faults of a device, and is INTERNAL where dispatching found no memory.
-    return any(words in str(error) for words in ("RESOURCE_EXHAUSTED", "Out of memory"))
+    said = failures.message(error)
+    return any(words in said for words in ("RESOURCE_EXHAUSTED", "Out of memory"))
 
 
 def tell(error: BaseException, needed: object) -> None:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -23,8 +24,11 @@ from typing import Any
 
 import psutil
 
+from search.engines import descendants, output
 from search.engines.checkpoints import kept_path
 from search.engines.devices import Device
+from search.engines.failures import shortened
+from search.engines.pace import OVERDUE_FACTOR, OVERDUE_SLACK_S, Pace
 from search.engines.protocol import (
     Assignment,
     EpochEnd,
@@ -39,7 +43,9 @@ from search.engines.protocol import (
     Overdue,
     Ready,
     Refused,
+    Saved,
     SaveModel,
+    Spent,
     Verdict,
     decode,
     encode,
@@ -53,8 +59,6 @@ TICK_S = 0.1
 GROWTH_BYTES = 2 * 1024**3
 # In the middle of trials no sooner than after so many times what its start took.
 BUSY_RENEWAL = 20.0
-# An epoch may take the rest of a trial's time twice over (and a start-up) before its worker is ended.
-OVERDUE_FACTOR, OVERDUE_SLACK_S = 2.0, 10.0
 # A worker that can't even start this often in a row will not start at all.
 MOST_FAILED_STARTS = 2
 STDERR_LINES = 20
@@ -69,18 +73,21 @@ class _Worker:
     """One process and what it is at.
 
     Attributes:
+        mark: in the environment of all that it starts.
         ready: None until it has its data.
         members: what it trains, with how far each of them is.
         began: the moment of its start; `start_s`: the seconds until it was ready.
         outbox: what it is told at the next tick, all at once: so that it never begins an epoch with half of it.
         busy_since: the moment of the tick that it has still to answer; None if there is none. What is sent meanwhile is
             for the tick after it.
+        is_saved: whether its last checkpoint could be written.
     """
 
     number: int
     device: Device
     process: subprocess.Popen[bytes]
     channel: mp.Connection
+    mark: str
     stderr: deque[str] = field(default_factory=lambda: deque(maxlen=STDERR_LINES))
     reader: threading.Thread | None = None
     ready: Ready | None = None
@@ -90,6 +97,8 @@ class _Worker:
     outbox: list[Assignment | Verdict | Keep | SaveModel | Go] = field(default_factory=list)
     busy_since: float | None = None
     first_size: int = 0
+    is_saved: bool = True
+    pace: Pace = field(default_factory=Pace)
 
     @property
     def has_room(self) -> bool:
@@ -204,7 +213,7 @@ class WorkerPool:
         try:
             (answer,) = decode(worker.channel.recv_bytes())
         except (EOFError, OSError):
-            return Failed(order.member, "its worker was lost", "\n".join(worker.stderr))
+            return Failed(order.member, "its worker was lost", shortened("\n".join(worker.stderr)))
         assert isinstance(answer, Noted | Failed)  # noqa: S101 (a worker answers so)
         return answer
 
@@ -235,10 +244,11 @@ class WorkerPool:
 
     def _spawn(self, number: int, device: Device) -> _Worker:
         ours, theirs = mp.Pipe()
+        mark = uuid.uuid4().hex
         process = subprocess.Popen(
             # -P: the folder that the command is run in may hold a search.py of the user's.
             [sys.executable, "-P", "-m", "search.engines.worker", str(theirs.fileno())],
-            env={**os.environ, **device.environment(self._backend)},
+            env={**os.environ, **device.environment(self._backend), descendants.MARK: mark},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -247,7 +257,7 @@ class WorkerPool:
             start_new_session=True,
         )
         theirs.close()
-        worker = _Worker(number, device, process, ours)
+        worker = _Worker(number, device, process, ours, mark)
         worker.reader = threading.Thread(target=self._keep_stderr, args=(worker,), daemon=True)
         worker.reader.start()
         device.claim(process.pid, number, self._count)
@@ -256,8 +266,7 @@ class WorkerPool:
 
     def _keep_stderr(self, worker: _Worker) -> None:
         assert worker.process.stderr is not None  # noqa: S101 (it was asked for)
-        for raw in worker.process.stderr:
-            line = raw.decode("utf-8", "replace").rstrip()
+        for line in output.lines(worker.process.stderr.fileno()):
             worker.stderr.append(line)
             self._log.write(f"worker {worker.number}: {line}")
 
@@ -286,14 +295,24 @@ class WorkerPool:
                     self._greet(worker, message)
                 elif isinstance(message, Refused):
                     raise (DataError if message.is_data else UsageError)(message.message)
+                elif isinstance(message, Saved):
+                    # Without a checkpoint nothing may be ended in the middle that could be ended afterwards.
+                    worker.is_saved = message.is_whole
                 elif isinstance(message, Event):
                     events.append(message)
-                    # Without them nothing may be ended in the middle that could be ended afterwards.
-                    self._can_go_on &= not (isinstance(message, Noted) and message.kind == "no checkpoint")
-                if isinstance(message, EpochEnd) and message.member in worker.members:
-                    assignment = worker.members[message.member]
-                    worker.members[message.member] = replace(assignment, done=max(assignment.done, message.epoch))
+                    self._watch(worker, message)
         return events
+
+    def _watch(self, worker: _Worker, event: Event) -> None:
+        """Take note of how far members are, and of what an epoch of this worker takes."""
+        if isinstance(event, Spent):
+            worker.pace.ticked(event.seconds.get("train", 0.0))
+        if isinstance(event, Noted) and event.kind == "program compiled":
+            worker.pace.compiled += 1
+        if isinstance(event, EpochEnd) and event.member in worker.members:
+            assignment = worker.members[event.member]
+            worker.members[event.member] = replace(assignment, done=max(assignment.done, event.epoch))
+            worker.pace.spent[event.member] = worker.pace.spent.get(event.member, 0.0) + event.seconds
 
     def _greet(self, worker: _Worker, ready: Ready) -> None:
         """Let a worker begin that has the data and the builder that all others have; UsageError if they differ."""
@@ -312,12 +331,12 @@ class WorkerPool:
         worker.start_s = time.monotonic() - worker.began
         self._failed_starts = 0
 
-    def _replace(self, worker: _Worker) -> list[Event]:
+    def _replace(self, worker: _Worker, *, hung: bool = False) -> list[Event]:
         """Start a new worker in the place of a dead one; return what that means for its members."""
         self._end(worker)
         reason = _death(worker.process.returncode)
         self._log.write(f"worker {worker.number} {reason}")
-        tail = "\n".join(worker.stderr)
+        tail = shortened("\n".join(worker.stderr))
         if worker.ready is None:
             self._failed_starts += 1
             if self._failed_starts >= MOST_FAILED_STARTS and self._job["engine"] == "auto":
@@ -328,12 +347,13 @@ class WorkerPool:
                 raise ManyfitError(
                     f"the worker on {worker.device.name} can't start: it {reason}; its last words:\n{tail}"
                 )
-        self._workers[worker.number] = self._spawn(worker.number, worker.device)
+        new = self._workers[worker.number] = self._spawn(worker.number, worker.device)
+        new.pace, new.start_s = worker.pace.after(), worker.start_s
         alone = len(worker.members) == 1
         # Members get their places in the order in which they came.
         places = worker.ready.places if worker.ready is not None else 1
         return [
-            Lost(member, f"its worker {reason}", tail, alone=alone, trained=number < places)
+            Lost(member, f"its worker {reason}", tail, alone=alone, trained=number < places, hung=hung)
             for number, member in enumerate(worker.members)
         ]
 
@@ -356,16 +376,18 @@ class WorkerPool:
                 return
 
     def _overdue(self) -> list[Event]:
-        """End workers whose epoch takes far longer than their members' limits. One that was alone is to blame."""
+        """End workers that stand still. A member that was alone is to blame; several go on one at a time, to find the one."""
         events: list[Event] = []
         for worker in list(self._workers):
-            limits = [assignment.limit_s for assignment in worker.members.values() if assignment.limit_s is not None]
-            if worker.busy_since is None or not limits:
+            if worker.busy_since is None or not worker.members:
                 continue
             seconds = time.monotonic() - worker.busy_since
-            if seconds > OVERDUE_FACTOR * sum(limits) + OVERDUE_SLACK_S:
-                lost = self._replace(worker)
-                events += [Overdue(next(iter(worker.members)), seconds)] if len(worker.members) == 1 else lost
+            programs = worker.ready.lanes.get("programs", 1) if worker.ready is not None else 1
+            deadline_s = worker.pace.deadline_s(worker.members.values(), start_s=worker.start_s, programs=programs)
+            if deadline_s is None or seconds <= deadline_s:
+                continue
+            lost = self._replace(worker, hung=True)
+            events += [Overdue(next(iter(worker.members)), seconds)] if len(worker.members) == 1 else lost
         return events
 
     def _renew_if_grown(self, worker: _Worker) -> None:
@@ -374,7 +396,7 @@ class WorkerPool:
         Between two trials at once; in the middle of some, which then go on from their checkpoints, only if it has worked so
         much longer than it took to start that this costs a twentieth at most.
         """
-        if worker.members and not self._can_go_on:
+        if worker.members and not (self._can_go_on and worker.is_saved):
             return
         if worker.members and time.monotonic() - worker.began < BUSY_RENEWAL * worker.start_s:
             return
@@ -389,11 +411,12 @@ class WorkerPool:
             self._settle(worker)
             self._end(worker)
             new = self._workers[worker.number] = self._spawn(worker.number, worker.device)
-            new.members = dict(worker.members)
+            new.members, new.pace, new.start_s = dict(worker.members), worker.pace.after(), worker.start_s
             new.outbox = list(worker.members.values())
 
     def _go(self, worker: _Worker) -> None:
         worker.outbox.append(Go())
+        worker.pace.begins(worker.members.values())
         worker.busy_since = time.monotonic()
         self._send(worker)
 
@@ -416,10 +439,13 @@ class WorkerPool:
             return
         with suppress(OSError):
             worker.channel.close()
+        known = descendants.below(worker.process.pid)
         with suppress(ProcessLookupError):
             # It leads a session of its own: whatever a model may have started goes with it.
             os.killpg(worker.process.pid, signal.SIGKILL)
         worker.process.wait()
+        # What has a session of its own, too.
+        descendants.end(worker.mark, known)
         if worker.reader is not None:
             worker.reader.join(timeout=1)
         if worker.process.stderr is not None and not (worker.reader and worker.reader.is_alive()):

@@ -39,7 +39,7 @@ def inspect(trainer: Trainer, fixed: Mapping[str, Any]) -> Ready:
             trainer.callbacks(config)
         except UsageError:
             raise
-        except Exception as error:  # noqa: BLE001 (the user's builder; the trial with this config will tell)
+        except BaseException as error:  # noqa: BLE001 (the user's builder may even exit; the trial of this config will tell)
             drawn -= set(labels)
             described = described or {"error": failures.one_line(error)}
             continue
@@ -150,12 +150,12 @@ def _check_objective(model: keras.Model, trainer: Trainer) -> None:
     try:
         predicted = model(x, training=False)
         model.compute_loss(x, y, predicted)
-    except Exception:  # noqa: BLE001 (shapes that do not fit, a custom step: the first trial tells better)
+    except BaseException:  # noqa: BLE001 (shapes that do not fit, a custom step: the first trial tells better)
         return
     try:
         results = {name: np.shape(value) for name, value in model.compute_metrics(x, y, predicted).items()}
         names = {part for name, shape in results.items() for part in logs.names(name, shape)} | {"loss"}
-    except Exception as error:  # noqa: BLE001 (a metric for other labels or outputs)
+    except BaseException as error:  # noqa: BLE001 (a metric for other labels or outputs)
         raise UsageError(
             f"train.metrics: they can't be computed from this model's outputs {tuple(np.shape(predicted))} and labels "
             f"{y.shape} of 4 rows: {failures.one_line(error)}"

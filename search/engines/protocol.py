@@ -85,6 +85,7 @@ class Lost:
     Attributes:
         alone: no other member was in that worker.
         trained: it was being trained, and not only waiting for a place.
+        hung: the worker was ended because it stood still, which one of its members is to blame for.
     """
 
     member: Member
@@ -92,6 +93,7 @@ class Lost:
     detail: str = ""
     alone: bool = True
     trained: bool = True
+    hung: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,13 @@ class Spent:
     """Where a worker's time went since it last told, in seconds by part."""
 
     seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """Whether the last checkpoint that a worker had to write is there; True before the first one."""
+
+    is_whole: bool
 
 
 Event: TypeAlias = EpochEnd | Stopped | Failed | Lost | Overdue | Noted | Spent
@@ -236,7 +245,7 @@ class Refused:
     is_data: bool = False
 
 
-Message: TypeAlias = Event | Assignment | Verdict | Keep | SaveModel | Go | Looking | Ready | Refused
+Message: TypeAlias = Event | Assignment | Verdict | Keep | SaveModel | Go | Looking | Ready | Refused | Saved
 
 _KINDS = {
     kind.__name__: kind
@@ -256,6 +265,7 @@ _KINDS = {
         Looking,
         Ready,
         Refused,
+        Saved,
     )
 }
 

@@ -19,6 +19,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from search.engines import descendants, failures
 from search.engines.checkpoints import Checkpoints
 from search.engines.protocol import (
     Assignment,
@@ -29,6 +30,7 @@ from search.engines.protocol import (
     Noted,
     Ready,
     Refused,
+    Saved,
     SaveModel,
     Spent,
     Verdict,
@@ -40,6 +42,8 @@ from search.settings import Settings
 from search.usercode import Reference
 
 LONG_COMPILATION_S = 2.0
+# A refusal may repeat what the user's own code raised.
+MOST_REFUSAL = 4_000
 
 
 def main(descriptor: int) -> None:
@@ -47,6 +51,8 @@ def main(descriptor: int) -> None:
     # Nothing of a user's may be read from or printed into the channel.
     sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115, PTH123 (for the life of the process)
     sys.stdout = sys.stderr
+    # A real one ends the process, which blames nobody; a KeyboardInterrupt is then the user's code's own.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     connection = Connection(descriptor)
     job = json.loads(connection.recv_bytes())
     inbox: queue.Queue[list[Message]] = queue.Queue()
@@ -56,7 +62,8 @@ def main(descriptor: int) -> None:
     try:
         engine, ready = _prepare(job, connection)
     except UsageError as error:
-        connection.send_bytes(encode([Refused(str(error), is_data=isinstance(error, DataError))]))
+        refusal = failures.shortened(str(error), MOST_REFUSAL)
+        connection.send_bytes(encode([Refused(refusal, is_data=isinstance(error, DataError))]))
         return
     engines.append(engine)
     connection.send_bytes(encode([ready]))
@@ -92,7 +99,7 @@ def main(descriptor: int) -> None:
         }
         if trouble := engine.checkpoints.take_trouble():
             events.append(Noted("no checkpoint", {"why": trouble}))
-        connection.send_bytes(encode([*events, Spent(spent)]))
+        connection.send_bytes(encode([*events, Spent(spent), Saved(engine.checkpoints.are_whole)]))
         # While the coordinator judges.
         began = time.perf_counter()
         engine.save()
@@ -107,6 +114,9 @@ def _receive(connection: Connection, inbox: queue.Queue[list[Message]], engines:
         except (EOFError, OSError):
             # The coordinator has closed the channel, or is gone. Training may be deep in C; nothing of it is to be kept, nor
             # of what a model has started: the pool made this process the first of its group.
+            known = descendants.below(os.getpid())
+            if mark := os.environ.get(descendants.MARK, ""):
+                descendants.end(mark, known, spare=os.getpid())
             if os.getpgrp() == os.getpid():
                 os.killpg(0, signal.SIGKILL)
             os._exit(0)

@@ -19,11 +19,12 @@ from contextlib import closing, contextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
 from socketserver import TCPServer, ThreadingMixIn
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from search import schema
-from search.errors import StoreError, UsageError
+from search.errors import Interrupted, StoreError, UsageError
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -57,6 +58,8 @@ _PROTECTION = {
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 
+# How often a signal is looked for.
+_LOOK_S = 0.1
 _BUSY_TIMEOUT_S = 10.0
 _DRAIN_LIMIT_BYTES = 1 << 20
 
@@ -69,12 +72,20 @@ def serve(database: Path, port: int, *, study: str | None = None, on_ready: Call
     study that can't be read and UsageError for a port that can't be had. Signals are handled only in the main
     thread.
     """
-    with _stoppable(), suppress(KeyboardInterrupt):
-        app = application(database)
+    with _stoppable() as signalled:
+        try:
+            app = application(database, interruption=signalled)
+        except Interrupted:
+            return
         page = "/dashboard" if study is None else f"/dashboard/studies/{_study_id(database, study)}"
+        if signalled():
+            return
         with _listen(app, port) as server:
             on_ready(f"http://{ADDRESS}:{server.server_port}{page}")
-            server.serve_forever()
+            # Not `serve_forever`: only an exception would end that, and one that a signal raises can be lost on its way.
+            server.timeout = _LOOK_S
+            while not signalled():
+                server.handle_request()
 
 
 def check_address(host: str, port: int) -> None:
@@ -89,11 +100,14 @@ def check_address(host: str, port: int) -> None:
     )
 
 
-def application(database: Path) -> WSGIApplication:
-    """Build the gated WSGI application over `database`; StoreError if any other command would refuse it."""
+def application(database: Path, *, interruption: Callable[[], int] = lambda: 0) -> WSGIApplication:
+    """Build the gated WSGI application over `database`; StoreError if any other command would refuse it.
+
+    Interrupted if `interruption` returns the number of a signal while a locked database is waited for.
+    """
     database = database.absolute()
     # Before optuna's import costs a second.
-    schema.connect(database, readonly=True, whole=True).close()
+    schema.connect(database, readonly=True, whole=True, interruption=interruption).close()
     storage = _open(database)
     from optuna_dashboard import wsgi
 
@@ -222,16 +236,24 @@ def _listen(app: WSGIApplication, port: int) -> _Server:
 
 
 @contextmanager
-def _stoppable() -> Iterator[None]:
-    """Turn SIGINT and SIGTERM into KeyboardInterrupt, and put the old handlers back."""
+def _stoppable() -> Iterator[Callable[[], int]]:
+    """Turn the first SIGINT or SIGTERM into a number to be asked for, and put the old handlers back.
+
+    A handler that raises would do so wherever the main thread is: in a `__del__`, say, where Python drops the exception. The
+    second signal ends the process at once.
+    """
+    came: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield lambda: 0
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        came.append(number)
+        signal.signal(number, signal.SIG_DFL)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        for number in before:
-            signal.signal(number, signal.default_int_handler)
-        yield
+        yield lambda: came[0] if came else 0
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

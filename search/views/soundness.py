@@ -21,6 +21,7 @@ def lines(report: Report) -> list[str]:
             f"{report.path} is sound: {_count(studies, 'study', 'studies')}, {_count(trials, 'trial')}, "
             f"{_count(report.epochs, 'epoch')}"
         ),
+        *_deleted(report.deleted),
         f"backup: {_of(report.backup)}" if report.backup else "backup: none yet",
     ]
 
@@ -56,6 +57,7 @@ def to_json(report: Report, restored: Restored | None = None) -> dict[str, Any]:
         found["restored"] = {
             "kept": restored.kept and str(restored.kept),
             "trials": len(restored.backup.ended),
+            "left_out": list(restored.left_out),
             "lost": None if restored.lost is None else {k: sorted(v) for k, v in _by_study(restored.lost).items()},
         }
     return found
@@ -66,12 +68,19 @@ def restored_lines(report: Report, restored: Restored) -> list[str]:
     found = [f"{report.path} is restored: {_of(restored.backup)}"]
     if restored.kept is not None:
         found.append(f"kept: {restored.kept.name}, as it was")
+    if restored.left_out:
+        found.append(f"left out: {', '.join(restored.left_out)}, deleted since the backup was made")
     if restored.lost is None:
         found.append("lost: what had ended since can't be read; `manyfit run` trains it again")
     elif restored.lost:
         which = "; ".join(f"{study} {_ranges(numbers)}" for study, numbers in sorted(_by_study(restored.lost).items()))
         found.append(f"lost: {_count(len(restored.lost), 'trial')} ({which}); `manyfit run` trains again what is lost")
     return found
+
+
+def _deleted(count: int) -> list[str]:
+    deleted = _count(count, "deleted study", "deleted studies")
+    return [f"rows of {deleted} are left; the next `manyfit run` drops them"] if count else []
 
 
 def _of(backup: Backup) -> str:

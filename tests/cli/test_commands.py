@@ -19,7 +19,7 @@ from search import records
 from search.cli import app
 from search.views import export
 
-COMMANDS = ("run", "list", "show", "export", "verify", "clean", "dashboard", "plan", "doctor")
+COMMANDS = ("run", "list", "show", "export", "verify", "clean", "delete", "dashboard", "plan", "doctor")
 
 
 @pytest.fixture(scope="module")

@@ -505,6 +505,75 @@ def test_signal_ends_it_cleanly_and_quietly(database, number):
     assert (server.process.returncode, out, err) == (0, "returned\n", "")
 
 
+@pytest.mark.parametrize("tries", [10, pytest.param(100, marks=pytest.mark.faults)])
+@pytest.mark.timeout(600)
+def test_no_signal_is_lost_while_pages_are_asked_for(database, tries):
+    """F4: a handler that raised could do so in a `__del__` or a callback, where Python drops the exception: 1 try of 30.
+
+    Processes are forked from one that has all imports, so that a try takes a fraction of a second.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", LOOP, str(database), str(tries)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert (done.returncode, done.stdout) == (0, f"{tries} ended\n"), done.stderr
+
+
+LOOP = """
+import http.client, os, random, signal, sys, threading, time
+from pathlib import Path
+from search.views.dashboard import application, serve
+
+database, tries = Path(sys.argv[1]), int(sys.argv[2])
+application(database)
+ended = 0
+
+
+def ask(port):
+    try:
+        while True:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+            connection.request("GET", "/static/nothing.js")
+            connection.getresponse().read()
+            connection.close()
+    except OSError:
+        pass
+
+
+for _ in range(tries):
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            serve(database, 0, on_ready=lambda url: os.write(write, url.split(":")[2].split("/")[0].encode()))
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    port = int(os.read(read, 99))
+    clients = [threading.Thread(target=ask, args=(port,), daemon=True) for _ in range(3)]
+    for client in clients:
+        client.start()
+    time.sleep(random.uniform(0, 0.2))
+    os.kill(child, signal.SIGTERM)
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            ended += status == 0
+            break
+        time.sleep(0.01)
+    else:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+    for client in clients:
+        client.join()
+    os.close(read), os.close(write)
+print(ended, "ended")
+"""
+
+
 def test_handlers_are_put_back(database):
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
 

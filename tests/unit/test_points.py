@@ -17,6 +17,11 @@ PLACES = {
     ("store.py", "close"),
     ("store.py", "__exit__"),
     ("backup.py", "make"),
+    ("backup.py", "_leave_out"),
+    ("deleting.py", "delete"),
+    ("deleting.py", "_delete_all"),
+    ("presence.py", "_rescue"),
+    ("log.py", "_roll"),
 }
 BETWEEN_POINTS = {("durable.py", "_sync_folder")}  # of `move`, which calls it
 # A connection may commit without a word of it: `with connection:`. These don't, or can't write.
@@ -24,6 +29,8 @@ CONNECTIONS = {
     ("schema.py", "_open"),
     ("schema.py", "create"),
     ("backup.py", "make"),
+    ("backup.py", "restore"),
+    ("presence.py", "_rescue"),
     ("views/dashboard.py", "_connect"),
 }
 

@@ -144,7 +144,7 @@ def _lifting_faults(model: keras.Model) -> Iterator[None]:
         yield
     except lifting.NotLiftable:
         raise
-    except Exception as error:
+    except BaseException as error:
         if memory.is_short(error):
             memory.tell(error, memory.size_of(model))
             raise

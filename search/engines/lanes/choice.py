@@ -259,8 +259,8 @@ def _program(built: Built, rows: Rows, width: int) -> Program:
         program.compile(built.state)
     except NotLiftable:
         raise
-    except Exception as error:
-        raise NotLiftable(f"it can't be traced: {str(error).splitlines()[0]}") from error
+    except BaseException as error:
+        raise NotLiftable(f"it can't be traced: {failures.one_line(error)}") from error
     return program
 
 

@@ -1,0 +1,66 @@
+"""Rows of ours that a study left behind: Optuna deletes a study from its own tables and knows nothing of ours.
+
+SQLite gives the ids of deleted rows to new ones. A row of ours that nobody owns would then belong to somebody else's study.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+# Every study of ours has this attribute from its first transaction on. One that Optuna makes under a freed id has not.
+OUR_STUDIES = (
+    "(SELECT m.*, s.study_name FROM manyfit_studies m JOIN studies s USING (study_id) WHERE EXISTS "
+    "(SELECT 1 FROM study_system_attributes a WHERE a.study_id = m.study_id AND a.key = 'study:metric_names'))"
+)
+"""A table to select from: manyfit_studies with study_name, without what is left of deleted studies."""
+
+_OURS = f"SELECT study_id FROM {OUR_STUDIES}"  # noqa: S608 (nothing in it comes from outside)
+# Trials without a study were taken out of one by hand, and keep what they hold.
+_NOBODYS_EPOCHS = f"trial_id NOT IN (SELECT trial_id FROM trials WHERE study_id IS NULL OR study_id IN ({_OURS}))"  # noqa: S608
+
+TABLES = frozenset({"manyfit_studies", "manyfit_events", "manyfit_epochs"})
+"""In which another program's deletion leaves rows."""
+
+
+def studies(connection: sqlite3.Connection) -> int:
+    """Count the deleted studies of which rows are left."""
+    (count,) = connection.execute(f"SELECT count(*) FROM manyfit_studies WHERE study_id NOT IN ({_OURS})").fetchone()  # noqa: S608
+    return int(count)
+
+
+def are_there(connection: sqlite3.Connection) -> bool:
+    """Tell whether a deleted study or trial has left rows."""
+    for where in (
+        f"manyfit_studies WHERE study_id NOT IN ({_OURS})",
+        f"manyfit_events WHERE study_id NOT IN ({_OURS})",
+        f"(SELECT DISTINCT trial_id FROM manyfit_epochs) WHERE {_NOBODYS_EPOCHS}",  # noqa: S608
+    ):
+        if connection.execute(f"SELECT 1 FROM {where} LIMIT 1").fetchone():  # noqa: S608
+            return True
+    return False
+
+
+def drop(connection: sqlite3.Connection) -> None:
+    """Delete what is left of deleted studies and trials; the caller has begun a transaction."""
+    connection.execute(f"DELETE FROM manyfit_epochs WHERE {_NOBODYS_EPOCHS}")  # noqa: S608
+    connection.execute(f"DELETE FROM manyfit_studies WHERE study_id NOT IN ({_OURS})")  # noqa: S608
+    connection.execute("DELETE FROM manyfit_events WHERE study_id NOT IN (SELECT study_id FROM manyfit_studies)")
+
+
+def delete_study(connection: sqlite3.Connection, study_id: int) -> None:
+    """Delete all rows of a study, Optuna's and ours; the caller has begun a transaction."""
+    columns: dict[str, set[str]] = {}
+    for table, column in connection.execute(
+        "SELECT t.name, c.name FROM sqlite_master t, pragma_table_info(t.name) c WHERE t.type = 'table'"
+    ).fetchall():
+        columns.setdefault(table, set()).add(column)
+    # What belongs to trials, then to the study, then the two themselves.
+    of_trials = [table for table, names in columns.items() if "trial_id" in names and table != "trials"]
+    of_study = [table for table, names in columns.items() if "study_id" in names and table not in ("trials", "studies")]
+    for table in of_trials:
+        connection.execute(
+            f'DELETE FROM "{table}" WHERE trial_id IN (SELECT trial_id FROM trials WHERE study_id = ?)',  # noqa: S608
+            (study_id,),
+        )
+    for table in (*of_study, "trials", "studies"):
+        connection.execute(f'DELETE FROM "{table}" WHERE study_id = ?', (study_id,))  # noqa: S608

@@ -1,0 +1,223 @@
+"""What models print and raise has bounds, and how long a worker may stand still follows from what its epochs take."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import psutil
+import pytest
+from support import wait_for
+
+from search.engines import descendants, failures, output, pace
+from search.engines.pace import OVERDUE_FACTOR, OVERDUE_SLACK_S, Pace
+from search.engines.protocol import Assignment, Member
+
+# -- what is printed ---------------------------------------------------------------------------------------------------------
+
+
+def read(*parts: bytes) -> list[str]:
+    ours, theirs = os.pipe()
+
+    def write() -> None:
+        for part in parts:
+            with memoryview(part) as rest:
+                sent = 0
+                while sent < len(rest):
+                    sent += os.write(theirs, rest[sent:])
+        os.close(theirs)
+
+    threading.Thread(target=write).start()
+    try:
+        return list(output.lines(ours))
+    finally:
+        os.close(ours)
+
+
+def test_lines_are_kept_as_they_were_printed():
+    assert read(b"one\ntwo \n\nthree") == ["one", "two", "", "three"]
+    assert read("ein Stück\n".encode()[:6], "ein Stück\n".encode()[6:]) == ["ein Stück"]
+    assert read(b"\xff\n") == ["\ufffd"]
+    assert read(b"") == []
+    assert read(*[b"a", b"b\nc", b"\n"] * 3) == ["ab", "c"] * 3
+
+
+@pytest.mark.parametrize("parts", [[b"x" * 30_000_000], [b"x" * 7] * 10_000, [b"\r50 %" * 100_000, b"\nend\n"]])
+def test_output_without_newlines_is_cut_and_the_rest_counted(parts):
+    """F16: 12 x 20 MB took 1.47 GB of the coordinator's memory."""
+    (first, *others) = read(*parts)
+    assert len(first) < output.MOST_BYTES + 50
+    assert f"({sum(map(len, parts)) - output.MOST_BYTES - (5 if others else 0):,} more bytes)" in first
+    assert others == (["end"] if len(parts) == 2 else [])
+
+
+# -- what is raised ----------------------------------------------------------------------------------------------------------
+
+
+class Silent(BaseException):
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+
+def raised(error: BaseException) -> BaseException:
+    try:
+        raise error
+    except BaseException as caught:
+        return caught
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("x" * 30_000_000),
+        ValueError("x\n" * 15_000_000),
+        KeyError("x" * 1_000_000),
+        type("E" * 100_000, (Exception,), {})("y" * 100_000),
+        ExceptionGroup("g" * 100_000, [ValueError("x" * 100_000)] * 3),
+        Silent(),
+        SystemExit("x" * 1_000_000),
+    ],
+    ids=lambda error: type(error).__name__[:20],
+)
+def test_exception_of_any_size_is_kept_in_part(error):
+    """F16: 30 MB were printed and stored."""
+    if isinstance(error, ValueError):
+        error.add_note("n" * 1_000_000)
+    caught = raised(error)
+    began = time.monotonic()
+    assert len(failures.one_line(caught)) <= failures.MOST_WORDS
+    assert "\n" not in failures.one_line(caught)
+    shown = failures.trace(caught)
+    assert len(shown) <= failures.MOST_TRACE + 100
+    assert "in raised" in shown
+    assert time.monotonic() - began < 60
+
+
+def test_short_texts_stay_as_they_are():
+    for text in ("", "a\nb\n", "x" * failures.MOST_LINE, "x\n" * 5000):
+        assert failures.shortened(text) == text
+    assert failures.one_line(raised(ValueError("plain\nsecond"))) == "ValueError: plain"
+    assert failures.trace(raised(ValueError("plain"))).endswith("ValueError: plain\n")
+    long = failures.shortened("first " + "x" * 10_000 + " last\nnext")
+    assert long.startswith("first ")
+    assert long.endswith(" last\nnext")
+    assert "characters left out" in long
+
+
+# -- how long a tick may take --------------------------------------------------------------------------------------------------
+
+
+def members(count: int, limit_s: float | None = 60.0, done: int = 0) -> list[Assignment]:
+    return [Assignment(Member(n), {}, 10, n, limit_s=limit_s, done=done) for n in range(count)]
+
+
+@pytest.mark.parametrize("count", [1, 2, 8, 32])
+def test_deadline_of_a_tick_does_not_grow_with_the_number_of_lanes(count):
+    """F5: of 32 lanes with a limit of 60 s, one that hung was noticed after 64 minutes."""
+    worker = Pace(compiled=1)
+    worker.begins(members(count))
+    assert worker.deadline_s(members(count), start_s=10, programs=1) == OVERDUE_FACTOR * 60 + OVERDUE_SLACK_S + 10
+    worker.ticked(0.5)
+    worker.begins(members(count))
+    assert worker.deadline_s(members(count), start_s=10, programs=1) <= 2 * 60.5 + 20
+    worker.spent = {Member(n): 55.0 for n in range(count)}
+    assert worker.deadline_s(members(count), start_s=10, programs=1) == 2 * 5.5 + 10 + 10
+
+
+def test_deadline_follows_from_what_epochs_take_and_from_the_largest_limit_left():
+    worker = Pace()
+    worker.begins(members(32))
+    worker.ticked(300)
+    worker.begins(members(32))
+    # An epoch of this worker is known to take minutes, and is no hang.
+    assert worker.deadline_s(members(32), start_s=10, programs=1) > 2 * 300
+    worker.spent = {Member(n): 60.0 for n in range(31)}
+    assert worker.deadline_s(members(32), start_s=0, programs=0) == 2 * (60 + 300) + 10
+    assert worker.deadline_s(members(3, None), start_s=10, programs=1) is None
+    # More members than were in it before take more.
+    worker = Pace()
+    worker.begins(members(2))
+    worker.ticked(10)
+    worker.begins(members(8))
+    assert worker.deadline_s(members(8), start_s=0, programs=0) == 2 * (60 + 40) + 10
+    # Old ticks are forgotten.
+    for _ in range(16):
+        worker.ticked(1)
+    assert worker.deadline_s(members(8), start_s=0, programs=0) == 2 * (60 + 1) + 10
+
+
+def test_deadline_leaves_time_to_compile_and_to_compute_again():
+    worker = Pace()
+    worker.begins(members(8))
+    assert worker.deadline_s(members(8), start_s=10, programs=5) == 2 * 60 + 10 + 10 * (1 + 5)
+    worker.compiled = 5
+    assert worker.deadline_s(members(8), start_s=10, programs=5) == 2 * 60 + 10 + 10
+    again = Pace()
+    again.begins(members(8, done=100))
+    assert again.deadline_s(members(8), start_s=0, programs=0) == 2 * 8 * 60 + 10
+    again.ticks.append((0.5, 8))
+    assert again.deadline_s(members(8), start_s=0, programs=0) == 2 * (60 + 0.5 * 101) + 10
+    again.ticked(200)  # a tick that computed 100 epochs again says nothing of one
+    assert list(again.after().ticks) == [(0.5, 8)]
+    assert pace.OVERDUE_SLACK_S == 10
+
+
+# -- what a worker starts ------------------------------------------------------------------------------------------------------
+
+WORKER = """
+import os, subprocess, sys
+code = "import time; time.sleep(600)"
+started = [subprocess.Popen([sys.executable, "-c", code])]
+started.append(subprocess.Popen([sys.executable, "-c", code], start_new_session=True))
+started.append(subprocess.Popen([sys.executable, "-c", code], start_new_session=True, env={}))
+print(*(child.pid for child in started))
+# A daemon: forked twice, its parent gone.
+read, write = os.pipe()
+if not os.fork():
+    os.setsid()
+    if pid := os.fork():
+        os.write(write, str(pid).encode())
+        os._exit(0)
+    os.closerange(0, 3)
+    os.execv(sys.executable, [sys.executable, "-c", code])
+print(os.read(read, 99).decode(), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_all_that_a_worker_has_started_ends_with_it():
+    """F2: what has a session of its own outlived it; daemons and those without their environment are its, too."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", WORKER],
+        env={**os.environ, descendants.MARK: "this one"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    other = subprocess.Popen(["sleep", "600"], env={**os.environ, descendants.MARK: "another"})
+    pids = [int(pid) for pid in (process.stdout.readline() + process.stdout.readline()).split()]
+    assert len(pids) == 4
+    try:
+        known = descendants.below(process.pid)
+        process.kill()
+        process.wait()
+        descendants.end("this one", known)
+        wait_for(lambda: not any(map(is_running, pids)), "their end", timeout=5)
+        assert other.poll() is None
+    finally:
+        for pid in filter(is_running, pids):
+            os.kill(pid, 9)
+        other.kill()
+        other.wait()
+        process.communicate()
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
