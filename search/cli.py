@@ -102,6 +102,10 @@ def run(  # noqa: PLR0913, PLR0917 (an option an argument: that is how typer rea
     time: Annotated[str | None, typer.Option(help="Time for the whole study, such as 10m or 1h30m.")] = None,
     backend: Annotated[str | None, typer.Option(help="tensorflow or jax.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key of the file.")] = None,
+    allow_unused: Annotated[
+        bool,
+        typer.Option("--allow-unused", help="Start a new study although nothing reads some of what its file sets."),
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing but errors on stderr.")] = False,
 ) -> None:
     """Search, or go on where the study stopped; finished: say so.
@@ -124,7 +128,7 @@ def run(  # noqa: PLR0913, PLR0917 (an option an argument: that is how typer rea
     }
     overrides = [*(set_ or []), *(f"{key}={json.dumps(value)}" for key, value in flags.items() if value is not None)]
     console = stderr(quiet=quiet)
-    outcome = launch.run(_study_file(study, name, overrides), console)
+    outcome = launch.run(_study_file(study, name, overrides), console, allow_unused=allow_unused)
     stored = outcome.stored
     done = len([trial for trial in stored.trials if trial.is_ended])
     if outcome.trained:
@@ -147,7 +151,10 @@ def run(  # noqa: PLR0913, PLR0917 (an option an argument: that is how typer rea
         f"written: {_short(outcome.best_path)}; look closer: manyfit show {chosen}, manyfit dashboard {chosen}"
     )
     if stored.trials and all(trial.state == "FAIL" for trial in stored.trials):
-        raise ManyfitError(f"every trial failed, the last one by: {stored.trials[-1].why}")
+        raise ManyfitError(
+            f"every trial failed, the last one by: {stored.trials[-1].why}; mend the cause and repeat the command: with a "
+            f"changed builder the study begins anew; else --trials {2 * done} tries {done} more"
+        )
 
 
 @_command

@@ -166,24 +166,6 @@ def _build(path: Path, text: StudyText) -> StudyFile:
     return StudyFile(study.path, settings.model_copy(update={"study": named}))
 
 
-def warnings(study: StudyFile) -> list[str]:
-    """Say what is allowed and probably not meant."""
-    found = []
-    optimizers = _optimizers(study)
-    for name, parameter in study.space.items():
-        if name not in TRAIN_NUMBERS or "optimizer" in parameter.when:
-            continue
-        takers = [o for o in optimizers if name in _read_by(o)]
-        if not takers:
-            found.append(f"parameter {name!r} is read by nothing: {', '.join(optimizers)} has no {name}")
-        elif len(takers) < len(optimizers):
-            found.append(
-                f"parameter {name!r} is read by {', '.join(takers)} only; "
-                f'add when = {{ optimizer = "{takers[0]}" }} to draw it only there'
-            )
-    return found
-
-
 def _with_preset(text: StudyText) -> dict[str, Any]:
     """Resolve `use`: the preset's parameters, less what is fixed elsewhere in the file, under the file's own."""
     table = text.table

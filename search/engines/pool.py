@@ -23,6 +23,7 @@ from typing import Any
 
 import psutil
 
+from search.engines import pins
 from search.engines.checkpoints import kept_path
 from search.engines.devices import Device
 from search.engines.protocol import (
@@ -46,6 +47,9 @@ from search.engines.protocol import (
 )
 from search.errors import DataError, ManyfitError, UsageError
 from search.log import StudyLog
+
+START = Path(__file__).resolve().parents[2] / "manyfit" / "start.py"
+"""What a worker process runs."""
 
 # How long `advance` waits for something to happen: signals, the clock and the store are looked after in between.
 TICK_S = 0.1
@@ -236,9 +240,9 @@ class WorkerPool:
     def _spawn(self, number: int, device: Device) -> _Worker:
         ours, theirs = mp.Pipe()
         process = subprocess.Popen(
-            # -P: the folder that the command is run in may hold a search.py of the user's.
-            [sys.executable, "-P", "-m", "search.engines.worker", str(theirs.fileno())],
-            env={**os.environ, **device.environment(self._backend)},
+            # -P, and our packages by their folder: the working directory or PYTHONPATH may hold a search.py of the user's.
+            [sys.executable, "-P", str(START), str(theirs.fileno())],
+            env={**pins.clean(os.environ), **device.environment(self._backend)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

@@ -6,7 +6,7 @@ import hashlib
 import importlib
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from search.data import Data, DataInfo
 from search.engines import memory
+from search.engines.pins import Pins
 from search.errors import UsageError
 from search.settings import Settings
 from search.usercode import Reference
@@ -91,6 +92,7 @@ class Trainer:
         data: loaded; the held-out rows are not in it.
         build: the builder.
         source: hash of the builder's source.
+        pins: settings of Keras and JAX that every model begins from.
     """
 
     settings: Settings
@@ -98,6 +100,7 @@ class Trainer:
     data: Data
     build: Callable[[Mapping[str, Any], DataInfo], keras.Model]
     source: str
+    pins: Pins = field(default_factory=Pins.now)
 
     @classmethod
     def load(cls, settings: Settings, base: Path, data: Data) -> Trainer:
@@ -107,13 +110,16 @@ class Trainer:
         named = [entry for entry in (train.loss, *(train.metrics or ()), *train.callbacks) if isinstance(entry, str)]
         others = [other for other in (Reference.parse(entry, base) for entry in named) if other is not None]
         # All are imported before any is hashed: a hash covers the modules beside a file that are there by then.
-        build = builtin(settings.model.build).build if reference is None else reference.load()
+        # Ours before theirs: a folder of theirs may have a `models/`, too.
+        if reference is None:
+            ours = builtin(settings.model.build)
+            build, hashes = ours.build, [Reference(Path(ours.__file__ or ""), "build").file_hash()]
+        else:
+            build = reference.load()
         for other in others:
             other.check()
             other.load()
-        if reference is None:
-            hashes = [Reference(Path(builtin(settings.model.build).__file__ or ""), "build").file_hash()]
-        else:
+        if reference is not None:
             hashes = [reference.source_hash()]
         hashes += [other.source_hash() for other in others]
         source = hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()[:32]
@@ -125,6 +131,8 @@ class Trainer:
         A model that comes compiled keeps its own optimizer, loss and metrics. Whatever the builder raises passes through;
         TooLarge for a model that can't be trained in the memory there is.
         """
+        # What the builder of another config has set ends here.
+        self.pins.set()
         # Names begin anew. Collecting garbage is left to the engines: it takes a tenth of a second.
         keras.utils.clear_session(free_memory=False)
         precision = self.settings.run.precision
