@@ -80,7 +80,8 @@ def check_ready(
     """
     now = full(file, ready)
     changed = [] if may_mend_builder else _changed_source(file, stored, ready)
-    check_unchanged(file.name, stored, now, source=changed)
+    model = {key: value for key, value in now["model"].items() if key != "source"}
+    check_unchanged(file.name, stored, {**now, "model": model}, source=changed)
     return now
 
 
@@ -144,7 +145,7 @@ def _differences(path: str, stored: Any, now: Any) -> Iterator[str]:
     if isinstance(stored, Mapping) and isinstance(now, Mapping):
         for key in dict.fromkeys([*stored, *now]):
             inner = f"{path}.{key}" if path else key
-            if inner in ("model.source", "model.files") or (key == "fingerprint" and key not in now):
+            if inner == "model.files" or (key in ("fingerprint", "source") and key not in now):
                 continue  # files are compared by themselves
             if key not in now:
                 yield f"{inner}: was {_text(stored[key])}, now absent"
@@ -156,8 +157,9 @@ def _differences(path: str, stored: Any, now: Any) -> Iterator[str]:
     elif path == "order" and sorted(stored) != sorted(now):
         return  # parameters that came or went are told as such
     elif json.dumps(stored) != json.dumps(now):
-        if path == "data.fingerprint":
-            yield f"{path}: the data are not the same"
+        if path in ("data.fingerprint", "model.source"):
+            what = "the data are not the same" if path.startswith("data") else "the builder's source has changed"
+            yield f"{path}: {what}"
         else:
             yield f"{path}: was {_text(stored)}, now {_text(now)}"
 

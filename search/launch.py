@@ -164,7 +164,7 @@ def _begin(file: StudyFile, console: Console, *, allow_unused: bool) -> Outcome:
         found = unused.find(file, ready)
         if not allow_unused:
             unused.refuse(file, found)
-        _warn(console, [*found, *ready.warnings])
+        _warn(console, [*map(str, found), *ready.warnings])
         console.print(how(resolved))
         note = identity.note(file, asdict(resolved), ready.data)
         record = Record(asdict(resolved), identity.full(file, ready), note)
@@ -204,7 +204,7 @@ def _go_on(file: StudyFile, console: Console) -> Outcome:
             resolved,
         ):
             now = identity.check_ready(file, stored.identity, ready, may_mend_builder=may_mend)
-            _warn(console, [*unused.find(file, ready), *ready.warnings])
+            _warn(console, [*map(str, unused.find(file, ready)), *ready.warnings])
             console.print(how(resolved))
             store.set_settings(file, now, asdict(resolved) if is_new else None)
             log.open(file.beside(".log"))
