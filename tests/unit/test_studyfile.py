@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from support import ROOT, record
 
-from search import records, studyfile
+from search import records, studyfile, unused
+from search.engines.protocol import Ready
 from search.errors import StudyFileError
 from search.store import Store
 from spaces import Choice, Float, Int
