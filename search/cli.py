@@ -15,6 +15,7 @@ import typer
 
 from search import __version__
 from search.errors import ManyfitError, StoreError, UsageError, masked
+from search.printable import let_streams_take_all, printable
 
 P = ParamSpec("P")
 
@@ -242,7 +243,8 @@ def export(
         return
     text = exports.to_csv(stored) if csv else exports.to_json(exports.best(stored, top))
     if output is None:
-        print(text, end="")
+        # A program gets the bytes as they are; a terminal would obey them.
+        print(printable(text) if sys.stdout.isatty() else text, end="")
         return
     exports.write(output, text)
     _say(f"written: {output}")
@@ -291,7 +293,7 @@ def verify(
     if as_json:
         print(json.dumps(soundness.to_json(report, restored), indent=2))
     else:
-        print("\n".join(soundness.restored_lines(report, restored) if restored else soundness.lines(report)))
+        print(printable("\n".join(soundness.restored_lines(report, restored) if restored else soundness.lines(report))))
         if restore and restored is None:
             _say("nothing to restore" if report.is_sound else "nothing that a backup would mend")
     if not report.is_sound and restored is None:
@@ -385,6 +387,7 @@ def doctor(as_json: Json = False) -> None:
 
 def main() -> None:
     """Run the command line."""
+    let_streams_take_all()
     app()
 
 
@@ -454,11 +457,11 @@ def _short(path: Path) -> Path:
 
 
 def _stdout() -> Any:
-    from rich.console import Console
+    from search.views.plain import PlainConsole
 
     # What is read by a program or a file is not cut to the width of a terminal that is not there.
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+    return PlainConsole(width=None if sys.stdout.isatty() else 200)
 
 
 def _say(text: str) -> None:
-    print(masked(text), file=sys.stderr)
+    print(printable(masked(text)), file=sys.stderr)

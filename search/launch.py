@@ -245,7 +245,7 @@ def _wait(pool: WorkerPool, resolved: Resolved, console: Console | None, interru
 
     what = f"starting {resolved.backend} on {', '.join(resolved.devices)}, loading the data"
     if console is not None and console.is_terminal:
-        with console.status(what):
+        with console.status(Text(what)):
             return pool.wait_until_ready(tick=tick)
     if console is not None:
         console.print(what)

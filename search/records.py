@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sqlite3
 from collections import defaultdict
@@ -13,8 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from search import schema, studyfile
-from search.errors import DamagedError, StoreError, UsageError
+from search import columns, schema, studyfile
+from search.errors import DamagedError, ManyfitError, StoreError, UsageError
 from search.samplers import distribution
 from search.study import Trial, make_trial
 from search.studyfile import StudyFile
@@ -184,7 +185,9 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection]:
             yield connection
         except sqlite3.Error as error:
             raise StoreError(f"{path} can't be read: {error}; {schema.advice(path)}") from None
-        except (ValueError, KeyError, TypeError) as error:
+        except ManyfitError:
+            raise
+        except Exception as error:  # noqa: BLE001 (rows that another program, or damage, has changed may make anything raise)
             # Damage need not be where SQLite sees it: a page of zeros is a text without end.
             what = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise StoreError(
@@ -215,10 +218,17 @@ def _brief(connection: sqlite3.Connection, path: Path, row: sqlite3.Row) -> Brie
     )
 
 
-def read(connection: sqlite3.Connection, path: Path, name: str, *, with_trials: bool = True) -> Stored:
-    """Read a study by a connection that is in no transaction, and leave it in one; StoreError if the study is missing."""
+def read(
+    connection: sqlite3.Connection, path: Path, name: str, *, with_trials: bool = True, whatever: bool = False
+) -> Stored:
+    """Read a study by a connection that is in no transaction, and leave it in one; StoreError if the study is missing.
+
+    DamagedError if a column holds what does not belong there, unless `whatever`: then anything may be raised.
+    """
     # One read transaction, so that a running study is seen at one moment.
     connection.execute("BEGIN")
+    for problem in () if whatever else columns.problems(connection):
+        raise DamagedError(f"{path} is damaged: {problem}; {schema.advice(path)}")
     row = connection.execute(
         "SELECT m.* FROM manyfit_studies m JOIN studies s USING (study_id) WHERE s.study_name = ?", (name,)
     ).fetchone()
@@ -226,7 +236,7 @@ def read(connection: sqlite3.Connection, path: Path, name: str, *, with_trials: 
         known = ", ".join(names(path)) or "none"
         raise StoreError(f"{path} has no study {name!r}; it has {known}")
     study_id = row["study_id"]
-    file = studyfile.stored(Path(row["file"]), json.loads(row["settings"]))
+    file = studyfile.stored(Path(os.fsdecode(row["file"])), json.loads(row["settings"]))
     attrs = connection.execute(
         "SELECT key, value_json FROM study_system_attributes WHERE study_id = ? AND key NOT LIKE 'dashboard:%' "
         "AND key != 'study:metric_names'",

@@ -396,7 +396,7 @@ def _insert_study(
             (
                 study_id,
                 schema.FORMAT,
-                str(file.path),
+                _path(file.path),
                 file.settings.model_dump_json(),
                 json.dumps(record.resolved),
                 json.dumps(record.identity),
@@ -406,6 +406,15 @@ def _insert_study(
         for key, value in attrs.items():
             _set_attr(connection, "study_system_attributes", "study_id", study_id, key, value)
     return study_id
+
+
+def _path(path: Path) -> str | bytes:
+    """Return a path as SQLite takes it: text, or the bytes of one that is not UTF-8."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return os.fsencode(path)
+    return str(path)
 
 
 def _note_attrs(note: str) -> dict[str, Any]:

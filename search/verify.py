@@ -14,10 +14,10 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from search import backup, records, schema
+from search import backup, columns, records, schema
 from search.backup import Backup, Restored
 from search.engines import checkpoints
-from search.errors import DamagedError, ManyfitError, StoreError
+from search.errors import DamagedError, StoreError
 from search.records import Stored
 from search.samplers import distribution
 from search.store import hold
@@ -112,6 +112,9 @@ def _check_database(path: Path, report: Report) -> None:
         with closing(schema.connect(path, readonly=True)) as connection:
             damage = list(_file_problems(connection))
             report.problems += damage
+            report.problems += [Problem(what) for what in columns.problems(connection)] if not damage else []
+            # A backup holds them, too.
+            report.problems += [Problem(what, is_damage=False) for what in schema.strange_objects(connection)]
             # What damaged pages say of the studies is not worth reading.
             for name in [] if damage else _names(connection):
                 _check_study(connection, path, name, report)
@@ -139,13 +142,13 @@ def _names(connection: sqlite3.Connection) -> list[str]:
 def _check_study(connection: sqlite3.Connection, path: Path, name: str, report: Report) -> None:
     try:
         # It begins the read transaction in which the checks look, too: the study may be running.
-        stored = records.read(connection, path, name)
+        stored = records.read(connection, path, name, whatever=True)
         report.studies[name] = len(stored.trials)
         report.epochs += sum(len(trial.curve) for trial in stored.trials)
         for check in CHECKS:
             report.problems += [Problem(what, name, trial) for trial, what in check(stored, connection)]
         report.problems += [Problem(what, name, is_damage=False) for what in _damaged_files(stored.files)]
-    except (ManyfitError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # noqa: BLE001 (whatever a damaged row makes raise: that it can't be read is what is wrong)
         what = " ".join(str(error).split())
         report.problems.append(Problem(f"can't be read: {type(error).__name__}: {what[:300]}", name))
     finally:
