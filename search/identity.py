@@ -85,25 +85,24 @@ def check_ready(
     return now
 
 
-def check_files(file: StudyFile, stored: Mapping[str, Any], *, may_mend_builder: bool = False) -> bool:
-    """Raise IdentityError if the files of the user's functions are not those of the start; return whether they are.
+def has_same_files(file: StudyFile, stored: Mapping[str, Any]) -> bool:
+    """Tell whether the files of the user's functions are those of the study's start, as far as reading them tells."""
+    return not _changed_files(file, stored)
 
-    Reads files and runs nothing. A study that was begun by manyfit 0.1.0 keeps no list of them: it is compared if its builder
-    is a single file.
-    """
-    files = stored["model"].get("files")
-    if not files:
-        before, was = sources.hash_before(file.settings, file.base), stored["model"].get("source")
-        is_same = before in ("", was) or was is None
-        if not is_same and not may_mend_builder:
-            check_unchanged(file.name, stored, declared(file), source=[file.settings.model.build])
-        return is_same
-    now = sources.hashes(sources.written(file.settings, file.base))
-    ours = f"manyfit:{file.settings.model.build}"
-    changed = sources.changed({name: digest for name, digest in files.items() if name != ours}, now, file.base)
-    if not may_mend_builder:
-        check_unchanged(file.name, stored, declared(file), source=changed)
-    return not changed
+
+def check_files(file: StudyFile, stored: Mapping[str, Any]) -> None:
+    """Raise IdentityError if the files of the user's functions are not those of the start. Needs no worker."""
+    check_unchanged(file.name, stored, declared(file), source=_changed_files(file, stored))
+
+
+def _changed_files(file: StudyFile, stored: Mapping[str, Any]) -> list[str]:
+    files, build = stored["model"].get("files"), file.settings.model.build
+    if files:
+        others = {name: digest for name, digest in files.items() if name != f"manyfit:{build}"}
+        return sources.changed(others, sources.hashes(sources.written(file.settings, file.base)), file.base)
+    # A study that was begun by manyfit 0.1.0 keeps no list of files: it is compared if its builder is a single file.
+    before, was = sources.hash_before(file.settings, file.base), stored["model"].get("source")
+    return [] if was is None or before in ("", was) else [build]
 
 
 def _changed_source(file: StudyFile, stored: Mapping[str, Any], ready: Ready) -> list[str]:

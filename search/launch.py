@@ -184,7 +184,7 @@ def _go_on(file: StudyFile, console: Console) -> Outcome:
         stored = records.load(file.storage, file.name)
         # A builder that has only ever failed may be mended: no result came from it.
         may_mend = not any(trial.curve for trial in stored.trials)
-        is_mended = not identity.check_files(file, stored.identity, may_mend_builder=may_mend)
+        is_mended = may_mend and not identity.has_same_files(file, stored.identity)
         if is_mended:
             stored = _forget_failures(store, stored)
         # What "auto" came to binds no study in which nothing was trained, unless its memory was too short for that.
@@ -194,6 +194,7 @@ def _go_on(file: StudyFile, console: Console) -> Outcome:
         if study.has_changes:  # a process died, and this one may be stopped before its first trial
             store.commit(study, now=True)
         if study.is_done():
+            identity.check_files(file, stored.identity)
             store.set_settings(file)
             store.commit(study, now=True)
             return _outcome(study, store, console, trained=0, seconds=0.0)
