@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import pytest
@@ -165,11 +164,10 @@ def test_module_that_is_imported_inside_of_build_is_a_part_of_the_study(tmp_path
         before = file.read_text()
         file.write_text(text)
         for trials in (1, 2):  # a finished study, and one that would go on
-            began = time.monotonic()
             done = manyfit("run", path, "--trials", trials)
             assert done.returncode == 2, (name, done.stderr)
             assert f"model.source: the builder's source has changed: {name}" in done.stderr
-            assert time.monotonic() - began < 30
+            assert ("starting" in done.stderr) == (trials == 2)  # a finished one needs no worker for that
         file.write_text(before)
     assert manyfit("run", path, "--trials", 2).returncode == 0
     assert len(load(path.with_suffix(".db"), "lazy").trials) == 2
