@@ -100,6 +100,7 @@ _COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "value_json": (_TEXT, "a text"),
     },
 }
+_OF_LISTS = ("manyfit_studies", "studies", "trials", "trial_values")
 # Attributes by which a trial goes on: key -> what `json_type` says of them.
 _ATTRIBUTES = {
     "ended": ("text",),
@@ -111,13 +112,18 @@ _ATTRIBUTES = {
 }
 
 
-def problems(connection: sqlite3.Connection) -> Iterator[str]:
-    """Yield what is wrong with the values in the columns of a database of ours, a line for each column."""
+def problems(connection: sqlite3.Connection, *, briefly: bool = False) -> Iterator[str]:
+    """Yield what is wrong with the values in the columns of a database of ours, a line for each column.
+
+    `briefly`: only of the tables that a list of studies is made of.
+    """
     for table, columns in _COLUMNS.items():
+        if briefly and table not in _OF_LISTS:
+            continue
         for column, (wrong, right) in columns.items():
             # `IS NOT 0`: a comparison with NULL is NULL, and then the value is wrong, too.
             yield from _wrong(connection, table, column, f"({wrong.format(column)}) IS NOT 0", right)
-    for key, kinds in _ATTRIBUTES.items():
+    for key, kinds in () if briefly else _ATTRIBUTES.items():
         types = ", ".join(f"'{kind}'" for kind in kinds)
         # What is no JSON at all is told when it is read.
         kind = "CASE WHEN json_valid(value_json) THEN json_type(value_json) END"

@@ -83,6 +83,8 @@ class Brief:
 def briefs(path: Path) -> list[Brief]:
     """Return a line about every study of a database, without reading its trials one by one."""
     with _reading(path) as connection:
+        for problem in columns.problems(connection, briefly=True):
+            raise DamagedError(f"{path} is damaged: {problem}; {schema.advice(path)}")
         rows = connection.execute(
             "SELECT s.study_id, s.study_name, m.settings, m.seconds, m.ended FROM manyfit_studies m "
             "JOIN studies s USING (study_id) ORDER BY s.study_id"
@@ -249,8 +251,8 @@ def read(
         path=path,
         name=name,
         file=file,
-        resolved=json.loads(row["resolved"]),
-        identity=json.loads(row["identity"]),
+        resolved=_table(row["resolved"], "engine", "backend", "devices", "versions"),
+        identity=_table(row["identity"], "data", "model"),
         seconds=row["seconds"],
         ended=row["ended"],
         trials=_trials(connection, path, study_id, file) if with_trials else [],
@@ -258,6 +260,14 @@ def read(
         study_attrs={key: json.loads(value) for key, value in attrs},
         spent=json.loads(row["spent"]),
     )
+
+
+def _table(text: str, *keys: str) -> dict[str, Any]:
+    """Read a JSON object that holds at least these keys; KeyError names one that it lacks."""
+    table = dict(json.loads(text))
+    for key in keys:
+        table[key]
+    return table
 
 
 def _trials(connection: sqlite3.Connection, path: Path, study_id: int, file: StudyFile) -> list[Trial]:
