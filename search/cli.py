@@ -15,6 +15,7 @@ import typer
 
 from search import __version__, streams
 from search.errors import ManyfitError, StoreError, UsageError, masked
+from search.printable import printable
 
 P = ParamSpec("P")
 
@@ -101,6 +102,10 @@ def run(  # noqa: PLR0913, PLR0917 (an option an argument: that is how typer rea
     time: Annotated[str | None, typer.Option(help="Time for the whole study, such as 10m or 1h30m.")] = None,
     backend: Annotated[str | None, typer.Option(help="tensorflow or jax.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key of the file.")] = None,
+    allow_unused: Annotated[
+        bool,
+        typer.Option("--allow-unused", help="Start a new study although nothing reads some of what its file sets."),
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing but errors on stderr.")] = False,
 ) -> None:
     """Search, or go on where the study stopped; finished: say so.
@@ -123,7 +128,7 @@ def run(  # noqa: PLR0913, PLR0917 (an option an argument: that is how typer rea
     }
     overrides = [*(set_ or []), *(f"{key}={json.dumps(value)}" for key, value in flags.items() if value is not None)]
     console = stderr(quiet=quiet)
-    outcome = launch.run(_study_file(study, name, overrides), console)
+    outcome = launch.run(_study_file(study, name, overrides), console, allow_unused=allow_unused)
     stored = outcome.stored
     done = len([trial for trial in stored.trials if trial.is_ended])
     if outcome.trained:
@@ -151,7 +156,10 @@ def run(  # noqa: PLR0913, PLR0917 (an option an argument: that is how typer rea
         f"written: {_short(outcome.best_path)}; look closer: manyfit show {chosen}, manyfit dashboard {chosen}"
     )
     if stored.trials and all(trial.state == "FAIL" for trial in stored.trials):
-        raise ManyfitError(f"every trial failed, the last one by: {stored.trials[-1].why}")
+        raise ManyfitError(
+            f"every trial failed, the last one by: {stored.trials[-1].why}; mend the cause and repeat the command: with a "
+            f"changed builder the study begins anew; else --trials {2 * done} tries {done} more"
+        )
 
 
 @_command
@@ -244,7 +252,8 @@ def export(
     if not csv and (output is not None or best.ahead):
         _say(standing.line(stored, top))
     if output is None:
-        print(text, end="")
+        # A program gets the bytes as they are; a terminal would obey them.
+        print(printable(text) if sys.stdout.isatty() else text, end="")
         return
     exports.write(output, text)
     _say(f"written: {output}")
@@ -296,7 +305,7 @@ def verify(
     if as_json:
         print(json.dumps(soundness.to_json(report, restored), indent=2))
     else:
-        print("\n".join(soundness.restored_lines(report, restored) if restored else soundness.lines(report)))
+        print(printable("\n".join(soundness.restored_lines(report, restored) if restored else soundness.lines(report))))
         if restore and restored is None:
             _say("nothing to restore" if report.is_sound else "nothing that a backup would mend")
     if not report.is_sound and restored is None:
@@ -501,11 +510,11 @@ def _short(path: Path) -> Path:
 
 
 def _stdout() -> Any:
-    from rich.console import Console
+    from search.views.plain import PlainConsole
 
     # What is read by a program or a file is not cut to the width of a terminal that is not there.
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+    return PlainConsole(width=None if sys.stdout.isatty() else 200)
 
 
 def _say(text: str) -> None:
-    print(masked(text), file=sys.stderr)
+    print(printable(masked(text)), file=sys.stderr)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
+from search import sources
 from search.engines.protocol import Ready
 from search.errors import IdentityError
 from search.studyfile import StudyFile
@@ -65,20 +66,72 @@ def full(file: StudyFile, ready: Ready) -> dict[str, Any]:
     identity = declared(file)
     identity["data"] = {**identity["data"], "fingerprint": ready.fingerprint}
     identity["model"] = {**identity["model"], "source": ready.source}
+    if ready.files:
+        identity["model"]["files"] = dict(ready.files)
     return identity
 
 
+def check_ready(
+    file: StudyFile, stored: Mapping[str, Any], ready: Ready, *, may_mend_builder: bool = False
+) -> dict[str, Any]:
+    """Raise IdentityError if what a worker has is not what the study was started with; return its identity now.
+
+    With `may_mend_builder` the builder's source may be another.
+    """
+    now = full(file, ready)
+    changed = [] if may_mend_builder else _changed_source(file, stored, ready)
+    model = {key: value for key, value in now["model"].items() if key != "source"}
+    check_unchanged(file.name, stored, {**now, "model": model}, source=changed)
+    return now
+
+
+def has_same_files(file: StudyFile, stored: Mapping[str, Any]) -> bool:
+    """Tell whether the files of the user's functions are those of the study's start, as far as reading them tells."""
+    return not _changed_files(file, stored)
+
+
+def check_files(file: StudyFile, stored: Mapping[str, Any]) -> None:
+    """Raise IdentityError if the files of the user's functions are not those of the start. Needs no worker."""
+    check_unchanged(file.name, stored, declared(file), source=_changed_files(file, stored))
+
+
+def _changed_files(file: StudyFile, stored: Mapping[str, Any]) -> list[str]:
+    files, build = stored["model"].get("files"), file.settings.model.build
+    if files:
+        others = {name: digest for name, digest in files.items() if name != f"manyfit:{build}"}
+        return sources.changed(others, sources.hashes(sources.written(file.settings, file.base)), file.base)
+    # A study that was begun by manyfit 0.1.0 keeps no list of files: it is compared if its builder is a single file.
+    before, was = sources.hash_before(file.settings, file.base), stored["model"].get("source")
+    return [] if was is None or before in ("", was) else [build]
+
+
+def _changed_source(file: StudyFile, stored: Mapping[str, Any], ready: Ready) -> list[str]:
+    """Return the names of the files of the user's functions, or of our builder, that have changed since the start."""
+    was, build = stored["model"], file.settings.model.build
+    if was.get("source") in (ready.source, None):
+        return []
+    if "files" in was:
+        same = sources.EQUIVALENT.get(build, frozenset())
+        files = {
+            n: ready.files.get(n, d) if n == f"manyfit:{build}" and d in same else d for n, d in was["files"].items()
+        }
+        return sources.changed(files, ready.files, file.base)
+    # By the rule of manyfit 0.1.0, which left out what a function imports when it is called.
+    is_same = was["source"] == ready.source_before or was["source"] in sources.EQUIVALENT.get(build, ())
+    return [] if is_same else [build]
+
+
 def check_unchanged(
-    name: str, stored: Mapping[str, Any], now: Mapping[str, Any], *, may_mend_builder: bool = False
+    name: str, stored: Mapping[str, Any], now: Mapping[str, Any], *, source: Collection[str] = ()
 ) -> None:
     """Raise IdentityError with a readable difference if `now` is not what the study was started with.
 
-    Keys that `now` lacks altogether (fingerprints, before a worker has told them) are not compared; nor, with
-    `may_mend_builder`, the builder's source.
+    Keys that `now` lacks altogether (fingerprints, before a worker has told them) are not compared. `source` names the files
+    of the builder that have changed.
     """
-    lines = [
-        line for line in _differences("", stored, now) if not (may_mend_builder and line.startswith("model.source:"))
-    ]
+    lines = list(_differences("", stored, now))
+    if source:
+        lines.append(f"model.source: the builder's source has changed: {', '.join(source)}")
     if lines:
         shown = "".join(f"\n  {line}" for line in lines[:20])
         raise IdentityError(
@@ -91,8 +144,8 @@ def _differences(path: str, stored: Any, now: Any) -> Iterator[str]:
     if isinstance(stored, Mapping) and isinstance(now, Mapping):
         for key in dict.fromkeys([*stored, *now]):
             inner = f"{path}.{key}" if path else key
-            if key in ("fingerprint", "source") and key not in now:
-                continue
+            if inner == "model.files" or (key in ("fingerprint", "source") and key not in now):
+                continue  # files are compared by themselves
             if key not in now:
                 yield f"{inner}: was {_text(stored[key])}, now absent"
             elif key not in stored:

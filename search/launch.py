@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from search import durable, identity, records, studyfile
+from search import durable, identity, records, sources, unused
 from search.engines import checkpoints, devices
 from search.engines.pool import WorkerPool
 from search.engines.protocol import Failed, Member, Ready, SaveModel
@@ -42,11 +42,14 @@ class Outcome:
     seconds: float
 
 
-def run(file: StudyFile, console: Console) -> Outcome:
-    """Start the study, or go on with it. Writes its best.json at the end, when interrupted and when it has to give up."""
+def run(file: StudyFile, console: Console, *, allow_unused: bool = False) -> Outcome:
+    """Start the study, or go on with it. Writes its best.json at the end, when interrupted and when it has to give up.
+
+    A new study that sets something which nothing reads is refused, UsageError, unless `allow_unused`.
+    """
     if records.exists(file.storage, file.name):
         return _go_on(file, console)
-    return _begin(file, console)
+    return _begin(file, console, allow_unused=allow_unused)
 
 
 def job(file: StudyFile, resolved: Resolved) -> dict[str, Any]:
@@ -141,7 +144,7 @@ def save_model(stored: Stored, trial: Trial, path: Path, console: Console) -> Sa
     # Keras asks for the suffix.
     partial = path.with_name(f".{path.stem}.{os.getpid()}.partial.keras").absolute()
     with workers(stored.file, resolved, chosen[:1], StudyLog(), console=console) as (pool, ready, _):
-        identity.check_unchanged(stored.name, stored.identity, identity.full(stored.file, ready))
+        identity.check_ready(stored.file, stored.identity, ready)
         order = SaveModel(
             Member(trial.number), trial.config, trial.seed, str(weights), str(partial), _best_learning_rate(trial)
         )
@@ -174,34 +177,47 @@ def _why_not_kept(stored: Stored, trial: Trial) -> str:
     )
 
 
-def _begin(file: StudyFile, console: Console) -> Outcome:
+def _begin(file: StudyFile, console: Console, *, allow_unused: bool) -> Outcome:
     resolved, chosen = resolve(file)
     log = StudyLog()
     with (
         _signals() as interruption,
         workers(file, resolved, chosen, log, console=console, interruption=interruption) as (pool, ready, resolved),
     ):
-        _warn(console, [*studyfile.warnings(file), *ready.warnings])
+        found = unused.find(file, ready)
+        if not allow_unused:
+            unused.refuse(file, found)
+        _warn(console, [*map(str, found), *ready.warnings])
         console.print(how(resolved))
         note = identity.note(file, asdict(resolved), ready.data)
         record = Record(asdict(resolved), identity.full(file, ready), note)
         with Store.create(file, record, interruption=interruption) as store:
             log.open(file.beside(".log"))
             log.write(f"study {file.name!r} begins: {how(resolved)}")
-            return _search(Study(file), store, pool, console, interruption)
+            outcome = _search(Study(file), store, pool, console, interruption)
+            _warn(console, _changed_meanwhile(file, ready))
+            return outcome
 
 
 def _go_on(file: StudyFile, console: Console) -> Outcome:
     stored = records.load(file.storage, file.name)
     identity.check_unchanged(file.name, stored.identity, identity.declared(file))
-    resolved, chosen = as_before(file, stored)
     with _signals() as interruption, Store.open(file.storage, file.name, interruption=interruption) as store:
-        # Read again under the lock: what was there before may have been another command's to change.
+        # Reload under the lock: another command may have changed the study since it was first read.
         stored = records.load(file.storage, file.name)
+        # A builder that has only ever failed may be mended: no result came from it.
+        may_mend = not any(trial.curve for trial in stored.trials)
+        is_mended = may_mend and not identity.has_same_files(file, stored.identity)
+        if is_mended:
+            stored = _forget_failures(store, stored)
+        # What "auto" came to binds no study in which nothing was trained, unless its memory was too short for that.
+        is_new = may_mend and not any(kind == "out of memory" for _, kind, _ in stored.events)
+        resolved, chosen = resolve(file) if is_new else as_before(file, stored)
         study = Study(file, stored.trials, study_attrs=stored.study_attrs, seconds=stored.seconds, spent=stored.spent)
         if study.has_changes:  # a process died, and this one may be stopped before its first trial
             store.commit(study, now=True)
         if study.is_done():
+            identity.check_files(file, stored.identity)
             store.set_settings(file)
             store.commit(study, now=True)
             return _outcome(study, store, console, trained=0, seconds=0.0)
@@ -211,22 +227,39 @@ def _go_on(file: StudyFile, console: Console) -> Outcome:
             ready,
             resolved,
         ):
-            _warn(console, ready.warnings)
+            now = identity.check_ready(file, stored.identity, ready, may_mend_builder=may_mend)
+            _warn(console, [*map(str, unused.find(file, ready)), *ready.warnings])
             console.print(how(resolved))
-            now = identity.full(file, ready)
-            # A builder that has only ever failed may be mended; no result came from it.
-            nothing_trained = not any(trial.curve for trial in study.trials)
-            identity.check_unchanged(file.name, stored.identity, now, may_mend_builder=nothing_trained)
-            store.set_settings(file, now)
+            store.set_settings(file, now, asdict(resolved) if is_new else None)
             log.open(file.beside(".log"))
             log.write(f"study {file.name!r} goes on with {len(study.trials)} trials")
-            if identity.versions() != stored.resolved["versions"]:
+            if not is_new and identity.versions() != stored.resolved["versions"]:
                 store.back_up()
                 study.note("versions changed", was=stored.resolved["versions"], now=identity.versions())
-                console.print("[yellow]versions have changed since this study began; `manyfit show` tells which[/]")
-            if resolved.devices != stored.resolved["devices"]:
+                _warn(console, ["versions have changed since this study began; `manyfit show` tells which"])
+            if not is_new and resolved.devices != stored.resolved["devices"]:
                 study.note("devices changed", was=stored.resolved["devices"], now=resolved.devices)
-            return _search(study, store, pool, console, interruption)
+            outcome = _search(study, store, pool, console, interruption)
+            _warn(console, _changed_meanwhile(file, ready))
+            return outcome
+
+
+def _changed_meanwhile(file: StudyFile, ready: Ready) -> list[str]:
+    files = {name: digest for name, digest in ready.files.items() if not name.startswith("manyfit:")}
+    changed = sources.changed(files, sources.hashes(sources.written(file.settings, file.base)), file.base)
+    if not changed:
+        return []
+    says = "its trials are of the source that it began with: change it back, or go on under another --name"
+    return [f"changed while this command ran: {', '.join(changed)}; {says}"]
+
+
+def _forget_failures(store: Store, stored: Stored) -> Stored:
+    """Let a study in which nothing was trained begin anew with its mended builder: failed trials are drawn again."""
+    failed = [trial for trial in stored.trials if trial.state == "FAIL"]
+    store.begin_anew(
+        "builder mended", {"failed": len(failed), "by": failed[-1].why if failed else stored.resolved.get("why", "")}
+    )
+    return records.load(stored.path, stored.name)
 
 
 def _wait(pool: WorkerPool, resolved: Resolved, console: Console | None, interruption: Callable[[], int]) -> Ready:
@@ -236,7 +269,7 @@ def _wait(pool: WorkerPool, resolved: Resolved, console: Console | None, interru
 
     what = f"starting {resolved.backend} on {', '.join(resolved.devices)}, loading the data"
     if console is not None and console.is_terminal:
-        with console.status(what):
+        with console.status(Text(what)):
             return pool.wait_until_ready(tick=tick)
     if console is not None:
         console.print(what)

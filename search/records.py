@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sqlite3
 from collections import defaultdict
@@ -13,8 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from search import leftovers, schema, studyfile
-from search.errors import DamagedError, StoreError, UsageError
+from search import columns, leftovers, schema, studyfile
+from search.errors import DamagedError, ManyfitError, StoreError, UsageError
 from search.samplers import distribution
 from search.study import Trial, make_trial
 from search.studyfile import StudyFile
@@ -88,6 +89,8 @@ class Brief:
 def briefs(path: Path) -> list[Brief]:
     """Return a line about every study of a database, without reading its trials one by one."""
     with _reading(path) as connection:
+        for problem in columns.problems(connection, briefly=True):
+            raise DamagedError(f"{path} is damaged: {problem}; {schema.advice(path)}")
         rows = connection.execute(
             f"SELECT study_id, study_name, settings, seconds, ended FROM {leftovers.OUR_STUDIES} ORDER BY study_id"  # noqa: S608
         ).fetchall()
@@ -190,7 +193,9 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection]:
             yield connection
         except sqlite3.Error as error:
             raise StoreError(f"{path} can't be read: {error}; {schema.advice(path)}") from None
-        except (ValueError, KeyError, TypeError) as error:
+        except ManyfitError:
+            raise
+        except Exception as error:  # noqa: BLE001 (rows that another program, or damage, has changed may make anything raise)
             # Damage need not be where SQLite sees it: a page of zeros is a text without end.
             what = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise StoreError(
@@ -239,10 +244,17 @@ def _best(
     return best, (other["value"], other["number"], other["state"])
 
 
-def read(connection: sqlite3.Connection, path: Path, name: str, *, with_trials: bool = True) -> Stored:
-    """Read a study by a connection that is in no transaction, and leave it in one; StoreError if the study is missing."""
+def read(
+    connection: sqlite3.Connection, path: Path, name: str, *, with_trials: bool = True, whatever: bool = False
+) -> Stored:
+    """Read a study by a connection that is in no transaction, and leave it in one; StoreError if the study is missing.
+
+    DamagedError if a column holds what does not belong there, unless `whatever`: then anything may be raised.
+    """
     # One read transaction, so that a running study is seen at one moment.
     connection.execute("BEGIN")
+    for problem in () if whatever else columns.problems(connection):
+        raise DamagedError(f"{path} is damaged: {problem}; {schema.advice(path)}")
     row = connection.execute(
         f"SELECT * FROM {leftovers.OUR_STUDIES} WHERE study_name = ?",  # noqa: S608
         (name,),
@@ -251,7 +263,7 @@ def read(connection: sqlite3.Connection, path: Path, name: str, *, with_trials: 
         known = ", ".join(names(path)) or "none"
         raise StoreError(f"{path} has no study {name!r}; it has {known}")
     study_id = row["study_id"]
-    file = studyfile.stored(Path(row["file"]), json.loads(row["settings"]))
+    file = studyfile.stored(Path(os.fsdecode(row["file"])), json.loads(row["settings"]))
     attrs = connection.execute(
         "SELECT key, value_json FROM study_system_attributes WHERE study_id = ? AND key NOT LIKE 'dashboard:%' "
         "AND key != 'study:metric_names'",
@@ -264,8 +276,8 @@ def read(connection: sqlite3.Connection, path: Path, name: str, *, with_trials: 
         path=path,
         name=name,
         file=file,
-        resolved=json.loads(row["resolved"]),
-        identity=json.loads(row["identity"]),
+        resolved=_table(row["resolved"], "engine", "backend", "devices", "versions"),
+        identity=_table(row["identity"], "data", "model"),
         seconds=row["seconds"],
         ended=row["ended"],
         trials=_trials(connection, path, study_id, file) if with_trials else [],
@@ -273,6 +285,14 @@ def read(connection: sqlite3.Connection, path: Path, name: str, *, with_trials: 
         study_attrs={key: json.loads(value) for key, value in attrs},
         spent=json.loads(row["spent"]),
     )
+
+
+def _table(text: str, *keys: str) -> dict[str, Any]:
+    """Read a JSON object that holds at least these keys; KeyError names one that it lacks."""
+    table = dict(json.loads(text))
+    for key in keys:
+        table[key]
+    return table
 
 
 def _trials(connection: sqlite3.Connection, path: Path, study_id: int, file: StudyFile) -> list[Trial]:

@@ -10,7 +10,7 @@ import os
 import sqlite3
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import quote
@@ -66,6 +66,28 @@ CREATE TABLE manyfit_events (
 """
 
 
+_OPTUNAS = frozenset(
+    (
+        "alembic_version",
+        "studies",
+        "study_directions",
+        "study_system_attributes",
+        "study_user_attributes",
+        "trial_heartbeats",
+        "trial_intermediate_values",
+        "trial_params",
+        "trial_system_attributes",
+        "trial_user_attributes",
+        "trial_values",
+        "trials",
+        "version_info",
+    )
+)
+_MANYFITS = frozenset(("manyfit_studies", "manyfit_epochs", "manyfit_events"))
+# Unique, and made by Optuna.
+_INDEXES = frozenset(("ix_studies_study_name",))
+
+
 def connect(
     path: Path, *, readonly: bool, whole: bool = False, interruption: Callable[[], int] = lambda: 0
 ) -> sqlite3.Connection:
@@ -88,6 +110,8 @@ def connect(
             connection = _open(path, "ro", interruption)
         _check_length(connection, path)
         _check_schema(connection, path)
+        if not readonly:
+            check_own(connection, path)
         if whole or not readonly:
             # By a connection that can't write: one that can would, when closed, copy the -wal into a damaged file.
             check_whole(connection, path)
@@ -118,7 +142,7 @@ def reader(path: Path) -> sqlite3.Connection:
 
 def _open(path: Path, mode: str, interruption: Callable[[], int]) -> sqlite3.Connection:
     connection = sqlite3.connect(
-        f"file:{quote(str(path))}?mode={mode}", uri=True, isolation_level=None, timeout=_BUSY_STEP_S
+        f"file:{quote(os.fsencode(path))}?mode={mode}", uri=True, isolation_level=None, timeout=_BUSY_STEP_S
     )
     connection.row_factory = sqlite3.Row
     try:
@@ -269,6 +293,9 @@ def remove(path: Path) -> None:
 
 def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
     tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    views = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'view'")}
+    if own := sorted(views & (_OPTUNAS | _MANYFITS)):
+        raise DamagedError(f"{path} is damaged: {own[0]} is a view where a table belongs; {advice(path)}")
     if not {"version_info", "alembic_version", "studies"} <= tables:
         raise StoreError(f"{path} is a database of something else; name another file in run.storage")
     schema = connection.execute("SELECT schema_version FROM version_info").fetchone()
@@ -284,11 +311,36 @@ def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
     other = connection.execute(
         "SELECT format, resolved FROM manyfit_studies WHERE format != ? ORDER BY format DESC", (FORMAT,)
     ).fetchone()
+    if other is not None and not isinstance(other[0], int):
+        raise DamagedError(
+            f"{path} is damaged: manyfit_studies.format holds {other[0]!r} where a whole number belongs; {advice(path)}"
+        )
     if other is not None:
         age, way = ("a newer", "pip install -U manyfit") if other[0] > FORMAT else ("an older", _way_back(other[1]))
         raise StoreError(
             f"{path} was written by {age} manyfit, in format {other[0]}; this one knows format {FORMAT}; run `{way}`"
         )
+
+
+def check_own(connection: sqlite3.Connection, path: Path) -> None:
+    """Make sure that nothing in a database changes what is written into it; StoreError for a trigger, a view and the like."""
+    for problem in strange_objects(connection):
+        raise StoreError(f"{path}: {problem}; nothing was written")
+
+
+def strange_objects(connection: sqlite3.Connection) -> Iterator[str]:
+    """Say which triggers, views and unique indexes are in a database that neither Optuna nor manyfit makes."""
+    drop = "drop it with `sqlite3 FILE 'DROP {} \"{}\"'`, if nothing of yours needs it"
+    for kind, name, table in connection.execute(
+        "SELECT type, name, tbl_name FROM sqlite_master WHERE type IN ('trigger', 'view') ORDER BY name"
+    ):
+        what = f"on {table}, which changes what is stored" if kind == "trigger" else "that is no table of ours"
+        yield f"it has a {kind} {name!r} {what}: {drop.format(kind.upper(), name)}"
+    for name, table, text in connection.execute(
+        "SELECT name, tbl_name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL ORDER BY name"
+    ):
+        if name not in _INDEXES and text.upper().split()[:2] == ["CREATE", "UNIQUE"]:
+            yield f"it has a unique index {name!r} on {table}, which refuses or replaces rows: {drop.format('INDEX', name)}"
 
 
 def _way_to_our_schema(path: Path, found: tuple[int | None, str | None]) -> str:

@@ -7,6 +7,7 @@ epochs where this costs one or two transactions.
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -43,6 +44,17 @@ LAST_BACKUP_S = 5.0
 
 
 _COUNT_EPOCHS = "SELECT count(*) FROM manyfit_epochs JOIN trials USING (trial_id) WHERE study_id = ?"
+# Tables of what belongs to a trial, and at last the trials.
+_OF_TRIALS = (
+    "trial_params",
+    "trial_values",
+    "trial_intermediate_values",
+    "trial_user_attributes",
+    "trial_system_attributes",
+    "trial_heartbeats",
+    "manyfit_epochs",
+    "trials",
+)
 
 
 class Store:
@@ -264,13 +276,44 @@ class Store:
     def _transaction(self) -> _Transaction:
         return _Transaction(self._connection, self.path, self._interruption)
 
-    def set_settings(self, file: StudyFile, identity: Mapping[str, Any] | None = None) -> None:
+    def set_settings(
+        self, file: StudyFile, identity: Mapping[str, Any] | None = None, resolved: Mapping[str, Any] | None = None
+    ) -> None:
         """Store the settings that a study goes on with: its budget may have changed, and a broken builder been mended."""
         with self._transaction() as connection:
             connection.execute(
-                "UPDATE manyfit_studies SET settings = ?, identity = coalesce(?, identity) WHERE study_id = ?",
-                (file.settings.model_dump_json(), identity and json.dumps(identity), self.study_id),
+                "UPDATE manyfit_studies SET settings = ?, identity = coalesce(?, identity), resolved = coalesce(?, resolved) "
+                "WHERE study_id = ?",
+                (
+                    file.settings.model_dump_json(),
+                    identity and json.dumps(identity),
+                    resolved and json.dumps(resolved),
+                    self.study_id,
+                ),
             )
+
+    def begin_anew(self, kind: str, detail: Mapping[str, Any]) -> None:
+        """Delete all trials of the study, in which nothing was trained, and what its sampler keeps; note an event."""
+        with self._transaction() as connection:
+            trained = connection.execute(
+                "SELECT 1 FROM manyfit_epochs JOIN trials USING (trial_id) WHERE study_id = ?", (self.study_id,)
+            ).fetchone()
+            assert trained is None  # noqa: S101 (no epoch is ever deleted)
+            for table in _OF_TRIALS:
+                connection.execute(
+                    f"DELETE FROM {table} WHERE trial_id IN (SELECT trial_id FROM trials WHERE study_id = ?)",  # noqa: S608
+                    (self.study_id,),
+                )
+            connection.execute(
+                "DELETE FROM study_system_attributes WHERE study_id = ? AND key NOT LIKE 'dashboard:%' "
+                "AND key != 'study:metric_names'",
+                (self.study_id,),
+            )
+            connection.execute(
+                "INSERT INTO manyfit_events (study_id, at, kind, detail) VALUES (?, ?, ?, ?)",
+                (self.study_id, _moment(datetime.now(UTC)), kind, json.dumps(detail)),
+            )
+        self._trial_ids.clear()
 
     def _insert_trial(self, connection: sqlite3.Connection, trial: Trial, space: Space) -> None:
         # Optuna numbers a trial by counting, so that one of another program's has the number that this one is to have.
@@ -397,7 +440,7 @@ def _insert_study(
             (
                 study_id,
                 schema.FORMAT,
-                str(file.path),
+                _path(file.path),
                 file.settings.model_dump_json(),
                 json.dumps(record.resolved),
                 json.dumps(record.identity),
@@ -407,6 +450,15 @@ def _insert_study(
         for key, value in attrs.items():
             _set_attr(connection, "study_system_attributes", "study_id", study_id, key, value)
     return study_id
+
+
+def _path(path: Path) -> str | bytes:
+    """Return a path as SQLite takes it: text, or the bytes of one that is not UTF-8."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return os.fsencode(path)
+    return str(path)
 
 
 def _note_attrs(note: str) -> dict[str, Any]:

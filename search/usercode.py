@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -128,10 +129,16 @@ def _names_bound(node: ast.AST) -> Iterator[str]:
 def _let_folder_win(folder: Path) -> None:
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
+    elsewhere = [Path(text).absolute() for text in os.environ.get("PYTHONPATH", "").split(os.pathsep) if text]
+    elsewhere = [place for place in elsewhere if place != _HOME]
     for name in _OURS:
-        claimed = (folder / f"{name}.py").is_file() or (folder / name).is_dir()
-        module = sys.modules.get(name)
-        theirs = module is not None and Path(getattr(module, "__file__", None) or "/").is_relative_to(folder)
-        if claimed and not theirs:
+        file = Path(getattr(sys.modules.get(name), "__file__", None) or "/")
+        is_ours = file.is_relative_to(_HOME / name)
+        gives_way = not file.is_relative_to(folder) and _claims(folder, name)
+        if gives_way or (is_ours and any(_claims(place, name) for place in elsewhere)):
             for loaded in [m for m in sys.modules if m == name or m.startswith(f"{name}.")]:
                 del sys.modules[loaded]
+
+
+def _claims(folder: Path, name: str) -> bool:
+    return (folder / f"{name}.py").is_file() or (folder / name).is_dir()

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from search import backup, leftovers, records, schema
+from search import backup, columns, leftovers, records, schema
 from search.backup import Backup, Restored
 from search.engines import checkpoints
-from search.errors import DamagedError, ManyfitError, StoreError
+from search.errors import DamagedError, StoreError
 from search.holding import hold
 from search.records import Stored
 from spaces import MAX_GRID_POINTS, Choice, Float, Parameter, SpaceError, is_number
@@ -131,6 +131,9 @@ def _check_database(path: Path, report: Report) -> None:
         with closing(schema.connect(path, readonly=True)) as connection:
             damage = list(_file_problems(connection))
             report.problems += damage
+            report.problems += [Problem(what) for what in columns.problems(connection)] if not damage else []
+            # A backup holds them, too.
+            report.problems += [Problem(what, is_damage=False) for what in schema.strange_objects(connection)]
             # What damaged pages say of the studies is not worth reading.
             report.deleted = 0 if damage else leftovers.studies(connection)
             for name in [] if damage else _names(connection):
@@ -158,14 +161,14 @@ def _names(connection: sqlite3.Connection) -> list[str]:
 def _check_study(connection: sqlite3.Connection, path: Path, name: str, report: Report) -> None:
     try:
         # It begins the read transaction in which the checks look, too: the study may be running.
-        stored = records.read(connection, path, name)
+        stored = records.read(connection, path, name, whatever=True)
         report.studies[name] = len(stored.trials)
         report.epochs += sum(len(trial.curve) for trial in stored.trials)
         for check in CHECKS:
             report.problems += [Problem(what, name, trial) for trial, what in check(stored, connection)]
         report.problems += [Problem(what, name, trial, is_damage=False) for trial, what in _steps(stored)]
         report.problems += [Problem(what, name, is_damage=False) for what in _damaged_files(stored.files)]
-    except (ManyfitError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # noqa: BLE001 (whatever a damaged row makes raise: that it can't be read is what is wrong)
         what = " ".join(str(error).split())
         report.problems.append(Problem(f"can't be read: {type(error).__name__}: {what[:300]}", name))
     finally:

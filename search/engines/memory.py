@@ -63,7 +63,7 @@ def text(count: int) -> str:
 
 def room(worker_memory: int | str = "auto") -> Room:
     """Return what a model may take at most, whoever uses it at the moment: the device's memory, or the worker's limit."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES", "-1") != "-1" and (there := _of_gpu()):
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "-1") not in ("", "-1") and (there := _of_gpu()):
         return Room(there, "the GPU has")
     found = machine()
     if isinstance(worker_memory, int) and worker_memory < found.bytes:
@@ -91,7 +91,7 @@ def _of_gpu() -> int:
 
         stats = jax.devices()[0].memory_stats() if jax.default_backend() != "cpu" else {}
         return int((stats or {}).get("bytes_limit", 0))
-    return devices.memory_of(int(os.environ["CUDA_VISIBLE_DEVICES"]))
+    return devices.memory_of(os.environ["CUDA_VISIBLE_DEVICES"])
 
 
 def size_of(model: keras.Model) -> Size:

@@ -24,7 +24,7 @@ from typing import Any
 
 import psutil
 
-from search.engines import descendants, output
+from search.engines import descendants, output, pins
 from search.engines.checkpoints import kept_path
 from search.engines.devices import Device
 from search.engines.failures import shortened
@@ -52,6 +52,9 @@ from search.engines.protocol import (
 )
 from search.errors import DataError, ManyfitError, UsageError
 from search.log import StudyLog
+
+START = Path(__file__).resolve().parents[2] / "manyfit" / "start.py"
+"""What a worker process runs."""
 
 # How long `advance` waits for something to happen: signals, the clock and the store are looked after in between.
 TICK_S = 0.1
@@ -246,9 +249,9 @@ class WorkerPool:
         ours, theirs = mp.Pipe()
         mark = uuid.uuid4().hex
         process = subprocess.Popen(
-            # -P: the folder that the command is run in may hold a search.py of the user's.
-            [sys.executable, "-P", "-m", "search.engines.worker", str(theirs.fileno())],
-            env={**os.environ, **device.environment(self._backend), descendants.MARK: mark},
+            # -P, and our packages by their folder: the working directory or PYTHONPATH may hold a search.py of the user's.
+            [sys.executable, "-P", str(START), str(theirs.fileno())],
+            env={**pins.clean(os.environ), **device.environment(self._backend), descendants.MARK: mark},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import keras
 import numpy as np
 
+from search.data import DataInfo
 from search.engines import failures, logs, memory, objectives, pairing
 from search.engines.protocol import Ready
 from search.engines.training import ReadConfig, Trainer, can_evaluate
 from search.errors import DataError, UsageError
-from search.vocabulary import TRAIN_NUMBERS, TRAIN_PARAMETERS, closest
-from spaces import Space
+from search.vocabulary import TRAIN_PARAMETERS, closest
+from spaces import Choice, Space
 
 # Every conditional parameter is to be drawn once; a space with more branches than this is looked at in part.
 _MOST_CONFIGS = 8
+# More models than these are built only to see whether a name is read that none of the first ones has read.
+_MOST_SEARCHED = 32
 
 
 def inspect(trainer: Trainer, fixed: Mapping[str, Any]) -> Ready:
@@ -28,42 +32,106 @@ def inspect(trainer: Trainer, fixed: Mapping[str, Any]) -> Ready:
     """
     _check_backend_holds(trainer)
     space = Space.parse(trainer.settings.space)
-    read: set[str] = set()
-    drawn: set[str] = set()
+    reading = _Reading(trainer, fixed)
     described: dict[str, Any] = {}
     rows_mixed: list[str] = []
     for labels in _branches(space):
-        config = ReadConfig({**fixed, **space.config(labels)})
         try:
-            model = trainer.model(config, seed=0)
-            trainer.callbacks(config)
+            model = reading.build(labels)
         except UsageError:
             raise
         except BaseException as error:  # noqa: BLE001 (the user's builder may even exit; the trial of this config will tell)
-            drawn -= set(labels)
             described = described or {"error": failures.one_line(error)}
             continue
         trainer.arrays()
         _check_whole_inputs(model, trainer)
-        read |= config.read | {"batch_size", "epochs"}
-        drawn |= set(labels)
         if "parameters" not in described:
             described = _describe(model)
             rows_mixed = _rows_mixed(model, trainer)
             _check_objective(model, trainer)
         del model
+    reading.look_further()
     keras.backend.clear_session()
     return Ready(
         data=asdict(trainer.data.info),
         fingerprint=trainer.data.fingerprint,
         source=trainer.source,
-        warnings=[
-            *trainer.data.warnings,
-            *(_unread(name, read, trainer) for name in space if name in drawn - read),
-            *rows_mixed,
-        ],
+        warnings=[*trainer.data.warnings, *rows_mixed],
         model=described,
+        read=sorted(reading.read),
+        undrawn=[name for name in space if name not in reading.drawn],
+        compiles_itself=bool(reading.came_compiled) and all(reading.came_compiled),
+        steps=_steps(trainer, fixed, space),
     )
+
+
+@dataclass
+class _Reading:
+    """Builds models and notes which names their builder, and the callbacks, have asked their config for."""
+
+    trainer: Trainer
+    fixed: Mapping[str, Any]
+    read: set[str] = field(default_factory=set)
+    drawn: set[str] = field(default_factory=set)
+    came_compiled: list[bool] = field(default_factory=list)
+
+    def build(self, labels: Mapping[str, Any]) -> keras.Model:
+        """Build and compile the model of a config; whatever its builder raises passes through."""
+        space = Space.parse(self.trainer.settings.space)
+        config = ReadConfig({**self.fixed, **space.config(labels)})
+        came_compiled = False
+        read: set[str] = set()
+
+        def build(config: Mapping[str, Any], info: DataInfo) -> keras.Model:
+            nonlocal came_compiled, read
+            model = self.trainer.build(config, info)
+            came_compiled = bool(getattr(model, "compiled", False))
+            # What compiling reads is known without looking; it reads more than it uses.
+            read = set(config.read) if isinstance(config, ReadConfig) else set()
+            return model
+
+        model = replace(self.trainer, build=build).model(config, seed=0)
+        for_callbacks = ReadConfig({**self.fixed, **space.config(labels)})
+        self.trainer.callbacks(for_callbacks)
+        self.read |= read | for_callbacks.read
+        self.drawn |= set(labels)
+        self.came_compiled.append(came_compiled)
+        return model
+
+    def look_further(self) -> None:
+        """Move one parameter at a time while there are names that nothing has read: a branch of the builder may read them."""
+        space = Space.parse(self.trainer.settings.space)
+        names = {*self.trainer.settings.model.arguments, *space} - set(TRAIN_PARAMETERS)
+        for number, labels in enumerate(_moved(space)):
+            if names <= self.read or not self.came_compiled or number == _MOST_SEARCHED:
+                return
+            with suppress(BaseException):  # the user's builder; the trial with this config will tell
+                self.build(labels)
+
+
+def _moved(space: Space) -> Iterator[dict[str, Any]]:
+    """Yield configs in the middle of the space but for one parameter: choices first, then the ends of ranges."""
+    for kind in (Choice, object):
+        for name, parameter in space.items():
+            if isinstance(parameter, Choice) != (kind is Choice):
+                continue
+            values = parameter.values() if isinstance(parameter, Choice) else (parameter.high, parameter.low)
+            for value in values:
+                yield middle_with(space, name, value)
+
+
+def _steps(trainer: Trainer, fixed: Mapping[str, Any], space: Space) -> int:
+    """Return the steps of the shortest training in the space."""
+
+    def end(name: str, which: Callable[[Any], Any]) -> Any:
+        parameter = space.get(name)
+        if parameter is None:
+            return fixed[name]
+        if isinstance(parameter, Choice):
+            return which(parameter.choices)
+        return parameter.low if which is min else parameter.high
+
+    return trainer.steps({"batch_size": end("batch_size", max), "epochs": end("epochs", min)})
 
 
 def _branches(space: Space) -> Iterator[dict[str, Any]]:
@@ -81,10 +149,12 @@ def _branches(space: Space) -> Iterator[dict[str, Any]]:
             given += 1
 
 
-def middle_with(space: Space, name: str) -> dict[str, Any]:
-    """Return labels in the middle of the space but for what makes the parameter `name` active."""
+def middle_with(space: Space, name: str, value: Any = None) -> dict[str, Any]:
+    """Return labels in the middle of the space but for what makes the parameter `name` active, and for its `value`."""
     labels: dict[str, Any] = {}
     wanted = _conditions(space, name)
+    if value is not None:
+        wanted[name] = value
     for other, kind in space.items():
         if space.is_active(other, labels):
             labels[other] = wanted[other] if other in wanted else kind.middle()
@@ -212,16 +282,3 @@ def _rows_mixed(model: keras.Model, trainer: Trainer) -> list[str]:
         return []
     is_binary = trainer.data.info.task == "binary" or target.is_bits
     return list(pairing.warnings_of(model, target.shape, is_binary=is_binary))
-
-
-def _unread(name: str, read: set[str], trainer: Trainer) -> str:
-    known = (read | set(TRAIN_NUMBERS)) - {name}
-    if name in TRAIN_PARAMETERS:
-        return (
-            f"parameter {name!r} is read by nothing: the builder {trainer.settings.model.build} compiles its model itself, "
-            f"so it has to read config[{name!r}] there"
-        )
-    return (
-        f"parameter {name!r} is read by nothing: neither by training nor by the builder "
-        f"{trainer.settings.model.build}{closest(name, known)}"
-    )

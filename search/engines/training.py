@@ -22,6 +22,7 @@ from search.engines import memory, named, objectives, pairing
 from search.engines.forms import Form
 from search.engines.named import Named
 from search.engines.objectives import Rule, Target
+from search.engines.pins import Pins
 from search.errors import UsageError
 from search.settings import Settings
 from search.usercode import Reference
@@ -109,6 +110,7 @@ class Trainer:
         build: the builder.
         source: hash of the builder's source.
         forms: in which the user's own losses and metrics see the labels of a model of one output, by (key, text).
+        pins: settings of Keras and JAX that every model begins from.
     """
 
     settings: Settings
@@ -117,6 +119,7 @@ class Trainer:
     build: Callable[[Mapping[str, Any], DataInfo], keras.Model]
     source: str
     forms: Mapping[tuple[str, str], Form] = field(default_factory=dict)
+    pins: Pins = field(default_factory=Pins.now)
 
     @classmethod
     def load(cls, settings: Settings, base: Path, data: Data) -> Trainer:
@@ -126,13 +129,16 @@ class Trainer:
         named = [entry for entry in (train.loss, *(train.metrics or ()), *train.callbacks) if isinstance(entry, str)]
         others = [other for other in (Reference.parse(entry, base) for entry in named) if other is not None]
         # All are imported before any is hashed: a hash covers the modules beside a file that are there by then.
-        build = builtin(settings.model.build).build if reference is None else reference.load()
+        # Ours before theirs: a folder of theirs may have a `models/`, too.
+        if reference is None:
+            ours = builtin(settings.model.build)
+            build, hashes = ours.build, [Reference(Path(ours.__file__ or ""), "build").file_hash()]
+        else:
+            build = reference.load()
         for other in others:
             other.check()
             other.load()
-        if reference is None:
-            hashes = [Reference(Path(builtin(settings.model.build).__file__ or ""), "build").file_hash()]
-        else:
+        if reference is not None:
             hashes = [reference.source_hash()]
         hashes += [other.source_hash() for other in others]
         source = hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()[:32]
@@ -144,6 +150,8 @@ class Trainer:
         A model that comes compiled keeps its own optimizer, loss and metrics. Whatever the builder raises passes through;
         TooLarge for a model that can't be trained in the memory there is.
         """
+        # What the builder of another config has set ends here.
+        self.pins.set()
         # Names begin anew. Collecting garbage is left to the engines: it takes a tenth of a second.
         keras.utils.clear_session(free_memory=False)
         precision = self.settings.run.precision

@@ -1,6 +1,6 @@
 """The worker process: hosts an engine, knows nothing of samplers, pruners or storage.
 
-Started as `python -P -m search.engines.worker FD` with its environment (backend, device, threads) set by the pool. Speaks
+Started as `python -P manyfit/start.py FD` with its environment (backend, device, threads) set by the pool. Speaks
 `protocol` over the socket FD; what it prints goes to stderr, which the pool keeps. It ends when its coordinator is gone.
 """
 
@@ -17,9 +17,10 @@ import traceback
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from search.engines import descendants, failures
+from search import sources
+from search.engines import descendants, failures, pins
 from search.engines.checkpoints import Checkpoints
 from search.engines.protocol import (
     Assignment,
@@ -131,6 +132,7 @@ def _prepare(job: dict[str, Any], connection: Connection) -> tuple[Any, Ready]:
     settings, base = Settings.model_validate(job["settings"]), Path(job["base"])
     if settings.run.deterministic:
         _make_deterministic()
+    pins.import_keras()
     # All of ours is imported before anything of the user's, whose modules may bear the same names.
     from search import data
     from search.engines import fit, preflight, training
@@ -141,14 +143,18 @@ def _prepare(job: dict[str, Any], connection: Connection) -> tuple[Any, Ready]:
 
     if Reference.parse(settings.model.build, base) is None:
         training.builtin(settings.model.build)
+    before = pins.Pins.now()
     loaded = data.load(settings.data, base, settings.study.seed)
+    if not sources.is_imported(settings, base):
+        # The source of a data function is no part of a study's identity: it may set nothing for training.
+        before.set()
     trainer = training.Trainer.load(settings, base, loaded)
     training.leave_tensorflow_out()
     # A callback of the user's may know of earlier epochs, and can't be saved: then trials begin anew.
     can_go_on = not settings.train.callbacks
     files = Checkpoints(Path(job["folder"]), job["worker"], settings.run.disk, can_go_on=can_go_on)
     connection.send_bytes(encode([Looking()]))
-    ready = preflight.inspect(trainer, job["fixed"])
+    ready = _with_sources(preflight.inspect(trainer, job["fixed"]), trainer)
     if job["engine"] == "fit":
         _keep_only_long_compilations()
         return fit.FitEngine(trainer, files), replace(ready, why=job["why"])
@@ -182,6 +188,17 @@ def _prepare(job: dict[str, Any], connection: Connection) -> tuple[Any, Ready]:
     )
 
 
+def _with_sources(ready: Ready, trainer: Any) -> Ready:
+    """Add the files that the user's functions are made of, those included that building has imported."""
+    settings, base = trainer.settings, trainer.base
+    files = sources.hashes(sources.written(settings, base) | sources.imported(settings, base))
+    if not files:
+        return ready  # the hash of our own builder is the source
+    if Reference.parse(settings.model.build, base) is None:
+        files[f"manyfit:{settings.model.build}"] = sources.builtin_hash(settings.model.build)
+    return replace(ready, source=sources.combined(files), files=files, source_before=trainer.source)
+
+
 def _keep_only_long_compilations() -> None:
     """Leave short ones out of JAX's persistent cache: a `fit` of other numbers is another program, never read again."""
     if os.environ["KERAS_BACKEND"] == "jax":
@@ -199,9 +216,10 @@ def _make_deterministic() -> None:
         tf.config.experimental.enable_op_determinism()
 
 
-if __name__ == "__main__":
+def run(descriptor: int) -> NoReturn:
+    """Serve, then end the process."""
     try:
-        main(int(sys.argv[1]))
+        main(descriptor)
     except BaseException:  # noqa: BLE001 (the edge: the pool reads what is printed here)
         traceback.print_exc()
         sys.stderr.flush()

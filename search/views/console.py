@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from search.study import Study, Trial
+from search.views.plain import PlainConsole
 
 REFRESH_S = 0.25
 # So many trials under way are shown one by one.
@@ -28,7 +29,7 @@ _MOST_EVENTS = 3
 
 def stderr(*, quiet: bool = False) -> Console:
     """Return the console for people; `quiet` lets only errors through."""
-    return Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+    return PlainConsole(stderr=True, quiet=quiet, soft_wrap=True)
 
 
 def duration(seconds: float) -> str:

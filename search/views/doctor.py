@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import RenderableType
 from rich.table import Table
 
-from search.engines import devices
+from search.engines import devices, pins
 from search.identity import versions
 
 # A backend that has not answered by then hangs: on a GPU the first import can take half a minute.
@@ -88,7 +88,7 @@ def _try(backend: str) -> dict[str, Any]:
     try:
         done = subprocess.run(
             [sys.executable, "-P", "-c", _PROBE],
-            env={**os.environ, **device.environment(backend)},
+            env={**pins.clean(os.environ), **device.environment(backend)},
             capture_output=True,
             text=True,
             timeout=_PATIENCE_S,

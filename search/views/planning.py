@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import RenderableType
 from rich.table import Table
 
-from search import identity, launch, records, studyfile
+from search import identity, launch, records, unused
 from search import resolved as resolved_as
 from search.log import StudyLog
 from search.study import Study
@@ -23,7 +23,7 @@ def plan(file: StudyFile) -> dict[str, Any]:
     done = 0
     if records.exists(file.storage, file.name):
         stored = records.load(file.storage, file.name)
-        identity.check_unchanged(file.name, stored.identity, identity.full(file, ready))
+        identity.check_ready(file, stored.identity, ready)
         done = sum(trial.is_ended for trial in stored.trials)
     study = Study(file)
     return {
@@ -47,7 +47,7 @@ def plan(file: StudyFile) -> dict[str, Any]:
             for key, value in asdict(resolved).items()
             if key in ("backend", "devices", "precision", "versions")
         },
-        "warnings": [*studyfile.warnings(file), *ready.warnings],
+        "warnings": [*map(str, unused.find(file, ready)), *ready.warnings],
     }
 
 

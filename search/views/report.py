@@ -279,7 +279,7 @@ def _spent(stored: Stored) -> str:
 def _failures(stored: Stored, console: Console) -> None:
     failed = [trial for trial in stored.trials if trial.state == "FAIL"]
     if failed:
-        console.print("\n[bold red]failed[/]")
+        console.print(Text("\nfailed", style="bold red"))
         for why, count in Counter(trial.why for trial in failed).most_common(5):
             numbers = ", ".join(str(trial.number) for trial in failed if trial.why == why)
             console.print(Text.assemble(f"{count:>4}  {why} ", (f"(trial {numbers})", "dim")))
@@ -288,7 +288,7 @@ def _failures(stored: Stored, console: Console) -> None:
 def _history(stored: Stored, console: Console) -> None:
     events = [event for event in stored.events if event[1] != COMPILED]
     if events:
-        console.print("\n[bold]history[/]")
+        console.print(Text("\nhistory", style="bold"))
     for at, kind, detail in events[-10:]:
         shown = ", ".join(f"{key} {value}" for key, value in detail.items() if key != "detail" and value is not None)
         when = at.astimezone().strftime("%Y-%m-%d %H:%M:%S")

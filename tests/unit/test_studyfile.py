@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from support import ROOT, record
 
-from search import records, studyfile
+from search import records, studyfile, unused
+from search.engines.protocol import Ready
 from search.errors import StudyFileError
 from search.store import Store
 from spaces import Choice, Float, Int
@@ -129,7 +130,6 @@ def test_every_key_is_understood(everything, tmp_path):
         "norm": Choice, "blocks": Choice, "size": Int,
     }  # fmt: skip
     assert everything.space["size"].when == {"norm": ("layer",), "layers": (3, 4)}
-    assert studyfile.warnings(everything) == []
 
 
 def test_config_begins_with_what_the_file_fixes(everything):
@@ -238,16 +238,7 @@ def test_optimizer_may_be_searched_with_numbers_of_its_own(tmp_path):
         DATA
         + "[space]\noptimizer = ['sgd', 'adamw']\nmomentum = { low = 0.0, high = 0.9, when = { optimizer = 'sgd' } }\n"
     )
-    assert studyfile.warnings(read(tmp_path, text)) == []
-    (warning,) = studyfile.warnings(read(tmp_path, text.replace(", when = { optimizer = 'sgd' }", "")))
-    assert (
-        warning == "parameter 'momentum' is read by sgd only; add when = { optimizer = \"sgd\" } to draw it only there"
-    )
-
-
-def test_number_that_no_optimizer_reads_is_told(tmp_path):
-    (warning,) = studyfile.warnings(read(tmp_path, DATA + "[space]\nrho = { low = 0.1, high = 0.9 }\n"))
-    assert warning == "parameter 'rho' is read by nothing: adam has no rho"
+    read(tmp_path, text)
 
 
 def test_number_of_one_of_the_searched_optimizers_may_be_fixed(tmp_path):
@@ -384,7 +375,7 @@ def test_stored_study_can_be_changed_without_its_file(tmp_path):
 @pytest.mark.parametrize("path", sorted((ROOT / "studies").glob("*.toml")), ids=lambda path: path.stem)
 def test_study_of_the_project_is_good(path):
     file = studyfile.read(path)
-    assert studyfile.warnings(file) == []
+    assert unused.find(file, Ready({}, "", "")) == []
 
 
 def test_reading_takes_milliseconds(tmp_path):

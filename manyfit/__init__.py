@@ -1,0 +1,1 @@
+"""The command `manyfit`. Its code is in `search`, `spaces` and `models`."""

@@ -1,0 +1,244 @@
+"""What a study's numbers come from stays the same between two commands: Keras's configuration, the builder, its modules."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from support import manyfit, write_study
+
+from search.records import load
+
+STUDY = """
+[study]
+objective = "val_loss"
+trials = {trials}
+epochs = 1
+[data]
+source = "my_data.py:rows"
+[model]
+build = "my_model.py:build"
+[space]
+width = [4, 4.5, 5]
+[search]
+sampler = "random"
+pruner = "none"
+[run]
+engine = "fit"
+backend = "jax"
+"""
+
+DATA = """
+import numpy as np
+def rows():
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(60, 8, 6, 1)).astype("float32"), np.arange(60) % 2
+"""
+
+# The number of parameters of the model, and what it was made with, is the loss.
+MODEL = """
+import json, pathlib
+import keras
+def build(config, data):
+    told = {
+        "floatx": keras.config.floatx(), "epsilon": keras.config.epsilon(), "home": keras.src.backend.config.keras_home(),
+        "format": keras.config.image_data_format(), "max": [keras.config.max_epochs(), keras.config.max_steps_per_epoch()],
+        "nnx": keras.src.backend.config.is_nnx_enabled(),
+    }
+    model = keras.Sequential([keras.Input(data.input_shape), keras.layers.Conv2D(int(config["width"]), 3),
+                              keras.layers.BatchNormalization(), keras.layers.Flatten(), keras.layers.Dense(1)])
+    import jax
+    told |= {"x64": jax.config.jax_enable_x64, "precision": jax.config.jax_default_matmul_precision,
+             "parameters": model.count_params()}
+    with (pathlib.Path(__file__).parent / "told.jsonl").open("a") as file:
+        file.write(json.dumps(told) + "\\n")
+    # What one builder sets does not reach the next trial.
+    keras.config.set_epsilon(0.5)
+    keras.config.set_image_data_format("channels_first")
+    keras.config.set_max_epochs(7)
+    jax.config.update("jax_default_matmul_precision", "bfloat16")
+    return model
+"""
+
+
+def folder_of(path: Path, **files: str) -> Path:
+    for name, text in files.items():
+        (path / f"{name}.py").write_text(text)
+    return path
+
+
+@pytest.mark.slow
+def test_keras_json_and_variables_that_change_between_two_commands_change_nothing(tmp_path):
+    """The sample: channels_first between two commands gave trial 1 another model than trial 0."""
+    folder_of(tmp_path, my_data=DATA, my_model=MODEL)
+    path = write_study(tmp_path, STUDY.format(trials=1), name="pinned")
+    home = tmp_path / "keras"
+    home.mkdir()
+    assert manyfit("run", path, "--set", "space.width=[4]", env={"KERAS_HOME": str(home)}).returncode == 0
+    assert list(home.iterdir()) == []
+    first = [json.loads(line) for line in (tmp_path / "told.jsonl").read_text().splitlines()]
+    (home / "keras.json").write_text(
+        json.dumps({"image_data_format": "channels_first", "floatx": "float64", "epsilon": 0.1, "nnx_enabled": True})
+    )
+    variables = {
+        "KERAS_HOME": str(home),
+        "KERAS_MAX_EPOCHS": "1",
+        "KERAS_MAX_STEPS_PER_EPOCH": "1",
+        "KERAS_NNX_ENABLED": "1",
+        "JAX_ENABLE_X64": "1",
+        "JAX_DEFAULT_MATMUL_PRECISION": "bfloat16",
+        "XLA_FLAGS": "--xla_cpu_enable_fast_math=true",
+    }
+    done = manyfit(
+        "run", path, "--set", "space.width=[4]", "--set", "search.duplicates=true", "--name", "other", env=variables
+    )
+    assert done.returncode == 0, done.stderr
+    second = [json.loads(line) for line in (tmp_path / "told.jsonl").read_text().splitlines()][len(first) :]
+    pinned = {
+        "floatx": "float32", "epsilon": 1e-7, "format": "channels_last", "max": [None, None], "nnx": False,
+        "x64": False, "precision": None, "home": str(home), "parameters": 4 * 10 + 4 * 4 + (6 * 4 * 4 + 1),
+    }  # fmt: skip
+    assert first == [pinned] * len(first)
+    assert second == [pinned] * len(second)
+    curves = [load(tmp_path / "pinned.db", name).trials[0].curve for name in ("pinned",)]
+    assert curves[0] == load(tmp_path / "pinned.db", "pinned").trials[0].curve
+
+
+@pytest.mark.slow
+def test_trial_of_the_same_config_is_the_same_whatever_keras_json_says_in_between(tmp_path):
+    folder_of(tmp_path, my_data=DATA, my_model=MODEL)
+    path = write_study(tmp_path, STUDY.format(trials=2).replace("[4, 4.5, 5]", "[4, 5]"), name="two")
+    home = tmp_path / "keras"
+    home.mkdir()
+    (home / "keras.json").write_text(json.dumps({"image_data_format": "channels_first"}))
+    assert manyfit("run", path, "--trials", 1, env={"KERAS_HOME": str(home)}).returncode == 0
+    (home / "keras.json").write_text("{}")
+    assert manyfit("run", path, env={"KERAS_HOME": str(home)}).returncode == 0
+    both = [trial.curve for trial in load(path.with_suffix(".db"), "two").trials]
+    alone = write_study(tmp_path, path.read_text(), name="alone")
+    assert manyfit("run", alone).returncode == 0
+    assert both == [trial.curve for trial in load(alone.with_suffix(".db"), "alone").trials]
+    counts = {json.loads(line)["parameters"] for line in (tmp_path / "told.jsonl").read_text().splitlines()}
+    assert counts == {153, 191}
+
+
+LAZY = """
+import keras
+def build(config, data):
+    import importlib
+    from parts import tail
+    if config["width"] == 5:
+        import never_reached_in_the_middle
+    block = importlib.import_module("block")
+    return keras.Sequential([keras.Input(data.input_shape), keras.layers.Flatten(),
+                             keras.layers.Dense(block.UNITS), *tail.layers(), keras.layers.Dense(1)])
+"""
+
+
+def lazy_folder(path: Path) -> Path:
+    folder_of(path, my_data=DATA, my_model=LAZY, block="UNITS = 4\n", never_reached_in_the_middle="X = 1\n")
+    (path / "parts").mkdir()
+    (path / "parts" / "__init__.py").write_text("")
+    (path / "parts" / "tail.py").write_text(
+        "from .inner import activation\nimport keras\ndef layers(): return [activation()]\n"
+    )
+    (path / "parts" / "inner.py").write_text("import keras\ndef activation(): return keras.layers.ReLU()\n")
+    return path
+
+
+@pytest.mark.slow
+def test_module_that_is_imported_inside_of_build_is_a_part_of_the_study(tmp_path):
+    """The sample: 4 units became 64 between two commands, and both were in one table."""
+    lazy_folder(tmp_path)
+    path = write_study(tmp_path, STUDY.format(trials=1), name="lazy")
+    assert manyfit("run", path, "--allow-unused").returncode == 0
+    changes = {
+        "block.py": "UNITS = 64\n",
+        "parts/inner.py": "import keras\ndef activation(): return keras.layers.ELU()\n",
+        "parts/__init__.py": "X = 1\n",
+        "never_reached_in_the_middle.py": "X = 2\n",
+    }
+    for name, text in changes.items():
+        file = tmp_path / name
+        before = file.read_text()
+        file.write_text(text)
+        for trials in (1, 2):  # a finished study, and one that would go on
+            done = manyfit("run", path, "--trials", trials)
+            assert done.returncode == 2, (name, done.stderr)
+            assert f"model.source: the builder's source has changed: {name}" in done.stderr
+            assert ("starting" in done.stderr) == (trials == 2)  # a finished one needs no worker for that
+        file.write_text(before)
+    assert manyfit("run", path, "--trials", 2).returncode == 0
+    assert len(load(path.with_suffix(".db"), "lazy").trials) == 2
+
+
+@pytest.mark.slow
+def test_study_whose_builder_only_failed_begins_anew_when_it_is_mended(tmp_path):
+    """The sample: the old KeyError for ever, and fit for good."""
+    good = (
+        "import keras\ndef build(config, data):\n    return keras.Sequential([keras.Input(data.input_shape), "
+        "keras.layers.Flatten(), keras.layers.Dense(config['width']), keras.layers.Dense(1)])\n"
+    )
+    folder_of(tmp_path, my_data=DATA, my_model=good.replace("'width'", "'widht'"))
+    text = STUDY.format(trials=2).replace('engine = "fit"', "").replace("[4, 4.5, 5]", "[4, 5, 6]")
+    path = write_study(tmp_path, text, name="mended")
+    done = manyfit("run", path, "--allow-unused")
+    assert done.returncode == 1
+    assert "KeyError: 'widht'; mend the cause and repeat the command" in done.stderr
+    assert "--trials 4 tries 2 more" in done.stderr
+    again = manyfit("run", path)
+    assert again.returncode == 1
+    stored = load(path.with_suffix(".db"), "mended")
+    assert stored.resolved["engine"] == "fit"
+    folder_of(tmp_path, my_model=good)
+    done = manyfit("run", path)
+    assert done.returncode == 0, done.stderr
+    stored = load(path.with_suffix(".db"), "mended")
+    assert [trial.state for trial in stored.trials] == ["COMPLETE"] * 2
+    assert stored.resolved["engine"] == "lanes"
+    assert ("builder mended", {"failed": 2, "by": "KeyError: 'widht'"}) in [
+        (kind, detail) for _, kind, detail in stored.events
+    ]
+    assert manyfit("verify", path).returncode == 0
+    # What has been trained binds.
+    folder_of(tmp_path, my_model=good + "# another\n")
+    assert manyfit("run", path).returncode == 2
+
+
+@pytest.mark.slow
+def test_fixed_argument_that_nothing_reads_stops_a_new_study_and_no_old_one(tmp_path):
+    """The sample: [model] hidden = [32] trained [128, 128] without a word."""
+    text = STUDY.format(trials=1).replace('build = "my_model.py:build"', 'build = "mlp"\nhidden = [32]')
+    text = text.replace("my_data.py:rows", "my_data.py:rows").replace(
+        "width = [4, 4.5, 5]", "dropout = [0.1, 0.2]\nact = ['relu', 'elu']"
+    )
+    folder_of(tmp_path, my_data=DATA)
+    path = write_study(tmp_path, text, name="new")
+    done = manyfit("run", path)
+    assert done.returncode == 2
+    assert "line 10, model.hidden: nothing reads it: mlp reads activation" in done.stderr
+    assert "space.act: parameter 'act' is read by nothing" in done.stderr
+    assert not path.with_suffix(".db").exists()
+    done = manyfit("run", path, "--allow-unused")
+    assert done.returncode == 0
+    assert done.stderr.count("warning: model.hidden") == 1
+    done = manyfit("run", path, "--trials", 2)
+    assert done.returncode == 0
+    assert "warning: model.hidden" in done.stderr
+
+
+@pytest.mark.slow
+def test_branches_of_a_builder_are_looked_at_before_a_name_is_called_unread(tmp_path):
+    code = (
+        "import keras\ndef build(config, data):\n    layers = [keras.layers.Dense(config['width'])]\n"
+        "    if config['kind'] == 'deep':\n        layers += [keras.layers.Dense(config['depth']) for _ in range(1)]\n"
+        "    if config['kind'] == 'copied':\n        copy = dict(config)\n        layers.append(keras.layers.Dense(copy['third']))\n"
+        "    return keras.Sequential([keras.Input(data.input_shape), keras.layers.Flatten(), *layers, keras.layers.Dense(1)])\n"
+    )
+    folder_of(tmp_path, my_data=DATA, my_model=code)
+    text = STUDY.format(trials=1).replace("width = [4, 4.5, 5]", "width = [4, 5]\nkind = ['plain', 'deep', 'copied']")
+    text = text.replace('build = "my_model.py:build"', 'build = "my_model.py:build"\ndepth = 3\nthird = 2')
+    done = manyfit("run", write_study(tmp_path, text, name="branches"))
+    assert done.returncode == 0, done.stderr
+    assert "warning" not in done.stderr
