@@ -111,11 +111,8 @@ class Trainer:
         for other in others:
             other.check()
             other.load()
-        if reference is None:
-            hashes = [Reference(Path(builtin(settings.model.build).__file__ or ""), "build").file_hash()]
-        else:
-            hashes = [reference.source_hash()]
-        hashes += [other.source_hash() for other in others]
+        own = builtin(settings.model.build).REVISION if reference is None else reference.source_hash()
+        hashes = [own, *(other.source_hash() for other in others)]
         source = hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()[:32]
         return cls(settings, base, data, build, source)
 
