@@ -14,23 +14,41 @@ from types import MappingProxyType
 from typing import Any
 
 ACTIVATIONS = (
-    "celu", "elu", "exponential", "gelu", "glu", "hard_shrink", "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh",
-    "leaky_relu", "linear", "log_sigmoid", "log_softmax", "mish", "relu", "relu6", "selu", "sigmoid", "silu",
-    "soft_shrink", "softmax", "softplus", "softsign", "sparse_plus", "sparse_sigmoid", "sparsemax", "squareplus", "swish",
-    "tanh", "tanh_shrink", "threshold",
+    "relu", "gelu", "tanh", "sigmoid", "silu", "elu", "celu", "exponential", "glu", "hard_shrink", "hard_sigmoid",
+    "hard_silu", "hard_swish", "hard_tanh", "leaky_relu", "linear", "log_sigmoid", "log_softmax", "mish", "relu6",
+    "selu", "soft_shrink", "softmax", "softplus", "softsign", "sparse_plus", "sparse_sigmoid", "sparsemax",
+    "squareplus", "swish", "tanh_shrink", "threshold",
 )  # fmt: skip
 
-# Of any kernel; the abstract "initializer" and "stft", which fits no layer of ours, are left out.
+# Of any kernel. Left out: the abstract "initializer", "constant", which needs a value, and "stft", which fits no layer here.
 _KERNEL_INITIALIZERS = (
     "glorot_uniform", "glorot_normal", "he_normal", "he_uniform", "lecun_normal", "lecun_uniform", "random_normal",
-    "random_uniform", "truncated_normal", "variance_scaling", "orthogonal", "constant", "zeros", "ones", "normal",
+    "random_uniform", "truncated_normal", "variance_scaling", "orthogonal", "zeros", "ones", "normal",
     "uniform", "zero", "one",
     "GlorotUniform", "GlorotNormal", "HeNormal", "HeUniform", "LecunNormal", "LecunUniform", "RandomNormal",
-    "RandomUniform", "TruncatedNormal", "VarianceScaling", "Orthogonal", "OrthogonalInitializer", "Constant", "Zeros",
+    "RandomUniform", "TruncatedNormal", "VarianceScaling", "Orthogonal", "OrthogonalInitializer", "Zeros",
     "Ones",
 )  # fmt: skip
 # An identity is a matrix, and the kernel of a convolution is none.
 _MATRIX_INITIALIZERS = ("identity", "Identity", "IdentityInitializer")
+
+# What others call them.
+_CALLED = {
+    "xavier": ("glorot_uniform",),
+    "xavieruniform": ("glorot_uniform",),
+    "xaviernormal": ("glorot_normal",),
+    "glorot": ("glorot_uniform",),
+    "kaiming": ("he_normal",),
+    "kaiminguniform": ("he_uniform",),
+    "kaimingnormal": ("he_normal",),
+    "he": ("he_normal",),
+    "lecun": ("lecun_normal",),
+    "gaussian": ("random_normal",),
+    "none": ("linear",),
+    "identity": ("linear", "identity"),
+    "logistic": ("sigmoid",),
+    "rectifier": ("relu",),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +82,10 @@ def _nearest(value: Any, choices: tuple[str, ...]) -> str:
     if not isinstance(value, str):
         return ""
     plain = {choice.lower().replace("_", ""): choice for choice in reversed(choices)}
-    near = difflib.get_close_matches(value.lower().replace("_", "").replace("-", ""), plain, n=1)
-    return f"; did you mean {plain[near[0]]!r}?" if near else ""
+    wanted = "".join(character for character in value.lower() if character.isalnum())
+    near = difflib.get_close_matches(wanted, plain, n=1)
+    found = next((name for name in _CALLED.get(wanted, ()) if name in choices), plain[near[0]] if near else "")
+    return f"; did you mean {found!r}?" if found else ""
 
 
 def _is_whole(value: Any) -> bool:

@@ -26,26 +26,27 @@ def unknown_key(location: Sequence[str]) -> str:
     known = _keys(location[:-1])
     if not known:
         return ""
+    return elsewhere_or_here(name, known, location[0])
+
+
+def elsewhere_or_here(name: str, known: Sequence[str], section: str) -> str:
+    """Say which of the `known` keys of a section, or of another one, is meant by `name`, or why there is none; or nothing."""
     return (
-        _renamed(name, known)
-        or home_of(name)
+        (closest(name, known) if synonyms.ours(name, known) else "")
+        or home_of(name, except_for=section)
         or _absent(name)
+        or _home_of_synonym(name, except_for=section)
         or closest(name, known)
-        or _home_of_synonym(name, except_for=location[0])
+        or _likeness_elsewhere(name, except_for=section)
     )
 
 
-def home_of(key: str) -> str:
+def home_of(key: str, *, except_for: str = "") -> str:
     """Say under which section a misplaced key belongs, or nothing."""
     for section, names in _sections():
-        if key in names:
+        if key in names and section != except_for:
             return f"; {key} belongs under [{section}]"
     return ""
-
-
-def elsewhere(key: str, section: str) -> str:
-    """Say where a key that others use, or one of another section, belongs, or why there is none; or nothing."""
-    return home_of(key) or _absent(key) or _home_of_synonym(key, except_for=section)
 
 
 def _unknown_section(name: str) -> str:
@@ -57,10 +58,6 @@ def _unknown_section(name: str) -> str:
     )
 
 
-def _renamed(name: str, known: Sequence[str]) -> str:
-    return closest(name, known) if synonyms.ours(name, known) else ""
-
-
 def _absent(name: str) -> str:
     return f"; {why}" if (why := synonyms.absent(name)) else ""
 
@@ -69,8 +66,12 @@ def _home_of_synonym(name: str, *, except_for: str) -> str:
     for section, names in _sections():
         if section != except_for and (meant := synonyms.ours(name, names)):
             return f"; did you mean {meant!r}? That belongs under [{section}]"
+    return ""
+
+
+def _likeness_elsewhere(name: str, *, except_for: str) -> str:
     for section, names in _sections():
-        if near := difflib.get_close_matches(name, names, n=1, cutoff=0.8):
+        if section != except_for and (near := difflib.get_close_matches(name, names, n=1, cutoff=0.8)):
             return f"; did you mean {near[0]!r}? That belongs under [{section}]"
     return ""
 

@@ -61,7 +61,13 @@ def _named_table(value: Any) -> Any:
     table = {"name": value} if isinstance(value, str) else value
     if isinstance(table, Named) or (isinstance(table, dict) and isinstance(table.get("name"), str)):
         return table
-    raise ValueError('must be a name, or a table of a name and its options, such as { name = "...", ... }')
+    named = (
+        [text for key in ("type", "kind", "class_name", "method") if isinstance(text := (table or {}).get(key), str)]
+        if (isinstance(table, dict))
+        else []
+    )
+    example = f'{{ name = "{named[0]}", ... }}' if named else '{ name = "...", ... }'
+    raise ValueError(f"must be a name, or a table of a name and its options, such as {example}")
 
 
 def _stopping_table(value: Any) -> Any:

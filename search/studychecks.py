@@ -9,9 +9,10 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from models.arguments import BUILDERS, Argument
-from search import foreign, hints, signatures, synonyms
+from search import foreign, hints, signatures
 from search.errors import ManyfitError, StudyFileError
-from search.studytext import StudyText
+from search.settings import Settings
+from search.studytext import StudyText, shorten
 from search.tomltext import value as toml
 from search.vocabulary import TRAIN_PARAMETERS, closest
 from spaces import Choice, Parameter, is_number
@@ -31,19 +32,33 @@ def check_ranges(space: Mapping[str, Any], text: StudyText) -> None:
         if form := foreign.rewritten(name, entry):
             raise text.error(f"space.{name}.{key}", f"unknown key; {form}")
         if hint := closest(key, foreign.KEYS):
-            raise text.error(f"space.{name}.{key}", f"unknown key{hint}; a parameter has {', '.join(sorted(foreign.KEYS))}")
+            raise text.error(
+                f"space.{name}.{key}", f"unknown key{hint}; a parameter has {', '.join(sorted(foreign.KEYS))}"
+            )
 
 
 def check_objective(study: StudyFile, text: StudyText) -> None:
-    """Refuse an objective on rows that a search never sees."""
+    """Refuse an objective on rows that a search never sees, and one whose rows have another name here."""
     objective = study.settings.study.objective
     prefix, _, rest = objective.partition("_")
+    meant = f"did you mean 'val_{rest}'? It judges rows that were not trained on"
     if prefix in ("test", "holdout", "eval") and rest:
-        raise text.error(
-            "study.objective",
-            f"test rows are never used in a search; received {objective!r}; "
-            f"did you mean 'val_{rest}'? It judges rows that were not trained on",
-        )
+        raise text.error("study.objective", f"test rows are never used in a search; received {objective!r}; {meant}")
+    if prefix in ("validation", "valid") and rest in _reported(study):
+        raise text.error("study.objective", f"training reports no {objective!r}; {meant}")
+
+
+def objective_hint(study: StudyFile) -> str:
+    """Return "; did you mean ...?" for an objective that is like one that training reports."""
+    names = _reported(study)
+    return closest(study.settings.study.objective, [f"val_{name}" for name in names] + names)
+
+
+def _reported(study: StudyFile) -> list[str]:
+    """Return the names that training probably reports, without val_: those of lists of names are known."""
+    metrics = study.settings.train.metrics
+    named = ("accuracy", "mae") if metrics is None else metrics
+    return ["loss", *(name for name in named if isinstance(name, str) and ":" not in name)]
 
 
 def check_builder(study: StudyFile, text: StudyText) -> None:
@@ -67,20 +82,22 @@ def _check_arguments(study: StudyFile, text: StudyText) -> None:
     known = [*takes, *TRAIN_PARAMETERS]
     for key, value in study.settings.model.arguments.items():
         if key not in takes:
-            raise text.error(f"model.{key}", f"{name} has no {key}{_hint(key, takes)}; it has {', '.join(takes)}")
-        _check_argument(f"model.{key}", takes[key], key, [value], text)
+            hint = hints.elsewhere_or_here(key, [*takes, "build"], "model")
+            raise text.error(f"model.{key}", f"{name} has no {key}{hint}; it has {', '.join(takes)}")
+        _check_fixed(key, takes[key], value, text)
     for key, parameter in study.space.items():
         if key in takes:
             _check_argument(f"space.{key}", takes[key], key, extremes(parameter), text)
-        elif key not in TRAIN_PARAMETERS and (hint := closest(key, known)):
+        elif key not in TRAIN_PARAMETERS and (hint := hints.home_of(key, except_for="model") or closest(key, known)):
             used = f"; search.start uses {meant}" if (meant := _in_start(study, key, known)) else ""
             raise text.error(f"space.{key}", f"neither training nor {name} reads {key}{hint}{used}")
 
 
-def _hint(key: str, takes: Mapping[str, Argument]) -> str:
-    if synonyms.ours(key, takes):
-        return closest(key, takes)
-    return hints.home_of(key) or closest(key, takes) or hints.elsewhere(key, "model")
+def _check_fixed(key: str, argument: Argument, value: Any, text: StudyText) -> None:
+    is_choice = isinstance(value, list) and value and all(map(argument.fits, value))
+    if (is_choice and not argument.fits(value)) or (isinstance(value, dict) and "low" in value):
+        raise text.error(f"model.{key}", f"values to search go under [space]; received {shorten(value)}")
+    _check_argument(f"model.{key}", argument, key, [value], text)
 
 
 def _check_argument(key: str, argument: Argument, name: str, values: Iterable[Any], text: StudyText) -> None:
@@ -125,12 +142,27 @@ def blame(study: StudyFile, text: StudyText, name: str, key: str, message: str) 
 
     If a parameter of the space is that name misspelt, the error is of the line where that stands.
     """
-    known = [*TRAIN_PARAMETERS, *(BUILDERS.get(study.settings.model.build, {}) if study.builder is None else ())]
-    if wrong := hints.misnamed(name, study.space, known):
-        return text.error(
-            f"space.{wrong}", f"no parameter is read by that name; did you mean {name!r}? ({key} uses it)"
-        )
-    return text.error(key, f"{message}{closest(name, study.space)}")
+    return _blame(study.settings, study.space, text, name, key, message)
+
+
+def check_parents(settings: Settings, text: StudyText) -> None:
+    """Refuse conditions on parameters that the space lacks, with the line where the mistake is."""
+    for name, entry in settings.space.items():
+        conditions = entry.get("when") if isinstance(entry, dict) else None
+        for parent in conditions if isinstance(conditions, dict) else ():
+            if parent not in settings.space:
+                message = f"{parent!r} is not a parameter of the space; it has {', '.join(settings.space)}"
+                raise _blame(settings, settings.space, text, parent, f"space.{name}.when", message)
+
+
+def _blame(
+    settings: Settings, space: Mapping[str, Any], text: StudyText, name: str, key: str, message: str
+) -> StudyFileError:
+    known = [*TRAIN_PARAMETERS, *BUILDERS.get(settings.model.build, {})]
+    if wrong := hints.misnamed(name, space, known):
+        where = "search.start" if key.startswith("search.start") else key
+        return text.error(f"space.{wrong}", f"did you mean {name!r}? ({where} uses {name})")
+    return text.error(key, f"{message}{closest(name, space)}")
 
 
 def extremes(parameter: Parameter) -> Iterable[Any]:

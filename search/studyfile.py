@@ -29,7 +29,7 @@ from search.vocabulary import (
     optimizer_arguments,
     optimizer_class,
 )
-from spaces import Choice, Space, SpaceError, load_preset
+from spaces import Choice, Space, SpaceError, load_preset, preset_names
 
 DEFAULT_EPOCHS = 20
 
@@ -157,6 +157,7 @@ def _build(path: Path, text: StudyText) -> StudyFile:
     except ValidationError as error:
         raise text.invalid(error) from None
     studychecks.check_ranges(settings.space, text)
+    studychecks.check_parents(settings, text)
     try:
         space = Space.parse(settings.space)
     except SpaceError as error:
@@ -197,7 +198,7 @@ def _with_preset(text: StudyText) -> dict[str, Any]:
     try:
         preset = load_preset(str(space["use"]))
     except SpaceError as error:
-        raise text.error("space.use", str(error)) from None
+        raise text.error("space.use", f"{error}{closest(str(space['use']), preset_names())}") from None
     sections = [table.get(name, {}) for name in ("model", "train")]
     fixed = {key for section in sections if isinstance(section, dict) for key in section}
     own = {name: entry for name, entry in space.items() if name != "use"}
@@ -223,9 +224,10 @@ def _check_study(study: StudyFile, text: StudyText) -> None:
     section = study.settings.study
     studychecks.check_objective(study, text)
     if section.direction is None and direction_of(section.objective) is None:
+        hint = studychecks.objective_hint(study)
         raise text.error(
             "study.objective",
-            f"whether {section.objective!r} is better high or low can't be told by its name; "
+            f"whether {section.objective!r} is better high or low can't be told by its name{hint}; "
             'add direction = "maximize" or "minimize"',
         )
     try:
@@ -240,8 +242,7 @@ def _check_train(study: StudyFile, text: StudyText) -> None:
     numbers, optimizers = study.settings.train.numbers, _optimizers(study)
     for key, value in numbers.items():
         if key not in TRAIN_NUMBERS:
-            hint = hints.home_of(key) or closest(key, [*TRAIN_NUMBERS, *TrainSection.model_fields])
-            hint = hint or hints.elsewhere(key, "train")
+            hint = hints.elsewhere_or_here(key, [*TRAIN_NUMBERS, *TrainSection.model_fields], "train")
             raise text.error(f"train.{key}", f"unknown key{hint}; remove it; arguments of the builder go under [model]")
         try:
             TRAIN_NUMBERS[key].check(key, value)

@@ -290,14 +290,16 @@ _WORDS = {
 
 def _first_problem(error: ValidationError, table: Mapping[str, Any]) -> tuple[str, str]:
     """Turn pydantic's first error into (dotted key, message with what was received)."""
-    problem = error.errors(include_url=False)[0]
+    problems = error.errors(include_url=False)
+    # A key is missing, perhaps, because it is there under another name.
+    problem = next((found for found in problems if found["type"] == "extra_forbidden"), problems[0])
     kind, location = problem["type"], [str(part) for part in problem["loc"]]
     # pydantic names the branch of a union in a location too; only what stands in the file is a key.
     depth = _depth(table, location)
     key = ".".join(location if kind == "missing" else location[:depth])
     received = shorten(problem["input"])
     if kind == "extra_forbidden":
-        return key, f"unknown key{unknown_key(location)}; remove it or mend its spelling"
+        return key, f"unknown key{unknown_key(location) or '; remove it or mend its spelling'}"
     if kind == "missing":
         return (
             key,
@@ -313,4 +315,7 @@ def _first_problem(error: ValidationError, table: Mapping[str, Any]) -> tuple[st
         for name, bound in problem.get("ctx", {}).items()
     }
     message = f"must be {words.format(**bounds)}" if words else problem["msg"]
-    return key, f"{message}; received {received}"
+    hint = ""
+    if kind == "literal_error" and isinstance(problem["input"], str):
+        hint = closest(problem["input"], re.findall(r"'([^']*)'", problem["ctx"]["expected"]))
+    return key, f"{message}; received {received}{hint}"

@@ -57,8 +57,8 @@ _CALLED: Mapping[str, str] = {
     # [model]
     "build": ("builder build_fn model_fn hypermodel architecture type model build_model create_model function network"),
     "units": (
-        "hidden hidden_units hidden_layers hidden_layer_sizes hidden_sizes hidden_dims layer_sizes layers "
-        "num_units n_units neurons width widths dense dense_units hidden_size hidden_dim nodes n_hidden "
+        "hidden n_layers num_layers depth hidden_units hidden_layers hidden_layer_sizes hidden_sizes hidden_dims layer_sizes "
+        "layers num_units n_units neurons width widths dense dense_units hidden_size hidden_dim nodes n_hidden "
         "units_list"
     ),
     "filters": "channels conv_filters num_filters n_filters conv_channels conv",
@@ -243,6 +243,11 @@ _CALLED: Mapping[str, str] = {
 
 # What there is no word for here: why, and what to do instead.
 _ABSENT: Mapping[str, str] = {
+    "n_startup_trials n_ei_candidates multivariate constant_liar popsize scramble points n_initial_points": (
+        'an option stands in the sampler\'s table: sampler = { name = "tpe", n_startup_trials = 5 }'
+    ),
+    "first_rung reduction_factor eta startup_trials warmup_epochs n_warmup_steps brackets percentile min_resource "
+    "grace_period wrapped": 'an option stands in the pruner\'s table: pruner = { name = "halving", eta = 3 }',
     "repeats executions_per_trial n_repeats replicas repetitions num_repeats n_seeds": (
         "each config is trained once; not supported yet: another seed under another --name trains with other weights"
     ),

@@ -67,7 +67,8 @@ class Rule:
         """Raise ValueError if `value` can't be `key`."""
         if self.kind is str:
             if value not in self.choices:
-                raise ValueError(f"{key} must be one of {', '.join(self.choices)}; received {value!r}")
+                hint = closest(value, self.choices) if isinstance(value, str) else ""
+                raise ValueError(f"{key} must be one of {', '.join(self.choices)}; received {value!r}{hint}")
             return
         if self.kind is bool:
             if not isinstance(value, bool):
