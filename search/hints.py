@@ -43,7 +43,7 @@ def elsewhere_or_here(name: str, known: Sequence[str], section: str) -> str:
 
 def home_of(key: str, *, except_for: str = "") -> str:
     """Say under which section a misplaced key belongs, or nothing."""
-    for section, names in _sections():
+    for section, names in sections():
         if key in names and section != except_for:
             return f"; {key} belongs under [{section}]"
     return ""
@@ -63,21 +63,21 @@ def _absent(name: str) -> str:
 
 
 def _home_of_synonym(name: str, *, except_for: str) -> str:
-    for section, names in _sections():
+    for section, names in sections():
         if section != except_for and (meant := synonyms.ours(name, names)):
             return f"; did you mean {meant!r}? That belongs under [{section}]"
     return ""
 
 
 def _likeness_elsewhere(name: str, *, except_for: str) -> str:
-    for section, names in _sections():
+    for section, names in sections():
         if section != except_for and (near := difflib.get_close_matches(name, names, n=1, cutoff=0.8)):
             return f"; did you mean {near[0]!r}? That belongs under [{section}]"
     return ""
 
 
-def _sections() -> Iterator[tuple[str, list[str]]]:
-    """Yield every section with its keys; what training reads stands in [train]."""
+def sections() -> Iterator[tuple[str, list[str]]]:
+    """Yield every section with its keys: the arguments of built-in builders and the numbers of training are among them."""
     for name, field in Settings.model_fields.items():
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):

@@ -173,7 +173,7 @@ def _build(path: Path, text: StudyText) -> StudyFile:
 
 def warnings(study: StudyFile) -> list[str]:
     """Say what is allowed and probably not meant."""
-    found = studychecks.notes(study)
+    found = []
     optimizers = _optimizers(study)
     for name, parameter in study.space.items():
         if name not in TRAIN_NUMBERS or "optimizer" in parameter.when:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shlex
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -170,7 +171,9 @@ def _read_bytes(path: Path) -> bytes:
     except FileNotFoundError:
         raise _refused(path, f"no such study file{_files_there(path)}") from None
     except IsADirectoryError:
-        raise _refused(path, f"this is a folder; name a study file, or use `manyfit list {path}`") from None
+        raise _refused(
+            path, f"this is a folder; name a study file, or use `manyfit list {shlex.quote(str(path))}`"
+        ) from None
     except (OSError, ValueError) as error:
         raise _refused(path, f"can't be read: {error}") from None
     if len(raw) > MAX_BYTES:

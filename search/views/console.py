@@ -62,10 +62,15 @@ def sparkline(values: list[float | None], width: int = 24) -> str:
 
 
 class Progress:
-    """Follows a study. Call it after every tick; it draws no more often than people can read."""
+    """Follows a study. Call it after every tick; it draws no more often than people can read.
 
-    def __init__(self, study: Study, console: Console) -> None:
-        self._study, self._console = study, console
+    Args:
+        programs: how many programs are compiled at most; 0 where none is, or where that can't be told.
+    """
+
+    def __init__(self, study: Study, console: Console, *, programs: int = 0) -> None:
+        self._study, self._console, self._programs = study, console, programs
+        self._epochs_before = sum(len(trial.curve) for trial in study.trials)
         self._told = {trial.number for trial in study.trials if trial.is_ended}
         self._epochs: deque[tuple[float, int]] = deque()
         self._drawn = 0.0
@@ -75,6 +80,8 @@ class Progress:
     def __enter__(self) -> Progress:
         if self._live:
             self._live.start()
+        elif self._programs:
+            self._console.print(self._compiling())
         return self
 
     def __exit__(
@@ -119,7 +126,7 @@ class Progress:
             f"{ended} of {study.budget} trials",
             ProgressBar(total=study.budget, completed=ended, width=30, complete_style="cyan", finished_style="cyan"),
             self._best_text(),
-            f"{self._rate():.1f} epochs/s",
+            self._pace(),
             self._left(ended),
         )
         rows = Table.grid(padding=(0, 2))
@@ -142,6 +149,19 @@ class Progress:
         if best is None:
             return Text("no complete trial yet", style="dim")
         return Text(f"best {number(best.value)} (trial {best.number})", style="bold green")
+
+    def _pace(self) -> str:
+        """Say how fast it goes, or why no epoch has come for a while: programs are compiled as they are first needed."""
+        rate = self._rate()
+        if rate:
+            return f"{rate:.1f} epochs/s"
+        if self._programs > self._study.compiled:
+            return self._compiling()
+        has_begun = sum(len(trial.curve) for trial in self._study.trials) > self._epochs_before
+        return "no epoch lately" if has_begun else "first epochs under way"
+
+    def _compiling(self) -> str:
+        return f"compiling program {min(self._study.compiled + 1, self._programs)} of {self._programs}"
 
     def _rate(self) -> float:
         now = time.monotonic()

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from search import pruners, samplers, settings, studyfile, synonyms
+from search import pruners, samplers, settings, studychecks, studyfile, synonyms
 from search.errors import StudyFileError
 from search.vocabulary import OPTIMIZERS, TRAIN_NUMBERS, closest
 
@@ -29,7 +29,7 @@ def told(folder, text: str) -> str:
 def notes(folder, text: str) -> list[str]:
     path = folder / "study.toml"
     path.write_text(text, encoding="utf-8")
-    return studyfile.warnings(studyfile.read(path))
+    return studychecks.notes(studyfile.read(path))
 
 
 # -- sections and keys -------------------------------------------------------------------------------------------------
