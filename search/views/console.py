@@ -121,14 +121,10 @@ class Progress:
         study, settings = self._study, self._study.file.settings
         ended = len(self._told)
         head = Table.grid(padding=(0, 2))
-        head.add_row(
-            Text(study.file.name, style="bold"),
-            f"{ended} of {study.budget} trials",
-            ProgressBar(total=study.budget, completed=ended, width=30, complete_style="cyan", finished_style="cyan"),
-            self._best_text(),
-            self._pace(),
-            self._left(ended),
-        )
+        bar = ProgressBar(total=study.budget, completed=ended, width=20, complete_style="cyan", finished_style="cyan")
+        head.add_row(Text(study.file.name, style="bold"), f"{ended} of {study.budget} trials", bar, self._best_text())
+        # Two lines: one would be folded in a terminal of 80 columns.
+        below = Text(f"{self._pace()}, {self._left(ended)}", style="dim")
         rows = Table.grid(padding=(0, 2))
         running = study.running
         for trial in running[:SHOWN]:
@@ -142,7 +138,7 @@ class Progress:
                 Text(params, style="dim", overflow="ellipsis", no_wrap=True),
             )
         more = len(running) - SHOWN
-        return Group(Text(), head, rows, Text(f"and {more} more", style="dim") if more > 0 else Text())
+        return Group(Text(), head, below, rows, Text(f"and {more} more", style="dim") if more > 0 else Text())
 
     def _best_text(self) -> Text:
         best = self._study.best

@@ -176,7 +176,7 @@ def show(stored: Stored, top: int, console: Console) -> None:
 def _headline(stored: Stored, console: Console) -> None:
     study = stored.file.settings.study
     why = f" ({stored.ended})" if stored.ended else ""
-    console.print(Text(f"{how(Resolved(**stored.resolved))}{_spent(stored)}", style="dim"))
+    console.print(Text(f"{how(Resolved(**stored.resolved))}{_spent(stored)}; all settings: --settings", style="dim"))
     console.print(
         Text.assemble(
             (stored.name, "bold"),
@@ -241,13 +241,16 @@ def _best_tables(stored: Stored, top: int, console: Console) -> None:
     """Print the best configs side by side, as many in a row as fit: names whole, long values cut."""
     best = stored.complete[:top]
     names = ["rank", "best epoch", stored.file.settings.study.objective, *stored.file.space]
-    room = max(1, (console.width - max(map(len, names)) - 1) // (_VALUE_WIDTH + 1))
+    left = console.width - max(map(len, names))
+    # Two blanks stand between two columns.
+    room = max(1, left // (_VALUE_WIDTH + 2))
     for start in range(0, len(best), room):
-        console.print(_best_table(stored, best[start : start + room], start + 1))
+        shown = best[start : start + room]
+        console.print(_best_table(stored, shown, start + 1, max(left // len(shown) - 2, 4)))
         console.print()
 
 
-def _best_table(stored: Stored, best: Sequence[Trial], first: int) -> Table:
+def _best_table(stored: Stored, best: Sequence[Trial], first: int, width: int) -> Table:
     table = Table(
         title="best configs" if first == 1 else None,
         title_justify="left",
@@ -258,9 +261,7 @@ def _best_table(stored: Stored, best: Sequence[Trial], first: int) -> Table:
     table.add_column("rank", no_wrap=True)
     for rank in range(first, first + len(best)):
         style = "bold green" if rank == 1 else ""
-        table.add_column(
-            str(rank), justify="right", no_wrap=True, overflow="ellipsis", style=style, min_width=_VALUE_WIDTH
-        )
+        table.add_column(str(rank), justify="right", no_wrap=True, overflow="ellipsis", style=style, max_width=width)
 
     def add(name: str, values: Iterable[object]) -> None:
         table.add_row(Text(name), *(Text(str(value)) for value in values))
