@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import re
@@ -64,8 +65,10 @@ def _command(function: Callable[P, None]) -> Callable[P, None]:
         except OSError as error:
             if _State.debug:
                 _say(traceback.format_exc().rstrip())
-            _say(f"manyfit: {error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
-            raise typer.Exit(1) from None
+            where = f": {_shorten(str(error.filename))}" if error.filename else ""
+            _say(f"manyfit: {error.strerror or error}{where}")
+            # What can't be a file's name is wrong on the command line.
+            raise typer.Exit(2 if error.errno in (errno.ENAMETOOLONG, errno.ELOOP) else 1) from None
         except Exception as error:  # noqa: BLE001 (the edge: nothing below it may end in a traceback)
             if _State.debug:
                 _say(traceback.format_exc().rstrip())
@@ -425,7 +428,7 @@ def _stored(path: Path, name: str) -> tuple[Path, str]:
 
     name = plain_name(name)
     if _is_database(path):
-        path = path.resolve()  # the lock on it is that of the file that a link leads to
+        path = _resolved(path)  # the lock on it is that of the file that a link leads to
         return path, name or records.only_name(path)
     storage, own_name = studyfile.locate(path)
     if not storage.exists():
@@ -439,7 +442,7 @@ def _database(path: Path) -> Path:
     """Return the database that a command line names, which may be damaged or gone."""
     from search import studyfile
 
-    return path.resolve() if _is_database(path) else studyfile.locate(path)[0]
+    return _resolved(path) if _is_database(path) else studyfile.locate(path)[0]
 
 
 def _is_database(path: Path) -> bool:
@@ -453,6 +456,17 @@ def _is_database(path: Path) -> bool:
             return file.read(15) == b"SQLite format 3" or path.suffix in (".db", ".sqlite", ".sqlite3")
     except (OSError, ValueError):
         return path.suffix in (".db", ".sqlite", ".sqlite3")
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):  # the first from Python 3.13 on
+        raise UsageError(f"{path}: its links lead in a circle, so that there is no file; mend the link") from None
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:80]}...{text[-80:]}"
 
 
 def _databases(place: Path) -> list[Path]:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from search import schema, studyfile
+from search import rowchecks, schema, studyfile
 from search.errors import DamagedError, StoreError, UsageError
 from search.samplers import distribution
 from search.study import Trial, make_trial
@@ -185,7 +185,7 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection]:
             yield connection
         except sqlite3.Error as error:
             raise StoreError(f"{path} can't be read: {error}; {schema.advice(path)}") from None
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             # Damage need not be where SQLite sees it: a page of zeros is a text without end.
             what = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise StoreError(
@@ -203,6 +203,9 @@ def _brief(connection: sqlite3.Connection, path: Path, row: sqlite3.Row) -> Brie
         "JOIN trials t USING (trial_id) WHERE t.study_id = ? AND t.state = 'COMPLETE'",
         (row["study_id"],),
     ).fetchone()[0]
+    for number in (best, row["seconds"]):
+        if not (number is None or isinstance(number, int | float)):
+            raise ValueError(f"a value is no number: {number!r}")
     return Brief(
         path=path,
         name=row["study_name"],
@@ -236,7 +239,7 @@ def read(connection: sqlite3.Connection, path: Path, name: str, *, with_trials: 
     events = connection.execute(
         "SELECT at, kind, detail FROM manyfit_events WHERE study_id = ? ORDER BY event_id", (study_id,)
     )
-    return Stored(
+    stored = Stored(
         path=path,
         name=name,
         file=file,
@@ -249,6 +252,8 @@ def read(connection: sqlite3.Connection, path: Path, name: str, *, with_trials: 
         study_attrs={key: json.loads(value) for key, value in attrs},
         spent=json.loads(row["spent"]),
     )
+    rowchecks.check(stored)
+    return stored
 
 
 def _trials(connection: sqlite3.Connection, path: Path, study_id: int, file: StudyFile) -> list[Trial]:

@@ -133,7 +133,7 @@ def _is_stored(study: StudyFile) -> bool:
         from search import records
 
         return records.exists(study.storage, study.name)
-    except (ManyfitError, OSError, ValueError):
+    except (ManyfitError, OSError, ValueError, RuntimeError):
         return False
 
 

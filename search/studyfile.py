@@ -365,6 +365,7 @@ def _check_storage(study: StudyFile, text: StudyText) -> None:
             raise text.error("run.storage", f"must name a file to keep the study in; received {what}: {location!r}")
         if not storage.parent.is_dir():
             raise text.error("run.storage", f"the folder {storage.parent} is not there; make it first")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
+        # Before Python 3.13 links that lead in a circle are a RuntimeError.
         reason = getattr(error, "strerror", None) or error
         raise text.error("run.storage", f"can't name a file: {reason}; received {shorten(location)}") from None
