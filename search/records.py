@@ -103,7 +103,9 @@ def names(path: Path) -> list[str]:
 def load(path: Path, name: str, *, with_trials: bool = True) -> Stored:
     """Read a study; StoreError if it is missing or the database can't be read."""
     with _reading(path) as connection:
-        return read(connection, path, name, with_trials=with_trials)
+        stored = read(connection, path, name, with_trials=with_trials)
+        rowchecks.check(stored)
+        return stored
 
 
 def exists(path: Path, name: str) -> bool:
@@ -239,7 +241,7 @@ def read(connection: sqlite3.Connection, path: Path, name: str, *, with_trials: 
     events = connection.execute(
         "SELECT at, kind, detail FROM manyfit_events WHERE study_id = ? ORDER BY event_id", (study_id,)
     )
-    stored = Stored(
+    return Stored(
         path=path,
         name=name,
         file=file,
@@ -252,8 +254,6 @@ def read(connection: sqlite3.Connection, path: Path, name: str, *, with_trials: 
         study_attrs={key: json.loads(value) for key, value in attrs},
         spent=json.loads(row["spent"]),
     )
-    rowchecks.check(stored)
-    return stored
 
 
 def _trials(connection: sqlite3.Connection, path: Path, study_id: int, file: StudyFile) -> list[Trial]:

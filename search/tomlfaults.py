@@ -166,7 +166,7 @@ def _behind_a_value(line: str, at: int, message: str) -> str:  # noqa: PLR0911 (
         return "no value of TOML; a study file holds no calculations, and a range is { low = ..., high = ... }"
     if behind.startswith(","):
         return "a list stands in square brackets, [1, 2], and a line holds one `key = value`"
-    if behind[:1] in "]})":
+    if behind.startswith(("]", "}", ")")):
         return f"{behind[0]} closes what is not open; remove it"
     return ""
 

@@ -14,7 +14,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from search import backup, records, schema
+from search import backup, records, rowchecks, schema
 from search.backup import Backup, Restored
 from search.engines import checkpoints
 from search.errors import DamagedError, ManyfitError, StoreError
@@ -145,7 +145,10 @@ def _check_study(connection: sqlite3.Connection, path: Path, name: str, report: 
         for check in CHECKS:
             report.problems += [Problem(what, name, trial) for trial, what in check(stored, connection)]
         report.problems += [Problem(what, name, is_damage=False) for what in _damaged_files(stored.files)]
-    except (ManyfitError, ValueError, KeyError, TypeError) as error:
+        if not any(problem.study == name for problem in report.problems):
+            # The checks above say it better.
+            rowchecks.check(stored)
+    except (ManyfitError, ValueError, KeyError, TypeError, AttributeError) as error:
         what = " ".join(str(error).split())
         report.problems.append(Problem(f"can't be read: {type(error).__name__}: {what[:300]}", name))
     finally:

@@ -58,7 +58,7 @@ def best(stored: Stored, top: int = DEFAULT_TOP) -> Best:
     for trial in stored.trials:
         counts[trial.state] = counts.get(trial.state, 0) + 1
     return Best(
-        versions={**stored.resolved["versions"], **versions()},
+        versions={**stored.resolved.get("versions", {}), **versions()},
         study=stored.name,
         objective=stored.file.settings.study.objective,
         direction="maximize" if stored.file.direction == "maximize" else "minimize",

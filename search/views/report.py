@@ -6,6 +6,7 @@ import json
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -176,7 +177,10 @@ def show(stored: Stored, top: int, console: Console) -> None:
 def _headline(stored: Stored, console: Console) -> None:
     study = stored.file.settings.study
     why = f" ({stored.ended})" if stored.ended else ""
-    console.print(Text(f"{how(Resolved(**stored.resolved))}{_spent(stored)}; all settings: --settings", style="dim"))
+    with suppress(TypeError, KeyError):  # of a damaged row how it was trained is not known
+        console.print(
+            Text(f"{how(Resolved(**stored.resolved))}{_spent(stored)}; all settings: --settings", style="dim")
+        )
     console.print(
         Text.assemble(
             (stored.name, "bold"),
