@@ -7,16 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
+from models.arguments import widths
+
 if TYPE_CHECKING:
     from search.data import DataInfo
 
+# Identifies this model in every study that uses it. Change it whenever a config builds another model than before.
+REVISION = "0afd54a2cf7fea32ebbeea98e27b9659"
+
 
 def build(config: Mapping[str, Any], data: DataInfo) -> keras.Model:
-    """Build convolutions with pooling, then one dense layer, ending in one raw output a class (or one, or one a target).
+    """Build convolutions with pooling, then dense layers, ending in one raw output a class (or one, or one a target).
 
-    Reads `filters` (list, one a block, default [32, 64]), `kernel_size` (3), `activation` ("relu"), `batch_norm`
-    (false), `units` (width of the dense layer, default 128), `dropout` (0.0, before the last layer), `initializer`
-    ("glorot_uniform"). Images without channels, (height, width), get one. ValueError if the data are no images.
+    Reads `filters` (one a block, or one number for one block; default [32, 64]), `kernel_size` (3), `activation` ("relu"),
+    `batch_norm` (false, in the blocks), `units` (widths of the dense layers, or one number for one layer; default 128),
+    `dropout` (0.0, rate after each dense layer), `initializer` ("glorot_uniform"). Images without channels, (height, width),
+    get one. ValueError if the data are no images.
     """
     shape = tuple(data.input_shape)
     if len(shape) == 2:
@@ -30,22 +36,19 @@ def build(config: Mapping[str, Any], data: DataInfo) -> keras.Model:
     layers = [keras.Input(data.input_shape)]
     if len(data.input_shape) == 2:
         layers.append(keras.layers.Reshape(shape))
-    for filters in config.get("filters", [32, 64]):
+    for filters in widths(config.get("filters", [32, 64])):
         layers.append(
             keras.layers.Conv2D(filters, config.get("kernel_size", 3), padding="same", kernel_initializer=initializer)
         )
         if config.get("batch_norm", False):
             layers.append(keras.layers.BatchNormalization())
         layers += [keras.layers.Activation(config.get("activation", "relu")), keras.layers.MaxPooling2D()]
-    layers += [
-        keras.layers.Flatten(),
-        keras.layers.Dense(
-            config.get("units", 128),
-            activation=config.get("activation", "relu"),
-            kernel_initializer=initializer,
-        ),
-        keras.layers.Dropout(config.get("dropout", 0.0)),
-        keras.layers.Dense(data.outputs),
-    ]
+    layers.append(keras.layers.Flatten())
+    for units in widths(config.get("units", 128)):
+        activation = config.get("activation", "relu")
+        layers += [
+            keras.layers.Dense(units, activation=activation, kernel_initializer=initializer),
+            keras.layers.Dropout(config.get("dropout", 0.0)),
+        ]
     # All at once: `Sequential.add` builds the network again for every layer.
-    return keras.Sequential(layers)
+    return keras.Sequential([*layers, keras.layers.Dense(data.outputs)])

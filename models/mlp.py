@@ -7,21 +7,27 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
+from models.arguments import widths
+
 if TYPE_CHECKING:
     from search.data import DataInfo
+
+# Identifies this model in every study that uses it. Change it whenever a config builds another model than before.
+REVISION = "44ce7448cf4d24c5368ac2a4fcb0142a"
 
 
 def build(config: Mapping[str, Any], data: DataInfo) -> keras.Model:
     """Build Dense layers with dropout between them, ending in one raw output a class (or one, or one a target).
 
-    Reads `units` (list of layer widths, default [128, 128]), `activation` ("relu"), `dropout` (0.0, rate after
-    each hidden layer), `initializer` ("glorot_uniform"), `batch_norm` (false), `l1` and `l2` (0.0, kernel penalties).
+    Reads `units` (layer widths, or one number for one layer; default [128, 128]), `activation` ("relu"), `dropout` (0.0,
+    rate after each hidden layer), `initializer` ("glorot_uniform"), `batch_norm` (false), `l1` and `l2` (0.0, kernel
+    penalties).
     """
     penalised = "l1" in config or "l2" in config
     layers = [keras.Input(data.input_shape)]
     if len(data.input_shape) > 1:
         layers.append(keras.layers.Flatten())
-    for units in config.get("units", [128, 128]):
+    for units in widths(config.get("units", [128, 128])):
         layers.append(
             keras.layers.Dense(
                 units,

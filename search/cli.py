@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import re
+import shlex
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec
 
 import typer
 
 from search import __version__, streams
+from search.commandline import Command, Group
 from search.errors import ManyfitError, StoreError, UsageError, masked
 from search.printable import printable
 
@@ -24,6 +28,7 @@ _ADDRESS = re.compile(r"([A-Za-z][\w+.-]*):/")
 
 app = typer.Typer(
     name="manyfit",
+    cls=Group,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -60,8 +65,10 @@ def _command(function: Callable[P, None]) -> Callable[P, None]:
         except OSError as error:
             if _State.debug:
                 _say(traceback.format_exc().rstrip())
-            _say(f"manyfit: {error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
-            raise typer.Exit(1) from None
+            where = f": {_shorten(str(error.filename))}" if error.filename else ""
+            _say(f"manyfit: {error.strerror or error}{where}")
+            # What can't be a file's name is wrong on the command line.
+            raise typer.Exit(2 if error.errno in (errno.ENAMETOOLONG, errno.ELOOP) else 1) from None
         except Exception as error:  # noqa: BLE001 (the edge: nothing below it may end in a traceback)
             if _State.debug:
                 _say(traceback.format_exc().rstrip())
@@ -71,7 +78,7 @@ def _command(function: Callable[P, None]) -> Callable[P, None]:
             )
             raise typer.Exit(1) from None
 
-    return app.command(function.__name__.rstrip("_"))(guarded)
+    return app.command(function.__name__.rstrip("_"), cls=Command)(guarded)
 
 
 def _version(wanted: bool) -> None:
@@ -95,7 +102,7 @@ def _options(
 def run(  # noqa: PLR0913, PLR0917 (an option an argument: that is how typer reads them)
     study: Target,
     name: Name = "",
-    trials: Annotated[int | None, typer.Option(help="How many trials the study has in all.")] = None,
+    trials: Annotated[str | None, typer.Option(metavar="N", help="How many trials the study has in all.")] = None,
     sampler: Annotated[str | None, typer.Option(help="bayes, random, tpe, gp, cmaes, qmc or grid.")] = None,
     pruner: Annotated[str | None, typer.Option(help="none, median, percentile, halving, hyperband or patient.")] = None,
     seed: Annotated[int | None, typer.Option(help="The study's seed.")] = None,
@@ -116,10 +123,10 @@ def run(  # noqa: PLR0913, PLR0917 (an option an argument: that is how typer rea
     """
     from search import launch
     from search.views import export, report, standing
-    from search.views.console import duration, number, stderr
+    from search.views.console import number, stderr
 
     flags = {
-        "study.trials": trials,
+        "study.trials": _total(trials, study, name),
         "search.sampler": sampler,
         "search.pruner": pruner,
         "study.seed": seed,
@@ -130,17 +137,11 @@ def run(  # noqa: PLR0913, PLR0917 (an option an argument: that is how typer rea
     console = stderr(quiet=quiet)
     outcome = launch.run(_study_file(study, name, overrides), console, allow_unused=allow_unused)
     stored = outcome.stored
-    done = len([trial for trial in stored.trials if trial.is_ended])
-    if outcome.trained:
-        what = f"{outcome.trained} trials in {duration(outcome.seconds)}"
-    else:
-        what = f"nothing left to do: {done} of {stored.file.settings.study.trials} trials are done"
-    chosen = f"{study} --name {stored.name}" if name else str(study)
-    console.print(f"{stored.name}: {what}" + (f" ({outcome.reason})" if outcome.reason else ""))
+    chosen = shlex.join([str(study), *(["--name", stored.name] if name else [])])
+    for line in report.outcome_lines(outcome):
+        console.print(line, markup=False)
     if stored.complete:
         best = export.best(stored, 1).configs[0]
-        counts = ", ".join(f"{count} {ended}" for ended, count in report.endings(stored).most_common())
-        console.print(f"trials: {counts}")
         console.print(standing.line(stored, export.DEFAULT_TOP))
         console.print(
             f"best: {stored.file.settings.study.objective} {number(best.value)}, trial {best.trial}, epoch {best.epoch}"
@@ -153,9 +154,11 @@ def run(  # noqa: PLR0913, PLR0917 (an option an argument: that is how typer rea
     else:
         console.print(f"no trial is complete, so there is no best config yet; {standing.line(stored, 1)}")
     console.print(
-        f"written: {_short(outcome.best_path)}; look closer: manyfit show {chosen}, manyfit dashboard {chosen}"
+        f"written: {_short(outcome.best_path)}; look closer: manyfit show {chosen}, manyfit dashboard {chosen}",
+        markup=False,
     )
     if stored.trials and all(trial.state == "FAIL" for trial in stored.trials):
+        done = len(stored.trials)
         raise ManyfitError(
             f"every trial failed, the last one by: {stored.trials[-1].why}; mend the cause and repeat the command: with a "
             f"changed builder the study begins anew; else --trials {2 * done} tries {done} more"
@@ -201,9 +204,10 @@ def show(
     name: Name = "",
     top: Annotated[int, typer.Option(min=1, help="How many of the best configs.")] = 5,
     trial: Annotated[int | None, typer.Option(min=0, help="One trial: its config, its curve, why it ended.")] = None,
+    settings: Annotated[bool, typer.Option("--settings", help="All its settings, as TOML.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show a study: best configs, what ended the trials, importance, curves, what the search believes, history, settings.
+    """Show a study: history, curves, what the search believes, importance, what ended the trials, and the best configs last.
 
     Example: [bold]manyfit show studies/digits.toml --top 3[/], or [bold]--trial 7[/]
     """
@@ -214,6 +218,8 @@ def show(
     if as_json:
         told = report.show_json(stored, top) if trial is None else report.trial_json(stored, trial)
         print(json.dumps(told, indent=2, allow_nan=False))
+    elif settings:
+        print(report.settings_toml(stored))
     elif trial is None:
         report.show(stored, top, _stdout())
     else:
@@ -447,7 +453,9 @@ def _check_stdout() -> None:
 def _study_file(path: Path, name: str, overrides: list[str]) -> Any:
     """Return the study that a command line names: a study file, or one that a database holds."""
     from search import records, studyfile
+    from search.settings import plain_name
 
+    name = plain_name(name)
     if name:
         overrides = [*overrides, f"study.name={json.dumps(name)}"]
     if not _is_database(path):
@@ -456,18 +464,41 @@ def _study_file(path: Path, name: str, overrides: list[str]) -> Any:
     return studyfile.stored_with(stored.file, path, [o for o in overrides if not o.startswith("study.name=")])
 
 
+def _total(trials: str | None, study: Path, name: str) -> int | str | None:
+    """Return what --trials gives; UsageError for `+20`, which would add again whenever the command is repeated."""
+    if trials is None:
+        return None
+    if not re.fullmatch(r"\+\d{1,9}", trials.strip()):
+        with suppress(ValueError):
+            return int(trials)
+        return trials
+    from search import records
+
+    more = int(trials)
+    try:
+        there = len(records.load(*_stored(study, name)).trials)
+    except StoreError:
+        there = 0
+    raise UsageError(
+        f"--trials is the study's total; received {trials}; "
+        + (f"--trials {there + more} adds {more} to its {there}" if there else f"write --trials {more}")
+    )
+
+
 def _stored(path: Path, name: str) -> tuple[Path, str]:
     """Return database and name of a study that should be there already."""
     from search import records, schema, studyfile
+    from search.settings import plain_name
 
+    name = plain_name(name)
     if _is_database(path):
-        path = path.resolve()  # the lock on it is that of the file that a link leads to
+        path = _resolved(path)  # the lock on it is that of the file that a link leads to
         return path, name or records.only_name(path)
     storage, own_name = studyfile.locate(path)
     if not storage.exists():
         schema.check_gone(storage)
         studyfile.read(path)  # a file that could never be run is told what is wrong with it
-        raise StoreError(f"{path} has not been run yet; `manyfit run {path}` does")
+        raise StoreError(f"{path} has not been run yet; `manyfit run {shlex.quote(str(path))}` does")
     return storage, name or own_name
 
 
@@ -475,7 +506,7 @@ def _database(path: Path) -> Path:
     """Return the database that a command line names, which may be damaged or gone."""
     from search import studyfile
 
-    return path.resolve() if _is_database(path) else studyfile.locate(path)[0]
+    return _resolved(path) if _is_database(path) else studyfile.locate(path)[0]
 
 
 def _is_database(path: Path) -> bool:
@@ -489,6 +520,17 @@ def _is_database(path: Path) -> bool:
             return file.read(15) == b"SQLite format 3" or path.suffix in (".db", ".sqlite", ".sqlite3")
     except (OSError, ValueError):
         return path.suffix in (".db", ".sqlite", ".sqlite3")
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):  # the first from Python 3.13 on
+        raise UsageError(f"{path}: its links lead in a circle, so that there is no file; mend the link") from None
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:80]}...{text[-80:]}"
 
 
 def _databases(place: Path) -> list[Path]:

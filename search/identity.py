@@ -111,14 +111,9 @@ def _changed_source(file: StudyFile, stored: Mapping[str, Any], ready: Ready) ->
     if was.get("source") in (ready.source, None):
         return []
     if "files" in was:
-        same = sources.EQUIVALENT.get(build, frozenset())
-        files = {
-            n: ready.files.get(n, d) if n == f"manyfit:{build}" and d in same else d for n, d in was["files"].items()
-        }
-        return sources.changed(files, ready.files, file.base)
+        return sources.changed(was["files"], ready.files, file.base)
     # By the rule of manyfit 0.1.0, which left out what a function imports when it is called.
-    is_same = was["source"] == ready.source_before or was["source"] in sources.EQUIVALENT.get(build, ())
-    return [] if is_same else [build]
+    return [] if was["source"] == ready.source_before else [build]
 
 
 def check_unchanged(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -14,7 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from search import durable, identity, records, sources, unused
+from search import durable, identity, records, sources, studychecks, unused
 from search.engines import checkpoints, devices
 from search.engines.pool import WorkerPool
 from search.engines.protocol import Failed, Member, Ready, SaveModel
@@ -28,16 +29,19 @@ from search.store import Store
 from search.study import Study, Trial
 from search.studyfile import StudyFile
 from search.views import export
-from search.views.console import Progress
+from search.views.console import Progress, number
+
+# A second signal that comes sooner than this after the first is the same one, pressed twice.
+TWICE_S = 1.0
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a `run` ended. `stored` is the study as it is now; `trained` counts trials ended by this command."""
+    """How a `run` ended. `stored` is the study as it is now; `ended` are the numbers of the trials ended by this command."""
 
     stored: Stored
     best_path: Path
-    trained: int
+    ended: tuple[int, ...]
     reason: str
     seconds: float
 
@@ -188,13 +192,14 @@ def _begin(file: StudyFile, console: Console, *, allow_unused: bool) -> Outcome:
         if not allow_unused:
             unused.refuse(file, found)
         _warn(console, [*map(str, found), *ready.warnings])
+        _note(console, studychecks.notes(file))
         console.print(how(resolved))
         note = identity.note(file, asdict(resolved), ready.data)
         record = Record(asdict(resolved), identity.full(file, ready), note)
         with Store.create(file, record, interruption=interruption) as store:
             log.open(file.beside(".log"))
             log.write(f"study {file.name!r} begins: {how(resolved)}")
-            outcome = _search(Study(file), store, pool, console, interruption)
+            outcome = _search(Study(file), store, pool, console, interruption, resolved)
             _warn(console, _changed_meanwhile(file, ready))
             return outcome
 
@@ -220,7 +225,7 @@ def _go_on(file: StudyFile, console: Console) -> Outcome:
             identity.check_files(file, stored.identity)
             store.set_settings(file)
             store.commit(study, now=True)
-            return _outcome(study, store, console, trained=0, seconds=0.0)
+            return _outcome(study, store, console, ended=(), seconds=0.0)
         log = StudyLog()
         with workers(file, resolved, chosen, log, console=console, interruption=interruption) as (
             pool,
@@ -230,6 +235,7 @@ def _go_on(file: StudyFile, console: Console) -> Outcome:
             now = identity.check_ready(file, stored.identity, ready, may_mend_builder=may_mend)
             _warn(console, [*map(str, unused.find(file, ready)), *ready.warnings])
             console.print(how(resolved))
+            console.print(Text(_going_on(study)))
             store.set_settings(file, now, asdict(resolved) if is_new else None)
             log.open(file.beside(".log"))
             log.write(f"study {file.name!r} goes on with {len(study.trials)} trials")
@@ -239,7 +245,7 @@ def _go_on(file: StudyFile, console: Console) -> Outcome:
                 _warn(console, ["versions have changed since this study began; `manyfit show` tells which"])
             if not is_new and resolved.devices != stored.resolved["devices"]:
                 study.note("devices changed", was=stored.resolved["devices"], now=resolved.devices)
-            outcome = _search(study, store, pool, console, interruption)
+            outcome = _search(study, store, pool, console, interruption, resolved)
             _warn(console, _changed_meanwhile(file, ready))
             return outcome
 
@@ -276,7 +282,21 @@ def _wait(pool: WorkerPool, resolved: Resolved, console: Console | None, interru
     return pool.wait_until_ready(tick=tick)
 
 
-def _search(study: Study, store: Store, pool: WorkerPool, console: Console, interruption: Callable[[], int]) -> Outcome:
+def _going_on(study: Study) -> str:
+    """Say where a study stands that goes on."""
+    done = sum(trial.is_ended for trial in study.trials)
+    best = "" if study.best is None else f", best {number(study.best.value)} (trial {study.best.number})"
+    return f"going on: {done} of {study.budget} done{best}"
+
+
+def _search(
+    study: Study,
+    store: Store,
+    pool: WorkerPool,
+    console: Console,
+    interruption: Callable[[], int],
+    resolved: Resolved,
+) -> Outcome:
     ended_before = {trial.number for trial in study.trials if trial.is_ended}
     seconds_before = study.seconds_before
     kept: list[Trial] = []
@@ -291,12 +311,12 @@ def _search(study: Study, store: Store, pool: WorkerPool, console: Console, inte
     _tidy(study)
     try:
         try:
-            with Progress(study, console) as progress:
+            with Progress(study, console, programs=resolved.lanes.get("programs", 0)) as progress:
                 search(study, store, pool, interruption=interruption, watch=watch)
         finally:
             pool.close()  # before the last tidying: a worker may be in the middle of writing a checkpoint
     except Interrupted as interrupted:
-        outcome = _outcome(study, store, console, trained=0, seconds=0.0)
+        outcome = _outcome(study, store, console, ended=(), seconds=0.0)
         done = sum(trial.is_ended for trial in outcome.stored.trials)
         raise Interrupted(
             f"stopped with {done} of {study.budget} trials done, all of it stored; the best so far is in "
@@ -306,12 +326,12 @@ def _search(study: Study, store: Store, pool: WorkerPool, console: Console, inte
     except StoreError:
         raise
     except ManyfitError:
-        _outcome(study, store, console, trained=0, seconds=0.0)
+        _outcome(study, store, console, ended=(), seconds=0.0)
         raise
     ended = [trial for trial in study.trials if trial.is_ended and trial.number not in ended_before]
-    trained = len(ended)
     _warn(console, _not_kept(study, ended))
-    return _outcome(study, store, console, trained=trained, seconds=study.seconds - seconds_before)
+    numbers = tuple(trial.number for trial in ended)
+    return _outcome(study, store, console, ended=numbers, seconds=study.seconds - seconds_before)
 
 
 def _not_kept(study: Study, ended: list[Trial]) -> list[str]:
@@ -331,7 +351,7 @@ def _member(trial: Trial) -> Member:
     return Member(trial.number)
 
 
-def _outcome(study: Study, store: Store, console: Console, *, trained: int, seconds: float) -> Outcome:
+def _outcome(study: Study, store: Store, console: Console, *, ended: tuple[int, ...], seconds: float) -> Outcome:
     if problem := store.back_up():
         _warn(console, [f"{problem}; the study itself is stored"])
     _tidy(study)
@@ -343,7 +363,7 @@ def _outcome(study: Study, store: Store, console: Console, *, trained: int, seco
     except UsageError as error:
         # The search is not the worse for it: all of it is in the database.
         _warn(console, [f"{error}"])
-    return Outcome(stored, best_path, trained, study.stop_reason, seconds)
+    return Outcome(stored, best_path, ended, study.stop_reason, seconds)
 
 
 def _warn(console: Console, warnings: Any) -> None:
@@ -351,18 +371,30 @@ def _warn(console: Console, warnings: Any) -> None:
         console.print(Text.assemble(("warning: ", "yellow"), warning))
 
 
+def _note(console: Console, notes: list[str]) -> None:
+    for note in notes:
+        console.print(Text.assemble(("note: ", "cyan"), note))
+
+
 @contextmanager
 def _signals() -> Iterator[Callable[[], int]]:
-    """Turn the first SIGINT, SIGTERM or SIGHUP into a number to be asked for; the second one ends the process at once.
+    """Turn the first SIGINT, SIGTERM or SIGHUP into a number to be asked for; a later one ends the process at once.
 
-    A terminal that goes away sends SIGHUP. Under `nohup`, which ignores it, the search goes on.
+    A terminal that goes away sends SIGHUP. Under `nohup`, which ignores it, the search goes on. Ctrl-C pressed twice quickly
+    counts once: whoever does so wants the study stopped, and should read that it goes on.
     """
     came: list[int] = []
+    first = 0.0
 
     def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        came.append(number)
-        # The default action: at once, with the exit status that says so. The database is whole at any moment.
-        signal.signal(number, signal.SIG_DFL)
+        nonlocal first
+        if not came:
+            came.append(number)
+            first = time.monotonic()
+        elif time.monotonic() - first > TWICE_S:
+            # The default action: at once, with the exit status that says so. The database is whole at any moment.
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
 
     numbers = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:

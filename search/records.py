@@ -167,8 +167,9 @@ def check_trials(connection: sqlite3.Connection, path: Path, name: str) -> int:
     if strange := {row["trial_id"]: row["number"] for row in rows if is_strange(row)}:
         raise strange_trials(path, strange)
     if [row["number"] for row in rows] != list(range(len(rows))):
+        tells = f"`manyfit verify {shlex.quote(str(path))}`"
         raise DamagedError(
-            f"{path}: the trials of {name!r} are not numbered 0 to {len(rows) - 1}, once each; `manyfit verify {path}` "
+            f"{path}: the trials of {name!r} are not numbered 0 to {len(rows) - 1}, once each; {tells} "
             f"tells which are wrong; {schema.advice(path)}"
         )
     return int(study["study_id"])

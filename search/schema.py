@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sqlite3
 import stat
 import time
@@ -230,12 +231,16 @@ def check_gone(path: Path) -> None:
         if left.exists() and left.stat().st_size:
             raise DamagedError(
                 f"{path} is gone, and {left.name}, which belongs to it, is there; bring {path.name} back"
-                + (" (`manyfit verify --restore` brings back its backup)" if backup_of(path).exists() else "")
+                + (
+                    f" (`manyfit verify {shlex.quote(str(path))} --restore` brings back its backup)"
+                    if backup_of(path).exists()
+                    else ""
+                )
                 + f", or move {left.name} away, too"
             )
     if backup_of(path).exists():
         raise DamagedError(
-            f"{path} is gone, and its backup is there; `manyfit verify {path} --restore` brings it back; "
+            f"{path} is gone, and its backup is there; `manyfit verify {shlex.quote(str(path))} --restore` brings it back; "
             f"to begin anew, move {backup_of(path).name} away, too"
         )
 
@@ -248,7 +253,7 @@ def backup_of(path: Path) -> Path:
 def advice(path: Path) -> str:
     """Say what can be done about a damaged database."""
     if backup_of(path).exists():
-        return f"it was left as it is: `manyfit verify {path} --restore` brings back its backup"
+        return f"it was left as it is: `manyfit verify {shlex.quote(str(path))} --restore` brings back its backup"
     return "it was left as it is: bring back a copy of it, or move it away"
 
 
@@ -296,6 +301,9 @@ def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
     views = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'view'")}
     if own := sorted(views & (_OPTUNAS | _MANYFITS)):
         raise DamagedError(f"{path} is damaged: {own[0]} is a view where a table belongs; {advice(path)}")
+    if not tables and backup_of(path).exists():
+        # Made by a program that opened it before it was there, or emptied: what the backup holds would be overwritten.
+        raise DamagedError(f"{path} is empty; {advice(path)}")
     if not {"version_info", "alembic_version", "studies"} <= tables:
         raise StoreError(f"{path} is a database of something else; name another file in run.storage")
     schema = connection.execute("SELECT schema_version FROM version_info").fetchone()
@@ -347,7 +355,7 @@ def _way_to_our_schema(path: Path, found: tuple[int | None, str | None]) -> str:
     # Revisions read v3.2.0.a: in the order of their texts as long as their numbers have one digit.
     if (found[0] or 0) > OPTUNA_SCHEMA or (found[1] or "") > OPTUNA_REVISION:
         return "a newer Optuna upgraded it: run `pip install -U manyfit`"
-    return f"copy the file, then run `optuna storage upgrade --storage sqlite:///{path.name}` in its folder"
+    return f"copy the file, then run `optuna storage upgrade --storage {shlex.quote(f'sqlite:///{path.name}')}` in its folder"
 
 
 def _way_back(resolved: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -26,6 +27,25 @@ DEFAULT_EPOCHS = 20
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", re.ASCII)
 
 
+# With what is added to it a name must still be a file's, of 255 bytes at most.
+_NAME_BYTES = 200
+
+
+def plain_name(name: str) -> str:
+    """Return a study's name in the one form (NFC) of the several in which letters with accents can be written."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _is_name(name: str) -> bool:
+    # Letters of any script, with the marks that belong to them, and decimal digits: no controls, separators, surrogates.
+    kinds = [unicodedata.category(character) for character in name]
+    if not (kinds[0].startswith("L") or kinds[0] == "Nd") or len(name.encode("utf-8", "replace")) > _NAME_BYTES:
+        return False
+    return all(
+        kind[0] in "LM" or kind == "Nd" or character in "._ +-" for kind, character in zip(kinds, name, strict=True)
+    )
+
+
 def _is_whole(value: Any, low: int) -> bool:
     return type(value) is int and value >= low
 
@@ -44,7 +64,21 @@ def _named_table(value: Any) -> Any:
     table = {"name": value} if isinstance(value, str) else value
     if isinstance(table, Named) or (isinstance(table, dict) and isinstance(table.get("name"), str)):
         return table
-    raise ValueError('must be a name, or a table of a name and its options, such as { name = "...", ... }')
+    named = (
+        [text for key in ("type", "kind", "class_name", "method") if isinstance(text := (table or {}).get(key), str)]
+        if (isinstance(table, dict))
+        else []
+    )
+    example = f'{{ name = "{named[0]}", ... }}' if named else '{ name = "...", ... }'
+    raise ValueError(f"must be a name, or a table of a name and its options, such as {example}")
+
+
+def _stopping_table(value: Any) -> Any:
+    if value is None or isinstance(value, dict | BaseModel):
+        return value
+    patience = value if _is_whole(value, 1) else 5
+    hint = "leave it out" if value is False else f"write early_stopping = {{ patience = {patience} }}"
+    raise ValueError(f"must be a table; {hint}")
 
 
 def _devices(value: Any) -> Any:
@@ -166,10 +200,11 @@ class StudySection(Section):
     @field_validator("name")
     @classmethod
     def _name_is_plain(cls, name: str) -> str:
-        if name and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._ +-]{0,199}", name):
+        name = plain_name(name)
+        if name and not _is_name(name):
             raise ValueError(
-                "must start with a letter or digit and hold letters, digits, spaces and . _ + - only (200 at most), "
-                "for it also names files"
+                "must start with a letter or digit and hold letters, digits, spaces and . _ + - only "
+                f"({_NAME_BYTES} bytes at most), for it also names files"
             )
         return name
 
@@ -240,7 +275,7 @@ class EarlyStopping(Section):
 class SearchSection(Section):
     sampler: Annotated[Named, BeforeValidator(_named_table)] = Named(name="bayes")
     pruner: Annotated[Named, BeforeValidator(_named_table)] = Named(name="halving")
-    early_stopping: EarlyStopping | None = None
+    early_stopping: Annotated[EarlyStopping | None, BeforeValidator(_stopping_table)] = None
     duplicates: Flag = False
     start: tuple[dict[str, Any], ...] = ()
 

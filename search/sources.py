@@ -32,12 +32,6 @@ _SUFFIXES = (".py", ".so", ".pyd")
 # A file's path in code is short; longer texts are none.
 _LONGEST_PATH = 300
 
-EQUIVALENT: dict[str, frozenset[str]] = {
-    "mlp": frozenset(("44ce7448cf4d24c5368ac2a4fcb0142a",)),
-    "cnn": frozenset(("0afd54a2cf7fea32ebbeea98e27b9659",)),
-}
-"""Hashes of earlier files of our own builders that build the same models from the same configs."""
-
 
 def references(settings: Settings, base: Path) -> list[tuple[str, Reference]]:
     """Return the user's functions that a model is made of, each with its path as the study file writes it."""
@@ -113,11 +107,6 @@ def hash_before(settings: Settings, base: Path) -> str:
         return hashlib.sha256(path.name.encode() + b"\0" + path.read_bytes() + b"\0").hexdigest()[:32]
     except OSError:
         return ""
-
-
-def builtin_hash(name: str) -> str:
-    """Return the hash of one of our own builders' files."""
-    return _hash(_HOME / "models" / f"{name}.py")
 
 
 def _hash(path: Path) -> str:

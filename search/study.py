@@ -125,6 +125,8 @@ class Study:
         # Where the workers' time went, in seconds by part.
         self.spent: Counter[str] = Counter(spent or {})
         self.stop_reason = ""
+        # Programs that this command has compiled.
+        self.compiled = 0
         self.gave_up: LikeFailuresError | None = None
         # Of this command, for those who watch.
         self.noted: list[HistoryEvent] = []
@@ -220,6 +222,7 @@ class Study:
         touched = set()
         for event in events:
             if isinstance(event, Noted):
+                self.compiled += event.kind == "program compiled"
                 self.note(event.kind, **event.detail)
                 continue
             if isinstance(event, Spent):

@@ -5,7 +5,7 @@ Nothing here imports keras, and nothing here runs a user's code.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,9 +13,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from search import data, pruners, samplers
+from models.arguments import BUILDERS
+from search import data, hints, pruners, samplers, studychecks
 from search.errors import OptionError, UsageError
-from search.settings import DEFAULT_EPOCHS, Settings, StudySection, TrainSection
+from search.settings import DEFAULT_EPOCHS, Settings, StudySection, TrainSection, plain_name
 from search.studytext import StudyText, shorten
 from search.usercode import Reference
 from search.vocabulary import (
@@ -28,9 +29,7 @@ from search.vocabulary import (
     optimizer_arguments,
     optimizer_class,
 )
-from spaces import Choice, Parameter, Space, SpaceError, load_preset
-
-_MODELS = Path(__file__).resolve().parent.parent / "models"
+from spaces import Choice, Space, SpaceError, load_preset, preset_names
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class StudyFile:
 
     @property
     def name(self) -> str:
-        return self.settings.study.name or self.path.stem
+        return self.settings.study.name or plain_name(self.path.stem)
 
     @cached_property
     def space(self) -> Space:
@@ -110,7 +109,10 @@ def beside(storage: Path, name: str, suffix: str) -> Path:
     A database that is not called like its study gives its own name, too: two in one folder may each have a study `name`. No
     study's name holds an @, so that no two share a path.
     """
-    return storage.with_name(f"{name}{suffix}" if storage.stem == name else f"{name}@{storage.stem}{suffix}")
+    if plain_name(storage.stem) == name:
+        # As the file is written: two files whose names differ in the form of an accent are two.
+        return storage.with_name(f"{storage.stem}{suffix}")
+    return storage.with_name(f"{name}@{storage.stem}{suffix}")
 
 
 def read(path: Path, overrides: Sequence[str] = ()) -> StudyFile:
@@ -157,6 +159,8 @@ def _build(path: Path, text: StudyText, database: Path | None = None) -> StudyFi
         settings = Settings.model_validate(_with_preset(text))
     except ValidationError as error:
         raise text.invalid(error) from None
+    studychecks.check_ranges(settings.space, text)
+    studychecks.check_parents(settings, text)
     try:
         space = Space.parse(settings.space)
     except SpaceError as error:
@@ -179,7 +183,7 @@ def _with_preset(text: StudyText) -> dict[str, Any]:
     try:
         preset = load_preset(str(space["use"]))
     except SpaceError as error:
-        raise text.error("space.use", str(error)) from None
+        raise text.error("space.use", f"{error}{closest(str(space['use']), preset_names())}") from None
     sections = [table.get(name, {}) for name in ("model", "train")]
     fixed = {key for section in sections if isinstance(section, dict) for key in section}
     own = {name: entry for name, entry in space.items() if name != "use"}
@@ -193,6 +197,7 @@ def _check(study: StudyFile, text: StudyText) -> None:
     _check_space(study, text)
     _check_search(study, text)
     _check_functions(study, text)
+    studychecks.check_builder(study, text)
     _check_storage(study, text)
     try:
         data.check(study.settings.data, study.base)
@@ -202,10 +207,12 @@ def _check(study: StudyFile, text: StudyText) -> None:
 
 def _check_study(study: StudyFile, text: StudyText) -> None:
     section = study.settings.study
+    studychecks.check_objective(study, text)
     if section.direction is None and direction_of(section.objective) is None:
+        hint = studychecks.objective_hint(study)
         raise text.error(
             "study.objective",
-            f"whether {section.objective!r} is better high or low can't be told by its name; "
+            f"whether {section.objective!r} is better high or low can't be told by its name{hint}; "
             'add direction = "maximize" or "minimize"',
         )
     try:
@@ -220,9 +227,7 @@ def _check_train(study: StudyFile, text: StudyText) -> None:
     numbers, optimizers = study.settings.train.numbers, _optimizers(study)
     for key, value in numbers.items():
         if key not in TRAIN_NUMBERS:
-            hint = closest(key, [*TRAIN_NUMBERS, *TrainSection.model_fields])
-            if key == "epochs":
-                hint = "; epochs belongs under [study]"
+            hint = hints.elsewhere_or_here(key, [*TRAIN_NUMBERS, *TrainSection.model_fields], "train")
             raise text.error(f"train.{key}", f"unknown key{hint}; remove it; arguments of the builder go under [model]")
         try:
             TRAIN_NUMBERS[key].check(key, value)
@@ -254,7 +259,7 @@ def _check_space(study: StudyFile, text: StudyText) -> None:
         if name in TrainSection.model_fields and name not in TRAIN_PARAMETERS:
             raise text.error(f"space.{name}", f"{name} can't be searched; fix it under [train]")
         try:
-            for value in _extremes(parameter):
+            for value in studychecks.extremes(parameter):
                 _check_value(name, value)
         except ValueError as error:
             raise text.error(f"space.{name}", str(error)) from None
@@ -277,7 +282,10 @@ def _check_search(study: StudyFile, text: StudyText) -> None:
         try:
             labels = space.check(start)
         except SpaceError as error:
-            raise text.error(f"search.start.{index}.{error.key}", str(error)) from None
+            key = f"search.start.{index}.{error.key}"
+            if error.key not in space:
+                raise studychecks.blame(study, text, error.key, key, str(error)) from None
+            raise text.error(key, str(error)) from None
         active = [name for name in space if space.is_active(name, labels)]
         if search.duplicates or not all(name in labels for name in active):
             continue
@@ -294,10 +302,6 @@ def _check_search(study: StudyFile, text: StudyText) -> None:
         samplers.check(search.sampler.name, search.sampler.options, study.space)
     except OptionError as error:
         raise text.error(f"search.sampler.{error.option}".rstrip("."), str(error)) from None
-
-
-def _extremes(parameter: Parameter) -> Iterable[Any]:
-    return parameter.choices if isinstance(parameter, Choice) else (parameter.low, parameter.high)
 
 
 def _optimizers(study: StudyFile) -> list[str]:
@@ -324,12 +328,11 @@ def _check_functions(study: StudyFile, text: StudyText) -> None:
             raise text.error(key, str(error)) from None
         if reference is None and key.startswith("train.callbacks"):
             raise text.error(key, f'must be a function of yours, such as "my_model.py:make"; received {entry!r}')
-    ours = sorted(file.stem for file in _MODELS.glob("*.py") if file.stem != "__init__")
-    if study.builder is None and model.build not in ours:
+    if study.builder is None and model.build not in BUILDERS:
         raise text.error(
             "model.build",
-            f"no such builder: {model.build!r}{closest(model.build, ours)}; there are "
-            f'{", ".join(ours)}, or name a function of yours, such as "my_model.py:build"',
+            f"no such builder: {model.build!r}{closest(model.build, BUILDERS)}; there are "
+            f'{", ".join(sorted(BUILDERS))}, or name a function of yours, such as "my_model.py:build"',
         )
 
 
@@ -347,6 +350,7 @@ def _check_storage(study: StudyFile, text: StudyText) -> None:
             raise text.error("run.storage", f"must name a file to keep the study in; received {what}: {location!r}")
         if not storage.parent.is_dir():
             raise text.error("run.storage", f"the folder {storage.parent} is not there; make it first")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
+        # Before Python 3.13 links that lead in a circle are a RuntimeError.
         reason = getattr(error, "strerror", None) or error
         raise text.error("run.storage", f"can't name a file: {reason}; received {shorten(location)}") from None

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shlex
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from search.errors import StudyFileError, masked
-from search.settings import EarlyStopping, SearchSection, Settings
+from search.hints import unknown_key
+from search.settings import SearchSection, Settings
+from search.tomlfaults import explain
 from search.vocabulary import closest
 from spaces import SpaceError, load_preset
 
@@ -94,7 +97,7 @@ class StudyText:
             raise _refused(self.path, f"--set takes {form}; received {shorten(override)}")
         if parts[0] not in Settings.model_fields:
             known = ", ".join(Settings.model_fields)
-            hint = closest(parts[0], Settings.model_fields) or _home_of(parts[0])
+            hint = unknown_key(parts[:1])
             raise _refused(where, f"no section {parts[0]!r}{hint}; there are {known}")
         parsed: Any = value
         # A bare word such as `random` is no TOML value and means the text.
@@ -181,9 +184,11 @@ def _read_bytes(path: Path) -> bytes:
             raw = file.read(MAX_BYTES + 1)
         size = path.stat().st_size
     except FileNotFoundError:
-        raise _refused(path, "no such study file") from None
+        raise _refused(path, f"no such study file{_files_there(path)}") from None
     except IsADirectoryError:
-        raise _refused(path, f"this is a folder; name a study file, or use `manyfit list {path}`") from None
+        raise _refused(
+            path, f"this is a folder; name a study file, or use `manyfit list {shlex.quote(str(path))}`"
+        ) from None
     except (OSError, ValueError) as error:
         raise _refused(path, f"can't be read: {error}") from None
     if len(raw) > MAX_BYTES:
@@ -192,6 +197,21 @@ def _read_bytes(path: Path) -> bytes:
             path, f"a study file has at most {MAX_BYTES:,} bytes; {received}data belong into a file of their own"
         )
     return raw
+
+
+def _files_there(path: Path) -> str:
+    """Say which study files are in the folder that was looked in."""
+    try:
+        folder = path.parent.resolve()
+        if not folder.is_dir():
+            return f"; the folder {folder} is not there"
+        names = sorted(file.name for file in folder.iterdir() if file.suffix == ".toml")
+    except (OSError, ValueError, RuntimeError):
+        return ""
+    if not names:
+        return f"; {folder} holds no .toml file"
+    shown = f"{', '.join(names[:8])}{f' and {len(names) - 8} more' if len(names) > 8 else ''}"
+    return f"{closest(path.name, names)}; {folder} holds {shown}"
 
 
 def _decode(path: Path, raw: bytes) -> str:
@@ -210,21 +230,8 @@ def _decode(path: Path, raw: bytes) -> str:
     return text
 
 
-_PLAINLY = {
-    "Cannot overwrite a value": "the key stands twice; remove one of them",
-    "Cannot mutate immutable": "the table stands twice; remove one of them",
-    "Invalid value": "no value of TOML; texts stand in quotes, true and false in small letters",
-    "Unterminated string": "a text is not closed",
-    "Illegal character '\\n'": "a text is not closed",
-    'Expected "\'"': "a text is not closed",
-    "Expected newline": "a line holds one `key = value`",
-    "Invalid statement": "a line is `key = value` or `[section]`",
-    "Expected '=' after": "a line is `key = value` or `[section]`",
-}
-
-
 def _syntax_error(path: Path, text: str, message: str) -> StudyFileError:
-    at = re.search(r"\s*\(at (?:line (\d+), column \d+|end of document)\)$", message)
+    at = re.search(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)$", message)
     what = message[: at.start()] if at else message
     # Of what is not closed at the end, the line is the last one.
     lines = text.splitlines()
@@ -234,7 +241,8 @@ def _syntax_error(path: Path, text: str, message: str) -> StudyFileError:
     if twice:
         what = f"[{twice.group(1).replace(', ', '.')}] stands twice; put their keys together".replace("'", "")
     else:
-        what = next((words for start, words in _PLAINLY.items() if what.startswith(start)), what)
+        column = int(at.group(2)) if at and at.group(2) else 0
+        what = explain(what, lines[number - 1] if 0 < number <= len(lines) else "", column)
     return _refused(f"{path}, line {number}", f"not valid TOML: {what}{received}")
 
 
@@ -300,14 +308,16 @@ _WORDS = {
 
 def _first_problem(error: ValidationError, table: Mapping[str, Any]) -> tuple[str, str]:
     """Turn pydantic's first error into (dotted key, message with what was received)."""
-    problem = error.errors(include_url=False)[0]
+    problems = error.errors(include_url=False)
+    # A key is missing, perhaps, because it is there under another name.
+    problem = next((found for found in problems if found["type"] == "extra_forbidden"), problems[0])
     kind, location = problem["type"], [str(part) for part in problem["loc"]]
     # pydantic names the branch of a union in a location too; only what stands in the file is a key.
     depth = _depth(table, location)
     key = ".".join(location if kind == "missing" else location[:depth])
     received = shorten(problem["input"])
     if kind == "extra_forbidden":
-        return key, f"unknown key{_did_you_mean(location)}; remove it or mend its spelling"
+        return key, f"unknown key{unknown_key(location) or '; remove it or mend its spelling'}"
     if kind == "missing":
         return (
             key,
@@ -323,23 +333,7 @@ def _first_problem(error: ValidationError, table: Mapping[str, Any]) -> tuple[st
         for name, bound in problem.get("ctx", {}).items()
     }
     message = f"must be {words.format(**bounds)}" if words else problem["msg"]
-    return key, f"{message}; received {received}"
-
-
-def _did_you_mean(location: Sequence[str]) -> str:
-    model: type[BaseModel] = Settings
-    for part in location[:-1]:
-        annotation = EarlyStopping if part == "early_stopping" else model.model_fields[part].annotation
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return ""
-        model = annotation
-    return closest(location[-1], model.model_fields) or _home_of(location[-1])
-
-
-def _home_of(key: str) -> str:
-    """Say under which section a misplaced key belongs, or nothing."""
-    for name, field in Settings.model_fields.items():
-        annotation = field.annotation
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel) and key in annotation.model_fields:
-            return f"; {key} belongs under [{name}]"
-    return ""
+    hint = ""
+    if kind == "literal_error" and isinstance(problem["input"], str):
+        hint = closest(problem["input"], re.findall(r"'([^']*)'", problem["ctx"]["expected"]))
+    return key, f"{message}; received {received}{hint}"

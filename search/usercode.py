@@ -93,10 +93,6 @@ class Reference:
             raise UsageError(f"{self.path}: {self.function!r} is no function; received {type(function).__name__}")
         return function  # type: ignore[no-any-return]
 
-    def file_hash(self) -> str:
-        """Hash the file alone."""
-        return hashlib.sha256(self.path.read_bytes()).hexdigest()[:32]
-
     def source_hash(self) -> str:
         """Hash the file and the modules beside and below it that have been imported: what the function is made of."""
         folder = self.path.parent

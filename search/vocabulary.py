@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from search import synonyms
 from spaces import is_number
 
 # The arguments that every Keras 3.15 optimizer takes, beside the learning rate.
@@ -66,7 +67,8 @@ class Rule:
         """Raise ValueError if `value` can't be `key`."""
         if self.kind is str:
             if value not in self.choices:
-                raise ValueError(f"{key} must be one of {', '.join(self.choices)}; received {value!r}")
+                hint = closest(value, self.choices) if isinstance(value, str) else ""
+                raise ValueError(f"{key} must be one of {', '.join(self.choices)}; received {value!r}{hint}")
             return
         if self.kind is bool:
             if not isinstance(value, bool):
@@ -145,6 +147,10 @@ def optimizer_arguments(name: str) -> tuple[str, ...]:
 
 
 def closest(name: str, known: Iterable[str]) -> str:
-    """Return '; did you mean …?' for a misspelt name, or nothing."""
-    near = difflib.get_close_matches(name, list(known), n=1)
+    """Return '; did you mean …?' for a misspelt name, or one that others use for a known one; else nothing."""
+    names = list(known)
+    if called := synonyms.ours(name, names):
+        why = synonyms.reason(name)
+        return f"; did you mean {called!r}?" + (f" ({why})" if why else "")
+    near = difflib.get_close_matches(name, names, n=1)
     return f"; did you mean {near[0]!r}?" if near else ""

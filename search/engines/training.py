@@ -132,7 +132,7 @@ class Trainer:
         # Ours before theirs: a folder of theirs may have a `models/`, too.
         if reference is None:
             ours = builtin(settings.model.build)
-            build, hashes = ours.build, [Reference(Path(ours.__file__ or ""), "build").file_hash()]
+            build, hashes = ours.build, [str(ours.REVISION)]
         else:
             build = reference.load()
         for other in others:

@@ -195,7 +195,9 @@ def _with_sources(ready: Ready, trainer: Any) -> Ready:
     if not files:
         return ready  # the hash of our own builder is the source
     if Reference.parse(settings.model.build, base) is None:
-        files[f"manyfit:{settings.model.build}"] = sources.builtin_hash(settings.model.build)
+        from search.engines import training
+
+        files[f"manyfit:{settings.model.build}"] = training.builtin(settings.model.build).REVISION
     return replace(ready, source=sources.combined(files), files=files, source_before=trainer.source)
 
 

@@ -66,10 +66,15 @@ def sparkline(values: list[float | None], width: int = 24) -> str:
 
 
 class Progress:
-    """Follows a study. Call it after every tick; it draws no more often than people can read."""
+    """Follows a study. Call it after every tick; it draws no more often than people can read.
 
-    def __init__(self, study: Study, console: Console) -> None:
-        self._study, self._console = study, console
+    Args:
+        programs: how many programs are compiled at most; 0 where none is, or where that can't be told.
+    """
+
+    def __init__(self, study: Study, console: Console, *, programs: int = 0) -> None:
+        self._study, self._console, self._programs = study, console, programs
+        self._epochs_before = sum(len(trial.curve) for trial in study.trials)
         self._told = {trial.number for trial in study.trials if trial.is_ended}
         self._noted = self._events = 0
         self._epochs: deque[tuple[float, int]] = deque()
@@ -80,6 +85,8 @@ class Progress:
     def __enter__(self) -> Progress:
         if self._live:
             self._live.start()
+        elif self._programs:
+            self._console.print(self._compiling())
         return self
 
     def __exit__(
@@ -131,14 +138,10 @@ class Progress:
         study, settings = self._study, self._study.file.settings
         ended = len(self._told)
         head = Table.grid(padding=(0, 2))
-        head.add_row(
-            Text(study.file.name, style="bold"),
-            f"{ended} of {study.budget} trials",
-            ProgressBar(total=study.budget, completed=ended, width=30, complete_style="cyan", finished_style="cyan"),
-            self._best_text(),
-            f"{self._rate():.1f} epochs/s",
-            self._left(ended),
-        )
+        bar = ProgressBar(total=study.budget, completed=ended, width=20, complete_style="cyan", finished_style="cyan")
+        head.add_row(Text(study.file.name, style="bold"), f"{ended} of {study.budget} trials", bar, self._best_text())
+        # Two lines: one would be folded in a terminal of 80 columns.
+        below = Text(f"{self._pace()}, {self._left(ended)}", style="dim")
         rows = Table.grid(padding=(0, 2))
         running = study.running
         for trial in running[:SHOWN]:
@@ -152,7 +155,7 @@ class Progress:
                 Text(params, style="dim", overflow="ellipsis", no_wrap=True),
             )
         more = len(running) - SHOWN
-        return Group(Text(), head, rows, Text(f"and {more} more", style="dim") if more > 0 else Text())
+        return Group(Text(), head, below, rows, Text(f"and {more} more", style="dim") if more > 0 else Text())
 
     def _best_text(self) -> Text:
         from search.views import standing
@@ -163,6 +166,19 @@ class Progress:
         if best is None:
             return Text("no epoch yet", style="dim")
         return Text(f"best {number(best.value)} (trial {best.number})", style="bold green")
+
+    def _pace(self) -> str:
+        """Say how fast it goes, or why no epoch has come for a while: programs are compiled as they are first needed."""
+        rate = self._rate()
+        if rate:
+            return f"{rate:.1f} epochs/s"
+        if self._programs > self._study.compiled:
+            return self._compiling()
+        has_begun = sum(len(trial.curve) for trial in self._study.trials) > self._epochs_before
+        return "no epoch lately" if has_begun else "first epochs under way"
+
+    def _compiling(self) -> str:
+        return f"compiling program {min(self._study.compiled + 1, self._programs)} of {self._programs}"
 
     def _rate(self) -> float:
         now = time.monotonic()

@@ -87,7 +87,7 @@ def best(stored: Stored, top: int = DEFAULT_TOP) -> Best:
         counts[trial.state] = counts.get(trial.state, 0) + 1
     listed = stored.complete[:top]
     return Best(
-        versions={**stored.resolved["versions"], **versions()},
+        versions={**stored.resolved.get("versions", {}), **versions()},
         study=stored.name,
         objective=stored.file.settings.study.objective,
         direction="maximize" if stored.file.direction == "maximize" else "minimize",

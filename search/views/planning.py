@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import RenderableType
 from rich.table import Table
 
-from search import identity, launch, records, unused
+from search import identity, launch, records, studychecks, unused
 from search import resolved as resolved_as
 from search.log import StudyLog
 from search.study import Study
@@ -48,6 +48,7 @@ def plan(file: StudyFile) -> dict[str, Any]:
             if key in ("backend", "devices", "precision", "versions")
         },
         "warnings": [*map(str, unused.find(file, ready)), *ready.warnings],
+        "notes": studychecks.notes(file),
     }
 
 
@@ -75,4 +76,6 @@ def table(found: dict[str, Any]) -> RenderableType:
         rows.add_row("memory", f"at most {needed} for all lanes, by the compiler's estimate; {allowed} may be used")
     for warning in found["warnings"]:
         rows.add_row("warning", warning)
+    for note in found["notes"]:
+        rows.add_row("note", note)
     return rows

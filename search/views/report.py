@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from search import tomltext
 from search.errors import UsageError
+from search.holder import Holder, holder
 from search.records import Brief, Stored
 from search.resolved import Resolved, how
 from search.study import Trial
@@ -20,21 +24,37 @@ from search.views import export, standing
 from search.views.beliefs import beliefs, panel
 from search.views.console import duration, label, number
 
+if TYPE_CHECKING:
+    from search.launch import Outcome
+
 CURVES = 5
 # The kind of event that a program's compilation is.
 COMPILED = "program compiled"
 # With fewer different values importance is an accident.
 LEAST_VALUES = 4
-_PLOT_HEIGHT = 14
+_PLOT_HEIGHT = 12
+_LEGEND_WIDTH = 22
+_COLOURS = ("green", "blue", "red", "yellow", "magenta")
+# A value of a config: longer ones are cut where they would not fit.
+_VALUE_WIDTH = 10
 # A pruner that judges every epoch ends trials at many.
 _RUNGS = 6
 
 
 def state(brief_or_stored: Brief | Stored, counts: Counter[str] | dict[str, int]) -> str:
-    """Say in one or two words where a study stands."""
-    if brief_or_stored.ended:
-        return "done"
-    return "running or cut off" if counts.get("RUNNING") else "unfinished"
+    """Say where a study stands, and which process works on it."""
+    word, at_work = _standing(brief_or_stored, counts)
+    return f"{word} ({at_work})" if at_work else word
+
+
+def _standing(study: Brief | Stored, counts: Counter[str] | dict[str, int]) -> tuple[str, Holder | None]:
+    if study.ended:
+        return "done", None
+    at_work = holder(study.path)
+    if at_work is not None and (counts.get("RUNNING") or not counts):
+        # Whether a process of another machine has died can't be seen from here.
+        return "running" if not at_work.host else "running or cut off", at_work
+    return "cut off" if counts.get("RUNNING") else "unfinished", None
 
 
 def list_table(briefs: Sequence[Brief], base: Path) -> RenderableType:
@@ -63,7 +83,7 @@ def brief_json(brief: Brief) -> dict[str, Any]:
     return {
         "study": brief.name,
         "database": str(brief.path),
-        "state": state(brief, brief.counts),
+        **_state_json(brief, brief.counts),
         "trials": brief.trials,
         "ended": brief.ended_trials,
         "wanted": brief.wanted,
@@ -75,11 +95,56 @@ def brief_json(brief: Brief) -> dict[str, Any]:
     }
 
 
+def _state_json(study: Brief | Stored, counts: Counter[str] | dict[str, int]) -> dict[str, Any]:
+    word, at_work = _standing(study, counts)
+    process = at_work and {"pid": at_work.pid, "host": at_work.host, "since": at_work.since.isoformat()}
+    return {"state": word, "process": process}
+
+
+def outcome_lines(outcome: Outcome) -> list[str]:
+    """Say what a `run` did, apart from what its study is by now."""
+    stored = outcome.stored
+    ended = [trial for trial in stored.trials if trial.is_ended]
+    reason = f" ({outcome.reason})" if outcome.reason else ""
+    if not outcome.ended:
+        wanted, done = stored.file.settings.study.trials, len(ended)
+        of = f"{done} of {wanted} trials are done" if done <= wanted else f"{done} trials are done ({wanted} asked for)"
+        return [f"{stored.name}: nothing left to do: {of}{reason}", f"trials: {_by_ending(ended)}"]
+    now = [trial for trial in ended if trial.number in set(outcome.ended)]
+    lines = [f"{stored.name}: {_trials(len(now))} in {duration(outcome.seconds)}{reason}", f"trials: {_by_ending(now)}"]
+    if len(ended) > len(now):
+        lines[0] = f"{stored.name}: {_trials(len(now))} in {duration(outcome.seconds)} by this command{reason}"
+        lines.append(f"in all: {_trials(len(ended))} in {duration(stored.seconds)}: {_by_ending(ended)}")
+    return lines
+
+
+def _trials(count: int) -> str:
+    return f"{count} trial{'' if count == 1 else 's'}"
+
+
+def _by_ending(trials: Sequence[Trial]) -> str:
+    return (
+        ", ".join(f"{count} {ended}" for ended, count in Counter(trial.ended for trial in trials).most_common())
+        or "none"
+    )
+
+
+def settings_toml(stored: Stored) -> str:
+    """Return all settings of a study as TOML, defaults included; what "auto" came to stands in remarks."""
+    settings = stored.file.settings.model_dump(mode="json", exclude_none=True)
+    resolved = [
+        f"# {key}: {json.dumps(value)}" for key, value in stored.resolved.items() if value not in ("", {}, None)
+    ]
+    return "\n".join(
+        [f"# study {json.dumps(stored.name)}; what auto came to:", *resolved, "", tomltext.document(settings)]
+    )
+
+
 def show_json(stored: Stored, top: int) -> dict[str, Any]:
     """Return all that `show` tells as plain JSON."""
     return {
         **export.best(stored, top).model_dump(mode="json"),
-        "state": state(stored, _states(stored)),
+        **_state_json(stored, _states(stored)),
         "ended_because": stored.ended,
         "ended": dict(endings(stored)),
         "importance": importance(stored),
@@ -92,30 +157,54 @@ def show_json(stored: Stored, top: int) -> dict[str, Any]:
 
 
 def show(stored: Stored, top: int, console: Console) -> None:
-    """Print a study for people."""
-    study = stored.file.settings.study
-    counts = _states(stored)
-    console.print(Text.assemble((stored.name, "bold"), f": {stored.file.direction} {study.objective}"))
-    why = f" ({stored.ended})" if stored.ended else ""
-    console.print(
-        f"{state(stored, counts)}{why}: {sum(t.is_ended for t in stored.trials)} of {study.trials} trials, "
-        f"{sum(len(t.curve) for t in stored.trials)} epochs, {duration(stored.seconds)}"
-    )
-    console.print(Text(f"{how(Resolved(**stored.resolved))}{_spent(stored)}", style="dim"))
-    console.print()
+    """Print a study for people: what matters most comes last, and stays on the screen."""
+    _history(stored, console)
+    _failures(stored, console)
     if stored.complete:
-        console.print(_best_table(stored, top))
-    console.print(Text(standing.line(stored, top)))
-    console.print()
-    console.print(_columns(_counts_table(stored), _importance_table(stored)))
-    if stored.complete:
+        console.print(_curves(stored, stored.complete[:CURVES], console))
         console.print()
-        console.print(Text.from_ansi(_plot(stored, stored.complete[:CURVES], console)))
+    shares = importance(stored)
     if believed := panel(stored):
         console.print(believed)
-    _failures(stored, console)
-    _history(stored, console)
-    console.print(_settings_table(stored))
+        if note := _differ(stored, shares):
+            console.print(Text(note, style="dim"))
+        console.print()
+    console.print(_columns(_counts_table(stored), _importance_table(shares)))
+    console.print()
+    _best_tables(stored, top, console)
+    console.print(Text(standing.line(stored, top)))
+    _headline(stored, console)
+
+
+def _headline(stored: Stored, console: Console) -> None:
+    study = stored.file.settings.study
+    why = f" ({stored.ended})" if stored.ended else ""
+    with suppress(TypeError, KeyError):  # of a damaged row how it was trained is not known
+        console.print(
+            Text(f"{how(Resolved(**stored.resolved))}{_spent(stored)}; all settings: --settings", style="dim")
+        )
+    console.print(
+        Text.assemble(
+            (stored.name, "bold"),
+            f": {stored.file.direction} {study.objective}; {state(stored, _states(stored))}{why}: "
+            f"{sum(t.is_ended for t in stored.trials)} of {study.trials} trials, "
+            f"{sum(len(t.curve) for t in stored.trials)} epochs, {duration(stored.seconds)}",
+        )
+    )
+
+
+def _differ(stored: Stored, shares: Mapping[str, float]) -> str:
+    """Say why importance and what the search believes order the parameters differently, where they do."""
+    believed = beliefs(stored)
+    if not believed or not shares:
+        return ""
+    first = min(believed["length_scales"], key=believed["length_scales"].__getitem__)
+    if first == next(iter(shares)):
+        return ""
+    return (
+        f"{first} comes first here, {next(iter(shares))} under importance: importance compares the best complete trials with "
+        "the others, the search learns from all epochs of all trials"
+    )
 
 
 def importance(stored: Stored) -> dict[str, float]:
@@ -154,19 +243,41 @@ def endings(stored: Stored) -> Counter[str]:
     return Counter(trial.ended or trial.state.lower() for trial in stored.trials)
 
 
-def _best_table(stored: Stored, top: int) -> Table:
-    """Return the best configs side by side: a space of any width then fits a terminal."""
+def _best_tables(stored: Stored, top: int, console: Console) -> None:
+    """Print the best configs side by side, as many in a row as fit: names whole, long values cut."""
     best = stored.complete[:top]
-    table = Table(title="best configs", title_justify="left", box=None, header_style="bold", pad_edge=False)
-    table.add_column("rank")
-    for rank in range(1, len(best) + 1):
-        table.add_column(str(rank), justify="right", overflow="fold", style="bold green" if rank == 1 else "")
-    table.add_row(stored.file.settings.study.objective, *(number(trial.value) for trial in best))
-    table.add_row("trial", *(str(trial.number) for trial in best))
-    table.add_row("best epoch", *(f"{trial.best_epoch} of {len(trial.curve)}" for trial in best))
-    table.add_row("ended", *(trial.ended for trial in best))
+    names = ["rank", "best epoch", stored.file.settings.study.objective, *stored.file.space]
+    left = console.width - max(map(len, names))
+    # Two blanks stand between two columns.
+    room = max(1, left // (_VALUE_WIDTH + 2))
+    for start in range(0, len(best), room):
+        shown = best[start : start + room]
+        console.print(_best_table(stored, shown, start + 1, max(left // len(shown) - 2, 4)))
+        console.print()
+
+
+def _best_table(stored: Stored, best: Sequence[Trial], first: int, width: int) -> Table:
+    table = Table(
+        title="best configs" if first == 1 else None,
+        title_justify="left",
+        box=None,
+        header_style="bold",
+        pad_edge=False,
+    )
+    table.add_column("rank", no_wrap=True)
+    for rank in range(first, first + len(best)):
+        style = "bold green" if rank == 1 else ""
+        table.add_column(str(rank), justify="right", no_wrap=True, overflow="ellipsis", style=style, max_width=width)
+
+    def add(name: str, values: Iterable[object]) -> None:
+        table.add_row(Text(name), *(Text(str(value)) for value in values))
+
+    add("trial", (trial.number for trial in best))
+    add("best epoch", (f"{trial.best_epoch} of {len(trial.curve)}" for trial in best))
+    add("ended", (trial.ended for trial in best))
     for name in stored.file.space:
-        table.add_row(name, *(label(trial.labels.get(name, "-")) for trial in best))
+        add(name, (label(trial.labels.get(name, "-")) for trial in best))
+    add(stored.file.settings.study.objective, (number(trial.value) for trial in best))
     return table
 
 
@@ -196,7 +307,7 @@ def show_trial(stored: Stored, wanted: int, console: Console) -> None:
         table.add_row(Text(name, style="" if name in trial.labels else "dim"), Text(label(value)))
     console.print(table)
     if trial.curve:
-        console.print(Text.from_ansi(_plot(stored, [trial], console)))
+        console.print(_curves(stored, [trial], console))
     if trial.detail:
         console.print(Text(trial.detail.rstrip(), style="dim"))
 
@@ -225,13 +336,12 @@ def _trial(stored: Stored, wanted: int) -> Trial:
     return stored.trials[wanted]
 
 
-def _importance_table(stored: Stored) -> Table | None:
-    shares = importance(stored)
+def _importance_table(shares: Mapping[str, float]) -> Table | None:
     if not shares:
         return None
     table = Table(title="importance", title_justify="left", box=None, show_header=False, pad_edge=False)
     for name, share in shares.items():
-        table.add_row(name, Text("█" * round(share * 24) or "▏", style="cyan"), f"{share:.2f}")
+        table.add_row(Text(name), Text("█" * round(share * 24) or "▏", style="cyan"), f"{share:.2f}")
     return table
 
 
@@ -241,19 +351,45 @@ def _columns(*tables: Table | None) -> RenderableType:
     return grid
 
 
-def _plot(stored: Stored, trials: Sequence[Trial], console: Console) -> str:
+def _curves(stored: Stored, trials: Sequence[Trial], console: Console) -> RenderableType:
+    """Draw curves of the objective, with what is which beside them."""
+    objective = stored.file.settings.study.objective
+    legend = Table.grid(padding=(0, 1))
+    for index, trial in enumerate(trials):
+        mark = _marks(console)[index]
+        legend.add_row(
+            Text(mark or "█", style=_COLOURS[index]), Text(f"trial {trial.number}"), Text(number(trial.value))
+        )
+    width = min(console.width, 100) - (_LEGEND_WIDTH if len(trials) > 1 else 0)
+    plot = Text.from_ansi(_plot(stored, trials, console, width))
+    title = Text(f"{objective} by epoch" + (f", the best {len(trials)}" if len(trials) > 1 else ""), style="bold")
+    if len(trials) == 1:
+        return Group(title, plot)
+    grid = Table.grid(padding=(0, 1))
+    grid.add_row(plot, legend)
+    return Group(title, grid)
+
+
+def _marks(console: Console) -> list[str | None]:
+    """Return what each curve is drawn with: its rank where there are no colours, else dots."""
+    return [None] * CURVES if console.is_terminal else [str(rank) for rank in range(1, CURVES + 1)]
+
+
+def _plot(stored: Stored, trials: Sequence[Trial], console: Console, width: int) -> str:
     import plotext
 
     objective = stored.file.settings.study.objective
     plotext.clear_figure()
-    plotext.plot_size(min(console.width, 100), _PLOT_HEIGHT)
+    plotext.plot_size(max(width, 20), _PLOT_HEIGHT)
     plotext.theme("clear" if not console.is_terminal else "pro")
     plotext.canvas_color("default")
     plotext.axes_color("default")
-    for trial in trials:
+    # The best is drawn last, over the others.
+    for index, trial in reversed(list(enumerate(trials))):
         points = [(epoch, m[objective]) for epoch, m in enumerate(trial.curve, 1) if m.get(objective) is not None]
-        plotext.plot([epoch for epoch, _ in points], [value for _, value in points], label=f"trial {trial.number}")
-    plotext.title(f"{objective} by epoch" + (f", the best {len(trials)}" if len(trials) > 1 else ""))
+        colour = _COLOURS[index] if console.is_terminal else None
+        mark = _marks(console)[index] if len(trials) > 1 else None
+        plotext.plot([epoch for epoch, _ in points], [value for _, value in points], color=colour, marker=mark)
     return str(plotext.build())
 
 
@@ -279,28 +415,20 @@ def _spent(stored: Stored) -> str:
 def _failures(stored: Stored, console: Console) -> None:
     failed = [trial for trial in stored.trials if trial.state == "FAIL"]
     if failed:
-        console.print(Text("\nfailed", style="bold red"))
+        console.print(Text("failed", style="bold red"))
         for why, count in Counter(trial.why for trial in failed).most_common(5):
             numbers = ", ".join(str(trial.number) for trial in failed if trial.why == why)
             console.print(Text.assemble(f"{count:>4}  {why} ", (f"(trial {numbers})", "dim")))
+        console.print()
 
 
 def _history(stored: Stored, console: Console) -> None:
     events = [event for event in stored.events if event[1] != COMPILED]
-    if events:
-        console.print(Text("\nhistory", style="bold"))
+    if not events:
+        return
+    console.print(Text("history", style="bold"))
     for at, kind, detail in events[-10:]:
         shown = ", ".join(f"{key} {value}" for key, value in detail.items() if key != "detail" and value is not None)
         when = at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
         console.print(Text.assemble((f"  {when}  ", "dim"), f"{kind}: {shown}"))
-
-
-def _settings_table(stored: Stored) -> RenderableType:
-    settings = stored.file.settings.model_dump(mode="json", exclude_none=True)
-    table = Table.grid(padding=(0, 2))
-    for section, entries in settings.items():
-        for key, value in entries.items():
-            table.add_row(Text(f"{section}.{key}", style="dim"), Text(str(value)))
-    for key, value in stored.resolved.items():
-        table.add_row(Text(f"resolved.{key}", style="dim"), Text(str(value)))
-    return Group(Text("\nsettings", style="bold"), table)
+    console.print()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ def way_out(report: Report, study: Path) -> str:
     held = schema.backup_of(report.path)
     if report.is_damaged:
         if report.backup:
-            return f"`manyfit verify {study} --restore` brings back its backup"
+            return f"`manyfit verify {shlex.quote(str(study))} --restore` brings back its backup: {_of(report.backup)}"
         return "its backup is damaged, too" if held.exists() else "there is no backup"
     if report.studies and report.backup is None and held.exists():
         return f"delete {held.name}; the next `manyfit run` writes another"

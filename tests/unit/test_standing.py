@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 from support import ROOT, manyfit, record, replay, replay_file
 
-from search import records, studyfile
+from search import records
 from search.engines.protocol import EpochEnd, Member
 from search.engines.replay import ReplayEngine
 from search.errors import Interrupted
@@ -210,13 +210,3 @@ def test_parameters_of_any_name_keep_their_values_in_csv_and_json(tmp_path):
     for trial, row in zip(stored.trials, rows, strict=True):
         assert {name: int(row[f"params.{name}"]) for name in names} == {name: trial.labels[name] for name in names}
         assert (row["trial"], row["state"]) == (str(trial.number), "COMPLETE")
-
-
-def test_an_argument_of_the_model_that_trainings_own_key_overrules_is_warned_of(tmp_path):
-    text = MAXIMIZED.replace("[space]", '[model]\nbatch_size = 64\noptimizer = "sgd"\nepochs = 9\nunits = [8]\n[space]')
-    warnings = studyfile.warnings(replay_file(tmp_path, text))
-    assert warnings == [
-        "model.batch_size has no effect: train.batch_size is 32, and that is used",
-        "model.optimizer has no effect: train.optimizer is 'adam', and that is used",
-        "model.epochs has no effect: study.epochs is 4, and that is used",
-    ]

@@ -286,12 +286,3 @@ def test_source_hash_does_not_change_with_what_is_not_imported(project):
         (project / f"{name}.py").write_text("WIDTH = 99")
     (project / "notes.txt").write_text("x")
     assert source_hash(project) == before
-
-
-def test_file_hash_is_of_the_file_alone(project):
-    reference = Reference.parse("mine.py:build", project)
-    before = reference.file_hash()
-    (project / "blocks.py").write_text("WIDTH = 99")
-    assert reference.file_hash() == before
-    (project / "mine.py").write_text("def build(): ...")
-    assert reference.file_hash() != before

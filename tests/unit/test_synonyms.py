@@ -1,0 +1,333 @@
+"""What people wrote who came from other tools, and what they are told: line, key, and what to write."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from search import pruners, samplers, settings, studychecks, studyfile, synonyms
+from search.errors import StudyFileError
+from search.vocabulary import OPTIMIZERS, TRAIN_NUMBERS, closest
+
+DATA = '[data]\nsource = "sklearn:digits"\n'
+SPACE = "[space]\ndropout = { low = 0.0, high = 0.5 }\n"
+
+
+def told(folder, text: str) -> str:
+    """Return the error of a study file, without its name."""
+    path = folder / "study.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(StudyFileError) as raised:
+        studyfile.read(path)
+    message = str(raised.value)
+    assert message.startswith(f"{path}, ")
+    assert "\n" not in message
+    return message.removeprefix(f"{path}, ")
+
+
+def notes(folder, text: str) -> list[str]:
+    path = folder / "study.toml"
+    path.write_text(text, encoding="utf-8")
+    return studychecks.notes(studyfile.read(path))
+
+
+# -- sections and keys -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "section", ["search_space", "parameters", "hyperparameters", "params", "hp", "config_space", "SearchSpace", "Space"]
+)
+def test_parameters_go_under_space(tmp_path, section):
+    found = told(tmp_path, f"{DATA}[{section}]\ndropout = [0.1, 0.2]\n")
+    assert found == f"line 3, {section}: unknown key; did you mean 'space'? (parameters go under [space])"
+
+
+@pytest.mark.parametrize(
+    ("written", "means"),
+    [
+        ("[study]\nmetric = 1", "study.metric: unknown key; did you mean 'objective'?"),
+        ("[study]\nmonitor = 1", "study.monitor: unknown key; did you mean 'objective'?"),
+        ("[study]\ngoal = 1", "study.goal: unknown key; did you mean 'direction'?"),
+        ("[study]\nmode = 1", "study.mode: unknown key; did you mean 'direction'?"),
+        ("[study]\nmax_trials = 1", "study.max_trials: unknown key; did you mean 'trials'?"),
+        ("[study]\nn_trials = 1", "study.n_trials: unknown key; did you mean 'trials'?"),
+        ("[study]\nnum_samples = 1", "study.num_samples: unknown key; did you mean 'trials'?"),
+        ("[study]\nrandom_state = 1", "study.random_state: unknown key; did you mean 'seed'?"),
+        ("[study]\ntimeout = 1", "study.timeout: unknown key; did you mean 'time'?"),
+        ("[study]\nexecutions_per_trial = 1", "another seed under another --name"),
+        ("[study]\nrepeats = 3", "not supported yet: another seed under another --name"),
+        ("[study]\nfolds = 5", "not supported yet: all trials share one validation split"),
+        ("[data]\ncv = 5", "not supported yet: all trials share one validation split"),
+        ("[study]\nn_jobs = 4", "study.n_jobs: unknown key; did you mean 'devices'? That belongs under [run]"),
+        ("[study]\ngpus = 4", "did you mean 'devices'? That belongs under [run]"),
+        ("[run]\nworkers = 4", "run.workers: unknown key; did you mean 'devices'?"),
+        ("[run]\ngpus = 4", "run.gpus: unknown key; did you mean 'devices'?"),
+        ("[search]\nmethod = 'x'", "search.method: unknown key; did you mean 'sampler'?"),
+        ("[search]\nalgorithm = 'x'", "search.algorithm: unknown key; did you mean 'sampler'?"),
+        ("[search]\nscheduler = 'x'", "search.scheduler: unknown key; did you mean 'pruner'?"),
+        ("[search]\nmax_trials = 9", "did you mean 'trials'? That belongs under [study]"),
+        ("[search]\ntrials = 9", "search.trials: unknown key; trials belongs under [study]"),
+        ("[search]\nn_startup_trials = 9", 'sampler = { name = "tpe", n_startup_trials = 5 }'),
+        ("[search.early_stopping]\nrounds = 9", "search.early_stopping.rounds: unknown key; did you mean 'patience'?"),
+        ("[train]\nlr = 0.1", "train.lr: unknown key; did you mean 'learning_rate'?"),
+        ("[train]\noptimiser = 'sgd'", "train.optimiser: unknown key; did you mean 'optimizer'?"),
+        ("[train]\nvalidation_split = 0.1", "did you mean 'validation'? That belongs under [data]"),
+        ("[train]\nn_epochs = 3", "did you mean 'epochs'? That belongs under [study]"),
+        ("[data]\nnormalize = true", "data.normalize: unknown key; did you mean 'scale'?"),
+        ("[data]\nval_split = 0.1", "data.val_split: unknown key; did you mean 'validation'?"),
+        ("[model]\nhidden = [32]", "model.hidden: mlp has no hidden; did you mean 'units'?"),
+        ("[model]\ndroput = 0.1", "model.droput: mlp has no droput; did you mean 'dropout'?"),
+        ("[model]\nlearning_rate = 0.1", "model.learning_rate: mlp has no learning_rate; learning_rate belongs under [train]"),
+        ("[model]\nnothing_like_it = 1", "model.nothing_like_it: mlp has no nothing_like_it; it has units, activation"),
+        ("[optimizer]\nname = 'sgd'", "optimizer: unknown key; optimizer belongs under [train]"),
+        ("[early_stopping]\npatience = 3", "early_stopping: unknown key; early_stopping belongs under [search]"),
+    ],
+)  # fmt: skip
+def test_key_of_another_tool_is_told_what_it_is_called_here(tmp_path, written, means):
+    text = f"{DATA}{SPACE}{written}\n" if not written.startswith("[data]") else f"{SPACE}{DATA}{written[7:]}\n"
+    assert means in told(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "means"),
+    [
+        ("sampler", "TPESampler", "tpe"), ("sampler", "TPE", "tpe"), ("sampler", "bayesian", "bayes"),
+        ("sampler", "BayesianOptimization", "bayes"), ("sampler", "RandomizedSearchCV", "random"), ("sampler", "hyperopt", "tpe"),
+        ("sampler", "GridSearch", "grid"), ("sampler", "CMA-ES", "cmaes"), ("sampler", "sobol", "qmc"),
+        ("pruner", "asha", "halving"), ("pruner", "ASHAScheduler", "halving"), ("pruner", "successive_halving", "halving"),
+        ("pruner", "SuccessiveHalvingPruner", "halving"), ("pruner", "MedianPruner", "median"), ("pruner", "medain", "median"),
+        ("pruner", "HyperBandScheduler", "hyperband"), ("pruner", "NopPruner", "none"), ("pruner", "FIFO", "none"),
+    ],
+)  # fmt: skip
+def test_sampler_or_pruner_of_another_tool_is_named(tmp_path, key, value, means):
+    found = told(tmp_path, f'{DATA}{SPACE}[search]\n{key} = "{value}"\n')
+    assert found.startswith(f"line 6, search.{key}: no such {key}: '{value}'; did you mean '{means}'?")
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "means"),
+    [
+        ("run", "backend", "tf", "tensorflow"), ("run", "precision", "fp16", "mixed_float16"), ("study", "direction", "max", "maximize"),
+        ("study", "direction", "minimise", "minimize"), ("train", "schedule", "cosine_annealing", "cosine"),
+        ("train", "optimizer", "gradient_descent", "sgd"), ("train", "optimizer", "rms_prop", "rmsprop"),
+        ("model", "build", "dense", "mlp"), ("model", "build", "convnet", "cnn"), ("model", "activation", "ReLU", "relu"),
+        ("model", "initializer", "xavier", "glorot_uniform"), ("model", "initializer", "he-normal", "he_normal"),
+    ],
+)  # fmt: skip
+def test_value_of_another_tool_is_named(tmp_path, section, key, value, means):
+    found = told(tmp_path, f'{DATA}{SPACE}[{section}]\n{key} = "{value}"\n')
+    assert found.startswith(f"line 6, {section}.{key}: ")
+    assert f"did you mean {means!r}?" in found
+
+
+@pytest.mark.parametrize(("given", "write"), [("5", "5"), ("true", "5"), ("12", "12")])
+def test_early_stopping_is_a_table(tmp_path, given, write):
+    found = told(tmp_path, f"{DATA}{SPACE}[search]\nearly_stopping = {given}\n")
+    assert f"search.early_stopping: must be a table; write early_stopping = {{ patience = {write} }}" in found
+
+
+# -- ranges ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("entry", "write"),
+    [
+        ("{ min = 0.0, max = 0.5 }", "write dropout = { low = 0.0, high = 0.5 }"),
+        ("{ min_value = 0.0, max_value = 0.5, step = 0.1 }", "write dropout = { low = 0.0, high = 0.5, step = 0.1 }"),
+        ('{ low = 1e-4, high = 0.5, sampling = "log" }', "write dropout = { low = 0.0001, high = 0.5, log = true }"),
+        ('{ distribution = "log_uniform_values", min = 1e-4, max = 0.5 }', "{ low = 0.0001, high = 0.5, log = true }"),
+        ('{ type = "float", bounds = [0, 1] }', "write dropout = { low = 0.0, high = 1.0 }"),
+        ('{ type = "int", low = 1, high = 9 }', "write dropout = { low = 1, high = 9 }"),
+        ("{ loguniform = [1e-3, 0.5] }", "write dropout = { low = 0.001, high = 0.5, log = true }"),
+        ("{ lower = 0.0, upper = 0.5 }", "write dropout = { low = 0.0, high = 0.5 }"),
+        ("{ values = [0.1, 0.2] }", "write dropout = [0.1, 0.2]"),
+        ('{ type = "categorical", choices = [0.1, 0.2] }', "write dropout = [0.1, 0.2]"),
+        ("{ value = 0.1 }", "a fixed value stands under [train] or [model]: dropout = 0.1"),
+        ("{ min = 0.0, max = 0.5, condition = { optimizer = 'sgd' } }", 'high = 0.5, when = { optimizer = "sgd" } }'),
+        ("{ min = 0.0 }", "did you mean 'low'?"),
+        ("{ low = 0.0, hihg = 0.5 }", "did you mean 'high'?"),
+    ],
+)  # fmt: skip
+def test_range_of_another_tool_is_written_as_here(tmp_path, entry, write):
+    found = told(tmp_path, f"{DATA}[space]\ndropout = {entry}\n")
+    assert re.match(r"line 4, space\.dropout\.\w+: unknown key; ", found)
+    assert write in found
+
+
+def test_what_is_told_to_write_can_be_read(tmp_path):
+    for entry in ("{ min = 1e-4, max = 0.5, log_scale = true }", "{ values = [0.1, 0.2] }", "{ bounds = [0.0, 1.0] }"):
+        write = told(tmp_path, f"{DATA}[space]\ndropout = {entry}\n").split("; write ")[1]
+        assert list(studyfile.read(_written(tmp_path, f"{DATA}[space]\n{write}\n")).space) == ["dropout"]
+
+
+def _written(folder, text):
+    path = folder / "written.toml"
+    path.write_text(text)
+    return path
+
+
+# -- where the mistake is, not where it shows --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("space", "more", "line", "says"),
+    [
+        ("droput = [0.1, 0.2]", "[search]\nstart = [{ dropout = 0.1 }]", 4, "space.droput: did you mean 'dropout'? (search.start uses dropout)"),
+        ("lr = [0.1, 0.2]", "[search]\nstart = [{ learning_rate = 0.1 }]", 4, "space.lr: did you mean 'learning_rate'? (search.start uses"),
+        ("dropout = [0.1, 0.2]", "[search]\nstart = [{ droput = 0.1 }]", 6, "search.start.0.droput: no such parameter; the space has dropout; did you mean 'dropout'?"),
+        ("optimiser = ['sgd', 'adam']\nmomentum = { choices = [0.1, 0.9], when = { optimizer = 'sgd' } }", "", 4, "space.optimiser: did you mean 'optimizer'? (space.momentum.when uses optimizer)"),
+        ("optimizer = ['sgd', 'adam']\nmomentum = { choices = [0.1, 0.9], when = { optimiser = 'sgd' } }", "", 5, "space.momentum.when: 'optimiser' is not a parameter of the space"),
+        ("hidden_units = [32, 64]", "", 4, "space.hidden_units: neither training nor mlp reads hidden_units; did you mean 'units'?"),
+        ("seed = [1, 2]", "", 4, "space.seed: neither training nor mlp reads seed; seed belongs under [study]"),
+    ],
+)  # fmt: skip
+def test_error_is_of_the_line_with_the_mistake(tmp_path, space, more, line, says):
+    assert told(tmp_path, f"{DATA}[space]\n{space}\n{more}\n").startswith(f"line {line}, {says}")
+
+
+# -- the built-in builders, as the file is read ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("builder", "line", "says"),
+    [
+        ("mlp", "units = '32'", "units must be the widths of the dense layers: a list of whole numbers"),
+        ("cnn", "units = [32, -1]", "units must be the widths of the dense layers: a list of whole numbers"),
+        ("mlp", "dropout = 1.5", "dropout must be a number in 0..1; received 1.5"),
+        ("mlp", "activation = 'rellu'", "did you mean 'relu'?"),
+        ("cnn", "kernel_size = 0", "kernel_size must be a whole number of at least 1, or [height, width]"),
+        ("mlp", "batch_norm = 1", "batch_norm must be true or false; received 1"),
+        ("mlp", "l2 = -0.1", "l2 must be a number of at least 0; received -0.1"),
+    ],
+)
+def test_wrong_argument_of_a_builder_is_told_with_its_line(tmp_path, builder, line, says):
+    found = told(tmp_path, f'{DATA}[space]\nlearning_rate = [0.1, 0.2]\n[model]\nbuild = "{builder}"\n{line}\n')
+    assert found.startswith(f"line 7, model.{line.split()[0]}: ")
+    assert says in found
+
+
+@pytest.mark.parametrize(
+    ("builder", "entry", "says"),
+    [
+        ("mlp", "units = [[64], [32, 0]]", "received [32, 0]"),
+        ("cnn", "units = { low = 16.0, high = 64.0 }", "received 16.0"),
+        ("mlp", "dropout = { low = 0.0, high = 1.5 }", "dropout must be a number in 0..1; received 1.5"),
+        ("mlp", "activation = ['relu', 'swush']", "did you mean 'swish'?"),
+        ("cnn", "batch_norm = [0, 1]", "batch_norm must be true or false; received 0"),
+        ("cnn", "filters = ['32', '64']", "filters must be the filters of the blocks"),
+    ],
+)
+def test_searched_argument_is_checked_as_a_fixed_one_is(tmp_path, builder, entry, says):
+    found = told(tmp_path, f'{DATA}[model]\nbuild = "{builder}"\n[space]\n{entry}\n')
+    assert found.startswith(f"line 6, space.{entry.split()[0]}: ")
+    assert says in found
+
+
+@pytest.mark.parametrize("builder", ["mlp", "cnn"])
+@pytest.mark.parametrize("units", ["32", "[32]", "[64, 32]"])
+def test_both_builders_take_one_form_of_units(tmp_path, builder, units):
+    assert notes(tmp_path, f'{DATA}{SPACE}[model]\nbuild = "{builder}"\nunits = {units}\n') == []
+
+
+def test_argument_of_a_builder_of_ones_own_may_be_anything(tmp_path):
+    (tmp_path / "mine.py").write_text("def build(config, data): ...\n")
+    text = f'{DATA}[model]\nbuild = "mine.py:build"\nhidden = "x"\nunits = -1\n[space]\ndroput = [1.5, 2.5]\n'
+    assert len(studyfile.read(_written(tmp_path, text)).space) == 1
+
+
+@pytest.mark.parametrize(
+    ("head", "says"),
+    [
+        ("def build(hp):", "build(hp) can't be called as build(config, data)"),
+        ("def build(trial, config, data):", "build(trial, config, data) can't be called as build(config, data)"),
+        ("def build():", "build() can't be called as build(config, data)"),
+        ("def build(config, data, *, width):", "build(config, data, *, width) can't be called as build(config, data)"),
+    ],
+)
+def test_builder_that_can_not_be_called_is_refused_as_the_file_is_read(tmp_path, head, says):
+    (tmp_path / "mine.py").write_text(f"{head}\n    ...\n")
+    found = told(tmp_path, f'{DATA}{SPACE}[model]\nbuild = "mine.py:build"\n')
+    assert found.startswith(f"line 6, model.build: {says}")
+    assert found.endswith("; write def build(config, data)")
+    assert ("the ranges go under [space]" in found) == ("(hp)" in head or "(trial" in head)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "def build(config, data):", "def build(*args):", "def build(config, data, width=3):", "def build(config, *rest, **more):",
+        "@decorated\ndef build(hp):", "build = partial(other, 1)\nclass X:", "def build(hp): ...\ndef build(config, data):",
+        "def build(hp): ...\nbuild = wrapped(build)\nclass X:",
+    ],
+)  # fmt: skip
+def test_builder_that_may_be_called_is_taken(tmp_path, head):
+    (tmp_path / "mine.py").write_text(f"{head}\n    ...\n")
+    notes(tmp_path, f'{DATA}{SPACE}[model]\nbuild = "mine.py:build"\n')
+
+
+# -- the objective, and notes ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "loss", "auc"])
+def test_test_rows_are_never_an_objective(tmp_path, metric):
+    found = told(tmp_path, f"{DATA}{SPACE}[study]\nobjective = 'test_{metric}'\n")
+    assert found.startswith("line 6, study.objective: test rows are never used in a search")
+    assert f"did you mean 'val_{metric}'?" in found
+
+
+def test_objective_by_another_name_of_its_rows_is_told_ours(tmp_path):
+    found = told(tmp_path, f"{DATA}{SPACE}[study]\nobjective = 'validation_accuracy'\n")
+    assert "training reports no 'validation_accuracy'; did you mean 'val_accuracy'?" in found
+
+
+@pytest.mark.parametrize("objective", ["accuracy", "loss"])
+def test_objective_of_the_training_rows_is_noted(tmp_path, objective):
+    assert notes(tmp_path, f"{DATA}{SPACE}[study]\nobjective = '{objective}'\n") == [
+        f"objective '{objective}' is computed on the training rows; 'val_{objective}' judges rows that were not trained on"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("entry", "form"),
+    [
+        ("learning_rate = [1e-4, 1e-1]", "learning_rate = { low = 0.0001, high = 0.1, log = true }"),
+        ("dropout = [0.5, 0.1]", "dropout = { low = 0.1, high = 0.5 }"),
+        ("l2 = [0, 0.1]", "l2 = { low = 0.0, high = 0.1 }"),
+    ],
+)
+def test_two_real_choices_are_noted_with_the_range_that_was_meant(tmp_path, entry, form):
+    (note,) = notes(tmp_path, f"{DATA}[space]\n{entry}\n")
+    assert " has two choices, " in note
+    assert note.endswith(form)
+
+
+@pytest.mark.parametrize(
+    "entry", ["batch_size = [32, 64]", "learning_rate = [0.1, 0.2, 0.3]", "activation = ['relu', 'gelu']"]
+)
+def test_usual_choices_are_not_noted(tmp_path, entry):
+    assert notes(tmp_path, f"{DATA}[space]\n{entry}\n") == []
+
+
+# -- the registry itself -----------------------------------------------------------------------------------------------
+
+
+def test_every_synonym_stands_for_a_name_that_there_is():
+    names = {
+        *settings.Settings.model_fields,
+        *(key for field in settings.Settings.model_fields.values() for key in getattr(field.annotation, "model_fields", {})),
+        *settings.EarlyStopping.model_fields,
+        *TRAIN_NUMBERS,
+        *(name.lower() for name in OPTIMIZERS),
+        *samplers.NAMES,
+        *pruners.PRUNERS,
+    }  # fmt: skip
+    known = {word for word in synonyms._CALLED if word in names}
+    assert len(known) > 80
+
+
+@pytest.mark.parametrize("name", [*samplers.NAMES, *pruners.PRUNERS, *settings.StudySection.model_fields])
+def test_no_name_of_ours_is_taken_for_another(name):
+    for known in (samplers.NAMES, tuple(pruners.PRUNERS), tuple(settings.StudySection.model_fields)):
+        if name in known:
+            assert closest(name, known) == f"; did you mean {name!r}?"
