@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from keras.src.models.functional import Functional
 
-from search.engines.forms import FormedLoss
+from search.engines.forms import FormedLoss, FormedMetric
 from search.engines.lanes.lifting import NotLiftable, Slot, layers_of
 from search.engines.training import Decay
 
@@ -173,7 +173,7 @@ def _attributes(thing: Any, common: frozenset[str], gone: set[str], known: Known
     Of Keras's own classes that is functions and arrays, of others everything. `known` are the model's
     own layers and variables.
     """
-    is_known = type(thing).__module__.startswith("keras.") or type(thing) in (FormedLoss, Decay)
+    is_known = type(thing).__module__.startswith("keras.") or type(thing) in (FormedLoss, FormedMetric, Decay)
     # An operation that is no layer tells nothing by itself.
     is_told = is_known and (isinstance(thing, keras.layers.Layer) or not isinstance(thing, keras.Operation))
     found = {}

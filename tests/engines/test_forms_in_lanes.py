@@ -1,0 +1,48 @@
+"""Losses and metrics that see labels or outputs in another form compute in lanes what they compute by fit."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from search.engines.devices import Device
+
+pytestmark = pytest.mark.slow
+
+CODE = """
+from lanes_kit import *
+from search.settings import TrainSection
+
+metrics = TrainSection(metrics=("accuracy", "AUC", "F1Score", "categorical_accuracy", "mse", {"name": "MeanIoU", "num_classes": 10}))
+one_loss = TrainSection(loss={"name": "categorical_focal_crossentropy", "gamma": 1.5}, metrics=("f1_score",))
+no_logits = TrainSection(loss="kl_divergence", metrics=("kl_divergence",))
+binary = TrainSection(metrics=("accuracy", "auc", "f1_score", "hinge", "poisson"))
+sgd = {"optimizer": "sgd", "learning_rate": 0.05, "seed": 7}
+found = {
+    "metrics": apart(assignment(0, **sgd), trainer_of(train=metrics)),
+    "a categorical loss": apart(assignment(0, **sgd), trainer_of(train=one_loss)),
+    "a loss of probabilities": apart(assignment(0, **sgd), trainer_of(train=no_logits)),
+    "binary": apart(assignment(0, **sgd), trainer_of("sklearn:breast_cancer", train=binary)),
+    "smoothed beside another": apart(
+        assignment(0, label_smoothing=0.2, **sgd), beside=assignment(1, label_smoothing=0.0, **sgd)
+    ),
+}
+print(json.dumps(found))
+"""
+
+
+def test_lane_agrees_with_fit_where_labels_or_outputs_are_put_into_another_form():
+    env = {
+        **os.environ,
+        **Device().environment("jax"),
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]),
+    }
+    done = subprocess.run([sys.executable, "-c", CODE], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert {name: size for name, size in found.items() if not size < 1e-5} == {}
