@@ -277,8 +277,8 @@ def read(
         path=path,
         name=name,
         file=file,
-        resolved=_table(row["resolved"], "engine", "backend", "devices", "versions"),
-        identity=_table(row["identity"], "data", "model"),
+        resolved=json.loads(row["resolved"]),
+        identity=json.loads(row["identity"]),
         seconds=row["seconds"],
         ended=row["ended"],
         trials=_trials(connection, path, study_id, file) if with_trials else [],
@@ -286,14 +286,6 @@ def read(
         study_attrs={key: json.loads(value) for key, value in attrs},
         spent=json.loads(row["spent"]),
     )
-
-
-def _table(text: str, *keys: str) -> dict[str, Any]:
-    """Read a JSON object that holds at least these keys; KeyError names one that it lacks."""
-    table = dict(json.loads(text))
-    for key in keys:
-        table[key]
-    return table
 
 
 def _trials(connection: sqlite3.Connection, path: Path, study_id: int, file: StudyFile) -> list[Trial]:

@@ -6,7 +6,6 @@ import json
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from search import tomltext
 from search.errors import UsageError
 from search.holder import Holder, holder
 from search.records import Brief, Stored
-from search.resolved import Resolved, how
+from search.resolved import how, of
 from search.study import Trial
 from search.views import export, standing
 from search.views.beliefs import beliefs, panel
@@ -179,10 +178,7 @@ def show(stored: Stored, top: int, console: Console) -> None:
 def _headline(stored: Stored, console: Console) -> None:
     study = stored.file.settings.study
     why = f" ({stored.ended})" if stored.ended else ""
-    with suppress(TypeError, KeyError):  # of a damaged row how it was trained is not known
-        console.print(
-            Text(f"{how(Resolved(**stored.resolved))}{_spent(stored)}; all settings: --settings", style="dim")
-        )
+    console.print(Text(f"{how(of(stored))}{_spent(stored)}; all settings: --settings", style="dim"))
     console.print(
         Text.assemble(
             (stored.name, "bold"),

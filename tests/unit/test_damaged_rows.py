@@ -13,24 +13,8 @@ from typer.testing import CliRunner
 from search import cli, records, schema
 from search.errors import StoreError
 
-VALUES = [
-    None,
-    "",
-    "text",
-    "{",
-    "[]",
-    '"x"',
-    "{}",
-    '{"a": "b"}',
-    b"\xff\xfe",
-    b"",
-    3.5,
-    -1,
-    10**18,
-    9e999,
-    "NaN",
-    "[[[1",
-]
+VALUES = [None, "text", '{"a": "b"}']
+MORE = [pytest.param(value, marks=pytest.mark.gallery) for value in ("[]", '"x"', b"\xff\xfe", -1, 9e999)]
 # What may stand there and mean nothing to us, or is another valid value of that column.
 FREE = {
     "alembic_version", "version_info", "trial_heartbeats", "study_user_attributes", "sqlite_sequence", "sqlite_stat1",
@@ -58,7 +42,7 @@ def run(*arguments: object) -> tuple[int, str]:
     return done.exit_code, done.output
 
 
-@pytest.mark.parametrize("value", VALUES, ids=repr)
+@pytest.mark.parametrize("value", [*VALUES, *MORE], ids=repr)
 def test_any_value_in_any_column_is_said_in_a_line(study, tmp_path, value):
     for number, (table, column) in enumerate(columns_of(study)):
         path = tmp_path / f"{number}.db"
