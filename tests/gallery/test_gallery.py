@@ -51,6 +51,7 @@ def problems(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_handful_of_models_train_alike_in_lanes_by_fit_and_by_plain_keras():
     assert problems(compared(*HANDFUL)) == {}
 
