@@ -1,6 +1,6 @@
 """What the columns of a database may hold: SQLite stores any value in any column, whatever its type says.
 
-Every query stops at the first value that is wrong, and a sound database is read once: 30 ms for 10,000 trials of 20 epochs.
+Every query stops at the first value that is wrong.
 """
 
 from __future__ import annotations
@@ -9,11 +9,16 @@ import sqlite3
 from collections.abc import Iterator
 
 _WHOLE = "typeof({0}) != 'integer'"
-_REAL = "typeof({0}) NOT IN ('integer', 'real') OR abs({0}) > 1.7e308"
+_REAL = "typeof({0}) NOT IN ('integer', 'real') OR {0} NOT BETWEEN -1.7e308 AND 1.7e308"
 _TEXT = "typeof({0}) != 'text'"
-_OBJECT = "typeof({0}) != 'text' OR NOT json_valid({0}) OR json_type({0}) != 'object'"
-_EACH = "EXISTS (SELECT 1 FROM json_each({0}) WHERE type NOT IN ('integer', 'real', 'null'))"
-_JSON = "typeof({0}) != 'text' OR NOT json_valid({0})"
+# CASE and not OR: SQLite may look at the sides of an OR in any order, and json_type raises for what is no JSON.
+_NO_OBJECT = (
+    "CASE WHEN typeof({0}) != 'text' THEN 1 WHEN NOT json_valid({0}) THEN 1 WHEN json_type({0}) != 'object' THEN 1"
+)
+_OBJECT = f"{_NO_OBJECT} ELSE 0 END"
+_NUMBERS = (
+    f"{_NO_OBJECT} ELSE EXISTS (SELECT 1 FROM json_each({{0}}) WHERE type NOT IN ('integer', 'real', 'null')) END"  # noqa: S608
+)
 # Optuna's columns hold a moment as text, our own too.
 _MOMENT = "typeof({0}) != 'text' OR julianday({0}) IS NULL"
 
@@ -33,7 +38,7 @@ _COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "identity": (_OBJECT, "a JSON object"),
         "seconds": (f"{_REAL} OR {{0}} < 0", "a number of seconds"),
         "spent": (
-            f"{_OBJECT} OR {_EACH}",
+            _NUMBERS,
             "a JSON object of numbers",
         ),
         "ended": (_TEXT, "a text"),
@@ -44,7 +49,7 @@ _COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "epoch": (f"{_WHOLE} OR {{0}} < 1", "a whole number from 1"),
         "seconds": (f"{_REAL} OR {{0}} < 0", "a number of seconds"),
         "metrics": (
-            f"{_OBJECT} OR {_EACH}",
+            _NUMBERS,
             "a JSON object of numbers",
         ),
     },
@@ -59,7 +64,7 @@ _COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "direction": ("{0} NOT IN ('MINIMIZE', 'MAXIMIZE', 'NOT_SET')", "MINIMIZE or MAXIMIZE"),
         "study_id": (_WHOLE, "a whole number"),
     },
-    "study_system_attributes": {"key": (_TEXT, "a text"), "value_json": (_JSON, "JSON")},
+    "study_system_attributes": {"key": (_TEXT, "a text"), "value_json": (_TEXT, "a text")},
     "trials": {
         "number": (f"{_WHOLE} OR {{0}} < 0", "a whole number"),
         "study_id": (_maybe(_WHOLE), "a whole number"),
@@ -71,7 +76,7 @@ _COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "trial_id": (_WHOLE, "a whole number"),
         "param_name": (_TEXT, "a text"),
         "param_value": (_REAL, "a number"),
-        "distribution_json": (_JSON, "JSON"),
+        "distribution_json": (_TEXT, "a text"),
     },
     "trial_values": {
         "trial_id": (_WHOLE, "a whole number"),
@@ -87,14 +92,15 @@ _COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
     "trial_user_attributes": {
         "trial_id": (_WHOLE, "a whole number"),
         "key": (_TEXT, "a text"),
-        "value_json": (_JSON, "JSON"),
+        "value_json": (_TEXT, "a text"),
     },
     "trial_system_attributes": {
         "trial_id": (_WHOLE, "a whole number"),
         "key": (_TEXT, "a text"),
-        "value_json": (_JSON, "JSON"),
+        "value_json": (_TEXT, "a text"),
     },
 }
+_OF_LISTS = ("manyfit_studies", "studies", "trials", "trial_values")
 # Attributes by which a trial goes on: key -> what `json_type` says of them.
 _ATTRIBUTES = {
     "ended": ("text",),
@@ -106,15 +112,22 @@ _ATTRIBUTES = {
 }
 
 
-def problems(connection: sqlite3.Connection) -> Iterator[str]:
-    """Yield what is wrong with the values in the columns of a database of ours, a line for each column."""
+def problems(connection: sqlite3.Connection, *, briefly: bool = False) -> Iterator[str]:
+    """Yield what is wrong with the values in the columns of a database of ours, a line for each column.
+
+    `briefly`: only of the tables that a list of studies is made of.
+    """
     for table, columns in _COLUMNS.items():
+        if briefly and table not in _OF_LISTS:
+            continue
         for column, (wrong, right) in columns.items():
             # `IS NOT 0`: a comparison with NULL is NULL, and then the value is wrong, too.
             yield from _wrong(connection, table, column, f"({wrong.format(column)}) IS NOT 0", right)
-    for key, kinds in _ATTRIBUTES.items():
+    for key, kinds in () if briefly else _ATTRIBUTES.items():
         types = ", ".join(f"'{kind}'" for kind in kinds)
-        condition = f"key = '{key}' AND json_valid(value_json) AND json_type(value_json) NOT IN ({types})"
+        # What is no JSON at all is told when it is read.
+        kind = "CASE WHEN json_valid(value_json) THEN json_type(value_json) END"
+        condition = f"key = '{key}' AND {kind} NOT IN ({types})"
         yield from _wrong(connection, "trial_user_attributes", "value_json", condition, f"what {key!r} is")
 
 

@@ -83,6 +83,8 @@ class Brief:
 def briefs(path: Path) -> list[Brief]:
     """Return a line about every study of a database, without reading its trials one by one."""
     with _reading(path) as connection:
+        for problem in columns.problems(connection, briefly=True):
+            raise DamagedError(f"{path} is damaged: {problem}; {schema.advice(path)}")
         rows = connection.execute(
             "SELECT s.study_id, s.study_name, m.settings, m.seconds, m.ended FROM manyfit_studies m "
             "JOIN studies s USING (study_id) ORDER BY s.study_id"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from search import identity, records
+from search import identity, records, schema
 from search.engines import devices
-from search.errors import UsageError
+from search.errors import DamagedError, UsageError
 from search.records import Stored
 from search.studyfile import StudyFile
 
@@ -55,19 +55,28 @@ def resolution(file: StudyFile) -> tuple[Resolved, list[devices.Device]]:
     return resolve(file)
 
 
+def of(stored: Stored) -> Resolved:
+    """Return what a study was resolved to at its first start; DamagedError if that is not in its database any more."""
+    try:
+        return Resolved(**stored.resolved)
+    except TypeError:
+        lacks = "manyfit_studies.resolved does not say what the study was resolved to"
+        raise DamagedError(f"{stored.path} is damaged: {lacks}; {schema.advice(stored.path)}") from None
+
+
 def as_before(file: StudyFile, stored: Stored) -> tuple[Resolved, list[devices.Device]]:
     """Return what the study was resolved to at its first start; UsageError if the file now asks for something else."""
-    run = file.settings.run
+    run, before = file.settings.run, of(stored)
     for key, wanted in (("backend", run.backend), ("engine", run.engine), ("precision", run.precision)):
-        was = stored.resolved[key]
+        was = getattr(before, key)
         if wanted not in ("auto", was):
             raise UsageError(
                 f"study {file.name!r} was started on {was}, run.{key} now says {wanted}; results would not compare: "
                 f"give it another --name, or leave run.{key} at auto"
             )
     chosen = devices.choose(run.devices)
-    devices.choose_backend(stored.resolved["backend"])
-    resolved = Resolved(**{**stored.resolved, "devices": [device.name for device in chosen]})
+    devices.choose_backend(before.backend)
+    resolved = replace(before, devices=[device.name for device in chosen])
     # Lanes that had to be given up for want of memory would not fit now, either.
     given_up = [detail for _, kind, detail in stored.events if kind == "out of memory"]
     if resolved.lanes and given_up:

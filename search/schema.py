@@ -311,6 +311,10 @@ def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
     other = connection.execute(
         "SELECT format, resolved FROM manyfit_studies WHERE format != ? ORDER BY format DESC", (FORMAT,)
     ).fetchone()
+    if other is not None and not isinstance(other[0], int):
+        raise DamagedError(
+            f"{path} is damaged: manyfit_studies.format holds {other[0]!r} where a whole number belongs; {advice(path)}"
+        )
     if other is not None:
         age, way = ("a newer", "pip install -U manyfit") if other[0] > FORMAT else ("an older", _way_back(other[1]))
         raise StoreError(

@@ -41,10 +41,12 @@ class StudyFile:
     Attributes:
         path: the TOML file (of a stored study: the one that it was first started from).
         settings: every section, defaults filled in.
+        database: where a stored study was found; None: where its file says.
     """
 
     path: Path
     settings: Settings
+    database: Path | None = None
 
     @property
     def base(self) -> Path:
@@ -67,6 +69,8 @@ class StudyFile:
     @property
     def storage(self) -> Path:
         """The SQLite file; by default beside the study file."""
+        if self.database is not None:
+            return self.database
         location = self.settings.run.storage.removeprefix("sqlite:///")
         return (self.base / location if location else self.path.with_suffix(".db")).resolve()
 
@@ -144,11 +148,10 @@ def stored_with(file: StudyFile, storage: Path, overrides: Sequence[str]) -> Stu
         raise text.error(
             "run.storage", "a study that is named by its database stays in it; copy the file to have it elsewhere"
         )
-    text.table["run"] = {**text.table.get("run", {}), "storage": str(storage.resolve())}
-    return _build(file.path, text)
+    return _build(file.path, text, storage.resolve())
 
 
-def _build(path: Path, text: StudyText) -> StudyFile:
+def _build(path: Path, text: StudyText, database: Path | None = None) -> StudyFile:
     try:
         settings = Settings.model_validate(_with_preset(text))
     except ValidationError as error:
@@ -159,11 +162,11 @@ def _build(path: Path, text: StudyText) -> StudyFile:
         raise text.error(f"space.{error.key}".rstrip("."), str(error)) from None
     if not space:
         raise text.error("space", "there is nothing to search; give at least one parameter, or use a preset")
-    study = StudyFile(path.resolve(), settings)
+    study = StudyFile(path.resolve(), settings, database)
     _check(study, text)
     # Stored with the study, which must keep its name when the file is renamed.
     named = settings.study.model_copy(update={"name": study.name})
-    return StudyFile(study.path, settings.model_copy(update={"study": named}))
+    return StudyFile(study.path, settings.model_copy(update={"study": named}), database)
 
 
 def _with_preset(text: StudyText) -> dict[str, Any]:

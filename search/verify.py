@@ -173,6 +173,17 @@ def _numbers(stored: Stored, connection: sqlite3.Connection) -> Found:
             yield number, f"is there {times} times"
 
 
+def _whole(stored: Stored, connection: sqlite3.Connection) -> Found:
+    """What the study was resolved to, and what identifies it, is there."""
+    del connection
+    for column, table, keys in (
+        ("resolved", stored.resolved, ("engine", "backend", "devices", "versions")),
+        ("identity", stored.identity, ("data", "model")),
+    ):
+        if missing := [key for key in keys if key not in table]:
+            yield None, f"its {column} lacks {', '.join(missing)}"
+
+
 def _curves(stored: Stored, connection: sqlite3.Connection) -> Found:
     """The epochs of a curve are 1..n, and Optuna's intermediate values are its objective."""
     objective = stored.file.settings.study.objective
@@ -257,6 +268,7 @@ def _damaged_files(folder: Path) -> Iterator[str]:
 
 
 CHECKS: tuple[Callable[[Stored, sqlite3.Connection], Found], ...] = (
+    _whole,
     _numbers,
     _curves,
     _values,

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from search.errors import UsageError
 from search.records import Brief, Stored
-from search.resolved import Resolved, how
+from search.resolved import how, of
 from search.study import Trial
 from search.views import export
 from search.views.beliefs import beliefs, panel
@@ -100,7 +100,7 @@ def show(stored: Stored, top: int, console: Console) -> None:
         f"{state(stored, counts)}{why}: {sum(t.is_ended for t in stored.trials)} of {study.trials} trials, "
         f"{sum(len(t.curve) for t in stored.trials)} epochs, {duration(stored.seconds)}"
     )
-    console.print(Text(f"{how(Resolved(**stored.resolved))}{_spent(stored)}", style="dim"))
+    console.print(Text(f"{how(of(stored))}{_spent(stored)}", style="dim"))
     console.print()
     if stored.complete:
         console.print(_best_table(stored, top))

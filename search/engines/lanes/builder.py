@@ -62,6 +62,9 @@ def build(trainer: Trainer, assignment: Assignment) -> Built:
     # On the host: otherwise every small operation of an initializer would queue behind the training on the device.
     with lifting.KERAS_STATE, jax.default_device(jax.devices("cpu")[0]):
         model = trainer.model(config, assignment.seed)
+        if changed := trainer.pins.changed():
+            # Members are built while others train: what one sets would reach the others' programs.
+            raise lifting.NotLiftable(f"its builder sets {', '.join(changed)} for the whole process")
         try:
             lifting.prepare(model)
             described = keys.describe(model, lifting.slots(model), batch_size)
