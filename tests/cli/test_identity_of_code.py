@@ -242,3 +242,14 @@ def test_branches_of_a_builder_are_looked_at_before_a_name_is_called_unread(tmp_
     done = manyfit("run", write_study(tmp_path, text, name="branches"))
     assert done.returncode == 0, done.stderr
     assert "warning" not in done.stderr
+
+
+@pytest.mark.slow
+def test_builder_that_sets_something_for_the_whole_process_is_not_lifted(tmp_path):
+    folder_of(
+        tmp_path, my_data=DATA, my_model=MODEL.replace('Conv2D(int(config["width"]), 3)', 'Dense(int(config["width"]))')
+    )
+    text = STUDY.format(trials=1).replace('engine = "fit"', "").replace("[4, 4.5, 5]", "[4, 5]")
+    done = manyfit("run", write_study(tmp_path, text, name="whole"))
+    assert done.returncode == 0, done.stderr
+    assert "no lanes: its builder sets epsilon, image_data_format, max_epochs, default_matmul_precision" in done.stderr

@@ -117,6 +117,9 @@ def build(trainer: Trainer, assignment: Assignment, *, why_alone: str = "") -> B
     # On the host: otherwise every small operation of an initializer would queue behind the training on the device.
     with lifting.KERAS_STATE, jax.default_device(jax.devices("cpu")[0]):
         model = trainer.model(config, assignment.seed)
+        if not why_alone and (changed := trainer.pins.changed()):
+            # Members are built while others train: what one sets would reach the others' programs.
+            raise lifting.NotLiftable(f"its builder sets {', '.join(changed)} for the whole process")
         with _lifting_faults(model):
             keys.check(model)
             lifting.prepare(model)
