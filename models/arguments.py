@@ -70,7 +70,8 @@ class Argument:
         if self.fits(value):
             return
         near = _nearest(value, self.choices) if self.choices else ""
-        raise ValueError(f"{name} must be {self.form}; received {value!r}{near}")
+        received = repr(value) if len(repr(value)) <= 80 else f"{repr(value)[:77]}..."
+        raise ValueError(f"{name} must be {self.form}; received {received}{near}")
 
 
 def widths(value: Any) -> list[int]:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # From this factor between two choices on, a range of them would be drawn by its exponent.
 _LOG_FACTOR = 100
+# A parameter as like as this to a known one is refused as misspelt; what is less like may be another, and nothing reads it.
+_LIKE = 0.75
 
 
 def check_ranges(space: Mapping[str, Any], text: StudyText) -> None:
@@ -85,10 +87,14 @@ def _check_arguments(study: StudyFile, text: StudyText) -> None:
             hint = hints.elsewhere_or_here(key, [*takes, "build"], "model")
             raise text.error(f"model.{key}", f"{name} has no {key}{hint}; it has {', '.join(takes)}")
         _check_fixed(key, takes[key], value, text)
+    # What stands there already is not what a strange name was meant to be.
+    free = [name for name in known if name not in study.space and name not in study.settings.model.arguments]
     for key, parameter in study.space.items():
         if key in takes:
             _check_argument(f"space.{key}", takes[key], key, extremes(parameter), text)
-        elif key not in TRAIN_PARAMETERS and (hint := hints.home_of(key, except_for="model") or closest(key, known)):
+        elif key not in TRAIN_PARAMETERS and (
+            hint := hints.home_of(key, except_for="model") or closest(key, free, _LIKE)
+        ):
             used = f"; search.start uses {meant}" if (meant := _in_start(study, key, known)) else ""
             raise text.error(f"space.{key}", f"neither training nor {name} reads {key}{hint}{used}")
 

@@ -146,11 +146,14 @@ def optimizer_arguments(name: str) -> tuple[str, ...]:
     return ("learning_rate", *_COMMON, *OPTIMIZERS[optimizer_class(name)])
 
 
-def closest(name: str, known: Iterable[str]) -> str:
-    """Return '; did you mean …?' for a misspelt name, or one that others use for a known one; else nothing."""
+def closest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """Return '; did you mean …?' for a misspelt name, or one that others use for a known one; else nothing.
+
+    `cutoff` is how like a misspelt name must be, in 0..1, as `difflib` measures it.
+    """
     names = list(known)
     if called := synonyms.ours(name, names):
         why = synonyms.reason(name)
         return f"; did you mean {called!r}?" + (f" ({why})" if why else "")
-    near = difflib.get_close_matches(name, names, n=1)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=cutoff)
     return f"; did you mean {near[0]!r}?" if near else ""

@@ -164,7 +164,7 @@ def test_this_run_is_told_apart_from_the_total(studied):
 
 def test_study_that_goes_on_says_where_it_stands(tmp_path):
     file = replay_file(tmp_path, study__trials=12)
-    cut_off(file, after=30)
+    cut_off(file, after=12)
     stored = records.load(file.storage, "replay")
     done = sum(trial.is_ended for trial in stored.trials)
     study = Study(file, stored.trials)
