@@ -78,6 +78,7 @@ def entry(
         columns = {"learning_rate": RATES, **searched}
         made = configs or [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
         group = Path(inspect.getfile(build)).stem.removeprefix("models_")
+        assert not any(build.__name__ in entries for entries in GALLERY.values()), "names are those of files, too"
         GALLERY.setdefault(group, {})[build.__name__] = Entry(build.__name__, build, rows, made, **said)
         return build
 

@@ -151,7 +151,7 @@ def constraints(config, data):
 
 
 @entry("flat", epochs=2)
-def activations(config, data):
+def every_activation(config, data):
     names = {
         name for name, kind in vars(keras.activations).items()
         if inspect.isfunction(kind) and name not in ("get", "serialize", "deserialize", "threshold", "glu", "exponential")
