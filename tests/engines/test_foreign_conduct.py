@@ -188,13 +188,8 @@ import time
 import keras
 
 
-class Sleeps(keras.callbacks.Callback):
-    def on_epoch_end(self, epoch, logs=None):
-        pass
-
-
 def build(config, data):
-    if config["hangs"] > 0.5:
+    if round(config["hangs"], 6) == 0.777:  # neither end nor middle, which are looked at before the first trial
         time.sleep(10_000)
     return keras.Sequential([keras.Input(data.input_shape), keras.layers.Dense(8, "relu"), keras.layers.Dense(data.outputs)])
 """
