@@ -113,7 +113,9 @@ def save(trainer: Trainer, order: SaveModel) -> Noted:
     bare = _Bare(**{field.name: getattr(trainer, field.name) for field in fields(Trainer)})
     model = bare.model(order.config, order.seed)
     _assign(model, weights)
-    compiled = _of_builder(model) if model.compiled else _of_study(trainer, order, judged)
+    # A builder's own loss gets labels in the form of the source, the first of the forms.
+    own_form = next(iter(judged.labels.forms))
+    compiled = replace(_of_builder(model), form=own_form) if model.compiled else _of_study(trainer, order, judged)
     packed = pack(model, trainer.data, judged)
     while True:
         _write(packed.model, compiled, order.path)
