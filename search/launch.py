@@ -403,5 +403,7 @@ def _signals() -> Iterator[Callable[[], int]]:
     try:
         yield lambda: came[0] if came else 0
     finally:
+        # A second press may come while the last line is written: by then nothing but that is left to be ended.
+        is_ending = came and time.monotonic() - first < TWICE_S
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if is_ending else handler)
