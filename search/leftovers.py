@@ -40,6 +40,15 @@ def are_there(connection: sqlite3.Connection) -> bool:
     return False
 
 
+def strays(connection: sqlite3.Connection) -> list[tuple[str, int, str]]:
+    """Return rows of other tables that belong to nothing, which no deletion leaves: (table, row, table of the parent)."""
+    return [
+        (table, row, parent)
+        for table, row, parent, _ in connection.execute("PRAGMA foreign_key_check")
+        if table not in TABLES
+    ]
+
+
 def drop(connection: sqlite3.Connection) -> None:
     """Delete what is left of deleted studies and trials; the caller has begun a transaction."""
     connection.execute(f"DELETE FROM manyfit_epochs WHERE {_NOBODYS_EPOCHS}")  # noqa: S608

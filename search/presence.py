@@ -22,20 +22,21 @@ class Presence:
 
     def __init__(self, hold: Hold, connection: sqlite3.Connection) -> None:
         self._hold, self._connection = hold, connection
-        self._seen = self._state()
+        self._seen = self._now = self._state()
 
     def check(self) -> bool:
-        """Make sure that the path still leads to the open file; return whether the file's content has changed since.
+        """Make sure that the path still leads to the open file; return whether its content has changed since `accept`.
 
-        Costs two calls of the operating system. StoreError says where the trials are and what to do.
+        Costs three calls of the operating system. StoreError says where the trials are and what to do.
         """
         if not self._hold.is_at_its_name:
             raise self._gone()
-        state = self._state()
-        if state == self._seen:
-            return False
-        self._seen = state
-        return True
+        self._now = self._state()
+        return self._now != self._seen
+
+    def accept(self) -> None:
+        """Take the content that `check` saw last for the right one."""
+        self._seen = self._now
 
     def _state(self) -> tuple[int, int]:
         # SQLite writes to the file itself only now and then, when it takes the -wal in.

@@ -211,12 +211,14 @@ def _check_length(connection: sqlite3.Connection, path: Path) -> None:
         raise DamagedError(f"{path} is damaged: its last page is cut; {advice(path)}")
 
 
-def check_whole(connection: sqlite3.Connection, path: Path) -> None:
+def check_whole(connection: sqlite3.Connection, path: Path, *, indexes: bool = False) -> None:
     """Read all of a database and make sure that its pages are sound; DamagedError if not.
+
+    With `indexes`, each is also held against its table: pages of two databases, each sound, differ there.
 
     Takes 0.04 s for 10,000 trials of 20 epochs (32 MB), which is nothing beside the start of a worker.
     """
-    (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    (found,) = connection.execute(f"PRAGMA {'integrity' if indexes else 'quick'}_check(1)").fetchone()
     if found != "ok":
         raise DamagedError(f"{path} is damaged: {' '.join(found.split())}; {advice(path)}")
 

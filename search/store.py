@@ -196,16 +196,28 @@ class Store:
             return
         # SQLite has taken the -wal in, or another program has written over the file: reading it all tells.
         try:
-            with closing(schema.connect(self.path, readonly=True, whole=True)) as connection:
-                self._check_rows(connection)
-                (epochs,) = connection.execute(_COUNT_EPOCHS, (self.study_id,)).fetchone()
-            if epochs < self._epochs:
-                raise self._overwritten(f"{self._epochs} epochs were stored, and {epochs} are there")
-        except DamagedError:
+            with closing(schema.connect(self.path, readonly=True)) as connection:
+                self._check_content(connection)
+        except (StoreError, sqlite3.DatabaseError) as error:
+            # What is in the -wal may not belong to the file any more, and a backup must not be made of the two.
             self._is_damaged = True
+            if isinstance(error, sqlite3.DatabaseError):
+                raise self._overwritten(f"{error}") from None
             raise
-        except sqlite3.Error as error:
-            raise _unwritable(self.path, error) from None
+        self._presence.accept()
+
+    def _check_content(self, connection: sqlite3.Connection) -> None:
+        schema.check_whole(connection, self.path, indexes=True)
+        self._check_rows(connection)
+        (epochs,) = connection.execute(_COUNT_EPOCHS, (self.study_id,)).fetchone()
+        (trials,) = connection.execute(
+            "SELECT count(*) FROM trials WHERE study_id = ? AND trial_id <= ?", (self.study_id, self._last_id)
+        ).fetchone()
+        for what, stored, there in (("epochs", self._epochs, epochs), ("trials", len(self._trial_ids), trials)):
+            if stored != there:
+                raise self._overwritten(f"{stored} {what} were stored, and {there} are there")
+        if strays := leftovers.strays(connection):
+            raise self._overwritten(f"{len(strays)} rows belong to nothing, the first of them in {strays[0][0]}")
 
     def _check_rows(self, connection: sqlite3.Connection) -> None:
         """Make sure that the study and its trials are there: another program may have deleted them meanwhile."""

@@ -149,8 +149,7 @@ def _file_problems(connection: sqlite3.Connection) -> Iterator[Problem]:
     for (found,) in connection.execute("PRAGMA integrity_check(20)").fetchall():
         if found != "ok":
             yield Problem(f"the file is damaged: {' '.join(found.split())}")
-    strays = [found for found in connection.execute("PRAGMA foreign_key_check") if found[0] not in leftovers.TABLES]
-    for table, row, parent, _ in strays[:20]:
+    for table, row, parent in leftovers.strays(connection)[:20]:
         yield Problem(f"row {row} of {table} belongs to nothing in {parent}")
 
 
