@@ -135,7 +135,8 @@ def run(  # noqa: PLR0913, PLR0917 (an option an argument: that is how typer rea
     }
     overrides = [*(set_ or []), *(f"{key}={json.dumps(value)}" for key, value in flags.items() if value is not None)]
     console = stderr(quiet=quiet)
-    outcome = launch.run(_study_file(study, name, overrides), console, allow_unused=allow_unused)
+    file = _study_file(study, name, overrides, allow_unused=allow_unused)
+    outcome = launch.run(file, console, allow_unused=allow_unused)
     stored = outcome.stored
     chosen = shlex.join([str(study), *(["--name", stored.name] if name else [])])
     for line in report.outcome_lines(outcome):
@@ -410,7 +411,7 @@ def plan(
     """
     from search.views import planning
 
-    found = planning.plan(_study_file(study, name, set_ or []))
+    found = planning.plan(_study_file(study, name, set_ or [], allow_unused=True))
     if as_json:
         print(json.dumps(found, indent=2))
     else:
@@ -450,7 +451,7 @@ def _check_stdout() -> None:
         raise OSError(trouble.errno, trouble.strerror, "stdout")
 
 
-def _study_file(path: Path, name: str, overrides: list[str]) -> Any:
+def _study_file(path: Path, name: str, overrides: list[str], *, allow_unused: bool) -> Any:
     """Return the study that a command line names: a study file, or one that a database holds."""
     from search import records, studyfile
     from search.settings import plain_name
@@ -459,7 +460,7 @@ def _study_file(path: Path, name: str, overrides: list[str]) -> Any:
     if name:
         overrides = [*overrides, f"study.name={json.dumps(name)}"]
     if not _is_database(path):
-        return studyfile.read(path, overrides)
+        return studyfile.read(path, overrides, allow_unused=allow_unused)
     stored = records.load(path, name or records.only_name(path), with_trials=False)
     return studyfile.stored_with(stored.file, path, [o for o in overrides if not o.startswith("study.name=")])
 

@@ -63,14 +63,14 @@ def _reported(study: StudyFile) -> list[str]:
     return ["loss", *(name for name in named if isinstance(name, str) and ":" not in name)]
 
 
-def check_builder(study: StudyFile, text: StudyText) -> None:
+def check_builder(study: StudyFile, text: StudyText, *, allow_unused: bool) -> None:
     """Refuse what a built-in builder doesn't take, and a builder of the user's that can't be called as it will be.
 
     A study that is stored goes on as it was begun, whatever would be refused today.
     """
     try:
         if study.builder is None:
-            _check_arguments(study, text)
+            _check_arguments(study, text, allow_unused=allow_unused)
         else:
             _check_signature(study, text)
     except StudyFileError:
@@ -78,11 +78,13 @@ def check_builder(study: StudyFile, text: StudyText) -> None:
             raise
 
 
-def _check_arguments(study: StudyFile, text: StudyText) -> None:
+def _check_arguments(study: StudyFile, text: StudyText, *, allow_unused: bool) -> None:
     name = study.settings.model.build
     takes = BUILDERS[name]
     known = [*takes, *TRAIN_PARAMETERS]
     for key, value in study.settings.model.arguments.items():
+        if key not in takes and allow_unused:
+            continue
         if key not in takes:
             hint = hints.elsewhere_or_here(key, [*takes, "build"], "model")
             raise text.error(f"model.{key}", f"{name} has no {key}{hint}; it has {', '.join(takes)}")
@@ -92,8 +94,10 @@ def _check_arguments(study: StudyFile, text: StudyText) -> None:
     for key, parameter in study.space.items():
         if key in takes:
             _check_argument(f"space.{key}", takes[key], key, extremes(parameter), text)
-        elif key not in TRAIN_PARAMETERS and (
-            hint := hints.home_of(key, except_for="model") or closest(key, free, _LIKE)
+        elif (
+            key not in TRAIN_PARAMETERS
+            and not allow_unused
+            and (hint := hints.home_of(key, except_for="model") or closest(key, free, _LIKE))
         ):
             used = f"; search.start uses {meant}" if (meant := _in_start(study, key, known)) else ""
             raise text.error(f"space.{key}", f"neither training nor {name} reads {key}{hint}{used}")

@@ -115,8 +115,10 @@ def beside(storage: Path, name: str, suffix: str) -> Path:
     return storage.with_name(f"{name}@{storage.stem}{suffix}")
 
 
-def read(path: Path, overrides: Sequence[str] = ()) -> StudyFile:
+def read(path: Path, overrides: Sequence[str] = (), *, allow_unused: bool = False) -> StudyFile:
     """Read and validate a study file; `overrides` are the `key.path=value` of `--set`, applied in order.
+
+    With `allow_unused`, names that a built-in builder does not read are accepted.
 
     Raises StudyFileError with file, line, key, what was received and what to do. Takes milliseconds and runs nothing
     of the user's.
@@ -124,7 +126,7 @@ def read(path: Path, overrides: Sequence[str] = ()) -> StudyFile:
     text = StudyText.read(path)
     if not text.table:
         raise text.error("", "the file is empty; it needs at least [data] with a source and a [space]")
-    return _build(path, text.overridden_by(overrides))
+    return _build(path, text.overridden_by(overrides), allow_unused=allow_unused)
 
 
 def locate(path: Path) -> tuple[Path, str]:
@@ -151,10 +153,11 @@ def stored_with(file: StudyFile, storage: Path, overrides: Sequence[str]) -> Stu
         raise text.error(
             "run.storage", "a study that is named by its database stays in it; copy the file to have it elsewhere"
         )
-    return _build(file.path, text, storage.resolve())
+    # What it was begun with, it goes on with.
+    return _build(file.path, text, storage.resolve(), allow_unused=True)
 
 
-def _build(path: Path, text: StudyText, database: Path | None = None) -> StudyFile:
+def _build(path: Path, text: StudyText, database: Path | None = None, *, allow_unused: bool) -> StudyFile:
     try:
         settings = Settings.model_validate(_with_preset(text))
     except ValidationError as error:
@@ -168,7 +171,7 @@ def _build(path: Path, text: StudyText, database: Path | None = None) -> StudyFi
     if not space:
         raise text.error("space", "there is nothing to search; give at least one parameter, or use a preset")
     study = StudyFile(path.resolve(), settings, database)
-    _check(study, text)
+    _check(study, text, allow_unused=allow_unused)
     # Stored with the study, which must keep its name when the file is renamed.
     named = settings.study.model_copy(update={"name": study.name})
     return StudyFile(study.path, settings.model_copy(update={"study": named}), database)
@@ -190,14 +193,14 @@ def _with_preset(text: StudyText) -> dict[str, Any]:
     return {**table, "space": {**{name: entry for name, entry in preset.items() if name not in fixed}, **own}}
 
 
-def _check(study: StudyFile, text: StudyText) -> None:
+def _check(study: StudyFile, text: StudyText, *, allow_unused: bool) -> None:
     """Check what a single section can't know of itself."""
     _check_study(study, text)
     _check_train(study, text)
     _check_space(study, text)
     _check_search(study, text)
     _check_functions(study, text)
-    studychecks.check_builder(study, text)
+    studychecks.check_builder(study, text, allow_unused=allow_unused)
     _check_storage(study, text)
     try:
         data.check(study.settings.data, study.base)

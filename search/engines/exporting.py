@@ -278,7 +278,7 @@ def _load(path: str, model: keras.Model) -> tuple[keras.Model | None, tuple[str,
     kinds = {type(layer).__name__: type(layer) for layer in model._flatten_layers()}
     objects = {name: _users(name, foreign[name]) or kinds.get(name) for name in names}
     try:
-        return keras.saving.load_model(path, custom_objects=objects), lines
+        return keras.saving.load_model(path, custom_objects=objects, safe_mode=True), lines
     except Exception as error:  # noqa: BLE001 (the user's layers: anything may come out of loading them)
         return None, (*lines, f"the file was written, but load_model fails: {failures.one_line(error)}")
 

@@ -13,7 +13,7 @@ import numpy as np
 from search.data import DataInfo
 from search.engines import failures, logs, memory, objectives, pairing
 from search.engines.protocol import Ready
-from search.engines.training import ReadConfig, Trainer, can_evaluate
+from search.engines.training import ReadConfig, Trainer, can_evaluate, has_call
 from search.errors import DataError, UsageError
 from search.vocabulary import TRAIN_PARAMETERS, closest
 from spaces import Choice, Space
@@ -214,7 +214,11 @@ def _check_whole_inputs(model: keras.Model, trainer: Trainer) -> None:
 def _check_objective(model: keras.Model, trainer: Trainer) -> None:
     data, objective = trainer.data, trainer.settings.study.objective
     x, y = data.x_validation[:4], data.y_validation[:4]
-    if type(model).train_step is not keras.Model.train_step or type(model).test_step is not keras.Model.test_step:
+    if (
+        not has_call(model)
+        or type(model).train_step is not keras.Model.train_step
+        or type(model).test_step is not keras.Model.test_step
+    ):
         _check_own_steps(model, x, y, objective)
         return
     try:
@@ -248,7 +252,7 @@ def _check_own_steps(model: keras.Model, x: Any, y: Any, objective: str) -> None
     if name == objective:
         return
     try:
-        found = model.test_on_batch(x, y, return_dict=True) if can_evaluate(model) else {}
+        found = model.evaluate(x, y, verbose=0, return_dict=True) if can_evaluate(model) else {}
     except Exception:  # noqa: BLE001 (the user's own step: the first trial tells better)
         return
     if name not in found:
@@ -278,7 +282,7 @@ def _check_names(model: keras.Model) -> None:
 def _rows_mixed(model: keras.Model, trainer: Trainer) -> list[str]:
     """Return warnings about losses and metrics of a builder's own that compare every row with every other."""
     target = objectives.Target.of(trainer.data)
-    if target.shape not in ("flat", "column") or objectives.width_of(model, trainer.data) != 1:
+    if not has_call(model) or target.shape not in ("flat", "column") or objectives.width_of(model, trainer.data) != 1:
         return []
     is_binary = trainer.data.info.task == "binary" or target.is_bits
     return list(pairing.warnings_of(model, target.shape, is_binary=is_binary))

@@ -30,7 +30,7 @@ def found(folder: Path, text: str, **told: Any) -> dict[str, str]:
             **told,
         }
     )
-    return {one.key: one.why for one in unused.find(studyfile.read(path), ready)}
+    return {one.key: one.why for one in unused.find(studyfile.read(path, allow_unused=True), ready)}
 
 
 SEARCHED = "[space]\ndropout = { low = 0.0, high = 0.5 }\n"
@@ -172,5 +172,5 @@ def test_name_that_stands_in_the_code_may_be_read_by_a_branch(tmp_path, code, is
         "[data]\nsource = 'sklearn:digits'\n[model]\nbuild = 'my_model.py:build'\ndepth = 3\n[space]\nwidth = [1, 2]\n"
     )
     ready = Ready({}, "", "", model=MODEL, read=("width",))
-    (one,) = unused.find(studyfile.read(path), ready)
+    (one,) = unused.find(studyfile.read(path, allow_unused=True), ready)
     assert (one.key, one.is_certain) == ("model.depth", is_certain)

@@ -180,6 +180,12 @@ def _part_apart(lifted: Mapping[str, Any], plain: Mapping[str, Any], weights: An
     for part in plain:
         # A step is small beside what it changes.
         base = list(weights) if part == "weights" else [0.0] * len(jax.tree.leaves(plain[part]))
+        # A gradient may be nothing but rounding: of a bias before a batch normalization, say.
+        largest = max(
+            (float(np.abs(np.nan_to_num(leaf)).max()) for leaf in jax.tree.leaves(plain[part]) if np.size(leaf)),
+            default=0.0,
+        )
+        least = 0.1 * largest if part == "gradients" else 0.0
         for one, two, before in zip(jax.tree.leaves(lifted[part]), jax.tree.leaves(plain[part]), base, strict=True):
             a, b, start = (np.asarray(x, np.float64) for x in (one, two, before))
             finite = np.isfinite(b)
@@ -188,7 +194,7 @@ def _part_apart(lifted: Mapping[str, Any], plain: Mapping[str, Any], weights: An
             if not finite.any():
                 continue
             moved = np.abs((b - start) * finite).max()
-            allowed = precision * (TOLERANCE * moved + 4 * np.abs(b[finite]).max()) + 1e-30
+            allowed = precision * (TOLERANCE * max(moved, least) + 4 * np.abs(b[finite]).max()) + 1e-30
             if np.abs(a[finite] - b[finite]).max() > allowed:
                 return part
     return ""
