@@ -146,7 +146,7 @@ def test_budget_that_leaves_no_room_is_said_and_never_refused(tmp_path):
 
 def test_new_study_is_refused_with_file_line_and_key(tmp_path):
     found(tmp_path, f"[model]\nhidden = [32]\n{SEARCHED}")
-    file = studyfile.read(tmp_path / "study.toml")
+    file = studyfile.read(tmp_path / "study.toml", allow_unused=True)
     with pytest.raises(UsageError) as caught:
         unused.refuse(file, [unused.Unused("model.hidden", "nothing reads it")])
     first, last = str(caught.value).splitlines()
