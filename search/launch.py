@@ -139,6 +139,8 @@ def save_model(stored: Stored, trial: Trial, path: Path, console: Console) -> Sa
 
     Raises UsageError if its weights are not there, if data or builder are no longer the study's, or if Keras can't save it.
     """
+    if durable.is_special(path):
+        raise UsageError(f"{path} is a device or a pipe; a model is saved as a file: name another with --model")
     weights = checkpoints.kept_path(stored.files, Member(trial.number))
     if not weights.exists():
         raise UsageError(f"the weights of trial {trial.number} were not kept: {_why_not_kept(stored, trial)}")

@@ -131,11 +131,19 @@ def to_csv(stored: Stored) -> str:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a file so that it is the old one or the new one at any moment; UsageError if it can't be written."""
+    """Write a file so that it is the old one or the new one at any moment; UsageError if it can't be written.
+
+    A device or a pipe (/dev/null, /dev/stdout) is written into as it is.
+    """
     if path.is_dir() or not path.name:
         raise UsageError(f"{path} is a folder; name a file with -o")
+    path = path.resolve()  # a link stays one
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
+        if durable.is_special(path):
+            with path.open("w", encoding="utf-8") as file:
+                file.write(text)
+            return
         with partial.open("w", encoding="utf-8") as file:
             file.write(text)
         durable.replace(partial, path)
