@@ -213,8 +213,9 @@ def _go_on(file: StudyFile, console: Console) -> Outcome:
         # Reload under the lock: another command may have changed the study since it was first read.
         stored = records.load(file.storage, file.name)
         # A builder that has only ever failed may be mended: no result came from it.
-        may_mend = not any(trial.curve for trial in stored.trials)
-        is_mended = may_mend and not identity.has_same_files(file, stored.identity)
+        may_mend = not any(trial.curve or trial.state in ("COMPLETE", "PRUNED") for trial in stored.trials)
+        has_failed = any(trial.state == "FAIL" for trial in stored.trials)
+        is_mended = may_mend and has_failed and not identity.has_same_files(file, stored.identity)
         if is_mended:
             stored = _forget_failures(store, stored)
         # What "auto" came to binds no study in which nothing was trained, unless its memory was too short for that.

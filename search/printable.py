@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 import unicodedata
-from contextlib import suppress
-from io import TextIOWrapper
 
 # These turn the direction of the text around them: "gpj.exe" would read "exe.jpg".
 _DIRECTIONS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -26,11 +23,3 @@ def _is_unsafe(char: str) -> bool:
 
 def _written_out(char: str) -> str:
     return char.encode("unicode_escape").decode("ascii")
-
-
-def let_streams_take_all() -> None:
-    """Let stdout and stderr write out what their encoding does not have, and never raise for it."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            with suppress(OSError, ValueError):
-                stream.reconfigure(errors="backslashreplace")

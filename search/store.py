@@ -326,6 +326,7 @@ class Store:
                 (self.study_id, _moment(datetime.now(UTC)), kind, json.dumps(detail)),
             )
         self._trial_ids.clear()
+        self._not_backed_up += 1  # else the backup would bring them back
 
     def _insert_trial(self, connection: sqlite3.Connection, trial: Trial, space: Space) -> None:
         # Optuna numbers a trial by counting, so that one of another program's has the number that this one is to have.

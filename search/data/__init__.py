@@ -123,7 +123,7 @@ def load(section: DataSection, base: Path, seed: int) -> Data:
         arrays[f"x_{split}"] = parts.splits[origin].x[index]
         arrays[f"y_{split}"] = targets.y[origin][index]
     source_y = parts.splits["train"].y
-    is_one_hot = targets.task == "classification" and source_y.ndim == 2 and source_y.shape[1] > 1
+    is_one_hot = targets.task != "regression" and source_y.ndim == 2 and source_y.shape[1] > 1
     raw = Raw(arrays["x_validation"], is_one_hot)
     if whole is None:
         scaling = scale(arrays, section.scale, parts.name)

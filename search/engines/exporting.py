@@ -322,7 +322,7 @@ def _label_lines(compiled: Compiled, data: Data) -> Sequence[str]:
     if names and names != tuple(map(str, range(len(names)))):
         shown = ", ".join(f"{number} is {name}" for number, name in enumerate(names[:_SHOWN_CLASSES]))
         lines.append(f"classes are numbers: {shown}{', ...' if len(names) > _SHOWN_CLASSES else ''}")
-    if compiled.arguments is not None and data.info.task == "classification":
+    if compiled.arguments is not None and data.info.task != "regression":
         if compiled.form == "one-hot" and not data.raw.is_one_hot:
             lines.append("evaluate takes one-hot labels, as its loss does")
         if compiled.form == "labels" and data.raw.is_one_hot:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -149,13 +148,3 @@ class Pins:
         return [
             name.removeprefix("jax_") for name, value in {**now.keras, **now.jax}.items() if then.get(name) != value
         ]
-
-
-@contextmanager
-def contained() -> Iterator[None]:
-    """Undo what is set inside: what reads the data may set nothing for training."""
-    before = Pins.now()
-    try:
-        yield
-    finally:
-        before.set()

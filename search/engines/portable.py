@@ -17,6 +17,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from search.engines import named
+
 Entry = str | dict[str, Any]
 
 # Two float32 sums over the same rows differ by less.
@@ -26,6 +28,7 @@ _SAMPLE = 256
 # The name of what Keras opens only with safe_mode=False.
 LAMBDA = "a lambda"
 _ACCURACY = ("accuracy", "acc")
+_LOSS_OF_TASK = ("crossentropy", "ce")
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ class Labels:
     @classmethod
     def of(cls, y: NDArray[Any], *, task: str, classes: int, is_one_hot: bool) -> Labels:
         """Write the labels of a study in all forms; `is_one_hot` tells that the source has them one-hot."""
+        if task == "binary" and is_one_hot:
+            return cls(y, {"one-hot": y, "labels": y.argmax(axis=-1).astype(np.int32).reshape(-1, 1)})
         if task != "classification":
             return cls(y, {"labels": y})
         labels = y.argmax(axis=-1).astype(np.int32) if y.ndim == 2 and y.shape[1] == classes else y
@@ -94,7 +99,8 @@ def loss(study: Any, entry: Entry | None, yardstick: Yardstick, *, task: str, sm
 
     `entry` is what the study file says, `smoothing` the label smoothing of the task's own loss.
     """
-    wanted = entry or _loss_of_task(task, smoothing)
+    is_tasks = entry is None or (isinstance(entry, str) and entry.lower() in _LOSS_OF_TASK)
+    wanted = _loss_of_task(task, smoothing) if is_tasks else _canonical("train.loss", entry)
     for form in yardstick.forms:
         for candidate in _variants(wanted, keras.losses):
             if yardstick.agrees(study, candidate, form):
@@ -104,7 +110,7 @@ def loss(study: Any, entry: Entry | None, yardstick: Yardstick, *, task: str, sm
 
 def metric(study: Any, entry: Entry, yardstick: Yardstick, form: str) -> Any | None:
     """Return Keras's own metric that gives what the study's does on labels of `form`, or None; it bears the same name."""
-    for candidate in _metrics(entry, study.name):
+    for candidate in _metrics(entry, study):
         if yardstick.agrees(study, candidate, form):
             candidate.reset_state()
             return candidate
@@ -114,7 +120,7 @@ def metric(study: Any, entry: Entry, yardstick: Yardstick, form: str) -> Any | N
 def recipe(study: Any, entry: Entry, yardstick: Yardstick) -> str:
     """Say how a metric that no object of Keras gives on a model's own outputs and labels is computed by hand."""
     squashes = {"the outputs": None, "their sigmoid": keras.ops.sigmoid, "their softmax": keras.ops.softmax}
-    for candidate, form, (what, squash) in product(_metrics(entry, study.name), yardstick.forms, squashes.items()):
+    for candidate, form, (what, squash) in product(_metrics(entry, study), yardstick.forms, squashes.items()):
         if yardstick.agrees(study, candidate, form, squash):
             labels = "one-hot labels" if form == "one-hot" else "labels"
             return f"compute it by keras.metrics.{type(candidate).__name__} of {labels} and {_where(what)}"
@@ -203,11 +209,25 @@ def _loss_of_task(task: str, smoothing: float) -> Entry:
     return {"name": "CategoricalCrossentropy", **({"label_smoothing": smoothing} if smoothing else {})}
 
 
-def _metrics(entry: Entry, name: str) -> Iterator[Any]:
-    """Yield all metrics of Keras that may be meant by `entry`, under a name."""
-    entries: Sequence[Entry] = [entry]
+def _canonical(key: str, entry: Entry | None) -> Entry:
+    """Return an entry with Keras's own name of what it names, however it is spelt there."""
+    if entry is None or is_users(entry):
+        return entry or ""
+    found = named.find(key, entry)
+    logits = {} if found.from_logits is None else {"from_logits": found.from_logits}
+    return {"name": found.kind.__name__, **found.options, **logits}
+
+
+def _metrics(entry: Entry, study: Any) -> Iterator[Any]:
+    """Yield all metrics of Keras that may be meant by `entry`, under the name of the study's own."""
+    name, inner = study.name, getattr(study, "metric", study)
+    if type(inner).__module__.startswith("keras.") and not isinstance(inner, keras.metrics.MeanMetricWrapper):
+        # The study may have given it options that the entry leaves open: an average, a threshold.
+        yield type(inner).from_config({**inner.get_config(), "name": name})
     if isinstance(entry, str) and entry.lower() in _ACCURACY:
-        entries = ["BinaryAccuracy", "CategoricalAccuracy", "Accuracy"]
+        entries: Sequence[Entry] = ["BinaryAccuracy", "CategoricalAccuracy", "Accuracy"]
+    else:
+        entries = [_canonical("train.metrics", entry)]
     for wanted in entries:
         for candidate in (*_variants(wanted, keras.metrics), *_variants(wanted, keras.losses)):
             if isinstance(candidate, keras.metrics.Metric):

@@ -118,7 +118,8 @@ def difference(
     some optimizers turn a gradient that is only rounding into a step of full size. It compiles: call it once a structure.
     """
     size = min(batch_size, len(rows[0]))
-    unused = _unused_seeds(model, found)
+    with lifting.KERAS_STATE:  # while the model is traced elsewhere, no number of it is zero
+        unused = _unused_seeds(model, found)
     metrics = [jnp.asarray(variable.value) for variable in model.metrics_variables]
     compared = [index for index, variable in enumerate(model.non_trainable_variables) if id(variable) not in unused]
 

@@ -107,7 +107,7 @@ class LanesEngine:
         self._places, self._width = places, width
         self._programs = programs
         self._builder = Builder(trainer, rows)
-        # By structure: the keys that its members have had, and what differs when its numbers are lifted ("": nothing).
+        # By structure: the keys that its members have had. By structure and zeros: what differs when lifted ("": nothing).
         self._kinds: dict[str, list[str]] = {}
         self._compared: dict[tuple[str, frozenset[str]], Future[str]] = {}
         self._comparing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="comparing")
@@ -253,11 +253,10 @@ class LanesEngine:
         """
         built = self._builder.get(assignment)
         comparison = None if built.why_alone else self._comparison(built)
-        room = self._room(built)  # compiles, while the comparison does
+        built, room = self._room(built)  # compiles, while the comparison does
         if comparison is not None and (what := comparison.result()):
             why = f"with its numbers in a lane's state, the {what} of its first step would not be those of Keras's own"
-            built = self._builder.build(assignment, why_alone=why)
-            room = self._room(built)
+            return self._room(self._builder.build(assignment, why_alone=why))
         return built, room
 
     def _comparison(self, built: Built) -> Future[str]:
@@ -269,7 +268,8 @@ class LanesEngine:
             known = self._compared[kind] = self._comparing.submit(arithmetic.difference, *given)
         return known
 
-    def _room(self, built: Built) -> _Room:
+    def _room(self, built: Built) -> tuple[Built, _Room]:
+        """Return the program of a member, and the member: one whose key is new may have to be built once more."""
         known = self._kinds.setdefault(built.structure, [])
         if built.key not in known:
             known.append(built.key)
@@ -279,22 +279,22 @@ class LanesEngine:
                 del self._rooms[key]
             if why := built.why_alone or (_NOT_ALIKE if len(known) > 1 else ""):
                 self._aside.append(Noted(OWN_PROGRAM, {"trial": built.assignment.member.trial, "why": why}))
-            is_own = built.why_alone or len(known) > self._programs
-            program = self._compiled(built, width=1 if is_own else self._width)
+            built, program = self._compiled(built, width=1 if len(known) > self._programs else self._width)
             self._rooms[built.key] = _Room(program)
             self._tell_compiled(program)
-        return self._rooms[built.key]
+        return built, self._rooms[built.key]
 
-    def _compiled(self, built: Built, *, width: int) -> Program:
-        """Compile the program of a member whose key is new."""
+    def _compiled(self, built: Built, *, width: int) -> tuple[Built, Program]:
+        """Compile the program of a member whose key is new; return it with the member that it was traced from."""
         with lifting.KERAS_STATE:
             if (built.text and identified(built, self._rows).text != built.text) or built.why_alone:
                 # Another member's builder may have changed a global since this one was built.
                 built = self._builder.build(built.assignment, why_alone=built.why_alone)
+            width = 1 if built.why_alone else width
             program = Program(built.model, built.slots, self._rows, width=width, batch_size=built.batch_size)
             program.trace(built.state)
         program.compile(built.state)
-        return program
+        return built, program
 
     def _tell_compiled(self, program: Program) -> None:
         self.seconds["compile"] += program.compile_s

@@ -1,0 +1,86 @@
+"""What it costs to compare every trial's arithmetic before it shares a program: a share of a study of 20 trials.
+
+Claim (docs/benchmarks.md): below 5 % of the study's processor time, with manyfit's own builder and with one of the user's.
+Two cores; n = 20 trials of digits, 30 epochs, the study of `make run`. Processor time, which hardly depends on what else the
+machine does.
+
+    python benchmarks/checking.py
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from search.engines.devices import Device
+
+ROOT = Path(__file__).resolve().parents[1]
+STUDY = ROOT / "studies" / "digits.toml"
+
+CHECKS = """
+import json, sys, time
+from pathlib import Path
+from search import data
+from search.engines.lanes import arithmetic, choice
+from search.engines.lanes.builder import TRACED, build, identified
+from search.engines.protocol import Assignment, Member
+from search.engines.training import Trainer, leave_tensorflow_out
+from search.records import load
+
+leave_tensorflow_out()
+stored = load(Path(sys.argv[1]), "digits")
+settings = stored.file.settings
+trainer = Trainer.load(settings, stored.file.base, data.load(settings.data, stored.file.base, settings.study.seed))
+rows = choice.rows_of(trainer)
+traced, compared, seen, kinds = [], [], {}, set()
+built = [build(trainer, Assignment(Member(t.number), t.config, t.epochs, t.seed)) for t in stored.trials]
+identified(build(trainer, built[0].assignment), rows)  # what the first trace imports is needed for training, too
+for one in built:
+    began = time.process_time()
+    one = identified(one, rows)
+    traced.append((one.structure, time.process_time() - began))
+    if (kind := choice._without_batch_size(one)) not in kinds:
+        kinds.add(kind)
+        began = time.process_time()
+        assert arithmetic.difference(one.model, one.slots, one.state, rows.train, one.batch_size) == ""
+        compared.append(time.process_time() - began)
+first = 0.0
+for structure, seconds in traced:
+    seen[structure] = seen.get(structure, 0) + 1
+    first += seconds if seen[structure] <= TRACED else 0.0
+print(json.dumps({"all": sum(s for _, s in traced), "first": first, "compared": sum(compared), "structures": len(kinds)}))
+"""
+
+
+def main() -> None:
+    """Run the study, do its checks once more by themselves, and print their share."""
+    with tempfile.TemporaryDirectory() as folder:
+        study = Path(folder) / "digits.toml"
+        study.write_text(STUDY.read_text(encoding="utf-8"), encoding="utf-8")
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        command = [sys.executable, "-P", "-c", "from search.cli import main; main()", "run", str(study)]
+        subprocess.run(command, check=True, capture_output=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        whole = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        env = {**os.environ, **Device().environment("jax")}
+        done = subprocess.run(
+            [sys.executable, "-c", CHECKS, str(study.with_suffix(".db"))],
+            check=True, capture_output=True, text=True, env=env,
+        )  # fmt: skip
+    found = json.loads(done.stdout.splitlines()[-1])
+    print(f"the study: {whole:.1f} s of processor time")
+    for whose, traces in (("manyfit's own builder", found["first"]), ("a builder of the user's", found["all"])):
+        cost = traces + found["compared"]
+        print(
+            f"{whose}: {cost:.2f} s, {100 * cost / whole:.1f} % (traces {traces:.2f} s, "
+            f"{found['structures']} comparisons {found['compared']:.2f} s)"
+        )
+
+
+if __name__ == "__main__":
+    main()
