@@ -217,8 +217,7 @@ def test_fixed_argument_that_nothing_reads_stops_a_new_study_and_no_old_one(tmp_
     path = write_study(tmp_path, text, name="new")
     done = manyfit("run", path)
     assert done.returncode == 2
-    assert "line 10, model.hidden: nothing reads it: mlp reads activation" in done.stderr
-    assert "space.act: parameter 'act' is read by nothing" in done.stderr
+    assert "line 10, model.hidden: mlp has no hidden; did you mean 'units'?" in done.stderr
     assert not path.with_suffix(".db").exists()
     done = manyfit("run", path, "--allow-unused")
     assert done.returncode == 0

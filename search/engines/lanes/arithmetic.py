@@ -143,16 +143,18 @@ def difference(
     compiled: Any = None
     for attempt in range(TRIES):
         rng = np.random.default_rng(attempt)
-        batch = tuple(array[attempt * size : (attempt + 1) * size] for array in rows)
+        batch = tuple(np.asarray(array[attempt * size : (attempt + 1) * size]) for array in rows)
         if len(batch[0]) < size:
             return differs
         given = [rng.normal(size=w.shape).astype(w.dtype) for w in state["trainable"]]
-        if compiled is None:
-            with lifting.KERAS_STATE:
-                lowered = jax.jit(both).lower(state, batch, given)
-            # It runs once or twice: a quick compilation is worth more than quick code.
-            compiled = lowered.compile(compiler_options={"xla_backend_optimization_level": 0})
-        lifted, plain = jax.device_get(compiled(state, batch, given))
+        # On the host: the device's memory is for the lanes.
+        with jax.default_device(jax.devices("cpu")[0]):
+            if compiled is None:
+                with lifting.KERAS_STATE:
+                    lowered = jax.jit(both).lower(state, batch, given)
+                # It runs once or twice: a quick compilation is worth more than quick code.
+                compiled = lowered.compile(compiler_options={"xla_backend_optimization_level": 0})
+            lifted, plain = jax.device_get(compiled(state, batch, given))
         differs = _part_apart(lifted, plain, state["trainable"], _precision(model))
         if not differs:
             return ""

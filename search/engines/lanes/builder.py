@@ -58,7 +58,7 @@ class Builder:
 
     def __init__(self, trainer: Trainer, rows: Rows) -> None:
         self._trainer, self._rows = trainer, rows
-        self._is_ours = _is_ours(trainer)
+        self.is_ours = _is_ours(trainer)
         self._texts: dict[str, list[str]] = {}
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="builder")
         self._coming: dict[Member, Future[Built]] = {}
@@ -87,7 +87,7 @@ class Builder:
     def _shared(self, assignment: Assignment) -> Built:
         built = build(self._trainer, assignment)
         texts = self._texts.setdefault(built.structure, [])
-        if self._is_ours and len(texts) >= TRACED and len(set(texts)) == 1:
+        if self.is_ours and len(texts) >= TRACED and len(set(texts)) == 1:
             return replace(built, text=texts[0])
         built = identified(built, self._rows)
         texts.append(built.text)

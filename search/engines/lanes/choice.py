@@ -212,17 +212,17 @@ def _hidden(
     def differs(names: Collection[str], seed: int) -> bool:
         try:
             there = traced({**labels, **{name: moved[name] for name in names}}, seed)
-        except (NotLiftable, UsageError):
+        except UsageError:
             raise
-        except BaseException:  # noqa: BLE001 (together they are too much for the user's builder)
+        except BaseException:  # noqa: BLE001 (too much for the user's code; the trial with this config will tell)
             return False
         return there.structure == here.structure and there.text != here.text
 
     try:
         here = traced(labels, 0)
-    except (NotLiftable, UsageError):
+    except UsageError:
         raise
-    except BaseException:  # noqa: BLE001 (the user's builder; the trial with this config will tell)
+    except BaseException:  # noqa: BLE001 (the user's code; the trial with this config will tell)
         return []
     if not differs(moved, 1):
         return []

@@ -254,10 +254,21 @@ class LanesEngine:
         built = self._builder.get(assignment)
         comparison = None if built.why_alone else self._comparison(built)
         built, room = self._room(built)  # compiles, while the comparison does
-        if comparison is not None and (what := comparison.result()):
-            why = f"with its numbers in a lane's state, the {what} of its first step would not be those of Keras's own"
+        if comparison is not None and (why := self._why_alone(comparison)):
             return self._room(self._builder.build(assignment, why_alone=why))
         return built, room
+
+    def _why_alone(self, comparison: Future[str]) -> str:
+        """Return why a member's numbers can't live in a lane's state; "" if they can."""
+        try:
+            what = comparison.result()
+        except Exception as error:
+            if not memory.is_short(error):
+                raise
+            return "" if self._builder.is_ours else "there is no memory to compare its first step with Keras's own"
+        if not what:
+            return ""
+        return f"with its numbers in a lane's state, the {what} of its first step would not be those of Keras's own"
 
     def _comparison(self, built: Built) -> Future[str]:
         zeros = frozenset(path for path, pair in built.state["numbers"].items() if not pair[0])
