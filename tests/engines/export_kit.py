@@ -83,9 +83,12 @@ def export(name, data_section, model=None, learning_rate=0.005, config=(), **tra
     detail = exporting.save(trainer, order).detail
     lines = detail["lines"]
     y = loaded.y_validation
+    labels = y.argmax(axis=-1) if loaded.raw.is_one_hot else y
     stays = loaded.raw.is_one_hot and not any("whole numbers" in line for line in lines)
     if stays or any("one-hot labels" in line for line in lines):
-        y = np.eye(info.classes, dtype="float32")[np.asarray(y).reshape(-1).astype(int)]
+        y = np.eye(info.classes, dtype="float32")[np.asarray(labels).reshape(-1).astype(int)]
+    elif loaded.raw.is_one_hot:
+        y = labels.reshape(-1, 1)
     is_scaled = any("scaling is NOT inside" in line for line in lines)
     np.savez(FOLDER / f"{name}.rows.npz", x=loaded.x_validation if is_scaled else loaded.raw.x_validation, y=y)
     return {
