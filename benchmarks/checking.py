@@ -1,8 +1,8 @@
 """What it costs to compare every trial's arithmetic before it shares a program: a share of a study of 20 trials.
 
-Claim (docs/benchmarks.md): 3.7 % of the study's processor time with manyfit's own builder, 7.4 % with one of the user's, whose
-trials are all traced. 2 shared cores of an AMD EPYC; n = 1 study of 20 trials of digits, 30 epochs, the one of `make run`, with
-its programs in the compile cache. Most of it runs in other threads while the device trains or a program compiles.
+Claim (docs/benchmarks.md): 3.7 % of the study's processor time with manyfit's own builder, 7.4 % with one of the user's,
+whose trials are all traced. 2 shared cores of an AMD EPYC; n = 1 study of 20 trials of digits, 30 epochs, the one of
+`make run`, its programs in the compile cache. Most of it runs in other threads while the device trains or compiles.
 
     python benchmarks/checking.py
 """
