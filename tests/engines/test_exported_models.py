@@ -96,7 +96,7 @@ SMALL = """
 export_all({
     "defaults": {"data_section": SOURCES["binary"]},
     "binary_logits": {
-        "data_section": SOURCES["binary"], "metrics": ["accuracy", "auc", "precision", "recall"],
+        "data_section": SOURCES["binary"], "metrics": ["accuracy", "auc", "precision", "recall", "f1_score"],
         "schedule": "cosine", "warmup": 0.1, "optimizer": "adamw",
     },
     "binary_smoothed": {"data_section": SOURCES["binary"], "label_smoothing": 0.2, "optimizer": "sgd", "momentum": 0.9},
@@ -128,8 +128,8 @@ def test_files_of_every_task_open_with_keras_alone_and_give_the_studys_values(tm
         name: [line for line in case["lines"] if "left out" in line or "compiled" in line]
         for name, case in found.items()
     }
-    told = "is left out of the file: compute it by keras.metrics.{} of labels and sigmoid of model.predict(x)"
-    assert lines.pop("binary_logits") == [f"precision {told.format('Precision')}", f"recall {told.format('Recall')}"]
+    told = "is left out of the file: compute it by keras.metrics.F1Score of labels and sigmoid of model.predict(x)"
+    assert lines.pop("binary_logits") == [f"f1_score {told}"]
     assert not any(lines.values()), lines
     assert "evaluate takes one-hot labels, as its loss does" in found["classes_smoothed"]["lines"]
     assert {name: case["of_file"] for name, case in found.items()}["binary_threshold"] == [

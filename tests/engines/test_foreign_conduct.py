@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -137,9 +138,14 @@ def run_and_measure(path: Path, how: list[str]) -> tuple[int, str, int]:
     said = path.with_suffix(".said")
     with said.open("w") as file:
         process = subprocess.Popen([*MANYFIT, "run", str(path), *settings(how)], stdout=file, stderr=file)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    return process.returncode, said.read_text(), usage.ru_maxrss * 1024
+        # Its peak by itself: what the system tells at the end counts its workers in, and whoever started it.
+        most = 0
+        while process.poll() is None:
+            with suppress(OSError):
+                fields = Path(f"/proc/{process.pid}/status").read_text().split()
+                most = max(most, int(fields[fields.index("VmHWM:") + 1]) if "VmHWM:" in fields else 0)
+            time.sleep(0.02)
+    return process.returncode, said.read_text(), most * 1024
 
 
 @pytest.mark.timeout(600)
@@ -163,7 +169,7 @@ def test_whatever_a_model_does_is_one_trials_fault_and_leaves_nothing_behind(tmp
     code, said, size = run_and_measure(path, how)
     assert code == 0, said[-3000:]
     assert len(said) < 200_000
-    assert size < 900e6, "the coordinator has gathered what was printed"
+    assert 20e6 < size < 160e6, "the coordinator has gathered what was printed"
     trials = load(path.with_suffix(".db"), "odd").trials
     for trial, kind in zip(trials, kinds, strict=True):
         if kind in WHYS:
