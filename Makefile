@@ -21,7 +21,7 @@ coverage: .venv/installed-dev
 faults: .venv/installed-dev
 	$(BIN)/pytest tests --three-numbers -n 2 --dist loadscope
 
-# Some 110 models of other people's kinds, each in lanes, by fit and by plain Keras: half an hour on two cores.
+# Some 110 models of other people's kinds, each in lanes, by fit and by plain Keras, and all that is wide: an hour on two cores.
 gallery: .venv/installed-dev
 	$(BIN)/pytest tests -m gallery -n 2 --dist loadscope
 

@@ -216,12 +216,12 @@ def _go_on(file: StudyFile, console: Console) -> Outcome:
         may_mend = not any(trial.curve or trial.state in ("COMPLETE", "PRUNED") for trial in stored.trials)
         has_failed = any(trial.state == "FAIL" for trial in stored.trials)
         is_mended = may_mend and has_failed and not identity.has_same_files(file, stored.identity)
-        if is_mended:
-            stored = _forget_failures(store, stored)
+        # Failed trials of a builder that was mended are drawn again; they are deleted once workers are ready with it.
+        found = replace(stored, trials=[], study_attrs={}) if is_mended else stored
         # What "auto" came to binds no study in which nothing was trained, unless its memory was too short for that.
         is_new = may_mend and not any(kind == "out of memory" for _, kind, _ in stored.events)
         resolved, chosen = resolve(file) if is_new else as_before(file, stored)
-        study = Study(file, stored.trials, study_attrs=stored.study_attrs, seconds=stored.seconds, spent=stored.spent)
+        study = Study(file, found.trials, study_attrs=found.study_attrs, seconds=found.seconds, spent=found.spent)
         if study.has_changes:  # a process died, and this one may be stopped before its first trial
             store.commit(study, now=True)
         if study.is_done():
@@ -239,7 +239,9 @@ def _go_on(file: StudyFile, console: Console) -> Outcome:
             _warn(console, [*map(str, unused.find(file, ready)), *ready.warnings])
             console.print(how(resolved))
             console.print(Text(_going_on(study)))
-            store.set_settings(file, now, asdict(resolved) if is_new else None)
+            store.set_settings(
+                file, now, asdict(resolved) if is_new else None, anew=_failures(stored) if is_mended else None
+            )
             log.open(file.beside(".log"))
             log.write(f"study {file.name!r} goes on with {len(study.trials)} trials")
             if not is_new and identity.versions() != stored.resolved["versions"]:
@@ -262,13 +264,10 @@ def _changed_meanwhile(file: StudyFile, ready: Ready) -> list[str]:
     return [f"changed while this command ran: {', '.join(changed)}; {says}"]
 
 
-def _forget_failures(store: Store, stored: Stored) -> Stored:
-    """Let a study in which nothing was trained begin anew with its mended builder: failed trials are drawn again."""
+def _failures(stored: Stored) -> dict[str, Any]:
+    """Return what is kept of failed trials that are to be deleted."""
     failed = [trial for trial in stored.trials if trial.state == "FAIL"]
-    store.begin_anew(
-        "builder mended", {"failed": len(failed), "by": failed[-1].why if failed else stored.resolved.get("why", "")}
-    )
-    return records.load(stored.path, stored.name)
+    return {"failed": len(failed), "by": failed[-1].why}
 
 
 def _wait(pool: WorkerPool, resolved: Resolved, console: Console | None, interruption: Callable[[], int]) -> Ready:

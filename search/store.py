@@ -26,7 +26,7 @@ from search.identity import Record
 from search.points import reached
 from search.presence import Presence, check_other_names
 from search.samplers import distribution
-from search.study import Changes, Study, Trial
+from search.study import Changes, HistoryEvent, Study, Trial
 from search.studyfile import StudyFile
 from spaces import Space
 
@@ -271,10 +271,7 @@ class Store:
             self._update_trial(connection, trial)
         for key, value in changes.study_attrs.items():
             _set_attr(connection, "study_system_attributes", "study_id", self.study_id, key, value)
-        connection.executemany(
-            "INSERT INTO manyfit_events (study_id, at, kind, detail) VALUES (?, ?, ?, ?)",
-            [(self.study_id, _moment(e.at), e.kind, json.dumps(e.detail)) for e in changes.events],
-        )
+        self._insert_events(connection, changes.events)
         connection.execute(
             "UPDATE manyfit_studies SET seconds = ?, spent = ?, ended = ? WHERE study_id = ?",
             (
@@ -289,9 +286,17 @@ class Store:
         return _Transaction(self._connection, self.path, self._interruption)
 
     def set_settings(
-        self, file: StudyFile, identity: Mapping[str, Any] | None = None, resolved: Mapping[str, Any] | None = None
+        self,
+        file: StudyFile,
+        identity: Mapping[str, Any] | None = None,
+        resolved: Mapping[str, Any] | None = None,
+        *,
+        anew: Mapping[str, Any] | None = None,
     ) -> None:
-        """Store the settings that a study goes on with: its budget may have changed, and a broken builder been mended."""
+        """Store the settings that a study goes on with: its budget may have changed, and a broken builder been mended.
+
+        With `anew`, what is noted of them, all trials of a study in which nothing was trained are deleted, too.
+        """
         with self._transaction() as connection:
             connection.execute(
                 "UPDATE manyfit_studies SET settings = ?, identity = coalesce(?, identity), resolved = coalesce(?, resolved) "
@@ -303,30 +308,29 @@ class Store:
                     self.study_id,
                 ),
             )
+            if anew is not None:
+                self._delete_trials(connection)
+                self._insert_events(connection, [HistoryEvent("builder mended", dict(anew), datetime.now(UTC))])
+        if anew is not None:
+            self._trial_ids.clear()
+            self._not_backed_up += 1  # else the backup would bring them back
 
-    def begin_anew(self, kind: str, detail: Mapping[str, Any]) -> None:
-        """Delete all trials of the study, in which nothing was trained, and what its sampler keeps; note an event."""
-        with self._transaction() as connection:
-            trained = connection.execute(
-                "SELECT 1 FROM manyfit_epochs JOIN trials USING (trial_id) WHERE study_id = ?", (self.study_id,)
-            ).fetchone()
-            assert trained is None  # noqa: S101 (no epoch is ever deleted)
-            for table in _OF_TRIALS:
-                connection.execute(
-                    f"DELETE FROM {table} WHERE trial_id IN (SELECT trial_id FROM trials WHERE study_id = ?)",  # noqa: S608
-                    (self.study_id,),
-                )
+    def _delete_trials(self, connection: sqlite3.Connection) -> None:
+        """Delete all trials of the study, in which nothing was trained, and what its sampler keeps."""
+        trained = connection.execute(
+            "SELECT 1 FROM manyfit_epochs JOIN trials USING (trial_id) WHERE study_id = ?", (self.study_id,)
+        ).fetchone()
+        assert trained is None  # noqa: S101 (no epoch is ever deleted)
+        for table in _OF_TRIALS:
             connection.execute(
-                "DELETE FROM study_system_attributes WHERE study_id = ? AND key NOT LIKE 'dashboard:%' "
-                "AND key != 'study:metric_names'",
+                f"DELETE FROM {table} WHERE trial_id IN (SELECT trial_id FROM trials WHERE study_id = ?)",  # noqa: S608
                 (self.study_id,),
             )
-            connection.execute(
-                "INSERT INTO manyfit_events (study_id, at, kind, detail) VALUES (?, ?, ?, ?)",
-                (self.study_id, _moment(datetime.now(UTC)), kind, json.dumps(detail)),
-            )
-        self._trial_ids.clear()
-        self._not_backed_up += 1  # else the backup would bring them back
+        connection.execute(
+            "DELETE FROM study_system_attributes WHERE study_id = ? AND key NOT LIKE 'dashboard:%' "
+            "AND key != 'study:metric_names'",
+            (self.study_id,),
+        )
 
     def _insert_trial(self, connection: sqlite3.Connection, trial: Trial, space: Space) -> None:
         # Optuna numbers a trial by counting, so that one of another program's has the number that this one is to have.
@@ -350,6 +354,12 @@ class Store:
             [(trial_id, *row) for row in _param_rows(trial, space)],
         )
         _set_attrs(connection, "trial_system_attributes", trial_id, trial.attrs)
+
+    def _insert_events(self, connection: sqlite3.Connection, events: Iterable[HistoryEvent]) -> None:
+        connection.executemany(
+            "INSERT INTO manyfit_events (study_id, at, kind, detail) VALUES (?, ?, ?, ?)",
+            [(self.study_id, _moment(e.at), e.kind, json.dumps(e.detail)) for e in events],
+        )
 
     def _insert_epochs(self, connection: sqlite3.Connection, study: Study, epochs: Iterable[tuple[int, int]]) -> None:
         objective = study.file.settings.study.objective

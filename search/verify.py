@@ -112,7 +112,10 @@ def restore(path: Path) -> tuple[Report, Restored | None]:
 
 
 def _deleted(path: Path) -> set[str]:
-    """Return the studies of a backup that were deleted from the database, where its pages are sound enough to know that."""
+    """Return the studies of a backup that were deleted from the database, where its pages are sound enough to know that.
+
+    A file in which nothing tells that it ever held one of them is another, by which the database was written over.
+    """
     try:
         with closing(schema.reader(path)) as connection, closing(schema.reader(schema.backup_of(path))) as copy:
             if connection.execute("PRAGMA integrity_check(1)").fetchone()[0] != "ok":
@@ -120,7 +123,8 @@ def _deleted(path: Path) -> set[str]:
             there, before = (
                 {name for (name,) in one.execute("SELECT study_name FROM studies")} for one in (connection, copy)
             )
-            return before - there
+            is_other = not (there & before or leftovers.studies(connection))
+            return set() if is_other else before - there
     except (OSError, sqlite3.Error):
         return set()
 

@@ -104,6 +104,8 @@ def _serve() -> None:
 def _child(folder: Path, said: Path, action: str, kill_at: int = 0, **options: Any) -> None:
     code = 1
     try:
+        # `nohup pytest` would leave it deaf to a terminal's end.
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
         with said.open("w") as file:
             os.dup2(file.fileno(), 2)
         os.environ["MANYFIT_KILL_AT"] = str(kill_at)

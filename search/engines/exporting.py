@@ -208,7 +208,7 @@ def _of_study(trainer: Trainer, order: SaveModel, judged: Judged) -> Compiled:
     if loss is None:
         why = "is code of yours" if portable.is_users(settings.loss) else "can't be expressed by Keras's own classes"
         return _uncompiled(f"the loss {why}")
-    entries = trainer._metrics()
+    entries = trainer.metrics()
     metrics, lines = [], []
     for entry, own in zip(entries, judged.model._compile_metrics.metrics, strict=True):
         found = portable.metric(own, entry, yardstick, loss.form)

@@ -225,6 +225,7 @@ def _check_objective(model: keras.Model, trainer: Trainer) -> None:
         predicted = model(x, training=False)
         model.compute_loss(x, y, predicted)
     except BaseException:  # noqa: BLE001 (shapes that do not fit, a custom step: the first trial tells better)
+        _refuse_several(model)
         return
     try:
         results = {name: np.shape(value) for name, value in model.compute_metrics(x, y, predicted).items()}
@@ -244,6 +245,18 @@ def _check_objective(model: keras.Model, trainer: Trainer) -> None:
     outputs = [keras.ops.convert_to_numpy(output) for output in keras.tree.flatten(predicted)]
     if not all(np.all(np.isfinite(output)) for output in outputs):
         raise UsageError("the untrained model's outputs are not finite; look at the scale of the data (data.scale)")
+
+
+def _refuse_several(model: keras.Model) -> None:
+    """Refuse a model of several inputs or outputs: a study's rows are one array of features and one of labels."""
+    for what, given in (("inputs", "x"), ("outputs", "y")):
+        tensors = keras.tree.flatten(getattr(model, what, None) or [])
+        if len(tensors) > 1:
+            shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
+            raise UsageError(
+                f"model.build: the model has {len(tensors)} {what}, {shapes}, and {given} is 1 array; "
+                f"let the builder return a model of one, or one whose own train_step makes them of {given}"
+            )
 
 
 def _check_own_steps(model: keras.Model, x: Any, y: Any, objective: str) -> None:

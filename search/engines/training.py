@@ -180,7 +180,7 @@ class Trainer:
         model.compile(
             optimizer=make_optimizer(config, self.steps(config)),
             loss=rule.loss(found) if isinstance(found, Named) else self._own("train.loss", found, rule),
-            metrics=[self._metric(entry, rule) for entry in self._metrics()],
+            metrics=[self._metric(entry, rule) for entry in self.metrics()],
         )
 
     @property
@@ -219,7 +219,7 @@ class Trainer:
             return objectives.loss_of_task(self.data, width, config.get("label_smoothing"))
         return str(entry) if self._is_own(entry) else named.find("train.loss", entry)
 
-    def _metrics(self) -> tuple[str | dict[str, Any], ...]:
+    def metrics(self) -> tuple[str | dict[str, Any], ...]:
         given = self.settings.train.metrics
         if given is not None:
             return given

@@ -106,6 +106,7 @@ def test_keras_json_and_variables_that_change_between_two_commands_change_nothin
 
 
 @pytest.mark.slow
+@pytest.mark.gallery
 def test_trial_of_the_same_config_is_the_same_whatever_keras_json_says_in_between(tmp_path):
     folder_of(tmp_path, my_data=DATA, my_model=MODEL)
     path = write_study(tmp_path, STUDY.format(trials=2).replace("[4, 4.5, 5]", "[4, 5]"), name="two")
@@ -163,7 +164,8 @@ def test_module_that_is_imported_inside_of_build_is_a_part_of_the_study(tmp_path
         file = tmp_path / name
         before = file.read_text()
         file.write_text(text)
-        for trials in (1, 2):  # a finished study, and one that would go on
+        # A finished study, and, for two of the files, one that would go on.
+        for trials in (1, 2) if name in ("block.py", "parts/__init__.py") else (1,):
             done = manyfit("run", path, "--trials", trials)
             assert done.returncode == 2, (name, done.stderr)
             assert f"model.source: the builder's source has changed: {name}" in done.stderr
@@ -191,6 +193,10 @@ def test_study_whose_builder_only_failed_begins_anew_when_it_is_mended(tmp_path)
     assert again.returncode == 1
     stored = load(path.with_suffix(".db"), "mended")
     assert stored.resolved["engine"] == "fit"
+    # A mend that does not even start loses nothing.
+    folder_of(tmp_path, my_model="def build(config, data:\n")
+    assert manyfit("run", path).returncode != 0
+    assert [trial.state for trial in load(path.with_suffix(".db"), "mended").trials] == ["FAIL"] * 2
     folder_of(tmp_path, my_model=good)
     done = manyfit("run", path)
     assert done.returncode == 0, done.stderr

@@ -135,7 +135,15 @@ def test_own_modules_layers_losses_metrics_and_callbacks_work(folder):
         train='loss = "my_model.py:my_loss"\nmetrics = ["my_model.py:Hits", "AUC"]\ncallbacks = ["my_model.py:StopAtTwo"]\nclass_weight = "balanced"',
         space="momentum = { low = 0.0, high = 0.9 }\nmisspelt_width = [1, 2]",
     ).with_name("own.toml")
-    how = ["--allow-unused", "--set", 'train.optimizer="sgd"', "--set", 'study.direction="maximize"']
+    how = [
+        "--allow-unused",
+        "--backend",
+        "jax",
+        "--set",
+        'train.optimizer="sgd"',
+        "--set",
+        'study.direction="maximize"',
+    ]
     done = manyfit("run", path, *how, cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "'misspelt_width' is read by nothing" in done.stderr
@@ -192,13 +200,14 @@ def test_callback_that_raises_after_its_trial_has_ended_harms_nobody(folder):
         "        raise OSError('no room for the model')\n"
     )
     path = own_study(folder, trials=3, train='callbacks = ["my_model.py:Late"]')
-    done = manyfit("run", path, timeout=60)
+    done = manyfit("run", path, "--backend", "jax", timeout=60)
     assert done.returncode == 0, done.stderr
     assert {trial.ended for trial in load(path.with_suffix(".db"), "own").trials} == {"finished"}
     # The last trial's callbacks are not cut off either.
     assert path.with_name("own.log").read_text().count("the end of a training") == 3
 
 
+@pytest.mark.gallery
 def test_loss_by_name_is_told_of_logits(folder):
     values = []
     for name, train in (
@@ -228,6 +237,7 @@ def test_builder_edited_during_a_search_does_not_get_in(folder):
     assert query(database, "SELECT count(*) FROM trials WHERE state = 'RUNNING'") == [(0,)]
 
 
+@pytest.mark.gallery
 def test_builder_that_has_only_failed_may_be_mended(folder):
     path = own_study(folder, build="broken", trials=4)
     assert manyfit("run", path).returncode == 1
@@ -245,6 +255,7 @@ def test_study_whose_trials_all_failed_is_no_success(folder):
     assert "every trial failed, the last one by: RuntimeError: nothing works here" in done.stderr
 
 
+@pytest.mark.gallery
 def test_binary_metrics_are_of_probabilities_whether_the_model_gives_them_or_logits(folder):
     model = folder / "my_model.py"
     model.write_text(

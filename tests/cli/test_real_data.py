@@ -42,6 +42,7 @@ def test_mnist_is_learned_by_a_dense_network(tmp_path):
     assert document["identity"]["data"]["fingerprint"]
 
 
+@pytest.mark.gallery
 def test_fashion_mnist_is_learned_by_a_convolutional_network_on_tensorflow(tmp_path):
     model = "filters = [8, 16]\nunits = 32\nbatch_norm = true"
     path = write_study(
@@ -53,6 +54,7 @@ def test_fashion_mnist_is_learned_by_a_convolutional_network_on_tensorflow(tmp_p
     assert curve[1]["loss"] < curve[0]["loss"] < 2.3
 
 
+@pytest.mark.gallery
 def test_folder_of_photos_with_its_own_splits_is_searched(tmp_path):
     data = "image_size = [32, 32]\nlimit = 200"
     path = write_study(

@@ -17,7 +17,7 @@ from support import ROOT, children, end, is_alive, manyfit, query, start, table,
 pytestmark = pytest.mark.slow
 
 # One trial at a time, slowly enough to be met in the middle of it.
-FIT = ("--set", "run.engine=fit")
+FIT = ("--set", "run.engine=fit", "--set", "run.backend=jax")
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +32,8 @@ def finished(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """What a study of six trials comes to if nothing disturbs it."""
-    path = write_study(tmp_path_factory.mktemp("undisturbed"), trials=6, epochs=5)
+    """What a study of four trials comes to if nothing disturbs it."""
+    path = write_study(tmp_path_factory.mktemp("undisturbed"), trials=4, epochs=5)
     assert manyfit("run", path, *FIT).returncode == 0
     return table(path.with_suffix(".db"), "small")
 
@@ -102,7 +102,7 @@ def test_changed_study_is_refused_with_the_difference_and_nothing_changes(finish
     ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.faults)]
 )
 def test_interrupted_study_leaves_nothing_running_and_comes_out_the_same(tmp_path, undisturbed, number, code):
-    disturbed = write_study(tmp_path, trials=6, epochs=5)
+    disturbed = write_study(tmp_path, trials=4, epochs=5)
     first = start("run", disturbed, *FIT)
     database = disturbed.with_suffix(".db")
     # In the middle of a trial: some epochs of the third are there.
@@ -133,7 +133,7 @@ def test_study_interrupted_before_its_first_trial_leaves_nothing_behind(tmp_path
 
 
 def test_killed_coordinator_leaves_no_orphans_and_the_study_goes_on(tmp_path, undisturbed):
-    path = write_study(tmp_path, trials=6, epochs=5)
+    path = write_study(tmp_path, trials=4, epochs=5)
     database = path.with_suffix(".db")
     first = start("run", path, *FIT)
     wait_for(lambda: query(database, "SELECT 1 FROM manyfit_epochs"), "an epoch")
@@ -150,7 +150,7 @@ def test_killed_coordinator_leaves_no_orphans_and_the_study_goes_on(tmp_path, un
 
 @pytest.mark.faults
 def test_killed_worker_is_replaced_and_no_trial_is_lost(tmp_path, undisturbed):
-    disturbed = write_study(tmp_path, trials=6, epochs=5)
+    disturbed = write_study(tmp_path, trials=4, epochs=5)
     process = start("run", disturbed, *FIT)
     database = disturbed.with_suffix(".db")
     wait_for(
@@ -166,6 +166,7 @@ def test_killed_worker_is_replaced_and_no_trial_is_lost(tmp_path, undisturbed):
     assert "worker lost" in manyfit("show", disturbed).stdout
 
 
+@pytest.mark.gallery
 def test_jax_backend_searches_too_and_gives_the_same_twice(tmp_path):
     tables = []
     for name in ("one", "two"):
@@ -194,7 +195,7 @@ def test_two_workers_share_a_study(tmp_path):
 @pytest.mark.faults
 def test_worker_that_has_grown_is_replaced_between_trials(tmp_path):
     path = write_study(tmp_path, trials=3)
-    done = manyfit("run", path, "--set", "run.worker_memory=200MB", "--backend", "jax", *FIT)
+    done = manyfit("run", path, "--set", "run.worker_memory=200MB", *FIT)
     assert done.returncode == 0, done.stderr
     assert path.with_name("small.log").read_text().count("and is replaced") >= 2
 

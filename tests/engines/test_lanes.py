@@ -11,10 +11,7 @@ from support import end, in_jax, manyfit, query, start, table, wait_for, write_s
 pytestmark = pytest.mark.slow
 
 
-def test_lane_agrees_with_fit_in_weights_and_metrics_after_several_epochs():
-    differences = in_jax("""
-found = {}
-for name, config in {
+RECIPES = """
     "adam": {"optimizer": "adam"},
     "adamw": {"optimizer": "adamw", "weight_decay": 0.01, "beta_1": 0.8, "beta_2": 0.99},
     "sgd": {"optimizer": "sgd", "learning_rate": 0.05},
@@ -33,8 +30,21 @@ for name, config in {
     "exponential": {"optimizer": "sgd", "learning_rate": 0.1, "schedule": "exponential", "warmup": 0.1},
     "batch_norm": {"optimizer": "sgd", "learning_rate": 0.05, "batch_norm": True},
     "dropout": {"optimizer": "sgd", "learning_rate": 0.05, "dropout": 0.3},
-}.items():
+"""
+
+
+@pytest.mark.parametrize(
+    "few", [pytest.param(True, id="a few"), pytest.param(False, id="all", marks=pytest.mark.gallery)]
+)
+def test_lane_agrees_with_fit_in_weights_and_metrics_after_several_epochs(few):
+    differences = in_jax(f"""
+found = {{}}
+few = ("adamw", "momentum", "accumulated", "smoothed", "cosine", "batch_norm", "dropout")
+for name, config in {{{RECIPES}}}.items():
+    if {few} and name not in few:
+        continue
     found[name] = apart(assignment(0, seed=7, **config))
+assert len(found) > 6
 print(json.dumps(found))
 """)
     assert {name: size for name, size in differences.items() if not size < 1e-5} == {}
@@ -300,6 +310,7 @@ def build(config, data):
     assert "the parameter dropout changes what is computed in a way that no layer tells of" in " ".join(found.split())
 
 
+@pytest.mark.gallery
 def test_builder_that_wants_to_exit_fails_its_trial_and_no_other(tmp_path):
     (tmp_path / "mine.py").write_text("""
 import keras
@@ -334,6 +345,7 @@ def late(config, data):
     assert [(row[0], row[3]) for row in failed] == [(1, "SystemExit: seven is not my number")]
 
 
+@pytest.mark.gallery
 def test_lane_agrees_with_fit_whatever_the_layers_metrics_weights_and_precision(tmp_path):
     (tmp_path / "layers.py").write_text(LAYERS)
     differences = in_jax(f"""
@@ -509,6 +521,7 @@ print(json.dumps([best, scores, same and float(state["score"]) == scores[best]])
     assert best < 5, f"no epoch after the best one, so this shows nothing: {scores}"
 
 
+@pytest.mark.faults
 def test_out_of_memory_gives_up_lanes_and_loses_nothing():
     """F7: a device with too little memory for four lanes: RESOURCE_EXHAUSTED is what it says then.
 
@@ -667,16 +680,21 @@ def test_model_that_can_not_be_lifted_is_refused_with_the_reason_where_lanes_are
 @pytest.mark.parametrize(
     ("build", "more", "says"),
     [
-        ("subclassed", (), "Own is a model class of its own"),
+        pytest.param("subclassed", (), "Own is a model class of its own", marks=pytest.mark.gallery),
         (
             "with_slope",
             (),
             "the parameter dropout changes the layer leaky_re_lu (LeakyReLU) in a way that can't be lifted",
         ),
         ("with_convolution", (), "the layer conv2d is a convolution, which lanes make slower on a CPU"),
-        ("plain", ("--set", 'train.callbacks=["mine.py:watch"]'), "train.callbacks watch one model's `fit`"),
-        ("plain", ("--set", "run.backend=tensorflow"), "run.backend is tensorflow, and lanes need jax"),
-        ("plain", ("--set", "run.precision=mixed_float16"), "a loss that is scaled as training goes"),
+        *(
+            pytest.param("plain", ("--set", setting), says, marks=pytest.mark.gallery)
+            for setting, says in (
+                ('train.callbacks=["mine.py:watch"]', "train.callbacks watch one model's `fit`"),
+                ("run.backend=tensorflow", "run.backend is tensorflow, and lanes need jax"),
+                ("run.precision=mixed_float16", "a loss that is scaled as training goes"),
+            )
+        ),
     ],
 )
 def test_what_lanes_do_not_serve_falls_back_to_fit_with_a_line_saying_why(tmp_path, build, more, says):
@@ -697,10 +715,10 @@ def test_lanes_are_taken_by_themselves_and_what_was_resolved_is_obeyed(tmp_path)
     assert {tuple(sorted(found)) for found in shown["compiled"]} == {("batch_size", "lanes", "seconds")}
     assert len(shown["compiled"]) == 2
     assert set(shown["spent"]) == {"build", "compile", "train", "wait", "save"}
-    again = manyfit("run", path, "--trials", 100)
+    again = manyfit("run", path, "--trials", 40)
     assert "lanes on jax, cpu: 3 trials at a time" in again.stderr
     for key, value in (("run.engine", "fit"), ("run.precision", "mixed_bfloat16")):
-        refused = manyfit("run", path, "--trials", 101, "--set", f"{key}={value}")
+        refused = manyfit("run", path, "--trials", 41, "--set", f"{key}={value}")
         assert refused.returncode == 2
         assert "was started on" in refused.stderr
 

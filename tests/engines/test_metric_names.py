@@ -22,6 +22,7 @@ learning_rate = 0.5
 l2 = {{ low = 1e-6, high = 1e-3, log = true }}
 [run]
 engine = "{engine}"
+backend = "jax"
 """
 OWN = """
 import keras

@@ -83,7 +83,7 @@ NEEDS_CLASSES = [
 
 
 # Without a graph, TensorFlow computes at once what JAX compiles one by one.
-@pytest.mark.parametrize("backend", ["tensorflow", pytest.param("jax", marks=pytest.mark.gallery)])
+@pytest.mark.parametrize("backend", ["jax", pytest.param("tensorflow", marks=pytest.mark.gallery)])
 def test_every_metric_of_keras_is_right_for_labels_of_every_form_or_refused(backend):
     wrong, refused, count = run(ALL_METRICS, backend)
     assert wrong == {}
@@ -245,6 +245,7 @@ print(json.dumps(rows))
         assert reported == pytest.approx(right, rel=1e-5)
 
 
+@pytest.mark.gallery
 def test_a_metric_of_a_loss_says_what_the_loss_of_that_name_says():
     found = run("""
 rows = {}
@@ -335,7 +336,7 @@ class Shapes(keras.losses.Loss):
 '''
 
 
-@pytest.mark.parametrize("backend", ["jax", "tensorflow"])
+@pytest.mark.parametrize("backend", ["jax", pytest.param("tensorflow", marks=pytest.mark.gallery)])
 def test_own_losses_and_metrics_pair_each_row_with_its_own_whatever_the_shape_of_the_labels(backend):
     found = run(
         f"""

@@ -314,9 +314,9 @@ def outputs_by_name(config, data):
 @pytest.mark.parametrize(
     ("builder", "objective", "backend"),
     [
-        ("no_call", "loss", "tensorflow"),
+        pytest.param("no_call", "loss", "tensorflow", marks=pytest.mark.gallery),
         ("no_call_but_a_judge", "val_rmse", "tensorflow"),
-        ("judged", "val_rmse", "tensorflow"),
+        pytest.param("judged", "val_rmse", "tensorflow", marks=pytest.mark.gallery),
         ("outputs_by_name", "val_mae", "jax"),
     ],
 )
@@ -395,7 +395,7 @@ learning_rate = { low = 1e-3, high = 1e-1, log = true }
 """
     path = write_study(tmp_path, text)
     for engine in ("lanes", "fit"):
-        done = manyfit("run", path, "--name", engine, "--set", f"run.engine={engine}")
+        done = manyfit("run", path, "--name", engine, "--set", f"run.engine={engine}", "--backend", "jax")
         assert done.returncode == 0, done.stderr
     for (metrics,) in query(path.with_suffix(".db"), "SELECT metrics FROM manyfit_epochs"):
         curve = json.loads(metrics)

@@ -19,10 +19,7 @@ HANDFUL = (
     "recurrent/lstm_with_dropout",
     "layers/siamese",
     "own/state_that_evaluation_changes",
-    "own/dropout_inside_without_config",
-    "own/own_compute_loss",
     "own/own_loss_and_metric",
-    "own/one_hot_labels",
     "own/loss_out_of_a_table",
 )
 

@@ -226,6 +226,20 @@ def test_study_that_optuna_deleted_is_not_restored(database, tmp_path):
     assert "second" not in records.names(schema.backup_of(database))
 
 
+def test_database_that_another_one_was_written_over_is_restored_with_all_its_studies(database, tmp_path):
+    """A file that knows none of these studies tells of no deletion."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    searched(study_of(elsewhere, "third"))
+    with closing(sqlite3.connect(elsewhere / "all.db")) as connection, connection:
+        connection.execute("UPDATE trial_values SET value = 7 WHERE value_type = 'FINITE'")
+    shutil.copyfile(elsewhere / "all.db", database)
+    done = run("verify", database, "--restore")
+    assert done.exit_code == 0, done.output
+    assert "left out" not in done.stdout
+    assert records.names(database) == ["first", "second"]
+
+
 @pytest.mark.parametrize("deleted", ["first", "second"])
 @pytest.mark.parametrize("again", ["optuna", "manyfit", "optuna, with trials"])
 def test_study_that_was_deleted_and_made_again_has_nothing_of_the_first(database, tmp_path, deleted, again):

@@ -314,6 +314,7 @@ def test_study_without_a_whole_curve_is_refused(tmp_path):
 # -- what it is for --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.gallery
 def test_default_search_beats_random_search_on_the_noisy_curves_of_digits():
     task = curves.Recorded(DIGITS)
     found = {}
