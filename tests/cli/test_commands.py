@@ -252,7 +252,7 @@ def test_doctor_tries_every_installed_backend():
 @pytest.mark.slow
 def test_dashboard_shows_a_study_while_it_runs(tmp_path):
     path = write_study(tmp_path, trials=50, epochs=5)
-    run = start("run", path, "--set", "run.engine=fit")
+    run = start("run", path, "--set", "run.engine=fit", "--backend", "jax")
     database = path.with_suffix(".db")
     wait_for(lambda: len(records.load(database, "small").trials) >= 2, "two trials")
     process = start("dashboard", path, "--port", 0)

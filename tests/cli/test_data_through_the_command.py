@@ -193,7 +193,9 @@ def test_array_with_a_broken_header_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("source", "build", "run"),
     [
-        ("my.py:small", "my.py:lookup", 'engine = "fit"\nbackend = "tensorflow"'),
+        pytest.param(
+            "my.py:small", "my.py:lookup", 'engine = "fit"\nbackend = "tensorflow"', marks=pytest.mark.gallery
+        ),
         ("my.py:large", "my.py:subclassed", 'engine = "fit"\nbackend = "tensorflow"'),
         ("my.py:small", "my.py:embedding", 'engine = "lanes"'),
     ],

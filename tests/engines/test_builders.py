@@ -11,6 +11,7 @@ import pytest
 from support import ROOT
 
 from models.arguments import ACTIVATIONS, BUILDERS, widths
+from search.engines.devices import Device
 
 ASK_KERAS = """
 import json
@@ -70,7 +71,7 @@ def keras_says():
         [sys.executable, "-c", code],
         capture_output=True,
         text=True,
-        env={**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": str(ROOT)},
+        env={**os.environ, **Device().environment("jax"), "PYTHONPATH": str(ROOT)},
         cwd=ROOT,
     )
     assert done.returncode == 0, done.stderr

@@ -686,7 +686,12 @@ def test_model_that_can_not_be_lifted_is_refused_with_the_reason_where_lanes_are
             (),
             "the parameter dropout changes the layer leaky_re_lu (LeakyReLU) in a way that can't be lifted",
         ),
-        ("with_convolution", (), "the layer conv2d is a convolution, which lanes make slower on a CPU"),
+        pytest.param(
+            "with_convolution",
+            (),
+            "the layer conv2d is a convolution, which lanes make slower on a CPU",
+            marks=pytest.mark.gallery,
+        ),
         *(
             pytest.param("plain", ("--set", setting), says, marks=pytest.mark.gallery)
             for setting, says in (
@@ -708,17 +713,17 @@ def test_what_lanes_do_not_serve_falls_back_to_fit_with_a_line_saying_why(tmp_pa
 
 
 def test_lanes_are_taken_by_themselves_and_what_was_resolved_is_obeyed(tmp_path):
-    path = write_study(tmp_path, trials=12, epochs=3)
+    path = write_study(tmp_path, trials=12, epochs=2)
     first = manyfit("run", path)
     assert "lanes on jax, cpu: 3 trials at a time, in up to 2 compiled programs" in first.stderr
     shown = json.loads(manyfit("show", path, "--json").stdout)
     assert {tuple(sorted(found)) for found in shown["compiled"]} == {("batch_size", "lanes", "seconds")}
     assert len(shown["compiled"]) == 2
     assert set(shown["spent"]) == {"build", "compile", "train", "wait", "save"}
-    again = manyfit("run", path, "--trials", 40)
+    again = manyfit("run", path, "--trials", 20)
     assert "lanes on jax, cpu: 3 trials at a time" in again.stderr
     for key, value in (("run.engine", "fit"), ("run.precision", "mixed_bfloat16")):
-        refused = manyfit("run", path, "--trials", 41, "--set", f"{key}={value}")
+        refused = manyfit("run", path, "--trials", 21, "--set", f"{key}={value}")
         assert refused.returncode == 2
         assert "was started on" in refused.stderr
 

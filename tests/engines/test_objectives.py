@@ -151,7 +151,7 @@ print(json.dumps([found, {source: sorted(names) for source, names in refused.ite
 
 
 # Without a graph, TensorFlow computes at once what JAX compiles one by one.
-@pytest.mark.parametrize("backend", ["tensorflow", pytest.param("jax", marks=pytest.mark.gallery)])
+@pytest.mark.parametrize("backend", ["jax", pytest.param("tensorflow", marks=pytest.mark.gallery)])
 def test_every_loss_of_keras_is_right_for_labels_of_every_form_or_refused(backend):
     wrong, refused = run(ALL_LOSSES, backend)
     assert wrong == {}

@@ -354,7 +354,10 @@ learning_rate = {{ low = 1e-3, high = 1e-2, log = true }}
 """
 
 
-def test_metric_with_a_value_a_class_is_recorded_number_by_number(tmp_path):
+@pytest.mark.parametrize(
+    "engines", [pytest.param(["lanes"], id="lanes"), pytest.param(["fit"], id="fit", marks=pytest.mark.gallery)]
+)
+def test_metric_with_a_value_a_class_is_recorded_number_by_number(tmp_path, engines):
     (tmp_path / "mine.py").write_text("""
 import keras
 from keras import ops
@@ -394,7 +397,7 @@ size = 10
 learning_rate = { low = 1e-3, high = 1e-1, log = true }
 """
     path = write_study(tmp_path, text)
-    for engine in ("lanes", "fit"):
+    for engine in engines:
         done = manyfit("run", path, "--name", engine, "--set", f"run.engine={engine}", "--backend", "jax")
         assert done.returncode == 0, done.stderr
     for (metrics,) in query(path.with_suffix(".db"), "SELECT metrics FROM manyfit_epochs"):
