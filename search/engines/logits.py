@@ -34,10 +34,18 @@ def output_shape(model: keras.Model, x: NDArray[Any]) -> tuple[int | None, ...] 
     shape = getattr(model, "output_shape", None)
     if shape is None:
         with backend.StatelessScope():
-            shape = getattr(model(x[:2], training=False), "shape", None)
+            outputs = keras.tree.flatten(model(x[:2], training=False))
+        return tuple(map(_size, outputs[0].shape)) if len(outputs) == 1 else None
+    if isinstance(shape, dict | list) and len(shape) == 1:
+        (shape,) = shape.values() if isinstance(shape, dict) else shape
     if isinstance(shape, tuple) and all(size is None or isinstance(size, int) for size in shape):
-        return tuple(shape)
+        return shape
     return None
+
+
+def _size(size: Any) -> int | None:
+    # TensorFlow's shapes are no tuples.
+    return None if size is None else int(size)
 
 
 def end_of(model: keras.Model) -> End:
@@ -72,7 +80,7 @@ def _outputs(model: keras.Model, rows: NDArray[Any]) -> Iterator[NDArray[np.floa
         try:
             # What layers would write (seeds, statistics) is lost with the scope.
             with backend.StatelessScope():
-                outputs = model(inputs.astype(rows.dtype), training=False)
+                (outputs,) = keras.tree.flatten(model(inputs.astype(rows.dtype), training=False))
             found = np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(outputs, "float32")))
         except Exception:
             if inputs is rows:
@@ -88,7 +96,8 @@ def _end_of_call(model: keras.Model, shape: tuple[int, ...]) -> End:
         return ""
     try:
         with backend.StatelessScope():
-            return _end_at(model.call(keras.KerasTensor((None, *shape))))
+            (output,) = keras.tree.flatten(model.call(keras.KerasTensor((None, *shape))))
+            return _end_at(output)
     except Exception:  # noqa: BLE001 (the user's code need not know such symbols)
         return ""
 

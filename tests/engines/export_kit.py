@@ -13,6 +13,7 @@ from search.engines import exporting
 from search.engines.checkpoints import Checkpoints
 from search.engines.protocol import Member, SaveModel
 from search.engines.training import Trainer, leave_tensorflow_out, weights_of
+from search.errors import UsageError
 from search.settings import DataSection, ModelSection, RunSection, Settings, TrainSection
 from search.vocabulary import OPTIMIZERS, SCHEDULES
 
@@ -65,7 +66,10 @@ def export(name, data_section, model=None, learning_rate=0.005, config=(), **tra
         **settings.train.numbers,
         **dict(config),
     }
-    model = trainer.model(config, 3)
+    try:
+        model = trainer.model(config, 3)
+    except UsageError as error:
+        raise RefusedError(str(error)[:200]) from None
     arrays = {
         name: np.array(variable)
         for name, variable in weights_of(model.trainable_variables, model.non_trainable_variables)

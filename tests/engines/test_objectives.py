@@ -438,6 +438,16 @@ class Net(keras.Model):
         return self.two(self.one(x))
 
 
+class NetByName(Net):
+    def call(self, x):
+        return {"main": super().call(x)}
+
+
+def named(shape, layer):
+    inputs = keras.Input(shape)
+    return keras.Model(inputs, {"main": layer(inputs)})
+
+
 class Drawing(Linear):
     def __init__(self, units):
         super().__init__(units)
@@ -467,6 +477,8 @@ MODELS = {
     "clipped": seq(lambda u, t: Clipped(u)),
     "class linear": lambda s, u, t: Net(u, None),
     "class squashed": lambda s, u, t: Net(u, squash(t)),
+    "by name": lambda s, u, t: named(s, L.Dense(u)),
+    "class by name": lambda s, u, t: NetByName(u, None),
     "float32 at the end": seq(lambda u, t: L.Dense(u, squash(t)), lambda u, t: L.Activation("linear", dtype="float32")),
     "linear and dropout": seq(lambda u, t: L.Dense(u), lambda u, t: L.Dropout(0.1)),
     "reshaped": seq(lambda u, t: L.Dense(u, squash(t)), lambda u, t: L.Reshape((u,))),
@@ -484,10 +496,22 @@ MODELS = {
 def build(config, data):
     return MODELS[config["kind"]](data.input_shape, data.outputs, "classification" if data.task == "classification" else "binary")
 '''
-LOGITS = {"own linear", "small", "drawing", "class linear", "linear and dropout", "sum", "tanh", "relu", "recurrent"}
+LOGITS = {
+    "own linear",
+    "small",
+    "drawing",
+    "class linear",
+    "by name",
+    "class by name",
+    "linear and dropout",
+    "sum",
+    "tanh",
+    "relu",
+    "recurrent",
+}
 
 
-@pytest.mark.parametrize("backend", ["jax", pytest.param("tensorflow", marks=pytest.mark.gallery)])
+@pytest.mark.parametrize("backend", ["jax", "tensorflow"])
 def test_logits_are_told_by_what_comes_out_and_where_they_can_not_be_the_user_is_asked(backend):
     found = run(
         f"""

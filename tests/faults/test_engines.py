@@ -250,7 +250,7 @@ def test_process_that_a_builder_starts_hides_no_death_and_outlives_no_coordinato
         "    return model\n"
     )
     path = study_of(tmp_path, "forked", trials=3, epochs=400)
-    process = start("run", path, *settings(['model={ build = "mine.py:build" }', *JAX]))
+    process = start("run", path, "--allow-unused", *settings(['model={ build = "mine.py:build" }', *JAX]))
 
     def forked() -> list[int]:
         return [int(pid) for pid in (tmp_path / "pids").read_text().split()]
@@ -368,7 +368,7 @@ def test_signal_ends_a_study_whose_disk_hangs_while_weights_are_kept(tmp_path):
         pytest.param(
             ["run.engine=lanes", "run.lanes=2", "run.trial_time=0.5"], {"trials": 40, "epochs": 30}, id="lanes"
         ),
-        pytest.param([*JAX, "run.trial_time=6"], {"trials": 3, "epochs": 6, "units": "[16]"}, id="fit"),
+        pytest.param([*JAX, "run.trial_time=8"], {"trials": 3, "epochs": 60, "units": "[16]"}, id="fit"),
     ],
 )
 def test_worker_that_stands_still_is_given_up_and_its_late_result_counts_for_nothing(tmp_path, how, shape):
@@ -726,7 +726,7 @@ def test_objective_that_is_not_finite_ends_its_trial_at_once_never_wins_and_chan
             'study.objective="val_odd"',
             'study.direction="maximize"',
         ]
-        done = manyfit("run", path, *settings([*how, *mine]))
+        done = manyfit("run", path, "--allow-unused", *settings([*how, *mine]))
         assert done.returncode == 0, done.stderr
         found[name] = table(path.with_suffix(".db"), name)
     for (number, state, ended, why, _, value, _, curve), kind in zip(found["odd"], kinds, strict=True):
