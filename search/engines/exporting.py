@@ -135,6 +135,10 @@ def save(trainer: Trainer, order: SaveModel) -> Noted:
             "the file's predictions differ from the trained model's: its layers may draw, or save not all",
         )
     lines = [*packed.lines, *compiled.lines, *_label_lines(compiled, trainer.data), *trouble]
+    if values:
+        told = {line.partition(" is left out")[0] for line in lines}
+        hidden = [name for name in judged.values if name not in values and name not in told]
+        lines += [f"{name} is left out of the file: another metric of it has that name" for name in hidden]
     return Noted(
         "model saved",
         {

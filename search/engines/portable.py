@@ -160,7 +160,8 @@ def completed(item: Any) -> Any:
         key: value for key, value in getattr(item, "_fn_kwargs", {}).items() if key in takes and key not in config
     }
     if forgotten:
-        item.get_config = lambda: {**config, **forgotten}
+        # Asked when it is written: by then it may bear another name.
+        item.get_config = lambda: {**type(item).get_config(item), **forgotten}
     return item
 
 

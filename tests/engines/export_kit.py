@@ -89,7 +89,7 @@ def export(name, data_section, model=None, learning_rate=0.005, config=(), **tra
     y = loaded.y_validation
     labels = y.argmax(axis=-1) if loaded.raw.is_one_hot else y
     stays = loaded.raw.is_one_hot and not any("whole numbers" in line for line in lines)
-    if stays or any("one-hot labels" in line for line in lines):
+    if stays or any(line.startswith("evaluate takes one-hot labels") for line in lines):
         y = np.eye(info.classes, dtype="float32")[np.asarray(labels).reshape(-1).astype(int)]
     elif loaded.raw.is_one_hot:
         y = labels.reshape(-1, 1)
