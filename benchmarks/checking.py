@@ -17,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from search.engines.devices import Device
+from search.workers.devices import Device
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDY = ROOT / "studies" / "digits.toml"
@@ -30,7 +30,7 @@ from search.engines.lanes import arithmetic, choice
 from search.engines.lanes.builder import TRACED, build, identified
 from search.engines.protocol import Assignment, Member
 from search.engines.training import Trainer, leave_tensorflow_out
-from search.records import load
+from search.storage.records import load
 
 leave_tensorflow_out()
 stored = load(Path(sys.argv[1]), "digits")

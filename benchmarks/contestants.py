@@ -38,7 +38,7 @@ MATRIX, PRODUCTS = 2048, 10
 def load_data(work: Work) -> Data:
     """Load the rows that manyfit would train on and judge by."""
     from search import data
-    from search.settings import DataSection
+    from search.spec.settings import DataSection
 
     return data.load(DataSection(source=work.source, limit=work.limit), Path(), SEED)
 
@@ -175,12 +175,12 @@ def pretend(assignment: Assignment, epoch: int) -> dict[str, float]:
 
 def drive_manyfit(trials: int, folder: Path, *, lanes: int, tpe: bool = False) -> Figures:
     """Run manyfit's scheduler, study and store on pretended curves."""
-    from search import studyfile
+    from search.core.scheduler import search
+    from search.core.study import Study
     from search.engines.replay import ReplayEngine
-    from search.identity import Record
-    from search.scheduler import search
-    from search.store import Store
-    from search.study import Study
+    from search.spec import studyfile
+    from search.spec.identity import Record
+    from search.storage.store import Store
 
     path = folder / "study.toml"
     kind = {"sampler": "tpe", "pruner": "hyperband"} if tpe else {}

@@ -34,10 +34,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from search.errors import ManyfitError, UsageError
-from search.records import Stored, load, only_name
-from search.samplers.encoding import Encoding
-from search.studyfile import locate
-from search.vocabulary import closest
+from search.policies.samplers.encoding import Encoding
+from search.spec.studyfile import locate
+from search.spec.vocabulary import closest
+from search.storage.records import Stored, load, only_name
 from spaces import Space, SpaceError
 
 LCBENCH = Path(__file__).resolve().parents[2] / "shared" / "data" / "lcbench"

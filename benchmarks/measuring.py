@@ -23,8 +23,8 @@ from typing import Any, TypeVar
 
 from works import Work, study_text
 
-from search.engines import devices
-from search.engines.devices import Device
+from search.workers import devices
+from search.workers.devices import Device
 
 AIM_MS = 2.0
 """The most that manyfit may add to a trial of 20 epochs, its sampler's own time apart."""
@@ -149,7 +149,7 @@ def command(
     Its trials are those that had all their epochs. Unmeasured if the command or a trial failed.
     """
     # It brings in optuna, which contestants without it are not to pay for.
-    from search import records
+    from search.storage import records
 
     study.write_text(study_text(work, trials))
     flags = [flag for setting in settings for flag in ("--set", setting)]

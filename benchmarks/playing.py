@@ -15,14 +15,15 @@ import measuring
 from curves import Task
 from measuring import Needs
 
-from search import pruners, samplers, studyfile
+from search.core.scheduler import search as search_in
+from search.core.study import Study
 from search.engines.replay import ReplayEngine
 from search.errors import Interrupted, OptionError, UsageError
-from search.identity import Record
-from search.scheduler import search as search_in
-from search.store import Store
-from search.study import Study
-from search.studyfile import StudyFile
+from search.policies import pruners, samplers
+from search.spec import studyfile
+from search.spec.identity import Record
+from search.spec.studyfile import StudyFile
+from search.storage.store import Store
 from spaces import Space
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from measuring import hardware, heading, versions
 from rich.console import Console
 from rich.table import Table
 
-from search.samplers.bayes import GROWTH, BayesSampler
+from search.policies.samplers.bayes import GROWTH, BayesSampler
 from spaces import Space
 
 EPOCHS = 52

@@ -29,6 +29,6 @@ def own_packages_first() -> None:
 
 if __name__ == "__main__":
     own_packages_first()
-    from search.engines.worker import run
+    from search.workers.worker import run
 
     run(int(sys.argv[1]))

@@ -12,7 +12,7 @@ from PIL import Image
 
 from search import data
 from search.errors import DataError
-from search.settings import DataSection
+from search.spec.settings import DataSection
 
 
 def load(base: Path, source: str, seed: int = 0, **section: Any) -> data.Data:

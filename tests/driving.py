@@ -23,14 +23,15 @@ if __name__ == "__main__":
 
 from support import curve, record, replay_file
 
-from search import points, records, schema, verify
-from search import store as stores
+from search import points
+from search.cli.launch import _signals
+from search.core.scheduler import search
+from search.core.study import Study
 from search.engines.replay import ReplayEngine
 from search.errors import ManyfitError
-from search.launch import _signals
-from search.scheduler import search
-from search.store import Store
-from search.study import Study
+from search.storage import records, schema, verify
+from search.storage import store as stores
+from search.storage.store import Store
 from search.views import export
 
 
@@ -193,6 +194,6 @@ def _search(folder: Path, settings: Mapping[str, Any], epoch_s: float) -> None:
 
 if __name__ == "__main__":
     # All that a search imports late, so that what is forked has it already.
-    for name in ("optuna.storages", "alembic.command", "search.backup", "search.durable", "sqlalchemy.pool"):
+    for name in ("optuna.storages", "alembic.command", "search.storage.backup", "search.durable", "sqlalchemy.pool"):
         importlib.import_module(name)
     _serve()

@@ -17,17 +17,17 @@ from typing import Any
 
 import pytest
 
-from search import studyfile
-from search.engines.devices import Device
+from search.core.scheduler import search
+from search.core.study import Study
 from search.engines.protocol import Assignment, Member
 from search.engines.replay import ReplayEngine
 from search.errors import Interrupted, StoreError
-from search.identity import Record, declared
-from search.records import Stored, load
-from search.scheduler import search
-from search.store import Store
-from search.study import Study
-from search.studyfile import StudyFile
+from search.spec import studyfile
+from search.spec.identity import Record, declared
+from search.spec.studyfile import StudyFile
+from search.storage.records import Stored, load
+from search.storage.store import Store
+from search.workers.devices import Device
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"

@@ -17,7 +17,7 @@ import numpy as np
 from support import cut_off, replay, replay_file
 
 from search.engines.protocol import Assignment
-from search.pruners import PRUNERS
+from search.policies.pruners import PRUNERS
 
 TABLES = Path(__file__).parent / "assets" / "tables.json"
 

@@ -18,7 +18,7 @@ from search.errors import DataError
 
 if TYPE_CHECKING:
     from search.data.parts import Array
-    from search.settings import DataSection
+    from search.spec.settings import DataSection
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from search.data.labels import alike
 from search.data.parts import SPLITS, Part, Parts
 from search.errors import DataError, printable
-from search.vocabulary import closest
+from search.spec.vocabulary import closest
 
 if TYPE_CHECKING:
     from PIL import Image

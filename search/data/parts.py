@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from search.errors import DataError
-from search.vocabulary import closest
+from search.spec.vocabulary import closest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

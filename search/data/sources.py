@@ -14,11 +14,11 @@ from search.data.parts import Part, Parts, rows_of
 from search.data.returned import parts_of
 from search.data.tables import TABLES, Csv, Npz
 from search.errors import DataError, UsageError
-from search.usercode import Reference
-from search.vocabulary import closest
+from search.spec.usercode import Reference
+from search.spec.vocabulary import closest
 
 if TYPE_CHECKING:
-    from search.settings import DataSection
+    from search.spec.settings import DataSection
 
 # The data sets that packages bring along or download, and the task of each.
 _NAMED = {

@@ -13,7 +13,7 @@ from search.errors import DataError
 
 if TYPE_CHECKING:
     from search.data.parts import Array
-    from search.settings import DataSection
+    from search.spec.settings import DataSection
 
 
 def divide(parts: Parts, targets: Targets, section: DataSection, seed: int) -> dict[str, tuple[str, Array]]:

@@ -16,7 +16,7 @@ from search.data.labels import cleaned
 from search.data.parts import Part, Parts, is_number, pairs_of
 from search.data.returned import parts_of
 from search.errors import DataError
-from search.vocabulary import closest
+from search.spec.vocabulary import closest
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -25,7 +25,7 @@ from search.engines.logs import numbers
 from search.engines.portable import Labels, Yardstick
 from search.engines.protocol import Noted, SaveModel
 from search.engines.training import Trainer, make_optimizer, validation_batch, weights_of
-from search.vocabulary import SCHEDULE_NUMBERS
+from search.spec.vocabulary import SCHEDULE_NUMBERS
 
 # Normalization takes no spread below Keras's epsilon, and squares beyond these are not finite in float32.
 _SPREADS = (1e-6, 1e18)

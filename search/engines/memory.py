@@ -18,7 +18,8 @@ import psutil
 from keras.src.backend.common.stateless_scope import in_stateless_scope
 from keras.src.utils import dtype_utils
 
-from search.engines import devices, failures
+from search.engines import failures
+from search.workers import devices
 
 _NEEDED = "of the model, "
 

@@ -12,7 +12,7 @@ import keras
 from keras.src.utils.naming import to_snake_case
 
 from search.errors import UsageError
-from search.vocabulary import closest
+from search.spec.vocabulary import closest
 
 _ALIASES = {
     "mse": "MeanSquaredError", "mae": "MeanAbsoluteError", "mape": "MeanAbsolutePercentageError",

@@ -15,7 +15,7 @@ from search.engines import failures, logs, memory, objectives, pairing
 from search.engines.protocol import Ready
 from search.engines.training import ReadConfig, Trainer, can_evaluate, has_call
 from search.errors import DataError, UsageError
-from search.vocabulary import TRAIN_PARAMETERS, closest
+from search.spec.vocabulary import TRAIN_PARAMETERS, closest
 from spaces import Choice, Space
 
 # Every conditional parameter is to be drawn once; a space with more branches than this is looked at in part.
@@ -56,10 +56,10 @@ def inspect(trainer: Trainer, fixed: Mapping[str, Any]) -> Ready:
         data=asdict(trainer.data.info),
         fingerprint=trainer.data.fingerprint,
         source=trainer.source,
-        warnings=[*trainer.data.warnings, *rows_mixed],
+        warnings=(*trainer.data.warnings, *rows_mixed),
         model=described,
-        read=sorted(reading.read),
-        undrawn=[name for name in space if name not in reading.drawn],
+        read=tuple(sorted(reading.read)),
+        undrawn=tuple(name for name in space if name not in reading.drawn),
         compiles_itself=bool(reading.came_compiled) and all(reading.came_compiled),
         steps=_steps(trainer, fixed, space),
     )

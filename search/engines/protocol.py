@@ -5,11 +5,14 @@ Nothing here imports keras. An engine trains members; it knows nothing of sample
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, get_args
+
+from pydantic import TypeAdapter
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -224,12 +227,12 @@ class Ready:
     why: str = ""
     lanes: Mapping[str, int] = field(default_factory=dict)
     memory: tuple[int, int] = (0, 0)
-    warnings: Sequence[str] = ()
+    warnings: tuple[str, ...] = ()
     model: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     source_before: str = ""
-    read: Sequence[str] = ()
-    undrawn: Sequence[str] = ()
+    read: tuple[str, ...] = ()
+    undrawn: tuple[str, ...] = ()
     compiles_itself: bool = False
     steps: int = 0
 
@@ -259,27 +262,7 @@ class Refused:
 
 Message: TypeAlias = Event | Assignment | Verdict | Keep | SaveModel | Go | Looking | Ready | Refused | Saved
 
-_KINDS = {
-    kind.__name__: kind
-    for kind in (
-        EpochEnd,
-        Stopped,
-        Failed,
-        Lost,
-        Overdue,
-        Noted,
-        Spent,
-        Assignment,
-        Verdict,
-        Keep,
-        SaveModel,
-        Go,
-        Looking,
-        Ready,
-        Refused,
-        Saved,
-    )
-}
+_KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in get_args(Message)}
 
 
 def encode(messages: Sequence[Message]) -> bytes:
@@ -288,7 +271,7 @@ def encode(messages: Sequence[Message]) -> bytes:
 
 
 def decode(raw: bytes) -> list[Message]:
-    """Read what `encode` wrote."""
+    """Read what `encode` wrote, every value of the type that its message says; ValueError for anything else."""
     return [_message(table) for table in json.loads(raw)]
 
 
@@ -301,7 +284,12 @@ def _table(message: Message) -> dict[str, Any]:
 
 
 def _message(table: dict[str, Any]) -> Message:
-    kind = _KINDS[table.pop("type")]
-    if "member" in table:
-        table["member"] = Member(**table["member"])
-    return kind(**table)
+    found: Message = _adapter(table.pop("type")).validate_python(table)
+    return found
+
+
+@functools.cache
+def _adapter(name: str) -> TypeAdapter[Any]:
+    if name not in _KINDS:
+        raise ValueError(f"no such message: {name!r}")
+    return TypeAdapter(_KINDS[name])

@@ -9,12 +9,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from search.records import Stored
-from search.study import retell
+from search.core.study import retell
+from search.storage.records import Stored
 from search.views.console import label, number
 
 if TYPE_CHECKING:
-    from search.samplers.bayes import Outlook
+    from search.policies.samplers.bayes import Outlook
 
 _BAR = 24
 
@@ -50,7 +50,7 @@ def _outlook(stored: Stored) -> Outlook | None:
     search, study = stored.file.settings.search, stored.file.settings.study
     if search.sampler.name != "bayes":
         return None
-    from search.samplers.bayes import BayesSampler
+    from search.policies.samplers.bayes import BayesSampler
 
     sampler = BayesSampler(
         space=stored.file.space, direction=stored.file.direction, seed=study.seed, epochs=stored.file.epochs

@@ -13,10 +13,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from search import durable
+from search.core.study import Trial
 from search.errors import UsageError
-from search.identity import versions
-from search.records import Stored
-from search.study import Trial
+from search.spec.identity import versions
+from search.storage.records import Stored
 from search.views import standing
 
 DEFAULT_TOP = 5

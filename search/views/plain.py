@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from search.printable import printable
+from search.views.printable import printable
 
 
 class PlainConsole(Console):

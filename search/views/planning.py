@@ -8,11 +8,13 @@ from typing import Any
 from rich.console import RenderableType
 from rich.table import Table
 
-from search import identity, launch, records, studychecks, unused
-from search import resolved as resolved_as
+from search.cli import launch
+from search.core.study import Study
 from search.log import StudyLog
-from search.study import Study
-from search.studyfile import StudyFile
+from search.spec import identity, studychecks, unused
+from search.spec.studyfile import StudyFile
+from search.storage import records
+from search.workers import resolved as resolved_as
 
 
 def plan(file: StudyFile) -> dict[str, Any]:

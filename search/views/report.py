@@ -13,18 +13,18 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from search import tomltext
+from search.core.study import Trial
 from search.errors import UsageError
-from search.holder import Holder, holder
-from search.records import Brief, Stored
-from search.resolved import how, of
-from search.study import Trial
+from search.spec import tomltext
+from search.storage.holder import Holder, holder
+from search.storage.records import Brief, Stored
 from search.views import export, standing
 from search.views.beliefs import beliefs, panel
 from search.views.console import duration, label, number
+from search.workers.resolved import how, of
 
 if TYPE_CHECKING:
-    from search.launch import Outcome
+    from search.cli.launch import Outcome
 
 CURVES = 5
 # The kind of event that a program's compilation is.
@@ -208,7 +208,7 @@ def importance(stored: Stored) -> dict[str, float]:
     import optuna
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
-    from search.samplers import distribution
+    from search.policies.samplers import distribution
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(direction=optuna.study.StudyDirection[stored.file.direction.upper()])

@@ -7,9 +7,9 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from search import schema
-from search.backup import Backup, Ended, Restored
-from search.verify import Report
+from search.storage import schema
+from search.storage.backup import Backup, Ended, Restored
+from search.storage.verify import Report
 
 
 def lines(report: Report) -> list[str]:

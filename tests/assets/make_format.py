@@ -7,7 +7,7 @@ from pathlib import Path
 
 from support import replay, replay_file
 
-from search.schema import FORMAT
+from search.storage.schema import FORMAT
 
 with tempfile.TemporaryDirectory() as folder:
     file = replay_file(Path(folder), study__trials=4, study__epochs=3)

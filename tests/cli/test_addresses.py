@@ -7,8 +7,8 @@ from support import REPLAY, replay, replay_file, table
 from typer.testing import CliRunner
 
 from search import cli
-from search.store import Store
-from search.verify import verify
+from search.storage.store import Store
+from search.storage.verify import verify
 
 ADDRESSES = [
     "postgresql://me:hunter2@db.example/studies",

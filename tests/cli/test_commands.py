@@ -15,8 +15,8 @@ import jsonschema
 import pytest
 from support import MANYFIT, ROOT, end, manyfit, replay, replay_file, start, wait_for, write_study
 
-from search import records
 from search.cli import app
+from search.storage import records
 from search.views import export
 
 COMMANDS = ("run", "list", "show", "export", "verify", "clean", "delete", "dashboard", "plan", "doctor")

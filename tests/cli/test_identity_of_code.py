@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support import manyfit, write_study
 
-from search.records import load
+from search.storage.records import load
 
 STUDY = """
 [study]

@@ -20,11 +20,14 @@ from rich.console import Console
 from support import REPLAY, cut_off, end, manyfit, replay, replay_file, start, wait_for, write_study
 from typer.testing import CliRunner
 
-from search import cli, launch, records, studyfile, tomlfaults, tomltext
+from search import cli
+from search.cli import launch
+from search.core.study import Study
 from search.errors import StudyFileError
-from search.holder import holder
-from search.store import hold
-from search.study import Study
+from search.spec import studyfile, tomlfaults, tomltext
+from search.storage import records
+from search.storage.holder import holder
+from search.storage.store import hold
 from search.views import report
 from search.views.console import Progress
 
@@ -180,7 +183,7 @@ def test_running_study_is_seen_from_elsewhere_with_its_process(tmp_path):
     cut_off(file, after=30)
     assert invoke("list", tmp_path).stdout.count("cut off") == 1
     code = (
-        "import sys, time; from pathlib import Path; from search.store import hold\n"
+        "import sys, time; from pathlib import Path; from search.storage.store import hold\n"
         "lock = hold(Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
     )
     other = subprocess.Popen([sys.executable, "-c", code, str(file.storage)], stdout=subprocess.PIPE, text=True)

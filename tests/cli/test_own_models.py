@@ -9,7 +9,7 @@ import signal
 import pytest
 from support import children, end, is_alive, manyfit, query, start, table, wait_for, write_study
 
-from search.records import load
+from search.storage.records import load
 
 pytestmark = pytest.mark.slow
 

@@ -7,7 +7,7 @@ import json
 import pytest
 from support import SHARED, manyfit, write_study
 
-from search.records import load
+from search.storage.records import load
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not SHARED.is_dir(), reason=f"needs {SHARED}")]
 

@@ -14,8 +14,8 @@ import pytest
 from rich.text import Text
 from support import MANYFIT, REPLAY, ROOT, manyfit, replay, replay_file, write_study
 
-from search.printable import printable
 from search.views.plain import PlainConsole
+from search.views.printable import printable
 
 MARKUP = ["[/]", "[bold]", "[red]x[/red]", "[link=http://a]b[/link]", ":smile:", "[/nothing]", "\\[x]"]
 

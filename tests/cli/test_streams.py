@@ -111,7 +111,7 @@ def test_nothing_of_a_command_lands_in_a_file_that_took_the_number_of_a_closed_s
 
 WRITER = """
 import sys, time
-from search import streams
+from search.cli import streams
 streams.guard()
 began = time.monotonic()
 for number in range(20000):

@@ -14,8 +14,8 @@ from search.engines.checkpoints import Checkpoints
 from search.engines.protocol import Member, SaveModel
 from search.engines.training import Trainer, leave_tensorflow_out, weights_of
 from search.errors import UsageError
-from search.settings import DataSection, ModelSection, RunSection, Settings, TrainSection
-from search.vocabulary import OPTIMIZERS, SCHEDULES
+from search.spec.settings import DataSection, ModelSection, RunSection, Settings, TrainSection
+from search.spec.vocabulary import OPTIMIZERS, SCHEDULES
 
 leave_tensorflow_out()
 FOLDER = Path(sys.argv[1])

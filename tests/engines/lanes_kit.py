@@ -16,7 +16,7 @@ from search.engines.lanes.engine import LanesEngine
 from search.engines.lanes.program import Block, Program
 from search.engines.protocol import Assignment, EpochEnd, Failed, Member, Noted, Verdict
 from search.engines.training import Trainer, leave_tensorflow_out
-from search.settings import DataSection, Settings
+from search.spec.settings import DataSection, Settings
 
 
 def trainer_of(source="sklearn:digits", **sections):

@@ -22,7 +22,7 @@ from search.engines.fit import FitEngine
 from search.engines.protocol import Assignment, EpochEnd, Member, Verdict
 from search.engines.training import Trainer, leave_tensorflow_out
 from search.errors import UsageError
-from search.settings import DataSection, ModelSection, Settings, TrainSection
+from search.spec.settings import DataSection, ModelSection, Settings, TrainSection
 
 leave_tensorflow_out()
 FOLDER = Path(tempfile.mkdtemp())

@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 from support import dice, end, manyfit, query, settings, start, table, training, wait_for, write_study
 
-from search import verify
 from search.engines import checkpoints
 from search.engines.checkpoints import CheckpointError, Checkpoints, kept_path
-from search.engines.devices import Device
 from search.engines.protocol import Member
-from search.records import load
+from search.storage import verify
+from search.storage.records import load
+from search.workers.devices import Device
 
 # -- files ---------------------------------------------------------------------------------------------------------------
 
@@ -532,7 +532,7 @@ import numpy as np
 from search import data
 from search.engines import checkpoints
 from search.engines.training import Trainer, leave_tensorflow_out
-from search.records import load
+from search.storage.records import load
 
 leave_tensorflow_out()
 stored = load(Path(sys.argv[1]), sys.argv[2])
@@ -570,7 +570,7 @@ import sys
 from pathlib import Path
 import keras
 from search import data
-from search.records import load
+from search.storage.records import load
 stored = load(Path(sys.argv[1]), sys.argv[2])
 loaded = data.load(stored.file.settings.data, stored.file.base, stored.file.settings.study.seed)
 found = keras.models.load_model(sys.argv[3]).evaluate(loaded.raw.x_validation, loaded.y_validation, verbose=0, return_dict=True)

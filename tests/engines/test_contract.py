@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from support import manyfit, write_study
 
-from search import studyfile
+from search.cli.launch import job
 from search.engines import protocol
-from search.engines.devices import Device
-from search.engines.pool import WorkerPool
 from search.engines.protocol import Assignment, EpochEnd, Failed, Member, Verdict
 from search.engines.replay import ReplayEngine
-from search.launch import job
 from search.log import StudyLog
-from search.resolved import resolve
+from search.spec import studyfile
+from search.workers.devices import Device
+from search.workers.pool import WorkerPool
+from search.workers.resolved import resolve
 
 BUILDER = """
 import keras
@@ -128,8 +130,34 @@ def test_messages_come_out_as_they_went_in():
         protocol.Noted("program compiled", {"lanes": 8}),
         protocol.Spent({"train": 0.5}),
         protocol.Go(),
-    ]
+        protocol.Keep(Member(0), "weights.npz"),
+        protocol.SaveModel(Member(0), {"units": [3]}, 1, "weights.npz", "model.keras", 0.1),
+        protocol.Looking(),
+        protocol.Refused("no such column", is_data=True),
+        protocol.Saved(is_whole=False),
+        protocol.Ready(
+            {"train_rows": 3}, "a1", "b2", lanes={"places": 2, "ahead": 1}, memory=(1, 2), warnings=("look",), read=("units",),
+            undrawn=("depth",), steps=7,
+        ),
+    ]  # fmt: skip
+    assert {type(message) for message in messages} == set(get_args(protocol.Message))
     assert protocol.decode(protocol.encode(messages)) == messages
+    (back,) = protocol.decode(protocol.encode([EpochEnd(Member(0), 1, {"loss": float("nan")}, 0.0)]))
+    assert math.isnan(back.metrics["loss"])
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'[{"type": "EpochEnd", "member": {"trial": 0}, "epoch": "first", "metrics": {}, "seconds": 1}]',
+        b'[{"type": "EpochEnd", "epoch": 1, "metrics": {}, "seconds": 1}]',
+        b'[{"type": "Verdict", "member": {"trial": 0, "replica": 0}, "ends": 7}]',
+        b'[{"type": "Unheard"}]',
+    ],
+)
+def test_message_that_is_none_is_refused(raw):
+    with pytest.raises(ValueError, match=r"validation error|no such message"):
+        protocol.decode(raw)
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from search.engines.batches import shuffled
 from search.engines.fit import FitEngine
 from search.engines.protocol import Assignment, Member, Verdict
 from search.engines.training import Trainer
-from search.settings import DataSection, Settings
+from search.spec.settings import DataSection, Settings
 
 settings = Settings(data=DataSection(source="sklearn:digits", limit=300))
 loaded = data.load(settings.data, Path(), 0)

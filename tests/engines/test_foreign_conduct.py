@@ -12,8 +12,8 @@ from support import MANYFIT, is_alive, query, settings, wait_for, write_study
 
 from search import log
 from search.engines import failures
-from search.records import load
-from search.verify import verify
+from search.storage.records import load
+from search.storage.verify import verify
 
 pytestmark = pytest.mark.slow
 

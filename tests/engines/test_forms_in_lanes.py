@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from search.engines.devices import Device
+from search.workers.devices import Device
 
 pytestmark = pytest.mark.slow
 
 CODE = """
 from lanes_kit import *
-from search.settings import TrainSection
+from search.spec.settings import TrainSection
 
 metrics = TrainSection(metrics=("accuracy", "AUC", "F1Score", "categorical_accuracy", "mse", {"name": "MeanIoU", "num_classes": 10}))
 one_loss = TrainSection(loss={"name": "categorical_focal_crossentropy", "gamma": 1.5}, metrics=("f1_score",))

@@ -352,7 +352,7 @@ def test_lane_agrees_with_fit_whatever_the_layers_metrics_weights_and_precision(
 import sys
 sys.path.insert(0, {str(tmp_path)!r})
 import layers
-from search.settings import ModelSection, RunSection, TrainSection
+from search.spec.settings import ModelSection, RunSection, TrainSection
 
 found = {{}}
 for name in layers.MODELS:

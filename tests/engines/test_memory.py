@@ -11,9 +11,9 @@ import sys
 import pytest
 from support import manyfit, write_study
 
-from search.engines.devices import Device
-from search.records import load
-from search.verify import verify
+from search.storage.records import load
+from search.storage.verify import verify
+from search.workers.devices import Device
 
 pytestmark = pytest.mark.slow
 
@@ -25,7 +25,7 @@ import keras
 from search import data
 from search.engines import memory
 from search.engines.training import Trainer, leave_tensorflow_out
-from search.settings import DataSection, RunSection, Settings
+from search.spec.settings import DataSection, RunSection, Settings
 
 leave_tensorflow_out()
 layers, wide = keras.layers, 200_000

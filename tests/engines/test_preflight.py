@@ -56,7 +56,7 @@ def test_several_inputs_or_outputs_are_counted_for_who_has_one_array_of_each(tmp
     said = in_jax(f"""
 from search.engines import preflight
 from search.errors import UsageError
-from search.settings import ModelSection, StudySection
+from search.spec.settings import ModelSection, StudySection
 
 said = {{}}
 for name in ("outputs", "outputs_by_name", "compiled", "inputs", "stepping"):

@@ -143,7 +143,7 @@ def test_trial_never_gets_what_is_another_ones_by_a_way_that_no_layer_tells_of(t
     (tmp_path / "hidden.py").write_text(HIDDEN)
     apart = in_jax(
         f"""
-from search.settings import ModelSection
+from search.spec.settings import ModelSection
 
 apart = {{}}
 for way in {ways}:
@@ -224,7 +224,7 @@ def build(config, data):
 """)
     differences = in_jax(
         f"""
-from search.settings import ModelSection
+from search.spec.settings import ModelSection
 
 mine = trainer_of(model=ModelSection(build="{tmp_path}/drawing.py:build"))
 print(json.dumps({{

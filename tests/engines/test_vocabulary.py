@@ -1,4 +1,4 @@
-"""The tables of `search.vocabulary` against the installed Keras."""
+"""The tables of `search.spec.vocabulary` against the installed Keras."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 import pytest
 from support import ROOT
 
-from search.vocabulary import OPTIMIZERS, TRAIN_NUMBERS, direction_of, optimizer_arguments, optimizer_class
+from search.spec.vocabulary import OPTIMIZERS, TRAIN_NUMBERS, direction_of, optimizer_arguments, optimizer_class
 
 # Wrappers around other optimizers, and Muon, which is none by itself: it takes the layers that are not its own.
 SPECIAL = {"Optimizer", "LossScaleOptimizer", "MultiOptimizer", "OptimizerMap", "Muon"}
@@ -34,7 +34,7 @@ for name, kind in vars(keras.metrics).items():
         except (TypeError, ValueError):
             continue
         names[name] = [metric.name, getattr(metric, "_direction", None)]
-from search.vocabulary import OPTIMIZERS, TRAIN_NUMBERS, optimizer_arguments
+from search.spec.vocabulary import OPTIMIZERS, TRAIN_NUMBERS, optimizer_arguments
 refused = []
 for name in OPTIMIZERS:
     for key in optimizer_arguments(name):

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from support import query, table, wait_for
 
-from search import records
-from search.verify import verify
+from search.storage import records
+from search.storage.verify import verify
 
 LONG = {"study__trials": 16, "study__epochs": 3}
 
@@ -167,7 +167,7 @@ def test_permissions_that_are_taken_away_end_nothing_and_lose_nothing(driver, un
 # -- F12: one writer, whatever the name ------------------------------------------------------------------------------------
 
 OPEN = (
-    "import sys; from pathlib import Path; from search.store import Store\n"
+    "import sys; from pathlib import Path; from search.storage.store import Store\n"
     "try: Store.open(Path(sys.argv[1]), 'replay').close()\n"
     "except Exception as error: print(error); sys.exit(getattr(error, 'exit_code', 1))"
 )
@@ -222,7 +222,7 @@ def test_reading_takes_no_lock_away(driver, undisturbed, tmp_path):
     folder = tmp_path / "study"
     folder.mkdir()
     code = (
-        "import sys, time; from pathlib import Path; from search import records; from search.store import Store\n"
+        "import sys, time; from pathlib import Path; from search import records; from search.storage.store import Store\n"
         "path = Path(sys.argv[1]); store = Store.open(path, 'replay'); records.load(path, 'replay'); store.check()\n"
         "path.with_name('replay.db.lock').unlink(); print('held', flush=True); sys.stdin.read()"
     )

@@ -21,9 +21,9 @@ import psutil
 import pytest
 from support import children, dice, end, manyfit, query, settings, start, table, wait_for, write_study
 
-from search.engines.pool import GROWTH_BYTES, KEEP_S
-from search.records import load
-from search.verify import verify
+from search.storage.records import load
+from search.storage.verify import verify
+from search.workers.pool import GROWTH_BYTES, KEEP_S
 
 pytestmark = pytest.mark.faults
 

@@ -320,7 +320,7 @@ def test_database_of_a_released_format_is_shown_exported_verified_and_continued(
 
 
 def test_newest_format_has_its_asset():
-    from search.schema import FORMAT
+    from search.storage.schema import FORMAT
 
     assert (ASSETS / f"format-{FORMAT}.db").exists()
     assert query(ASSETS / f"format-{FORMAT}.db", "SELECT format FROM manyfit_studies") == [(FORMAT,)]

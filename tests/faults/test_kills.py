@@ -21,8 +21,8 @@ import pytest
 from driving import Driver
 from support import MANYFIT, manyfit, query, replay, replay_file, start, table, write_study
 
-from search import records, schema
-from search.verify import verify
+from search.storage import records, schema
+from search.storage.verify import verify
 
 SHORT = {"study__trials": 3, "study__epochs": 3}
 LONG = {"study__trials": 40}

@@ -8,10 +8,10 @@ import psutil
 import pytest
 from support import manyfit, query, replay, replay_file
 
-from search import backup, records
-from search.store import Store
-from search.study import Study
-from search.verify import verify
+from search.core.study import Study
+from search.storage import backup, records
+from search.storage.store import Store
+from search.storage.verify import verify
 
 pytestmark = pytest.mark.faults
 

@@ -25,12 +25,13 @@ import rows
 from entries import GALLERY, Entry
 from support import toml
 
-from search import studyfile
-from search.engines import failures, worker
+from search.cli.launch import job
+from search.engines import failures
 from search.engines.protocol import Assignment, EpochEnd, Failed, Member, Verdict
 from search.errors import ManyfitError
-from search.launch import job
-from search.resolved import Resolved
+from search.spec import studyfile
+from search.workers import worker
+from search.workers.resolved import Resolved
 
 HERE = Path(__file__).resolve().parent
 SEED = 11

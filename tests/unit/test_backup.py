@@ -14,15 +14,16 @@ import pytest
 from support import curve, cut_off, query, replay, replay_file, table
 from typer.testing import CliRunner
 
-from search import backup, cli, records, schema
-from search import store as stores
-from search.backup import Backup, Restored
+from search import cli
+from search.core.scheduler import search
+from search.core.study import Study
 from search.engines.replay import ReplayEngine
 from search.errors import StoreError
-from search.scheduler import search
-from search.store import Store
-from search.study import Study
-from search.verify import Report
+from search.storage import backup, records, schema
+from search.storage import store as stores
+from search.storage.backup import Backup, Restored
+from search.storage.store import Store
+from search.storage.verify import Report
 from search.views import soundness
 
 
@@ -94,7 +95,7 @@ def test_damage_that_is_found_by_the_backup_ends_the_search_and_spares_the_backu
     more = replay_file(tmp_path, study__trials=61, search__sampler="random")
     # By a process of its own: it opens the file beside SQLite.
     code = (
-        "import sys; from pathlib import Path; from search.store import Store\n"
+        "import sys; from pathlib import Path; from search.storage.store import Store\n"
         "store = Store.open(Path(sys.argv[1]), 'replay'); store._not_backed_up = 1\n"
         "file = open(sys.argv[1], 'r+b'); file.seek(Path(sys.argv[1]).stat().st_size // 2); file.write(b'\\xff' * 20000); file.flush()\n"
         "store._connection.execute('PRAGMA shrink_memory')\n"
@@ -286,7 +287,7 @@ def test_search_that_is_restored_while_another_runs_is_refused(tmp_path):
     file = backed_up(replay_file(tmp_path))
     overwrite(file.storage, 0, b"\0" * 100)
     code = (
-        "import sys, time; from pathlib import Path; from search.store import hold\n"
+        "import sys, time; from pathlib import Path; from search.storage.store import hold\n"
         "lock = hold(Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
     )
     holder = subprocess.Popen(

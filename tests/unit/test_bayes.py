@@ -15,10 +15,10 @@ from scipy.stats import norm
 from support import replay, replay_file, table
 
 from search.errors import Interrupted
-from search.samplers import bayes, process
-from search.samplers.bayes import BayesSampler
-from search.samplers.encoding import Encoding
-from search.samplers.process import Beliefs, Process, learn, log_improvement
+from search.policies.samplers import bayes, process
+from search.policies.samplers.bayes import BayesSampler
+from search.policies.samplers.encoding import Encoding
+from search.policies.samplers.process import Beliefs, Process, learn, log_improvement
 from spaces import Space
 
 MIXED = Space.parse(

@@ -11,14 +11,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import record, replay, replay_file
 
+from search.core.scheduler import search
+from search.core.study import LikeFailuresError, Study
 from search.engines.protocol import EpochEnd, Failed, Lost, Member, Overdue, Stopped
 from search.engines.replay import ReplayEngine
 from search.errors import Interrupted
-from search.pruners import Median, Percentile, Standings
-from search.records import load
-from search.scheduler import search
-from search.store import Store
-from search.study import LikeFailuresError, Study
+from search.policies.pruners import Median, Percentile, Standings
+from search.storage.records import load
+from search.storage.store import Store
 
 PRUNERS = {
     "halving": {"name": "halving", "first_rung": 2},

@@ -12,9 +12,10 @@ import psutil
 import pytest
 from support import wait_for
 
-from search.engines import descendants, failures, output, pace
-from search.engines.pace import OVERDUE_FACTOR, OVERDUE_SLACK_S, Pace
+from search.engines import failures
 from search.engines.protocol import Assignment, Member
+from search.workers import descendants, output, pace
+from search.workers.pace import OVERDUE_FACTOR, OVERDUE_SLACK_S, Pace
 
 # -- what is printed ---------------------------------------------------------------------------------------------------------
 

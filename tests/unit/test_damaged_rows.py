@@ -10,8 +10,9 @@ import pytest
 from support import query, replay, replay_file
 from typer.testing import CliRunner
 
-from search import cli, records, schema
+from search import cli
 from search.errors import StoreError
+from search.storage import records, schema
 
 VALUES = [None, "text", '{"a": "b"}']
 MORE = [pytest.param(value, marks=pytest.mark.gallery) for value in ("[]", '"x"', b"\xff\xfe", -1, 9e999)]

@@ -23,8 +23,9 @@ import optuna
 import pytest
 from typer.testing import CliRunner
 
-from search import cli, schema
+from search import cli
 from search.errors import StoreError, UsageError
+from search.storage import schema
 from search.views import dashboard
 
 ROOT = Path(__file__).resolve().parents[2]

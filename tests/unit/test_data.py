@@ -14,7 +14,7 @@ from PIL import Image
 
 from search import data
 from search.errors import DataError
-from search.settings import DataSection
+from search.spec.settings import DataSection
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data"
 ROWS = 100
@@ -88,7 +88,7 @@ def test_check_brings_in_none_of_the_heavy_packages(tmp_path):
         import sys
         from pathlib import Path
         from search import data
-        from search.settings import DataSection
+        from search.spec.settings import DataSection
         for section in (dict(source="d.npz"), dict(source="d.csv", target="b"), dict(source="images"),
                         dict(source="sklearn:iris"), dict(source="keras:mnist")):
             data.check(DataSection(**section), Path(sys.argv[1]))

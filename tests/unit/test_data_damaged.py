@@ -12,7 +12,7 @@ import pytest
 from data_kit import data, refused
 
 from search.errors import DataError
-from search.settings import DataSection
+from search.spec.settings import DataSection
 
 
 def array(values: object = np.arange(40)) -> bytes:

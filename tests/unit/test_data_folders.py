@@ -13,7 +13,7 @@ from data_kit import data, draw, draw_classes, load, refused
 from PIL import Image
 
 from search.errors import DataError
-from search.settings import DataSection
+from search.spec.settings import DataSection
 
 
 def values(loaded: data.Data) -> list[int]:

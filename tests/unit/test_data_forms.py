@@ -7,7 +7,7 @@ import pytest
 from data_kit import all_rows, data, load, refused, write_function
 
 from search.errors import DataError
-from search.settings import DataSection
+from search.spec.settings import DataSection
 
 HEAD = "i = np.arange(60)\nx = np.stack([i / 7, i], axis=1)\ny = i % 2\n"
 

@@ -9,7 +9,7 @@ import pytest
 from data_kit import all_rows, data, load, refused, write_function, write_table
 
 from search.errors import DataError
-from search.settings import DataSection
+from search.spec.settings import DataSection
 
 # ---------------------------------------------------------------- separators
 

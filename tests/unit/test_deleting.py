@@ -16,13 +16,14 @@ import pytest
 from support import MANYFIT, curve, query, record, replay, replay_file, table
 from typer.testing import CliRunner
 
-from search import backup, cli, leftovers, records, schema
+from search import cli
+from search.core.scheduler import search
+from search.core.study import Study
 from search.engines.replay import ReplayEngine
 from search.errors import StoreError
-from search.scheduler import search
-from search.store import Store
-from search.study import Study
-from search.verify import verify
+from search.storage import backup, leftovers, records, schema
+from search.storage.store import Store
+from search.storage.verify import verify
 
 OURS = ("manyfit_studies", "manyfit_epochs", "manyfit_events")
 
@@ -167,9 +168,7 @@ def test_backup_that_can_not_be_made_stops_the_deletion(database, tmp_path):
 
 def test_deletion_that_is_killed_at_any_write_is_ended_by_the_next(template, tmp_path):
     expected = table(template / "all.db", "second")
-    code = (
-        "from pathlib import Path; import sys; from search.deleting import delete; delete(Path(sys.argv[1]), 'first')"
-    )
+    code = "from pathlib import Path; import sys; from search.storage.deleting import delete; delete(Path(sys.argv[1]), 'first')"
     for at in range(1, 40):
         folder = tmp_path / str(at)
         shutil.copytree(template, folder)

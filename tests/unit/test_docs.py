@@ -8,7 +8,8 @@ import tomllib
 import pytest
 from support import ROOT, write_study
 
-from search import pruners, samplers, settings, studyfile
+from search.policies import pruners, samplers
+from search.spec import settings, studyfile
 
 REFERENCE = (ROOT / "docs" / "study-file.md").read_text(encoding="utf-8")
 

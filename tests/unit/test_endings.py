@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from support import replay, replay_file
 
-from search import study as study_module
-from search.records import load
-from search.settings import EarlyStopping
-from search.stopping import stops_early
-from search.study import Study
+from search.core import study as study_module
+from search.core.study import Study
+from search.policies.stopping import stops_early
+from search.spec.settings import EarlyStopping
+from search.storage.records import load
 
 # -- early stopping ----------------------------------------------------------------------------------------------------
 

@@ -7,9 +7,9 @@ import json
 import pytest
 from support import REPLAY, query, record, replay, replay_file, toml
 
-from search import identity
+from search.cli.launch import run
 from search.errors import IdentityError
-from search.launch import run
+from search.spec import identity
 from search.views.console import stderr
 
 SPACE = {

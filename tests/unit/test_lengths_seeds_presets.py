@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from support import replay, replay_file
 
-from search import pruners, studyfile
+from search.core.study import Study
 from search.errors import StudyFileError
-from search.pruners import Halving, Hyperband, Standings
-from search.records import load
-from search.samplers import make
-from search.samplers.bayes import BayesSampler
-from search.study import Study
+from search.policies import pruners
+from search.policies.pruners import Halving, Hyperband, Standings
+from search.policies.samplers import make
+from search.policies.samplers.bayes import BayesSampler
+from search.spec import studyfile
+from search.storage.records import load
 from spaces import Space, load_preset
 
 # -- searched epochs ---------------------------------------------------------------------------------------------------

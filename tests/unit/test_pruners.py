@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import replay, replay_file
 
-from search import pruners
 from search.errors import OptionError
-from search.pruners import Halving, Hyperband, Median, Nothing, Patient, Percentile, Standings
+from search.policies import pruners
+from search.policies.pruners import Halving, Hyperband, Median, Nothing, Patient, Percentile, Standings
 
 EPOCHS = 27
 

@@ -16,7 +16,7 @@ from ranking import Estimate, average_ranks, goals, standings
 from support import ROOT, SHARED, replay, replay_file
 
 from search.errors import UsageError
-from search.records import load
+from search.storage.records import load
 
 DIGITS = ROOT / "tests" / "assets" / "digits-curves.json"
 # Three configs, of which the last is the worst after one epoch and the best after four. On its scale of regret 0 is 1.0, the

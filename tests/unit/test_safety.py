@@ -10,7 +10,7 @@ import sys
 import pytest
 from support import ROOT
 
-from search.engines.devices import Device
+from search.workers.devices import Device
 
 SOURCES = sorted(path for room in ("search", "spaces", "models") for path in (ROOT / room).rglob("*.py"))
 
@@ -75,7 +75,7 @@ import keras
 from search import data
 from search.engines.training import Trainer, leave_tensorflow_out
 from search.errors import UsageError
-from search.settings import DataSection, Settings, TrainSection
+from search.spec.settings import DataSection, Settings, TrainSection
 
 leave_tensorflow_out()
 folder = Path(sys.argv[1])

@@ -12,9 +12,9 @@ import optuna
 import pytest
 from support import curve, replay, replay_file
 
-from search import samplers
 from search.errors import OptionError
-from search.samplers import Sampler, plain
+from search.policies import samplers
+from search.policies.samplers import Sampler, plain
 from spaces import Space
 
 SPACE = Space.parse(

@@ -12,11 +12,11 @@ from itertools import count
 import pytest
 from support import curve, cut_off, query, replay, replay_file, table
 
-from search import records
+from search.core.study import LikeFailuresError, Study
 from search.engines.protocol import EpochEnd, Lost, Member, Overdue, Stopped
 from search.engines.replay import ReplayEngine
 from search.errors import Interrupted
-from search.study import LikeFailuresError, Study
+from search.storage import records
 
 
 @pytest.mark.parametrize("lanes", [1, 4, 16])

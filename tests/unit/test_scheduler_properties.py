@@ -13,14 +13,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import curve, record, replay_file
 
-from search import records, schema
+from search.core.scheduler import search
+from search.core.study import LikeFailuresError, Study
 from search.engines.protocol import EpochEnd, Event, Failed, Lost, Overdue, Stopped
 from search.engines.replay import ReplayEngine
 from search.errors import Interrupted
-from search.scheduler import search
-from search.store import Store
-from search.study import LikeFailuresError, Study
-from search.verify import verify
+from search.storage import records, schema
+from search.storage.store import Store
+from search.storage.verify import verify
 
 TRIALS, EPOCHS = 5, 4
 

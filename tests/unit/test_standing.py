@@ -11,13 +11,13 @@ import pytest
 from rich.console import Console
 from support import ROOT, manyfit, record, replay, replay_file
 
-from search import records
+from search.core.scheduler import search
+from search.core.study import Study
 from search.engines.protocol import EpochEnd, Member
 from search.engines.replay import ReplayEngine
 from search.errors import Interrupted
-from search.scheduler import search
-from search.store import Store
-from search.study import Study
+from search.storage import records
+from search.storage.store import Store
 from search.views import export, report, standing
 from search.views.console import Progress
 

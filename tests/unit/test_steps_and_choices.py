@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import query, replay, replay_file, toml
 
-from search import studyfile, verify
 from search.errors import OptionError, StudyFileError
-from search.samplers import check, limit, make
-from search.samplers.encoding import Encoding
+from search.policies.samplers import check, limit, make
+from search.policies.samplers.encoding import Encoding
+from search.spec import studyfile
+from search.storage import verify
 from spaces import MAX_GRID_POINTS, Choice, Float, Int, Space, SpaceError
 
 # Each with more than MAX_GRID_POINTS values but for those said.

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.settings import EarlyStopping
-from search.stopping import stagnates, stops_early
+from search.policies.stopping import stagnates, stops_early
+from search.spec.settings import EarlyStopping
 
 # Few different values, so that ties and differences of exactly min_delta come up; all exact in binary.
 SCORES = st.lists(st.sampled_from([-1.0, -0.25, 0.0, 0.125, 0.25, 0.375, 0.5, 1.0]), min_size=1, max_size=15)

@@ -16,14 +16,15 @@ import pytest
 from support import curve, query, replay, replay_file, table
 from typer.testing import CliRunner
 
-from search import cli, records, schema
+from search import cli
+from search.core.scheduler import search
+from search.core.study import Study
 from search.engines.replay import ReplayEngine
 from search.errors import StoreError
-from search.identity import Record
-from search.scheduler import search
-from search.store import GATHER_S, Store
-from search.study import Study
-from search.verify import verify
+from search.spec.identity import Record
+from search.storage import records, schema
+from search.storage.store import GATHER_S, Store
+from search.storage.verify import verify
 
 RECORD = Record({"versions": {}}, {}, "**a note**")
 
@@ -108,7 +109,7 @@ def test_second_writer_is_refused_and_told_who_holds_it(tmp_path):
     file = replay_file(tmp_path)
     with Store.create(file, RECORD):
         code = (
-            "import sys; from pathlib import Path; from search.store import Store\n"
+            "import sys; from pathlib import Path; from search.storage.store import Store\n"
             "try: Store.open(Path(sys.argv[1]), 'replay')\n"
             "except Exception as error: print(type(error).__name__, error); sys.exit(error.exit_code)"
         )
@@ -121,7 +122,7 @@ def test_second_writer_is_refused_and_told_who_holds_it(tmp_path):
 def test_lock_ends_with_its_process_however_that_ends(tmp_path):
     file = replay_file(tmp_path)
     Store.create(file, RECORD).close()
-    code = "import sys, os; from pathlib import Path; from search.store import Store; s = Store.open(Path(sys.argv[1]), 'replay'); os.kill(os.getpid(), 9)"
+    code = "import sys, os; from pathlib import Path; from search.storage.store import Store; s = Store.open(Path(sys.argv[1]), 'replay'); os.kill(os.getpid(), 9)"
     subprocess.run([sys.executable, "-c", code, str(file.storage)])
     Store.open(file.storage, "replay").close()
 

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from support import ROOT, record
 
-from search import records, studyfile, unused
 from search.engines.protocol import Ready
 from search.errors import StudyFileError
-from search.store import Store
+from search.spec import studyfile, unused
+from search.storage import records
+from search.storage.store import Store
 from spaces import Choice, Float, Int
 
 DATA = '[data]\nsource = "sklearn:digits"\n'

@@ -6,9 +6,10 @@ import re
 
 import pytest
 
-from search import pruners, samplers, settings, studychecks, studyfile, synonyms
 from search.errors import StudyFileError
-from search.vocabulary import OPTIMIZERS, TRAIN_NUMBERS, closest
+from search.policies import pruners, samplers
+from search.spec import settings, studychecks, studyfile, synonyms
+from search.spec.vocabulary import OPTIMIZERS, TRAIN_NUMBERS, closest
 
 DATA = '[data]\nsource = "sklearn:digits"\n'
 SPACE = "[space]\ndropout = { low = 0.0, high = 0.5 }\n"

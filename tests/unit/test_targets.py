@@ -10,7 +10,7 @@ import pytest
 from search import data
 from search.data.splits import fingerprint
 from search.data.targets import label_numbers
-from search.settings import DataSection
+from search.spec.settings import DataSection
 
 ROWS = 100
 X = np.random.default_rng(0).normal(size=(ROWS, 3)).astype("float32")

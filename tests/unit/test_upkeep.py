@@ -11,13 +11,14 @@ import pytest
 from support import ROOT, replay, replay_file, training
 from typer.testing import CliRunner
 
-from search import cli, upkeep
+from search import cli
 from search.engines import checkpoints
 from search.engines.checkpoints import Checkpoints, kept_path
 from search.engines.protocol import Member
 from search.errors import Interrupted, StoreError
-from search.store import hold
-from search.verify import verify
+from search.storage import upkeep
+from search.storage.store import hold
+from search.storage.verify import verify
 
 WEIGHTS = {"trainable/0": np.ones((10, 10), np.float32)}
 
@@ -100,7 +101,7 @@ def test_study_that_runs_is_left_alone(studies, tmp_path):
     database, _ = with_files(studies, tmp_path, "begun")
     before = names(tmp_path)
     code = (
-        "import sys; from pathlib import Path; from search.store import hold\n"
+        "import sys; from pathlib import Path; from search.storage.store import hold\n"
         "lock = hold(Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
     )
     holder = subprocess.Popen(

@@ -14,7 +14,7 @@ import pytest
 from support import ROOT
 
 from search.errors import UsageError
-from search.usercode import Reference
+from search.spec.usercode import Reference
 
 
 def write(folder: Path, **files: str) -> Path:
@@ -31,9 +31,9 @@ def python(folder: Path, code: str) -> str:
     head = f"""
 import pathlib, sys
 sys.path.insert(0, {str(ROOT)!r})
-import search.data, search.settings, search.studyfile, spaces, models
+import search.data, search.spec.settings, search.spec.studyfile, spaces, models
 from search.errors import UsageError
-from search.usercode import Reference
+from search.spec.usercode import Reference
 base = pathlib.Path({str(folder)!r})
 def load(text): return Reference.parse(text, base).load()
 """
@@ -186,7 +186,7 @@ def test_folder_without_such_modules_still_gets_ours(tmp_path):
 
 def test_our_modules_that_are_loaded_go_on_working(tmp_path):
     write(tmp_path, search="raise RuntimeError", mine="def build(): ...")
-    assert python(tmp_path, "load('mine.py:build')\nprint(search.settings.StudySection().trials)") == "20"
+    assert python(tmp_path, "load('mine.py:build')\nprint(search.spec.settings.StudySection().trials)") == "20"
 
 
 def test_sibling_is_imported_once_and_is_the_same_as_the_named_file(tmp_path):

@@ -10,7 +10,7 @@ from support import curve, cut_off, replay, replay_file
 from typer.testing import CliRunner
 
 from search import cli
-from search.verify import verify
+from search.storage.verify import verify
 
 FAULTS = {
     "DELETE FROM manyfit_epochs WHERE trial_id = 1 AND epoch = 2": "replay: trial 0: its curve lacks epoch 2",

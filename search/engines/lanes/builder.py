@@ -16,7 +16,7 @@ from search.engines.lanes import arithmetic, keys, lifting
 from search.engines.lanes.program import Rows, State, state_of
 from search.engines.protocol import Assignment, Member
 from search.engines.training import ReadConfig, Trainer
-from search.usercode import Reference
+from search.spec.usercode import Reference
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,5 @@
+"""The command line: the only user of typer. Each command is a thin function over the library."""
+
+from search.cli.app import app, main
+
+__all__ = ["app", "main"]

@@ -1,0 +1,566 @@
+"""The commands of `manyfit`, each a thin function over the library. What was asked for goes to stdout, the rest to stderr."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import json
+import re
+import shlex
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any, ParamSpec
+
+import typer
+
+from search import __version__
+from search.cli import streams
+from search.cli.commandline import Command, Group
+from search.errors import ManyfitError, StoreError, UsageError, masked
+from search.views.printable import printable
+
+P = ParamSpec("P")
+
+# As pathlib leaves an address: postgresql:/user:password@host/name.
+_ADDRESS = re.compile(r"([A-Za-z][\w+.-]*):/")
+
+app = typer.Typer(
+    name="manyfit",
+    cls=Group,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Hyperparameter search for Keras that loses nothing.\n\nExample: [bold]manyfit run studies/digits.toml[/]",
+)
+
+Target = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file (TOML), or a database with --name.")]
+Name = Annotated[str, typer.Option("--name", "-n", help="The study's name, where it is not the file's.")]
+Json = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
+
+
+class _State:
+    debug = False
+
+
+def _command(function: Callable[P, None]) -> Callable[P, None]:
+    """Turn errors into one line on stderr and an exit code; a traceback only with --debug."""
+
+    @functools.wraps(function)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            function(*args, **kwargs)
+            # A search is worth more than what it prints: its results are in its files.
+            if function.__name__ != "run":
+                _check_stdout()
+        except ManyfitError as error:
+            if _State.debug:
+                _say(traceback.format_exc().rstrip())
+            _say(f"manyfit: {error}")
+            raise typer.Exit(error.exit_code) from None
+        except (typer.Exit, typer.Abort, KeyboardInterrupt):
+            raise
+        except OSError as error:
+            if _State.debug:
+                _say(traceback.format_exc().rstrip())
+            where = f": {_shorten(str(error.filename))}" if error.filename else ""
+            _say(f"manyfit: {error.strerror or error}{where}")
+            # What can't be a file's name is wrong on the command line.
+            raise typer.Exit(2 if error.errno in (errno.ENAMETOOLONG, errno.ELOOP) else 1) from None
+        except Exception as error:  # noqa: BLE001 (the edge: nothing below it may end in a traceback)
+            if _State.debug:
+                _say(traceback.format_exc().rstrip())
+            _say(
+                f"manyfit: this should not have happened: {type(error).__name__}: {error}; "
+                "what was stored is safe. Run `manyfit --debug ...` for a traceback and report it"
+            )
+            raise typer.Exit(1) from None
+
+    return app.command(function.__name__.rstrip("_"), cls=Command)(guarded)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"manyfit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    del version
+    _State.debug = debug
+
+
+@_command
+def run(  # noqa: PLR0913, PLR0917 (an option an argument: that is how typer reads them)
+    study: Target,
+    name: Name = "",
+    trials: Annotated[str | None, typer.Option(metavar="N", help="How many trials the study has in all.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="bayes, random, tpe, gp, cmaes, qmc or grid.")] = None,
+    pruner: Annotated[str | None, typer.Option(help="none, median, percentile, halving, hyperband or patient.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The study's seed.")] = None,
+    time: Annotated[str | None, typer.Option(help="Time for the whole study, such as 10m or 1h30m.")] = None,
+    backend: Annotated[str | None, typer.Option(help="tensorflow or jax.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key of the file.")] = None,
+    allow_unused: Annotated[
+        bool,
+        typer.Option("--allow-unused", help="Start a new study although nothing reads some of what its file sets."),
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing but errors on stderr.")] = False,
+) -> None:
+    """Search, or go on where the study stopped; finished: say so.
+
+    The best config goes to stdout as JSON, and the best five to NAME.best.json beside the database. Ctrl-C stops cleanly.
+
+    Example: [bold]manyfit run studies/digits.toml --trials 40 --set space.dropout.high=0.6 --name digits-wide[/]
+    """
+    from search.cli import launch
+    from search.views import export, report, standing
+    from search.views.console import number, stderr
+
+    flags = {
+        "study.trials": _total(trials, study, name),
+        "search.sampler": sampler,
+        "search.pruner": pruner,
+        "study.seed": seed,
+        "study.time": time,
+        "run.backend": backend,
+    }
+    overrides = [*(set_ or []), *(f"{key}={json.dumps(value)}" for key, value in flags.items() if value is not None)]
+    console = stderr(quiet=quiet)
+    file = _study_file(study, name, overrides, allow_unused=allow_unused)
+    outcome = launch.run(file, console, allow_unused=allow_unused)
+    stored = outcome.stored
+    chosen = shlex.join([str(study), *(["--name", stored.name] if name else [])])
+    for line in report.outcome_lines(outcome):
+        console.print(line, markup=False)
+    if stored.complete:
+        best = export.best(stored, 1).configs[0]
+        console.print(standing.line(stored, export.DEFAULT_TOP))
+        console.print(
+            f"best: {stored.file.settings.study.objective} {number(best.value)}, trial {best.trial}, epoch {best.epoch}"
+        )
+        print(json.dumps(best.model_dump(mode="json", exclude={"curve", "seconds", "config", "rank"}), indent=2))
+        if trouble := streams.trouble_of_stdout():
+            console.print(
+                f"stdout can't be written ({trouble.strerror}): the best config is in {outcome.best_path.name} only"
+            )
+    else:
+        console.print(f"no trial is complete, so there is no best config yet; {standing.line(stored, 1)}")
+    console.print(
+        f"written: {_short(outcome.best_path)}; look closer: manyfit show {chosen}, manyfit dashboard {chosen}",
+        markup=False,
+    )
+    if stored.trials and all(trial.state == "FAIL" for trial in stored.trials):
+        done = len(stored.trials)
+        raise ManyfitError(
+            f"every trial failed, the last one by: {stored.trials[-1].why}; mend the cause and repeat the command: with a "
+            f"changed builder the study begins anew; else --trials {2 * done} tries {done} more"
+        )
+
+
+@_command
+def list_(
+    places: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[PATH]...", help="Folders, databases or study files; default: studies/, or here."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the studies in a folder, with state, trials and best value.
+
+    Example: [bold]manyfit list studies/[/]
+    """
+    from search.storage import records
+    from search.views import report
+
+    wanted = places or [Path("studies") if Path("studies").is_dir() else Path()]
+    briefs, unread = [], 0
+    for path in [found for place in wanted for found in _databases(place)]:
+        try:
+            briefs += records.briefs(path)
+        except StoreError as error:
+            unread += 1
+            _say(f"manyfit: {error}")
+    if as_json:
+        print(json.dumps([report.brief_json(brief) for brief in briefs], indent=2))
+    elif briefs:
+        _stdout().print(report.list_table(briefs, Path.cwd()))
+    elif not unread:
+        _say(f"no studies in {', '.join(map(str, wanted))}; `manyfit run` with a study file makes one")
+    if unread:
+        raise typer.Exit(StoreError.exit_code)
+
+
+@_command
+def show(
+    study: Target,
+    name: Name = "",
+    top: Annotated[int, typer.Option(min=1, help="How many of the best configs.")] = 5,
+    trial: Annotated[int | None, typer.Option(min=0, help="One trial: its config, its curve, why it ended.")] = None,
+    settings: Annotated[bool, typer.Option("--settings", help="All its settings, as TOML.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show a study: history, curves, what the search believes, importance, what ended the trials, and the best configs last.
+
+    Example: [bold]manyfit show studies/digits.toml --top 3[/], or [bold]--trial 7[/]
+    """
+    from search.storage import records
+    from search.views import report
+
+    stored = records.load(*_stored(study, name))
+    if as_json:
+        told = report.show_json(stored, top) if trial is None else report.trial_json(stored, trial)
+        print(json.dumps(told, indent=2, allow_nan=False))
+    elif settings:
+        print(report.settings_toml(stored))
+    elif trial is None:
+        report.show(stored, top, _stdout())
+    else:
+        report.show_trial(stored, trial, _stdout())
+
+
+@_command
+def export(
+    study: Target,
+    name: Name = "",
+    top: Annotated[int, typer.Option(min=1, help="How many of the best configs.")] = 5,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The file to write; default: stdout.")] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="All trials as CSV instead.")] = False,
+    model: Annotated[
+        Path | None, typer.Option("--model", help="Save the best trial's model here, a .keras file.")
+    ] = None,
+    trial: Annotated[int | None, typer.Option("--trial", min=0, help="With --model: another trial's.")] = None,
+) -> None:
+    """Export the best configs as JSON, all trials as CSV, or a trained model as a .keras file.
+
+    A model gets the weights of its trial's best epoch, opens with `keras.models.load_model`, and takes rows as the source has
+    them: scaling is inside. The written file is evaluated once more.
+
+    Example: [bold]manyfit export studies/digits.toml --top 5 -o best.json[/], or [bold]--model best.keras[/]
+    """
+    from search.storage import records
+    from search.views import export as exports
+    from search.views import standing
+
+    stored = records.load(*_stored(study, name))
+    if model is not None:
+        _export_model(stored, model, trial)
+        return
+    best = exports.best(stored, top)
+    text = exports.to_csv(stored) if csv else exports.to_json(best)
+    if not csv and (output is not None or best.ahead):
+        _say(standing.line(stored, top))
+    if output is None:
+        # A program gets the bytes as they are; a terminal would obey them.
+        print(printable(text) if sys.stdout.isatty() else text, end="")
+        return
+    exports.write(output, text)
+    _say(f"written: {output}")
+
+
+def _export_model(stored: Any, path: Path, number: int | None) -> None:
+    from search.cli import launch
+    from search.views import console, standing
+
+    if path.suffix != ".keras":
+        raise UsageError(f"--model: a model is saved as a .keras file; received {path}")
+    chosen = [t for t in stored.trials if t.number == number] if number is not None else stored.complete[:1]
+    if not chosen:
+        raise UsageError("no trial is complete yet" if number is None else f"--trial: the study has no trial {number}")
+    saved = launch.save_model(stored, chosen[0], path, console.stderr())
+    objective, value = stored.file.settings.study.objective, console.number(chosen[0].value)
+    again = f"{objective} {value}"
+    if saved.value is not None:
+        of_what = "evaluated once more" if saved.is_of_file else "evaluated once more before it was written"
+        again = f"{objective} {console.number(saved.value)}, {of_what} (in the study: {value})"
+    _say(f"written: {path}, the model of trial {chosen[0].number}; {again}")
+    for line in saved.lines:
+        _say(f"  {line}")
+    if number is None:
+        _say(f"  {standing.line(stored, 1)}")
+
+
+@_command
+def verify(
+    study: Target,
+    restore: Annotated[bool, typer.Option("--restore", help="Bring back the backup of a damaged database.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Check that a database holds together: its pages, its schema, and the numbers, curves and values of all its studies.
+
+    What is wrong is told a line each, with exit code 3. --restore puts the backup in the place of a damaged database, which
+    is kept beside it.
+
+    Example: [bold]manyfit verify studies/digits.toml[/]
+    """
+    from search.storage import verify as verifying
+    from search.views import soundness
+
+    path, restored = _database(study), None
+    if restore:
+        report, restored = verifying.restore(path)
+    else:
+        report = verifying.verify(path)
+    if as_json:
+        print(json.dumps(soundness.to_json(report, restored), indent=2))
+    else:
+        print(printable("\n".join(soundness.restored_lines(report, restored) if restored else soundness.lines(report))))
+        if restore and restored is None:
+            _say("nothing to restore" if report.is_sound else "nothing that a backup would mend")
+    if not report.is_sound and restored is None:
+        found = f"{len(report.problems)} things are" if len(report.problems) > 1 else "something is"
+        way = soundness.way_out(report, study)
+        raise StoreError(f"{path}: {found} wrong; it was left as it is" + (f"; {way}" if way else ""))
+
+
+@_command
+def clean(
+    study: Target,
+    name: Name = "",
+    weights: Annotated[bool, typer.Option("--weights", help="Also the weights of the best trials.")] = False,
+) -> None:
+    """Delete what no longer serves a study: old checkpoints, weights that are not among the best, half-written files.
+
+    The database stays as it is, and so do checkpoints that an unfinished study goes on from.
+
+    Example: [bold]manyfit clean studies/digits.toml[/]
+    """
+    from search.storage import upkeep
+    from search.views.console import size
+
+    done = upkeep.clean(*_stored(study, name), weights=weights)
+    _say(
+        f"deleted: {len(done.gone)} files, {size(done.bytes)}; kept: {done.kept} files of weights, {size(done.kept_bytes)}"
+    )
+
+
+@_command
+def delete(
+    study: Target,
+    name: Name = "",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Delete a study: its trials, its weights and checkpoints, its best.json and its log. Nothing brings it back.
+
+    Other studies of the database stay as they are. With the last one the database goes, and its backup. The study file stays.
+
+    Example: [bold]manyfit delete studies/digits.toml[/], or [bold]studies/all.db --name digits --yes[/]
+    """
+    from search.storage import deleting
+    from search.views.console import size
+
+    path, found = _stored(study, name)
+    doomed = deleting.look(path, found)
+    parts = [f"{doomed.trials} trials", *(file.name for file in doomed.files)]
+    if doomed.with_database:
+        parts.append(f"{path.name} and its backup, for no other study is in it")
+    what = f"study {found!r} of {path}: {', '.join(parts)} ({size(doomed.bytes)})"
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UsageError(
+                "delete asks first, and there is no terminal to ask at; add --yes to delete without being asked"
+            )
+        _say(f"this deletes {what}")
+        if not typer.confirm("delete it?", err=True):
+            _say("nothing was deleted")
+            raise typer.Exit(1)
+    deleting.delete(path, found)
+    _say(f"deleted: {what}")
+
+
+@_command
+def dashboard(
+    study: Target,
+    name: Name = "",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 8080,
+    host: Annotated[
+        str, typer.Option(help="127.0.0.1; another is refused, with the line for an SSH tunnel.")
+    ] = "127.0.0.1",
+) -> None:
+    """Open optuna-dashboard on a study, read-only, on 127.0.0.1. Ctrl-C ends it.
+
+    Example: [bold]manyfit dashboard studies/digits.toml --port 8081[/]
+    """
+    from search.views import dashboard as dashboards
+
+    dashboards.check_address(host, port)
+    path, found = _stored(study, name)
+    dashboards.serve(
+        path, port, study=found, on_ready=lambda url: _say(f"optuna-dashboard, read-only: {url}\nCtrl-C ends it")
+    )
+
+
+@_command
+def plan(
+    study: Target,
+    name: Name = "",
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key of the file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a study would run, where and why, without running it: loads the data and builds one model.
+
+    Example: [bold]manyfit plan studies/digits.toml[/]
+    """
+    from search.views import planning
+
+    found = planning.plan(_study_file(study, name, set_ or [], allow_unused=True))
+    if as_json:
+        print(json.dumps(found, indent=2))
+    else:
+        _stdout().print(planning.table(found))
+
+
+@_command
+def doctor(as_json: Json = False) -> None:
+    """Look at this machine: versions, backends (each tried) and devices.
+
+    Example: [bold]manyfit doctor[/]
+    """
+    from search.views import doctor as doctors
+
+    found = doctors.examine(Path.cwd())
+    if as_json:
+        print(json.dumps(found, indent=2))
+    else:
+        _stdout().print(doctors.table(found))
+    problems = doctors.problems(found)
+    for problem in problems:
+        _say(f"manyfit: {problem}")
+    if problems:
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Run the command line."""
+    streams.guard()
+    app()
+
+
+def _check_stdout() -> None:
+    """End with exit code 1 if what was asked for could not be written; a reader that has read enough is no error."""
+    trouble = streams.trouble_of_stdout()
+    if trouble is not None and not isinstance(trouble, BrokenPipeError):
+        raise OSError(trouble.errno, trouble.strerror, "stdout")
+
+
+def _study_file(path: Path, name: str, overrides: list[str], *, allow_unused: bool) -> Any:
+    """Return the study that a command line names: a study file, or one that a database holds."""
+    from search.spec import studyfile
+    from search.spec.settings import plain_name
+    from search.storage import records
+
+    name = plain_name(name)
+    if name:
+        overrides = [*overrides, f"study.name={json.dumps(name)}"]
+    if not _is_database(path):
+        return studyfile.read(path, overrides, allow_unused=allow_unused)
+    stored = records.load(path, name or records.only_name(path), with_trials=False)
+    return studyfile.stored_with(stored.file, path, [o for o in overrides if not o.startswith("study.name=")])
+
+
+def _total(trials: str | None, study: Path, name: str) -> int | str | None:
+    """Return what --trials gives; UsageError for `+20`, which would add again whenever the command is repeated."""
+    if trials is None:
+        return None
+    if not re.fullmatch(r"\+\d{1,9}", trials.strip()):
+        with suppress(ValueError):
+            return int(trials)
+        return trials
+    from search.storage import records
+
+    more = int(trials)
+    try:
+        there = len(records.load(*_stored(study, name)).trials)
+    except StoreError:
+        there = 0
+    raise UsageError(
+        f"--trials is the study's total; received {trials}; "
+        + (f"--trials {there + more} adds {more} to its {there}" if there else f"write --trials {more}")
+    )
+
+
+def _stored(path: Path, name: str) -> tuple[Path, str]:
+    """Return database and name of a study that should be there already."""
+    from search.spec import studyfile
+    from search.spec.settings import plain_name
+    from search.storage import records, schema
+
+    name = plain_name(name)
+    if _is_database(path):
+        path = _resolved(path)  # the lock on it is that of the file that a link leads to
+        return path, name or records.only_name(path)
+    storage, own_name = studyfile.locate(path)
+    if not storage.exists():
+        schema.check_gone(storage)
+        studyfile.read(path)  # a file that could never be run is told what is wrong with it
+        raise StoreError(f"{path} has not been run yet; `manyfit run {shlex.quote(str(path))}` does")
+    return storage, name or own_name
+
+
+def _database(path: Path) -> Path:
+    """Return the database that a command line names, which may be damaged or gone."""
+    from search.spec import studyfile
+
+    return _resolved(path) if _is_database(path) else studyfile.locate(path)[0]
+
+
+def _is_database(path: Path) -> bool:
+    if address := _ADDRESS.match(str(path)):
+        # It is not repeated: it may hold a password.
+        raise UsageError(
+            f"a study is a file; received an address of {address[1]!r}; name a study file or an SQLite file"
+        )
+    try:
+        with path.open("rb") as file:
+            return file.read(15) == b"SQLite format 3" or path.suffix in (".db", ".sqlite", ".sqlite3")
+    except (OSError, ValueError):
+        return path.suffix in (".db", ".sqlite", ".sqlite3")
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):  # the first from Python 3.13 on
+        raise UsageError(f"{path}: its links lead in a circle, so that there is no file; mend the link") from None
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:80]}...{text[-80:]}"
+
+
+def _databases(place: Path) -> list[Path]:
+    if place.is_dir():
+        return sorted(path for path in place.glob("*.db") if path.is_file())
+    if _is_database(place):
+        return [place]
+    from search.spec import studyfile
+
+    storage, _ = studyfile.locate(place)
+    if not storage.exists():
+        studyfile.read(place)
+        return []
+    return [storage]
+
+
+def _short(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _stdout() -> Any:
+    from search.views.plain import PlainConsole
+
+    # What is read by a program or a file is not cut to the width of a terminal that is not there.
+    return PlainConsole(width=None if sys.stdout.isatty() else 200)
+
+
+def _say(text: str) -> None:
+    print(printable(masked(text)), file=sys.stderr)

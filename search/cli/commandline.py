@@ -1,0 +1,199 @@
+"""Wrong command lines in one line: what was wrong, and the option or command that was probably meant.
+
+typer's own errors list all options; these know what other tools call things, and that every key of a study file can be set.
+"""
+
+from __future__ import annotations
+
+import difflib
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from search.errors import masked
+
+# The base of all of typer's (click's) errors of a command line, under whichever name typer ships it.
+_WrongLine: type[Exception] = typer.BadParameter.__bases__[0]
+
+_GOES_ON = "run goes on by itself with a study that is there; another --name begins another one"
+
+# What others call the commands; what other words mean stands in `search.spec.synonyms`.
+_COMMANDS = {
+    "run": "train search tune optimize optimise fit start go execute launch sweep study",
+    "list": "ls studies ps dir",
+    "show": "best results result summary status info report display view print describe history top trials trial inspect",
+    "export": "save dump csv json output write",
+    "verify": "check validate fsck repair restore test",
+    "clean": "prune gc cleanup purge vacuum clear",
+    "delete": "rm remove drop del erase",
+    "dashboard": "ui serve web server gui board",
+    "plan": "dry-run preview explain estimate simulate dryrun",
+    "doctor": "devices env environment diagnose system gpus versions",
+}
+_GO_ON = ("resume", "continue", "restart", "go-on", "load-if-exists", "reload")
+
+# Options that go by other names elsewhere.
+_OPTIONS = {
+    "--trials": "n-trials max-trials num-trials num-samples n-iter budget evals max-evals count",
+    "--time": "timeout max-time time-budget time-limit duration deadline",
+    "--name": "study-name study experiment experiment-name project-name run-name",
+    "--seed": "random-state random-seed rng",
+    "--sampler": "algorithm algo method tuner strategy search-alg oracle",
+    "--pruner": "scheduler pruning",
+    "--backend": "framework",
+    "--set": "override overrides config-override param hparam define",
+    "--top": "best limit n k number max-rows head all",
+    "--json": "format as-json output-format",
+    "--output": "out file output-file to path",
+    "--quiet": "silent no-progress no-verbose",
+    "--trial": "trial-number trial-id number id",
+    "--weights": "all checkpoints",
+    "--restore": "repair fix recover",
+    "--settings": "config params full long verbose",
+    "--yes": "force no-confirm assume-yes",
+    "--csv": "table format",
+    "--model": "keras save-model weights",
+}
+_BEFORE_THE_COMMAND = {"debug": "--debug", "traceback": "--debug", "version": "--version"}
+
+
+class Command(TyperCommand):
+    """A command whose wrong lines are told in one line."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments of the command; exit with 2 for wrong ones."""
+        given = list(args)
+        with _in_one_line(
+            lambda error: _wrong_option(self, error, given) or _wrong_value(error, given) or _plain(ctx, error)
+        ):
+            return super().parse_args(ctx, args)
+
+
+class Group(TyperGroup):
+    """All commands; a wrong one is told in one line."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the options before the command; exit with 2 for wrong ones."""
+        given = list(args)
+        with _in_one_line(lambda error: _wrong_option(self, error, given) or _plain(ctx, error)):
+            return super().parse_args(ctx, args)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Find the command; exit with 2 if there is none of that name."""
+        with _in_one_line(lambda error: _wrong_command(args, sorted(self.commands)) or _plain(ctx, error)):
+            return super().resolve_command(ctx, args)  # type: ignore[return-value,unused-ignore]
+
+
+@contextmanager
+def _in_one_line(say: Callable[[Any], str]) -> Iterator[None]:
+    try:
+        yield
+    except _WrongLine as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            raise
+        fail(say(error))
+
+
+def fail(message: str) -> NoReturn:
+    """Say what is wrong with a command line, and exit with 2."""
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in masked(message))
+    print(f"manyfit: {text if len(text) < 900 else text[:900] + '...'}", file=sys.stderr)
+    raise typer.Exit(2)
+
+
+def _plain(ctx: Any, error: Any) -> str:
+    message = str(error.format_message() if hasattr(error, "format_message") else error).strip().rstrip(".")
+    message = " ".join(message.split())
+    return f"{message[:1].lower()}{message[1:]}; `{ctx.command_path} --help` tells what there is"
+
+
+def _wrong_command(args: Sequence[str], known: list[str]) -> str:
+    name = args[0]
+    if name in known:
+        return ""
+    plain = name.lower().replace("_", "-").strip("-")
+    if name.endswith((".toml", ".db")):
+        return f"{name} is no command; write: manyfit run {shlex.quote(name)}, or one of {', '.join(known)}"
+    if plain in _GO_ON:
+        return f"no command {name!r}: {_GOES_ON}"
+    meant = next((command for command, words in _COMMANDS.items() if command in known and plain in words.split()), None)
+    near = difflib.get_close_matches(plain, known, n=1)
+    hint = f"; did you mean {meant or near[0]!r}?" if meant or near else ""
+    return f"no command {name!r}{hint}; there are {', '.join(known)}"
+
+
+def _wrong_option(command: Any, error: Any, args: Sequence[str]) -> str:  # noqa: PLR0911 (a kind of mistake a line)
+    option = getattr(error, "option_name", "")
+    if not option or any(option in parameter.opts for parameter in command.params):
+        return ""
+    own = [name for parameter in command.params for name in parameter.opts if name.startswith("--")]
+    name = option.lstrip("-").lower().replace("_", "-")
+    which = f"{command.name} has no option {option}" if isinstance(command, Command) else f"no option {option}"
+    if name in _GO_ON:
+        return f"{which}: {_GOES_ON}"
+    if name in _BEFORE_THE_COMMAND and isinstance(command, Command):
+        return f"{which}; it stands before the command: manyfit {_BEFORE_THE_COMMAND[name]} {command.name} ..."
+    if meant := next((ours for ours, words in _OPTIONS.items() if ours in own and name in words.split()), None):
+        return f"{which}; did you mean {meant}?"
+    if "--set" in own and (setting := _setting(name, _value_of(option, args))):
+        return f"{which}; write {setting}"
+    if not isinstance(command, Command) and (home := _home_of(command, option)):
+        return f"{which} before the command; it belongs behind one: {home}"
+    near = difflib.get_close_matches(f"--{name}", own, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return f"{which}{hint}; there are {', '.join(own)}"
+
+
+_PLAINLY = (
+    ("should be a valid integer", "must be a whole number"),
+    ("is not a valid int", "must be a whole number"),
+    ("should be greater than or equal to ", "must be at least "),
+    ("should be less than or equal to ", "must be at most "),
+)
+
+
+def _wrong_value(error: Any, args: Sequence[str]) -> str:
+    """Say of a number that typer refuses what it must be, and what was received."""
+    options = [name for name in getattr(getattr(error, "param", None), "opts", ()) if name.startswith("-")]
+    message = str(getattr(error, "message", error))
+    for start, words in _PLAINLY:
+        if start in message and options:
+            bound = message.partition(start)[2].split()[0].rstrip(",.") if start.endswith(" ") else ""
+            value = next((value for name in options if (value := _value_of(name, args)) != "VALUE"), "")
+            return f"{max(options, key=len)} {words}{bound}; received {value or 'another'}"
+    return ""
+
+
+def _home_of(group: Any, option: str) -> str:
+    having = [name for name, command in group.commands.items() if any(option in p.opts for p in command.params)]
+    return f"manyfit {having[0]} ... {option}" if having else ""
+
+
+def _value_of(option: str, args: Sequence[str]) -> str:
+    """Return the value that an unknown option was given on its line, or an example of one."""
+    for index, word in enumerate(args):
+        if word.startswith(f"{option}="):
+            return word.partition("=")[2]
+        if word == option and index + 1 < len(args) and not args[index + 1].startswith("--"):
+            return args[index + 1]
+    return "VALUE"
+
+
+def _setting(name: str, value: str) -> str:
+    """Return the --set that an option stands for which is a key of a study file; nothing if it is none."""
+    from search.spec import hints, synonyms
+
+    key = name.replace("-", "_")
+    sections = list(hints.sections())
+    for section, names in sections:
+        if key in names:
+            return f"--set {shlex.quote(f'{section}.{key}={value}')}"
+    for section, names in sections:
+        if meant := synonyms.ours(key, names):
+            return f"--set {shlex.quote(f'{section}.{meant}={value}')}"
+    return ""

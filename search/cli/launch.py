@@ -1,0 +1,414 @@
+"""`manyfit run` from its study file to its best.json: the one place where all rooms meet."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from search import durable
+from search.core.scheduler import search
+from search.core.study import Study, Trial
+from search.engines import checkpoints
+from search.engines.protocol import Failed, Member, Ready, SaveModel
+from search.errors import Interrupted, ManyfitError, StoreError, UsageError
+from search.log import StudyLog
+from search.spec import identity, sources, studychecks, unused
+from search.spec.identity import Record
+from search.spec.studyfile import StudyFile
+from search.storage import records
+from search.storage.records import Stored
+from search.storage.store import Store
+from search.views import export
+from search.views.console import Progress, number
+from search.workers import devices
+from search.workers.pool import WorkerPool
+from search.workers.resolved import Resolved, as_before, how, resolve
+
+# A second signal that comes sooner than this after the first is the same one, pressed twice.
+TWICE_S = 1.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a `run` ended. `stored` is the study as it is now; `ended` are the numbers of the trials ended by this command."""
+
+    stored: Stored
+    best_path: Path
+    ended: tuple[int, ...]
+    reason: str
+    seconds: float
+
+
+def run(file: StudyFile, console: Console, *, allow_unused: bool = False) -> Outcome:
+    """Start the study, or go on with it. Writes its best.json at the end, when interrupted and when it has to give up.
+
+    A new study that sets something which nothing reads is refused, UsageError, unless `allow_unused`.
+    """
+    if records.exists(file.storage, file.name):
+        return _go_on(file, console)
+    return _begin(file, console, allow_unused=allow_unused)
+
+
+def job(file: StudyFile, resolved: Resolved) -> dict[str, Any]:
+    """Return what a worker is sent before anything else."""
+    settings = file.settings.model_dump(mode="json")
+    settings["run"]["precision"] = resolved.precision
+    return {
+        "settings": settings,
+        "base": str(file.base),
+        "fixed": file.fixed(),
+        "engine": resolved.engine,
+        "why": resolved.why,
+        "lanes": resolved.lanes,
+        "folder": str(file.beside(".files")),
+        "workers": max(1, resolved.devices.count("cpu")),
+    }
+
+
+@contextmanager
+def workers(
+    file: StudyFile,
+    resolved: Resolved,
+    chosen: list[devices.Device],
+    log: StudyLog,
+    *,
+    console: Console | None = None,
+    interruption: Callable[[], int] = lambda: 0,
+) -> Iterator[tuple[WorkerPool, Ready, Resolved]]:
+    """Start the workers of a study, wait until they are ready, and end them again, whatever happens.
+
+    Yields what "auto" came to, too. A model that can't be trained in lanes goes on by fit, on the backend that is the
+    default for that: then the workers are started once more.
+    """
+    memory = file.settings.run.worker_memory
+
+    def start() -> WorkerPool:
+        return WorkerPool(
+            job(file, resolved),
+            chosen,
+            resolved.backend,
+            log,
+            memory=None if memory == "auto" else int(memory),
+            look_s=file.settings.run.trial_time,
+            folder=file.beside(".files"),
+            interruption=interruption,
+        )
+
+    pool = start()
+    try:
+        ready = _wait(pool, resolved, console, interruption)
+        if resolved.engine == "auto":
+            resolved = replace(resolved, engine=ready.engine, why=ready.why, lanes=dict(ready.lanes))
+            wanted = devices.choose_backend(file.settings.run.backend)
+            if ready.engine == "fit" and wanted != resolved.backend:
+                pool.close()
+                resolved = replace(resolved, backend=wanted)
+                pool = start()
+                ready = _wait(pool, resolved, console, interruption)
+        pool.go_on_as(job(file, replace(resolved, lanes=dict(ready.lanes))))
+        yield pool, ready, replace(resolved, lanes=dict(ready.lanes))
+    finally:
+        pool.close()
+        log.close()
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A written model file.
+
+    Attributes:
+        value: the objective, evaluated once more; None if it is no metric of the validation rows.
+        is_of_file: that is what the written file gives, loaded back.
+        lines: what a person has to know of the file.
+    """
+
+    value: float | None
+    is_of_file: bool
+    lines: Sequence[str]
+
+
+def save_model(stored: Stored, trial: Trial, path: Path, console: Console) -> Saved:
+    """Save the model of a trial whose weights were kept, and evaluate it anew.
+
+    Raises UsageError if its weights are not there, if data or builder are no longer the study's, or if Keras can't save it.
+    """
+    if durable.is_special(path):
+        raise UsageError(f"{path} is a device or a pipe; a model is saved as a file: name another with --model")
+    weights = checkpoints.kept_path(stored.files, Member(trial.number))
+    if not weights.exists():
+        raise UsageError(f"the weights of trial {trial.number} were not kept: {_why_not_kept(stored, trial)}")
+    resolved, chosen = as_before(stored.file, stored)
+    # One at a time, on the backend that trained it.
+    resolved = replace(resolved, engine="fit", lanes={})
+    # Keras asks for the suffix.
+    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial.keras").absolute()
+    with workers(stored.file, resolved, chosen[:1], StudyLog(), console=console) as (pool, ready, _):
+        identity.check_ready(stored.file, stored.identity, ready)
+        order = SaveModel(
+            Member(trial.number), trial.config, trial.seed, str(weights), str(partial), _best_learning_rate(trial)
+        )
+        try:
+            answer = pool.save_model(order)
+            if isinstance(answer, Failed):
+                raise UsageError(f"{path} could not be made: {answer.reason}")
+            durable.replace(partial, path)
+        except OSError as error:
+            raise UsageError(f"{path} could not be made: {error.strerror or error}") from None
+        finally:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+    objective = stored.file.settings.study.objective
+    return Saved(answer.detail["values"].get(objective), objective in answer.detail["of_file"], answer.detail["lines"])
+
+
+def _best_learning_rate(trial: Trial) -> float | None:
+    metrics = trial.curve[trial.best_epoch - 1] if trial.best_epoch else {}
+    return None if "val_learning_rate" in metrics else metrics.get("learning_rate")  # a metric may have that name
+
+
+def _why_not_kept(stored: Stored, trial: Trial) -> str:
+    for _, kind, detail in reversed(stored.events):
+        if kind == "weights not kept" and detail["trial"] == trial.number:
+            return str(detail["why"])
+    return (
+        f"{checkpoints.kept_path(stored.files, Member(trial.number))} is not there; those of the best "
+        f"{stored.file.settings.run.keep} trials are (run.keep), until `manyfit clean --weights`"
+    )
+
+
+def _begin(file: StudyFile, console: Console, *, allow_unused: bool) -> Outcome:
+    resolved, chosen = resolve(file)
+    log = StudyLog()
+    with (
+        _signals() as interruption,
+        workers(file, resolved, chosen, log, console=console, interruption=interruption) as (pool, ready, resolved),
+    ):
+        found = unused.find(file, ready)
+        if not allow_unused:
+            unused.refuse(file, found)
+        _warn(console, [*map(str, found), *ready.warnings])
+        _note(console, studychecks.notes(file))
+        console.print(how(resolved))
+        note = identity.note(file, asdict(resolved), ready.data)
+        record = Record(asdict(resolved), identity.full(file, ready), note)
+        with Store.create(file, record, interruption=interruption) as store:
+            log.open(file.beside(".log"))
+            log.write(f"study {file.name!r} begins: {how(resolved)}")
+            outcome = _search(Study(file), store, pool, console, interruption, resolved)
+            _warn(console, _changed_meanwhile(file, ready))
+            return outcome
+
+
+def _go_on(file: StudyFile, console: Console) -> Outcome:
+    stored = records.load(file.storage, file.name)
+    identity.check_unchanged(file.name, stored.identity, identity.declared(file))
+    with _signals() as interruption, Store.open(file.storage, file.name, interruption=interruption) as store:
+        # Reload under the lock: another command may have changed the study since it was first read.
+        stored = records.load(file.storage, file.name)
+        # A builder that has only ever failed may be mended: no result came from it.
+        may_mend = not any(trial.curve or trial.state in ("COMPLETE", "PRUNED") for trial in stored.trials)
+        has_failed = any(trial.state == "FAIL" for trial in stored.trials)
+        is_mended = may_mend and has_failed and not identity.has_same_files(file, stored.identity)
+        # Failed trials of a builder that was mended are drawn again; they are deleted once workers are ready with it.
+        found = replace(stored, trials=[], study_attrs={}) if is_mended else stored
+        # What "auto" came to binds no study in which nothing was trained, unless its memory was too short for that.
+        is_new = may_mend and not any(kind == "out of memory" for _, kind, _ in stored.events)
+        resolved, chosen = resolve(file) if is_new else as_before(file, stored)
+        study = Study(file, found.trials, study_attrs=found.study_attrs, seconds=found.seconds, spent=found.spent)
+        if study.has_changes:  # a process died, and this one may be stopped before its first trial
+            store.commit(study, now=True)
+        if study.is_done():
+            identity.check_files(file, stored.identity)
+            store.set_settings(file)
+            store.commit(study, now=True)
+            return _outcome(study, store, console, ended=(), seconds=0.0)
+        log = StudyLog()
+        with workers(file, resolved, chosen, log, console=console, interruption=interruption) as (
+            pool,
+            ready,
+            resolved,
+        ):
+            now = identity.check_ready(file, stored.identity, ready, may_mend_builder=may_mend)
+            _warn(console, [*map(str, unused.find(file, ready)), *ready.warnings])
+            console.print(how(resolved))
+            console.print(Text(_going_on(study)))
+            store.set_settings(
+                file, now, asdict(resolved) if is_new else None, anew=_failures(stored) if is_mended else None
+            )
+            log.open(file.beside(".log"))
+            log.write(f"study {file.name!r} goes on with {len(study.trials)} trials")
+            if not is_new and identity.versions() != stored.resolved["versions"]:
+                store.back_up()
+                study.note("versions changed", was=stored.resolved["versions"], now=identity.versions())
+                _warn(console, ["versions have changed since this study began; `manyfit show` tells which"])
+            if not is_new and resolved.devices != stored.resolved["devices"]:
+                study.note("devices changed", was=stored.resolved["devices"], now=resolved.devices)
+            outcome = _search(study, store, pool, console, interruption, resolved)
+            _warn(console, _changed_meanwhile(file, ready))
+            return outcome
+
+
+def _changed_meanwhile(file: StudyFile, ready: Ready) -> list[str]:
+    files = {name: digest for name, digest in ready.files.items() if not name.startswith("manyfit:")}
+    changed = sources.changed(files, sources.hashes(sources.written(file.settings, file.base)), file.base)
+    if not changed:
+        return []
+    says = "its trials are of the source that it began with: change it back, or go on under another --name"
+    return [f"changed while this command ran: {', '.join(changed)}; {says}"]
+
+
+def _failures(stored: Stored) -> dict[str, Any]:
+    """Return what is kept of failed trials that are to be deleted."""
+    failed = [trial for trial in stored.trials if trial.state == "FAIL"]
+    return {"failed": len(failed), "by": failed[-1].why}
+
+
+def _wait(pool: WorkerPool, resolved: Resolved, console: Console | None, interruption: Callable[[], int]) -> Ready:
+    def tick() -> None:
+        if number := interruption():
+            raise Interrupted("stopped before the first trial; the same command starts it", number)
+
+    what = f"starting {resolved.backend} on {', '.join(resolved.devices)}, loading the data"
+    if console is not None and console.is_terminal:
+        with console.status(Text(what)):
+            return pool.wait_until_ready(tick=tick)
+    if console is not None:
+        console.print(what)
+    return pool.wait_until_ready(tick=tick)
+
+
+def _going_on(study: Study) -> str:
+    """Say where a study stands that goes on."""
+    done = sum(trial.is_ended for trial in study.trials)
+    best = "" if study.best is None else f", best {number(study.best.value)} (trial {study.best.number})"
+    return f"going on: {done} of {study.budget} done{best}"
+
+
+def _search(
+    study: Study,
+    store: Store,
+    pool: WorkerPool,
+    console: Console,
+    interruption: Callable[[], int],
+    resolved: Resolved,
+) -> Outcome:
+    ended_before = {trial.number for trial in study.trials if trial.is_ended}
+    seconds_before = study.seconds_before
+    kept: list[Trial] = []
+
+    def watch() -> None:
+        nonlocal kept
+        progress()
+        if study.best_trials != kept:
+            kept = study.best_trials
+            checkpoints.drop(study.file.beside(".files"), map(_member, kept))
+
+    _tidy(study)
+    try:
+        try:
+            with Progress(study, console, programs=resolved.lanes.get("programs", 0)) as progress:
+                search(study, store, pool, interruption=interruption, watch=watch)
+        finally:
+            pool.close()  # before the last tidying: a worker may be in the middle of writing a checkpoint
+    except Interrupted as interrupted:
+        outcome = _outcome(study, store, console, ended=(), seconds=0.0)
+        done = sum(trial.is_ended for trial in outcome.stored.trials)
+        raise Interrupted(
+            f"stopped with {done} of {study.budget} trials done, all of it stored; the best so far is in "
+            f"{outcome.best_path.name}, and the same command goes on",
+            interrupted.exit_code - 128,
+        ) from None
+    except StoreError:
+        raise
+    except ManyfitError:
+        _outcome(study, store, console, ended=(), seconds=0.0)
+        raise
+    ended = [trial for trial in study.trials if trial.is_ended and trial.number not in ended_before]
+    _warn(console, _not_kept(study, ended))
+    numbers = tuple(trial.number for trial in ended)
+    return _outcome(study, store, console, ended=numbers, seconds=study.seconds - seconds_before)
+
+
+def _not_kept(study: Study, ended: list[Trial]) -> list[str]:
+    folder, best = study.file.beside(".files"), study.best_trials
+    missing = [t.number for t in ended if t in best and not checkpoints.kept_path(folder, _member(t)).exists()]
+    if not missing:
+        return []
+    which = f"trials {', '.join(map(str, missing))}" if len(missing) > 1 else f"trial {missing[0]}"
+    return [f"the weights of {which} could not be kept, so that there is no model to export; `manyfit show` tells why"]
+
+
+def _tidy(study: Study) -> None:
+    checkpoints.tidy(study.file.beside(".files"), map(_member, study.best_trials), study.unfinished)
+
+
+def _member(trial: Trial) -> Member:
+    return Member(trial.number)
+
+
+def _outcome(study: Study, store: Store, console: Console, *, ended: tuple[int, ...], seconds: float) -> Outcome:
+    if problem := store.back_up():
+        _warn(console, [f"{problem}; the study itself is stored"])
+    _tidy(study)
+    stored = records.load(store.path, study.file.name)
+    store.check()  # or what was read is another file's
+    best_path = study.file.beside(".best.json")
+    try:
+        export.write(best_path, export.to_json(export.best(stored)))
+    except UsageError as error:
+        # The search is not the worse for it: all of it is in the database.
+        _warn(console, [f"{error}"])
+    return Outcome(stored, best_path, ended, study.stop_reason, seconds)
+
+
+def _warn(console: Console, warnings: Any) -> None:
+    for warning in warnings:
+        console.print(Text.assemble(("warning: ", "yellow"), warning))
+
+
+def _note(console: Console, notes: list[str]) -> None:
+    for note in notes:
+        console.print(Text.assemble(("note: ", "cyan"), note))
+
+
+@contextmanager
+def _signals() -> Iterator[Callable[[], int]]:
+    """Turn the first SIGINT, SIGTERM or SIGHUP into a number to be asked for; a later one ends the process at once.
+
+    A terminal that goes away sends SIGHUP. Under `nohup`, which ignores it, the search goes on. Ctrl-C pressed twice quickly
+    counts once: whoever does so wants the study stopped, and should read that it goes on.
+    """
+    came: list[int] = []
+    first = 0.0
+
+    def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        nonlocal first
+        if not came:
+            came.append(number)
+            first = time.monotonic()
+        elif time.monotonic() - first > TWICE_S:
+            # The default action: at once, with the exit status that says so. The database is whole at any moment.
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, handle) for number in numbers}
+    try:
+        yield lambda: came[0] if came else 0
+    finally:
+        # A second press may come while the last line is written: by then nothing but that is left to be ended.
+        is_ending = came and time.monotonic() - first < TWICE_S
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_IGN if is_ending else handler)

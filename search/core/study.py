@@ -1,0 +1,532 @@
+"""A study in memory: its trials, what is drawn next, and what becomes of each. The truth while a search runs.
+
+Nothing here imports keras or touches a file; the store writes down what `take_changes` hands out.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from search.engines.protocol import (
+    Assignment,
+    EpochEnd,
+    Event,
+    Failed,
+    Lost,
+    Member,
+    Noted,
+    Overdue,
+    Spent,
+    Stopped,
+    Verdict,
+)
+from search.errors import ManyfitError
+from search.policies import pruners, samplers, stopping
+from search.policies.samplers.draws import Draws
+from search.spec.studyfile import StudyFile
+
+# Beside stream 0, which is the sampler's.
+_TRAINING = 1
+
+# Failures of one kind in a row that end a study: the fault is then in the study and not in a config.
+LIKE_FAILURES = 3
+
+# Recomputed epochs may differ by rounding; more than this is worth a line in the study's history.
+SAME = 1e-6
+
+
+@dataclass(slots=True)
+class Trial:
+    """A config and its number, and all that became of it.
+
+    Attributes:
+        labels: the drawn parameters as Optuna and tables show them (a list as JSON).
+        config: everything a builder reads.
+        epochs: how many it may have.
+        state: Optuna's word: WAITING (interrupted, goes on), RUNNING, COMPLETE, PRUNED or FAIL.
+        ended: finished, stopped early, callback, pruned, diverged, timeout, time, failed or crashed; "" while it runs.
+        why: more of that for people.
+        curve: all metrics by epoch, the first epoch first; nothing but finite numbers and None.
+        seconds: of each epoch.
+        value: the best epoch's objective; `best_epoch` counts from 1.
+        attrs: what the sampler keeps with the trial.
+    """
+
+    number: int
+    labels: dict[str, Any]
+    config: dict[str, Any]
+    epochs: int
+    seed: int
+    state: str = "RUNNING"
+    ended: str = ""
+    why: str = ""
+    detail: str = ""
+    curve: list[dict[str, float | None]] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    value: float | None = None
+    best_epoch: int | None = None
+    attrs: dict[str, Any] = field(default_factory=dict)
+    deaths: int = 0
+    judged: int = 0
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+
+    @property
+    def is_ended(self) -> bool:
+        return self.state in ("COMPLETE", "PRUNED", "FAIL")
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEvent:
+    """Something that the study's table alone does not explain: a lost worker, a clock's decision, an interruption."""
+
+    kind: str
+    detail: dict[str, Any]
+    at: datetime
+
+
+@dataclass(slots=True)
+class Changes:
+    """What has happened since the store last wrote, each thing once."""
+
+    started: list[Trial] = field(default_factory=list)
+    epochs: list[tuple[int, int]] = field(default_factory=list)
+    restated: dict[int, Trial] = field(default_factory=dict)
+    study_attrs: dict[str, Any] = field(default_factory=dict)
+    events: list[HistoryEvent] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.started or self.epochs or self.restated or self.study_attrs or self.events)
+
+
+class Study:
+    """One search: draws trials, records what engines report, judges, and knows when it is done."""
+
+    def __init__(
+        self,
+        file: StudyFile,
+        trials: Iterable[Trial] = (),
+        *,
+        study_attrs: Mapping[str, Any] | None = None,
+        seconds: float = 0.0,
+        spent: Mapping[str, float] | None = None,
+    ) -> None:
+        self.file = file
+        self.trials: list[Trial] = []
+        self.seconds_before = seconds
+        self.sampler_seconds = 0.0
+        # Where the workers' time went, in seconds by part.
+        self.spent: Counter[str] = Counter(spent or {})
+        self.stop_reason = ""
+        # Programs that this command has compiled.
+        self.compiled = 0
+        self.gave_up: LikeFailuresError | None = None
+        # Of this command, for those who watch.
+        self.noted: list[HistoryEvent] = []
+        settings = file.settings
+        self._space = file.space
+        self._sign = 1.0 if file.direction == "maximize" else -1.0
+        self._pruner = pruners.make(settings.search.pruner.name, settings.search.pruner.options, epochs=file.epochs)
+        self._standings = pruners.Standings(file.epochs)
+        self._sampler = samplers.make(
+            settings.search.sampler.name,
+            settings.search.sampler.options,
+            space=self._space,
+            direction=file.direction,
+            seed=settings.study.seed,
+            epochs=file.epochs,
+            start=settings.search.start,
+        )
+        self._changes = Changes()
+        self._draws = Draws(self._sampler, settings.search, self._space, settings.study.seed)
+        self._waiting: list[Trial] = []
+        self._running: dict[int, Trial] = {}
+        self._best: list[Trial] = []
+        # Those that have ended, in the order in which they did.
+        self._endings: list[Trial] = []
+        self._failures: list[str] = []
+        self._began = time.monotonic()
+        self._sampler.restore_study_attrs(study_attrs or {})
+        for trial in trials:
+            self._restore(trial)
+
+    def begin(self) -> None:
+        """Start the study's clock: what came before (starting workers, loading data) does not count."""
+        self._began = time.monotonic()
+
+    # -- what the loop asks ------------------------------------------------------------------------------------------
+
+    @property
+    def budget(self) -> int:
+        """How many trials the study may have: its `trials`, or all configs that there are if these are fewer."""
+        wanted = self.file.settings.study.trials
+        return wanted if self._draws.configs is None else min(wanted, self._draws.configs)
+
+    @property
+    def running(self) -> list[Trial]:
+        """The trials that an engine is training now, in order of their numbers."""
+        return [self._running[number] for number in sorted(self._running)]
+
+    @property
+    def best(self) -> Trial | None:
+        """The best COMPLETE trial; of equals the first."""
+        return self._best[0] if self._best else None
+
+    @property
+    def seconds(self) -> float:
+        """Seconds spent on this study by all commands that have worked on it."""
+        return self.seconds_before + time.monotonic() - self._began
+
+    def is_done(self) -> bool:
+        """Tell whether nothing is left to do; sets `stop_reason` when that is not for the number of trials."""
+        if self._running or self._waiting:
+            return False
+        return self._is_out_of_time() or not self._may_draw()
+
+    @property
+    def unfinished(self) -> list[Member]:
+        """Those that are under way, and those that wait to go on."""
+        return [Member(trial.number) for trial in (*self._waiting, *self.running)]
+
+    def next_trial(self) -> Trial | None:
+        """Return the next trial to start: an interrupted one, a newly drawn one, or None if none is to be.
+
+        An interrupted one goes on when the study's time is over, too: its next epoch is then its last, and it has a value.
+        """
+        if any(trial.deaths >= 2 for trial in self._running.values()):
+            return None
+        if self._waiting:
+            if self._waiting[0].deaths >= 2 and self._running:
+                return None  # it lived through two deaths in a row: now it goes on alone, so that a third has one cause
+            trial = self._waiting.pop(0)
+            trial.state = "RUNNING"
+            self._changes.restated[trial.number] = trial
+        elif not self._is_out_of_time() and self._may_draw():
+            trial = self._draw()
+            self._changes.started.append(trial)
+        else:
+            return None
+        trial.started_at = trial.started_at or datetime.now(UTC)
+        self._running[trial.number] = trial
+        return trial
+
+    def record(self, events: Sequence[Event]) -> list[Trial]:
+        """Take in what happened, all of it before anything is judged; return the trials touched, in order of numbers."""
+        touched = set()
+        for event in events:
+            if isinstance(event, Noted):
+                self.compiled += event.kind == "program compiled"
+                self.note(event.kind, **event.detail)
+                continue
+            if isinstance(event, Spent):
+                self.spent.update(event.seconds)
+                continue
+            touched.add(event.member.trial)
+            trial = self.trials[event.member.trial]
+            if trial.is_ended:
+                continue  # a late result of a trial already given up is normal, not an error
+            if isinstance(event, EpochEnd):
+                self._record_epoch(trial, event)
+            elif isinstance(event, Stopped):
+                self._end_early(trial, "callback", "a callback stopped it")
+            elif isinstance(event, Overdue):
+                self.note("timeout", trial=trial.number, epochs=len(trial.curve), waited=event.seconds)
+                self._end_early(trial, "timeout", "an epoch was not done when the trial's time was long over")
+            elif isinstance(event, Failed):
+                self._fail(trial, "failed", event.reason, event.detail)
+            else:
+                self._lose(trial, event)
+        return [self.trials[number] for number in sorted(touched)]
+
+    def judge(self, trial: Trial) -> Verdict:
+        """Decide what becomes of a trial that an event has touched."""
+        # An epoch that was computed again after a crash has been judged before.
+        if trial.number in self._running and len(trial.curve) > trial.judged:
+            trial.judged = len(trial.curve)
+            self._judge_running(trial)
+        return Verdict(Member(trial.number), ends=trial.number not in self._running)
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether anything has happened since `take_changes` was called last."""
+        return bool(self._changes)
+
+    def worth_keeping(self, touched: Sequence[Trial]) -> list[Member]:
+        """Return those that have just ended among the best of the study, as many as `run.keep`."""
+        best = {trial.number for trial in self.best_trials}
+        return [Member(trial.number) for trial in touched if trial.number in best and trial.is_ended]
+
+    @property
+    def best_trials(self) -> list[Trial]:
+        """The best COMPLETE trials, as many as `run.keep`, the best first; of equals the lower number first."""
+        return self._best[: self.file.settings.run.keep]
+
+    def take_changes(self) -> Changes:
+        """Hand out what has happened since the last call."""
+        self._changes.study_attrs = self._sampler.study_attrs()
+        changes, self._changes = self._changes, Changes()
+        return changes
+
+    def put_back(self) -> None:
+        """Stop where we are: what is running waits to be started again, with its config and number."""
+        for trial in self.running:
+            trial.state = "WAITING"
+            self._changes.restated[trial.number] = trial
+        self._waiting = self.running + self._waiting
+        self._running.clear()
+
+    def note(self, kind: str, **detail: Any) -> None:
+        """Write an event into the study's history."""
+        event = HistoryEvent(kind, detail, datetime.now(UTC))
+        self.noted.append(event)
+        self._changes.events.append(event)
+
+    def assignment(self, trial: Trial) -> Assignment:
+        """Return what an engine needs to train `trial`."""
+        return Assignment(
+            member=Member(trial.number),
+            config=trial.config,
+            epochs=trial.epochs,
+            seed=trial.seed,
+            limit_s=self.file.settings.run.trial_time,
+            done=len(trial.curve),
+        )
+
+    # -- drawing -----------------------------------------------------------------------------------------------------
+
+    def _may_draw(self) -> bool:
+        self.stop_reason = ""
+        stop_after = self.file.settings.study.stop_after
+        if stop_after and stopping.stagnates([self._result(trial) for trial in self._endings], stop_after):
+            self.stop_reason = f"no better value in the last {stop_after} trials"
+            return False
+        if used_up := self._draws.used_up:
+            self.stop_reason = used_up
+            return False
+        return len(self.trials) < self.file.settings.study.trials
+
+    def _is_out_of_time(self) -> bool:
+        limit = self.file.settings.study.time
+        if limit is None or self.seconds < limit:
+            return False
+        self.stop_reason = f"the study's time of {limit:g} s is used up"
+        return True
+
+    def _draw(self) -> Trial:
+        began = time.perf_counter()
+        number = len(self.trials)
+        labels, attrs = self._draws.draw(number)
+        self.sampler_seconds += time.perf_counter() - began
+        trial = self.trial(number, labels)
+        trial.attrs = attrs
+        self.trials.append(trial)
+        return trial
+
+    def trial(self, number: int, labels: Mapping[str, Any]) -> Trial:
+        """Make trial `number` of this study from the labels of its parameters, with nothing trained yet."""
+        return make_trial(self.file, number, labels)
+
+    def _restore(self, trial: Trial) -> None:
+        self.trials.append(trial)
+        self._draws.know(trial.labels)
+        # A trial that was cut off between its last epoch and the verdict on it has yet to be judged.
+        trial.judged = min(len(trial.curve), trial.epochs - 1)
+        curve = retell(self._sampler, trial, self.file.settings.study.objective)
+        best = -math.inf
+        for epoch, value in curve.items():
+            best = max(best, self._sign * value)
+            self._standings.record(trial.number, epoch, best)
+        if trial.is_ended:
+            self._close(trial)
+        else:
+            if trial.state == "RUNNING":
+                # Its process died. It may wait for long, and what nobody trains must not be shown as running.
+                trial.state = "WAITING"
+                self._changes.restated[trial.number] = trial
+            self._waiting.append(trial)
+
+    # -- recording ---------------------------------------------------------------------------------------------------
+
+    def _record_epoch(self, trial: Trial, event: EpochEnd) -> None:
+        objective = self.file.settings.study.objective
+        if objective not in event.metrics:
+            known = ", ".join(event.metrics)
+            self._fail(
+                trial, "failed", f"training reports no {objective!r}; it reports {known}; mend study.objective", ""
+            )
+            return
+        metrics = {name: value if math.isfinite(value) else None for name, value in event.metrics.items()}
+        if event.epoch <= len(trial.curve):
+            self._compare(trial, event.epoch, metrics[objective])
+            return
+        value = metrics[objective]
+        if value is None or not math.isfinite(event.metrics.get("loss", 0.0)):
+            self._end(trial, "PRUNED", "diverged", f"{objective} or loss was not finite at epoch {event.epoch}")
+            return
+        trial.curve.append(metrics)
+        trial.seconds.append(event.seconds)
+        # Two deaths in a row are two without an epoch between them.
+        trial.deaths = 0
+        if trial.value is None or self._sign * value > self._sign * trial.value:
+            trial.value, trial.best_epoch = value, event.epoch
+        self._sampler.report(trial.number, event.epoch, value)
+        self._standings.record(trial.number, event.epoch, self._sign * trial.value)
+        self._changes.epochs.append((trial.number, event.epoch))
+
+    def _compare(self, trial: Trial, epoch: int, value: float | None) -> None:
+        """Hold an epoch that is computed again against what is stored; what is stored stays."""
+        stored = trial.curve[epoch - 1].get(self.file.settings.study.objective)
+        same = stored is not None and value is not None and math.isclose(stored, value, rel_tol=SAME, abs_tol=SAME)
+        if not same:
+            self.note("recomputed epoch differs", trial=trial.number, epoch=epoch, stored=stored, now=value)
+
+    def _lose(self, trial: Trial, event: Lost) -> None:
+        # One that only waited for a place has its turn, in company, before it is under suspicion.
+        trial.deaths += event.trained
+        if event.hung and event.trained:
+            # One of them is to blame: they go on one at a time at once, so that the next to stand still is the one.
+            trial.deaths = max(2, trial.deaths)
+        self.note("worker lost", trial=trial.number, reason=event.reason, detail=event.detail)
+        if event.alone and trial.deaths >= 2:
+            self._fail(trial, "crashed", event.reason, event.detail)
+            return
+        del self._running[trial.number]
+        trial.state = "WAITING"
+        self._waiting = sorted([trial, *self._waiting], key=lambda waiting: waiting.number)
+        self._changes.restated[trial.number] = trial
+
+    def _fail(self, trial: Trial, ended: str, reason: str, detail: str) -> None:
+        trial.detail = detail
+        trial.value = trial.best_epoch = None
+        self._end(trial, "FAIL", ended, reason)
+        self._failures.append(reason)
+        if len(self._failures) >= LIKE_FAILURES and len(set(self._failures[-LIKE_FAILURES:])) == 1:
+            self.gave_up = LikeFailuresError(reason, detail)
+
+    # -- judging -----------------------------------------------------------------------------------------------------
+
+    def _judge_running(self, trial: Trial) -> None:
+        epoch, settings = len(trial.curve), self.file.settings
+        objective = settings.study.objective
+        if epoch >= trial.epochs:
+            self._end(trial, "COMPLETE", "finished", f"all {trial.epochs} epochs")
+            return
+        rule = settings.search.early_stopping
+        if rule and stopping.stops_early(rule, [self._score(m[objective]) or 0.0 for m in trial.curve]):
+            self._end(trial, "COMPLETE", "stopped early", f"no better for {rule.patience} epochs")
+            return
+        why = self._pruner.reason(self._standings, trial.number, epoch, trial.epochs / self.file.epochs)
+        # The other pruners are taken at their word; this one comes with the sampler, and is asked a few times a trial.
+        may_spare = isinstance(self._pruner, pruners.Halving)
+        if why and not (may_spare and self._sampler.spares(trial.number, epoch)):
+            self._end(trial, "PRUNED", "pruned", why)
+            return
+        limit = settings.run.trial_time
+        if limit and sum(trial.seconds) >= limit:
+            self._end_by_clock(trial, "timeout", f"its time of {limit:g} s was used up")
+        elif self._is_out_of_time():
+            self._end_by_clock(trial, "time", "the study's time was used up")
+
+    def _end_by_clock(self, trial: Trial, ended: str, why: str) -> None:
+        self.note(ended, trial=trial.number, epochs=len(trial.curve))
+        self._end_early(trial, ended, why)
+
+    def _end_early(self, trial: Trial, ended: str, why: str) -> None:
+        """End a trial that is not to go on: what it reached so far is its value; without an epoch it failed."""
+        if trial.value is None:
+            self._fail(trial, ended, why, "")
+        else:
+            self._end(trial, "COMPLETE", ended, why)
+
+    def _end(self, trial: Trial, state: str, ended: str, why: str) -> None:
+        trial.state, trial.ended, trial.why = state, ended, why
+        if ended == "diverged" or state == "FAIL":
+            trial.value = trial.best_epoch = None
+        trial.ended_at = self._now()
+        self._running.pop(trial.number, None)
+        trial.attrs = self._sampler.tell(trial.number, state, trial.value, diverged=ended == "diverged")
+        self._close(trial)
+        self._changes.restated[trial.number] = trial
+
+    def _now(self) -> datetime:
+        """Return the time, or a moment after the last ending if the clock stands still or was put back.
+
+        The order of the endings is read from their times.
+        """
+        now = datetime.now(UTC)
+        last = self._endings[-1].ended_at if self._endings else None
+        return now if last is None else max(now, last + timedelta(microseconds=1))
+
+    def _close(self, trial: Trial) -> None:
+        bisect.insort(self._endings, trial, key=_when_ended)
+        if trial.state == "FAIL" or trial.ended == "diverged":
+            self._standings.fail(trial.number)
+        else:
+            self._standings.close(trial.number)
+        if trial.state != "FAIL":
+            self._failures.clear()
+        if trial.state == "COMPLETE" and trial.value is not None:
+            # Of equal values the lower number wins, whichever ended first.
+            bisect.insort(self._best, trial, key=self._rank)
+            del self._best[max(1, self.file.settings.run.keep) :]
+
+    def _rank(self, trial: Trial) -> tuple[float, int]:
+        return (-self._sign * (trial.value or 0.0), trial.number)
+
+    def _result(self, trial: Trial) -> float | None:
+        """Return the score of a trial that could be the study's best."""
+        return self._score(trial.value) if trial.state == "COMPLETE" else None
+
+    def _score(self, value: float | None) -> float | None:
+        return None if value is None else self._sign * value
+
+
+def _when_ended(trial: Trial) -> tuple[datetime, int]:
+    return trial.ended_at or datetime.min.replace(tzinfo=UTC), trial.number
+
+
+class LikeFailuresError(ManyfitError):
+    """The same failure came three times in a row, so it is the study's and not a config's."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        self.detail = detail
+        super().__init__(
+            f"{LIKE_FAILURES} trials in a row failed alike: {reason}; mend the cause and repeat the command"
+            + (f"\n\n{detail.rstrip()}" if detail else "")
+        )
+
+
+def retell(sampler: samplers.Sampler, trial: Trial, objective: str) -> dict[int, float]:
+    """Tell a sampler of a stored trial; return the objective by epoch."""
+    curve = {
+        epoch: value for epoch, metrics in enumerate(trial.curve, 1) if (value := metrics.get(objective)) is not None
+    }
+    sampler.restore(
+        trial.number,
+        trial.state,
+        trial.labels,
+        curve,
+        trial.value if trial.is_ended else None,
+        trial.attrs,
+        diverged=trial.ended == "diverged",
+    )
+    return curve
+
+
+def make_trial(file: StudyFile, number: int, labels: Mapping[str, Any]) -> Trial:
+    """Make trial `number` of a study from the labels of its parameters, with nothing trained yet."""
+    config = {**file.fixed(), **file.space.config(labels)}
+    return Trial(
+        number=number,
+        labels=dict(labels),
+        config=config,
+        epochs=int(config["epochs"]),
+        seed=samplers.stream(file.settings.study.seed, _TRAINING, number, 0),
+    )

@@ -1,0 +1,92 @@
+"""All configs of finite lists of values: what the grid draws, and what is left when a sampler has drawn nearly everything."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from search.errors import OptionError
+from search.policies.samplers.streams import stream
+from spaces import MAX_GRID_POINTS, Choice, Space
+
+
+def check(options: Mapping[str, Any], space: Space) -> None:
+    """Raise OptionError if the space has no grid."""
+    for key, parameter in space.items():
+        if parameter.when:
+            raise OptionError(
+                f"grid can't search the conditional parameter {key!r}; use another sampler, or drop its when"
+            )
+        listed = parameter.values(options.get("points"))
+        if listed is None and not isinstance(parameter, Choice) and (many := parameter.count) is not None:
+            raise OptionError(
+                f"grid can't list the {many:,} values of {key!r}; give it a wider step, or use another sampler"
+            )
+        if listed is None:
+            raise OptionError(
+                f"grid needs a finite list of values for {key!r}; give it a step, or write "
+                'sampler = { name = "grid", points = 5 }'
+            )
+    if (count := size(options, space)) > MAX_GRID_POINTS:
+        raise OptionError(
+            f"the grid must have at most {MAX_GRID_POINTS:,} configs; received {count:,}; use fewer values, or random"
+        )
+
+
+def size(options: Mapping[str, Any], space: Space) -> int:
+    """Return how many points a grid has."""
+    return math.prod(len(parameter.values(options.get("points")) or ()) for parameter in space.values())
+
+
+def points(
+    options: Mapping[str, Any], space: Space, start: Sequence[Mapping[str, Any]], *, seed: int
+) -> list[dict[str, Any]]:
+    """List all configs of a grid in an order that the seed decides, the start configs first.
+
+    A start config on the grid takes its point's place; a partial one, that of the first point that agrees with it.
+    """
+    values = [parameter.values(options.get("points")) or [] for parameter in space.values()]
+    found = [dict(zip(space, chosen, strict=True)) for chosen in itertools.product(*values)]
+    order = np.random.default_rng(stream(seed, 0)).permutation(len(found))
+    rest = [found[i] for i in order]
+    first = []
+    for given in start:
+        agreeing = next((p for p in rest if all(_same(p[key], value) for key, value in given.items())), None)
+        if agreeing is not None:
+            rest.remove(agreeing)
+        first.append(agreeing or {**space.middle(), **given})
+    return first + rest
+
+
+def count(space: Space) -> int | None:
+    """Return how many different configs a space has; None if there is no end of them, or too many to list."""
+    values = [parameter.values() for parameter in space.values()]
+    if any(listed is None for listed in values) or math.prod(len(v or ()) for v in values) > MAX_GRID_POINTS:
+        return None
+    return sum(1 for _ in every(space))
+
+
+def every(space: Space) -> Iterator[dict[str, Any]]:
+    """List all configs of a space that `count` can count, in the order of their values."""
+    yield from _completions(space, list(space), {})
+
+
+def _completions(space: Space, names: Sequence[str], labels: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    if not names:
+        yield dict(labels)
+        return
+    name, *rest = names
+    if not space.is_active(name, labels):
+        yield from _completions(space, rest, labels)
+        return
+    for value in space[name].values() or ():
+        yield from _completions(space, rest, {**labels, name: value})
+
+
+def _same(a: Any, b: Any) -> bool:
+    # The third of five points between 0 and 1 may differ from the 0.5 that a person writes in its last digit.
+    return math.isclose(a, b) if isinstance(a, float) else bool(a == b)

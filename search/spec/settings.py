@@ -1,0 +1,315 @@
+"""What a study file may say, section by section: the pydantic models behind it. Nothing here imports keras or optuna."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    field_validator,
+    model_validator,
+)
+
+from search.spec.vocabulary import optimizer_class
+from spaces import is_number
+
+# Of a study that neither says nor searches them.
+DEFAULT_EPOCHS = 20
+
+_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", re.ASCII)
+
+
+# With what is added to it a name must still be a file's, of 255 bytes at most.
+_NAME_BYTES = 200
+
+
+def plain_name(name: str) -> str:
+    """Return a study's name in the one form (NFC) of the several in which letters with accents can be written."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _is_name(name: str) -> bool:
+    # Letters of any script, with the marks that belong to them, and decimal digits: no controls, separators, surrogates.
+    kinds = [unicodedata.category(character) for character in name]
+    if not (kinds[0].startswith("L") or kinds[0] == "Nd") or len(name.encode("utf-8", "replace")) > _NAME_BYTES:
+        return False
+    return all(
+        kind[0] in "LM" or kind == "Nd" or character in "._ +-" for kind, character in zip(kinds, name, strict=True)
+    )
+
+
+def _is_whole(value: Any, low: int) -> bool:
+    return type(value) is int and value >= low
+
+
+def _seconds(value: Any) -> Any:
+    if isinstance(value, str) and (match := _DURATION.fullmatch(value.strip())) and any(match.groups()):
+        hours, minutes, seconds = (float(part or 0) for part in match.groups())
+        value = hours * 3600 + minutes * 60 + seconds
+    if not is_number(value) or value <= 0:
+        raise ValueError('must be a number of seconds above 0 or a text such as "90s", "10m", "1h30m"')
+    return value
+
+
+def _named_table(value: Any) -> Any:
+    """Let `sampler = "tpe"` stand for `sampler = { name = "tpe" }`."""
+    table = {"name": value} if isinstance(value, str) else value
+    if isinstance(table, Named) or (isinstance(table, dict) and isinstance(table.get("name"), str)):
+        return table
+    named = (
+        [text for key in ("type", "kind", "class_name", "method") if isinstance(text := (table or {}).get(key), str)]
+        if (isinstance(table, dict))
+        else []
+    )
+    example = f'{{ name = "{named[0]}", ... }}' if named else '{ name = "...", ... }'
+    raise ValueError(f"must be a name, or a table of a name and its options, such as {example}")
+
+
+def _stopping_table(value: Any) -> Any:
+    if value is None or isinstance(value, dict | BaseModel):
+        return value
+    patience = value if _is_whole(value, 1) else 5
+    hint = "leave it out" if value is False else f"write early_stopping = {{ patience = {patience} }}"
+    raise ValueError(f"must be a table; {hint}")
+
+
+def _devices(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        if value and all(device == "cpu" or _is_whole(device, 0) for device in value):
+            return tuple(value)
+    elif value == "auto" or _is_whole(value, 1):
+        return value
+    raise ValueError('must be "auto", how many of them, or a list of GPUs\' numbers and "cpu", such as [0, 1]')
+
+
+def _lanes(value: Any) -> Any:
+    if value == "auto" or _is_whole(value, 1):
+        return value
+    raise ValueError('must be "auto", or how many trials are to train at a time')
+
+
+def _image_size(value: Any) -> Any:
+    if value is None or (isinstance(value, list | tuple) and len(value) == 2 and all(_is_whole(v, 1) for v in value)):
+        return value
+    raise ValueError("must be [height, width], two whole numbers of at least 1")
+
+
+def _bytes(value: Any) -> int:
+    try:
+        size = 0 if isinstance(value, bool | float) else TypeAdapter(ByteSize).validate_python(value)
+    except ValueError:
+        size = 0
+    return int(size)
+
+
+def _memory(value: Any) -> Any:
+    if value == "auto":
+        return value
+    if (size := _bytes(value)) <= 0:
+        raise ValueError('must be "auto", a number of bytes, or a text such as "6GB" or "512MiB"')
+    return size
+
+
+def _disk(value: Any) -> int:
+    if (size := _bytes(value)) <= 0:
+        raise ValueError('must be a number of bytes, or a text such as "2GB" or "500MB"')
+    return size
+
+
+def _class_weight(value: Any) -> Any:
+    if value == "balanced" or value is None:
+        return value
+    if isinstance(value, dict) and value and all(is_number(weight) and weight >= 0 for weight in value.values()):
+        return {name: float(weight) for name, weight in value.items()}
+    raise ValueError('must be "balanced" or a table of classes and numbers of at least 0, such as { cat = 2.0 }')
+
+
+def _is_keras_object(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, dict) and isinstance(value.get("name"), str))
+
+
+def _loss(value: Any) -> Any:
+    if value is not None and not _is_keras_object(value):
+        raise ValueError('must be a name, "file.py:function", or a table such as { name = "huber", delta = 0.5 }')
+    return value
+
+
+def _metrics(value: Any) -> Any:
+    if value is not None and not (isinstance(value, list | tuple) and all(map(_is_keras_object, value))):
+        raise ValueError(
+            'must be a list of names, "file.py:function", or tables such as { name = "SparseTopKCategoricalAccuracy", k = 3 }'
+        )
+    return value
+
+
+def _plain(value: Any) -> Any:
+    """Refuse what can't be stored as JSON and come back the same: dates, inf, nan."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        raise ValueError("must be a text, finite number, boolean, or a list or table of these") from None
+    return value
+
+
+Whole = Annotated[int, Field(strict=True)]
+Count = Annotated[Whole, Field(ge=1)]
+Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Flag = Annotated[bool, Field(strict=True)]
+Fraction = Annotated[Real, Field(ge=0, lt=1)]
+Seconds = Annotated[float, BeforeValidator(_seconds)]
+Plain = Annotated[Any, BeforeValidator(_plain)]
+
+
+class Section(BaseModel):
+    """A table of the study file; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False)
+
+
+class Named(BaseModel):
+    """A sampler or pruner with its options; the options are checked by the room that knows them."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    __pydantic_extra__: dict[str, Plain] = Field(init=False)
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Return the options that stand beside the name."""
+        return dict(self.model_extra or {})
+
+
+class StudySection(Section):
+    name: str = ""
+    objective: str = "val_loss"
+    direction: Literal["minimize", "maximize"] | None = None
+    trials: Count = 20
+    epochs: Count | None = None
+    seed: Annotated[Whole, Field(ge=0, lt=2**63)] = 0
+    time: Seconds | None = None
+    stop_after: Count | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_plain(cls, name: str) -> str:
+        name = plain_name(name)
+        if name and not _is_name(name):
+            raise ValueError(
+                "must start with a letter or digit and hold letters, digits, spaces and . _ + - only "
+                f"({_NAME_BYTES} bytes at most), for it also names files"
+            )
+        return name
+
+
+class DataSection(Section):
+    source: str = Field(min_length=1)
+    target: str | None = None
+    task: Literal["classification", "binary", "regression"] | None = None
+    validation: Annotated[Fraction, Field(gt=0)] = 0.1
+    test: Fraction = 0.1
+    scale: Literal["none", "standard", "minmax"] = "none"
+    image_size: Annotated[tuple[int, int] | None, BeforeValidator(_image_size)] = None
+    limit: Count | None = None
+
+    @model_validator(mode="after")
+    def _something_is_left(self) -> DataSection:
+        if self.validation + self.test >= 0.9:
+            raise ValueError(
+                f"validation and test leave less than a tenth for training; received {self.validation} + {self.test}"
+            )
+        return self
+
+
+class ModelSection(BaseModel):
+    """The builder, and whatever else stands there: its fixed arguments."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    __pydantic_extra__: dict[str, Plain] = Field(init=False)
+    build: str = Field(default="mlp", min_length=1)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Return the builder's fixed arguments."""
+        return dict(self.model_extra or {})
+
+
+class TrainSection(BaseModel):
+    """What is fixed in training. Any number of the vocabulary may stand here or, as a parameter, in the space."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    optimizer: str = "adam"
+    loss: Annotated[str | dict[str, Plain] | None, BeforeValidator(_loss)] = None
+    metrics: Annotated[tuple[str | dict[str, Plain], ...] | None, BeforeValidator(_metrics)] = None
+    batch_size: Count = 32
+    class_weight: Annotated[Literal["balanced"] | dict[str, float] | None, BeforeValidator(_class_weight)] = None
+    callbacks: tuple[str, ...] = ()
+
+    @field_validator("optimizer")
+    @classmethod
+    def _known_optimizer(cls, name: str) -> str:
+        optimizer_class(name)
+        return name
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """Return the optimizer's and schedule's numbers that are fixed; `search.spec.studyfile` has checked them."""
+        return dict(self.model_extra or {})
+
+
+class EarlyStopping(Section):
+    """Keras's names: stop after `patience` epochs in which the objective got better by no more than `min_delta`."""
+
+    patience: Count
+    min_delta: Annotated[Real, Field(ge=0)] = 0.0
+    start_from_epoch: Annotated[Whole, Field(ge=0)] = 0
+
+
+class SearchSection(Section):
+    sampler: Annotated[Named, BeforeValidator(_named_table)] = Named(name="bayes")
+    pruner: Annotated[Named, BeforeValidator(_named_table)] = Named(name="halving")
+    early_stopping: Annotated[EarlyStopping | None, BeforeValidator(_stopping_table)] = None
+    duplicates: Flag = False
+    start: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def learns(self) -> bool:
+        """Whether what is drawn depends on how earlier trials did."""
+        return self.sampler.name not in ("random", "qmc", "grid")
+
+
+class RunSection(Section):
+    engine: Literal["auto", "fit", "lanes"] = "auto"
+    lanes: Annotated[Literal["auto"] | int, BeforeValidator(_lanes)] = "auto"
+    backend: Literal["auto", "tensorflow", "jax"] = "auto"
+    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16", "bfloat16"] = "auto"
+    devices: Annotated[Literal["auto"] | int | tuple[str | int, ...], BeforeValidator(_devices)] = "auto"
+    storage: str = ""
+    trial_time: Seconds | None = None
+    keep: Annotated[Whole, Field(ge=0)] = 5
+    disk: Annotated[int, BeforeValidator(_disk)] = 2 * 10**9
+    worker_memory: Annotated[Literal["auto"] | int, BeforeValidator(_memory)] = "auto"
+    deterministic: Flag = False
+
+
+class Settings(BaseModel):
+    """A whole study file after its defaults: what is stored with the study and what a worker is sent.
+
+    `space` stays the plain table of the file (presets resolved); `search.spec.studyfile.Study` holds it parsed.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    study: StudySection = StudySection()
+    data: DataSection
+    model: ModelSection = ModelSection()
+    train: TrainSection = TrainSection()
+    space: dict[str, Any] = Field(default_factory=dict)
+    search: SearchSection = SearchSection()
+    run: RunSection = RunSection()

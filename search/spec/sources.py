@@ -1,0 +1,303 @@
+"""The files that the user's functions are made of: found by reading them, and by what they have imported.
+
+Reading follows every import, at any depth of the code and in functions that have not run yet. It needs no worker and takes
+milliseconds. What was imported covers names that are made at run time. Files that code reads as data can't be known.
+Nothing here imports keras, and nothing here runs a user's code.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import os
+import posixpath
+import sys
+import sysconfig
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from search.spec.usercode import Reference
+
+if TYPE_CHECKING:
+    from search.spec.settings import Settings
+
+_HOME = Path(__file__).resolve().parents[2]
+_OURS = tuple(_HOME / name for name in ("search", "spaces", "models", "manyfit"))
+_STANDARD = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib"))
+_INSTALLED = frozenset(("site-packages", "dist-packages"))
+_SUFFIXES = (".py", ".so", ".pyd")
+# A file's path in code is short; longer texts are none.
+_LONGEST_PATH = 300
+
+
+def references(settings: Settings, base: Path) -> list[tuple[str, Reference]]:
+    """Return the user's functions that a model is made of, each with its path as the study file writes it."""
+    train = settings.train
+    entries = [settings.model.build, train.loss, *(train.metrics or ()), *train.callbacks]
+    texts = [entry.get("name") if isinstance(entry, dict) else entry for entry in entries]
+    found = []
+    for text in texts:
+        reference = Reference.parse(text, base) if isinstance(text, str) else None
+        if reference is not None:
+            found.append((str(text).rpartition(":")[0], reference))
+    return found
+
+
+def written(settings: Settings, base: Path) -> dict[str, Path]:
+    """Return the files of a study's functions as far as reading tells, by names that stay when the folder is moved."""
+    found: dict[str, Path] = {}
+    given = references(settings, base)
+    for _, reference in given:
+        for path, module in _Reader(reference.path.parent).closure(reference.path).items():
+            found.setdefault(_name(path, module, given), path)
+    return found
+
+
+def imported(settings: Settings, base: Path) -> dict[str, Path]:
+    """Return the files of this process's modules that are the user's: beside and below the functions, or on PYTHONPATH."""
+    given = references(settings, base)
+    if not given:
+        return {}
+    found = {}
+    for name, module in list(sys.modules.items()):
+        path = Path(getattr(module, "__file__", None) or "/")
+        if name != "__main__" and path.suffix in _SUFFIXES and not _is_installed(path):
+            found[_name(path, name, given)] = path
+    return found
+
+
+def hashes(files: Mapping[str, Path]) -> dict[str, str]:
+    """Return the hash of each file by its name; "" for one that can't be read."""
+    return {name: _hash(path) for name, path in sorted(files.items())}
+
+
+def combined(files: Mapping[str, str]) -> str:
+    """Return one hash of all files and their names."""
+    lines = "".join(f"{name}\0{digest}\0" for name, digest in sorted(files.items()))
+    return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
+def changed(stored: Mapping[str, str], now: Mapping[str, str], base: Path) -> list[str]:
+    """Return the names of files that are not what they were; `now` need not hold all that `stored` does.
+
+    A name in angle brackets is a module outside of the study's folders. It is compared only where it is found.
+    """
+    names = [name for name in now if name not in stored]
+    for name, digest in stored.items():
+        if now.get(name, digest) != digest or (name not in now and name[0] != "<" and _hash(base / name) != digest):
+            names.append(name)
+    return sorted(names)
+
+
+def says(settings: Settings, base: Path, name: str) -> bool:
+    """Tell whether the text `name` stands in the files of a study's functions, or may be put together there."""
+    return any(name in texts or texts.may_make(name) for texts in map(_texts, written(settings, base).values()))
+
+
+def hash_before(settings: Settings, base: Path) -> str:
+    """Return what manyfit 0.1.0 stored as the source of a builder that is one file; "" of any other."""
+    files, given = written(settings, base), references(settings, base)
+    if len(files) != 1 or len(given) != 1 or given[0][0] != settings.model.build.rpartition(":")[0]:
+        return ""
+    path = given[0][1].path
+    try:
+        return hashlib.sha256(path.name.encode() + b"\0" + path.read_bytes() + b"\0").hexdigest()[:32]
+    except OSError:
+        return ""
+
+
+def _hash(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:32]
+    except OSError:
+        return ""
+
+
+def _is_installed(path: Path) -> bool:
+    return (
+        bool(_INSTALLED & set(path.parts))
+        or any(path.is_relative_to(folder) for folder in _OURS)
+        or any(path.is_relative_to(folder) for folder in _STANDARD)
+    )
+
+
+def _name(path: Path, module: str, given: Iterable[tuple[str, Reference]]) -> str:
+    for text, reference in given:
+        if path.is_relative_to(reference.path.parent):
+            inner = path.relative_to(reference.path.parent).as_posix()
+            return posixpath.normpath(posixpath.join(posixpath.dirname(text.replace(os.sep, "/")), inner))
+    return f"<{module}>"
+
+
+def _parse(path: Path) -> ast.AST | None:
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            return ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+@dataclass
+class _Reader:
+    """Follows imports from a file; `folder` is the first place that Python looks in."""
+
+    folder: Path
+    roots: list[Path] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        paths = [Path(text).absolute() for text in os.environ.get("PYTHONPATH", "").split(os.pathsep) if text]
+        self.roots = [self.folder, *(path for path in paths if path.is_dir() and path != _HOME)]
+
+    def closure(self, path: Path) -> dict[Path, str]:
+        """Return the file and all that it imports, each with the name of its module."""
+        found: dict[Path, str] = {}
+        waiting = [(path, path.stem)]
+        while waiting:
+            path, module = waiting.pop()
+            if path in found or not path.is_file() or (path != self.folder and _is_installed(path)):
+                continue
+            found[path] = module
+            if path.suffix == ".py" and (tree := _parse(path)) is not None:
+                waiting += self._imports(tree, path)
+        return found
+
+    def _imports(self, tree: ast.AST, path: Path) -> Iterator[tuple[Path, str]]:
+        nodes = list(ast.walk(tree))
+        # Folders that the code itself may add to sys.path, and files that it may run.
+        texts = [text for node in nodes for text in _paths(node)]
+        for text in texts:
+            for place in (path.parent, self.folder):
+                candidate = place / text
+                if text.endswith(_SUFFIXES) and candidate.is_file():
+                    yield candidate.resolve(), candidate.stem
+        folders = [place / text for text in texts for place in (path.parent, self.folder)]
+        roots = [*self.roots, path.parent, *(folder for folder in folders if _is_folder(folder))]
+        for node in nodes:
+            for level, name in _modules(node):
+                if level:
+                    package = path.parents[level - 1] if level <= len(path.parents) else path.parent
+                    yield from _resolve(package, name)
+                else:
+                    for root in roots:
+                        yield from _resolve(root, name)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def _modules(node: ast.AST) -> Iterator[tuple[int, str]]:
+    """Yield (level, dotted name) of every module that a node may import."""
+    if isinstance(node, ast.Import):
+        yield from ((0, alias.name) for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        module = node.module or ""
+        yield node.level, module
+        # What is imported from a package may be a module of it.
+        yield from ((node.level, f"{module}.{alias.name}".strip(".")) for alias in node.names)
+    elif isinstance(node, ast.Call) and node.args:
+        called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        first = node.args[0]
+        if called in ("import_module", "__import__", "find_spec", "run_module") and isinstance(first, ast.Constant):
+            text = str(first.value)
+            yield len(text) - len(text.lstrip(".")), text.lstrip(".")
+
+
+def _resolve(root: Path, name: str) -> Iterator[tuple[Path, str]]:
+    """Yield the files that importing a dotted name from a folder runs: the packages' own and the module's."""
+    place, parts = root, [part for part in name.split(".") if part and part != "*"]
+    if not parts and (root / "__init__.py").is_file():
+        yield root / "__init__.py", root.name
+    for depth, part in enumerate(parts, 1):
+        dotted = ".".join(parts[:depth])
+        place = place / part
+        if (place / "__init__.py").is_file():
+            yield place / "__init__.py", dotted
+        elif (module := place.parent / f"{part}.py").is_file():
+            yield module, dotted
+            return
+        elif _is_folder(place):
+            continue
+        else:
+            yield from ((file, dotted) for file in place.parent.glob(f"{part}.*.so"))
+            return
+
+
+def _paths(node: ast.AST) -> Iterator[str]:
+    """Yield texts that may be paths: constants, and constants that `/` or a call joins."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        parts = [node.value]
+    elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+        parts = [n.value for n in _in_order(node) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+    elif isinstance(node, ast.Call):
+        parts = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+    else:
+        return
+    text = "/".join(parts)
+    if 0 < len(text) < _LONGEST_PATH and text.isprintable():
+        yield text
+
+
+def _in_order(node: ast.AST) -> Iterator[ast.AST]:
+    if isinstance(node, ast.BinOp):
+        yield from _in_order(node.left)
+        yield from _in_order(node.right)
+    else:
+        yield node
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """The texts of a file: constants, names of arguments, and f-strings as their constant parts."""
+
+    constants: frozenset[str]
+    patterns: tuple[tuple[str, ...], ...]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.constants
+
+    def may_make(self, name: str) -> bool:
+        """Tell whether an f-string or a sum of texts may come to `name`."""
+        return any(_fits(name, parts) for parts in self.patterns)
+
+
+def _fits(name: str, parts: tuple[str, ...]) -> bool:
+    at = 0
+    for part in parts:
+        at = name.find(part, at)
+        if at < 0:
+            return False
+        at += len(part)
+    return True
+
+
+def _texts(path: Path) -> _Texts:
+    tree = _parse(path) if path.suffix == ".py" else None
+    if tree is None:
+        return _Texts(frozenset(), ())
+    constants, patterns = set(), []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            constants.add(node.value)
+        elif isinstance(node, ast.keyword | ast.arg) and node.arg:
+            constants.add(node.arg)
+        elif isinstance(node, ast.JoinedStr):
+            parts = tuple(v.value for v in node.values if isinstance(v, ast.Constant) and isinstance(v.value, str))
+            patterns += [parts] if parts else []
+        elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Mod):
+            sides = [s.value for s in (node.left, node.right) if isinstance(s, ast.Constant)]
+            parts = tuple(side.split("%")[0] for side in sides if isinstance(side, str))
+            patterns += [parts] if any(parts) else []
+    return _Texts(frozenset(constants), tuple(patterns))
+
+
+def is_imported(settings: Any, base: Path) -> bool:
+    """Tell whether a file of the study's functions has been imported in this process."""
+    files = set(written(settings, base).values())
+    return any(Path(getattr(module, "__file__", None) or "/") in files for module in list(sys.modules.values()))

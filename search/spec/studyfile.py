@@ -1,0 +1,361 @@
+"""Study TOML -> StudyFile: read, overridden from the command line, validated, every error with its place.
+
+Nothing here imports keras, and nothing here runs a user's code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from models.arguments import BUILDERS
+from search import data
+from search.errors import OptionError, UsageError
+from search.policies import pruners, samplers
+from search.spec import hints, studychecks
+from search.spec.settings import DEFAULT_EPOCHS, Settings, StudySection, TrainSection, plain_name
+from search.spec.studytext import StudyText, shorten
+from search.spec.usercode import Reference
+from search.spec.vocabulary import (
+    OPTIMIZERS,
+    SCHEDULE_NUMBERS,
+    TRAIN_NUMBERS,
+    TRAIN_PARAMETERS,
+    closest,
+    direction_of,
+    optimizer_arguments,
+    optimizer_class,
+)
+from spaces import Choice, Space, SpaceError, load_preset, preset_names
+
+
+@dataclass(frozen=True)
+class StudyFile:
+    """A study as its file and the command line describe it; the resolved settings of one that is stored are the same.
+
+    Attributes:
+        path: the TOML file (of a stored study: the one that it was first started from).
+        settings: every section, defaults filled in.
+        database: where a stored study was found; None: where its file says.
+    """
+
+    path: Path
+    settings: Settings
+    database: Path | None = None
+
+    @property
+    def base(self) -> Path:
+        """The folder that paths in the file are relative to."""
+        return self.path.parent
+
+    @property
+    def name(self) -> str:
+        return self.settings.study.name or plain_name(self.path.stem)
+
+    @cached_property
+    def space(self) -> Space:
+        return Space.parse(self.settings.space)
+
+    @property
+    def direction(self) -> str:
+        """ "maximize" or "minimize"."""
+        return self.settings.study.direction or direction_of(self.settings.study.objective) or "minimize"
+
+    @property
+    def storage(self) -> Path:
+        """The SQLite file; by default beside the study file."""
+        if self.database is not None:
+            return self.database
+        location = self.settings.run.storage.removeprefix("sqlite:///")
+        return (self.base / location if location else self.path.with_suffix(".db")).resolve()
+
+    @property
+    def epochs(self) -> int:
+        """The most epochs that a trial may have."""
+        searched = self.space.get("epochs")
+        if searched is None:
+            return self.settings.study.epochs or DEFAULT_EPOCHS
+        most = int(max(searched.values())) if isinstance(searched, Choice) else int(searched.high)
+        # Under a condition: without it a trial has the epochs of a study that says none.
+        return max(most, DEFAULT_EPOCHS) if searched.when else most
+
+    @property
+    def builder(self) -> Reference | None:
+        """The user's own builder; None for one of ours in `models/`."""
+        return Reference.parse(self.settings.model.build, self.base)
+
+    def beside(self, suffix: str) -> Path:
+        """Return the path of what is kept beside the study's database: its log, its best.json."""
+        return beside(self.storage, self.name, suffix)
+
+    def fixed(self) -> dict[str, Any]:
+        """Return what every config of the study has beside its parameters: the arguments of [model] and [train]."""
+        train = self.settings.train
+        return {
+            **self.settings.model.arguments,
+            "optimizer": train.optimizer,
+            "batch_size": train.batch_size,
+            "epochs": self.settings.study.epochs or DEFAULT_EPOCHS,
+            **train.numbers,
+        }
+
+
+def beside(storage: Path, name: str, suffix: str) -> Path:
+    """Return the path of what is kept of the study `name` beside its database: NAME.best.json, say.
+
+    A database that is not called like its study gives its own name, too: two in one folder may each have a study `name`. No
+    study's name holds an @, so that no two share a path.
+    """
+    if plain_name(storage.stem) == name:
+        # As the file is written: two files whose names differ in the form of an accent are two.
+        return storage.with_name(f"{storage.stem}{suffix}")
+    return storage.with_name(f"{name}@{storage.stem}{suffix}")
+
+
+def read(path: Path, overrides: Sequence[str] = (), *, allow_unused: bool = False) -> StudyFile:
+    """Read and validate a study file; `overrides` are the `key.path=value` of `--set`, applied in order.
+
+    With `allow_unused`, names that a built-in builder does not read are accepted.
+
+    Raises StudyFileError with file, line, key, what was received and what to do. Takes milliseconds and runs nothing
+    of the user's.
+    """
+    text = StudyText.read(path)
+    if not text.table:
+        raise text.error("", "the file is empty; it needs at least [data] with a source and a [space]")
+    return _build(path, text.overridden_by(overrides), allow_unused=allow_unused)
+
+
+def locate(path: Path) -> tuple[Path, str]:
+    """Return database and name of the study of a file, without looking at its data or its model, which may be gone."""
+    text = StudyText.read(path)
+    try:
+        study = StudyFile(path.resolve(), Settings.model_validate(_with_preset(text)))
+    except ValidationError as error:
+        raise text.invalid(error) from None
+    _check_storage(study, text)
+    return study.storage, study.name
+
+
+def stored(path: Path, table: dict[str, Any]) -> StudyFile:
+    """Return a study as a database holds it, without looking at files that may be gone by now."""
+    return StudyFile(path, Settings.model_validate(table))
+
+
+def stored_with(file: StudyFile, storage: Path, overrides: Sequence[str]) -> StudyFile:
+    """Return a stored study with some keys changed, in the database it was found in."""
+    table = file.settings.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    text = StudyText(storage, "", table).overridden_by(overrides)
+    if any(f"{key}.".startswith("run.storage.") for key in text.overridden):
+        raise text.error(
+            "run.storage", "a study that is named by its database stays in it; copy the file to have it elsewhere"
+        )
+    # What it was begun with, it goes on with.
+    return _build(file.path, text, storage.resolve(), allow_unused=True)
+
+
+def _build(path: Path, text: StudyText, database: Path | None = None, *, allow_unused: bool) -> StudyFile:
+    try:
+        settings = Settings.model_validate(_with_preset(text))
+    except ValidationError as error:
+        raise text.invalid(error) from None
+    studychecks.check_ranges(settings.space, text)
+    studychecks.check_parents(settings, text)
+    try:
+        space = Space.parse(settings.space)
+    except SpaceError as error:
+        raise text.error(f"space.{error.key}".rstrip("."), str(error)) from None
+    if not space:
+        raise text.error("space", "there is nothing to search; give at least one parameter, or use a preset")
+    study = StudyFile(path.resolve(), settings, database)
+    _check(study, text, allow_unused=allow_unused)
+    # Stored with the study, which must keep its name when the file is renamed.
+    named = settings.study.model_copy(update={"name": study.name})
+    return StudyFile(study.path, settings.model_copy(update={"study": named}), database)
+
+
+def _with_preset(text: StudyText) -> dict[str, Any]:
+    """Resolve `use`: the preset's parameters, less what is fixed elsewhere in the file, under the file's own."""
+    table = text.table
+    space = table.get("space", {})
+    if not isinstance(space, dict) or "use" not in space:
+        return table
+    try:
+        preset = load_preset(str(space["use"]))
+    except SpaceError as error:
+        raise text.error("space.use", f"{error}{closest(str(space['use']), preset_names())}") from None
+    sections = [table.get(name, {}) for name in ("model", "train")]
+    fixed = {key for section in sections if isinstance(section, dict) for key in section}
+    own = {name: entry for name, entry in space.items() if name != "use"}
+    return {**table, "space": {**{name: entry for name, entry in preset.items() if name not in fixed}, **own}}
+
+
+def _check(study: StudyFile, text: StudyText, *, allow_unused: bool) -> None:
+    """Check what a single section can't know of itself."""
+    _check_study(study, text)
+    _check_train(study, text)
+    _check_space(study, text)
+    _check_search(study, text)
+    _check_functions(study, text)
+    studychecks.check_builder(study, text, allow_unused=allow_unused)
+    _check_storage(study, text)
+    try:
+        data.check(study.settings.data, study.base)
+    except UsageError as error:
+        raise text.error(getattr(error, "key", "data.source"), str(error)) from None
+
+
+def _check_study(study: StudyFile, text: StudyText) -> None:
+    section = study.settings.study
+    studychecks.check_objective(study, text)
+    if section.direction is None and direction_of(section.objective) is None:
+        hint = studychecks.objective_hint(study)
+        raise text.error(
+            "study.objective",
+            f"whether {section.objective!r} is better high or low can't be told by its name{hint}; "
+            'add direction = "maximize" or "minimize"',
+        )
+    try:
+        StudySection(name=study.name)
+    except ValidationError:
+        raise text.error(
+            "study.name", f"the file's name {study.name!r} can't name a study; add name under [study]"
+        ) from None
+
+
+def _check_train(study: StudyFile, text: StudyText) -> None:
+    numbers, optimizers = study.settings.train.numbers, _optimizers(study)
+    for key, value in numbers.items():
+        if key not in TRAIN_NUMBERS:
+            hint = hints.elsewhere_or_here(key, [*TRAIN_NUMBERS, *TrainSection.model_fields], "train")
+            raise text.error(f"train.{key}", f"unknown key{hint}; remove it; arguments of the builder go under [model]")
+        try:
+            TRAIN_NUMBERS[key].check(key, value)
+        except ValueError as error:
+            raise text.error(f"train.{key}", str(error)) from None
+        # Of a searched optimizer that is misspelt, the space tells.
+        known = [o for o in optimizers if isinstance(o, str) and o.lower() in {k.lower() for k in OPTIMIZERS}]
+        if known and not any(key in _read_by(optimizer) for optimizer in known):
+            takers = [o.lower() for o in OPTIMIZERS if key in _read_by(o)]
+            names = ", ".join(map(repr, known))
+            raise text.error(f"train.{key}", f"{names} has no {key}; remove it, or use one of {', '.join(takers)}")
+    is_scheduled = numbers.get("schedule", "constant") != "constant" or "schedule" in study.space
+    if "end_factor" in numbers and not is_scheduled:
+        raise text.error("train.end_factor", 'has no effect without a schedule; add schedule = "cosine", say')
+
+
+def _check_space(study: StudyFile, text: StudyText) -> None:
+    settings = study.settings
+    given = {
+        **dict.fromkeys(settings.model.arguments, "model"),
+        **dict.fromkeys(settings.train.model_fields_set | set(settings.train.numbers), "train"),
+        **({"epochs": "study"} if settings.study.epochs is not None else {}),
+    }
+    for name, parameter in study.space.items():
+        if name in given:
+            raise text.error(
+                f"space.{name}", f"{name!r} is both searched here and fixed in [{given[name]}]; remove one of them"
+            )
+        if name in TrainSection.model_fields and name not in TRAIN_PARAMETERS:
+            raise text.error(f"space.{name}", f"{name} can't be searched; fix it under [train]")
+        try:
+            for value in studychecks.extremes(parameter):
+                _check_value(name, value)
+        except ValueError as error:
+            raise text.error(f"space.{name}", str(error)) from None
+
+
+def _check_value(name: str, value: Any) -> None:
+    """Raise ValueError if training can't read `value` as its parameter `name`."""
+    if name in TRAIN_NUMBERS:
+        TRAIN_NUMBERS[name].check(name, value)
+    elif name == "optimizer":
+        optimizer_class(value if isinstance(value, str) else repr(value))
+    elif name in ("batch_size", "epochs") and (type(value) is not int or value < 1):
+        raise ValueError(f"{name} must be a whole number of at least 1; received {value!r}")
+
+
+def _check_search(study: StudyFile, text: StudyText) -> None:
+    search, space = study.settings.search, study.space
+    whole: dict[str, int] = {}
+    for index, start in enumerate(search.start):
+        try:
+            labels = space.check(start)
+        except SpaceError as error:
+            key = f"search.start.{index}.{error.key}"
+            if error.key not in space:
+                raise studychecks.blame(study, text, error.key, key, str(error)) from None
+            raise text.error(key, str(error)) from None
+        active = [name for name in space if space.is_active(name, labels)]
+        if search.duplicates or not all(name in labels for name in active):
+            continue
+        if (first := whole.setdefault(repr([labels[name] for name in active]), index)) != index:
+            raise text.error(
+                f"search.start.{index}",
+                f"is the config of start {first} again; drop one, or set search.duplicates = true",
+            )
+    try:
+        pruners.make(search.pruner.name, search.pruner.options, epochs=study.epochs)
+    except OptionError as error:
+        raise text.error(f"search.pruner.{error.option}".rstrip("."), str(error)) from None
+    try:
+        samplers.check(search.sampler.name, search.sampler.options, study.space)
+    except OptionError as error:
+        raise text.error(f"search.sampler.{error.option}".rstrip("."), str(error)) from None
+
+
+def _optimizers(study: StudyFile) -> list[str]:
+    searched = study.space.get("optimizer")
+    return list(searched.choices) if isinstance(searched, Choice) else [study.settings.train.optimizer]
+
+
+def _read_by(optimizer: str) -> tuple[str, ...]:
+    return (*optimizer_arguments(optimizer), "label_smoothing", *SCHEDULE_NUMBERS)
+
+
+def _check_functions(study: StudyFile, text: StudyText) -> None:
+    """Make sure that the user's functions are there, and that what names none is one of ours."""
+    model, train = study.settings.model, study.settings.train
+    named = [("model.build", model.build), ("train.loss", train.loss)]
+    named += [(f"train.metrics.{index}", entry) for index, entry in enumerate(train.metrics or ())]
+    named += [(f"train.callbacks.{index}", entry) for index, entry in enumerate(train.callbacks)]
+    for key, entry in named:
+        try:
+            reference = Reference.parse(entry, study.base) if isinstance(entry, str) else None
+            if reference is not None:
+                reference.check()
+        except UsageError as error:
+            raise text.error(key, str(error)) from None
+        if reference is None and key.startswith("train.callbacks"):
+            raise text.error(key, f'must be a function of yours, such as "my_model.py:make"; received {entry!r}')
+    if study.builder is None and model.build not in BUILDERS:
+        raise text.error(
+            "model.build",
+            f"no such builder: {model.build!r}{closest(model.build, BUILDERS)}; there are "
+            f'{", ".join(sorted(BUILDERS))}, or name a function of yours, such as "my_model.py:build"',
+        )
+
+
+def _check_storage(study: StudyFile, text: StudyText) -> None:
+    location = study.settings.run.storage
+    scheme, separator, rest = location.partition("://")
+    if separator and (scheme != "sqlite" or not rest.startswith("/") or "?" in rest):
+        # The address is not repeated: it may hold a password.
+        what = f"an address of {scheme!r}" if scheme != "sqlite" else "an address with a host or options"
+        raise text.error("run.storage", f'must be an SQLite file, such as "studies.db"; received {what}')
+    try:
+        storage = study.storage
+        if storage.is_dir() or storage == study.path:
+            what = "the study file itself" if storage == study.path else "a folder"
+            raise text.error("run.storage", f"must name a file to keep the study in; received {what}: {location!r}")
+        if not storage.parent.is_dir():
+            raise text.error("run.storage", f"the folder {storage.parent} is not there; make it first")
+    except (OSError, ValueError, RuntimeError) as error:
+        # Before Python 3.13 links that lead in a circle are a RuntimeError.
+        reason = getattr(error, "strerror", None) or error
+        raise text.error("run.storage", f"can't name a file: {reason}; received {shorten(location)}") from None

@@ -1,0 +1,202 @@
+"""What is wrong with a text that is no TOML, in plain words and with the way to write it.
+
+`tomllib` says where it stopped and seldom why. A rule looks at the line there for what people write instead of TOML.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from search.spec.tomltext import value
+
+# Where tomllib stopped: the line, the place in it counted from 0, and what tomllib says.
+_Rule = Callable[[str, int, str], str]
+
+_PLAINLY = {
+    "Cannot overwrite a value": "the key stands twice; remove one of them",
+    "Cannot mutate immutable": "the table stands twice; remove one of them",
+    "Unterminated string": "a text is not closed",
+    "Illegal character '\\n'": "a text is not closed",
+    'Expected "\'"': "a text is not closed",
+    "Expected ']' at the end of a table": "a section's name stands in brackets, [section], on a line of its own",
+    "Expected ']]' at the end of an array": "[[section]] ends with two brackets",
+    "Unclosed array": "a list is not closed, or a comma between two of its values is missing",
+    "Unclosed inline table": "a table is not closed, or a comma is missing in it; write { low = 0.0, high = 1.0 }",
+    "Invalid value": "no value of TOML; texts stand in quotes, true and false in small letters",
+    "Expected newline": "a line holds one `key = value`",
+    "Invalid statement": "a line is `key = value` or `[section]`",
+    "Invalid initial character for a key": "a key is missing, or has a letter beyond a-z, 0-9, _ and - without quotes",
+    "Expected '=' after": "a line is `key = value` or `[section]`",
+}
+_WORDS = {"true": "true", "false": "false", "yes": "true", "no": "false", "on": "true", "off": "false"}
+_NOTHING = ("none", "null", "nil", "undefined", "~")
+_SPECIAL = {"inf", "infinity", "nan"}
+
+
+def explain(message: str, line: str, column: int) -> str:
+    """Return what is wrong in plain words; `column` (from 1) is where tomllib stopped in `line`, 0 at the end of the text."""
+    at = column - 1 if column else len(line)
+    for rule in _RULES:
+        if found := rule(line, at, message):
+            return found
+    return next((words for start, words in _PLAINLY.items() if message.startswith(start)), message)
+
+
+def _curly_quotes(line: str, at: int, message: str) -> str:  # noqa: ARG001
+    if re.search("[“”„‘’«»]", line[max(0, at - 1) : at + 1]):
+        return 'curly quotes; texts stand in straight ones, "'
+    return ""
+
+
+def _backslash(line: str, at: int, message: str) -> str:  # noqa: ARG001
+    if message.startswith(("Unescaped '\\'", "Invalid hex value", "Illegal escape", "Escaped character is not")):
+        return "a backslash in a text; write a path with / or in single quotes, 'C:\\data'"
+    return ""
+
+
+def _bare_point(line: str, at: int, message: str) -> str:
+    """Mend `.1`, `-.5` and `5.`: a point stands between two digits."""
+    if message.startswith("Invalid value") and (found := re.match(r"([+-]?)\.(\d[\d_]*(?:[eE][+-]?\d+)?)", line[at:])):
+        return f"a number begins with a digit; write {found[1]}0.{found[2]}"
+    if line[at : at + 1] == "." and (before := re.search(r"(?<![\w.])[+-]?\d[\d_]*$", line[:at])):
+        if line[at + 1 : at + 2] == ".":
+            return "no value of TOML; a range is { low = ..., high = ... }"
+        if re.match(r"\.(?:e|E|\D|$)", line[at:]):
+            return f"a number ends with a digit; write {before[0]}.0"
+    return ""
+
+
+def _inline_table_of_lines(line: str, at: int, message: str) -> str:
+    if not message.startswith("Invalid initial character for a key"):
+        return ""
+    behind = line[at:].strip()
+    if behind.startswith("}") and line[:at].rstrip().endswith(","):
+        return "a comma before }; remove it"
+    # tomllib stops at the end of the line in which the table is open.
+    if not behind.startswith(("}", ",")) and re.search(r"[{,]\s*(#.*)?$", line) and "{" in line:
+        name = re.match(r"\s*([\w.-]+)\s*=", line)
+        section = f"[{'space.' if name and '.' not in name[1] else ''}{name[1] if name else 'section.key'}]"
+        return f"a table in braces stands on one line; join the lines, or write {section} and a line a key below it"
+    return ""
+
+
+def _missing_comma(line: str, at: int, message: str) -> str:
+    if not message.startswith(("Unclosed inline table", "Unclosed array")) or not (behind := line[at:].strip()):
+        return ""
+    if behind.startswith(";"):
+        return "a semicolon; values are parted by commas"
+    before = re.search(r'("[^"]*"|\'[^\']*\'|[^\s,={\[]+)\s*$', line[:at])
+    return f"a comma is missing after {before[1]}" if before and not behind.startswith("#") else ""
+
+
+def _colon(line: str, at: int, message: str) -> str:
+    if message.startswith("Expected '=' after") and line[at:].lstrip().startswith(":"):
+        return "a colon; a line is `key = value` or `[section]`, with ="
+    return ""
+
+
+def _equals(line: str, at: int, message: str) -> str:
+    if not message.startswith("Invalid value"):
+        return ""
+    if line[at : at + 1] == "=":
+        return "two =; write one"
+    behind = line[at:].strip()
+    if re.match(r"[\w-]+\s*=", behind):
+        return f"braces are missing; write {{ {behind} }}"
+    if not behind or behind.startswith("#"):
+        return "a value is missing after =; give one, or remove the line"
+    return ""
+
+
+def _word(line: str, at: int, message: str) -> str:  # noqa: PLR0911 (a kind of word a line)
+    """Mend words of Python, YAML and JSON, and texts without quotes."""
+    if not message.startswith("Invalid value"):
+        return ""
+    behind = line[at:]
+    if behind.startswith("("):
+        return "a list stands in square brackets, [1, 2]"
+    if behind[:1] == ",":
+        return "a comma too many; remove it"
+    word = re.match(r"[+-]?[^\s,\]}#]+", behind)
+    if word is None:
+        return ""
+    bare = word[0].lower()
+    if bare in _WORDS:
+        return f"no value of TOML; write {_WORDS[bare]} (texts stand in quotes, true and false in small letters)"
+    if bare in _NOTHING:
+        return "TOML has no such value; remove the line, so that the key has its default"
+    if bare.lstrip("+-") in _SPECIAL:
+        return "no finite number; give one"
+    if call := re.match(r"([\w.]+)\(", behind):
+        return _call(call[1])
+    if re.fullmatch(r"[^\W\d][\w.:/\\-]*", word[0]):
+        return f"no value of TOML; texts stand in quotes: {value(word[0])}"
+    return ""
+
+
+def _call(name: str) -> str:
+    is_log = "log" in name.lower()
+    if re.search(r"uniform|range|float|int|suggest|quniform|randint", name.lower()):
+        return f"no value of TOML; a range is {{ low = ..., high = ...{', log = true' if is_log else ''} }}"
+    if "choice" in name.lower():
+        return "no value of TOML; a choice is a list, [1, 2, 3]"
+    return "no value of TOML; a study file holds no calls"
+
+
+def _behind_a_value(line: str, at: int, message: str) -> str:  # noqa: PLR0911 (a kind a line)
+    """Say what may not stand behind a value: a unit, a second value, separators of thousands."""
+    if not message.startswith("Expected newline"):
+        return ""
+    behind, before = line[at:].strip(), line[:at]
+    number = re.search(r"(?:^|[=\s])([+-]?\d[\d_.]*(?:[eE][+-]?\d+)?)\s*$", before)
+    if line.lstrip().startswith("["):
+        return "brackets too many, or more behind [section]; its keys stand on lines of their own"
+    if behind.startswith(";"):
+        return "a semicolon; remove it: a line ends by itself"
+    if number and re.match(r",\d{3}", behind):
+        return f"digits are parted by _; write {number[1]}{behind.replace(',', '_')}"
+    if number and behind.startswith("%"):
+        return "no value of TOML; write a share, 0.1 for 10%"
+    if number and number[1].strip("+-") == "0" and behind[:1].isdigit():
+        return f"a number begins with no 0; write {behind.lstrip('0') or '0'}"
+    if number and re.match(r"\d*[A-Za-z]", line[at:]) and not re.search(r"[\s=]", behind):
+        return f"no value of TOML; a value with a unit is a text: {value(number[1] + behind)}"
+    if number and re.match(r"\.\.|/|\*", behind):
+        return "no value of TOML; a study file holds no calculations, and a range is { low = ..., high = ... }"
+    if behind.startswith(","):
+        return "a list stands in square brackets, [1, 2], and a line holds one `key = value`"
+    if behind.startswith(("]", "}", ")")):
+        return f"{behind[0]} closes what is not open; remove it"
+    return ""
+
+
+def _statement(line: str, at: int, message: str) -> str:  # noqa: ARG001
+    stripped = line.strip()
+    if not message.startswith(("Invalid statement", "Expected '=' after")):
+        return ""
+    if stripped.startswith(("//", "--", ";", "/*", "%")):
+        return "remarks begin with #"
+    if stripped.startswith(("{", "}")):
+        return "a line is `key = value` or `[section]`, and the file has no braces around it: is this JSON?"
+    if "=" in stripped:
+        name = stripped.split("=")[0].strip()
+        if re.search(r"\s", name) or not name.isascii():
+            return f"a key with blanks or other letters stands in quotes: {value(name)} = ..."
+        if not name:
+            return "a key is missing before =; a line is `key = value` or `[section]`"
+    return ""
+
+
+_RULES: tuple[_Rule, ...] = (
+    _curly_quotes,
+    _backslash,
+    _bare_point,
+    _inline_table_of_lines,
+    _missing_comma,
+    _colon,
+    _equals,
+    _word,
+    _behind_a_value,
+    _statement,
+)

@@ -1,0 +1,159 @@
+"""The names of Keras that a study file may use, known without importing Keras.
+
+`tests/engines/test_vocabulary.py` holds these tables against the installed Keras.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from search.spec import synonyms
+from spaces import is_number
+
+# The arguments that every Keras 3.15 optimizer takes, beside the learning rate.
+_COMMON = (
+    "weight_decay",
+    "clipnorm",
+    "clipvalue",
+    "global_clipnorm",
+    "use_ema",
+    "ema_momentum",
+    "ema_overwrite_frequency",
+    "loss_scale_factor",
+    "gradient_accumulation_steps",
+)
+
+OPTIMIZERS: dict[str, tuple[str, ...]] = {
+    "Adadelta": ("rho", "epsilon"),
+    "Adafactor": ("beta_2_decay", "epsilon_1", "epsilon_2", "clip_threshold", "relative_step"),
+    "Adagrad": ("initial_accumulator_value", "epsilon"),
+    "Adam": ("beta_1", "beta_2", "epsilon", "amsgrad"),
+    "AdamW": ("beta_1", "beta_2", "epsilon", "amsgrad"),
+    "Adamax": ("beta_1", "beta_2", "epsilon"),
+    "Ftrl": (
+        "learning_rate_power",
+        "initial_accumulator_value",
+        "l1_regularization_strength",
+        "l2_regularization_strength",
+        "l2_shrinkage_regularization_strength",
+        "beta",
+    ),
+    "Lamb": ("beta_1", "beta_2", "epsilon"),
+    "Lion": ("beta_1", "beta_2"),
+    "Nadam": ("beta_1", "beta_2", "epsilon"),
+    "RMSprop": ("rho", "momentum", "epsilon", "centered"),
+    "SGD": ("momentum", "nesterov"),
+    "ScheduleFreeAdamW": ("beta_1", "beta_2", "epsilon", "warmup_steps"),
+}
+
+SCHEDULES = ("constant", "cosine", "linear", "exponential")
+SCHEDULE_NUMBERS = ("schedule", "warmup", "end_factor")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a number of training may be: its type and the bounds that no optimizer accepts it beyond."""
+
+    kind: type[bool] | type[int] | type[float] | type[str]
+    low: float = -math.inf
+    high: float = math.inf
+    choices: tuple[str, ...] = ()
+
+    def check(self, key: str, value: Any) -> None:
+        """Raise ValueError if `value` can't be `key`."""
+        if self.kind is str:
+            if value not in self.choices:
+                hint = closest(value, self.choices) if isinstance(value, str) else ""
+                raise ValueError(f"{key} must be one of {', '.join(self.choices)}; received {value!r}{hint}")
+            return
+        if self.kind is bool:
+            if not isinstance(value, bool):
+                raise ValueError(f"{key} is true or false; received {value!r}")
+            return
+        if not is_number(value):
+            raise ValueError(f"{key} must be a number; received {value!r}")
+        if self.kind is int and not isinstance(value, int):
+            raise ValueError(f"{key} must be a whole number; received {value!r}")
+        if not self.low <= value <= self.high:
+            raise ValueError(f"{key} must be {self._bounds()}; received {value!r}")
+
+    def _bounds(self) -> str:
+        if self.high == math.inf:
+            return f"at least {self.low:g}"
+        return f"at most {self.high:g}" if self.low == -math.inf else f"in {self.low:g}..{self.high:g}"
+
+
+_FLAG = Rule(bool)
+_SHARE = Rule(float, 0, 1)
+_UNLIKE_THE_REST: dict[str, Rule] = {
+    **dict.fromkeys(("amsgrad", "centered", "nesterov", "use_ema", "relative_step"), _FLAG),
+    **dict.fromkeys(("beta_1", "beta_2", "rho", "momentum", "ema_momentum"), _SHARE),
+    "ema_overwrite_frequency": Rule(int, low=1),
+    "gradient_accumulation_steps": Rule(int, low=2),
+    "warmup_steps": Rule(int, low=0),
+    "learning_rate_power": Rule(float, high=0),
+    "beta_2_decay": Rule(float),
+}
+
+TRAIN_NUMBERS: dict[str, Rule] = {
+    "learning_rate": Rule(float, low=0),
+    **{name: Rule(float, low=0) for names in (_COMMON, *OPTIMIZERS.values()) for name in names},
+    **_UNLIKE_THE_REST,
+    "label_smoothing": _SHARE,
+    "schedule": Rule(str, choices=SCHEDULES),
+    "warmup": _SHARE,
+    "end_factor": _SHARE,
+}
+"""Everything of training that is a number (or flag, or schedule): fixed in [train] or searched in [space]."""
+
+TRAIN_PARAMETERS = frozenset(TRAIN_NUMBERS) | {"optimizer", "batch_size", "epochs"}
+"""The parameters that training reads by itself; all others are the builder's."""
+
+_MAXIMIZED = (
+    "accuracy", "acc", "auc", "precision", "recall", "f1", "fbeta", "iou", "r2", "cosine_similarity", "hits", "correlation",
+    "io_u", "dice", "sensitivity", "specificity",
+)  # fmt: skip
+_MINIMIZED = (
+    "loss", "error", "mae", "mse", "mape", "msle", "rmse", "crossentropy", "divergence", "hinge", "poisson",
+    "logcosh", "log_cosh",
+)  # fmt: skip
+
+
+def direction_of(objective: str) -> str | None:
+    """Return "maximize" or "minimize" for a metric whose name tells it, None for any other."""
+    name = objective.removeprefix("val_").lower()
+    # Losses first: "categorical_hinge_accuracy" does not exist, "sparse_categorical_crossentropy" does.
+    if name in ("auc", "acc", "f1_score", "r2_score") or any(part in name for part in _MAXIMIZED):
+        return "maximize" if not any(part in name for part in _MINIMIZED) else None
+    return "minimize" if any(part in name for part in _MINIMIZED) else None
+
+
+def optimizer_class(name: str) -> str:
+    """Return the Keras class that `name` (in any case) stands for; ValueError for an unknown one."""
+    for known in OPTIMIZERS:
+        if known.lower() == name.lower():
+            return known
+    names = [known.lower() for known in OPTIMIZERS]
+    raise ValueError(f"no such optimizer: {name!r}{closest(name.lower(), names)}; there are {', '.join(names)}")
+
+
+def optimizer_arguments(name: str) -> tuple[str, ...]:
+    """Return the numbers that the optimizer `name` takes."""
+    return ("learning_rate", *_COMMON, *OPTIMIZERS[optimizer_class(name)])
+
+
+def closest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """Return '; did you mean …?' for a misspelt name, or one that others use for a known one; else nothing.
+
+    `cutoff` is how like a misspelt name must be, in 0..1, as `difflib` measures it.
+    """
+    names = list(known)
+    if called := synonyms.ours(name, names):
+        why = synonyms.reason(name)
+        return f"; did you mean {called!r}?" + (f" ({why})" if why else "")
+    near = difflib.get_close_matches(name, names, n=1, cutoff=cutoff)
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,183 @@
+"""The backup beside a database: made while a study runs, brought back when the database is damaged.
+
+There is one, NAME.db.backup, and it is replaced by copies whose pages are sound only.
+"""
+
+from __future__ import annotations
+
+import glob
+import shutil
+import sqlite3
+from collections.abc import Collection
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from search import durable
+from search.errors import StoreError
+from search.points import reached
+from search.storage import leftovers, schema
+
+Ended = set[tuple[str, int]]
+"""Trials that have ended: (study, number)."""
+
+
+@dataclass(frozen=True)
+class Backup:
+    """A backup as it was found: sound, and of a schema that is known."""
+
+    path: Path
+    at: datetime
+    ended: Ended
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What `restore` did.
+
+    Attributes:
+        kept: where the damaged database is now; None if there was none.
+        lost: trials that had ended in it and are not in the backup; None if it can't be read.
+        left_out: studies that are in the backup and had been deleted since.
+    """
+
+    backup: Backup
+    kept: Path | None
+    lost: Ended | None
+    left_out: tuple[str, ...] = ()
+
+
+def make(connection: sqlite3.Connection, path: Path, *, without: str | None = None) -> str:
+    """Copy the database of `connection` to its backup; return why that could not be done (the old one stays), or "".
+
+    What is left of deleted studies, and the study `without`, which is to be deleted, are not in the copy.
+    Raises DamagedError if the copy shows that the database is damaged. Other programs may read and write meanwhile.
+    """
+    partial = path.with_name(f".{path.name}.backup.new")
+    try:
+        schema.remove(partial)
+        with closing(sqlite3.connect(partial, isolation_level=None)) as copy:
+            reached("before the backup is copied")
+            connection.backup(copy)
+            # In this mode a file is all that there is to a database.
+            copy.execute("PRAGMA journal_mode = DELETE")
+            if without is not None:
+                _leave_out(copy, [without])
+            schema.check_whole(copy, path)
+        durable.replace(partial, schema.backup_of(path))
+    except (OSError, sqlite3.Error) as error:
+        return f"{schema.backup_of(path)} can't be written: {getattr(error, 'strerror', None) or error}"
+    finally:
+        with suppress(OSError):
+            schema.remove(partial)
+    return ""
+
+
+def moment(path: Path) -> datetime | None:
+    """Return when the backup of a database was made, or None without one."""
+    with suppress(OSError):
+        return datetime.fromtimestamp(schema.backup_of(path).stat().st_mtime, UTC)
+    return None
+
+
+def find(path: Path) -> Backup | None:
+    """Return the backup of a database, or None; StoreError if it is damaged itself."""
+    backup, at = schema.backup_of(path), moment(path)
+    if at is None:
+        return None
+    try:
+        with closing(schema.connect(backup, readonly=True)) as connection:
+            schema.check_whole(connection, backup)
+            ended = _ended(connection)
+        return Backup(backup, at, ended)
+    except (OSError, sqlite3.Error) as error:
+        raise StoreError(f"{backup} can't be read: {error}; it was left as it is") from None
+
+
+def restore(path: Path, *, deleted: Collection[str] = ()) -> Restored:
+    """Put the backup of a database in its place, and keep the damaged one beside it; the caller holds the lock on `path`.
+
+    Studies that are known to be `deleted` since are not brought back.
+    The backup stays. StoreError if there is none, if it is damaged, or if the files can't be written; after a kill in the
+    middle, no database is there until this is called again.
+    """
+    found = find(path)
+    if found is None:
+        raise StoreError(
+            f"{path} has no backup: {schema.backup_of(path).name} is not beside it; bring back a copy of yours"
+        )
+    lost = _lost(path, found)
+    partial = path.with_name(f".{path.name}.new")
+    try:
+        schema.remove(partial)
+        shutil.copyfile(found.path, partial)
+        left_out = []
+        if deleted:
+            with closing(sqlite3.connect(partial, isolation_level=None)) as copy:
+                left_out = _leave_out(copy, deleted)
+        kept = _move_away(path)
+        durable.replace(partial, path)
+    except (OSError, sqlite3.Error) as error:
+        raise StoreError(
+            f"{path} can't be restored: {getattr(error, 'strerror', None) or error}; the backup is untouched: mend the "
+            "cause and repeat the command"
+        ) from None
+    finally:
+        with suppress(OSError):
+            schema.remove(partial)
+    return Restored(found, kept, lost, tuple(left_out))
+
+
+def _leave_out(copy: sqlite3.Connection, names: Collection[str]) -> list[str]:
+    """Delete studies from a copy; return the names of those that were in it."""
+    known = dict(copy.execute("SELECT study_name, study_id FROM studies").fetchall())
+    gone = [name for name in names if name in known]
+    reached("before studies are left out of a copy")
+    copy.execute("BEGIN")
+    for name in gone:
+        leftovers.delete_study(copy, known[name])
+    leftovers.drop(copy)
+    copy.execute("COMMIT")
+    # So that the file holds nothing of them any more.
+    copy.execute("VACUUM")
+    return gone
+
+
+def _move_away(path: Path) -> Path | None:
+    """Move a database and its journals to another name, the database first; return that name, or None if nothing is there."""
+    kept = path.with_name(f"{path.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
+    moved = path.exists()
+    if moved:
+        durable.move(path, kept)
+    else:
+        # A restoration may have been killed between these moves: journals that it left belong to what it moved last.
+        kept = max(path.parent.glob(f"{glob.escape(path.name)}.damaged-*Z"), default=kept)
+    # They belong to the damaged database: SQLite would play them into the restored one.
+    for suffix in ("-wal", "-shm", "-journal"):
+        left, beside = (whole.with_name(f"{whole.name}{suffix}") for whole in (path, kept))
+        if left.exists() and not beside.exists():
+            durable.move(left, beside)
+            moved = True
+        left.unlink(missing_ok=True)
+    return kept if moved else None
+
+
+def _lost(path: Path, backup: Backup) -> Ended | None:
+    if not path.exists():
+        return set()
+    try:
+        with closing(schema.connect(path, readonly=True)) as connection:
+            return _ended(connection) - backup.ended
+    except (StoreError, sqlite3.Error):
+        return None
+
+
+def _ended(connection: sqlite3.Connection) -> Ended:
+    return {
+        (name, number)
+        for name, number in connection.execute(
+            "SELECT study_name, number FROM trials JOIN studies USING (study_id) "
+            "WHERE state IN ('COMPLETE', 'PRUNED', 'FAIL')"
+        )
+    }

@@ -1,0 +1,107 @@
+"""Whether the database at a path is still the one that a command has open, with what the command has stored in it.
+
+A file can be renamed, deleted, replaced or overwritten under a running command, and SQLite notices none of that.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from search import durable
+from search.errors import StoreError
+from search.points import reached
+from search.storage import schema
+from search.storage.holding import Hold
+
+
+class Presence:
+    """Watches the file that a store writes to."""
+
+    def __init__(self, hold: Hold, connection: sqlite3.Connection) -> None:
+        self._hold, self._connection = hold, connection
+        self._seen = self._now = self._state()
+
+    def check(self) -> bool:
+        """Make sure that the path still leads to the open file; return whether its content has changed since `accept`.
+
+        Costs three calls of the operating system. StoreError says where the trials are and what to do.
+        """
+        if not self._hold.is_at_its_name:
+            raise self._gone()
+        self._now = self._state()
+        return self._now != self._seen
+
+    def accept(self) -> None:
+        """Take the content that `check` saw last for the right one."""
+        self._seen = self._now
+
+    def _state(self) -> tuple[int, int]:
+        # SQLite writes to the file itself only now and then, when it takes the -wal in.
+        try:
+            found = self._hold.path.stat()
+        except OSError:
+            return (-1, -1)
+        return found.st_size, found.st_mtime_ns
+
+    def _gone(self) -> StoreError:
+        path = self._hold.path
+        if now_at := self._hold.now_at:
+            aside = f"move what is at {path.name} now away, " if path.exists() else ""
+            return StoreError(
+                f"{path} was renamed to {now_at} while this command worked on it, and all trials so far are in that file; "
+                f"{aside}move it back and repeat the command"
+            )
+        how = "replaced by another file" if path.exists() else "deleted"
+        if not self._hold.is_deleted:
+            return StoreError(
+                f"{path} is no longer the file that this command works on, and where that is now can't be known; all trials "
+                "so far are in it: move it back and repeat the command"
+            )
+        saved = path.with_name(f"{path.name}.rescued-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
+        if why := self._rescue(saved):
+            return StoreError(
+                f"{path} was {how} while this command worked on it, and the trials so far could not be saved: {why}; "
+                f"what there is of them is in {schema.backup_of(path).name}"
+            )
+        return StoreError(
+            f"{path} was {how} while this command worked on it; all trials so far are saved in {saved.name}; to go on with "
+            f"them, move that to {path.name} and repeat the command"
+        )
+
+    def _rescue(self, saved: Path) -> str:
+        """Copy the open file, which has no name any more, to a new one; return why that could not be done, or ""."""
+        partial = saved.with_name(f".{saved.name}.new")
+        try:
+            with closing(sqlite3.connect(partial, isolation_level=None)) as copy:
+                reached("before a deleted database is copied")
+                self._connection.backup(copy)
+                copy.execute("PRAGMA journal_mode = DELETE")
+                schema.check_whole(copy, saved)
+            durable.replace(partial, saved)
+        except (OSError, sqlite3.Error, StoreError) as error:
+            return str(getattr(error, "strerror", None) or error)
+        finally:
+            with suppress(OSError):
+                schema.remove(partial)
+        return ""
+
+
+def check_other_names(path: Path) -> None:
+    """Refuse a database of several names if another of them has a journal: SQLite would not see what is in that one."""
+    with suppress(OSError):
+        found = path.stat()
+        if found.st_nlink < 2:
+            return
+        for other in os.scandir(path.parent):
+            is_another = other.name != path.name and other.inode() == found.st_ino
+            for kind in ("-wal", "-journal") if is_another else ():
+                journal = Path(f"{other.path}{kind}")
+                if journal.exists() and journal.stat().st_size:
+                    raise StoreError(
+                        f"{path} and {other.name} are one file, and {journal.name} holds the newest trials of it; use the "
+                        f"name {other.name}"
+                    )

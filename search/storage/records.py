@@ -1,0 +1,355 @@
+"""Reading studies back out of a database: for recovery, and for everything that shows or exports. Writes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from search.core.study import Trial, make_trial
+from search.errors import DamagedError, ManyfitError, StoreError, UsageError
+from search.policies.samplers import distribution
+from search.spec import studyfile
+from search.spec.studyfile import StudyFile
+from search.storage import columns, leftovers, schema
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A study as its database holds it.
+
+    Attributes:
+        file: its settings; the path is that of the study file it was first started from, which may be gone.
+        seconds: spent on it so far.
+        spent: where its workers' time went, in seconds by part: compile, build (waiting for models to be built), train (and
+            evaluate), wait (for the coordinator), save (checkpoints, while the coordinator judges).
+        ended: why it is done, or "".
+        events: its history: (moment in UTC, kind, detail).
+        study_attrs: what its sampler keeps with it.
+    """
+
+    path: Path
+    name: str
+    file: StudyFile
+    resolved: dict[str, Any]
+    identity: dict[str, Any]
+    seconds: float
+    ended: str
+    trials: list[Trial] = field(default_factory=list)
+    events: list[tuple[datetime, str, dict[str, Any]]] = field(default_factory=list)
+    study_attrs: dict[str, Any] = field(default_factory=dict)
+    spent: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def files(self) -> Path:
+        """The folder of its checkpoints and of the weights of its best trials; it need not be there."""
+        return studyfile.beside(self.path, self.name, ".files")
+
+    @property
+    def complete(self) -> list[Trial]:
+        """COMPLETE trials, the best first; of equals the lower number first."""
+        sign = -1.0 if self.file.direction == "maximize" else 1.0
+        done = [trial for trial in self.trials if trial.state == "COMPLETE" and trial.value is not None]
+        return sorted(done, key=lambda trial: (sign * (trial.value or 0.0), trial.number))
+
+
+@dataclass(frozen=True)
+class Brief:
+    """A line about a study, for lists.
+
+    Attributes:
+        best: of the COMPLETE trials.
+        ahead: value, number and state of the best trial that was not trained fully, where that beats `best`.
+    """
+
+    path: Path
+    name: str
+    objective: str
+    trials: int
+    wanted: int
+    counts: dict[str, int]
+    best: float | None
+    ended: str
+    seconds: float
+    ahead: tuple[float, int, str] | None = None
+
+    @property
+    def ended_trials(self) -> int:
+        """How many trials have ended, failed ones included."""
+        return sum(self.counts.get(state, 0) for state in ("COMPLETE", "PRUNED", "FAIL"))
+
+
+def briefs(path: Path) -> list[Brief]:
+    """Return a line about every study of a database, without reading its trials one by one."""
+    with _reading(path) as connection:
+        for problem in columns.problems(connection, briefly=True):
+            raise DamagedError(f"{path} is damaged: {problem}; {schema.advice(path)}")
+        rows = connection.execute(
+            f"SELECT study_id, study_name, settings, seconds, ended FROM {leftovers.OUR_STUDIES} ORDER BY study_id"  # noqa: S608
+        ).fetchall()
+        return [_brief(connection, path, row) for row in rows]
+
+
+def names(path: Path) -> list[str]:
+    """Return the names of the studies that manyfit keeps in a database."""
+    with _reading(path) as connection:
+        return [
+            row[0]
+            for row in connection.execute(
+                f"SELECT study_name FROM {leftovers.OUR_STUDIES} ORDER BY study_id"  # noqa: S608
+            )
+        ]
+
+
+def load(path: Path, name: str, *, with_trials: bool = True) -> Stored:
+    """Read a study; StoreError if it is missing or the database can't be read."""
+    with _reading(path) as connection:
+        return read(connection, path, name, with_trials=with_trials)
+
+
+def exists(path: Path, name: str) -> bool:
+    """Tell whether `path` holds the study; False if there is no file.
+
+    StoreError for a file that is no database of ours, and for what is left of one that is gone.
+    """
+    if not path.exists():
+        schema.check_gone(path)
+        return False
+    return name in names(path)
+
+
+def only_name(path: Path) -> str:
+    """Return the name of the one study of a database; UsageError if there are several to choose from, or none."""
+    found = names(path)
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise StoreError(f"{path} has no study yet")
+    raise UsageError(f"{path} holds several studies; choose one with --name: {', '.join(found)}")
+
+
+def check_trials(connection: sqlite3.Connection, path: Path, name: str) -> int:
+    """Make sure that a search can go on with the trials of a study, and return its study_id.
+
+    StoreError if the study is missing or a trial of it is another program's, DamagedError if they are not numbered 0..n-1.
+    """
+    study = connection.execute(
+        f"SELECT study_id, settings FROM {leftovers.OUR_STUDIES} WHERE study_name = ?",  # noqa: S608
+        (name,),
+    ).fetchone()
+    if study is None:
+        raise StoreError(f"{path} has no study {name!r}")
+    space = studyfile.stored(path, json.loads(study["settings"])).space
+    always = {name for name, parameter in space.items() if not parameter.when}
+    rows = connection.execute(
+        "SELECT trial_id, number, datetime_start, state IN ('COMPLETE', 'PRUNED', 'FAIL') AS is_ended, "
+        "EXISTS (SELECT 1 FROM trial_user_attributes u WHERE u.trial_id = t.trial_id AND key = 'ended') AS has_ending, "
+        "EXISTS (SELECT 1 FROM trial_intermediate_values v WHERE v.trial_id = t.trial_id) AS has_values, "
+        "EXISTS (SELECT 1 FROM manyfit_epochs e WHERE e.trial_id = t.trial_id) AS has_epochs "
+        "FROM trials t WHERE study_id = ? ORDER BY number, trial_id",
+        (study["study_id"],),
+    ).fetchall()
+
+    def is_strange(row: sqlite3.Row) -> bool:
+        if row["is_ended"]:
+            return not row["has_ending"]
+        params = connection.execute("SELECT param_name FROM trial_params WHERE trial_id = ?", (row["trial_id"],))
+        is_whole = always <= {param for (param,) in params} and row["datetime_start"] is not None
+        return not is_whole or row["has_values"] != row["has_epochs"]
+
+    if strange := {row["trial_id"]: row["number"] for row in rows if is_strange(row)}:
+        raise strange_trials(path, strange)
+    if [row["number"] for row in rows] != list(range(len(rows))):
+        tells = f"`manyfit verify {shlex.quote(str(path))}`"
+        raise DamagedError(
+            f"{path}: the trials of {name!r} are not numbered 0 to {len(rows) - 1}, once each; {tells} "
+            f"tells which are wrong; {schema.advice(path)}"
+        )
+    return int(study["study_id"])
+
+
+def strange_trials(path: Path, found: Mapping[int, int]) -> StoreError:
+    """Return the error of trials, number by trial_id, that another program has added to a study of ours."""
+    which, them = ("trial", "it") if len(found) == 1 else ("trials", "them")
+    numbers, ids = (", ".join(map(str, some)) for some in (found.values(), found))
+    # Without a study they are nobody's: neither Optuna nor manyfit shows them, and what they hold stays.
+    taking_out = f"UPDATE trials SET study_id = NULL WHERE trial_id IN ({ids})"  # noqa: S608 (ids are numbers)
+    return StoreError(
+        f"{path}: another program has added {which} {numbers}, and no search can go on with {them}; all that was stored "
+        f"is kept: take {them} out by `{shlex.join(['sqlite3', str(path), taking_out])}`, then repeat the command"
+    )
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[sqlite3.Connection]:
+    with closing(schema.connect(path, readonly=True)) as connection:
+        try:
+            yield connection
+        except sqlite3.Error as error:
+            raise StoreError(f"{path} can't be read: {error}; {schema.advice(path)}") from None
+        except ManyfitError:
+            raise
+        except Exception as error:  # noqa: BLE001 (rows that another program, or damage, has changed may make anything raise)
+            # Damage need not be where SQLite sees it: a page of zeros is a text without end.
+            what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise StoreError(
+                f"{path} is damaged, for its studies can't be read ({what:.200}); {schema.advice(path)}"
+            ) from None
+
+
+def _brief(connection: sqlite3.Connection, path: Path, row: sqlite3.Row) -> Brief:
+    file = studyfile.stored(path, json.loads(row["settings"]))
+    counts = dict(
+        connection.execute("SELECT state, count(*) FROM trials WHERE study_id = ? GROUP BY state", (row["study_id"],))
+    )
+    best, ahead = _best(connection, row["study_id"], file.direction)
+    return Brief(
+        path=path,
+        name=row["study_name"],
+        objective=file.settings.study.objective,
+        trials=sum(counts.values()),
+        wanted=file.settings.study.trials,
+        counts=counts,
+        best=best,
+        ended=row["ended"],
+        seconds=row["seconds"],
+        ahead=ahead,
+    )
+
+
+def _best(
+    connection: sqlite3.Connection, study_id: int, direction: str
+) -> tuple[float | None, tuple[float, int, str] | None]:
+    """Return the best value of the COMPLETE trials, and (value, number, state) of another that is better."""
+    better, order = (max, "DESC") if direction == "maximize" else (min, "ASC")
+    # Trials that go on have no value yet, only epochs. Diverged and failed ones have none.
+    rows = connection.execute(
+        "SELECT state, number, value FROM ("  # noqa: S608 (the words are ours)
+        "SELECT t.state, t.number, v.value FROM trial_values v JOIN trials t USING (trial_id) WHERE t.study_id = :study "
+        f"UNION ALL SELECT t.state, t.number, {better.__name__}(i.intermediate_value) FROM trial_intermediate_values i "
+        "JOIN trials t USING (trial_id) WHERE t.study_id = :study AND t.state IN ('RUNNING', 'WAITING') GROUP BY t.number"
+        f") WHERE value IS NOT NULL ORDER BY value {order}, number",
+        {"study": study_id},
+    ).fetchall()
+    best = next((row["value"] for row in rows if row["state"] == "COMPLETE"), None)
+    other = next((row for row in rows if row["state"] in ("PRUNED", "RUNNING", "WAITING")), None)
+    if other is None or (best is not None and better(best, other["value"]) == best):
+        return best, None
+    return best, (other["value"], other["number"], other["state"])
+
+
+def read(
+    connection: sqlite3.Connection, path: Path, name: str, *, with_trials: bool = True, whatever: bool = False
+) -> Stored:
+    """Read a study by a connection that is in no transaction, and leave it in one; StoreError if the study is missing.
+
+    DamagedError if a column holds what does not belong there, unless `whatever`: then anything may be raised.
+    """
+    # One read transaction, so that a running study is seen at one moment.
+    connection.execute("BEGIN")
+    for problem in () if whatever else columns.problems(connection):
+        raise DamagedError(f"{path} is damaged: {problem}; {schema.advice(path)}")
+    row = connection.execute(
+        f"SELECT * FROM {leftovers.OUR_STUDIES} WHERE study_name = ?",  # noqa: S608
+        (name,),
+    ).fetchone()
+    if row is None:
+        known = ", ".join(names(path)) or "none"
+        raise StoreError(f"{path} has no study {name!r}; it has {known}")
+    study_id = row["study_id"]
+    file = studyfile.stored(Path(os.fsdecode(row["file"])), json.loads(row["settings"]))
+    attrs = connection.execute(
+        "SELECT key, value_json FROM study_system_attributes WHERE study_id = ? AND key NOT LIKE 'dashboard:%' "
+        "AND key != 'study:metric_names'",
+        (study_id,),
+    )
+    events = connection.execute(
+        "SELECT at, kind, detail FROM manyfit_events WHERE study_id = ? ORDER BY event_id", (study_id,)
+    )
+    return Stored(
+        path=path,
+        name=name,
+        file=file,
+        resolved=json.loads(row["resolved"]),
+        identity=json.loads(row["identity"]),
+        seconds=row["seconds"],
+        ended=row["ended"],
+        trials=_trials(connection, path, study_id, file) if with_trials else [],
+        events=[(_when(at) or datetime.now(UTC), kind, json.loads(detail)) for at, kind, detail in events],
+        study_attrs={key: json.loads(value) for key, value in attrs},
+        spent=json.loads(row["spent"]),
+    )
+
+
+def _trials(connection: sqlite3.Connection, path: Path, study_id: int, file: StudyFile) -> list[Trial]:
+    of_study = "JOIN trials t USING (trial_id) WHERE t.study_id = ?"
+    users = _attrs(connection, "trial_user_attributes", of_study, study_id)
+    params: dict[int, dict[str, float]] = defaultdict(dict)
+    strange: dict[int, int] = {}
+    query = f"SELECT trial_id, number, param_name, param_value FROM trial_params {of_study} ORDER BY param_id"  # noqa: S608
+    for trial_id, number, name, value in connection.execute(query, (study_id,)):
+        params[trial_id][name] = value
+        if name not in file.space and "ended" not in users[trial_id]:
+            strange[trial_id] = number
+    if strange:
+        raise strange_trials(path, strange)
+    systems = _attrs(connection, "trial_system_attributes", of_study, study_id)
+    values = dict(
+        connection.execute(f"SELECT trial_id, v.value FROM trial_values v {of_study}", (study_id,))  # noqa: S608
+    )
+    curves: dict[int, list[tuple[float, str]]] = defaultdict(list)
+    for trial_id, seconds, metrics in connection.execute(
+        f"SELECT trial_id, e.seconds, e.metrics FROM manyfit_epochs e {of_study} ORDER BY trial_id, epoch",  # noqa: S608
+        (study_id,),
+    ):
+        curves[trial_id].append((seconds, metrics))
+    trials = []
+    for row in connection.execute("SELECT * FROM trials WHERE study_id = ? ORDER BY number", (study_id,)):
+        trial_id = row["trial_id"]
+        labels = {
+            name: distribution(file.space[name]).to_external_repr(value) for name, value in params[trial_id].items()
+        }
+        trial = make_trial(file, row["number"], labels)
+        trial.state = row["state"]
+        trial.attrs = systems[trial_id]
+        trial.started_at, trial.ended_at = _when(row["datetime_start"]), _when(row["datetime_complete"])
+        trial.curve = [json.loads(metrics) for _, metrics in curves[trial_id]]
+        trial.seconds = [seconds for seconds, _ in curves[trial_id]]
+        shown = users[trial_id]
+        trial.ended, trial.why = shown.get("ended", ""), shown.get("why", "")
+        trial.detail = shown.get("detail", "")
+        trial.value, trial.best_epoch = values.get(trial_id), shown.get("best_epoch")
+        if not trial.is_ended:
+            trial.value, trial.best_epoch = best_of(file, trial)
+        trials.append(trial)
+    return trials
+
+
+def best_of(file: StudyFile, trial: Trial) -> tuple[float | None, int | None]:
+    """Return a trial's best objective so far and its epoch, counted from 1."""
+    objective, better = file.settings.study.objective, max if file.direction == "maximize" else min
+    curve = [(m[objective], epoch) for epoch, m in enumerate(trial.curve, 1) if m.get(objective) is not None]
+    if not curve:
+        return None, None
+    best = better(value for value, _ in curve if value is not None)
+    return best, next(epoch for value, epoch in curve if value == best)
+
+
+def _attrs(connection: sqlite3.Connection, table: str, of_study: str, study_id: int) -> dict[int, dict[str, Any]]:
+    found: dict[int, dict[str, Any]] = defaultdict(dict)
+    query = f"SELECT trial_id, key, value_json FROM {table} {of_study}"  # noqa: S608 (names are ours)
+    for trial_id, key, value in connection.execute(query, (study_id,)):
+        found[trial_id][key] = json.loads(value)
+    return found
+
+
+def _when(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text).replace(tzinfo=UTC)

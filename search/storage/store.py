@@ -1,0 +1,528 @@
+"""The only writer of a study: lock, recovery, one transaction a commit.
+
+Writes Optuna's tables directly (their schema is pinned in `schema`), because Optuna's own storage costs 58 ms a trial of 20
+epochs where this costs one or two transactions.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from optuna.distributions import distribution_to_json
+
+from search.core.study import Changes, HistoryEvent, Study, Trial
+from search.errors import DamagedError, StoreError
+from search.points import reached
+from search.policies.samplers import distribution
+from search.spec.identity import Record
+from search.spec.studyfile import StudyFile
+from search.storage import backup, leftovers, records, schema
+from search.storage.holding import Hold, hold
+from search.storage.presence import Presence, check_other_names
+from spaces import Space
+
+# What goes on unjudged may be lost and computed again, so epochs may wait this long for company in one transaction.
+GATHER_S = 0.1
+
+# What a damaged disk may cost: a minute of work. A backup is written no more often, and takes a hundredth of the time at
+# most: copying, checking and syncing the 32 MB of 10,000 trials of 20 epochs takes 0.1 s, and more in proportion to the size.
+BACKUP_EVERY_S = 60.0
+BACKUP_SHARE = 0.01
+BACKUP_BYTES_PER_S = 2e8
+
+# A command that ends, perhaps by Ctrl-C, waits no longer than this for its last backup.
+LAST_BACKUP_S = 5.0
+
+
+_COUNT_EPOCHS = "SELECT count(*) FROM manyfit_epochs JOIN trials USING (trial_id) WHERE study_id = ?"
+# Tables of what belongs to a trial, and at last the trials.
+_OF_TRIALS = (
+    "trial_params",
+    "trial_values",
+    "trial_intermediate_values",
+    "trial_user_attributes",
+    "trial_system_attributes",
+    "trial_heartbeats",
+    "manyfit_epochs",
+    "trials",
+)
+
+
+class Store:
+    """An open study in its database, held by this process alone. A context manager; leaving it gives the lock back."""
+
+    def __init__(
+        self,
+        path: Path,
+        lock: Hold,
+        connection: sqlite3.Connection,
+        study: tuple[int, str],
+        interruption: Callable[[], int],
+        *,
+        is_freed: bool,
+    ) -> None:
+        self.path = path
+        self.study_id, self.name = study
+        study_id = self.study_id
+        self.seconds = 0.0
+        self.commits = 0
+        self._lock, self._connection, self._interruption = lock, connection, interruption
+        rows = connection.execute("SELECT number, trial_id FROM trials WHERE study_id = ?", (study_id,))
+        self._trial_ids: dict[int, int] = {row["number"]: row["trial_id"] for row in rows}
+        self._last_id = max(self._trial_ids.values(), default=0)
+        self._written = self._backed_up = time.monotonic()
+        # What a backup lacks, in trials and epochs. After a kill the last one may not have been written, and a study that is
+        # done would never get it.
+        (self._not_backed_up,) = connection.execute(
+            "SELECT count(*) FROM trials WHERE coalesce(datetime_complete, '9') > ?",
+            (_moment(backup.moment(path)) or "",),
+        ).fetchone()
+        self._backup_problem = ""
+        self._is_damaged = False
+        self._presence = Presence(lock, connection)
+        (self._epochs,) = connection.execute(_COUNT_EPOCHS, (study_id,)).fetchone()
+        # So that the backup does not bring back what was deleted; if it can't be written, the next one is.
+        if is_freed and schema.backup_of(path).exists() and backup.make(connection, path):
+            self._not_backed_up += 1
+
+    @classmethod
+    def open(cls, path: Path, name: str, *, interruption: Callable[[], int] = lambda: 0) -> Store:
+        """Open the study `name` for writing; StoreError if it is missing, damaged, held by another process or not ours alone.
+
+        Wherever the store has to wait for another program it asks `interruption` for the number of a signal, and raises
+        Interrupted soon after one.
+        """
+        lock = hold(path)
+        try:
+            check_other_names(path)
+            connection = schema.connect(path, readonly=False, interruption=interruption)
+            try:
+                is_freed = _drop_leftovers(connection, path, interruption)
+                study_id = records.check_trials(connection, path, name)
+                return cls(path, lock, connection, (study_id, name), interruption, is_freed=is_freed)
+            except BaseException:
+                connection.close()
+                raise
+        except BaseException:
+            lock.release()
+            raise
+
+    @classmethod
+    def create(cls, file: StudyFile, record: Record, *, interruption: Callable[[], int] = lambda: 0) -> Store:
+        """Make a new study, and its database if that is not there yet; no half of either is left behind if it fails."""
+        path = file.storage
+        lock = hold(path)
+        try:
+            check_other_names(path)
+            if not path.exists():
+                schema.create(path)
+                lock.take_file()
+            connection = schema.connect(path, readonly=False, interruption=interruption)
+            try:
+                is_freed = _drop_leftovers(connection, path, interruption)
+                study_id = _insert_study(connection, file, record, interruption)
+                return cls(path, lock, connection, (study_id, file.name), interruption, is_freed=is_freed)
+            except BaseException:
+                connection.close()
+                raise
+        except BaseException:
+            lock.release()
+            raise
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give database and lock back. Safe to call twice."""
+        if self._is_damaged:
+            self._leave_as_it_is()
+        with suppress(sqlite3.Error):
+            # So that those who only read it later leave no -wal and -shm beside it. Fails harmlessly while another reads.
+            reached("before the -wal is given up")
+            self._connection.execute("PRAGMA journal_mode = DELETE")
+            reached("after the -wal is given up")
+        with suppress(sqlite3.Error):
+            self._connection.close()
+        self._lock.release()
+
+    def _leave_as_it_is(self) -> None:
+        """Close the connection without what is in the -wal being copied into the database, as the last one to close does."""
+        with suppress(sqlite3.Error), closing(schema.reader(self.path)):
+            self._connection.close()
+
+    def commit(self, study: Study, *, now: bool = False) -> None:
+        """Write what has changed in one transaction; unless `now`, only when enough time has passed.
+
+        Raises StoreError if it can't be written; the database then holds all of the last transaction and nothing of this.
+        """
+        if not now and (time.monotonic() - self._written < GATHER_S or not study.has_changes):
+            return
+        began = time.perf_counter()
+        self.check()
+        with self._transaction() as connection:
+            self._check_rows(connection)
+            # Not before the transaction has begun: a signal may end the wait for it, and then nothing is lost.
+            changes = study.take_changes()
+            self._write(connection, study, changes)
+        self._written = time.monotonic()
+        self.commits += 1
+        self._epochs += len(changes.epochs)
+        self._not_backed_up += len(changes.epochs) + len(changes.restated)
+        waited_s = self._written - self._backed_up
+        if self._not_backed_up and waited_s >= max(BACKUP_EVERY_S, self._backup_takes_s() / BACKUP_SHARE):
+            problem = self.back_up()
+            if problem and problem != self._backup_problem:
+                study.note("backup failed", why=problem)
+            self._backup_problem = problem
+        self.seconds += time.perf_counter() - began
+
+    def check(self) -> None:
+        """Make sure that the database is still the one that was opened; StoreError, with what to do, if it is not."""
+        if not self._presence.check():
+            return
+        # SQLite has taken the -wal in, or another program has written over the file: reading it all tells.
+        try:
+            with closing(schema.connect(self.path, readonly=True)) as connection:
+                self._check_content(connection)
+        except (StoreError, sqlite3.DatabaseError) as error:
+            # What is in the -wal may not belong to the file any more, and a backup must not be made of the two.
+            self._is_damaged = True
+            if isinstance(error, sqlite3.DatabaseError):
+                raise self._overwritten(f"{error}") from None
+            raise
+        self._presence.accept()
+
+    def _check_content(self, connection: sqlite3.Connection) -> None:
+        schema.check_whole(connection, self.path, indexes=True)
+        self._check_rows(connection)
+        (epochs,) = connection.execute(_COUNT_EPOCHS, (self.study_id,)).fetchone()
+        (trials,) = connection.execute(
+            "SELECT count(*) FROM trials WHERE study_id = ? AND trial_id <= ?", (self.study_id, self._last_id)
+        ).fetchone()
+        for what, stored, there in (("epochs", self._epochs, epochs), ("trials", len(self._trial_ids), trials)):
+            if stored != there:
+                raise self._overwritten(f"{stored} {what} were stored, and {there} are there")
+        if strays := leftovers.strays(connection):
+            raise self._overwritten(f"{len(strays)} rows belong to nothing, the first of them in {strays[0][0]}")
+
+    def _check_rows(self, connection: sqlite3.Connection) -> None:
+        """Make sure that the study and its trials are there: another program may have deleted them meanwhile."""
+        names = connection.execute(
+            f"SELECT study_name FROM {leftovers.OUR_STUDIES} WHERE study_id = ?",  # noqa: S608
+            (self.study_id,),
+        ).fetchall()
+        if [name for (name,) in names] != [self.name]:
+            raise StoreError(
+                f"{self.path} has no study {self.name!r} any more: another program deleted it, or wrote over the file, while "
+                "this command worked on it; the same command begins the study anew"
+            )
+        (trials,) = connection.execute("SELECT count(*) FROM trials WHERE study_id = ?", (self.study_id,)).fetchone()
+        if trials < len(self._trial_ids):
+            raise self._overwritten(f"{len(self._trial_ids)} trials were stored, and {trials} are there")
+
+    def _overwritten(self, what: str) -> StoreError:
+        return StoreError(
+            f"{self.path}: another program has deleted trials or written over the file while this command worked on it: "
+            f"{what}; `manyfit verify {self.path}` tells what is wrong; {schema.advice(self.path)}"
+        )
+
+    def back_up(self) -> str:
+        """Write the backup if there is anything new since the last one; return why that could not be done, or "".
+
+        Only a sound copy takes the place of the backup before; DamagedError if the database is found damaged.
+        """
+        if not self._not_backed_up or self._backup_takes_s() > max(
+            LAST_BACKUP_S, BACKUP_SHARE * (time.monotonic() - self._backed_up)
+        ):
+            return ""
+        self.check()
+        try:
+            problem = backup.make(self._connection, self.path)
+        except DamagedError:
+            self._is_damaged = True
+            raise
+        self._backed_up = time.monotonic()
+        if not problem:
+            self._not_backed_up = 0
+        return problem
+
+    def _backup_takes_s(self) -> float:
+        return self._lock.size / BACKUP_BYTES_PER_S
+
+    def _write(self, connection: sqlite3.Connection, study: Study, changes: Changes) -> None:
+        for trial in changes.started:
+            self._insert_trial(connection, trial, study.file.space)
+        self._insert_epochs(connection, study, changes.epochs)
+        for trial in changes.restated.values():
+            self._update_trial(connection, trial)
+        for key, value in changes.study_attrs.items():
+            _set_attr(connection, "study_system_attributes", "study_id", self.study_id, key, value)
+        self._insert_events(connection, changes.events)
+        connection.execute(
+            "UPDATE manyfit_studies SET seconds = ?, spent = ?, ended = ? WHERE study_id = ?",
+            (
+                study.seconds,
+                json.dumps(study.spent),
+                (study.stop_reason or "all trials") if study.is_done() else "",
+                self.study_id,
+            ),
+        )
+
+    def _transaction(self) -> _Transaction:
+        return _Transaction(self._connection, self.path, self._interruption)
+
+    def set_settings(
+        self,
+        file: StudyFile,
+        identity: Mapping[str, Any] | None = None,
+        resolved: Mapping[str, Any] | None = None,
+        *,
+        anew: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Store the settings that a study goes on with: its budget may have changed, and a broken builder been mended.
+
+        With `anew`, what is noted of them, all trials of a study in which nothing was trained are deleted, too.
+        """
+        with self._transaction() as connection:
+            connection.execute(
+                "UPDATE manyfit_studies SET settings = ?, identity = coalesce(?, identity), resolved = coalesce(?, resolved) "
+                "WHERE study_id = ?",
+                (
+                    file.settings.model_dump_json(),
+                    identity and json.dumps(identity),
+                    resolved and json.dumps(resolved),
+                    self.study_id,
+                ),
+            )
+            if anew is not None:
+                self._delete_trials(connection)
+                self._insert_events(connection, [HistoryEvent("builder mended", dict(anew), datetime.now(UTC))])
+        if anew is not None:
+            self._trial_ids.clear()
+            self._not_backed_up += 1  # else the backup would bring them back
+
+    def _delete_trials(self, connection: sqlite3.Connection) -> None:
+        """Delete all trials of the study, in which nothing was trained, and what its sampler keeps."""
+        trained = connection.execute(
+            "SELECT 1 FROM manyfit_epochs JOIN trials USING (trial_id) WHERE study_id = ?", (self.study_id,)
+        ).fetchone()
+        assert trained is None  # noqa: S101 (no epoch is ever deleted)
+        for table in _OF_TRIALS:
+            connection.execute(
+                f"DELETE FROM {table} WHERE trial_id IN (SELECT trial_id FROM trials WHERE study_id = ?)",  # noqa: S608
+                (self.study_id,),
+            )
+        connection.execute(
+            "DELETE FROM study_system_attributes WHERE study_id = ? AND key NOT LIKE 'dashboard:%' "
+            "AND key != 'study:metric_names'",
+            (self.study_id,),
+        )
+
+    def _insert_trial(self, connection: sqlite3.Connection, trial: Trial, space: Space) -> None:
+        # Optuna numbers a trial by counting, so that one of another program's has the number that this one is to have.
+        strange = connection.execute(
+            "SELECT trial_id, number FROM trials WHERE study_id = ? AND trial_id > ? ORDER BY trial_id",
+            (self.study_id, self._last_id),
+        ).fetchall()
+        if strange:
+            raise records.strange_trials(self.path, dict(strange))
+        cursor = connection.execute(
+            "INSERT INTO trials (number, study_id, state, datetime_start) VALUES (?, ?, ?, ?)",
+            (trial.number, self.study_id, trial.state, _moment(trial.started_at)),
+        )
+        trial_id = cursor.lastrowid
+        assert trial_id is not None  # noqa: S101 (an INSERT has a row)
+        self._trial_ids[trial.number] = self._last_id = trial_id
+        # SQLite gives a deleted trial's id to a new one, and Optuna, which deletes studies, leaves our rows behind.
+        connection.execute("DELETE FROM manyfit_epochs WHERE trial_id = ?", (trial_id,))
+        connection.executemany(
+            "INSERT INTO trial_params (trial_id, param_name, param_value, distribution_json) VALUES (?, ?, ?, ?)",
+            [(trial_id, *row) for row in _param_rows(trial, space)],
+        )
+        _set_attrs(connection, "trial_system_attributes", trial_id, trial.attrs)
+
+    def _insert_events(self, connection: sqlite3.Connection, events: Iterable[HistoryEvent]) -> None:
+        connection.executemany(
+            "INSERT INTO manyfit_events (study_id, at, kind, detail) VALUES (?, ?, ?, ?)",
+            [(self.study_id, _moment(e.at), e.kind, json.dumps(e.detail)) for e in events],
+        )
+
+    def _insert_epochs(self, connection: sqlite3.Connection, study: Study, epochs: Iterable[tuple[int, int]]) -> None:
+        objective = study.file.settings.study.objective
+        curves, values = [], []
+        for number, epoch in epochs:
+            trial, trial_id = study.trials[number], self._trial_ids[number]
+            metrics = trial.curve[epoch - 1]
+            curves.append((trial_id, epoch, trial.seconds[epoch - 1], json.dumps(metrics)))
+            values.append((trial_id, epoch, metrics[objective]))
+        connection.executemany(
+            "INSERT INTO manyfit_epochs (trial_id, replica, epoch, seconds, metrics) VALUES (?, 0, ?, ?, ?)", curves
+        )
+        connection.executemany(
+            "INSERT INTO trial_intermediate_values (trial_id, step, intermediate_value, intermediate_value_type) "
+            "VALUES (?, ?, ?, 'FINITE')",
+            values,
+        )
+
+    def _update_trial(self, connection: sqlite3.Connection, trial: Trial) -> None:
+        trial_id = self._trial_ids[trial.number]
+        connection.execute(
+            "UPDATE trials SET state = ?, datetime_complete = ? WHERE trial_id = ?",
+            (trial.state, _moment(trial.ended_at), trial_id),
+        )
+        if not trial.is_ended:
+            return
+        if trial.value is not None:
+            connection.execute(
+                "INSERT OR REPLACE INTO trial_values (trial_id, objective, value, value_type) VALUES (?, 0, ?, 'FINITE')",
+                (trial_id, trial.value),
+            )
+        _set_attrs(connection, "trial_user_attributes", trial_id, _shown_attrs(trial))
+        _set_attrs(connection, "trial_system_attributes", trial_id, trial.attrs)
+
+
+class _Transaction:
+    """BEGIN IMMEDIATE ... COMMIT, waiting for other programs in short steps so that signals get through."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path, interruption: Callable[[], int]) -> None:
+        self._connection, self._path, self._interruption = connection, path, interruption
+
+    def __enter__(self) -> sqlite3.Connection:
+        try:
+            schema.waiting(self._connection, "BEGIN IMMEDIATE", self._interruption)
+        except sqlite3.OperationalError as error:
+            raise _unwritable(self._path, error) from None
+        return self._connection
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        problem = error
+        try:
+            reached("before a commit")
+            self._connection.execute("COMMIT" if error is None else "ROLLBACK")
+            reached("after a commit")
+        except sqlite3.Error as ending:
+            with suppress(sqlite3.Error):
+                self._connection.execute("ROLLBACK")
+            problem = error or ending
+        if isinstance(problem, sqlite3.Error):
+            raise _unwritable(self._path, problem) from None
+
+
+def _unwritable(path: Path, error: sqlite3.Error) -> StoreError:
+    what = str(error)
+    if "locked" in what:
+        what = f"another program has held it locked for {schema.BUSY_FOR_S:.0f} s"
+    elif "I/O" in what:
+        # A file that has come to the limit of its size is an I/O error to SQLite, as a broken disk is.
+        what = f"{what} (a full disk, or a limit on the size of files?)"
+    return StoreError(
+        f"{path} can't be written: {what}; all earlier trials are in it: mend the cause, repeat the command"
+    )
+
+
+def _drop_leftovers(connection: sqlite3.Connection, path: Path, interruption: Callable[[], int]) -> bool:
+    """Delete what is left of studies that another program has deleted; return whether there was any."""
+    if not leftovers.are_there(connection):
+        return False
+    with _Transaction(connection, path, interruption):
+        leftovers.drop(connection)
+    return True
+
+
+def _insert_study(
+    connection: sqlite3.Connection, file: StudyFile, record: Record, interruption: Callable[[], int]
+) -> int:
+    if connection.execute("SELECT 1 FROM studies WHERE study_name = ?", (file.name,)).fetchone():
+        raise StoreError(f"{file.storage} has a study {file.name!r} that manyfit did not make; give another --name")
+    with _Transaction(connection, file.storage, interruption):
+        study_id = connection.execute("INSERT INTO studies (study_name) VALUES (?)", (file.name,)).lastrowid
+        assert study_id is not None  # noqa: S101 (an INSERT has a row)
+        connection.execute(
+            "INSERT INTO study_directions (direction, study_id, objective) VALUES (?, ?, 0)",
+            (file.direction.upper(), study_id),
+        )
+        connection.execute(
+            "INSERT INTO manyfit_studies (study_id, format, file, settings, resolved, identity, seconds, spent, ended) "
+            "VALUES (?, ?, ?, ?, ?, ?, 0, '{}', '')",
+            (
+                study_id,
+                schema.FORMAT,
+                _path(file.path),
+                file.settings.model_dump_json(),
+                json.dumps(record.resolved),
+                json.dumps(record.identity),
+            ),
+        )
+        attrs = {"study:metric_names": [file.settings.study.objective], **_note_attrs(record.note)}
+        for key, value in attrs.items():
+            _set_attr(connection, "study_system_attributes", "study_id", study_id, key, value)
+    return study_id
+
+
+def _path(path: Path) -> str | bytes:
+    """Return a path as SQLite takes it: text, or the bytes of one that is not UTF-8."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return os.fsencode(path)
+    return str(path)
+
+
+def _note_attrs(note: str) -> dict[str, Any]:
+    """Return the attributes in which optuna-dashboard 0.21 keeps a study's note, split as it wants them."""
+    size = 2045
+    parts = [note[start : start + size] for start in range(0, len(note), size)]
+    return {"dashboard:note_ver": 1, **{f"dashboard:note_str:{i}": part for i, part in enumerate(parts)}}
+
+
+def _param_rows(trial: Trial, space: Space) -> list[tuple[str, float, str]]:
+    rows = []
+    for name, label in trial.labels.items():
+        drawn_from = distribution(space[name])
+        rows.append((name, float(drawn_from.to_internal_repr(label)), distribution_to_json(drawn_from)))
+    return rows
+
+
+def _shown_attrs(trial: Trial) -> dict[str, Any]:
+    """Return what optuna-dashboard shows of a trial beside its values, and what recovery needs."""
+    attrs: dict[str, Any] = {"ended": trial.ended, "why": trial.why, "epochs": len(trial.curve)}
+    if trial.best_epoch is not None:
+        attrs["best_epoch"] = trial.best_epoch
+    attrs["seconds"] = round(sum(trial.seconds), 3)
+    if trial.detail:
+        attrs["detail"] = trial.detail
+    return attrs
+
+
+def _set_attrs(connection: sqlite3.Connection, table: str, trial_id: int, attrs: Mapping[str, Any]) -> None:
+    for key, value in attrs.items():
+        _set_attr(connection, table, "trial_id", trial_id, key, value)
+
+
+def _set_attr(connection: sqlite3.Connection, table: str, owner: str, owner_id: int, key: str, value: Any) -> None:
+    connection.execute(
+        f"INSERT INTO {table} ({owner}, key, value_json) VALUES (?, ?, ?) "  # noqa: S608 (names are ours)
+        f"ON CONFLICT ({owner}, key) DO UPDATE SET value_json = excluded.value_json",
+        (owner_id, key, json.dumps(value)),
+    )
+
+
+def _moment(moment: datetime | None) -> str | None:
+    """Write a moment as Optuna's SQLite columns hold it: naive UTC."""
+    return None if moment is None else moment.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")

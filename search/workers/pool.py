@@ -1,0 +1,465 @@
+"""The coordinator's side of worker processes: starts, feeds, watches and replaces them, and looks like one engine.
+
+Nothing here imports keras.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from multiprocessing import connection as mp
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from search.engines.checkpoints import kept_path
+from search.engines.failures import shortened
+from search.engines.protocol import (
+    Assignment,
+    EpochEnd,
+    Event,
+    Failed,
+    Go,
+    Keep,
+    Looking,
+    Lost,
+    Member,
+    Noted,
+    Overdue,
+    Ready,
+    Refused,
+    Saved,
+    SaveModel,
+    Spent,
+    Verdict,
+    decode,
+    encode,
+)
+from search.errors import DataError, ManyfitError, UsageError
+from search.log import StudyLog
+from search.workers import descendants, output, pins
+from search.workers.devices import Device
+from search.workers.pace import OVERDUE_FACTOR, OVERDUE_SLACK_S, Pace
+
+START = Path(__file__).resolve().parents[2] / "manyfit" / "start.py"
+"""What a worker process runs."""
+
+# How long `advance` waits for something to happen: signals, the clock and the store are looked after in between.
+TICK_S = 0.1
+# A worker is replaced when it has grown by this much since its first trial, unless run.worker_memory says otherwise.
+GROWTH_BYTES = 2 * 1024**3
+# In the middle of trials no sooner than after so many times what its start took.
+BUSY_RENEWAL = 20.0
+# A worker that can't even start this often in a row will not start at all.
+MOST_FAILED_STARTS = 2
+STDERR_LINES = 20
+# How long a worker may take to end a training before it is ended itself.
+SETTLE_S = 5.0
+# How long the weights of a member may take to be written; and after a signal, which is to end a command within 10 s.
+KEEP_S, KEEP_INTERRUPTED_S = 120.0, 5.0
+
+
+@dataclass
+class _Worker:
+    """One process and what it is at.
+
+    Attributes:
+        mark: in the environment of all that it starts.
+        ready: None until it has its data.
+        members: what it trains, with how far each of them is.
+        began: the moment of its start; `start_s`: the seconds until it was ready.
+        outbox: what it is told at the next tick, all at once: so that it never begins an epoch with half of it.
+        busy_since: the moment of the tick that it has still to answer; None if there is none. What is sent meanwhile is
+            for the tick after it.
+        is_saved: whether its last checkpoint could be written.
+    """
+
+    number: int
+    device: Device
+    process: subprocess.Popen[bytes]
+    channel: mp.Connection
+    mark: str
+    stderr: deque[str] = field(default_factory=lambda: deque(maxlen=STDERR_LINES))
+    reader: threading.Thread | None = None
+    ready: Ready | None = None
+    members: dict[Member, Assignment] = field(default_factory=dict)
+    began: float = field(default_factory=time.monotonic)
+    start_s: float = 0.0
+    outbox: list[Assignment | Verdict | Keep | SaveModel | Go] = field(default_factory=list)
+    busy_since: float | None = None
+    first_size: int = 0
+    is_saved: bool = True
+    pace: Pace = field(default_factory=Pace)
+
+    @property
+    def has_room(self) -> bool:
+        return self.ready is not None and len(self.members) < self.ready.room
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it can train as many members at once as it ever will, whoever is still to come."""
+        return self.ready is not None and len(self.members) >= self.ready.places
+
+
+class WorkerPool:
+    """One worker a device, each with as many members as it says it has places for, behind the engine protocol.
+
+    Args:
+        memory: bytes at which a worker is replaced between two trials; None: when it has grown by GROWTH_BYTES.
+        folder: of the study's files.
+        interruption: returns the number of a signal that has come, or 0: nothing is waited for then.
+        look_s: seconds that a trial may take, if that is limited: workers may not look at the model much longer.
+    """
+
+    def __init__(
+        self,
+        job: Mapping[str, Any],
+        devices: Sequence[Device],
+        backend: str,
+        log: StudyLog,
+        *,
+        memory: int | None = None,
+        look_s: float | None = None,
+        folder: Path = Path(),
+        interruption: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self._folder, self._interruption = folder, interruption
+        self._look_s = look_s
+        self._job, self._backend, self._log, self._memory = dict(job), backend, log, memory
+        self._failed_starts = 0
+        # A callback of the user's can't be saved.
+        self._can_go_on = not job["settings"]["train"]["callbacks"]
+        self._first: Ready | None = None
+        self._count = len(devices)
+        self._workers = [self._spawn(number, device) for number, device in enumerate(devices)]
+
+    def wait_until_ready(self, *, tick: Any = None) -> Ready:
+        """Wait for every worker's data and builder; return what the first one says.
+
+        Raises what a worker refused (exit 2), or ManyfitError with the end of its stderr if it died.
+        """
+        while any(worker.ready is None for worker in self._workers):
+            self._receive()
+            self._end_endless_looks()
+            if tick is not None:
+                tick()
+        assert self._first is not None  # noqa: S101 (there is at least one worker)
+        return self._first
+
+    def go_on_as(self, job: Mapping[str, Any]) -> None:
+        """Give workers that will replace others what the first ones have found out, so that they need not do it again."""
+        self._job = dict(job)
+
+    @property
+    def have_room(self) -> bool:
+        return any(worker.has_room for worker in self._workers)
+
+    def start(self, assignment: Assignment) -> None:
+        # The emptiest one, so that several devices fill up together; of equals the first.
+        worker = min((w for w in self._workers if w.has_room), key=lambda w: len(w.members))
+        worker.members[assignment.member] = assignment
+        worker.outbox.append(assignment)
+        if worker.busy_since is not None:
+            # It trains: this one is for later, and can be built meanwhile.
+            self._send(worker)
+
+    def advance(self) -> Sequence[Event]:
+        for worker in self._workers:
+            if worker.ready is not None and worker.busy_since is None and (worker.outbox or worker.members):
+                self._go(worker)
+        return [*self._receive(), *self._overdue()]
+
+    def keep(self, members: Sequence[Member]) -> Sequence[Event]:
+        events: list[Event] = []
+        until = math.inf
+        for member in members:
+            worker = next((w for w in self._workers if member in w.members), None)
+            if worker is None or worker.busy_since is not None:
+                events.append(_not_kept(member, "its worker was lost"))
+                continue
+            worker.outbox, outbox = [Keep(member, str(kept_path(self._folder, member)))], worker.outbox
+            self._send(worker)
+            worker.outbox = outbox
+            try:
+                began = time.monotonic()
+                while not worker.channel.poll(TICK_S):
+                    now = time.monotonic()
+                    waited = now - began
+                    if self._interruption():
+                        until = min(until, now + KEEP_INTERRUPTED_S)  # for all of them together
+                    if waited > KEEP_S or now > until:
+                        # It is given up, and its end noticed at the next `advance`.
+                        os.killpg(worker.process.pid, signal.SIGKILL)
+                        raise TimeoutError(f"they were not written after {waited:.0f} s")
+                events += [message for message in decode(worker.channel.recv_bytes()) if isinstance(message, Noted)]
+            except (EOFError, OSError) as error:
+                events.append(_not_kept(member, f"{error}" or "its worker was lost"))
+        return events
+
+    def save_model(self, order: SaveModel) -> Noted | Failed:
+        """Let a worker that trains nothing save a model; return its metrics, or what went wrong."""
+        worker = self._workers[0]
+        worker.outbox = [order]
+        self._send(worker)
+        try:
+            (answer,) = decode(worker.channel.recv_bytes())
+        except (EOFError, OSError):
+            return Failed(order.member, "its worker was lost", shortened("\n".join(worker.stderr)))
+        assert isinstance(answer, Noted | Failed)  # noqa: S101 (a worker answers so)
+        return answer
+
+    def apply(self, verdicts: Sequence[Verdict]) -> None:
+        ended = set()
+        for verdict in verdicts:
+            worker = next((w for w in self._workers if verdict.member in w.members), None)
+            if worker is None:
+                continue
+            worker.outbox.append(verdict)
+            if verdict.ends:
+                del worker.members[verdict.member]
+                ended.add(worker.number)
+        for worker in list(self._workers):
+            # One that has only just started is as large as it has to be.
+            if worker.ready is not None and worker.busy_since is None and (worker.members or worker.number in ended):
+                self._renew_if_grown(worker)
+        for worker in self._workers:
+            if worker.is_full and worker.busy_since is None:
+                # At once: what is still to be drawn is drawn while the device trains.
+                self._go(worker)
+
+    def close(self) -> None:
+        for worker in self._workers:
+            self._settle(worker)
+        for worker in self._workers:
+            self._end(worker)
+
+    def _spawn(self, number: int, device: Device) -> _Worker:
+        ours, theirs = mp.Pipe()
+        mark = uuid.uuid4().hex
+        process = subprocess.Popen(
+            # -P, and our packages by their folder: the working directory or PYTHONPATH may hold a search.py of the user's.
+            [sys.executable, "-P", str(START), str(theirs.fileno())],
+            env={**pins.clean(os.environ), **device.environment(self._backend), descendants.MARK: mark},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            pass_fds=[theirs.fileno()],
+            # Ctrl-C is the coordinator's to handle; a worker that got it too would die in the middle of its answer.
+            start_new_session=True,
+        )
+        theirs.close()
+        worker = _Worker(number, device, process, ours, mark)
+        worker.reader = threading.Thread(target=self._keep_stderr, args=(worker,), daemon=True)
+        worker.reader.start()
+        device.claim(process.pid, number, self._count)
+        ours.send_bytes(json.dumps({**self._job, "worker": number}).encode())
+        return worker
+
+    def _keep_stderr(self, worker: _Worker) -> None:
+        assert worker.process.stderr is not None  # noqa: S101 (it was asked for)
+        for line in output.lines(worker.process.stderr.fileno()):
+            worker.stderr.append(line)
+            self._log.write(f"worker {worker.number}: {line}")
+
+    def _receive(self) -> list[Event]:
+        events: list[Event] = []
+        channels: dict[Any, _Worker] = {worker.channel: worker for worker in self._workers}
+        heard = {channels[channel].number for channel in mp.wait(list(channels), timeout=TICK_S)}
+        for worker in list(self._workers):
+            if worker is not self._workers[worker.number]:
+                continue  # another one's death has ended all of them
+            if worker.number not in heard:
+                # What it has started may hold its end of the channel open.
+                if worker.process.poll() is not None and not worker.channel.poll():
+                    events += self._replace(worker)
+                continue
+            try:
+                messages = decode(worker.channel.recv_bytes())
+            except (EOFError, OSError):
+                events += self._replace(worker)
+                continue
+            worker.busy_since = None
+            for message in messages:
+                if isinstance(message, Looking):
+                    worker.busy_since = time.monotonic()
+                elif isinstance(message, Ready):
+                    self._greet(worker, message)
+                elif isinstance(message, Refused):
+                    raise (DataError if message.is_data else UsageError)(message.message)
+                elif isinstance(message, Saved):
+                    # Without a checkpoint nothing may be ended in the middle that could be ended afterwards.
+                    worker.is_saved = message.is_whole
+                elif isinstance(message, Event):
+                    events.append(message)
+                    self._watch(worker, message)
+        return events
+
+    def _watch(self, worker: _Worker, event: Event) -> None:
+        """Take note of how far members are, and of what an epoch of this worker takes."""
+        if isinstance(event, Spent):
+            worker.pace.ticked(event.seconds.get("train", 0.0))
+        if isinstance(event, Noted) and event.kind == "program compiled":
+            worker.pace.compiled += 1
+        if isinstance(event, EpochEnd) and event.member in worker.members:
+            assignment = worker.members[event.member]
+            worker.members[event.member] = replace(assignment, done=max(assignment.done, event.epoch))
+            worker.pace.spent[event.member] = worker.pace.spent.get(event.member, 0.0) + event.seconds
+
+    def _greet(self, worker: _Worker, ready: Ready) -> None:
+        """Let a worker begin that has the data and the builder that all others have; UsageError if they differ."""
+        self._first = self._first or ready
+        if ready.fingerprint != self._first.fingerprint:
+            raise UsageError("the data are not what this command began with: a file was changed, or a source is random")
+        if (ready.engine, ready.lanes) != (self._first.engine, self._first.lanes):
+            raise ManyfitError(
+                f"the workers came to different engines: {self._first.engine} and {ready.engine} ({ready.why})"
+            )
+        if ready.source != self._first.source:
+            raise UsageError(
+                "the builder's source is not what this command began with; change it back, or use a new --name"
+            )
+        worker.ready = ready
+        worker.start_s = time.monotonic() - worker.began
+        self._failed_starts = 0
+
+    def _replace(self, worker: _Worker, *, hung: bool = False) -> list[Event]:
+        """Start a new worker in the place of a dead one; return what that means for its members."""
+        self._end(worker)
+        reason = _death(worker.process.returncode)
+        self._log.write(f"worker {worker.number} {reason}")
+        tail = shortened("\n".join(worker.stderr))
+        if worker.ready is None:
+            self._failed_starts += 1
+            if self._failed_starts >= MOST_FAILED_STARTS and self._job["engine"] == "auto":
+                # Looking at the model for lanes runs the builder for more configs than fit does; one of them was too much.
+                self._settle_for_fit(f"workers that looked at the model for them died; the last one {reason}")
+                return []
+            if self._failed_starts >= MOST_FAILED_STARTS:
+                raise ManyfitError(
+                    f"the worker on {worker.device.name} can't start: it {reason}; its last words:\n{tail}"
+                )
+        new = self._workers[worker.number] = self._spawn(worker.number, worker.device)
+        new.pace, new.start_s = worker.pace.after(), worker.start_s
+        alone = len(worker.members) == 1
+        # Members get their places in the order in which they came.
+        places = worker.ready.places if worker.ready is not None else 1
+        return [
+            Lost(member, f"its worker {reason}", tail, alone=alone, trained=number < places, hung=hung)
+            for number, member in enumerate(worker.members)
+        ]
+
+    def _settle_for_fit(self, why: str) -> None:
+        """Begin anew without lanes, on all devices."""
+        self._job |= {"engine": "fit", "why": why}
+        self._failed_starts, self._first = 0, None
+        for worker in self._workers:
+            self._end(worker)
+        self._workers = [self._spawn(worker.number, worker.device) for worker in self._workers]
+
+    def _end_endless_looks(self) -> None:
+        """Look no longer for lanes when the builder takes longer for that than a trial may."""
+        if self._look_s is None or self._job["engine"] != "auto":
+            return
+        for worker in self._workers:
+            limit = OVERDUE_FACTOR * self._look_s + OVERDUE_SLACK_S
+            if worker.busy_since is not None and time.monotonic() - worker.busy_since > limit:
+                self._settle_for_fit(f"looking at the model for them was not done after {limit:.0f} s")
+                return
+
+    def _overdue(self) -> list[Event]:
+        """End workers that stand still. A member that was alone is to blame; several go on one at a time, to find the one."""
+        events: list[Event] = []
+        for worker in list(self._workers):
+            if worker.busy_since is None or not worker.members:
+                continue
+            seconds = time.monotonic() - worker.busy_since
+            programs = worker.ready.lanes.get("programs", 1) if worker.ready is not None else 1
+            deadline_s = worker.pace.deadline_s(worker.members.values(), start_s=worker.start_s, programs=programs)
+            if deadline_s is None or seconds <= deadline_s:
+                continue
+            lost = self._replace(worker, hung=True)
+            events += [Overdue(next(iter(worker.members)), seconds)] if len(worker.members) == 1 else lost
+        return events
+
+    def _renew_if_grown(self, worker: _Worker) -> None:
+        """Replace a worker when its memory has passed the limit.
+
+        Between two trials at once; in the middle of some, which then go on from their checkpoints, only if it has worked so
+        much longer than it took to start that this costs a twentieth at most.
+        """
+        if worker.members and not (self._can_go_on and worker.is_saved):
+            return
+        if worker.members and time.monotonic() - worker.began < BUSY_RENEWAL * worker.start_s:
+            return
+        try:
+            size = psutil.Process(worker.process.pid).memory_info().rss
+        except psutil.Error:
+            return
+        worker.first_size = worker.first_size or size
+        limit = self._memory if self._memory is not None else worker.first_size + GROWTH_BYTES
+        if size > limit:
+            self._log.write(f"worker {worker.number} has grown to {size / 1e6:.0f} MB and is replaced")
+            self._settle(worker)
+            self._end(worker)
+            new = self._workers[worker.number] = self._spawn(worker.number, worker.device)
+            new.members, new.pace, new.start_s = dict(worker.members), worker.pace.after(), worker.start_s
+            new.outbox = list(worker.members.values())
+
+    def _go(self, worker: _Worker) -> None:
+        worker.outbox.append(Go())
+        worker.pace.begins(worker.members.values())
+        worker.busy_since = time.monotonic()
+        self._send(worker)
+
+    def _send(self, worker: _Worker) -> None:
+        messages, worker.outbox = worker.outbox, []
+        # A worker that is gone shows at the next `advance`, as the loss of its members.
+        with suppress(OSError):
+            worker.channel.send_bytes(encode(messages))
+
+    def _settle(self, worker: _Worker) -> None:
+        """Let a worker without members finish what it is at: the last verdict reaches the model's callbacks, too."""
+        if worker.members or not worker.outbox or worker.busy_since is not None:
+            return
+        self._go(worker)
+        with suppress(OSError):
+            worker.channel.poll(SETTLE_S)
+
+    def _end(self, worker: _Worker) -> None:
+        if worker.channel.closed:
+            return
+        with suppress(OSError):
+            worker.channel.close()
+        known = descendants.below(worker.process.pid)
+        with suppress(ProcessLookupError):
+            # It leads a session of its own: whatever a model may have started goes with it.
+            os.killpg(worker.process.pid, signal.SIGKILL)
+        worker.process.wait()
+        # What has a session of its own, too.
+        descendants.end(worker.mark, known)
+        if worker.reader is not None:
+            worker.reader.join(timeout=1)
+        if worker.process.stderr is not None and not (worker.reader and worker.reader.is_alive()):
+            worker.process.stderr.close()
+
+
+def _not_kept(member: Member, why: str) -> Noted:
+    return Noted("weights not kept", {"trial": member.trial, "why": why})
+
+
+def _death(returncode: int | None) -> str:
+    if returncode is not None and returncode < 0:
+        return f"was ended by {signal.Signals(-returncode).name}"
+    return f"ended with exit code {returncode}"

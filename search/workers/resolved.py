@@ -1,0 +1,105 @@
+"""What "auto" comes to: engine, backend, precision and lanes, fixed at a study's first start, and devices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from search.errors import DamagedError, UsageError
+from search.spec import identity
+from search.spec.studyfile import StudyFile
+from search.storage import records, schema
+from search.storage.records import Stored
+from search.workers import devices
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What "auto" came to: fixed at a study's first start and obeyed ever after, but for the devices.
+
+    Those are chosen anew at every start, for they may be others by then; the study's history says when they were.
+
+    Attributes:
+        engine: "auto" until a worker has looked at the model.
+        why: the reason, if auto came to fit.
+        lanes: what `Ready.lanes` says; empty for an engine without lanes.
+    """
+
+    engine: str
+    backend: str
+    devices: list[str]
+    versions: dict[str, str]
+    precision: str = "float32"
+    why: str = ""
+    lanes: dict[str, int] = field(default_factory=dict)
+
+
+def resolve(file: StudyFile) -> tuple[Resolved, list[devices.Device]]:
+    """Decide what "auto" means on this machine; UsageError for what is not there."""
+    run = file.settings.run
+    chosen = devices.choose(run.devices)
+    engine, why = run.engine, ""
+    if engine == "lanes" and run.backend == "tensorflow":
+        raise UsageError('run.backend: lanes need jax; set backend = "jax", or engine = "fit"')
+    if engine == "auto" and run.backend == "tensorflow":
+        engine, why = "fit", "run.backend is tensorflow, and lanes need jax"
+    elif engine == "auto" and "jax" not in devices.installed_backends():
+        engine, why = "fit", "jax is not installed, and lanes need it: pip install 'manyfit[jax]'"
+    backend = devices.choose_backend(run.backend if engine == "fit" else "jax")
+    precision = "float32" if run.precision == "auto" else run.precision
+    return Resolved(engine, backend, [device.name for device in chosen], identity.versions(), precision, why), chosen
+
+
+def resolution(file: StudyFile) -> tuple[Resolved, list[devices.Device]]:
+    """Return what a `run` would go by: what the study was resolved to at its first start, or would be now."""
+    if records.exists(file.storage, file.name):
+        return as_before(file, records.load(file.storage, file.name, with_trials=False))
+    return resolve(file)
+
+
+def of(stored: Stored) -> Resolved:
+    """Return what a study was resolved to at its first start; DamagedError if that is not in its database any more."""
+    try:
+        return Resolved(**stored.resolved)
+    except TypeError:
+        lacks = "manyfit_studies.resolved does not say what the study was resolved to"
+        raise DamagedError(f"{stored.path} is damaged: {lacks}; {schema.advice(stored.path)}") from None
+
+
+def as_before(file: StudyFile, stored: Stored) -> tuple[Resolved, list[devices.Device]]:
+    """Return what the study was resolved to at its first start; UsageError if the file now asks for something else."""
+    run, before = file.settings.run, of(stored)
+    for key, wanted in (("backend", run.backend), ("engine", run.engine), ("precision", run.precision)):
+        was = getattr(before, key)
+        if wanted not in ("auto", was):
+            raise UsageError(
+                f"study {file.name!r} was started on {was}, run.{key} now says {wanted}; results would not compare: "
+                f"give it another --name, or leave run.{key} at auto"
+            )
+    chosen = devices.choose(run.devices)
+    devices.choose_backend(before.backend)
+    resolved = replace(before, devices=[device.name for device in chosen])
+    # Lanes that had to be given up for want of memory would not fit now, either.
+    given_up = [detail for _, kind, detail in stored.events if kind == "out of memory"]
+    if resolved.lanes and given_up:
+        places = min(detail["lanes"] for detail in given_up)
+        width = min(places, resolved.lanes["width"])
+        resolved = replace(resolved, lanes={**resolved.lanes, "places": places, "width": width})
+    places = resolved.lanes.get("places", run.lanes)
+    if run.lanes not in ("auto", places) and not given_up:
+        raise UsageError(
+            f"study {file.name!r} was started with {places} lanes, run.lanes now says {run.lanes}; "
+            "give it another --name, or leave run.lanes at auto"
+        )
+    return resolved, chosen
+
+
+def how(resolved: Resolved) -> str:
+    """Say in a line how a study's trials are trained, and why."""
+    each = "" if len(resolved.devices) == 1 else f" in each of {len(resolved.devices)} workers"
+    where = f"on {resolved.backend}, {', '.join(resolved.devices)}"
+    if resolved.engine == "fit":
+        return f"fit {where}: one trial at a time{each}" + (f"; no lanes: {resolved.why}" if resolved.why else "")
+    programs = resolved.lanes["programs"]
+    many = "one compiled program" if programs == 1 else f"up to {programs} compiled programs"
+    places = resolved.lanes["places"]
+    return f"lanes {where}: {places} trial{'' if places == 1 else 's'} at a time{each}, in {many}"

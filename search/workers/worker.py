@@ -1,0 +1,232 @@
+"""The worker process: hosts an engine, knows nothing of samplers, pruners or storage.
+
+Started as `python -P manyfit/start.py FD` with its environment (backend, device, threads) set by the pool. Speaks
+`protocol` over the socket FD; what it prints goes to stderr, which the pool keeps. It ends when its coordinator is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NoReturn
+
+from search.engines import failures
+from search.engines.checkpoints import Checkpoints
+from search.engines.protocol import (
+    Assignment,
+    Go,
+    Keep,
+    Looking,
+    Message,
+    Noted,
+    Ready,
+    Refused,
+    Saved,
+    SaveModel,
+    Spent,
+    Verdict,
+    decode,
+    encode,
+)
+from search.errors import DataError, UsageError
+from search.spec import sources
+from search.spec.settings import Settings
+from search.spec.usercode import Reference
+from search.workers import descendants, pins
+
+LONG_COMPILATION_S = 2.0
+# A refusal may repeat what the user's own code raised.
+MOST_REFUSAL = 4_000
+
+
+def main(descriptor: int) -> None:
+    """Serve until the coordinator says so or is gone."""
+    # Nothing of a user's may be read from or printed into the channel.
+    sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115, PTH123 (for the life of the process)
+    sys.stdout = sys.stderr
+    # A real one ends the process, which blames nobody; a KeyboardInterrupt is then the user's code's own.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    connection = Connection(descriptor)
+    job = json.loads(connection.recv_bytes())
+    inbox: queue.Queue[list[Message]] = queue.Queue()
+    engines: list[Any] = []
+    # From the beginning: a builder that never returns must not outlive its coordinator.
+    threading.Thread(target=_receive, args=(connection, inbox, engines), daemon=True).start()
+    try:
+        engine, ready = _prepare(job, connection)
+    except UsageError as error:
+        refusal = failures.shortened(str(error), MOST_REFUSAL)
+        connection.send_bytes(encode([Refused(refusal, is_data=isinstance(error, DataError))]))
+        return
+    engines.append(engine)
+    connection.send_bytes(encode([ready]))
+    # The first wait is for the study to begin.
+    told, saving, spent_before = 0.0, 0.0, dict.fromkeys(engine.seconds, 0.0)
+    while True:
+        # A tick: verdicts free places, assignments fill them, then all members go on by an epoch.
+        messages = inbox.get()
+        if isinstance(messages[0], Keep):
+            why = engine.keep(messages[0].member, Path(messages[0].path))
+            noted = [Noted("weights not kept", {"trial": messages[0].member.trial, "why": why})] if why else []
+            connection.send_bytes(encode(noted))
+            continue
+        if isinstance(messages[0], SaveModel):
+            connection.send_bytes(encode([engine.save_model(messages[0])]))
+            continue
+        verdicts = [message for message in messages if isinstance(message, Verdict)]
+        engine.apply(verdicts)
+        engine.checkpoints.end(verdict.member for verdict in verdicts if verdict.ends)
+        for message in messages:
+            if isinstance(message, Assignment):
+                engine.start(message)
+        if not any(isinstance(message, Go) for message in messages):
+            continue
+        began, inside = time.perf_counter(), sum(engine.seconds.values())
+        events = [*engine.advance()]
+        ended, now = time.perf_counter(), dict(engine.seconds)
+        spent = {part: seconds - spent_before[part] for part, seconds in now.items()}
+        spent |= {
+            "wait": began - (told or began),
+            "train": ended - began - (sum(now.values()) - inside),
+            "save": saving,
+        }
+        if trouble := engine.checkpoints.take_trouble():
+            events.append(Noted("no checkpoint", {"why": trouble}))
+        connection.send_bytes(encode([*events, Spent(spent), Saved(engine.checkpoints.are_whole)]))
+        # While the coordinator judges.
+        began = time.perf_counter()
+        engine.save()
+        told, spent_before = time.perf_counter(), now
+        saving = told - began
+
+
+def _receive(connection: Connection, inbox: queue.Queue[list[Message]], engines: list[Any]) -> None:
+    while True:
+        try:
+            messages = decode(connection.recv_bytes())
+        except (EOFError, OSError):
+            # The coordinator has closed the channel, or is gone. Training may be deep in C; nothing of it is to be kept, nor
+            # of what a model has started: the pool made this process the first of its group.
+            known = descendants.below(os.getpid())
+            if mark := os.environ.get(descendants.MARK, ""):
+                descendants.end(mark, known, spare=os.getpid())
+            if os.getpgrp() == os.getpid():
+                os.killpg(0, signal.SIGKILL)
+            os._exit(0)
+        for message in messages:
+            if isinstance(message, Assignment):
+                engines[0].foresee(message)
+        inbox.put(messages)
+
+
+def _prepare(job: dict[str, Any], connection: Connection) -> tuple[Any, Ready]:
+    """Load data and builder, try them, and choose the engine; UsageError for what a person must mend."""
+    settings, base = Settings.model_validate(job["settings"]), Path(job["base"])
+    if settings.run.deterministic:
+        _make_deterministic()
+    pins.import_keras()
+    # All of ours is imported before anything of the user's, whose modules may bear the same names.
+    from search import data
+    from search.engines import fit, preflight, training
+
+    if job["engine"] != "fit":
+        from search.engines.lanes import choice, lifting
+        from search.engines.lanes import engine as lanes
+
+    if Reference.parse(settings.model.build, base) is None:
+        training.builtin(settings.model.build)
+    before = pins.Pins.now()
+    loaded = data.load(settings.data, base, settings.study.seed)
+    if not sources.is_imported(settings, base):
+        # The source of a data function is no part of a study's identity: it may set nothing for training.
+        before.set()
+    trainer = training.Trainer.load(settings, base, loaded)
+    training.leave_tensorflow_out()
+    # A callback of the user's may know of earlier epochs, and can't be saved: then trials begin anew.
+    can_go_on = not settings.train.callbacks
+    files = Checkpoints(Path(job["folder"]), job["worker"], settings.run.disk, can_go_on=can_go_on)
+    connection.send_bytes(encode([Looking()]))
+    ready = _with_sources(preflight.inspect(trainer, job["fixed"]), trainer)
+    if job["engine"] == "fit":
+        _keep_only_long_compilations()
+        return fit.FitEngine(trainer, files), replace(ready, why=job["why"])
+    rows = choice.rows_of(trainer)
+    try:
+        if job["lanes"]:
+            # Decided at the study's first start.
+            chosen = choice.Lanes(**job["lanes"])
+        else:
+            is_asked_for = job["engine"] == "lanes"
+            chosen = choice.choose(trainer, rows, job["fixed"], workers=job["workers"], is_asked_for=is_asked_for)
+    except lifting.NotLiftable as reason:
+        if job["engine"] == "lanes":
+            raise UsageError(f'run.engine: lanes can\'t train this model: {reason}; set engine = "fit"') from None
+        _keep_only_long_compilations()
+        return fit.FitEngine(trainer, files), replace(ready, why=str(reason))
+    engine = lanes.LanesEngine(
+        trainer,
+        rows,
+        places=chosen.places,
+        width=chosen.width,
+        programs=chosen.programs,
+        compiled=chosen.compiled,
+        checkpoints=files,
+    )
+    return engine, replace(
+        ready,
+        engine="lanes",
+        lanes={"places": chosen.places, "ahead": chosen.ahead, "programs": chosen.programs, "width": chosen.width},
+        memory=chosen.memory,
+    )
+
+
+def _with_sources(ready: Ready, trainer: Any) -> Ready:
+    """Add the files that the user's functions are made of, those included that building has imported."""
+    settings, base = trainer.settings, trainer.base
+    files = sources.hashes(sources.written(settings, base) | sources.imported(settings, base))
+    if not files:
+        return ready  # the hash of our own builder is the source
+    if Reference.parse(settings.model.build, base) is None:
+        from search.engines import training
+
+        files[f"manyfit:{settings.model.build}"] = training.builtin(settings.model.build).REVISION
+    return replace(ready, source=sources.combined(files), files=files, source_before=trainer.source)
+
+
+def _keep_only_long_compilations() -> None:
+    """Leave short ones out of JAX's persistent cache: a `fit` of other numbers is another program, never read again."""
+    if os.environ["KERAS_BACKEND"] == "jax":
+        import jax
+
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", LONG_COMPILATION_S)
+
+
+def _make_deterministic() -> None:
+    """Ask the backend for the same bits at every run, at some cost in speed. Before anything is computed."""
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
+    if os.environ["KERAS_BACKEND"] == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+
+
+def run(descriptor: int) -> NoReturn:
+    """Serve, then end the process."""
+    try:
+        main(descriptor)
+    except BaseException:  # noqa: BLE001 (the edge: the pool reads what is printed here)
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+    # Backends can take seconds to take themselves down, and nothing here needs that.
+    sys.stderr.flush()
+    os._exit(0)
