@@ -17,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from search.workers.devices import Device
+from search.engines.devices import Device
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDY = ROOT / "studies" / "digits.toml"

@@ -29,8 +29,8 @@ from lineup import LANES, PEAK, WARM, Outcome, Row, Scale, lineup
 from measuring import CPU, Figures, Run, Unmeasured, at_least_one, by_title
 from rich.console import Console
 
-from search.workers import devices
-from search.workers.devices import Device
+from search.engines import devices
+from search.engines.devices import Device
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 RIVALS = 8

@@ -23,8 +23,8 @@ from typing import Any, TypeVar
 
 from works import Work, study_text
 
-from search.workers import devices
-from search.workers.devices import Device
+from search.engines import devices
+from search.engines.devices import Device
 
 AIM_MS = 2.0
 """The most that manyfit may add to a trial of 20 epochs, its sampler's own time apart."""

@@ -19,6 +19,7 @@ import pytest
 
 from search.core.scheduler import search
 from search.core.study import Study
+from search.engines.devices import Device
 from search.engines.protocol import Assignment, Member
 from search.engines.replay import ReplayEngine
 from search.errors import Interrupted, StoreError
@@ -27,7 +28,6 @@ from search.spec.identity import Record, declared
 from search.spec.studyfile import StudyFile
 from search.storage.records import Stored, load
 from search.storage.store import Store
-from search.workers.devices import Device
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"

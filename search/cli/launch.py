@@ -18,7 +18,7 @@ from rich.text import Text
 from search import durable
 from search.core.scheduler import search
 from search.core.study import Study, Trial
-from search.engines import checkpoints
+from search.engines import checkpoints, devices
 from search.engines.protocol import Failed, Member, Ready, SaveModel
 from search.errors import Interrupted, ManyfitError, StoreError, UsageError
 from search.log import StudyLog
@@ -30,7 +30,6 @@ from search.storage.records import Stored
 from search.storage.store import Store
 from search.views import export
 from search.views.console import Progress, number
-from search.workers import devices
 from search.workers.pool import WorkerPool
 from search.workers.resolved import Resolved, as_before, how, resolve
 

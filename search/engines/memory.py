@@ -18,8 +18,7 @@ import psutil
 from keras.src.backend.common.stateless_scope import in_stateless_scope
 from keras.src.utils import dtype_utils
 
-from search.engines import failures
-from search.workers import devices
+from search.engines import devices, failures
 
 _NEEDED = "of the model, "
 

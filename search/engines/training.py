@@ -22,11 +22,11 @@ from search.engines import memory, named, objectives, pairing
 from search.engines.forms import Form
 from search.engines.named import Named
 from search.engines.objectives import Rule, Target
+from search.engines.pins import Pins
 from search.errors import UsageError
 from search.spec.settings import Settings
 from search.spec.usercode import Reference
 from search.spec.vocabulary import direction_of, optimizer_arguments, optimizer_class
-from search.workers.pins import Pins
 
 # What Keras calls the variable of a SeedGenerator.
 SEED_NAME = "seed_generator_state"

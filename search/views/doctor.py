@@ -14,8 +14,8 @@ from typing import Any
 from rich.console import RenderableType
 from rich.table import Table
 
+from search.engines import devices, pins
 from search.spec.identity import versions
-from search.workers import devices, pins
 
 # A backend that has not answered by then hangs: on a GPU the first import can take half a minute.
 _PATIENCE_S = 180

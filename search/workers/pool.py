@@ -24,7 +24,9 @@ from typing import Any
 
 import psutil
 
+from search.engines import pins
 from search.engines.checkpoints import kept_path
+from search.engines.devices import Device
 from search.engines.failures import shortened
 from search.engines.protocol import (
     Assignment,
@@ -49,8 +51,7 @@ from search.engines.protocol import (
 )
 from search.errors import DataError, ManyfitError, UsageError
 from search.log import StudyLog
-from search.workers import descendants, output, pins
-from search.workers.devices import Device
+from search.workers import descendants, output
 from search.workers.pace import OVERDUE_FACTOR, OVERDUE_SLACK_S, Pace
 
 START = Path(__file__).resolve().parents[2] / "manyfit" / "start.py"

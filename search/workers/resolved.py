@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from search.engines import devices
 from search.errors import DamagedError, UsageError
 from search.spec import identity
 from search.spec.studyfile import StudyFile
 from search.storage import records, schema
 from search.storage.records import Stored
-from search.workers import devices
 
 
 @dataclass(frozen=True)

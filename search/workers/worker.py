@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NoReturn
 
-from search.engines import failures
+from search.engines import failures, pins
 from search.engines.checkpoints import Checkpoints
 from search.engines.protocol import (
     Assignment,
@@ -41,7 +41,7 @@ from search.errors import DataError, UsageError
 from search.spec import sources
 from search.spec.settings import Settings
 from search.spec.usercode import Reference
-from search.workers import descendants, pins
+from search.workers import descendants
 
 LONG_COMPILATION_S = 2.0
 # A refusal may repeat what the user's own code raised.

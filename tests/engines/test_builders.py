@@ -11,7 +11,7 @@ import pytest
 from support import ROOT
 
 from models.arguments import ACTIVATIONS, BUILDERS, widths
-from search.workers.devices import Device
+from search.engines.devices import Device
 
 ASK_KERAS = """
 import json

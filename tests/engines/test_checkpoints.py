@@ -19,10 +19,10 @@ from support import dice, end, manyfit, query, settings, start, table, training,
 
 from search.engines import checkpoints
 from search.engines.checkpoints import CheckpointError, Checkpoints, kept_path
+from search.engines.devices import Device
 from search.engines.protocol import Member
 from search.storage import verify
 from search.storage.records import load
-from search.workers.devices import Device
 
 # -- files ---------------------------------------------------------------------------------------------------------------
 

@@ -11,11 +11,11 @@ from support import manyfit, write_study
 
 from search.cli.launch import job
 from search.engines import protocol
+from search.engines.devices import Device
 from search.engines.protocol import Assignment, EpochEnd, Failed, Member, Verdict
 from search.engines.replay import ReplayEngine
 from search.log import StudyLog
 from search.spec import studyfile
-from search.workers.devices import Device
 from search.workers.pool import WorkerPool
 from search.workers.resolved import resolve
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from search.engines import devices
+from search.engines.devices import Device
 from search.errors import UsageError
-from search.workers import devices
-from search.workers.devices import Device
 
 
 def test_gpu_worker_sees_its_gpu_only_and_leaves_memory_to_others():

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from support import manyfit
 
+from search.engines.devices import Device
 from search.storage.records import load
-from search.workers.devices import Device
 
 # Many models in few processes: together they take long where other tests run beside them.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from search.workers.devices import Device
+from search.engines.devices import Device
 
 pytestmark = pytest.mark.slow
 

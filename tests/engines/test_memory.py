@@ -11,9 +11,9 @@ import sys
 import pytest
 from support import manyfit, write_study
 
+from search.engines.devices import Device
 from search.storage.records import load
 from search.storage.verify import verify
-from search.workers.devices import Device
 
 pytestmark = pytest.mark.slow
 

@@ -368,7 +368,7 @@ def test_signal_ends_a_study_whose_disk_hangs_while_weights_are_kept(tmp_path):
         pytest.param(
             ["run.engine=lanes", "run.lanes=2", "run.trial_time=0.5"], {"trials": 40, "epochs": 30}, id="lanes"
         ),
-        pytest.param([*JAX, "run.trial_time=8"], {"trials": 3, "epochs": 60, "units": "[16]"}, id="fit"),
+        pytest.param([*JAX, "run.trial_time=10"], {"trials": 3, "epochs": 150, "units": "[16]"}, id="fit"),
     ],
 )
 def test_worker_that_stands_still_is_given_up_and_its_late_result_counts_for_nothing(tmp_path, how, shape):

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from search.workers.devices import Device
+from search.engines.devices import Device
 
 HERE = Path(__file__).resolve().parent
 # A few of every file, for every run of the tests.

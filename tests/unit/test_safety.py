@@ -10,7 +10,7 @@ import sys
 import pytest
 from support import ROOT
 
-from search.workers.devices import Device
+from search.engines.devices import Device
 
 SOURCES = sorted(path for room in ("search", "spaces", "models") for path in (ROOT / room).rglob("*.py"))
 
