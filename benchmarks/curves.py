@@ -139,7 +139,7 @@ def check_lcbench() -> None:
             f"LCBench's surrogate is not there: {LCBENCH} has no {', '.join(lacking)}; put it there, or search in recorded "
             "curves: --curves FILE"
         )
-    if install := measuring.to_install((("onnxruntime", "manyfit[bench]"),)):
+    if install := measuring.to_install((("onnxruntime", ".[bench]"),)):
         raise UsageError(f"LCBench's surrogate needs the package onnxruntime; {install}")
 
 

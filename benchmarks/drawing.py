@@ -49,7 +49,7 @@ def check(path: Path) -> None:
     """Raise UsageError, with what to do, if no picture can be drawn into `path`."""
     if path.suffix not in SUFFIXES:
         raise UsageError(f"a picture is one of {', '.join(SUFFIXES)}; received {str(path)!r}")
-    if install := measuring.to_install((("matplotlib", "manyfit[bench]"),)):
+    if install := measuring.to_install((("matplotlib", ".[bench]"),)):
         raise UsageError(f"a picture needs the package matplotlib; {install}")
 
 

@@ -81,7 +81,7 @@ class Run:
 
 def backend_needs(backend: str) -> Needs:
     """Return what training on a backend needs."""
-    return ((backend, f"manyfit[{backend}]"),)
+    return ((backend, f".[{backend}]"),)
 
 
 def tuner_needs(backend: str) -> Needs:
@@ -94,7 +94,9 @@ def tuner_needs(backend: str) -> Needs:
 def to_install(needs: Needs) -> str:
     """Return the command that installs what is lacking; "" if all is there."""
     lacking = [what for package, what in needs if importlib.util.find_spec(package) is None]
-    return "pip install " + " ".join(f"'{what}'" for what in lacking) if lacking else ""
+    return (
+        "pip install " + " ".join(f"{'-e ' if what[0] == '.' else ''}'{what}'" for what in lacking) if lacking else ""
+    )
 
 
 # -- measuring ---------------------------------------------------------------------------------------------

@@ -59,7 +59,7 @@ class Search:
             raise UsageError(f"{self.title}: {error}") from None
 
 
-_NEEDS: dict[str, Needs] = {"gp": (("torch", "manyfit[gp]"),), "cmaes": (("cmaes", "manyfit[cmaes]"),)}
+_NEEDS: dict[str, Needs] = {"gp": (("torch", ".[gp]"),), "cmaes": (("cmaes", ".[cmaes]"),)}
 # Halving as in the comparisons of searches that were published on these curves. manyfit's own default begins later.
 _HALVING = {"name": "halving", "first_rung": 3, "eta": 3}
 

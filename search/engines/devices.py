@@ -176,4 +176,6 @@ def choose_backend(wanted: str) -> str:
     if wanted in there:
         return wanted
     missing = "tensorflow" if wanted == "auto" else wanted
-    raise UsageError(f"run.backend: {missing} is not installed; pip install 'manyfit[{missing}]'")
+    raise UsageError(
+        f"run.backend: {missing} is not installed; run `pip install -e '.[{missing}]'` in manyfit's folder"
+    )

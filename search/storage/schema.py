@@ -16,7 +16,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from search import __version__, durable
+from search import durable
 from search.errors import DamagedError, Interrupted, StoreError
 from search.points import reached
 
@@ -326,9 +326,10 @@ def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
             f"{path} is damaged: manyfit_studies.format holds {other[0]!r} where a whole number belongs; {advice(path)}"
         )
     if other is not None:
-        age, way = ("a newer", "pip install -U manyfit") if other[0] > FORMAT else ("an older", _way_back(other[1]))
+        age, way = ("a newer", "git pull") if other[0] > FORMAT else ("an older", _way_back(other[1]))
         raise StoreError(
-            f"{path} was written by {age} manyfit, in format {other[0]}; this one knows format {FORMAT}; run `{way}`"
+            f"{path} was written by {age} manyfit, in format {other[0]}; this one knows format {FORMAT}; "
+            f"run `{way}` in manyfit's folder"
         )
 
 
@@ -356,15 +357,15 @@ def strange_objects(connection: sqlite3.Connection) -> Iterator[str]:
 def _way_to_our_schema(path: Path, found: tuple[int | None, str | None]) -> str:
     # Revisions read v3.2.0.a: in the order of their texts as long as their numbers have one digit.
     if (found[0] or 0) > OPTUNA_SCHEMA or (found[1] or "") > OPTUNA_REVISION:
-        return "a newer Optuna upgraded it: run `pip install -U manyfit`"
+        return "a newer Optuna upgraded it: run `git pull` in manyfit's folder, then `make run`"
     return f"copy the file, then run `optuna storage upgrade --storage {shlex.quote(f'sqlite:///{path.name}')}` in its folder"
 
 
 def _way_back(resolved: str) -> str:
-    """Return the command that installs the manyfit which wrote a study, by what that study keeps of versions."""
+    """Return the command that brings back the manyfit which wrote a study, by what that study keeps of versions."""
     with suppress(ValueError, KeyError, TypeError):
-        return f"pip install manyfit=={json.loads(resolved)['versions']['manyfit']}"
-    return f"pip install 'manyfit<{__version__}'"
+        return f"git checkout v{json.loads(resolved)['versions']['manyfit']}"
+    return "git log"
 
 
 def _advice(path: Path, error: sqlite3.Error) -> str:

@@ -64,7 +64,7 @@ def problems(found: dict[str, Any]) -> list[str]:
         if "error" in backend
     ]
     if not found["backends"]:
-        said.append("no backend is installed; pip install 'manyfit[tensorflow]' or 'manyfit[jax]'")
+        said.append("no backend is installed; run `pip install -e '.[tensorflow]'`, or '.[jax]', in manyfit's folder")
     return said
 
 

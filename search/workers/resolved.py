@@ -43,7 +43,10 @@ def resolve(file: StudyFile) -> tuple[Resolved, list[devices.Device]]:
     if engine == "auto" and run.backend == "tensorflow":
         engine, why = "fit", "run.backend is tensorflow, and lanes need jax"
     elif engine == "auto" and "jax" not in devices.installed_backends():
-        engine, why = "fit", "jax is not installed, and lanes need it: pip install 'manyfit[jax]'"
+        engine, why = (
+            "fit",
+            "jax is not installed, and lanes need it: run `pip install -e '.[jax]'` in manyfit's folder",
+        )
     backend = devices.choose_backend(run.backend if engine == "fit" else "jax")
     precision = "float32" if run.precision == "auto" else run.precision
     return Resolved(engine, backend, [device.name for device in chosen], identity.versions(), precision, why), chosen

@@ -35,5 +35,5 @@ def test_without_gpus_the_cpu_works_as_often_as_asked():
 def test_backend_that_is_not_installed_is_refused_with_what_to_install(monkeypatch):
     assert devices.choose_backend("auto") == devices.installed_backends()[0]
     monkeypatch.setattr(devices.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UsageError, match=r"pip install 'manyfit\[jax\]'"):
+    with pytest.raises(UsageError, match=r"run `pip install -e '\.\[jax\]'` in manyfit's folder"):
         devices.choose_backend("jax")

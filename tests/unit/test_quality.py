@@ -121,7 +121,7 @@ def test_what_can_not_be_played_is_said_in_a_line(arguments, message):
 
 
 def test_picture_is_drawn_and_the_same_each_time(tmp_path):
-    pytest.importorskip("matplotlib", reason="pip install 'manyfit[bench]'")
+    pytest.importorskip("matplotlib", reason="pip install -e '.[bench]'")
     import drawing
 
     runs = [
@@ -330,7 +330,7 @@ def test_default_search_beats_random_search_on_the_noisy_curves_of_digits():
 
 @pytest.mark.skipif(not Path(SHARED / "lcbench").is_dir(), reason="no surrogate of LCBench")
 def test_default_search_beats_random_search_on_a_task_of_lcbench():
-    pytest.importorskip("onnxruntime", reason="pip install 'manyfit[bench]'")
+    pytest.importorskip("onnxruntime", reason="pip install -e '.[bench]'")
     task = curves.LCBench("189906")
     regrets = {
         name: play(task, parse_search(name), Match(task.name, name, lanes=16, seed=0, budget=15 * task.epochs)).regret(

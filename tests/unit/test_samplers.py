@@ -397,7 +397,7 @@ def test_wrong_option_is_named(name, options, option, words):
 def test_sampler_whose_package_is_missing_says_what_to_install():
     for name, package in samplers._NEEDS.items():
         if importlib.util.find_spec(package) is None:
-            with pytest.raises(OptionError, match=rf"needs the package {package}; pip install"):
+            with pytest.raises(OptionError, match=rf"needs the package {package}; run `pip install -e"):
                 samplers.check(name, {}, NUMBERS)
 
 

@@ -289,12 +289,12 @@ def test_database_of_plain_optuna_is_refused(tmp_path):
     ("change", "command"),
     [
         ("UPDATE alembic_version SET version_num = 'v3.0.0.d'", "optuna storage upgrade --storage sqlite:///replay.db"),
-        ("UPDATE alembic_version SET version_num = 'v9.9.9.a'", "pip install -U manyfit"),
+        ("UPDATE alembic_version SET version_num = 'v9.9.9.a'", "run `git pull` in manyfit's folder"),
         ("UPDATE version_info SET schema_version = 11", "optuna storage upgrade"),
-        ("UPDATE version_info SET schema_version = 13", "pip install -U manyfit"),
+        ("UPDATE version_info SET schema_version = 13", "run `git pull` in manyfit's folder"),
         ("DELETE FROM alembic_version", "optuna storage upgrade"),
-        ("UPDATE manyfit_studies SET format = 2", "pip install -U manyfit"),
-        ("UPDATE manyfit_studies SET format = 0", "pip install manyfit==0"),
+        ("UPDATE manyfit_studies SET format = 2", "run `git pull` in manyfit's folder"),
+        ("UPDATE manyfit_studies SET format = 0", "run `git checkout v0` in manyfit's folder"),
     ],
 )
 def test_another_schema_is_refused_with_the_command_to_run(tmp_path, change, command):

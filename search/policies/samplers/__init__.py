@@ -123,7 +123,9 @@ def check(name: str, options: Mapping[str, Any], space: Space) -> None:
             raise OptionError(str(error), key) from None
     package = _NEEDS.get(name)
     if package and importlib.util.find_spec(package) is None:
-        raise OptionError(f"the sampler {name} needs the package {package}; pip install 'manyfit[{name}]'")
+        raise OptionError(
+            f"the sampler {name} needs the package {package}; run `pip install -e '.[{name}]'` in manyfit's folder"
+        )
     if name == "grid":
         grid.check(options, space)
     elif name != "bayes":
