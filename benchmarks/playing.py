@@ -280,7 +280,7 @@ def play(task: Task, search: Search, match: Match, storage: str = "memory") -> P
         file = study_file(task, search, match.seed, Path(folder))
         study = Study(file)
         sampler = _Clocked(study._sampler)
-        study._sampler = sampler
+        study._sampler = study._draws._sampler = sampler  # one tells, the other draws
         tape = _Tape(task, study, match.budget)
         engine = ReplayEngine(tape, match.lanes)
         stores = Store.create(file, Record({"versions": {}}, {}, "")) if storage == "sqlite" else nullcontext(_Memory())

@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import curves
@@ -16,6 +17,7 @@ from ranking import Estimate, average_ranks, goals, standings
 from support import ROOT, SHARED, replay, replay_file
 
 from search.errors import UsageError
+from search.policies.samplers.plain import OptunaSampler
 from search.storage.records import load
 
 DIGITS = ROOT / "tests" / "assets" / "digits-curves.json"
@@ -278,6 +280,20 @@ def test_divergence_ends_a_trial_and_counts_as_the_worst(tmp_path):
     assert (run.trials, run.whole, run.diverged) == (3, 2, 1)
     # What it had reached was found all the same, 0.9 with the second epoch of one of three.
     assert run.trace[-1] in [(spent, 0.9) for spent in (4, 5, 6)]
+
+
+def test_what_a_suggestion_takes_counts_the_draw(tmp_path, monkeypatch):
+    plain = OptunaSampler.draw
+
+    def slow(self, number, attempt=0):
+        until = time.process_time() + 0.05
+        while time.process_time() < until:
+            pass
+        return plain(self, number, attempt)
+
+    monkeypatch.setattr(OptunaSampler, "draw", slow)
+    task = curves.Recorded(write(tmp_path, STEPS))
+    assert play(task, parse_search("random"), Match("steps", "random", lanes=3, seed=0, budget=12)).ms >= 50
 
 
 def test_study_becomes_a_curve_file_without_what_was_pruned(tmp_path):
