@@ -5,7 +5,6 @@ Nothing here imports keras. An engine trains members; it knows nothing of sample
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -262,7 +261,8 @@ class Refused:
 
 Message: TypeAlias = Event | Assignment | Verdict | Keep | SaveModel | Go | Looking | Ready | Refused | Saved
 
-_KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in get_args(Message)}
+# Made now: pydantic looks up the names in annotations, and later a user's own module may bear the name of our package.
+_ADAPTERS: dict[str, TypeAdapter[Any]] = {kind.__name__: TypeAdapter(kind) for kind in get_args(Message)}
 
 
 def encode(messages: Sequence[Message]) -> bytes:
@@ -284,12 +284,8 @@ def _table(message: Message) -> dict[str, Any]:
 
 
 def _message(table: dict[str, Any]) -> Message:
-    found: Message = _adapter(table.pop("type")).validate_python(table)
-    return found
-
-
-@functools.cache
-def _adapter(name: str) -> TypeAdapter[Any]:
-    if name not in _KINDS:
+    name = table.pop("type", None)
+    if name not in _ADAPTERS:
         raise ValueError(f"no such message: {name!r}")
-    return TypeAdapter(_KINDS[name])
+    found: Message = _ADAPTERS[name].validate_python(table)
+    return found

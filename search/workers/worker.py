@@ -110,6 +110,15 @@ def main(descriptor: int) -> None:
 
 
 def _receive(connection: Connection, inbox: queue.Queue[list[Message]], engines: list[Any]) -> None:
+    try:
+        _listen(connection, inbox, engines)
+    except BaseException:  # noqa: BLE001 (a worker that hears nothing more would wait for ever)
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+
+
+def _listen(connection: Connection, inbox: queue.Queue[list[Message]], engines: list[Any]) -> NoReturn:
     while True:
         try:
             messages = decode(connection.recv_bytes())
