@@ -218,14 +218,15 @@ def _go_on(file: StudyFile, console: Console) -> Outcome:
         may_mend = not any(trial.curve or trial.state in ("COMPLETE", "PRUNED") for trial in stored.trials)
         has_failed = any(trial.state == "FAIL" for trial in stored.trials)
         is_mended = may_mend and has_failed and not identity.has_same_files(file, stored.identity)
-        # Failed trials of a builder that was mended are drawn again; they are deleted once workers are ready with it.
-        found = replace(stored, trials=[], study_attrs={}) if is_mended else stored
         # What "auto" came to binds no study in which nothing was trained, unless its memory was too short for that.
         is_new = may_mend and not any(kind == "out of memory" for _, kind, _ in stored.events)
         resolved, chosen = resolve(file) if is_new else as_before(file, stored)
-        study = Study(file, found.trials, study_attrs=found.study_attrs, seconds=found.seconds, spent=found.spent)
+        study = Study(file, stored.trials, study_attrs=stored.study_attrs, seconds=stored.seconds, spent=stored.spent)
         if study.has_changes:  # a process died, and this one may be stopped before its first trial
             store.commit(study, now=True)
+        if is_mended:
+            # All its trials are drawn again; they are deleted once workers are ready.
+            study = Study(file, seconds=stored.seconds, spent=stored.spent)
         if study.is_done():
             identity.check_files(file, stored.identity)
             store.set_settings(file)

@@ -295,9 +295,12 @@ class Store:
     ) -> None:
         """Store the settings that a study goes on with: its budget may have changed, and a broken builder been mended.
 
-        With `anew`, what is noted of them, all trials of a study in which nothing was trained are deleted, too.
+        With `anew`, what is noted of them, all trials of a study in which nothing was trained are deleted, too. StoreError if
+        the database is no longer the one that was opened, or, then, if another program has added a trial.
         """
+        self.check()
         with self._transaction() as connection:
+            self._check_rows(connection)
             connection.execute(
                 "UPDATE manyfit_studies SET settings = ?, identity = coalesce(?, identity), resolved = coalesce(?, resolved) "
                 "WHERE study_id = ?",
@@ -313,6 +316,7 @@ class Store:
                 self._insert_events(connection, [HistoryEvent("builder mended", dict(anew), datetime.now(UTC))])
         if anew is not None:
             self._trial_ids.clear()
+            self._last_id = 0
             self._not_backed_up += 1  # else the backup would bring them back
 
     def _delete_trials(self, connection: sqlite3.Connection) -> None:
@@ -321,6 +325,11 @@ class Store:
             "SELECT 1 FROM manyfit_epochs JOIN trials USING (trial_id) WHERE study_id = ?", (self.study_id,)
         ).fetchone()
         assert trained is None  # noqa: S101 (no epoch is ever deleted)
+        trials = connection.execute(
+            "SELECT trial_id, number FROM trials WHERE study_id = ?", (self.study_id,)
+        ).fetchall()
+        if strange := [row for row in trials if row[0] not in self._trial_ids.values()]:
+            raise records.strange_trials(self.path, dict(strange))
         for table in _OF_TRIALS:
             connection.execute(
                 f"DELETE FROM {table} WHERE trial_id IN (SELECT trial_id FROM trials WHERE study_id = ?)",  # noqa: S608

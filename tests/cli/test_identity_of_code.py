@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -193,17 +195,20 @@ def test_study_whose_builder_only_failed_begins_anew_when_it_is_mended(tmp_path)
     assert again.returncode == 1
     stored = load(path.with_suffix(".db"), "mended")
     assert stored.resolved["engine"] == "fit"
-    # A mend that does not even start loses nothing.
-    folder_of(tmp_path, my_model="def build(config, data:\n")
+    # A mend that does not even start loses nothing, and what a killed process left running does not stay so.
+    with closing(sqlite3.connect(path.with_suffix(".db"))) as connection, connection:
+        connection.execute("UPDATE trials SET state = 'RUNNING', datetime_complete = NULL WHERE number = 1")
+        connection.execute("DELETE FROM trial_user_attributes WHERE trial_id = 2")
+    folder_of(tmp_path, my_model=good + "raise RuntimeError\n")
     assert manyfit("run", path).returncode != 0
-    assert [trial.state for trial in load(path.with_suffix(".db"), "mended").trials] == ["FAIL"] * 2
+    assert [trial.state for trial in load(path.with_suffix(".db"), "mended").trials] == ["FAIL", "WAITING"]
     folder_of(tmp_path, my_model=good)
     done = manyfit("run", path)
     assert done.returncode == 0, done.stderr
     stored = load(path.with_suffix(".db"), "mended")
     assert [trial.state for trial in stored.trials] == ["COMPLETE"] * 2
     assert stored.resolved["engine"] == "lanes"
-    assert ("builder mended", {"failed": 2, "by": "KeyError: 'widht'"}) in [
+    assert ("builder mended", {"failed": 1, "by": "KeyError: 'widht'"}) in [
         (kind, detail) for _, kind, detail in stored.events
     ]
     assert manyfit("verify", path).returncode == 0

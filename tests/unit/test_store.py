@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from search import cli
 from search.core.scheduler import search
-from search.core.study import Study
+from search.core.study import LikeFailuresError, Study
 from search.engines.replay import ReplayEngine
 from search.errors import StoreError
 from search.spec.identity import Record
@@ -217,6 +217,42 @@ def test_trial_that_another_program_adds_ends_the_search_and_is_taken_out_by_wha
 
 
 @pytest.mark.parametrize("how", ADDED)
+def test_trial_that_another_program_adds_is_not_deleted_with_those_of_a_mended_builder(tmp_path, how):
+    file = replay_file(tmp_path, study__trials=2)
+
+    def failing(assignment, epoch):
+        raise ValueError("not yet")
+
+    assert [trial.state for trial in replay(file, failing).trials] == ["FAIL"] * 2
+    with Store.open(file.storage, "replay") as store:
+        ADDED[how](theirs(file))
+        with pytest.raises(StoreError, match=r"another program has added trials? 2"):
+            store.set_settings(file, anew={"failed": 2})
+    assert query(file.storage, "SELECT count(*) FROM trials WHERE number >= 2")[0][0] >= 1
+    assert query(file.storage, "SELECT count(*) FROM trials WHERE number < 2") == [(2,)]
+    assert query(file.storage, "SELECT 1 FROM manyfit_events WHERE kind = 'builder mended'") == []
+
+
+def test_trials_of_a_mended_builder_are_deleted_and_drawn_again(tmp_path, undisturbed):
+    file = replay_file(tmp_path, study__trials=8)
+
+    def failing(assignment, epoch):
+        raise ValueError("not yet")
+
+    with pytest.raises(LikeFailuresError):
+        replay(file, failing)
+    with Store.open(file.storage, "replay") as store:
+        store.set_settings(file, anew={"failed": 3})
+        theirs(file).enqueue_trial({"learning_rate": 0.01, "dropout": 0.1})
+        with pytest.raises(StoreError, match="another program has added trial 0"):
+            search(Study(file), store, ReplayEngine(curve), watch=lambda: None)
+    with closing(sqlite3.connect(file.storage)) as connection, connection:
+        connection.execute("DELETE FROM trials WHERE state = 'WAITING'")
+    replay(file)
+    assert table(file.storage, "replay") == undisturbed
+
+
+@pytest.mark.parametrize("how", ADDED)
 @pytest.mark.parametrize("trials", [4, 8], ids=["begun", "finished"])
 def test_trial_that_another_program_adds_between_two_commands_is_told_and_nothing_is_lost(
     tmp_path, undisturbed, how, trials
@@ -294,7 +330,10 @@ def test_database_of_plain_optuna_is_refused(tmp_path):
         ("UPDATE version_info SET schema_version = 13", "run `git pull` in manyfit's folder"),
         ("DELETE FROM alembic_version", "optuna storage upgrade"),
         ("UPDATE manyfit_studies SET format = 2", "run `git pull` in manyfit's folder"),
-        ("UPDATE manyfit_studies SET format = 0", "run `git checkout v0` in manyfit's folder"),
+        (
+            "UPDATE manyfit_studies SET format = 0",
+            "run `git log -S0 -- search/__init__.py` in manyfit's folder for the commit to check out",
+        ),
     ],
 )
 def test_another_schema_is_refused_with_the_command_to_run(tmp_path, change, command):
