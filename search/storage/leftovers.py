@@ -28,6 +28,21 @@ def studies(connection: sqlite3.Connection) -> int:
     return int(count)
 
 
+_ROW = "m.study_id, m.file, m.resolved, m.identity"
+
+
+def rows(connection: sqlite3.Connection) -> set[tuple[object, ...]]:
+    """Return what is left of deleted studies in manyfit_studies, as `names` tells it of others."""
+    found = connection.execute(f"SELECT {_ROW} FROM manyfit_studies m WHERE study_id NOT IN ({_OURS})")  # noqa: S608
+    return set(map(tuple, found))
+
+
+def names(connection: sqlite3.Connection) -> dict[str, tuple[object, ...]]:
+    """Return the studies: by their names, what tells each from others."""
+    found = connection.execute(f"SELECT study_name, {_ROW} FROM manyfit_studies m JOIN studies USING (study_id)")  # noqa: S608
+    return {name: tuple(row) for name, *row in found}
+
+
 def are_there(connection: sqlite3.Connection) -> bool:
     """Tell whether a deleted study or trial has left rows."""
     for where in (

@@ -112,19 +112,17 @@ def restore(path: Path) -> tuple[Report, Restored | None]:
 
 
 def _deleted(path: Path) -> set[str]:
-    """Return the studies of a backup that were deleted from the database, where its pages are sound enough to know that.
+    """Return the studies of a backup of which the database shows that they were deleted, where its pages are sound.
 
-    A file in which nothing tells that it ever held one of them is another, by which the database was written over.
+    That they are not in it shows nothing: another database may have been written over it.
     """
     try:
         with closing(schema.reader(path)) as connection, closing(schema.reader(schema.backup_of(path))) as copy:
             if connection.execute("PRAGMA integrity_check(1)").fetchone()[0] != "ok":
                 return set()
-            there, before = (
-                {name for (name,) in one.execute("SELECT study_name FROM studies")} for one in (connection, copy)
-            )
-            is_other = not (there & before or leftovers.studies(connection))
-            return set() if is_other else before - there
+            there = {name for (name,) in connection.execute("SELECT study_name FROM studies")}
+            left = leftovers.rows(connection)
+            return {name for name, row in leftovers.names(copy).items() if row in left} - there
     except (OSError, sqlite3.Error):
         return set()
 

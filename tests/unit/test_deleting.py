@@ -225,11 +225,18 @@ def test_study_that_optuna_deleted_is_not_restored(database, tmp_path):
     assert "second" not in records.names(schema.backup_of(database))
 
 
-def test_database_that_another_one_was_written_over_is_restored_with_all_its_studies(database, tmp_path):
-    """A file that knows none of these studies tells of no deletion."""
+@pytest.mark.parametrize("other", ["third", "first"])
+@pytest.mark.parametrize("deleted", [False, True])
+def test_database_that_another_one_was_written_over_is_restored_with_all_its_studies(
+    database, tmp_path, other, deleted
+):
+    """A file that knows none of these studies, but others of their names perhaps, tells of no deletion."""
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    searched(study_of(elsewhere, "third"))
+    searched(study_of(elsewhere, other))
+    if deleted:
+        searched(study_of(elsewhere, "fourth"))
+        by_optuna(elsewhere / "all.db", "fourth")
     with closing(sqlite3.connect(elsewhere / "all.db")) as connection, connection:
         connection.execute("UPDATE trial_values SET value = 7 WHERE value_type = 'FINITE'")
     shutil.copyfile(elsewhere / "all.db", database)
