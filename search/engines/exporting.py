@@ -6,6 +6,7 @@ Runs in a worker process.
 from __future__ import annotations
 
 import json
+import re
 import sys
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -137,8 +138,11 @@ def save(trainer: Trainer, order: SaveModel) -> Noted:
     lines = [*packed.lines, *compiled.lines, *_label_lines(compiled, trainer.data), *trouble]
     if values:
         told = {line.partition(" is left out")[0] for line in lines}
-        hidden = [name for name in judged.values if name not in values and name not in told]
-        lines += [f"{name} is left out of the file: another metric of it has that name" for name in hidden]
+        lines += [
+            f"{name} is left out of the file: its evaluate gives no value of that name"
+            for name in judged.values
+            if name not in values and re.sub(r"\[\d+\]$", "", name) not in told
+        ]
     return Noted(
         "model saved",
         {
@@ -198,12 +202,18 @@ def _in_front(layers: Sequence[keras.layers.Layer], model: keras.Model, shape: t
 
 def _of_study(trainer: Trainer, order: SaveModel, judged: Judged) -> Compiled:
     """Return what stands for the study's own loss, metrics and optimizer."""
-    if not isinstance(judged.outputs, np.ndarray):
+    outputs = keras.tree.flatten(judged.outputs)
+    if len(outputs) > 1:
         return _uncompiled("the model has several outputs")
     settings, info = trainer.settings.train, trainer.data.info
-    yardstick = Yardstick(judged.labels, judged.outputs)
+    yardstick = Yardstick(judged.labels, outputs[0])
+
+    def own_loss(y: Any, output: Any) -> Any:
+        # An output may have a name.
+        return judged.model._compile_loss(y, keras.tree.pack_sequence_as(judged.outputs, [output]))
+
     loss = portable.loss(
-        judged.model._compile_loss,
+        own_loss,
         settings.loss,
         yardstick,
         task=info.task,
@@ -238,20 +248,30 @@ def _of_builder(model: keras.Model) -> Compiled:
     config = getattr(model, "_compile_config", None)
     if config is None or type(model).compile is not keras.Model.compile:
         return _uncompiled("the model's class has a compile method of its own")
-    arguments, lines = dict(config.config), []
+    arguments: dict[str, Any] = dict(config.config)
+    lines: list[str] = []
     for name in ("loss", "metrics", "weighted_metrics"):
         arguments[name] = keras.tree.map_structure(portable.completed, arguments.get(name))
     for name in ("optimizer", "loss"):
         if not portable.is_of_keras(arguments.get(name)):
             return _uncompiled(f"the {name} is code of yours")
     for name in ("metrics", "weighted_metrics"):
-        given = arguments.get(name)
-        items = list(given) if isinstance(given, list | tuple) else [given]
-        own = [item for item in items if not portable.is_of_keras(item)]
-        if own:
-            arguments[name] = [item for item in items if item not in own]
-            lines += [f"{_name(item)} is left out of the file: it is code of yours" for item in own]
+        arguments[name] = _without_own(arguments.get(name), lines)
     return Compiled(arguments, lines=tuple(lines))
+
+
+def _without_own(given: Any, lines: list[str]) -> Any:
+    """Return metrics, in a structure of any kind, without those that are the user's code; a line is added for each."""
+    if isinstance(given, dict):
+        return {key: _without_own(item, lines) for key, item in given.items()}
+    if isinstance(given, list | tuple):
+        # What is left out of a list is None; a list in a list stands for an output.
+        kept = [_without_own(item, lines) for item in given]
+        return [item for item, before in zip(kept, given, strict=True) if item is not None or before is None]
+    if given is None or portable.is_of_keras(given):
+        return given
+    lines.append(f"{_name(given)} is left out of the file: it is code of yours")
+    return None
 
 
 def _write(model: keras.Model, compiled: Compiled, path: str) -> None:

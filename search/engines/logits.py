@@ -31,21 +31,12 @@ _SQUASHING = ("softmax", "sigmoid", "hard_sigmoid")
 
 def output_shape(model: keras.Model, x: NDArray[Any]) -> tuple[int | None, ...] | None:
     """Return the shape of a model's outputs; None if there are several arrays of them."""
-    shape = getattr(model, "output_shape", None)
-    if shape is None:
+    outputs = keras.tree.flatten(getattr(model, "outputs", None) or [])
+    if not outputs:
         with backend.StatelessScope():
             outputs = keras.tree.flatten(model(x[:2], training=False))
-        return tuple(map(_size, outputs[0].shape)) if len(outputs) == 1 else None
-    if isinstance(shape, dict | list) and len(shape) == 1:
-        (shape,) = shape.values() if isinstance(shape, dict) else shape
-    if isinstance(shape, tuple) and all(size is None or isinstance(size, int) for size in shape):
-        return shape
-    return None
-
-
-def _size(size: Any) -> int | None:
     # TensorFlow's shapes are no tuples.
-    return None if size is None else int(size)
+    return tuple(None if size is None else int(size) for size in outputs[0].shape) if len(outputs) == 1 else None
 
 
 def end_of(model: keras.Model) -> End:

@@ -28,7 +28,7 @@ found = {}
 for path in sys.argv[1:]:
     model = keras.models.load_model(path)
     rows = np.load(path.removesuffix(".keras") + ".rows.npz")
-    told = {"rate": None, "outputs": [float(v) for v in np.ravel(model.predict(rows["x"], verbose=0))[:20]]}
+    told = {"rate": None, "outputs": [float(v) for v in np.ravel(keras.tree.flatten(model.predict(rows["x"], verbose=0))[0])[:20]]}
     if model.compiled:
         values = model.evaluate(rows["x"], rows["y"], batch_size=256, verbose=0, return_dict=True)
         rate = float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))
@@ -200,6 +200,29 @@ def functional(config, data):
     return keras.Model(inputs, keras.layers.Dense(data.outputs)(keras.layers.Concatenate()([x, inputs])))
 
 
+def named(config, data):
+    inputs = keras.Input(data.input_shape)
+    return keras.Model(inputs, {"main": keras.layers.Dense(data.outputs, name="main")(inputs)})
+
+
+def named_compiled(config, data):
+    model = named(config, data)
+    model.compile("sgd", {"main": "mse"}, metrics={"main": ["mae", double]})
+    return model
+
+
+class PerQuarter(keras.metrics.Metric):
+    def __init__(self, name="per_quarter", **options):
+        super().__init__(name=name, **options)
+        self.sums = self.add_variable((4,), "zeros", name="sums")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        self.sums.assign_add(keras.ops.ones((4,)))
+
+    def result(self):
+        return keras.ops.convert_to_tensor(self.sums)
+
+
 def layers(config, data):
     return keras.Sequential([keras.Input(data.input_shape), Gain(3.0), keras.layers.Dense(data.outputs)])
 
@@ -267,6 +290,35 @@ export_all({
     "bfloat16": {"data_section": SOURCES["binary"], "precision": "mixed_bfloat16"},
 })
 """
+
+
+def test_an_output_with_a_name_is_compiled_and_each_metric_left_out_is_told_once(tmp_path):
+    (tmp_path / "users.py").write_text(USERS)
+    found = exported(
+        tmp_path,
+        """
+def case(builder, **more):
+    return {"data_section": SOURCES["numbers"], "model": {"build": f"users.py:{builder}"}, **more}
+
+
+export_all({
+    "named": case("named", metrics=["mae"]),
+    "several_numbers": case("functional", metrics=["mae", "users.py:PerQuarter"]),
+    "by_name": case("named_compiled", config={"optimizer": "sgd"}),
+})
+""",
+        backend="jax",
+    )
+    check_with_keras_alone(found, backends=("jax",))
+    assert {name: case["of_file"] for name, case in found.items()} == {key: ["val_loss", "val_mae"] for key in found}
+    left = {name: [line for line in case["lines"] if "left out" in line] for name, case in found.items()}
+    assert left == {
+        "named": [],
+        "several_numbers": [
+            "per_quarter is left out of the file: it is code of yours; compile the model with it after loading"
+        ],
+        "by_name": ["double is left out of the file: it is code of yours"],
+    }
 
 
 @pytest.mark.gallery
