@@ -21,7 +21,7 @@ coverage: .venv/installed-dev
 faults: .venv/installed-dev
 	$(BIN)/pytest tests --three-numbers -n 2 --dist loadscope
 
-# Some 110 models of other people's kinds, each in lanes, by fit and by plain Keras, and all that is wide: an hour on two cores.
+# Some 110 models of other people's kinds, each in lanes, by fit and by plain Keras, and all else that is wide.
 gallery: .venv/installed-dev
 	$(BIN)/pytest tests -m gallery -n 2 --dist loadscope
 
@@ -36,7 +36,7 @@ bench: .venv/installed-dev
 	$(BIN)/python benchmarks/lanes.py
 	$(BIN)/python benchmarks/quality.py --curves tests/assets/digits-curves.json
 
-.venv/installed: pyproject.toml constraints.txt
+.venv/installed: pyproject.toml constraints.txt search/__init__.py
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "manyfit needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install -q -c constraints.txt -e '.[tensorflow,jax]'

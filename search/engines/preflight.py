@@ -249,13 +249,15 @@ def _check_objective(model: keras.Model, trainer: Trainer) -> None:
 
 def _refuse_several(model: keras.Model) -> None:
     """Refuse a model of several inputs or outputs: a study's rows are one array of features and one of labels."""
+    if type(model).compute_loss is not keras.Model.compute_loss:
+        return  # it may know what to do with them
     for what, given in (("inputs", "x"), ("outputs", "y")):
         tensors = keras.tree.flatten(getattr(model, what, None) or [])
         if len(tensors) > 1:
             shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
             raise UsageError(
                 f"model.build: the model has {len(tensors)} {what}, {shapes}, and {given} is 1 array; "
-                f"let the builder return a model of one, or one whose own train_step makes them of {given}"
+                f"let the builder return a model of one, or one whose own train_step or compute_loss takes {given}"
             )
 
 

@@ -271,7 +271,7 @@ def encode(messages: Sequence[Message]) -> bytes:
 
 
 def decode(raw: bytes) -> list[Message]:
-    """Read what `encode` wrote, every value of the type that its message says; ValueError for anything else."""
+    """Read what `encode` wrote, every value of the type that its message says; ValueError for what is no message."""
     return [_message(table) for table in json.loads(raw)]
 
 
@@ -284,8 +284,9 @@ def _table(message: Message) -> dict[str, Any]:
 
 
 def _message(table: dict[str, Any]) -> Message:
-    name = table.pop("type", None)
-    if name not in _ADAPTERS:
+    name = table.pop("type", None) if isinstance(table, dict) else table
+    adapter = _ADAPTERS.get(name) if isinstance(name, str) else None
+    if adapter is None:
         raise ValueError(f"no such message: {name!r}")
-    found: Message = _ADAPTERS[name].validate_python(table)
+    found: Message = adapter.validate_python(table)
     return found

@@ -302,7 +302,7 @@ class RunSection(Section):
 class Settings(BaseModel):
     """A whole study file after its defaults: what is stored with the study and what a worker is sent.
 
-    `space` stays the plain table of the file (presets resolved); `search.spec.studyfile.Study` holds it parsed.
+    `space` stays the plain table of the file (presets resolved); `search.spec.studyfile.StudyFile` holds it parsed.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

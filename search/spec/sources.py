@@ -19,13 +19,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.spec.usercode import Reference
+from search.spec.usercode import HOME, Reference
 
 if TYPE_CHECKING:
     from search.spec.settings import Settings
 
-_HOME = Path(__file__).resolve().parents[2]
-_OURS = tuple(_HOME / name for name in ("search", "spaces", "models", "manyfit"))
+_OURS = tuple(HOME / name for name in ("search", "spaces", "models", "manyfit"))
 _STANDARD = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib"))
 _INSTALLED = frozenset(("site-packages", "dist-packages"))
 _SUFFIXES = (".py", ".so", ".pyd")
@@ -149,7 +148,7 @@ class _Reader:
 
     def __post_init__(self) -> None:
         paths = [Path(text).absolute() for text in os.environ.get("PYTHONPATH", "").split(os.pathsep) if text]
-        self.roots = [self.folder, *(path for path in paths if path.is_dir() and path != _HOME)]
+        self.roots = [self.folder, *(path for path in paths if path.is_dir() and path != HOME)]
 
     def closure(self, path: Path) -> dict[Path, str]:
         """Return the file and all that it imports, each with the name of its module."""

@@ -22,7 +22,8 @@ from search.errors import UsageError
 from search.spec.vocabulary import closest
 
 _OURS = ("search", "spaces", "models")
-_HOME = Path(__file__).resolve().parents[2]
+HOME = Path(__file__).resolve().parents[2]
+"""The folder that our packages are in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ class Reference:
         for module in list(sys.modules.values()):
             file = Path(getattr(module, "__file__", None) or "/")
             is_theirs = file.is_relative_to(folder) and file.suffix == ".py" and "site-packages" not in file.parts
-            is_ours = any(file.is_relative_to(_HOME / name) for name in _OURS)
+            is_ours = any(file.is_relative_to(HOME / name) for name in _OURS)
             if is_theirs and not is_ours:
                 files.add(file)
         digest = hashlib.sha256()
@@ -126,10 +127,10 @@ def _let_folder_win(folder: Path) -> None:
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
     elsewhere = [Path(text).absolute() for text in os.environ.get("PYTHONPATH", "").split(os.pathsep) if text]
-    elsewhere = [place for place in elsewhere if place != _HOME]
+    elsewhere = [place for place in elsewhere if place != HOME]
     for name in _OURS:
         file = Path(getattr(sys.modules.get(name), "__file__", None) or "/")
-        is_ours = file.is_relative_to(_HOME / name)
+        is_ours = file.is_relative_to(HOME / name)
         gives_way = not file.is_relative_to(folder) and _claims(folder, name)
         if gives_way or (is_ours and any(_claims(place, name) for place in elsewhere)):
             for loaded in [m for m in sys.modules if m == name or m.startswith(f"{name}.")]:

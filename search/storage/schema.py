@@ -326,10 +326,13 @@ def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
             f"{path} is damaged: manyfit_studies.format holds {other[0]!r} where a whole number belongs; {advice(path)}"
         )
     if other is not None:
-        age, way = ("a newer", "git pull") if other[0] > FORMAT else ("an older", _way_back(other[1]))
+        age, way = (
+            ("a newer", "run `git pull` in manyfit's folder")
+            if other[0] > FORMAT
+            else ("an older", _way_back(other[1]))
+        )
         raise StoreError(
-            f"{path} was written by {age} manyfit, in format {other[0]}; this one knows format {FORMAT}; "
-            f"run `{way}` in manyfit's folder"
+            f"{path} was written by {age} manyfit, in format {other[0]}; this one knows format {FORMAT}; {way}"
         )
 
 
@@ -362,10 +365,12 @@ def _way_to_our_schema(path: Path, found: tuple[int | None, str | None]) -> str:
 
 
 def _way_back(resolved: str) -> str:
-    """Return the command that brings back the manyfit which wrote a study, by what that study keeps of versions."""
+    """Say how to come to the manyfit which wrote a study, by what that study keeps of versions."""
+    version = ""
     with suppress(ValueError, KeyError, TypeError):
-        return f"git checkout v{json.loads(resolved)['versions']['manyfit']}"
-    return "git log"
+        version = str(json.loads(resolved)["versions"]["manyfit"])
+    search = shlex.quote(f"-S{version}")
+    return f"run `git log {search} -- search/__init__.py` in manyfit's folder for the commit to check out"
 
 
 def _advice(path: Path, error: sqlite3.Error) -> str:

@@ -153,6 +153,7 @@ def test_messages_come_out_as_they_went_in():
         b'[{"type": "EpochEnd", "epoch": 1, "metrics": {}, "seconds": 1}]',
         b'[{"type": "Verdict", "member": {"trial": 0, "replica": 0}, "ends": 7}]',
         b'[{"type": "Unheard"}]',
+        b"[1]",
     ],
 )
 def test_message_that_is_none_is_refused(raw):
