@@ -120,10 +120,12 @@ def dice() -> random.Random:
     return random.Random(seed)
 
 
-def cut_off(file: StudyFile, after: int) -> None:
+def cut_off(
+    file: StudyFile, after: int, curves: Callable[[Assignment, int], Mapping[str, float]] | None = None
+) -> None:
     """Leave a study as a process does that dies after so many ticks with three trials under way."""
     with pytest.raises(Interrupted):
-        replay(file, lanes=3, interruption=iter([*[0] * after, *[2] * 9]).__next__)
+        replay(file, curves or curve, lanes=3, interruption=iter([*[0] * after, *[2] * 9]).__next__)
     with closing(sqlite3.connect(file.storage)) as connection, connection:
         connection.execute("UPDATE trials SET state = 'RUNNING' WHERE state = 'WAITING'")
 

@@ -78,10 +78,18 @@ def played(folder: Path, *, lanes: int, cut: bool, **settings: Any) -> list[list
     text = GRID if settings["search__sampler"] == "grid" else STUDY
     file = replay_file(folder, text, **settings)
     if cut:
-        cut_off(file, 5)
+        cut_off(file, 5, curves)
     stored = replay(file, curves, lanes=lanes)
-    rows = [[t.number, t.state, t.ended, t.labels, t.value, t.best_epoch, len(t.curve), t.attrs] for t in stored.trials]
+    rows = [
+        [t.number, t.state, t.ended, t.why, t.labels, t.value, t.best_epoch, len(t.curve), digest(t.curve), t.attrs]
+        for t in stored.trials
+    ]
     return list(json.loads(json.dumps(rows)))
+
+
+def digest(curve: Any) -> str:
+    """Return what tells a curve from any other, to its last bit."""
+    return hashlib.sha256(json.dumps(curve).encode()).hexdigest()[:12]
 
 
 def rounding() -> str:
