@@ -205,3 +205,22 @@ def test_worker_that_cannot_start_is_said_with_its_last_words(tmp_path):
     assert "the worker on cpu can't start" in done.stderr
     assert "no_such_flag_of_xla" in done.stderr
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.slow
+def test_worker_that_can_not_read_what_it_is_told_ends_with_its_last_words(tmp_path):
+    """It would wait for ever, and whoever waits for it."""
+    (tmp_path / "mine.py").write_text(BUILDER)
+    how = ['model={ build = "mine.py:build" }', "run.engine=fit", "run.backend=jax"]
+    file = studyfile.read(write_study(tmp_path), how)
+    resolved, _ = resolve(file)
+    pool = WorkerPool(job(file, resolved), [Device()], resolved.backend, StudyLog())
+    try:
+        pool.wait_until_ready()
+        (worker,) = pool._workers
+        worker.channel.send_bytes(b'[{"type": "Unheard"}]')
+        assert worker.process.wait(timeout=20) == 1
+        worker.reader.join(timeout=10)
+        assert "no such message: 'Unheard'" in "\n".join(worker.stderr)
+    finally:
+        pool.close()
