@@ -264,7 +264,7 @@ def test_grown_worker_is_renewed_after_a_checkpoint_that_failed_and_one_that_did
     path = write_study(tmp_path, text, name="grown")
     (tmp_path / "grown.files").mkdir()
     (tmp_path / "grown.files" / "running").write_text("in the way")
-    code = "from search.engines import pool; pool.BUSY_RENEWAL = 3.0; from search.cli import main; main()"
+    code = "from search.workers import pool; pool.BUSY_RENEWAL = 3.0; from search.cli import main; main()"
     how = settings(["run.engine=lanes", "run.lanes=1", "run.worker_memory=200000000"])
     process = subprocess.Popen(
         [*MANYFIT[:-1], code, "run", str(path), *how], stdout=subprocess.PIPE, stderr=subprocess.PIPE

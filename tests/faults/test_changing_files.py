@@ -222,7 +222,7 @@ def test_reading_takes_no_lock_away(driver, undisturbed, tmp_path):
     folder = tmp_path / "study"
     folder.mkdir()
     code = (
-        "import sys, time; from pathlib import Path; from search import records; from search.storage.store import Store\n"
+        "import sys, time; from pathlib import Path; from search.storage import records; from search.storage.store import Store\n"
         "path = Path(sys.argv[1]); store = Store.open(path, 'replay'); records.load(path, 'replay'); store.check()\n"
         "path.with_name('replay.db.lock').unlink(); print('held', flush=True); sys.stdin.read()"
     )
