@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     import numpy as np
     import optuna
 
+    from search.core.events import Assignment
     from search.data import Data
-    from search.engines.protocol import Assignment
 
 LANES = 16
 # The matrix product that stands for what a machine can do: two square matrices of float32.
@@ -177,10 +177,10 @@ def drive_manyfit(trials: int, folder: Path, *, lanes: int, tpe: bool = False) -
     """Run manyfit's scheduler, study and store on pretended curves."""
     from search.core.scheduler import search
     from search.core.study import Study
-    from search.engines.replay import ReplayEngine
     from search.spec import studyfile
     from search.spec.identity import Record
     from search.storage.store import Store
+    from search.workers.inprocess import Replaying
 
     path = folder / "study.toml"
     kind = {"sampler": "tpe", "pruner": "hyperband"} if tpe else {}
@@ -189,7 +189,7 @@ def drive_manyfit(trials: int, folder: Path, *, lanes: int, tpe: bool = False) -
     with Store.create(file, Record({"versions": {}}, {}, "")) as store:
         study = Study(file)
         began = time.perf_counter()
-        search(study, store, ReplayEngine(pretend, lanes), watch=lambda: None)
+        search(study, store, Replaying(pretend, lanes), watch=lambda: None)
         seconds = time.perf_counter() - began
     whole = [trial for trial in study.trials if trial.state == "COMPLETE" and len(trial.curve) == EPOCHS]
     parts = {

@@ -6,7 +6,7 @@ import math
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,17 +17,18 @@ from measuring import Needs
 
 from search.core.scheduler import search as search_in
 from search.core.study import Study
-from search.engines.replay import ReplayEngine
 from search.errors import Interrupted, OptionError, UsageError
 from search.policies import pruners, samplers
 from search.spec import studyfile
 from search.spec.identity import Record
 from search.spec.studyfile import StudyFile
+from search.storage.memory import MemoryStorage
 from search.storage.store import Store
+from search.workers.inprocess import Replaying
 from spaces import Space
 
 if TYPE_CHECKING:
-    from search.engines.protocol import Assignment
+    from search.core.events import Assignment
 
 # The epochs of a budget end a search, not its trials.
 TRIALS = 1_000_000
@@ -191,14 +192,6 @@ class Played:
 # -- playing -----------------------------------------------------------------------------------------------
 
 
-class _Memory:
-    """A store that forgets."""
-
-    def commit(self, study: Study, *, now: bool = False) -> None:  # noqa: ARG002 (a store's)
-        """Take the changes away, so that they don't pile up."""
-        study.take_changes()
-
-
 class _Clocked:
     """A sampler whose CPU seconds are counted, in whatever it does; the wall's would depend on who else uses the machine."""
 
@@ -273,7 +266,7 @@ def study_file(task: Task, search: Search, seed: int, folder: Path) -> StudyFile
 def play(task: Task, search: Search, match: Match, storage: str = "memory") -> Played:
     """Search until the budget is spent, or the space is used up.
 
-    `storage` is "memory", which stores nothing, or "sqlite", manyfit's own store in a temporary folder: the result is the
+    `storage` is "memory" or "sqlite", manyfit's own store in a temporary folder: the result is the
     same, with the store's part of the work done, too.
     """
     with tempfile.TemporaryDirectory(prefix="manyfit-bench-") as folder:
@@ -282,8 +275,8 @@ def play(task: Task, search: Search, match: Match, storage: str = "memory") -> P
         sampler = _Clocked(study._sampler)
         study._sampler = study._draws._sampler = sampler  # one tells, the other draws
         tape = _Tape(task, study, match.budget)
-        engine = ReplayEngine(tape, match.lanes)
-        stores = Store.create(file, Record({"versions": {}}, {}, "")) if storage == "sqlite" else nullcontext(_Memory())
+        engine = Replaying(tape, match.lanes)
+        stores = {"memory": MemoryStorage, "sqlite": Store}[storage].create(file, Record({"versions": {}}, {}, ""))
         with stores as store, suppress(Interrupted):
             search_in(study, store, engine, interruption=tape.is_spent, watch=lambda: None)
     return Played(

@@ -27,12 +27,12 @@ from search import points
 from search.cli.launch import _signals
 from search.core.scheduler import search
 from search.core.study import Study
-from search.engines.replay import ReplayEngine
 from search.errors import ManyfitError
 from search.storage import records, schema, verify
 from search.storage import store as stores
 from search.storage.store import Store
 from search.views import export
+from search.workers.inprocess import Replaying
 
 
 @dataclass(frozen=True)
@@ -181,12 +181,10 @@ def _search(folder: Path, settings: Mapping[str, Any], epoch_s: float) -> None:
             store = Store.create(file, record(file), interruption=interruption)
         with store:
             stored = records.load(file.storage, file.name)
-            study = Study(
-                file, stored.trials, study_attrs=stored.study_attrs, seconds=stored.seconds, spent=stored.spent
-            )
-            store.set_settings(file)
+            study = Study.of(stored, file)
+            store.renew(file)
             try:
-                search(study, store, ReplayEngine(curves), interruption=interruption, watch=lambda: None)
+                search(study, store, Replaying(curves), interruption=interruption, watch=lambda: None)
             finally:
                 store.back_up()
             export.write(file.beside(".best.json"), export.to_json(export.best(records.load(store.path, file.name))))

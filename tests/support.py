@@ -17,17 +17,17 @@ from typing import Any
 
 import pytest
 
+from search.core.events import Assignment, Member
 from search.core.scheduler import search
 from search.core.study import Study
 from search.engines.devices import Device
-from search.engines.protocol import Assignment, Member
-from search.engines.replay import ReplayEngine
 from search.errors import Interrupted, StoreError
 from search.spec import studyfile
 from search.spec.identity import Record, declared
 from search.spec.studyfile import StudyFile
 from search.storage.records import Stored, load
 from search.storage.store import Store
+from search.workers.inprocess import Replaying
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
@@ -253,11 +253,11 @@ def replay(
     """Search with the replay engine through the real scheduler and store, going on if the study is there."""
     if file.storage.exists():
         stored = load(file.storage, file.name)
-        study = Study(file, stored.trials, study_attrs=stored.study_attrs, seconds=stored.seconds, spent=stored.spent)
+        study = Study.of(stored, file)
         store = Store.open(file.storage, file.name)
     else:
         study = Study(file)
         store = Store.create(file, record(file))
     with store:
-        search(study, store, ReplayEngine(curves, lanes), interruption=interruption, watch=lambda: None)
+        search(study, store, Replaying(curves, lanes), interruption=interruption, watch=lambda: None)
     return load(file.storage, file.name)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from support import cut_off, replay, replay_file
 
-from search.engines.protocol import Assignment
+from search.core.events import Assignment
 from search.policies.pruners import PRUNERS
 
 TABLES = Path(__file__).parent / "assets" / "tables.json"

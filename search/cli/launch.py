@@ -16,14 +16,17 @@ from rich.console import Console
 from rich.text import Text
 
 from search import durable
-from search.core.scheduler import search
-from search.core.study import Study, Trial
+from search.core import scheduler
+from search.core.events import Failed, Member
+from search.core.study import ALL_TRIALS, Study
+from search.core.trial import Trial
 from search.engines import checkpoints, devices
-from search.engines.protocol import Failed, Member, Ready, SaveModel
+from search.engines.protocol import SaveModel
 from search.errors import Interrupted, ManyfitError, StoreError, UsageError
 from search.log import StudyLog
 from search.spec import identity, sources, studychecks, unused
 from search.spec.identity import Record
+from search.spec.ready import Ready
 from search.spec.studyfile import StudyFile
 from search.storage import records
 from search.storage.records import Stored
@@ -211,7 +214,7 @@ def _begin(file: StudyFile, console: Console, *, allow_unused: bool) -> Outcome:
 def _go_on(file: StudyFile, console: Console) -> Outcome:
     stored = records.load(file.storage, file.name)
     identity.check_unchanged(file.name, stored.identity, identity.declared(file))
-    with _signals() as interruption, Store.open(file.storage, file.name, interruption=interruption) as store:
+    with _signals() as interruption, Store.of(file, interruption=interruption) as store:
         # Reload under the lock: another command may have changed the study since it was first read.
         stored = records.load(file.storage, file.name)
         # A builder that has only ever failed may be mended: no result came from it.
@@ -221,16 +224,16 @@ def _go_on(file: StudyFile, console: Console) -> Outcome:
         # What "auto" came to binds no study in which nothing was trained, unless its memory was too short for that.
         is_new = may_mend and not any(kind == "out of memory" for _, kind, _ in stored.events)
         resolved, chosen = resolve(file) if is_new else as_before(file, stored)
-        study = Study(file, stored.trials, study_attrs=stored.study_attrs, seconds=stored.seconds, spent=stored.spent)
+        study = Study.of(stored, file)
         if study.has_changes:  # a process died, and this one may be stopped before its first trial
-            store.commit(study, now=True)
+            scheduler.store(study, store)
         if is_mended:
             # All its trials are drawn again; they are deleted once workers are ready.
             study = Study(file, seconds=stored.seconds, spent=stored.spent)
         if study.is_done():
             identity.check_files(file, stored.identity)
-            store.set_settings(file)
-            store.commit(study, now=True)
+            store.renew(file)
+            scheduler.store(study, store)
             return _outcome(study, store, console, ended=(), seconds=0.0)
         log = StudyLog()
         with workers(file, resolved, chosen, log, console=console, interruption=interruption) as (
@@ -242,9 +245,7 @@ def _go_on(file: StudyFile, console: Console) -> Outcome:
             _warn(console, [*map(str, unused.find(file, ready)), *ready.warnings])
             console.print(how(resolved))
             console.print(Text(_going_on(study)))
-            store.set_settings(
-                file, now, asdict(resolved) if is_new else None, anew=_failures(stored) if is_mended else None
-            )
+            store.renew(file, now, asdict(resolved) if is_new else None, anew=_failures(stored) if is_mended else None)
             log.open(file.beside(".log"))
             log.write(f"study {file.name!r} goes on with {len(study.trials)} trials")
             if not is_new and identity.versions() != stored.resolved["versions"]:
@@ -317,7 +318,7 @@ def _search(
     try:
         try:
             with Progress(study, console, programs=resolved.lanes.get("programs", 0)) as progress:
-                search(study, store, pool, interruption=interruption, watch=watch)
+                scheduler.search(study, store, pool, interruption=interruption, watch=watch)
         finally:
             pool.close()  # before the last tidying: a worker may be in the middle of writing a checkpoint
     except Interrupted as interrupted:
@@ -360,15 +361,15 @@ def _outcome(study: Study, store: Store, console: Console, *, ended: tuple[int, 
     if problem := store.back_up():
         _warn(console, [f"{problem}; the study itself is stored"])
     _tidy(study)
-    stored = records.load(store.path, study.file.name)
-    store.check()  # or what was read is another file's
+    stored = store.load()
     best_path = study.file.beside(".best.json")
     try:
         export.write(best_path, export.to_json(export.best(stored)))
     except UsageError as error:
         # The search is not the worse for it: all of it is in the database.
         _warn(console, [f"{error}"])
-    return Outcome(stored, best_path, ended, study.stop_reason, seconds)
+    reason = "" if study.ending == ALL_TRIALS else study.ending
+    return Outcome(stored, best_path, ended, reason, seconds)
 
 
 def _warn(console: Console, warnings: Any) -> None:

@@ -1,6 +1,6 @@
 """A study in memory: its trials, what is drawn next, and what becomes of each. The truth while a search runs.
 
-Nothing here imports keras or touches a file; the store writes down what `take_changes` hands out.
+Nothing here imports keras or touches a file; a storage writes down what `pending` says.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from search.engines.protocol import (
+from search.core.events import (
     Assignment,
     EpochEnd,
     Event,
@@ -27,83 +27,33 @@ from search.engines.protocol import (
     Stopped,
     Verdict,
 )
+from search.core.history import Commit, Epoch, History, HistoryEvent, TrialStart, TrialState
+from search.core.trial import Trial, make_trial
 from search.errors import ManyfitError
 from search.policies import pruners, samplers, stopping
 from search.policies.samplers.draws import Draws
 from search.spec.studyfile import StudyFile
 
-# Beside stream 0, which is the sampler's.
-_TRAINING = 1
-
 # Failures of one kind in a row that end a study: the fault is then in the study and not in a config.
 LIKE_FAILURES = 3
+# How a study ends that ran out of neither time nor configs.
+ALL_TRIALS = "all trials"
 
 # Recomputed epochs may differ by rounding; more than this is worth a line in the study's history.
 SAME = 1e-6
 
 
 @dataclass(slots=True)
-class Trial:
-    """A config and its number, and all that became of it.
+class _Pending:
+    """What has happened since the last commit, each thing once: numbers of trials, and of their epochs."""
 
-    Attributes:
-        labels: the drawn parameters as Optuna and tables show them (a list as JSON).
-        config: everything a builder reads.
-        epochs: how many it may have.
-        state: Optuna's word: WAITING (interrupted, goes on), RUNNING, COMPLETE, PRUNED or FAIL.
-        ended: finished, stopped early, callback, pruned, diverged, timeout, time, failed or crashed; "" while it runs.
-        why: more of that for people.
-        curve: all metrics by epoch, the first epoch first; nothing but finite numbers and None.
-        seconds: of each epoch.
-        value: the best epoch's objective; `best_epoch` counts from 1.
-        attrs: what the sampler keeps with the trial.
-    """
-
-    number: int
-    labels: dict[str, Any]
-    config: dict[str, Any]
-    epochs: int
-    seed: int
-    state: str = "RUNNING"
-    ended: str = ""
-    why: str = ""
-    detail: str = ""
-    curve: list[dict[str, float | None]] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    value: float | None = None
-    best_epoch: int | None = None
-    attrs: dict[str, Any] = field(default_factory=dict)
-    deaths: int = 0
-    judged: int = 0
-    started_at: datetime | None = None
-    ended_at: datetime | None = None
-
-    @property
-    def is_ended(self) -> bool:
-        return self.state in ("COMPLETE", "PRUNED", "FAIL")
-
-
-@dataclass(frozen=True, slots=True)
-class HistoryEvent:
-    """Something that the study's table alone does not explain: a lost worker, a clock's decision, an interruption."""
-
-    kind: str
-    detail: dict[str, Any]
-    at: datetime
-
-
-@dataclass(slots=True)
-class Changes:
-    """What has happened since the store last wrote, each thing once."""
-
-    started: list[Trial] = field(default_factory=list)
+    started: list[int] = field(default_factory=list)
     epochs: list[tuple[int, int]] = field(default_factory=list)
-    restated: dict[int, Trial] = field(default_factory=dict)
-    study_attrs: dict[str, Any] = field(default_factory=dict)
+    restated: set[int] = field(default_factory=set)
     events: list[HistoryEvent] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.started or self.epochs or self.restated or self.study_attrs or self.events)
+        return bool(self.started or self.epochs or self.restated or self.events)
 
 
 class Study:
@@ -124,7 +74,6 @@ class Study:
         self.sampler_seconds = 0.0
         # Where the workers' time went, in seconds by part.
         self.spent: Counter[str] = Counter(spent or {})
-        self.stop_reason = ""
         # Programs that this command has compiled.
         self.compiled = 0
         self.gave_up: LikeFailuresError | None = None
@@ -144,7 +93,7 @@ class Study:
             epochs=file.epochs,
             start=settings.search.start,
         )
-        self._changes = Changes()
+        self._pending = _Pending()
         self._draws = Draws(self._sampler, settings.search, self._space, settings.study.seed)
         self._waiting: list[Trial] = []
         self._running: dict[int, Trial] = {}
@@ -154,8 +103,14 @@ class Study:
         self._failures: list[str] = []
         self._began = time.monotonic()
         self._sampler.restore_study_attrs(study_attrs or {})
+        self._stored_attrs = dict(study_attrs or {})
         for trial in trials:
             self._restore(trial)
+
+    @classmethod
+    def of(cls, history: History, file: StudyFile) -> Study:
+        """Return the study of a history, to go on with it under the settings of `file`."""
+        return cls(file, history.trials, study_attrs=history.study_attrs, seconds=history.seconds, spent=history.spent)
 
     def begin(self) -> None:
         """Start the study's clock: what came before (starting workers, loading data) does not count."""
@@ -184,11 +139,16 @@ class Study:
         """Seconds spent on this study by all commands that have worked on it."""
         return self.seconds_before + time.monotonic() - self._began
 
-    def is_done(self) -> bool:
-        """Tell whether nothing is left to do; sets `stop_reason` when that is not for the number of trials."""
+    @property
+    def ending(self) -> str:
+        """Why nothing is left to do; "" while something is."""
         if self._running or self._waiting:
-            return False
-        return self._is_out_of_time() or not self._may_draw()
+            return ""
+        return self._out_of_time or self._nothing_to_draw
+
+    def is_done(self) -> bool:
+        """Tell whether nothing is left to do; `ending` says why."""
+        return bool(self.ending)
 
     @property
     def unfinished(self) -> list[Member]:
@@ -207,10 +167,10 @@ class Study:
                 return None  # it lived through two deaths in a row: now it goes on alone, so that a third has one cause
             trial = self._waiting.pop(0)
             trial.state = "RUNNING"
-            self._changes.restated[trial.number] = trial
-        elif not self._is_out_of_time() and self._may_draw():
+            self._pending.restated.add(trial.number)
+        elif not self._out_of_time and not self._nothing_to_draw:
             trial = self._draw()
-            self._changes.started.append(trial)
+            self._pending.started.append(trial.number)
         else:
             return None
         trial.started_at = trial.started_at or datetime.now(UTC)
@@ -255,8 +215,8 @@ class Study:
 
     @property
     def has_changes(self) -> bool:
-        """Whether anything has happened since `take_changes` was called last."""
-        return bool(self._changes)
+        """Whether `pending` has anything to say that has not been stored."""
+        return bool(self._pending)
 
     def worth_keeping(self, touched: Sequence[Trial]) -> list[Member]:
         """Return those that have just ended among the best of the study, as many as `run.keep`."""
@@ -268,17 +228,38 @@ class Study:
         """The best COMPLETE trials, as many as `run.keep`, the best first; of equals the lower number first."""
         return self._best[: self.file.settings.run.keep]
 
-    def take_changes(self) -> Changes:
-        """Hand out what has happened since the last call."""
-        self._changes.study_attrs = self._sampler.study_attrs()
-        changes, self._changes = self._changes, Changes()
-        return changes
+    def pending(self) -> Commit:
+        """Return what has happened since `mark_stored` was called last."""
+        objective = self.file.settings.study.objective
+        attrs = self._sampler.study_attrs()
+        return Commit(
+            started=tuple(
+                TrialStart(trial.number, trial.labels, trial.started_at, trial.attrs)
+                for trial in map(self.trials.__getitem__, self._pending.started)
+            ),
+            epochs=tuple(
+                Epoch(Member(number), epoch, self.trials[number].seconds[epoch - 1], metrics, metrics[objective] or 0.0)
+                for number, epoch in self._pending.epochs
+                for metrics in (self.trials[number].curve[epoch - 1],)
+            ),
+            states=tuple(_state(self.trials[number]) for number in sorted(self._pending.restated)),
+            study_attrs={key: value for key, value in attrs.items() if self._stored_attrs.get(key) != value},
+            events=tuple(self._pending.events),
+            seconds=self.seconds,
+            spent=dict(self.spent),
+            ended=self.ending,
+        )
+
+    def mark_stored(self, commit: Commit) -> None:
+        """Forget what `pending` said in `commit`: it is stored."""
+        self._stored_attrs |= commit.study_attrs
+        self._pending = _Pending()
 
     def put_back(self) -> None:
         """Stop where we are: what is running waits to be started again, with its config and number."""
         for trial in self.running:
             trial.state = "WAITING"
-            self._changes.restated[trial.number] = trial
+            self._pending.restated.add(trial.number)
         self._waiting = self.running + self._waiting
         self._running.clear()
 
@@ -286,7 +267,7 @@ class Study:
         """Write an event into the study's history."""
         event = HistoryEvent(kind, detail, datetime.now(UTC))
         self.noted.append(event)
-        self._changes.events.append(event)
+        self._pending.events.append(event)
 
     def assignment(self, trial: Trial) -> Assignment:
         """Return what an engine needs to train `trial`."""
@@ -301,23 +282,19 @@ class Study:
 
     # -- drawing -----------------------------------------------------------------------------------------------------
 
-    def _may_draw(self) -> bool:
-        self.stop_reason = ""
+    @property
+    def _nothing_to_draw(self) -> str:
         stop_after = self.file.settings.study.stop_after
         if stop_after and stopping.stagnates([self._result(trial) for trial in self._endings], stop_after):
-            self.stop_reason = f"no better value in the last {stop_after} trials"
-            return False
-        if used_up := self._draws.used_up:
-            self.stop_reason = used_up
-            return False
-        return len(self.trials) < self.file.settings.study.trials
+            return f"no better value in the last {stop_after} trials"
+        if self._draws.used_up:
+            return self._draws.used_up
+        return "" if len(self.trials) < self.file.settings.study.trials else ALL_TRIALS
 
-    def _is_out_of_time(self) -> bool:
+    @property
+    def _out_of_time(self) -> str:
         limit = self.file.settings.study.time
-        if limit is None or self.seconds < limit:
-            return False
-        self.stop_reason = f"the study's time of {limit:g} s is used up"
-        return True
+        return "" if limit is None or self.seconds < limit else f"the study's time of {limit:g} s is used up"
 
     def _draw(self) -> Trial:
         began = time.perf_counter()
@@ -349,7 +326,7 @@ class Study:
             if trial.state == "RUNNING":
                 # Its process died. It may wait for long, and what nobody trains must not be shown as running.
                 trial.state = "WAITING"
-                self._changes.restated[trial.number] = trial
+                self._pending.restated.add(trial.number)
             self._waiting.append(trial)
 
     # -- recording ---------------------------------------------------------------------------------------------------
@@ -378,7 +355,7 @@ class Study:
             trial.value, trial.best_epoch = value, event.epoch
         self._sampler.report(trial.number, event.epoch, value)
         self._standings.record(trial.number, event.epoch, self._sign * trial.value)
-        self._changes.epochs.append((trial.number, event.epoch))
+        self._pending.epochs.append((trial.number, event.epoch))
 
     def _compare(self, trial: Trial, epoch: int, value: float | None) -> None:
         """Hold an epoch that is computed again against what is stored; what is stored stays."""
@@ -400,7 +377,7 @@ class Study:
         del self._running[trial.number]
         trial.state = "WAITING"
         self._waiting = sorted([trial, *self._waiting], key=lambda waiting: waiting.number)
-        self._changes.restated[trial.number] = trial
+        self._pending.restated.add(trial.number)
 
     def _fail(self, trial: Trial, ended: str, reason: str, detail: str) -> None:
         trial.detail = detail
@@ -431,7 +408,7 @@ class Study:
         limit = settings.run.trial_time
         if limit and sum(trial.seconds) >= limit:
             self._end_by_clock(trial, "timeout", f"its time of {limit:g} s was used up")
-        elif self._is_out_of_time():
+        elif self._out_of_time:
             self._end_by_clock(trial, "time", "the study's time was used up")
 
     def _end_by_clock(self, trial: Trial, ended: str, why: str) -> None:
@@ -453,7 +430,7 @@ class Study:
         self._running.pop(trial.number, None)
         trial.attrs = self._sampler.tell(trial.number, state, trial.value, diverged=ended == "diverged")
         self._close(trial)
-        self._changes.restated[trial.number] = trial
+        self._pending.restated.add(trial.number)
 
     def _now(self) -> datetime:
         """Return the time, or a moment after the last ending if the clock stands still or was put back.
@@ -520,13 +497,17 @@ def retell(sampler: samplers.Sampler, trial: Trial, objective: str) -> dict[int,
     return curve
 
 
-def make_trial(file: StudyFile, number: int, labels: Mapping[str, Any]) -> Trial:
-    """Make trial `number` of a study from the labels of its parameters, with nothing trained yet."""
-    config = {**file.fixed(), **file.space.config(labels)}
-    return Trial(
-        number=number,
-        labels=dict(labels),
-        config=config,
-        epochs=int(config["epochs"]),
-        seed=samplers.stream(file.settings.study.seed, _TRAINING, number, 0),
+def _state(trial: Trial) -> TrialState:
+    return TrialState(
+        number=trial.number,
+        state=trial.state,
+        ended=trial.ended,
+        why=trial.why,
+        detail=trial.detail,
+        value=trial.value,
+        best_epoch=trial.best_epoch,
+        epochs=len(trial.curve),
+        seconds=sum(trial.seconds),
+        ended_at=trial.ended_at,
+        attrs=trial.attrs,
     )

@@ -18,13 +18,14 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from search.core.events import Failed, Noted
 from search.data import Data
 from search.data.splits import Scaling
 from search.engines import failures, portable
 from search.engines.checkpoints import read
 from search.engines.logs import numbers
 from search.engines.portable import Labels, Yardstick
-from search.engines.protocol import Noted, SaveModel
+from search.engines.protocol import SaveModel
 from search.engines.training import Trainer, make_optimizer, validation_batch, weights_of
 from search.spec.vocabulary import SCHEDULE_NUMBERS
 
@@ -101,6 +102,14 @@ class _Bare(Trainer):
 
     def compile(self, model: keras.Model, config: Mapping[str, Any]) -> None:
         """Leave the model as it is."""
+
+
+def saved(trainer: Trainer, order: SaveModel) -> Noted | Failed:
+    """Save a trial's model, and tell what it comes to on the validation set; or what went wrong."""
+    try:
+        return save(trainer, order)
+    except BaseException as error:  # noqa: BLE001 (the user's layers: anything may come out of saving them)
+        return Failed(order.member, failures.one_line(error), failures.trace(error))
 
 
 def save(trainer: Trainer, order: SaveModel) -> Noted:

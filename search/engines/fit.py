@@ -17,11 +17,12 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from search.core.events import Assignment, EpochEnd, Event, Failed, Member, Noted, Stopped, Verdict
 from search.engines import exporting, failures, memory
 from search.engines.batches import Batches, Clock
 from search.engines.checkpoints import Checkpoints
 from search.engines.logs import numbers
-from search.engines.protocol import Assignment, EpochEnd, Event, Failed, Member, SaveModel, Stopped, Verdict
+from search.engines.protocol import SaveModel
 from search.engines.training import ReadConfig, Trainer, can_evaluate, validation_batch, weights_of
 
 # JAX keeps every compiled step, megabytes a trial. Forgetting them also forgets the small ones that all trials share, which
@@ -49,7 +50,7 @@ class FitEngine:
         gc.freeze()
 
     def foresee(self, assignment: Assignment) -> None:
-        """Do nothing ahead: this engine says that it takes one member at a time."""
+        pass  # it takes one member at a time
 
     def start(self, assignment: Assignment) -> None:
         self._reporter = None
@@ -75,12 +76,8 @@ class FitEngine:
             return "it has no whole epoch in this worker"
         return self.checkpoints.keep(path, reporter.best, {"trial": member.trial})
 
-    def save_model(self, order: SaveModel) -> Event:
-        """Save the model of a trial whose weights were kept, and tell what it comes to on the validation set."""
-        try:
-            return exporting.save(self._trainer, order)
-        except BaseException as error:  # noqa: BLE001 (the user's layers: anything may come out of saving them)
-            return Failed(order.member, failures.one_line(error), failures.trace(error))
+    def save_model(self, order: SaveModel) -> Noted | Failed:
+        return exporting.saved(self._trainer, order)
 
     def apply(self, verdicts: Sequence[Verdict]) -> None:
         for verdict in verdicts:

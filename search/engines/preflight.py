@@ -12,9 +12,9 @@ import numpy as np
 
 from search.data import DataInfo
 from search.engines import failures, logs, memory, objectives, pairing
-from search.engines.protocol import Ready
 from search.engines.training import ReadConfig, Trainer, can_evaluate, has_call
 from search.errors import DataError, UsageError
+from search.spec.ready import Ready
 from search.spec.vocabulary import TRAIN_PARAMETERS, closest
 from spaces import Choice, Space
 

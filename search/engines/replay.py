@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
-from search.engines.protocol import Assignment, EpochEnd, Event, Failed, Member, Verdict
+from search.core.events import Assignment, EpochEnd, Event, Failed, Member, Noted, Verdict
+from search.engines.checkpoints import Checkpoints
+from search.engines.protocol import SaveModel
 
 Curves = Callable[[Assignment, int], Mapping[str, float]]
 """(assignment, epoch from 1) -> the metrics of that epoch. What it raises is that member's failure."""
 
 
 class ReplayEngine:
-    """Plays curves in `lanes` places: at each `advance` every member is one epoch further, in order of members.
+    """Plays curves in `lanes` places: at each `advance` every member in one is an epoch further, in order of members."""
 
-    `ahead` more members may wait for a place, as they do in the lanes engine while their models are built.
-    """
-
-    def __init__(self, curves: Curves, lanes: int = 1, ahead: int = 0) -> None:
-        self._curves, self._lanes, self._ahead = curves, lanes, ahead
+    def __init__(self, curves: Curves, lanes: int = 1) -> None:
+        self._curves, self._lanes = curves, lanes
         self._members: dict[Member, tuple[Assignment, int]] = {}
+        self.checkpoints = Checkpoints(None)
+        self.seconds: dict[str, float] = {}
 
-    @property
-    def have_room(self) -> bool:
-        return len(self._members) < self._lanes + self._ahead
+    def foresee(self, assignment: Assignment) -> None:
+        pass  # a curve is at hand
 
     def start(self, assignment: Assignment) -> None:
         self._members[assignment.member] = (assignment, 0)
@@ -50,8 +51,14 @@ class ReplayEngine:
             events.append(EpochEnd(member, epoch + 1, metrics, seconds=0.0))
         return events
 
-    def keep(self, members: Sequence[Member]) -> Sequence[Event]:  # noqa: ARG002 (curves have no weights)
-        return []
+    def keep(self, member: Member, path: Path) -> str:  # noqa: ARG002 (an engine's)
+        return "curves have no weights"
+
+    def save(self) -> None:
+        pass  # nor anything to save
+
+    def save_model(self, order: SaveModel) -> Noted | Failed:
+        return Failed(order.member, "curves have no model")
 
     def apply(self, verdicts: Sequence[Verdict]) -> None:
         for verdict in verdicts:

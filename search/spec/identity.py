@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
-from search.engines.protocol import Ready
 from search.errors import IdentityError
 from search.spec import sources
+from search.spec.ready import Ready
 from search.spec.studyfile import StudyFile
 
 VERSIONED = ("manyfit", "keras", "optuna", "tensorflow", "jax", "numpy", "scikit-learn")

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from search.engines.protocol import Ready
 from search.errors import StudyFileError, UsageError
 from search.spec import sources
+from search.spec.ready import Ready
 from search.spec.studyfile import StudyFile
 from search.spec.studytext import StudyText
 from search.spec.vocabulary import (

@@ -9,56 +9,30 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search.core.study import Trial, make_trial
+from search.core.history import History
+from search.core.trial import Trial
 from search.errors import DamagedError, ManyfitError, StoreError, UsageError
-from search.policies.samplers import distribution
 from search.spec import studyfile
 from search.spec.studyfile import StudyFile
-from search.storage import columns, leftovers, schema
+from search.storage import columns, leftovers, rows, schema
+from spaces import Space
 
 
-@dataclass(frozen=True)
-class Stored:
-    """A study as its database holds it.
-
-    Attributes:
-        file: its settings; the path is that of the study file it was first started from, which may be gone.
-        seconds: spent on it so far.
-        spent: where its workers' time went, in seconds by part: compile, build (waiting for models to be built), train (and
-            evaluate), wait (for the coordinator), save (checkpoints, while the coordinator judges).
-        ended: why it is done, or "".
-        events: its history: (moment in UTC, kind, detail).
-        study_attrs: what its sampler keeps with it.
-    """
+@dataclass(frozen=True, kw_only=True)
+class Stored(History):
+    """A study as its database, at `path`, holds it."""
 
     path: Path
     name: str
-    file: StudyFile
-    resolved: dict[str, Any]
-    identity: dict[str, Any]
-    seconds: float
-    ended: str
-    trials: list[Trial] = field(default_factory=list)
-    events: list[tuple[datetime, str, dict[str, Any]]] = field(default_factory=list)
-    study_attrs: dict[str, Any] = field(default_factory=dict)
-    spent: dict[str, float] = field(default_factory=dict)
 
     @property
     def files(self) -> Path:
         """The folder of its checkpoints and of the weights of its best trials; it need not be there."""
         return studyfile.beside(self.path, self.name, ".files")
-
-    @property
-    def complete(self) -> list[Trial]:
-        """COMPLETE trials, the best first; of equals the lower number first."""
-        sign = -1.0 if self.file.direction == "maximize" else 1.0
-        done = [trial for trial in self.trials if trial.state == "COMPLETE" and trial.value is not None]
-        return sorted(done, key=lambda trial: (sign * (trial.value or 0.0), trial.number))
 
 
 @dataclass(frozen=True)
@@ -136,8 +110,8 @@ def only_name(path: Path) -> str:
     raise UsageError(f"{path} holds several studies; choose one with --name: {', '.join(found)}")
 
 
-def check_trials(connection: sqlite3.Connection, path: Path, name: str) -> int:
-    """Make sure that a search can go on with the trials of a study, and return its study_id.
+def check_trials(connection: sqlite3.Connection, path: Path, name: str) -> tuple[int, Space]:
+    """Make sure that a search can go on with the trials of a study; return its study_id and its space.
 
     StoreError if the study is missing or a trial of it is another program's, DamagedError if they are not numbered 0..n-1.
     """
@@ -173,7 +147,7 @@ def check_trials(connection: sqlite3.Connection, path: Path, name: str) -> int:
             f"{path}: the trials of {name!r} are not numbered 0 to {len(rows) - 1}, once each; {tells} "
             f"tells which are wrong; {schema.advice(path)}"
         )
-    return int(study["study_id"])
+    return int(study["study_id"]), space
 
 
 def strange_trials(path: Path, found: Mapping[int, int]) -> StoreError:
@@ -283,7 +257,7 @@ def read(
         seconds=row["seconds"],
         ended=row["ended"],
         trials=_trials(connection, path, study_id, file) if with_trials else [],
-        events=[(_when(at) or datetime.now(UTC), kind, json.loads(detail)) for at, kind, detail in events],
+        events=[rows.read_event(*event) for event in events],
         study_attrs={key: json.loads(value) for key, value in attrs},
         spent=json.loads(row["spent"]),
     )
@@ -311,36 +285,18 @@ def _trials(connection: sqlite3.Connection, path: Path, study_id: int, file: Stu
         (study_id,),
     ):
         curves[trial_id].append((seconds, metrics))
-    trials = []
-    for row in connection.execute("SELECT * FROM trials WHERE study_id = ? ORDER BY number", (study_id,)):
-        trial_id = row["trial_id"]
-        labels = {
-            name: distribution(file.space[name]).to_external_repr(value) for name, value in params[trial_id].items()
-        }
-        trial = make_trial(file, row["number"], labels)
-        trial.state = row["state"]
-        trial.attrs = systems[trial_id]
-        trial.started_at, trial.ended_at = _when(row["datetime_start"]), _when(row["datetime_complete"])
-        trial.curve = [json.loads(metrics) for _, metrics in curves[trial_id]]
-        trial.seconds = [seconds for seconds, _ in curves[trial_id]]
-        shown = users[trial_id]
-        trial.ended, trial.why = shown.get("ended", ""), shown.get("why", "")
-        trial.detail = shown.get("detail", "")
-        trial.value, trial.best_epoch = values.get(trial_id), shown.get("best_epoch")
-        if not trial.is_ended:
-            trial.value, trial.best_epoch = best_of(file, trial)
-        trials.append(trial)
-    return trials
-
-
-def best_of(file: StudyFile, trial: Trial) -> tuple[float | None, int | None]:
-    """Return a trial's best objective so far and its epoch, counted from 1."""
-    objective, better = file.settings.study.objective, max if file.direction == "maximize" else min
-    curve = [(m[objective], epoch) for epoch, m in enumerate(trial.curve, 1) if m.get(objective) is not None]
-    if not curve:
-        return None, None
-    best = better(value for value, _ in curve if value is not None)
-    return best, next(epoch for value, epoch in curve if value == best)
+    return [
+        rows.trial(
+            file,
+            row,
+            values=params[row["trial_id"]],
+            curve=curves[row["trial_id"]],
+            value=values.get(row["trial_id"]),
+            shown=users[row["trial_id"]],
+            attrs=systems[row["trial_id"]],
+        )
+        for row in connection.execute("SELECT * FROM trials WHERE study_id = ? ORDER BY number", (study_id,))
+    ]
 
 
 def _attrs(connection: sqlite3.Connection, table: str, of_study: str, study_id: int) -> dict[int, dict[str, Any]]:
@@ -349,7 +305,3 @@ def _attrs(connection: sqlite3.Connection, table: str, of_study: str, study_id: 
     for trial_id, key, value in connection.execute(query, (study_id,)):
         found[trial_id][key] = json.loads(value)
     return found
-
-
-def _when(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text).replace(tzinfo=UTC)

@@ -7,31 +7,25 @@ epochs where this costs one or two transactions.
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from optuna.distributions import distribution_to_json
-
-from search.core.study import Changes, HistoryEvent, Study, Trial
+from search.core.events import Noted
+from search.core.history import Commit, Epoch, HistoryEvent, TrialStart, TrialState
 from search.errors import DamagedError, StoreError
 from search.points import reached
-from search.policies.samplers import distribution
 from search.spec.identity import Record
 from search.spec.studyfile import StudyFile
-from search.storage import backup, leftovers, records, schema
+from search.storage import backup, leftovers, records, rows, schema
 from search.storage.holding import Hold, hold
 from search.storage.presence import Presence, check_other_names
 from spaces import Space
-
-# What goes on unjudged may be lost and computed again, so epochs may wait this long for company in one transaction.
-GATHER_S = 0.1
 
 # What a damaged disk may cost: a minute of work. A backup is written no more often, and takes a hundredth of the time at
 # most: copying, checking and syncing the 32 MB of 10,000 trials of 20 epochs takes 0.1 s, and more in proportion to the size.
@@ -66,6 +60,7 @@ class Store:
         lock: Hold,
         connection: sqlite3.Connection,
         study: tuple[int, str],
+        space: Space,
         interruption: Callable[[], int],
         *,
         is_freed: bool,
@@ -75,16 +70,17 @@ class Store:
         study_id = self.study_id
         self.seconds = 0.0
         self.commits = 0
+        self._space = space
         self._lock, self._connection, self._interruption = lock, connection, interruption
-        rows = connection.execute("SELECT number, trial_id FROM trials WHERE study_id = ?", (study_id,))
-        self._trial_ids: dict[int, int] = {row["number"]: row["trial_id"] for row in rows}
+        known = connection.execute("SELECT number, trial_id FROM trials WHERE study_id = ?", (study_id,))
+        self._trial_ids: dict[int, int] = {row["number"]: row["trial_id"] for row in known}
         self._last_id = max(self._trial_ids.values(), default=0)
-        self._written = self._backed_up = time.monotonic()
+        self._backed_up = time.monotonic()
         # What a backup lacks, in trials and epochs. After a kill the last one may not have been written, and a study that is
         # done would never get it.
         (self._not_backed_up,) = connection.execute(
             "SELECT count(*) FROM trials WHERE coalesce(datetime_complete, '9') > ?",
-            (_moment(backup.moment(path)) or "",),
+            (rows.moment(backup.moment(path)) or "",),
         ).fetchone()
         self._backup_problem = ""
         self._is_damaged = False
@@ -107,14 +103,19 @@ class Store:
             connection = schema.connect(path, readonly=False, interruption=interruption)
             try:
                 is_freed = _drop_leftovers(connection, path, interruption)
-                study_id = records.check_trials(connection, path, name)
-                return cls(path, lock, connection, (study_id, name), interruption, is_freed=is_freed)
+                study_id, space = records.check_trials(connection, path, name)
+                return cls(path, lock, connection, (study_id, name), space, interruption, is_freed=is_freed)
             except BaseException:
                 connection.close()
                 raise
         except BaseException:
             lock.release()
             raise
+
+    @classmethod
+    def of(cls, file: StudyFile, *, interruption: Callable[[], int] = lambda: 0) -> Store:
+        """Open the study that `file` describes, where it says that it is."""
+        return cls.open(file.storage, file.name, interruption=interruption)
 
     @classmethod
     def create(cls, file: StudyFile, record: Record, *, interruption: Callable[[], int] = lambda: 0) -> Store:
@@ -130,7 +131,7 @@ class Store:
             try:
                 is_freed = _drop_leftovers(connection, path, interruption)
                 study_id = _insert_study(connection, file, record, interruption)
-                return cls(path, lock, connection, (study_id, file.name), interruption, is_freed=is_freed)
+                return cls(path, lock, connection, (study_id, file.name), file.space, interruption, is_freed=is_freed)
             except BaseException:
                 connection.close()
                 raise
@@ -164,31 +165,34 @@ class Store:
         with suppress(sqlite3.Error), closing(schema.reader(self.path)):
             self._connection.close()
 
-    def commit(self, study: Study, *, now: bool = False) -> None:
-        """Write what has changed in one transaction; unless `now`, only when enough time has passed.
+    def load(self) -> records.Stored:
+        """Return all that is stored; StoreError if the database is no longer the one that was opened."""
+        stored = records.load(self.path, self.name)
+        self.check()  # or what was read is another file's
+        return stored
+
+    def append(self, commit: Commit) -> Sequence[Noted]:
+        """Write a commit in one transaction; return why the backup that was due could not be written, if so.
 
         Raises StoreError if it can't be written; the database then holds all of the last transaction and nothing of this.
         """
-        if not now and (time.monotonic() - self._written < GATHER_S or not study.has_changes):
-            return
         began = time.perf_counter()
         self.check()
         with self._transaction() as connection:
             self._check_rows(connection)
-            # Not before the transaction has begun: a signal may end the wait for it, and then nothing is lost.
-            changes = study.take_changes()
-            self._write(connection, study, changes)
-        self._written = time.monotonic()
+            self._write(connection, commit)
         self.commits += 1
-        self._epochs += len(changes.epochs)
-        self._not_backed_up += len(changes.epochs) + len(changes.restated)
-        waited_s = self._written - self._backed_up
+        self._epochs += len(commit.epochs)
+        self._not_backed_up += len(commit.epochs) + len(commit.states)
+        noted: list[Noted] = []
+        waited_s = time.monotonic() - self._backed_up
         if self._not_backed_up and waited_s >= max(BACKUP_EVERY_S, self._backup_takes_s() / BACKUP_SHARE):
             problem = self.back_up()
             if problem and problem != self._backup_problem:
-                study.note("backup failed", why=problem)
+                noted.append(Noted("backup failed", {"why": problem}))
             self._backup_problem = problem
         self.seconds += time.perf_counter() - began
+        return noted
 
     def check(self) -> None:
         """Make sure that the database is still the one that was opened; StoreError, with what to do, if it is not."""
@@ -263,29 +267,24 @@ class Store:
     def _backup_takes_s(self) -> float:
         return self._lock.size / BACKUP_BYTES_PER_S
 
-    def _write(self, connection: sqlite3.Connection, study: Study, changes: Changes) -> None:
-        for trial in changes.started:
-            self._insert_trial(connection, trial, study.file.space)
-        self._insert_epochs(connection, study, changes.epochs)
-        for trial in changes.restated.values():
-            self._update_trial(connection, trial)
-        for key, value in changes.study_attrs.items():
+    def _write(self, connection: sqlite3.Connection, commit: Commit) -> None:
+        for trial in commit.started:
+            self._insert_trial(connection, trial)
+        self._insert_epochs(connection, commit.epochs)
+        for state in commit.states:
+            self._update_trial(connection, state)
+        for key, value in commit.study_attrs.items():
             _set_attr(connection, "study_system_attributes", "study_id", self.study_id, key, value)
-        self._insert_events(connection, changes.events)
+        self._insert_events(connection, commit.events)
         connection.execute(
             "UPDATE manyfit_studies SET seconds = ?, spent = ?, ended = ? WHERE study_id = ?",
-            (
-                study.seconds,
-                json.dumps(study.spent),
-                (study.stop_reason or "all trials") if study.is_done() else "",
-                self.study_id,
-            ),
+            (commit.seconds, json.dumps(commit.spent), commit.ended, self.study_id),
         )
 
     def _transaction(self) -> _Transaction:
         return _Transaction(self._connection, self.path, self._interruption)
 
-    def set_settings(
+    def renew(
         self,
         file: StudyFile,
         identity: Mapping[str, Any] | None = None,
@@ -341,7 +340,7 @@ class Store:
             (self.study_id,),
         )
 
-    def _insert_trial(self, connection: sqlite3.Connection, trial: Trial, space: Space) -> None:
+    def _insert_trial(self, connection: sqlite3.Connection, trial: TrialStart) -> None:
         # Optuna numbers a trial by counting, so that one of another program's has the number that this one is to have.
         strange = connection.execute(
             "SELECT trial_id, number FROM trials WHERE study_id = ? AND trial_id > ? ORDER BY trial_id",
@@ -350,8 +349,8 @@ class Store:
         if strange:
             raise records.strange_trials(self.path, dict(strange))
         cursor = connection.execute(
-            "INSERT INTO trials (number, study_id, state, datetime_start) VALUES (?, ?, ?, ?)",
-            (trial.number, self.study_id, trial.state, _moment(trial.started_at)),
+            "INSERT INTO trials (number, study_id, state, datetime_start) VALUES (?, ?, 'RUNNING', ?)",
+            (trial.number, self.study_id, rows.moment(trial.at)),
         )
         trial_id = cursor.lastrowid
         assert trial_id is not None  # noqa: S101 (an INSERT has a row)
@@ -360,48 +359,43 @@ class Store:
         connection.execute("DELETE FROM manyfit_epochs WHERE trial_id = ?", (trial_id,))
         connection.executemany(
             "INSERT INTO trial_params (trial_id, param_name, param_value, distribution_json) VALUES (?, ?, ?, ?)",
-            [(trial_id, *row) for row in _param_rows(trial, space)],
+            [(trial_id, *row) for row in rows.params(trial.labels, self._space)],
         )
         _set_attrs(connection, "trial_system_attributes", trial_id, trial.attrs)
 
     def _insert_events(self, connection: sqlite3.Connection, events: Iterable[HistoryEvent]) -> None:
         connection.executemany(
             "INSERT INTO manyfit_events (study_id, at, kind, detail) VALUES (?, ?, ?, ?)",
-            [(self.study_id, _moment(e.at), e.kind, json.dumps(e.detail)) for e in events],
+            [rows.event(event, self.study_id) for event in events],
         )
 
-    def _insert_epochs(self, connection: sqlite3.Connection, study: Study, epochs: Iterable[tuple[int, int]]) -> None:
-        objective = study.file.settings.study.objective
-        curves, values = [], []
-        for number, epoch in epochs:
-            trial, trial_id = study.trials[number], self._trial_ids[number]
-            metrics = trial.curve[epoch - 1]
-            curves.append((trial_id, epoch, trial.seconds[epoch - 1], json.dumps(metrics)))
-            values.append((trial_id, epoch, metrics[objective]))
+    def _insert_epochs(self, connection: sqlite3.Connection, epochs: Sequence[Epoch]) -> None:
+        owned = [(self._trial_ids[one.member.trial], one) for one in epochs]
         connection.executemany(
-            "INSERT INTO manyfit_epochs (trial_id, replica, epoch, seconds, metrics) VALUES (?, 0, ?, ?, ?)", curves
+            "INSERT INTO manyfit_epochs (trial_id, replica, epoch, seconds, metrics) VALUES (?, ?, ?, ?, ?)",
+            [rows.epoch(one, trial_id) for trial_id, one in owned],
         )
         connection.executemany(
             "INSERT INTO trial_intermediate_values (trial_id, step, intermediate_value, intermediate_value_type) "
             "VALUES (?, ?, ?, 'FINITE')",
-            values,
+            [(trial_id, one.epoch, one.value) for trial_id, one in owned],
         )
 
-    def _update_trial(self, connection: sqlite3.Connection, trial: Trial) -> None:
-        trial_id = self._trial_ids[trial.number]
+    def _update_trial(self, connection: sqlite3.Connection, state: TrialState) -> None:
+        trial_id = self._trial_ids[state.number]
         connection.execute(
             "UPDATE trials SET state = ?, datetime_complete = ? WHERE trial_id = ?",
-            (trial.state, _moment(trial.ended_at), trial_id),
+            (state.state, rows.moment(state.ended_at), trial_id),
         )
-        if not trial.is_ended:
+        if not state.is_ended:
             return
-        if trial.value is not None:
+        if state.value is not None:
             connection.execute(
                 "INSERT OR REPLACE INTO trial_values (trial_id, objective, value, value_type) VALUES (?, 0, ?, 'FINITE')",
-                (trial_id, trial.value),
+                (trial_id, state.value),
             )
-        _set_attrs(connection, "trial_user_attributes", trial_id, _shown_attrs(trial))
-        _set_attrs(connection, "trial_system_attributes", trial_id, trial.attrs)
+        _set_attrs(connection, "trial_user_attributes", trial_id, rows.shown_attrs(state))
+        _set_attrs(connection, "trial_system_attributes", trial_id, state.attrs)
 
 
 class _Transaction:
@@ -472,51 +466,16 @@ def _insert_study(
             (
                 study_id,
                 schema.FORMAT,
-                _path(file.path),
+                rows.path_value(file.path),
                 file.settings.model_dump_json(),
                 json.dumps(record.resolved),
                 json.dumps(record.identity),
             ),
         )
-        attrs = {"study:metric_names": [file.settings.study.objective], **_note_attrs(record.note)}
+        attrs = {"study:metric_names": [file.settings.study.objective], **rows.note_attrs(record.note)}
         for key, value in attrs.items():
             _set_attr(connection, "study_system_attributes", "study_id", study_id, key, value)
     return study_id
-
-
-def _path(path: Path) -> str | bytes:
-    """Return a path as SQLite takes it: text, or the bytes of one that is not UTF-8."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        return os.fsencode(path)
-    return str(path)
-
-
-def _note_attrs(note: str) -> dict[str, Any]:
-    """Return the attributes in which optuna-dashboard 0.21 keeps a study's note, split as it wants them."""
-    size = 2045
-    parts = [note[start : start + size] for start in range(0, len(note), size)]
-    return {"dashboard:note_ver": 1, **{f"dashboard:note_str:{i}": part for i, part in enumerate(parts)}}
-
-
-def _param_rows(trial: Trial, space: Space) -> list[tuple[str, float, str]]:
-    rows = []
-    for name, label in trial.labels.items():
-        drawn_from = distribution(space[name])
-        rows.append((name, float(drawn_from.to_internal_repr(label)), distribution_to_json(drawn_from)))
-    return rows
-
-
-def _shown_attrs(trial: Trial) -> dict[str, Any]:
-    """Return what optuna-dashboard shows of a trial beside its values, and what recovery needs."""
-    attrs: dict[str, Any] = {"ended": trial.ended, "why": trial.why, "epochs": len(trial.curve)}
-    if trial.best_epoch is not None:
-        attrs["best_epoch"] = trial.best_epoch
-    attrs["seconds"] = round(sum(trial.seconds), 3)
-    if trial.detail:
-        attrs["detail"] = trial.detail
-    return attrs
 
 
 def _set_attrs(connection: sqlite3.Connection, table: str, trial_id: int, attrs: Mapping[str, Any]) -> None:
@@ -530,8 +489,3 @@ def _set_attr(connection: sqlite3.Connection, table: str, owner: str, owner_id: 
         f"ON CONFLICT ({owner}, key) DO UPDATE SET value_json = excluded.value_json",
         (owner_id, key, json.dumps(value)),
     )
-
-
-def _moment(moment: datetime | None) -> str | None:
-    """Write a moment as Optuna's SQLite columns hold it: naive UTC."""
-    return None if moment is None else moment.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")

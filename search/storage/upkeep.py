@@ -6,8 +6,8 @@ import glob
 from dataclasses import dataclass
 from pathlib import Path
 
+from search.core.events import Member
 from search.engines import checkpoints
-from search.engines.protocol import Member
 from search.spec import studyfile
 from search.storage import records, schema
 from search.storage.holding import hold

@@ -12,7 +12,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from search.core.study import Study, Trial
+from search.core.study import Study
+from search.core.trial import Trial
 from search.views.plain import PlainConsole
 
 REFRESH_S = 0.25

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from search import durable
-from search.core.study import Trial
+from search.core.trial import Trial
 from search.errors import UsageError
 from search.spec.identity import versions
 from search.storage.records import Stored

@@ -13,7 +13,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from search.core.study import Trial
+from search.core.trial import Trial
 from search.errors import UsageError
 from search.spec import tomltext
 from search.storage.holder import Holder, holder

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from search.core.study import Trial
+from search.core.trial import Trial
 from search.storage.records import Brief, Stored
 from search.views.console import number
 

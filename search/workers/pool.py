@@ -24,34 +24,18 @@ from typing import Any
 
 import psutil
 
+from search.core.events import Assignment, EpochEnd, Event, Failed, Lost, Member, Noted, Overdue, Spent, Verdict
 from search.engines import pins
 from search.engines.checkpoints import kept_path
 from search.engines.devices import Device
 from search.engines.failures import shortened
-from search.engines.protocol import (
-    Assignment,
-    EpochEnd,
-    Event,
-    Failed,
-    Go,
-    Keep,
-    Looking,
-    Lost,
-    Member,
-    Noted,
-    Overdue,
-    Ready,
-    Refused,
-    Saved,
-    SaveModel,
-    Spent,
-    Verdict,
-    decode,
-    encode,
-)
+from search.engines.protocol import SaveModel
 from search.errors import DataError, ManyfitError, UsageError
 from search.log import StudyLog
+from search.spec.ready import Ready
 from search.workers import descendants, output
+from search.workers.inprocess import not_kept
+from search.workers.messages import Go, Keep, Looking, Refused, Saved, decode, encode
 from search.workers.pace import OVERDUE_FACTOR, OVERDUE_SLACK_S, Pace
 
 START = Path(__file__).resolve().parents[2] / "manyfit" / "start.py"
@@ -188,7 +172,7 @@ class WorkerPool:
         for member in members:
             worker = next((w for w in self._workers if member in w.members), None)
             if worker is None or worker.busy_since is not None:
-                events.append(_not_kept(member, "its worker was lost"))
+                events.append(not_kept(member, "its worker was lost"))
                 continue
             worker.outbox, outbox = [Keep(member, str(kept_path(self._folder, member)))], worker.outbox
             self._send(worker)
@@ -206,7 +190,7 @@ class WorkerPool:
                         raise TimeoutError(f"they were not written after {waited:.0f} s")
                 events += [message for message in decode(worker.channel.recv_bytes()) if isinstance(message, Noted)]
             except (EOFError, OSError) as error:
-                events.append(_not_kept(member, f"{error}" or "its worker was lost"))
+                events.append(not_kept(member, f"{error}" or "its worker was lost"))
         return events
 
     def save_model(self, order: SaveModel) -> Noted | Failed:
@@ -454,10 +438,6 @@ class WorkerPool:
             worker.reader.join(timeout=1)
         if worker.process.stderr is not None and not (worker.reader and worker.reader.is_alive()):
             worker.process.stderr.close()
-
-
-def _not_kept(member: Member, why: str) -> Noted:
-    return Noted("weights not kept", {"trial": member.trial, "why": why})
 
 
 def _death(returncode: int | None) -> str:

@@ -19,29 +19,17 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NoReturn
 
+from search.core.events import Assignment, Noted, Spent, Verdict
 from search.engines import failures, pins
 from search.engines.checkpoints import Checkpoints
-from search.engines.protocol import (
-    Assignment,
-    Go,
-    Keep,
-    Looking,
-    Message,
-    Noted,
-    Ready,
-    Refused,
-    Saved,
-    SaveModel,
-    Spent,
-    Verdict,
-    decode,
-    encode,
-)
+from search.engines.protocol import Engine, SaveModel
 from search.errors import DataError, UsageError
 from search.spec import sources
+from search.spec.ready import Ready
 from search.spec.settings import Settings
 from search.spec.usercode import Reference
 from search.workers import descendants
+from search.workers.messages import Go, Keep, Looking, Message, Refused, Saved, decode, encode
 
 LONG_COMPILATION_S = 2.0
 # A refusal may repeat what the user's own code raised.
@@ -58,7 +46,7 @@ def main(descriptor: int) -> None:
     connection = Connection(descriptor)
     job = json.loads(connection.recv_bytes())
     inbox: queue.Queue[list[Message]] = queue.Queue()
-    engines: list[Any] = []
+    engines: list[Engine] = []
     # From the beginning: a builder that never returns must not outlive its coordinator.
     threading.Thread(target=_receive, args=(connection, inbox, engines), daemon=True).start()
     try:
@@ -109,7 +97,7 @@ def main(descriptor: int) -> None:
         saving = told - began
 
 
-def _receive(connection: Connection, inbox: queue.Queue[list[Message]], engines: list[Any]) -> None:
+def _receive(connection: Connection, inbox: queue.Queue[list[Message]], engines: list[Engine]) -> None:
     try:
         _listen(connection, inbox, engines)
     except BaseException:  # noqa: BLE001 (a worker that hears nothing more would wait for ever)
@@ -118,7 +106,7 @@ def _receive(connection: Connection, inbox: queue.Queue[list[Message]], engines:
         os._exit(1)
 
 
-def _listen(connection: Connection, inbox: queue.Queue[list[Message]], engines: list[Any]) -> NoReturn:
+def _listen(connection: Connection, inbox: queue.Queue[list[Message]], engines: list[Engine]) -> NoReturn:
     while True:
         try:
             messages = decode(connection.recv_bytes())
@@ -137,7 +125,7 @@ def _listen(connection: Connection, inbox: queue.Queue[list[Message]], engines: 
         inbox.put(messages)
 
 
-def _prepare(job: dict[str, Any], connection: Connection) -> tuple[Any, Ready]:
+def _prepare(job: dict[str, Any], connection: Connection) -> tuple[Engine, Ready]:
     """Load data and builder, try them, and choose the engine; UsageError for what a person must mend."""
     settings, base = Settings.model_validate(job["settings"]), Path(job["base"])
     if settings.run.deterministic:

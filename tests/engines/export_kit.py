@@ -9,9 +9,10 @@ import keras
 import numpy as np
 
 from search import data
+from search.core.events import Member
 from search.engines import exporting
 from search.engines.checkpoints import Checkpoints
-from search.engines.protocol import Member, SaveModel
+from search.engines.protocol import SaveModel
 from search.engines.training import Trainer, leave_tensorflow_out, weights_of
 from search.errors import UsageError
 from search.spec.settings import DataSection, ModelSection, RunSection, Settings, TrainSection

@@ -9,12 +9,12 @@ import keras
 import numpy as np
 
 from search import data
+from search.core.events import Assignment, EpochEnd, Failed, Member, Noted, Verdict
 from search.engines.batches import Batches, Clock, shuffled
 from search.engines.lanes import choice, keys, lifting
 from search.engines.lanes.builder import build, identified
 from search.engines.lanes.engine import LanesEngine
 from search.engines.lanes.program import Block, Program
-from search.engines.protocol import Assignment, EpochEnd, Failed, Member, Noted, Verdict
 from search.engines.training import Trainer, leave_tensorflow_out
 from search.spec.settings import DataSection, Settings
 

@@ -10,12 +10,15 @@ import pytest
 from support import manyfit, write_study
 
 from search.cli.launch import job
-from search.engines import protocol
+from search.core.events import Assignment, EpochEnd, Failed, Lost, Member, Noted, Overdue, Spent, Stopped, Verdict
 from search.engines.devices import Device
-from search.engines.protocol import Assignment, EpochEnd, Failed, Member, Verdict
-from search.engines.replay import ReplayEngine
+from search.engines.protocol import SaveModel
 from search.log import StudyLog
 from search.spec import studyfile
+from search.spec.ready import Ready
+from search.workers import messages as wire
+from search.workers.inprocess import Replaying
+from search.workers.messages import Go, Keep, Looking, Refused, Saved
 from search.workers.pool import WorkerPool
 from search.workers.resolved import resolve
 
@@ -44,7 +47,7 @@ def replayed(assignment: Assignment, epoch: int) -> dict[str, float]:
 def engine(request, tmp_path_factory):
     """An engine with nothing in it."""
     if request.param == "replay":
-        yield ReplayEngine(replayed)
+        yield Replaying(replayed)
         return
     folder: Path = tmp_path_factory.mktemp(request.param)
     (folder / "mine.py").write_text(BUILDER)
@@ -123,26 +126,26 @@ def test_messages_come_out_as_they_went_in():
         assignment(3, units=[1, 2]),
         EpochEnd(Member(1, 2), 3, {"loss": 0.5, "val_loss": float("inf")}, 1.5),
         Failed(Member(1), "why", "detail"),
-        protocol.Lost(Member(1), "why", alone=False),
-        protocol.Overdue(Member(0), 3.0),
-        protocol.Stopped(Member(0)),
+        Lost(Member(1), "why", alone=False),
+        Overdue(Member(0), 3.0),
+        Stopped(Member(0)),
         Verdict(Member(4), ends=True),
-        protocol.Noted("program compiled", {"lanes": 8}),
-        protocol.Spent({"train": 0.5}),
-        protocol.Go(),
-        protocol.Keep(Member(0), "weights.npz"),
-        protocol.SaveModel(Member(0), {"units": [3]}, 1, "weights.npz", "model.keras", 0.1),
-        protocol.Looking(),
-        protocol.Refused("no such column", is_data=True),
-        protocol.Saved(is_whole=False),
-        protocol.Ready(
+        Noted("program compiled", {"lanes": 8}),
+        Spent({"train": 0.5}),
+        Go(),
+        Keep(Member(0), "weights.npz"),
+        SaveModel(Member(0), {"units": [3]}, 1, "weights.npz", "model.keras", 0.1),
+        Looking(),
+        Refused("no such column", is_data=True),
+        Saved(is_whole=False),
+        Ready(
             {"train_rows": 3}, "a1", "b2", lanes={"places": 2, "ahead": 1}, memory=(1, 2), warnings=("look",), read=("units",),
             undrawn=("depth",), steps=7,
         ),
     ]  # fmt: skip
-    assert {type(message) for message in messages} == set(get_args(protocol.Message))
-    assert protocol.decode(protocol.encode(messages)) == messages
-    (back,) = protocol.decode(protocol.encode([EpochEnd(Member(0), 1, {"loss": float("nan")}, 0.0)]))
+    assert {type(message) for message in messages} == set(get_args(wire.Message))
+    assert wire.decode(wire.encode(messages)) == messages
+    (back,) = wire.decode(wire.encode([EpochEnd(Member(0), 1, {"loss": float("nan")}, 0.0)]))
     assert math.isnan(back.metrics["loss"])
 
 
@@ -158,7 +161,7 @@ def test_messages_come_out_as_they_went_in():
 )
 def test_message_that_is_none_is_refused(raw):
     with pytest.raises(ValueError, match=r"validation error|no such message"):
-        protocol.decode(raw)
+        wire.decode(raw)
 
 
 @pytest.mark.slow

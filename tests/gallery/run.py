@@ -26,8 +26,8 @@ from entries import GALLERY, Entry
 from support import toml
 
 from search.cli.launch import job
+from search.core.events import Assignment, EpochEnd, Failed, Member, Verdict
 from search.engines import failures
-from search.engines.protocol import Assignment, EpochEnd, Failed, Member, Verdict
 from search.errors import ManyfitError
 from search.spec import studyfile
 from search.workers import worker

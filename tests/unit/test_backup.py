@@ -17,7 +17,6 @@ from typer.testing import CliRunner
 from search import cli
 from search.core.scheduler import search
 from search.core.study import Study
-from search.engines.replay import ReplayEngine
 from search.errors import StoreError
 from search.storage import backup, records, schema
 from search.storage import store as stores
@@ -25,6 +24,7 @@ from search.storage.backup import Backup, Restored
 from search.storage.store import Store
 from search.storage.verify import Report
 from search.views import soundness
+from search.workers.inprocess import Replaying
 
 
 def backed_up(file):
@@ -306,7 +306,7 @@ def test_search_keeps_its_trials_in_the_backup_of_a_second_study_too(tmp_path):
     from support import record
 
     with Store.create(other, record(other)) as store:
-        search(Study(other), store, ReplayEngine(curve), watch=lambda: None)
+        search(Study(other), store, Replaying(curve), watch=lambda: None)
         assert store.back_up() == ""
     found = backup.find(file.storage)
     assert found is not None

@@ -11,14 +11,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import record, replay, replay_file
 
+from search.core.events import EpochEnd, Failed, Lost, Member, Overdue, Stopped, Verdict
 from search.core.scheduler import search
 from search.core.study import LikeFailuresError, Study
-from search.engines.protocol import EpochEnd, Failed, Lost, Member, Overdue, Stopped
-from search.engines.replay import ReplayEngine
 from search.errors import Interrupted
 from search.policies.pruners import Median, Percentile, Standings
 from search.storage.records import load
 from search.storage.store import Store
+from search.workers.inprocess import Replaying
 
 PRUNERS = {
     "halving": {"name": "halving", "first_rung": 2},
@@ -115,7 +115,7 @@ def test_trial_that_blew_up_before_its_first_score_is_the_worst_of_all_too():
 def test_trials_that_ended_well_keep_their_scores(tmp_path):
     """A callback, a time limit or early stopping ends a trial with a value, and it goes on counting."""
 
-    class Ending(ReplayEngine):
+    class Ending(Replaying):
         def advance(self):
             events = super().advance()
             return [Stopped(event.member) if event.member.trial < 4 and event.epoch == 3 else event for event in events]
@@ -161,7 +161,7 @@ def test_default_search_finds_a_complete_trial_where_a_third_blows_up_late(tmp_p
 FATES = ("nan", "failed", "stopped", "overdue", "lost", "crashed")
 
 
-class Fateful(ReplayEngine):
+class Fateful(Replaying):
     """A replay engine in which things happen to trials, by (trial, epoch)."""
 
     def __init__(self, fates, lanes):
@@ -177,7 +177,7 @@ class Fateful(ReplayEngine):
         if fate == "lost" and (member, event.epoch) in self._crashes:
             fate = None
         if fate in ("failed", "stopped", "overdue", "lost", "crashed"):
-            self._members.pop(member)
+            self.apply([Verdict(member, ends=True)])
         self._crashes.add((member, event.epoch))
         return {
             "nan": EpochEnd(member, event.epoch, {"loss": 1.0, "val_accuracy": math.nan}, 0.0),

@@ -19,11 +19,11 @@ from typer.testing import CliRunner
 from search import cli
 from search.core.scheduler import search
 from search.core.study import Study
-from search.engines.replay import ReplayEngine
 from search.errors import StoreError
 from search.storage import backup, leftovers, records, schema
 from search.storage.store import Store
 from search.storage.verify import verify
+from search.workers.inprocess import Replaying
 
 OURS = ("manyfit_studies", "manyfit_epochs", "manyfit_events")
 
@@ -41,7 +41,7 @@ def searched(file, curves=curve):
     if file.storage.exists() and records.exists(file.storage, file.name):
         return replay(file, curves)
     with Store.create(file, record(file)) as store:
-        search(Study(file), store, ReplayEngine(curves), watch=lambda: None)
+        search(Study(file), store, Replaying(curves), watch=lambda: None)
     return records.load(file.storage, file.name)
 
 
@@ -297,7 +297,7 @@ def test_study_that_is_deleted_while_it_is_searched_ends_the_search_and_stays_de
         return curve(assignment, epoch)
 
     with Store.create(file, record(file)) as store, pytest.raises(StoreError, match="no study 'first' any more"):
-        search(Study(file), store, ReplayEngine(curves), watch=lambda: None)
+        search(Study(file), store, Replaying(curves), watch=lambda: None)
     assert records.names(file.storage) == ["other"]
     assert verify(file.storage).problems == []
     assert "first" not in records.names(file.storage)

@@ -185,7 +185,7 @@ def test_study_read_back_decides_as_the_one_that_was_searched(tmp_path, stop_aft
     assert len(stored.trials) < 30
     again = Study(file, load(file.storage, file.name).trials)
     assert again.is_done()
-    assert again.stop_reason == stored.ended == f"no better value in the last {stop_after} trials"
+    assert again.ending == stored.ended == f"no better value in the last {stop_after} trials"
     assert replay(file, bloom(2, 1), lanes=lanes).trials[-1].number == stored.trials[-1].number
 
 

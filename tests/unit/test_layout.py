@@ -11,11 +11,11 @@ EVERYONES = {"errors", "log", "durable", "points"}
 MAY_IMPORT = {
     "cli": {"core", "engines", "spec", "storage", "views", "workers"},
     "views": {"cli", "core", "engines", "policies", "spec", "storage", "workers"},
-    "workers": {"data", "engines", "spec", "storage"},
-    "engines": {"data", "spec"},
+    "workers": {"core", "data", "engines", "spec", "storage"},
+    "engines": {"core", "data", "spec"},
     "storage": {"core", "engines", "policies", "spec"},
-    "core": {"engines", "policies", "spec"},
-    "spec": {"data", "engines", "policies", "storage"},
+    "core": {"policies", "spec"},
+    "spec": {"data", "policies", "storage"},
     "policies": {"spec"},
     "data": {"spec"},
 }

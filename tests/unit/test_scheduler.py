@@ -12,11 +12,11 @@ from itertools import count
 import pytest
 from support import curve, cut_off, query, replay, replay_file, table
 
+from search.core.events import EpochEnd, Lost, Member, Overdue, Stopped
 from search.core.study import LikeFailuresError, Study
-from search.engines.protocol import EpochEnd, Lost, Member, Overdue, Stopped
-from search.engines.replay import ReplayEngine
 from search.errors import Interrupted
 from search.storage import records
+from search.workers.inprocess import Replaying
 
 
 @pytest.mark.parametrize("lanes", [1, 4, 16])
@@ -242,7 +242,7 @@ def test_epoch_computed_again_differently_is_noted_and_the_stored_one_stays(tmp_
     study.next_trial()
     study.record([EpochEnd(Member(0), 1, {"loss": 1.0, "val_loss": 1.1}, 0.0)])
     assert trial.curve[0]["val_loss"] == 1.0
-    assert [event.kind for event in study.take_changes().events] == ["worker lost", "recomputed epoch differs"]
+    assert [event.kind for event in study.pending().events] == ["worker lost", "recomputed epoch differs"]
 
 
 def test_study_time_ends_trials_with_what_they_have(tmp_path):
@@ -290,7 +290,7 @@ def test_trials_that_never_come_to_an_epoch_end_the_study_like_any_failure(tmp_p
 
 
 def test_trial_time_ends_a_slow_trial_with_its_best_epoch(tmp_path):
-    class Slow(ReplayEngine):
+    class Slow(Replaying):
         def advance(self):
             return [EpochEnd(e.member, e.epoch, e.metrics, seconds=1.0) for e in super().advance()]
 

@@ -13,14 +13,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import curve, record, replay_file
 
+from search.core.events import EpochEnd, Event, Failed, Lost, Overdue, Stopped, Verdict
 from search.core.scheduler import search
 from search.core.study import LikeFailuresError, Study
-from search.engines.protocol import EpochEnd, Event, Failed, Lost, Overdue, Stopped
-from search.engines.replay import ReplayEngine
 from search.errors import Interrupted
 from search.storage import records, schema
 from search.storage.store import Store
 from search.storage.verify import verify
+from search.workers.inprocess import Replaying
 
 TRIALS, EPOCHS = 5, 4
 
@@ -33,7 +33,7 @@ class Killed(BaseException):
     """The process is gone: nothing below this line of the stack runs any more, the store's closing included."""
 
 
-class Engine(ReplayEngine):
+class Engine(Replaying):
     """A replay engine to which things happen: `own` and `world` by (trial, epoch), kills before the ticks counted in `kills`."""
 
     def __init__(self, lanes: int, own: dict, world: dict, kills: set[int], ticks: list[int]) -> None:
@@ -52,7 +52,7 @@ class Engine(ReplayEngine):
         what = self._world.pop(place, None) or self._own.get(place)
         if what in ("lost", "lost with company", "failed", "failed alike", "overdue", "stopped"):
             # As in the real pool: whose worker or training is gone has no place any more.
-            self._members.pop(event.member)
+            self.apply([Verdict(event.member, ends=True)])
         member, epoch = event.member, event.epoch
         befalls: dict[str, Event] = {
             "nan": EpochEnd(member, epoch, {**event.metrics, "val_loss": math.nan}, 0.0),

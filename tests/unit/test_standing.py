@@ -11,15 +11,15 @@ import pytest
 from rich.console import Console
 from support import ROOT, manyfit, record, replay, replay_file
 
+from search.core.events import EpochEnd, Member
 from search.core.scheduler import search
 from search.core.study import Study
-from search.engines.protocol import EpochEnd, Member
-from search.engines.replay import ReplayEngine
 from search.errors import Interrupted
 from search.storage import records
 from search.storage.store import Store
 from search.views import export, report, standing
 from search.views.console import Progress
+from search.workers.inprocess import Replaying
 
 MAXIMIZED = """
 [study]
@@ -114,7 +114,7 @@ def test_a_study_under_way_lists_the_best_so_far_of_trials_that_run(tmp_path):
         search(
             Study(file),
             store,
-            ReplayEngine(curves, 3),
+            Replaying(curves, 3),
             interruption=iter([0, 0, 0, *[2] * 9]).__next__,
             watch=lambda: None,
         )

@@ -17,14 +17,14 @@ from support import curve, query, replay, replay_file, table
 from typer.testing import CliRunner
 
 from search import cli
-from search.core.scheduler import search
+from search.core.scheduler import GATHER_S, search
 from search.core.study import LikeFailuresError, Study
-from search.engines.replay import ReplayEngine
 from search.errors import StoreError
 from search.spec.identity import Record
 from search.storage import records, schema
-from search.storage.store import GATHER_S, Store
+from search.storage.store import Store
 from search.storage.verify import verify
+from search.workers.inprocess import Replaying
 
 RECORD = Record({"versions": {}}, {}, "**a note**")
 
@@ -75,7 +75,7 @@ def test_what_is_read_back_is_what_was_written(tmp_path):
     file = replay_file(tmp_path)
     study = Study(file)
     with Store.create(file, RECORD) as store:
-        search(study, store, ReplayEngine(curve, 3), watch=lambda: None)
+        search(study, store, Replaying(curve, 3), watch=lambda: None)
     for ours, theirs in zip(study.trials, records.load(file.storage, "replay").trials, strict=True):
         for name in (
             "number",
@@ -98,7 +98,7 @@ def test_second_study_goes_into_the_same_database(tmp_path):
     other = replay_file(tmp_path, study__name="other", study__trials=3)
     with Store.create(other, RECORD) as store:
         study = Study(other)
-        search(study, store, ReplayEngine(curve), watch=lambda: None)
+        search(study, store, Replaying(curve), watch=lambda: None)
     assert records.names(other.storage) == ["replay", "other"]
     assert len(records.load(other.storage, "other").trials) == 3
     assert [trial.number for trial in records.load(other.storage, "replay").trials] == list(range(20))
@@ -151,10 +151,10 @@ def test_another_program_that_opens_and_closes_the_database_takes_nothing_from_i
         stored = records.load(file.storage, "replay")
         more = replay_file(tmp_path, study__trials=25)
         study = Study(more, stored.trials)
-        store.set_settings(more)
+        store.renew(more)
         subprocess.run([sys.executable, "-c", other, str(file.storage)], check=True)
         assert file.storage.with_name("replay.db-wal").exists()
-        search(study, store, ReplayEngine(curve), watch=lambda: None)
+        search(study, store, Replaying(curve), watch=lambda: None)
         assert len(records.load(file.storage, "replay").trials) == 25
     assert len(records.load(file.storage, "replay").trials) == 25
 
@@ -227,7 +227,7 @@ def test_trial_that_another_program_adds_is_not_deleted_with_those_of_a_mended_b
     with Store.open(file.storage, "replay") as store:
         ADDED[how](theirs(file))
         with pytest.raises(StoreError, match=r"another program has added trials? 2"):
-            store.set_settings(file, anew={"failed": 2})
+            store.renew(file, anew={"failed": 2})
     assert query(file.storage, "SELECT count(*) FROM trials WHERE number >= 2")[0][0] >= 1
     assert query(file.storage, "SELECT count(*) FROM trials WHERE number < 2") == [(2,)]
     assert query(file.storage, "SELECT 1 FROM manyfit_events WHERE kind = 'builder mended'") == []
@@ -242,10 +242,10 @@ def test_trials_of_a_mended_builder_are_deleted_and_drawn_again(tmp_path, undist
     with pytest.raises(LikeFailuresError):
         replay(file, failing)
     with Store.open(file.storage, "replay") as store:
-        store.set_settings(file, anew={"failed": 3})
+        store.renew(file, anew={"failed": 3})
         theirs(file).enqueue_trial({"learning_rate": 0.01, "dropout": 0.1})
         with pytest.raises(StoreError, match="another program has added trial 0"):
-            search(Study(file), store, ReplayEngine(curve), watch=lambda: None)
+            search(Study(file), store, Replaying(curve), watch=lambda: None)
     with closing(sqlite3.connect(file.storage)) as connection, connection:
         connection.execute("DELETE FROM trials WHERE state = 'WAITING'")
     replay(file)
@@ -360,7 +360,7 @@ def test_full_disk_is_said_and_loses_nothing_of_before(tmp_path):
     pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
     store._connection.execute(f"PRAGMA max_page_count = {pages + 20}")
     with store, pytest.raises(StoreError, match=r"disk is full.*all earlier trials are in it"):
-        search(study, store, ReplayEngine(curve), watch=lambda: None)
+        search(study, store, Replaying(curve), watch=lambda: None)
     with closing(sqlite3.connect(file.storage)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     kept = records.load(file.storage, "replay").trials
@@ -385,5 +385,5 @@ def test_one_trial_costs_few_transactions(tmp_path):
     file = replay_file(tmp_path, study__trials=50, search__pruner="none")
     study = Study(file)
     with Store.create(file, RECORD) as store:
-        search(study, store, ReplayEngine(curve), watch=lambda: None)
+        search(study, store, Replaying(curve), watch=lambda: None)
         assert store.commits <= 2 * 50

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from support import ROOT, record
 
-from search.engines.protocol import Ready
 from search.errors import StudyFileError
 from search.spec import studyfile, unused
+from search.spec.ready import Ready
 from search.storage import records
 from search.storage.store import Store
 from spaces import Choice, Float, Int

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from search.engines.protocol import Ready
 from search.errors import UsageError
 from search.spec import studyfile, unused
+from search.spec.ready import Ready
 
 MODEL = {"parameters": 10}
 OF_MLP = ("activation", "batch_norm", "dropout", "initializer", "l1", "l2", "units")

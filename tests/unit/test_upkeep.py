@@ -12,9 +12,9 @@ from support import ROOT, replay, replay_file, training
 from typer.testing import CliRunner
 
 from search import cli
+from search.core.events import Member
 from search.engines import checkpoints
 from search.engines.checkpoints import Checkpoints, kept_path
-from search.engines.protocol import Member
 from search.errors import Interrupted, StoreError
 from search.storage import upkeep
 from search.storage.store import hold

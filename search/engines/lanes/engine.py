@@ -15,14 +15,15 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from search.engines import failures, memory
+from search.core.events import Assignment, EpochEnd, Event, Failed, Member, Noted, Verdict
+from search.engines import exporting, failures, memory
 from search.engines.batches import shuffled
 from search.engines.checkpoints import Checkpoints
 from search.engines.lanes import arithmetic, keys, lifting
 from search.engines.lanes.builder import Builder, Built, identified
 from search.engines.lanes.program import Block, Program, Rows, State
 from search.engines.logs import numbers
-from search.engines.protocol import Assignment, EpochEnd, Event, Failed, Member, Noted, Verdict
+from search.engines.protocol import SaveModel
 from search.engines.training import Trainer
 
 # Programs without members are kept for those to come, but not for ever: each holds a model and its compiled code.
@@ -183,6 +184,9 @@ class LanesEngine:
                         weights = room.program.weights(jax.device_get(block.take(number)["best"]))
                         return self.checkpoints.keep(path, weights, {"trial": member.trial})
         return "it is in no lane"
+
+    def save_model(self, order: SaveModel) -> Noted | Failed:
+        return exporting.saved(self._trainer, order)
 
     def apply(self, verdicts: Sequence[Verdict]) -> None:
         ended = {verdict.member for verdict in verdicts if verdict.ends}

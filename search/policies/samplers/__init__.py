@@ -83,7 +83,7 @@ class Sampler(Protocol):
         """Put a stored trial back, in order of numbers; an unfinished one is told later."""
 
     def study_attrs(self) -> dict[str, Any]:
-        """Return the attributes that the sampler keeps with the study and that changed since the last call."""
+        """Return the attributes that the sampler keeps with the study."""
 
     def restore_study_attrs(self, attrs: Mapping[str, Any]) -> None:
         """Put back what `study_attrs` returned."""

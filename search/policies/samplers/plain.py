@@ -60,7 +60,6 @@ class OptunaSampler:
                 direction=optuna.study.StudyDirection[direction.upper()],
                 sampler=optuna.samplers.RandomSampler(seed=0),
             )
-        self._reported_attrs: dict[str, Any] = {}
 
     def draw(self, number: int, attempt: int = 0) -> tuple[dict[str, Any], dict[str, Any]]:
         """Draw the params of trial `number`; return their labels and the attributes the sampler keeps with the trial.
@@ -149,17 +148,13 @@ class OptunaSampler:
         return False
 
     def study_attrs(self) -> dict[str, Any]:
-        """Return the attributes that the sampler keeps with the study and that changed since the last call."""
-        attrs = self._view.get_study_system_attrs(self._study._study_id)
-        changed = {key: value for key, value in attrs.items() if self._reported_attrs.get(key) != value}
-        self._reported_attrs = dict(attrs)
-        return changed
+        """Return the attributes that the sampler keeps with the study."""
+        return dict(self._view.get_study_system_attrs(self._study._study_id))
 
     def restore_study_attrs(self, attrs: Mapping[str, Any]) -> None:
         """Put back what `study_attrs` returned."""
         for key, value in attrs.items():
             self._view.set_study_system_attr(self._study._study_id, key, value)
-        self._reported_attrs = dict(attrs)
 
     def _id(self, number: int) -> int:
         return self._view.get_trial_id_from_study_id_trial_number(self._study._study_id, number)

@@ -1,0 +1,115 @@
+"""A storage that lasts as long as its process: for what is tried out, and for benchmarks of a search alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, ClassVar
+from weakref import WeakValueDictionary
+
+from search.core.events import Noted
+from search.core.history import Commit, History
+from search.core.trial import best_of, make_trial
+from search.errors import StoreError
+from search.spec.identity import Record
+from search.spec.studyfile import StudyFile
+
+
+class MemoryStorage:
+    """A study as a history in memory: it can be opened again as long as anybody holds it. A context manager."""
+
+    _open: ClassVar[WeakValueDictionary[tuple[Path, str], MemoryStorage]] = WeakValueDictionary()
+
+    def __init__(self, file: StudyFile, record: Record) -> None:
+        self._history = History(file, dict(record.resolved), dict(record.identity), seconds=0.0, ended="")
+
+    @classmethod
+    def create(cls, file: StudyFile, record: Record, *, interruption: Callable[[], int] = lambda: 0) -> MemoryStorage:  # noqa: ARG003
+        """Make a new study; StoreError if there is one of its name."""
+        if _key(file) in cls._open:
+            raise StoreError(f"there is a study {file.name!r} already; give another --name")
+        cls._open[_key(file)] = made = cls(file, record)
+        return made
+
+    @classmethod
+    def of(cls, file: StudyFile, *, interruption: Callable[[], int] = lambda: 0) -> MemoryStorage:  # noqa: ARG003
+        """Open the study that `file` describes; StoreError if there is none."""
+        found = cls._open.get(_key(file))
+        if found is None:
+            raise StoreError(f"no study {file.name!r} is in memory")
+        return found
+
+    def __enter__(self) -> MemoryStorage:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the study as it is."""
+
+    def load(self) -> History:
+        """Return all that is stored."""
+        copied = {part: deepcopy(getattr(self._history, part)) for part in ("trials", "events", "study_attrs", "spent")}
+        return replace(self._history, **copied)
+
+    def append(self, commit: Commit) -> Sequence[Noted]:
+        """Add a commit to the history."""
+        history = self._history
+        trials, file = history.trials, history.file
+        for start in commit.started:
+            trial = make_trial(file, start.number, start.labels)
+            trial.started_at, trial.attrs = start.at, _plain(start.attrs)
+            trials.append(trial)
+        for epoch in commit.epochs:
+            trial = trials[epoch.member.trial]
+            trial.curve.append(dict(epoch.metrics))
+            trial.seconds.append(epoch.seconds)
+            trial.value, trial.best_epoch = best_of(file, trial)
+        for state in commit.states:
+            trial = trials[state.number]
+            trial.state, trial.ended_at = state.state, state.ended_at
+            if state.is_ended:
+                trial.ended, trial.why, trial.detail = state.ended, state.why, state.detail
+                trial.value, trial.best_epoch = state.value, state.best_epoch
+                trial.attrs |= _plain(state.attrs)
+        history.study_attrs.update(_plain(commit.study_attrs))
+        history.events.extend((event.at, event.kind, _plain(event.detail)) for event in commit.events)
+        self._history = replace(history, seconds=commit.seconds, spent=dict(commit.spent), ended=commit.ended)
+        return []
+
+    def renew(
+        self,
+        file: StudyFile,
+        identity: Mapping[str, Any] | None = None,
+        resolved: Mapping[str, Any] | None = None,
+        *,
+        anew: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Keep the settings that a study goes on with; with `anew`, what is noted of them, drop its untrained trials."""
+        history = self._history
+        if anew is not None:
+            history.trials.clear()
+            history.study_attrs.clear()
+            history.events.append((datetime.now(UTC), "builder mended", _plain(anew)))
+        self._history = replace(
+            history, file=file, identity=dict(identity or history.identity), resolved=dict(resolved or history.resolved)
+        )
+
+    def back_up(self) -> str:
+        """Do nothing: what is in memory outlives no process."""
+        return ""
+
+
+def _key(file: StudyFile) -> tuple[Path, str]:
+    return file.storage, file.name
+
+
+def _plain(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a table is after it was written as JSON, as other storages keep it."""
+    plain: dict[str, Any] = json.loads(json.dumps(dict(table)))
+    return plain
