@@ -248,4 +248,4 @@ def lambda_layer(config, data):
 def maxout_of_operations(config, data):
     inputs = keras.Input(data.input_shape)
     x = ops.max(ops.reshape(L.Dense(12)(inputs), (-1, 4, 3)), axis=-1)
-    return keras.Model(inputs, L.Dense(data.outputs)(ops.clip(ops.sqrt(ops.relu(x)), 0.0, 2.0)))
+    return keras.Model(inputs, L.Dense(data.outputs)(ops.clip(ops.sqrt(ops.relu(x) + 0.1), 0.0, 2.0)))
