@@ -28,7 +28,7 @@ from pathlib import Path
 from search import data
 from search.engines.lanes import arithmetic, choice
 from search.engines.lanes.builder import TRACED, build, identified
-from search.core.events import Assignment, Member
+from search.trials.events import Assignment, Member
 from search.engines.training import Trainer, leave_tensorflow_out
 from search.storage.records import load
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     import numpy as np
     import optuna
 
-    from search.core.events import Assignment
     from search.data import Data
+    from search.trials.events import Assignment
 
 LANES = 16
 # The matrix product that stands for what a machine can do: two square matrices of float32.
@@ -177,7 +177,7 @@ def drive_manyfit(trials: int, folder: Path, *, lanes: int, tpe: bool = False) -
     """Run manyfit's scheduler, study and store on pretended curves."""
     from search.core.scheduler import search
     from search.core.study import Study
-    from search.spec import studyfile
+    from search.reading import studyfile
     from search.spec.identity import Record
     from search.storage.store import Store
     from search.workers.inprocess import Replaying

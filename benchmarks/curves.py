@@ -35,7 +35,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from search.errors import ManyfitError, UsageError
 from search.policies.samplers.encoding import Encoding
-from search.spec.studyfile import locate
+from search.reading.studyfile import locate
 from search.spec.vocabulary import closest
 from search.storage.records import Stored, load, only_name
 from spaces import Space, SpaceError

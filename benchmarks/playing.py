@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,16 +19,15 @@ from search.core.scheduler import search as search_in
 from search.core.study import Study
 from search.errors import Interrupted, OptionError, UsageError
 from search.policies import pruners, samplers
-from search.spec import studyfile
 from search.spec.identity import Record
-from search.spec.studyfile import StudyFile
+from search.spec.study import StudyFile
 from search.storage.memory import MemoryStorage
 from search.storage.store import Store
 from search.workers.inprocess import Replaying
 from spaces import Space
 
 if TYPE_CHECKING:
-    from search.core.events import Assignment
+    from search.trials.events import Assignment
 
 # The epochs of a budget end a search, not its trials.
 TRIALS = 1_000_000
@@ -193,14 +192,16 @@ class Played:
 
 
 class _Clocked:
-    """A sampler whose CPU seconds are counted, in whatever it does; the wall's would depend on who else uses the machine."""
+    """Policies whose CPU seconds are counted, in whatever they do; the wall's would depend on who else uses the machine."""
 
-    def __init__(self, sampler: samplers.Sampler) -> None:
-        self._sampler = sampler
+    def __init__(self, policy: Any) -> None:
+        self._policy = policy
         self.cpu_seconds = 0.0
 
     def __getattr__(self, name: str) -> Any:
-        method = getattr(self._sampler, name)
+        method = getattr(self._policy, name)
+        if not callable(method):
+            return method
 
         def clocked(*arguments: Any, **more: Any) -> Any:
             began = time.process_time()
@@ -260,7 +261,7 @@ def study_file(task: Task, search: Search, seed: int, folder: Path) -> StudyFile
         "space": task.space,
         "search": {"sampler": search.sampler, "pruner": search.pruner},
     }
-    return studyfile.stored(folder / "match.toml", table)
+    return StudyFile.stored(folder / "match.toml", table)
 
 
 def play(task: Task, search: Search, match: Match, storage: str = "memory") -> Played:
@@ -272,8 +273,9 @@ def play(task: Task, search: Search, match: Match, storage: str = "memory") -> P
     with tempfile.TemporaryDirectory(prefix="manyfit-bench-") as folder:
         file = study_file(task, search, match.seed, Path(folder))
         study = Study(file)
-        sampler = _Clocked(study._sampler)
-        study._sampler = study._draws._sampler = sampler  # one tells, the other draws
+        # A sampler has its say in what is pruned, too.
+        draws, pruner = _Clocked(study._policies.draws), _Clocked(study._policies.pruner)
+        study._policies = replace(study._policies, draws=draws, pruner=pruner)
         tape = _Tape(task, study, match.budget)
         engine = Replaying(tape, match.lanes)
         stores = {"memory": MemoryStorage, "sqlite": Store}[storage].create(file, Record({"versions": {}}, {}, ""))
@@ -286,6 +288,6 @@ def play(task: Task, search: Search, match: Match, storage: str = "memory") -> P
         trials=len(study.trials),
         whole=sum(trial.state == "COMPLETE" for trial in study.trials),
         diverged=sum(trial.ended == "diverged" for trial in study.trials),
-        ms=1000 * sampler.cpu_seconds / len(study.trials),
+        ms=1000 * (draws.cpu_seconds + pruner.cpu_seconds) / len(study.trials),
         trace=tape.trace,
     )

@@ -17,7 +17,10 @@ from measuring import hardware, heading, versions
 from rich.console import Console
 from rich.table import Table
 
+from search.policies.samplers import Searched
 from search.policies.samplers.bayes import GROWTH, BayesSampler
+from search.trials.objective import Objective
+from search.trials.trial import Trial, Trials
 from spaces import Space
 
 EPOCHS = 52
@@ -38,31 +41,35 @@ def space(parameters: int) -> Space:
     return Space.parse({f"p{k}": kinds[order[k % 10]] for k in range(parameters)})
 
 
-def filled(parameters: int, trials: int, lanes: int) -> BayesSampler:
-    """Return a sampler that knows so many trials, the last `lanes` of them under way."""
-    searched = space(parameters)
-    sampler = BayesSampler(space=searched, direction="maximize", seed=0, epochs=EPOCHS)
+def filled(parameters: int, trials: int, lanes: int) -> tuple[BayesSampler, Trials]:
+    """Return a sampler and so many trials, the last `lanes` of them under way."""
+    searched = Searched(space(parameters), Objective("score", "maximize"), seed=0, epochs=EPOCHS)
+    sampler, known = BayesSampler(searched), Trials()
     rng = np.random.default_rng(0)
     for number in range(trials):
         point = rng.random(parameters)
-        sampler.put(number, sampler.encoding.labels(sampler.encoding.snapped(point[None])[0]))
+        labels = sampler.encoding.labels(sampler.encoding.snapped(point[None])[0])
+        trial = Trial(number, labels, labels, EPOCHS, seed=0)
         end = int(rng.choice(ENDS, p=SHARES))
         quality = -float(np.square(point[: min(7, parameters)] - 0.6).sum())
         is_under_way = number >= trials - lanes
         for epoch in range(1, (end // 2 if is_under_way else end) + 1):
-            sampler.report(number, epoch, 90 + 30 * quality / epoch**0.3)
+            trial.curve.append({"score": 90 + 30 * quality / epoch**0.3})
         if not is_under_way:
-            sampler.tell(number, "COMPLETE" if end == EPOCHS else "PRUNED", None)
-    return sampler
+            trial.state = "COMPLETE" if end == EPOCHS else "PRUNED"
+        known.append(trial)
+    return sampler, known
 
 
-def timed(sampler: BayesSampler, trials: int, draws: int) -> tuple[float, list[float]]:
+def timed(sampler: BayesSampler, known: Trials, draws: int) -> tuple[float, list[float]]:
     """Return the milliseconds of the first draw, which learns, and those of the draws after it."""
     taken = []
-    for number in range(trials, trials + draws + 1):
+    sampler.outlook(known)  # what is known already is taken in before anything is timed
+    for _ in range(draws + 1):
         began = time.process_time()
-        sampler.draw(number)
+        labels, attrs = sampler.draw(known, 0, {})
         taken.append(1000 * (time.process_time() - began))
+        known.append(Trial(len(known), labels, labels, EPOCHS, seed=0, attrs=attrs))
     return taken[0], taken[1:]
 
 
@@ -81,7 +88,7 @@ def main() -> None:
     for parameters in given.parameters:
         for trials in given.trials:
             for lanes in given.lanes:
-                learning, draws = timed(filled(parameters, trials, lanes), trials, given.draws)
+                learning, draws = timed(*filled(parameters, trials, lanes), given.draws)
                 # It is learned again when there is so much more to learn from.
                 whole = fmean(draws) + (learning - median(draws)) / max(1.0, trials * (GROWTH - 1))
                 worst = max(worst, whole)

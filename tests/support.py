@@ -10,24 +10,31 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from search.core.events import Assignment, Member
 from search.core.scheduler import search
 from search.core.study import Study
 from search.engines.devices import Device
 from search.errors import Interrupted, StoreError
-from search.spec import studyfile
+from search.policies import samplers
+from search.policies.samplers import Searched
+from search.policies.samplers.draws import Draws
+from search.reading import studyfile
 from search.spec.identity import Record, declared
-from search.spec.studyfile import StudyFile
+from search.spec.settings import Named, SearchSection
+from search.spec.study import StudyFile
 from search.storage.records import Stored, load
 from search.storage.store import Store
+from search.trials.events import Assignment, Member
+from search.trials.objective import Objective
+from search.trials.trial import Trial, Trials
 from search.workers.inprocess import Replaying
+from spaces import Space
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
@@ -141,6 +148,71 @@ def wait_for(condition: Callable[[], Any], what: str, timeout: float = 90) -> An
             pass
         time.sleep(0.05)
     raise AssertionError(f"not within {timeout} s: {what}")
+
+
+class Drawing:
+    """A sampler and the trials that it draws from, which are drawn, told of and ended one by one. Their objective is val_loss."""
+
+    def __init__(
+        self,
+        name: str,
+        space: Space,
+        *,
+        options: Mapping[str, Any] | None = None,
+        direction: str = "minimize",
+        seed: int = 0,
+        epochs: int = 9,
+        start: Sequence[Mapping[str, Any]] = (),
+        study_attrs: Mapping[str, Any] | None = None,
+        trials: Iterable[Trial] = (),
+    ) -> None:
+        searched = Searched(space, Objective("val_loss", direction), seed, epochs, study_attrs or {})
+        self.sampler: Any = samplers.make(name, options or {}, searched)
+        section = SearchSection(sampler=Named(name=name, **(options or {})), start=tuple(start), duplicates=True)
+        self._draws = Draws(self.sampler, section, space, seed)
+        self.trials = Trials(trials)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.sampler, name)
+
+    def draw(self, number: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Draw the next trial; return its labels and what is kept with it."""
+        assert number == len(self.trials)
+        labels, attrs = self._draws.draw(self.trials)
+        self.trials.append(Trial(number, labels, labels, 99, number, attrs=attrs))
+        return labels, attrs
+
+    def redraw(self, attempt: int) -> dict[str, Any]:
+        """Return another config for the last trial."""
+        before = Trials(list(self.trials)[:-1])
+        return dict(self.sampler.draw(before, attempt, {})[0])
+
+    def put(self, number: int, labels: Mapping[str, Any]) -> None:
+        """Let the last trial, or the next one, have these labels."""
+        if number == len(self.trials):
+            self.trials.append(Trial(number, {}, {}, 99, number))
+        self.trials[number].labels = dict(labels)
+
+    def report(self, number: int, epoch: int, value: float) -> None:
+        """Let a trial be an epoch further; epochs that are left out have nothing to tell."""
+        trial = self.trials[number]
+        trial.curve += [{} for _ in range(epoch - 1 - len(trial.curve))]
+        trial.curve.append({"val_loss": value})
+        self.trials.touch(trial)
+
+    def tell(self, number: int, state: str, value: float | None = None, *, diverged: bool = False) -> None:
+        """End a trial."""
+        trial = self.trials[number]
+        trial.state, trial.value, trial.ended = state, value, "diverged" if diverged else "finished"
+        self.trials.touch(trial)
+
+    def spares(self, number: int, epoch: int) -> bool:
+        """Ask whether a trial is to go on."""
+        return bool(self.sampler.spares(self.trials, number, epoch))
+
+    def outlook(self) -> Any:
+        """Return what the sampler believes."""
+        return self.sampler.outlook(self.trials)
 
 
 def training(number: int, replica: int = 0, *, done: int = 0, **config: Any) -> Assignment:

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from support import cut_off, replay, replay_file
 
-from search.core.events import Assignment
-from search.policies.pruners import PRUNERS
+from search.registry import PRUNERS
+from search.trials.events import Assignment
 
 TABLES = Path(__file__).parent / "assets" / "tables.json"
 

@@ -454,7 +454,7 @@ def _check_stdout() -> None:
 
 def _study_file(path: Path, name: str, overrides: list[str], *, allow_unused: bool) -> Any:
     """Return the study that a command line names: a study file, or one that a database holds."""
-    from search.spec import studyfile
+    from search.reading import studyfile
     from search.spec.settings import plain_name
     from search.storage import records
 
@@ -490,7 +490,7 @@ def _total(trials: str | None, study: Path, name: str) -> int | str | None:
 
 def _stored(path: Path, name: str) -> tuple[Path, str]:
     """Return database and name of a study that should be there already."""
-    from search.spec import studyfile
+    from search.reading import studyfile
     from search.spec.settings import plain_name
     from search.storage import records, schema
 
@@ -508,7 +508,7 @@ def _stored(path: Path, name: str) -> tuple[Path, str]:
 
 def _database(path: Path) -> Path:
     """Return the database that a command line names, which may be damaged or gone."""
-    from search.spec import studyfile
+    from search.reading import studyfile
 
     return _resolved(path) if _is_database(path) else studyfile.locate(path)[0]
 
@@ -542,7 +542,7 @@ def _databases(place: Path) -> list[Path]:
         return sorted(path for path in place.glob("*.db") if path.is_file())
     if _is_database(place):
         return [place]
-    from search.spec import studyfile
+    from search.reading import studyfile
 
     storage, _ = studyfile.locate(place)
     if not storage.exists():

@@ -186,7 +186,8 @@ def _value_of(option: str, args: Sequence[str]) -> str:
 
 def _setting(name: str, value: str) -> str:
     """Return the --set that an option stands for which is a key of a study file; nothing if it is none."""
-    from search.spec import hints, synonyms
+    from search.reading import hints
+    from search.spec import synonyms
 
     key = name.replace("-", "_")
     sections = list(hints.sections())

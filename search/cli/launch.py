@@ -17,20 +17,21 @@ from rich.text import Text
 
 from search import durable
 from search.core import scheduler
-from search.core.events import Failed, Member
 from search.core.study import ALL_TRIALS, Study
-from search.core.trial import Trial
 from search.engines import checkpoints, devices
 from search.engines.protocol import SaveModel
 from search.errors import Interrupted, ManyfitError, StoreError, UsageError
 from search.log import StudyLog
-from search.spec import identity, sources, studychecks, unused
+from search.reading import studychecks, unused
+from search.spec import identity, sources
 from search.spec.identity import Record
 from search.spec.ready import Ready
-from search.spec.studyfile import StudyFile
+from search.spec.study import StudyFile
 from search.storage import records
 from search.storage.records import Stored
 from search.storage.store import Store
+from search.trials.events import Failed, Member
+from search.trials.trial import Trial
 from search.views import export
 from search.views.console import Progress, number
 from search.workers.pool import WorkerPool

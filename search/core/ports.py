@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, Self
 
-from search.core.events import Assignment, Event, Member, Noted, Verdict
-from search.core.history import Commit, History
 from search.spec.identity import Record
-from search.spec.studyfile import StudyFile
+from search.spec.study import StudyFile
+from search.trials.events import Assignment, Event, Member, Noted, Verdict
+from search.trials.history import Commit, History
 
 
 class Trainers(Protocol):

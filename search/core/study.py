@@ -14,7 +14,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from search.core.events import (
+from search.core.judge import judge
+from search.errors import ManyfitError
+from search.policies import stopping
+from search.policies.chosen import Policies
+from search.policies.pruners import Standings
+from search.spec.study import StudyFile
+from search.trials.events import (
     Assignment,
     EpochEnd,
     Event,
@@ -27,12 +33,9 @@ from search.core.events import (
     Stopped,
     Verdict,
 )
-from search.core.history import Commit, Epoch, History, HistoryEvent, TrialStart, TrialState
-from search.core.trial import Trial, make_trial
-from search.errors import ManyfitError
-from search.policies import pruners, samplers, stopping
-from search.policies.samplers.draws import Draws
-from search.spec.studyfile import StudyFile
+from search.trials.history import Commit, Epoch, History, HistoryEvent, TrialStart, TrialState
+from search.trials.objective import Objective
+from search.trials.trial import Trial, Trials, make_trial
 
 # Failures of one kind in a row that end a study: the fault is then in the study and not in a config.
 LIKE_FAILURES = 3
@@ -69,7 +72,7 @@ class Study:
         spent: Mapping[str, float] | None = None,
     ) -> None:
         self.file = file
-        self.trials: list[Trial] = []
+        self.trials = Trials()
         self.seconds_before = seconds
         self.sampler_seconds = 0.0
         # Where the workers' time went, in seconds by part.
@@ -79,22 +82,11 @@ class Study:
         self.gave_up: LikeFailuresError | None = None
         # Of this command, for those who watch.
         self.noted: list[HistoryEvent] = []
-        settings = file.settings
-        self._space = file.space
-        self._sign = 1.0 if file.direction == "maximize" else -1.0
-        self._pruner = pruners.make(settings.search.pruner.name, settings.search.pruner.options, epochs=file.epochs)
-        self._standings = pruners.Standings(file.epochs)
-        self._sampler = samplers.make(
-            settings.search.sampler.name,
-            settings.search.sampler.options,
-            space=self._space,
-            direction=file.direction,
-            seed=settings.study.seed,
-            epochs=file.epochs,
-            start=settings.search.start,
-        )
+        self._objective = Objective.of(file)
+        self._standings, self._seen = Standings(file.epochs), 0
+        self._policies = Policies.of(file, self.trials, study_attrs or {})
+        self._stored_attrs = dict(study_attrs or {})
         self._pending = _Pending()
-        self._draws = Draws(self._sampler, settings.search, self._space, settings.study.seed)
         self._waiting: list[Trial] = []
         self._running: dict[int, Trial] = {}
         self._best: list[Trial] = []
@@ -102,8 +94,6 @@ class Study:
         self._endings: list[Trial] = []
         self._failures: list[str] = []
         self._began = time.monotonic()
-        self._sampler.restore_study_attrs(study_attrs or {})
-        self._stored_attrs = dict(study_attrs or {})
         for trial in trials:
             self._restore(trial)
 
@@ -122,7 +112,7 @@ class Study:
     def budget(self) -> int:
         """How many trials the study may have: its `trials`, or all configs that there are if these are fewer."""
         wanted = self.file.settings.study.trials
-        return wanted if self._draws.configs is None else min(wanted, self._draws.configs)
+        return wanted if self._policies.draws.configs is None else min(wanted, self._policies.draws.configs)
 
     @property
     def running(self) -> list[Trial]:
@@ -224,6 +214,14 @@ class Study:
         return [Member(trial.number) for trial in touched if trial.number in best and trial.is_ended]
 
     @property
+    def standings(self) -> Standings:
+        """The scores of all trials as they are now."""
+        changed, self._seen = self.trials.since(self._seen)
+        for trial in changed:
+            self._standings.see(trial, self._objective)
+        return self._standings
+
+    @property
     def best_trials(self) -> list[Trial]:
         """The best COMPLETE trials, as many as `run.keep`, the best first; of equals the lower number first."""
         return self._best[: self.file.settings.run.keep]
@@ -231,7 +229,7 @@ class Study:
     def pending(self) -> Commit:
         """Return what has happened since `mark_stored` was called last."""
         objective = self.file.settings.study.objective
-        attrs = self._sampler.study_attrs()
+        attrs = self._policies.sampler.study_attrs
         return Commit(
             started=tuple(
                 TrialStart(trial.number, trial.labels, trial.started_at, trial.attrs)
@@ -285,10 +283,14 @@ class Study:
     @property
     def _nothing_to_draw(self) -> str:
         stop_after = self.file.settings.study.stop_after
-        if stop_after and stopping.stagnates([self._result(trial) for trial in self._endings], stop_after):
+        values = [
+            self._objective.sign * t.value if t.value is not None and t.state == "COMPLETE" else None
+            for t in self._endings
+        ]
+        if stop_after and stopping.stagnates(values, stop_after):
             return f"no better value in the last {stop_after} trials"
-        if self._draws.used_up:
-            return self._draws.used_up
+        if used_up := self._policies.draws.used_up(self.trials):
+            return used_up
         return "" if len(self.trials) < self.file.settings.study.trials else ALL_TRIALS
 
     @property
@@ -299,7 +301,7 @@ class Study:
     def _draw(self) -> Trial:
         began = time.perf_counter()
         number = len(self.trials)
-        labels, attrs = self._draws.draw(number)
+        labels, attrs = self._policies.draws.draw(self.trials)
         self.sampler_seconds += time.perf_counter() - began
         trial = self.trial(number, labels)
         trial.attrs = attrs
@@ -312,14 +314,8 @@ class Study:
 
     def _restore(self, trial: Trial) -> None:
         self.trials.append(trial)
-        self._draws.know(trial.labels)
         # A trial that was cut off between its last epoch and the verdict on it has yet to be judged.
         trial.judged = min(len(trial.curve), trial.epochs - 1)
-        curve = retell(self._sampler, trial, self.file.settings.study.objective)
-        best = -math.inf
-        for epoch, value in curve.items():
-            best = max(best, self._sign * value)
-            self._standings.record(trial.number, epoch, best)
         if trial.is_ended:
             self._close(trial)
         else:
@@ -351,10 +347,9 @@ class Study:
         trial.seconds.append(event.seconds)
         # Two deaths in a row are two without an epoch between them.
         trial.deaths = 0
-        if trial.value is None or self._sign * value > self._sign * trial.value:
+        if self._objective.is_better(value, trial.value):
             trial.value, trial.best_epoch = value, event.epoch
-        self._sampler.report(trial.number, event.epoch, value)
-        self._standings.record(trial.number, event.epoch, self._sign * trial.value)
+        self.trials.touch(trial)
         self._pending.epochs.append((trial.number, event.epoch))
 
     def _compare(self, trial: Trial, epoch: int, value: float | None) -> None:
@@ -390,30 +385,14 @@ class Study:
     # -- judging -----------------------------------------------------------------------------------------------------
 
     def _judge_running(self, trial: Trial) -> None:
-        epoch, settings = len(trial.curve), self.file.settings
-        objective = settings.study.objective
-        if epoch >= trial.epochs:
-            self._end(trial, "COMPLETE", "finished", f"all {trial.epochs} epochs")
+        ruling = judge(trial, self.file, self.standings, self._policies.pruner, is_out_of_time=bool(self._out_of_time))
+        if ruling is None:
             return
-        rule = settings.search.early_stopping
-        if rule and stopping.stops_early(rule, [self._score(m[objective]) or 0.0 for m in trial.curve]):
-            self._end(trial, "COMPLETE", "stopped early", f"no better for {rule.patience} epochs")
-            return
-        why = self._pruner.reason(self._standings, trial.number, epoch, trial.epochs / self.file.epochs)
-        # The other pruners are taken at their word; this one comes with the sampler, and is asked a few times a trial.
-        may_spare = isinstance(self._pruner, pruners.Halving)
-        if why and not (may_spare and self._sampler.spares(trial.number, epoch)):
-            self._end(trial, "PRUNED", "pruned", why)
-            return
-        limit = settings.run.trial_time
-        if limit and sum(trial.seconds) >= limit:
-            self._end_by_clock(trial, "timeout", f"its time of {limit:g} s was used up")
-        elif self._out_of_time:
-            self._end_by_clock(trial, "time", "the study's time was used up")
-
-    def _end_by_clock(self, trial: Trial, ended: str, why: str) -> None:
-        self.note(ended, trial=trial.number, epochs=len(trial.curve))
-        self._end_early(trial, ended, why)
+        if ruling.is_of_clock:
+            self.note(ruling.ended, trial=trial.number, epochs=len(trial.curve))
+            self._end_early(trial, ruling.ended, ruling.why)
+        else:
+            self._end(trial, ruling.state, ruling.ended, ruling.why)
 
     def _end_early(self, trial: Trial, ended: str, why: str) -> None:
         """End a trial that is not to go on: what it reached so far is its value; without an epoch it failed."""
@@ -428,7 +407,7 @@ class Study:
             trial.value = trial.best_epoch = None
         trial.ended_at = self._now()
         self._running.pop(trial.number, None)
-        trial.attrs = self._sampler.tell(trial.number, state, trial.value, diverged=ended == "diverged")
+        self.trials.touch(trial)
         self._close(trial)
         self._pending.restated.add(trial.number)
 
@@ -443,26 +422,12 @@ class Study:
 
     def _close(self, trial: Trial) -> None:
         bisect.insort(self._endings, trial, key=_when_ended)
-        if trial.state == "FAIL" or trial.ended == "diverged":
-            self._standings.fail(trial.number)
-        else:
-            self._standings.close(trial.number)
         if trial.state != "FAIL":
             self._failures.clear()
         if trial.state == "COMPLETE" and trial.value is not None:
             # Of equal values the lower number wins, whichever ended first.
-            bisect.insort(self._best, trial, key=self._rank)
+            bisect.insort(self._best, trial, key=self._objective.rank)
             del self._best[max(1, self.file.settings.run.keep) :]
-
-    def _rank(self, trial: Trial) -> tuple[float, int]:
-        return (-self._sign * (trial.value or 0.0), trial.number)
-
-    def _result(self, trial: Trial) -> float | None:
-        """Return the score of a trial that could be the study's best."""
-        return self._score(trial.value) if trial.state == "COMPLETE" else None
-
-    def _score(self, value: float | None) -> float | None:
-        return None if value is None else self._sign * value
 
 
 def _when_ended(trial: Trial) -> tuple[datetime, int]:
@@ -478,23 +443,6 @@ class LikeFailuresError(ManyfitError):
             f"{LIKE_FAILURES} trials in a row failed alike: {reason}; mend the cause and repeat the command"
             + (f"\n\n{detail.rstrip()}" if detail else "")
         )
-
-
-def retell(sampler: samplers.Sampler, trial: Trial, objective: str) -> dict[int, float]:
-    """Tell a sampler of a stored trial; return the objective by epoch."""
-    curve = {
-        epoch: value for epoch, metrics in enumerate(trial.curve, 1) if (value := metrics.get(objective)) is not None
-    }
-    sampler.restore(
-        trial.number,
-        trial.state,
-        trial.labels,
-        curve,
-        trial.value if trial.is_ended else None,
-        trial.attrs,
-        diverged=trial.ended == "diverged",
-    )
-    return curve
 
 
 def _state(trial: Trial) -> TrialState:

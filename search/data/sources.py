@@ -14,6 +14,7 @@ from search.data.parts import Part, Parts, rows_of
 from search.data.returned import parts_of
 from search.data.tables import TABLES, Csv, Npz
 from search.errors import DataError, UsageError
+from search.registry import SOURCES
 from search.spec.usercode import Reference
 from search.spec.vocabulary import closest
 
@@ -45,7 +46,7 @@ _KINDS = (
 
 
 class Source(Protocol):
-    """Where data come from."""
+    """Where data come from. One that is registered under a scheme is made by `kind(name)`: of "scheme:name"."""
 
     def check(self) -> None:
         """Raise DataError for what can be known in milliseconds."""
@@ -72,8 +73,10 @@ def gives_shapes(section: DataSection, base: Path) -> bool:
 def _of_text(section: DataSection, base: Path) -> Source:
     text = section.source
     scheme, colon, name = text.partition(":")
-    if colon and scheme in _NAMED:
-        return _Sklearn(name) if scheme == "sklearn" else _Keras(name)
+    # A Windows path, C:\\rows.csv, has a scheme of one letter.
+    if colon and len(scheme) > 1 and scheme in SOURCES:
+        source: Source = SOURCES.get(scheme)(name)
+        return source
     if reference := Reference.parse(text, base):
         return _Function(reference)
     path = base / text
@@ -99,7 +102,7 @@ def _check_name(scheme: str, name: str) -> None:
 
 
 @dataclass(frozen=True)
-class _Sklearn:
+class Sklearn:
     """A data set that scikit-learn brings along; digits are scaled to 0..1, the others are as they are."""
 
     name: str
@@ -119,7 +122,7 @@ class _Sklearn:
 
 
 @dataclass(frozen=True)
-class _Keras:
+class KerasData:
     """A data set that Keras downloads; its test rows are the test split."""
 
     name: str

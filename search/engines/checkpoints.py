@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search import durable
-from search.core.events import Assignment, Member
+from search.trials.events import Assignment, Member
 
 Arrays = Mapping[str, NDArray[Any]]
 

@@ -18,7 +18,6 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from search.core.events import Failed, Noted
 from search.data import Data
 from search.data.splits import Scaling
 from search.engines import failures, portable
@@ -28,6 +27,7 @@ from search.engines.portable import Labels, Yardstick
 from search.engines.protocol import SaveModel
 from search.engines.training import Trainer, make_optimizer, validation_batch, weights_of
 from search.spec.vocabulary import SCHEDULE_NUMBERS
+from search.trials.events import Failed, Noted
 
 # Normalization takes no spread below Keras's epsilon, and squares beyond these are not finite in float32.
 _SPREADS = (1e-6, 1e18)

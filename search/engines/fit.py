@@ -17,17 +17,30 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from search.core.events import Assignment, EpochEnd, Event, Failed, Member, Noted, Stopped, Verdict
 from search.engines import exporting, failures, memory
 from search.engines.batches import Batches, Clock
 from search.engines.checkpoints import Checkpoints
 from search.engines.logs import numbers
-from search.engines.protocol import SaveModel
+from search.engines.protocol import Made, SaveModel, Wanted
 from search.engines.training import ReadConfig, Trainer, can_evaluate, validation_batch, weights_of
+from search.trials.events import Assignment, EpochEnd, Event, Failed, Member, Noted, Stopped, Verdict
 
 # JAX keeps every compiled step, megabytes a trial. Forgetting them also forgets the small ones that all trials share, which
 # costs the next trial most of a second: hence not after every one.
 JAX_CACHE_TRIALS = 16
+
+
+# A compilation that took less is not kept: a `fit` of other numbers is another program, never read again.
+LONG_COMPILATION_S = 2.0
+
+
+def make(wanted: Wanted) -> Made:
+    """Make the engine: there is no model that it declines."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", LONG_COMPILATION_S)
+    return Made(FitEngine(wanted.trainer, wanted.checkpoints))
 
 
 class FitEngine:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from search.core.events import Assignment, Event, Failed, Member, Noted, Verdict
+from search.trials.events import Assignment, Event, Failed, Member, Noted, Verdict
 
 if TYPE_CHECKING:
     from search.engines.checkpoints import Checkpoints
+    from search.engines.training import Trainer
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,51 @@ class SaveModel:
     weights: str
     path: str
     learning_rate: float | None = None
+
+
+class Declined(Exception):  # noqa: N818 (a property of a study, not an error of anybody's)
+    """An engine can't train a study's models, or it would not pay; the message says which part and why."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a worker asks an engine for.
+
+    Attributes:
+        trainer: makes the study's models, and has its data.
+        fixed: what every config has beside its parameters.
+        lanes: what was decided at the study's first start, as `Made.lanes`; empty if that is now.
+        workers: that share this device's memory.
+        is_chosen: whether the study names this engine: whether it pays is then not asked.
+    """
+
+    trainer: Trainer
+    checkpoints: Checkpoints
+    fixed: Mapping[str, Any]
+    lanes: Mapping[str, int]
+    workers: int
+    is_chosen: bool
+
+
+@dataclass(frozen=True)
+class Made:
+    """An engine that is ready to train.
+
+    Attributes:
+        lanes: how many members it trains at a time, as `Ready.lanes`; empty for one.
+        memory: bytes that they need, and may have; 0: not known.
+    """
+
+    engine: Engine
+    lanes: Mapping[str, int] = field(default_factory=dict)
+    memory: tuple[int, int] = (0, 0)
+
+
+class Make(Protocol):
+    """What stands in the registry of engines."""
+
+    def __call__(self, wanted: Wanted) -> Made:
+        """Make the engine; Declined if it can't train this study, UsageError for what a person must mend."""
 
 
 class Engine(Protocol):

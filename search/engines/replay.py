@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from search.core.events import Assignment, EpochEnd, Event, Failed, Member, Noted, Verdict
 from search.engines.checkpoints import Checkpoints
 from search.engines.protocol import SaveModel
+from search.trials.events import Assignment, EpochEnd, Event, Failed, Member, Noted, Verdict
 
 Curves = Callable[[Assignment, int], Mapping[str, float]]
 """(assignment, epoch from 1) -> the metrics of that epoch. What it raises is that member's failure."""

@@ -7,7 +7,7 @@ with all curves, running ones included (docs/decisions/0003). Nothing here knows
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
@@ -15,7 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.errors import OptionError
+from search.registry import PRUNERS
 from search.spec.vocabulary import closest
+from search.trials.objective import Objective
+from search.trials.trial import Trial
 from spaces import is_number
 
 
@@ -30,6 +33,20 @@ class Standings:
     def __init__(self, epochs: int) -> None:
         self._scores: NDArray[np.float64] = np.full((64, epochs + 1), math.nan)
         self._reached: NDArray[np.int64] = np.zeros(64, dtype=np.int64)
+
+    def see(self, trial: Trial, objective: Objective) -> None:
+        """Take in what has become of a trial since it was seen last."""
+        number = trial.number
+        self._make_room(number)
+        reached = int(self._reached[number])
+        best = self._scores[number, reached] if reached else -math.inf
+        for epoch, score in enumerate(objective.scores(trial)[reached:], reached + 1):
+            best = max(best, score)
+            self.record(number, epoch, best)
+        if trial.state == "FAIL" or trial.ended == "diverged":
+            self.fail(number)
+        elif trial.is_ended:
+            self.close(number)
 
     def record(self, trial: int, epoch: int, best: float) -> None:
         """Note the best score of `trial` up to `epoch`."""
@@ -220,14 +237,16 @@ class Patient:
         return f"{why}, no better for {self.patience + 1} epochs" if why else None
 
 
-PRUNERS: dict[str, type[Any]] = {
-    "none": Nothing,
-    "halving": Halving,
-    "hyperband": Hyperband,
-    "median": Median,
-    "percentile": Percentile,
-    "patient": Patient,
-}
+@dataclass(frozen=True, slots=True)
+class Sparing:
+    """Another pruner whose word is not the last: what `spares`, asked for (trial, epoch), still expects much of goes on."""
+
+    wrapped: Pruner
+    spares: Callable[[int, int], bool]
+
+    def reason(self, standings: Standings, trial: int, epoch: int, share: float = 1.0) -> str | None:
+        why = self.wrapped.reason(standings, trial, epoch, share)
+        return None if why and self.spares(trial, epoch) else why
 
 
 def first_rung(epochs: int) -> int:
@@ -239,7 +258,7 @@ def make(name: str, options: Mapping[str, Any], *, epochs: int) -> Pruner:
     """Make the pruner `name` for a study of so many epochs; OptionError naming the option that is unknown or out of range."""
     if name not in PRUNERS:
         raise OptionError(f"no such pruner: {name!r}{closest(name, PRUNERS)}; there are {', '.join(PRUNERS)}")
-    kind, given = PRUNERS[name], dict(options)
+    kind, given = PRUNERS.get(name), dict(options)
     if kind is Halving:
         given.setdefault("first_rung", first_rung(epochs))
     known = {option.name: option.default for option in fields(kind) if option.init}

@@ -11,7 +11,7 @@ from typing import Any
 from search.errors import IdentityError
 from search.spec import sources
 from search.spec.ready import Ready
-from search.spec.studyfile import StudyFile
+from search.spec.study import StudyFile
 
 VERSIONED = ("manyfit", "keras", "optuna", "tensorflow", "jax", "numpy", "scikit-learn")
 

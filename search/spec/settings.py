@@ -17,7 +17,9 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticKnownError
 
+from search.registry import ENGINES
 from search.spec.vocabulary import optimizer_class
 from spaces import is_number
 
@@ -94,6 +96,13 @@ def _lanes(value: Any) -> Any:
     if value == "auto" or _is_whole(value, 1):
         return value
     raise ValueError('must be "auto", or how many trials are to train at a time')
+
+
+def _engine(value: Any) -> Any:
+    if value == "auto" or (isinstance(value, str) and value in ENGINES):
+        return value
+    *first, last = map(repr, ("auto", *ENGINES))
+    raise PydanticKnownError("literal_error", {"expected": f"{', '.join(first)} or {last}"})
 
 
 def _image_size(value: Any) -> Any:
@@ -260,7 +269,7 @@ class TrainSection(BaseModel):
 
     @property
     def numbers(self) -> dict[str, Any]:
-        """Return the optimizer's and schedule's numbers that are fixed; `search.spec.studyfile` has checked them."""
+        """Return the optimizer's and schedule's numbers that are fixed; `search.reading.studyfile` has checked them."""
         return dict(self.model_extra or {})
 
 
@@ -286,7 +295,7 @@ class SearchSection(Section):
 
 
 class RunSection(Section):
-    engine: Literal["auto", "fit", "lanes"] = "auto"
+    engine: Annotated[str, BeforeValidator(_engine)] = "auto"
     lanes: Annotated[Literal["auto"] | int, BeforeValidator(_lanes)] = "auto"
     backend: Literal["auto", "tensorflow", "jax"] = "auto"
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16", "bfloat16"] = "auto"
@@ -302,7 +311,7 @@ class RunSection(Section):
 class Settings(BaseModel):
     """A whole study file after its defaults: what is stored with the study and what a worker is sent.
 
-    `space` stays the plain table of the file (presets resolved); `search.spec.studyfile.StudyFile` holds it parsed.
+    `space` stays the plain table of the file (presets resolved); `search.reading.studyfile.StudyFile` holds it parsed.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

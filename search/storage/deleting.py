@@ -12,7 +12,7 @@ from pathlib import Path
 from search.engines import checkpoints
 from search.errors import StoreError
 from search.points import reached
-from search.spec import studyfile
+from search.spec.study import beside
 from search.storage import backup, leftovers, schema
 from search.storage.holding import hold
 
@@ -87,9 +87,9 @@ def _look(connection: sqlite3.Connection, path: Path, name: str) -> Doomed:
 
 
 def _files(path: Path, name: str) -> list[Path]:
-    log, best = (studyfile.beside(path, name, suffix) for suffix in (".log", ".best.json"))
+    log, best = (beside(path, name, suffix) for suffix in (".log", ".best.json"))
     halves = path.parent.glob(f".{glob.escape(best.name)}.[0-9]*.partial")
-    return [studyfile.beside(path, name, ".files"), best, log, log.with_name(f"{log.name}.1"), *sorted(halves)]
+    return [beside(path, name, ".files"), best, log, log.with_name(f"{log.name}.1"), *sorted(halves)]
 
 
 def _size(path: Path) -> int:

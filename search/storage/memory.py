@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 from weakref import WeakValueDictionary
 
-from search.core.events import Noted
-from search.core.history import Commit, History
-from search.core.trial import best_of, make_trial
 from search.errors import StoreError
 from search.spec.identity import Record
-from search.spec.studyfile import StudyFile
+from search.spec.study import StudyFile
+from search.trials.events import Noted
+from search.trials.history import Commit, History
+from search.trials.objective import Objective
+from search.trials.trial import make_trial
 
 
 class MemoryStorage:
@@ -69,7 +70,7 @@ class MemoryStorage:
             trial = trials[epoch.member.trial]
             trial.curve.append(dict(epoch.metrics))
             trial.seconds.append(epoch.seconds)
-            trial.value, trial.best_epoch = best_of(file, trial)
+            trial.value, trial.best_epoch = Objective.of(file).best_of(trial.curve)
         for state in commit.states:
             trial = trials[state.number]
             trial.state, trial.ended_at = state.state, state.ended_at

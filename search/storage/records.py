@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search.core.history import History
-from search.core.trial import Trial
 from search.errors import DamagedError, ManyfitError, StoreError, UsageError
-from search.spec import studyfile
-from search.spec.studyfile import StudyFile
+from search.spec.study import StudyFile, beside
 from search.storage import columns, leftovers, rows, schema
+from search.trials.history import History
+from search.trials.trial import Trial
 from spaces import Space
 
 
@@ -32,7 +31,7 @@ class Stored(History):
     @property
     def files(self) -> Path:
         """The folder of its checkpoints and of the weights of its best trials; it need not be there."""
-        return studyfile.beside(self.path, self.name, ".files")
+        return beside(self.path, self.name, ".files")
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,7 @@ def check_trials(connection: sqlite3.Connection, path: Path, name: str) -> tuple
     ).fetchone()
     if study is None:
         raise StoreError(f"{path} has no study {name!r}")
-    space = studyfile.stored(path, json.loads(study["settings"])).space
+    space = StudyFile.stored(path, json.loads(study["settings"])).space
     always = {name for name, parameter in space.items() if not parameter.when}
     rows = connection.execute(
         "SELECT trial_id, number, datetime_start, state IN ('COMPLETE', 'PRUNED', 'FAIL') AS is_ended, "
@@ -180,7 +179,7 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _brief(connection: sqlite3.Connection, path: Path, row: sqlite3.Row) -> Brief:
-    file = studyfile.stored(path, json.loads(row["settings"]))
+    file = StudyFile.stored(path, json.loads(row["settings"]))
     counts = dict(
         connection.execute("SELECT state, count(*) FROM trials WHERE study_id = ? GROUP BY state", (row["study_id"],))
     )
@@ -239,7 +238,7 @@ def read(
         known = ", ".join(names(path)) or "none"
         raise StoreError(f"{path} has no study {name!r}; it has {known}")
     study_id = row["study_id"]
-    file = studyfile.stored(Path(os.fsdecode(row["file"])), json.loads(row["settings"]))
+    file = StudyFile.stored(Path(os.fsdecode(row["file"])), json.loads(row["settings"]))
     attrs = connection.execute(
         "SELECT key, value_json FROM study_system_attributes WHERE study_id = ? AND key NOT LIKE 'dashboard:%' "
         "AND key != 'study:metric_names'",

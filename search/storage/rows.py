@@ -11,10 +11,11 @@ from typing import Any
 
 from optuna.distributions import distribution_to_json
 
-from search.core.history import Epoch, HistoryEvent, TrialState
-from search.core.trial import Trial, best_of, make_trial
-from search.policies.samplers import distribution
-from search.spec.studyfile import StudyFile
+from search.policies.samplers.distributions import distribution
+from search.spec.study import StudyFile
+from search.trials.history import Epoch, HistoryEvent, TrialState
+from search.trials.objective import Objective
+from search.trials.trial import Trial, make_trial
 from spaces import Space
 
 
@@ -110,5 +111,5 @@ def trial(
     found.ended, found.why, found.detail = shown.get("ended", ""), shown.get("why", ""), shown.get("detail", "")
     found.value, found.best_epoch = value, shown.get("best_epoch")
     if not found.is_ended:
-        found.value, found.best_epoch = best_of(file, found)
+        found.value, found.best_epoch = Objective.of(file).best_of(found.curve)
     return found

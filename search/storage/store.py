@@ -16,15 +16,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from search.core.events import Noted
-from search.core.history import Commit, Epoch, HistoryEvent, TrialStart, TrialState
 from search.errors import DamagedError, StoreError
 from search.points import reached
 from search.spec.identity import Record
-from search.spec.studyfile import StudyFile
+from search.spec.study import StudyFile
 from search.storage import backup, leftovers, records, rows, schema
 from search.storage.holding import Hold, hold
 from search.storage.presence import Presence, check_other_names
+from search.trials.events import Noted
+from search.trials.history import Commit, Epoch, HistoryEvent, TrialStart, TrialState
 from spaces import Space
 
 # What a damaged disk may cost: a minute of work. A backup is written no more often, and takes a hundredth of the time at

@@ -6,11 +6,11 @@ import glob
 from dataclasses import dataclass
 from pathlib import Path
 
-from search.core.events import Member
 from search.engines import checkpoints
-from search.spec import studyfile
+from search.spec.study import beside
 from search.storage import records, schema
 from search.storage.holding import hold
+from search.trials.events import Member
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def clean(path: Path, name: str, *, weights: bool) -> Cleaned:
         best = [] if weights else [Member(t.number) for t in stored.complete[: stored.file.settings.run.keep]]
         unfinished = [Member(trial.number) for trial in stored.trials if not trial.is_ended]
         gone = checkpoints.tidy(folder, best, unfinished)
-        best_path = studyfile.beside(path, name, ".best.json")
+        best_path = beside(path, name, ".best.json")
         gone |= checkpoints.delete(path.parent.glob(f".{glob.escape(best_path.name)}.[0-9]*.partial"))
         # A restoration or a backup that was killed; whoever holds the lock writes neither.
         halves = (f".{path.name}{kind}.new{journal}" for kind in ("", ".backup") for journal in schema.JOURNALS)

@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from search.core.trial import best_of
 from search.engines import checkpoints
 from search.errors import DamagedError, StoreError
 from search.storage import backup, columns, leftovers, records, schema
 from search.storage.backup import Backup, Restored
 from search.storage.holding import hold
 from search.storage.records import Stored
+from search.trials.objective import Objective
 from spaces import MAX_GRID_POINTS, Choice, Float, Parameter, SpaceError, is_number
 
 ENDINGS = {
@@ -240,7 +240,7 @@ def _values(stored: Stored, connection: sqlite3.Connection) -> Found:
     )
     for trial in stored.trials:
         has_value = trial.is_ended and trial.state != "FAIL" and trial.ended != "diverged"
-        value, epoch = best_of(stored.file, trial) if has_value else (None, None)
+        value, epoch = Objective.of(stored.file).best_of(trial.curve) if has_value else (None, None)
         if values.get(trial.number) != value:
             why = f"its best epoch's is {value}" if has_value else f"it should have none, being {trial.state}"
             yield trial.number, f"its value is {values.get(trial.number)}, and {why}"

@@ -9,8 +9,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from search.core.study import retell
 from search.storage.records import Stored
+from search.trials.objective import Objective
+from search.trials.trial import Trials
 from search.views.console import label, number
 
 if TYPE_CHECKING:
@@ -50,11 +51,9 @@ def _outlook(stored: Stored) -> Outlook | None:
     search, study = stored.file.settings.search, stored.file.settings.study
     if search.sampler.name != "bayes":
         return None
+    from search.policies.samplers import Searched
     from search.policies.samplers.bayes import BayesSampler
 
-    sampler = BayesSampler(
-        space=stored.file.space, direction=stored.file.direction, seed=study.seed, epochs=stored.file.epochs
-    )
-    for trial in stored.trials:
-        retell(sampler, trial, study.objective)
-    return sampler.outlook()
+    file = stored.file
+    sampler = BayesSampler(Searched(file.space, Objective.of(file), study.seed, file.epochs))
+    return sampler.outlook(Trials(stored.trials))

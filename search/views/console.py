@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from search.core.study import Study
-from search.core.trial import Trial
+from search.trials.trial import Trial
 from search.views.plain import PlainConsole
 
 REFRESH_S = 0.25

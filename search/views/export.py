@@ -13,10 +13,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from search import durable
-from search.core.trial import Trial
 from search.errors import UsageError
 from search.spec.identity import versions
 from search.storage.records import Stored
+from search.trials.trial import Trial
 from search.views import standing
 
 DEFAULT_TOP = 5

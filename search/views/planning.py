@@ -11,8 +11,9 @@ from rich.table import Table
 from search.cli import launch
 from search.core.study import Study
 from search.log import StudyLog
-from search.spec import identity, studychecks, unused
-from search.spec.studyfile import StudyFile
+from search.reading import studychecks, unused
+from search.spec import identity
+from search.spec.study import StudyFile
 from search.storage import records
 from search.workers import resolved as resolved_as
 

@@ -13,11 +13,11 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from search.core.trial import Trial
 from search.errors import UsageError
-from search.spec import tomltext
+from search.reading import tomltext
 from search.storage.holder import Holder, holder
 from search.storage.records import Brief, Stored
+from search.trials.trial import Trial
 from search.views import export, standing
 from search.views.beliefs import beliefs, panel
 from search.views.console import duration, label, number
@@ -208,7 +208,7 @@ def importance(stored: Stored) -> dict[str, float]:
     import optuna
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
-    from search.policies.samplers import distribution
+    from search.policies.samplers.distributions import distribution
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(direction=optuna.study.StudyDirection[stored.file.direction.upper()])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from search.core.trial import Trial
 from search.storage.records import Brief, Stored
+from search.trials.trial import Trial
 from search.views.console import number
 
 # Trials that one line names.

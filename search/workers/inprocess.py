@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from search.core.events import Assignment, Event, Member, Noted, Verdict
 from search.engines.checkpoints import kept_path
 from search.engines.protocol import Engine
 from search.engines.replay import Curves, ReplayEngine
+from search.trials.events import Assignment, Event, Member, Noted, Verdict
 
 
 class InProcess:

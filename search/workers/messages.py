@@ -9,9 +9,9 @@ from typing import Any, TypeAlias, get_args
 
 from pydantic import TypeAdapter
 
-from search.core.events import Assignment, Event, Member, Verdict
 from search.engines.protocol import SaveModel
 from search.spec.ready import Ready
+from search.trials.events import Assignment, Event, Member, Verdict
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from search.core.events import Assignment, Member
+from search.trials.events import Assignment, Member
 
 # An epoch may take the rest of a trial's time and what epochs have been taking, twice over, before its worker is ended.
 OVERDUE_FACTOR, OVERDUE_SLACK_S = 2.0, 10.0

@@ -24,7 +24,6 @@ from typing import Any
 
 import psutil
 
-from search.core.events import Assignment, EpochEnd, Event, Failed, Lost, Member, Noted, Overdue, Spent, Verdict
 from search.engines import pins
 from search.engines.checkpoints import kept_path
 from search.engines.devices import Device
@@ -33,6 +32,7 @@ from search.engines.protocol import SaveModel
 from search.errors import DataError, ManyfitError, UsageError
 from search.log import StudyLog
 from search.spec.ready import Ready
+from search.trials.events import Assignment, EpochEnd, Event, Failed, Lost, Member, Noted, Overdue, Spent, Verdict
 from search.workers import descendants, output
 from search.workers.inprocess import not_kept
 from search.workers.messages import Go, Keep, Looking, Refused, Saved, decode, encode

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from search.engines import devices
 from search.errors import DamagedError, UsageError
 from search.spec import identity
-from search.spec.studyfile import StudyFile
+from search.spec.study import StudyFile
 from search.storage import records, schema
 from search.storage.records import Stored
 

@@ -19,19 +19,21 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NoReturn
 
-from search.core.events import Assignment, Noted, Spent, Verdict
 from search.engines import failures, pins
 from search.engines.checkpoints import Checkpoints
-from search.engines.protocol import Engine, SaveModel
+from search.engines.protocol import Declined, Engine, Make, SaveModel, Wanted
 from search.errors import DataError, UsageError
+from search.registry import ENGINES
 from search.spec import sources
 from search.spec.ready import Ready
 from search.spec.settings import Settings
 from search.spec.usercode import Reference
+from search.trials.events import Assignment, Noted, Spent, Verdict
 from search.workers import descendants
 from search.workers.messages import Go, Keep, Looking, Message, Refused, Saved, decode, encode
 
-LONG_COMPILATION_S = 2.0
+# What "auto" tries, in this order: the last takes any model.
+AUTO = ("lanes", "fit")
 # A refusal may repeat what the user's own code raised.
 MOST_REFUSAL = 4_000
 
@@ -133,12 +135,10 @@ def _prepare(job: dict[str, Any], connection: Connection) -> tuple[Engine, Ready
     pins.import_keras()
     # All of ours is imported before anything of the user's, whose modules may bear the same names.
     from search import data
-    from search.engines import fit, preflight, training
+    from search.engines import preflight, training
 
-    if job["engine"] != "fit":
-        from search.engines.lanes import choice, lifting
-        from search.engines.lanes import engine as lanes
-
+    names = AUTO if job["engine"] == "auto" else (job["engine"],)
+    kinds: list[tuple[str, Make]] = [(name, ENGINES.get(name)) for name in names]
     if Reference.parse(settings.model.build, base) is None:
         training.builtin(settings.model.build)
     before = pins.Pins.now()
@@ -153,37 +153,19 @@ def _prepare(job: dict[str, Any], connection: Connection) -> tuple[Engine, Ready
     files = Checkpoints(Path(job["folder"]), job["worker"], settings.run.disk, can_go_on=can_go_on)
     connection.send_bytes(encode([Looking()]))
     ready = _with_sources(preflight.inspect(trainer, job["fixed"]), trainer)
-    if job["engine"] == "fit":
-        _keep_only_long_compilations()
-        return fit.FitEngine(trainer, files), replace(ready, why=job["why"])
-    rows = choice.rows_of(trainer)
-    try:
-        if job["lanes"]:
-            # Decided at the study's first start.
-            chosen = choice.Lanes(**job["lanes"])
-        else:
-            is_asked_for = job["engine"] == "lanes"
-            chosen = choice.choose(trainer, rows, job["fixed"], workers=job["workers"], is_asked_for=is_asked_for)
-    except lifting.NotLiftable as reason:
-        if job["engine"] == "lanes":
-            raise UsageError(f'run.engine: lanes can\'t train this model: {reason}; set engine = "fit"') from None
-        _keep_only_long_compilations()
-        return fit.FitEngine(trainer, files), replace(ready, why=str(reason))
-    engine = lanes.LanesEngine(
-        trainer,
-        rows,
-        places=chosen.places,
-        width=chosen.width,
-        programs=chosen.programs,
-        compiled=chosen.compiled,
-        checkpoints=files,
-    )
-    return engine, replace(
-        ready,
-        engine="lanes",
-        lanes={"places": chosen.places, "ahead": chosen.ahead, "programs": chosen.programs, "width": chosen.width},
-        memory=chosen.memory,
-    )
+    why = job["why"]
+    wanted = Wanted(trainer, files, job["fixed"], job["lanes"], job["workers"], is_chosen=len(kinds) == 1)
+    for name, make in kinds:
+        try:
+            made = make(wanted)
+        except Declined as reason:
+            if wanted.is_chosen:
+                raise UsageError(f'run.engine: {name} can\'t train this model: {reason}; set engine = "fit"') from None
+            why = str(reason)
+            continue
+        why = why if name == kinds[-1][0] else ""
+        return made.engine, replace(ready, engine=name, why=why, lanes=made.lanes, memory=made.memory)
+    raise UsageError(f"run.engine: no engine can train this model: {why}")
 
 
 def _with_sources(ready: Ready, trainer: Any) -> Ready:
@@ -197,14 +179,6 @@ def _with_sources(ready: Ready, trainer: Any) -> Ready:
 
         files[f"manyfit:{settings.model.build}"] = training.builtin(settings.model.build).REVISION
     return replace(ready, source=sources.combined(files), files=files, source_before=trainer.source)
-
-
-def _keep_only_long_compilations() -> None:
-    """Leave short ones out of JAX's persistent cache: a `fit` of other numbers is another program, never read again."""
-    if os.environ["KERAS_BACKEND"] == "jax":
-        import jax
-
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", LONG_COMPILATION_S)
 
 
 def _make_deterministic() -> None:

@@ -24,7 +24,7 @@ from search import cli
 from search.cli import launch
 from search.core.study import Study
 from search.errors import StudyFileError
-from search.spec import studyfile, tomlfaults, tomltext
+from search.reading import studyfile, tomlfaults, tomltext
 from search.storage import records
 from search.storage.holder import holder
 from search.storage.store import hold

@@ -9,7 +9,6 @@ import keras
 import numpy as np
 
 from search import data
-from search.core.events import Member
 from search.engines import exporting
 from search.engines.checkpoints import Checkpoints
 from search.engines.protocol import SaveModel
@@ -17,6 +16,7 @@ from search.engines.training import Trainer, leave_tensorflow_out, weights_of
 from search.errors import UsageError
 from search.spec.settings import DataSection, ModelSection, RunSection, Settings, TrainSection
 from search.spec.vocabulary import OPTIMIZERS, SCHEDULES
+from search.trials.events import Member
 
 leave_tensorflow_out()
 FOLDER = Path(sys.argv[1])

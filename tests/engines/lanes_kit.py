@@ -9,7 +9,6 @@ import keras
 import numpy as np
 
 from search import data
-from search.core.events import Assignment, EpochEnd, Failed, Member, Noted, Verdict
 from search.engines.batches import Batches, Clock, shuffled
 from search.engines.lanes import choice, keys, lifting
 from search.engines.lanes.builder import build, identified
@@ -17,6 +16,7 @@ from search.engines.lanes.engine import LanesEngine
 from search.engines.lanes.program import Block, Program
 from search.engines.training import Trainer, leave_tensorflow_out
 from search.spec.settings import DataSection, Settings
+from search.trials.events import Assignment, EpochEnd, Failed, Member, Noted, Verdict
 
 
 def trainer_of(source="sklearn:digits", **sections):

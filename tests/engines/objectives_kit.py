@@ -17,12 +17,12 @@ import numpy as np
 from sklearn import metrics as sk
 
 from search import data
-from search.core.events import Assignment, EpochEnd, Member, Verdict
 from search.engines import named, objectives
 from search.engines.fit import FitEngine
 from search.engines.training import Trainer, leave_tensorflow_out
 from search.errors import UsageError
 from search.spec.settings import DataSection, ModelSection, Settings, TrainSection
+from search.trials.events import Assignment, EpochEnd, Member, Verdict
 
 leave_tensorflow_out()
 FOLDER = Path(tempfile.mkdtemp())

@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 from support import dice, end, manyfit, query, settings, start, table, training, wait_for, write_study
 
-from search.core.events import Member
 from search.engines import checkpoints
 from search.engines.checkpoints import CheckpointError, Checkpoints, kept_path
 from search.engines.devices import Device
 from search.storage import verify
 from search.storage.records import load
+from search.trials.events import Member
 
 # -- files ---------------------------------------------------------------------------------------------------------------
 
@@ -323,7 +323,7 @@ import resource, signal, sys
 from pathlib import Path
 import numpy as np
 from search.engines.checkpoints import Checkpoints, kept_path
-from search.core.events import Assignment, Member
+from search.trials.events import Assignment, Member
 folder = Path(sys.argv[1])
 files = Checkpoints(folder)
 training = Assignment(Member(1), {}, epochs=9, seed=0, done=9)
@@ -346,7 +346,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from search.engines.checkpoints import Checkpoints
-from search.core.events import Assignment, Member
+from search.trials.events import Assignment, Member
 files = Checkpoints(Path(sys.argv[1]))
 training = Assignment(Member(1), {}, epochs=99, seed=1)
 for epoch in (1, 2, 3):

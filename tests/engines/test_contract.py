@@ -10,12 +10,12 @@ import pytest
 from support import manyfit, write_study
 
 from search.cli.launch import job
-from search.core.events import Assignment, EpochEnd, Failed, Lost, Member, Noted, Overdue, Spent, Stopped, Verdict
 from search.engines.devices import Device
 from search.engines.protocol import SaveModel
 from search.log import StudyLog
-from search.spec import studyfile
+from search.reading import studyfile
 from search.spec.ready import Ready
+from search.trials.events import Assignment, EpochEnd, Failed, Lost, Member, Noted, Overdue, Spent, Stopped, Verdict
 from search.workers import messages as wire
 from search.workers.inprocess import Replaying
 from search.workers.messages import Go, Keep, Looking, Refused, Saved

@@ -18,7 +18,7 @@ import numpy as np
 from search import data
 from search.engines.batches import shuffled
 from search.engines.fit import FitEngine
-from search.core.events import Assignment, Member, Verdict
+from search.trials.events import Assignment, Member, Verdict
 from search.engines.training import Trainer
 from search.spec.settings import DataSection, Settings
 

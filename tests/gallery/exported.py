@@ -15,9 +15,9 @@ import keras
 from entries import Entry
 from run import SEED, chosen, session
 
-from search.core.events import Assignment, EpochEnd, Failed, Member, Verdict
 from search.engines import failures
 from search.engines.protocol import SaveModel
+from search.trials.events import Assignment, EpochEnd, Failed, Member, Verdict
 
 
 def export(entry: Entry, folder: Path) -> dict[str, Any]:

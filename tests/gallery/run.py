@@ -26,10 +26,10 @@ from entries import GALLERY, Entry
 from support import toml
 
 from search.cli.launch import job
-from search.core.events import Assignment, EpochEnd, Failed, Member, Verdict
 from search.engines import failures
 from search.errors import ManyfitError
-from search.spec import studyfile
+from search.reading import studyfile
+from search.trials.events import Assignment, EpochEnd, Failed, Member, Verdict
 from search.workers import worker
 from search.workers.resolved import Resolved
 

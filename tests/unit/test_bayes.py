@@ -12,7 +12,7 @@ import pytest
 from scipy.integrate import quad
 from scipy.optimize import approx_fprime
 from scipy.stats import norm
-from support import replay, replay_file, table
+from support import Drawing, replay, replay_file, table
 
 from search.errors import Interrupted
 from search.policies.samplers import bayes, process
@@ -42,8 +42,8 @@ SQUARE = Space.parse({"x": {"low": 0.0, "high": 1.0}, "y": {"low": 0.0, "high": 
 SQUARE_LAYOUT = Encoding(SQUARE).layout
 
 
-def sampler(space=SQUARE, *, direction="maximize", seed=0, epochs=9, start=()):
-    return BayesSampler(space=space, direction=direction, seed=seed, epochs=epochs, start=start)
+def sampler(space=SQUARE, *, direction="maximize", **more) -> Drawing:
+    return Drawing("bayes", space, direction=direction, **more)
 
 
 def drawn_evenly(encoding: Encoding, count: int = 300) -> np.ndarray:
@@ -202,8 +202,8 @@ def test_beliefs_come_back_bit_for_bit():
 
     drawing = sampler()
     searched(drawing, 30)
-    stored = json.loads(json.dumps(drawing._attrs))
-    again = Beliefs.read(stored[max(stored, key=int)][bayes.KEY]["beliefs"], len(SQUARE))
+    stored = [json.loads(json.dumps(trial.attrs)) for trial in drawing.trials if trial.attrs]
+    again = Beliefs.read(stored[-1][bayes.KEY]["beliefs"], len(SQUARE))
     assert again.warps.tolist() == drawing._beliefs.warps.tolist()
     assert list(again.length_scales) == list(drawing._beliefs.length_scales)
     assert (again.epoch_scale, again.noise) == (drawing._beliefs.epoch_scale, drawing._beliefs.noise)
@@ -249,7 +249,7 @@ def peak(labels) -> float:
     return 1 - (labels["x"] - 0.8) ** 2 - (labels["y"] - 0.3) ** 2
 
 
-def searched(drawing: BayesSampler, trials: int, score=peak, epochs: int = 9) -> list[float]:
+def searched(drawing: Drawing, trials: int, score=peak, epochs: int = 9) -> list[float]:
     found = []
     for number in range(trials):
         labels, _ = drawing.draw(number)
@@ -603,8 +603,8 @@ def test_interrupted_study_spares_the_same_trials(tmp_path, monkeypatch, after):
     spared: list[list[int]] = [[], []]
     spares = BayesSampler.spares
 
-    def noted(self, number: int, epoch: int) -> bool:
-        found = spares(self, number, epoch)
+    def noted(self, trials, number: int, epoch: int) -> bool:
+        found = spares(self, trials, number, epoch)
         spared[-1 if (tmp_path / "b" / "replay.db").exists() else 0].extend([number] * found)
         return found
 

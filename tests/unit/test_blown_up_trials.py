@@ -11,13 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import record, replay, replay_file
 
-from search.core.events import EpochEnd, Failed, Lost, Member, Overdue, Stopped, Verdict
 from search.core.scheduler import search
 from search.core.study import LikeFailuresError, Study
 from search.errors import Interrupted
 from search.policies.pruners import Median, Percentile, Standings
 from search.storage.records import load
 from search.storage.store import Store
+from search.trials.events import EpochEnd, Failed, Lost, Member, Overdue, Stopped, Verdict
 from search.workers.inprocess import Replaying
 
 PRUNERS = {
@@ -210,11 +210,11 @@ def test_study_read_back_has_the_standings_of_the_one_that_was_searched(tmp_path
         search(made, store, Fateful(fates, lanes), watch=lambda: None, interruption=lambda: next(ticks, 2))
     again = Study(file, load(file.storage, file.name).trials)
     rows = len(made.trials)
-    np.testing.assert_array_equal(again._standings._scores[:rows], made._standings._scores[:rows])
+    np.testing.assert_array_equal(again.standings._scores[:rows], made.standings._scores[:rows])
     # What a trial that goes on has reached counts; of those that blew up, what they had reached.
-    np.testing.assert_array_equal(again._standings._reached[:rows], made._standings._reached[:rows])
+    np.testing.assert_array_equal(again.standings._reached[:rows], made.standings._reached[:rows])
     for trial in made.trials:
         if trial.state == "FAIL" or trial.ended == "diverged":
-            assert np.all(made._standings._scores[trial.number, 1:] == -np.inf)
+            assert np.all(made.standings._scores[trial.number, 1:] == -np.inf)
         elif trial.is_ended:
-            assert made._standings.score(trial.number, 6) == trial.value
+            assert made.standings.score(trial.number, 6) == trial.value

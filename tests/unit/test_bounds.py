@@ -12,8 +12,8 @@ import psutil
 import pytest
 from support import wait_for
 
-from search.core.events import Assignment, Member
 from search.engines import failures
+from search.trials.events import Assignment, Member
 from search.workers import descendants, output, pace
 from search.workers.pace import OVERDUE_FACTOR, OVERDUE_SLACK_S, Pace
 

@@ -8,8 +8,9 @@ import tomllib
 import pytest
 from support import ROOT, write_study
 
-from search.policies import pruners, samplers
-from search.spec import settings, studyfile
+from search.reading import studyfile
+from search.registry import PRUNERS, SAMPLERS
+from search.spec import settings
 
 REFERENCE = (ROOT / "docs" / "study-file.md").read_text(encoding="utf-8")
 
@@ -31,7 +32,7 @@ def test_every_key_of_a_section_is_in_its_table(section, model):
 
 
 def test_every_sampler_pruner_and_preset_is_named():
-    for name in (*samplers.NAMES, *pruners.PRUNERS, "dense", "conv"):
+    for name in (*SAMPLERS, *PRUNERS, "dense", "conv"):
         assert name in REFERENCE
 
 

@@ -7,17 +7,19 @@ from collections import defaultdict
 
 from support import ROOT
 
-EVERYONES = {"errors", "log", "durable", "points"}
+EVERYONES = {"errors", "log", "durable", "points", "registry"}
 MAY_IMPORT = {
-    "cli": {"core", "engines", "spec", "storage", "views", "workers"},
-    "views": {"cli", "core", "engines", "policies", "spec", "storage", "workers"},
-    "workers": {"core", "data", "engines", "spec", "storage"},
-    "engines": {"core", "data", "spec"},
-    "storage": {"core", "engines", "policies", "spec"},
-    "core": {"policies", "spec"},
-    "spec": {"data", "policies", "storage"},
-    "policies": {"spec"},
+    "cli": {"core", "engines", "reading", "spec", "storage", "trials", "views", "workers"},
+    "views": {"cli", "core", "engines", "policies", "reading", "spec", "storage", "trials", "workers"},
+    "workers": {"data", "engines", "spec", "storage", "trials"},
+    "engines": {"data", "spec", "trials"},
+    "core": {"policies", "spec", "trials"},
+    "reading": {"data", "policies", "spec", "storage"},
+    "storage": {"engines", "policies", "spec", "trials"},
+    "policies": {"spec", "trials"},
     "data": {"spec"},
+    "trials": {"spec"},
+    "spec": set(),
 }
 
 

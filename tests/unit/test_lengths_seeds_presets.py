@@ -7,15 +7,13 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from support import replay, replay_file
+from support import Drawing, replay, replay_file
 
 from search.core.study import Study
 from search.errors import StudyFileError
 from search.policies import pruners
 from search.policies.pruners import Halving, Hyperband, Standings
-from search.policies.samplers import make
-from search.policies.samplers.bayes import BayesSampler
-from search.spec import studyfile
+from search.reading import studyfile
 from search.storage.records import load
 from spaces import Space, load_preset
 
@@ -111,7 +109,7 @@ def test_epochs_under_a_condition_are_those_of_the_study_otherwise(tmp_path, lan
 def test_process_weighs_the_epochs_that_a_trial_has_left_of_its_own():
     """Of two equal trials after 3 epochs, one has 2 left and one 87: the short one is the cheaper to go on with."""
     space = Space.parse({"epochs": [5, 90], "x": {"low": 0.0, "high": 1.0}})
-    drawing = BayesSampler(space=space, direction="maximize", seed=0, epochs=90)
+    drawing = Drawing("bayes", space, direction="maximize", epochs=90)
     assert drawing._epochs_of(drawing.encoding.point({"epochs": 5, "x": 0.5})) == 5
     rng = np.random.default_rng(0)
     for number in range(20):
@@ -121,12 +119,8 @@ def test_process_weighs_the_epochs_that_a_trial_has_left_of_its_own():
             drawing.report(number, epoch, 1 - (labels["x"] - 0.8) ** 2 - 0.3 / epoch)
         drawing.tell(number, "COMPLETE", 1.0)
     drawing.draw(20)
-    promises = []
-    for epochs in (5, 90):
-        drawing.put(20, {"epochs": epochs, "x": 0.8})
-        left = drawing._epochs_of(drawing._seen.points[20]) - 3
-        promises.append(left)
-    assert promises == [2, 87]
+    points = [drawing.encoding.point({"epochs": epochs, "x": 0.8}) for epochs in (5, 90)]
+    assert [drawing._epochs_of(point) - 3 for point in points] == [2, 87]
 
 
 @pytest.mark.parametrize("sampler", ["bayes", "tpe"])
@@ -151,7 +145,7 @@ BOX = {
 
 def configs(sampler: str, seed: int, options: dict, count: int = 40, table: dict | None = None) -> list[dict]:
     space = Space.parse(table or BOX)
-    drawing = make(sampler, options, space=space, direction="maximize", seed=seed, epochs=9)
+    drawing = Drawing(sampler, space, options=options, direction="maximize", seed=seed)
     drawn = []
     for number in range(count):
         labels, _ = drawing.draw(number)

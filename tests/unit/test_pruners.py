@@ -13,6 +13,7 @@ from support import replay, replay_file
 from search.errors import OptionError
 from search.policies import pruners
 from search.policies.pruners import Halving, Hyperband, Median, Nothing, Patient, Percentile, Standings
+from search.registry import PRUNERS
 
 EPOCHS = 27
 
@@ -220,7 +221,7 @@ def test_make_takes_names_options_and_pruners_in_pruners():
     assert make("patient", {"wrapped": "halving"}) == Patient(Halving(6, 4), 3)
     inner = {"name": "percentile", "percentile": 10, "warmup_epochs": 2}
     assert make("patient", {"wrapped": inner, "patience": 1}) == Patient(Percentile(10, 5, 2), 1)
-    assert set(pruners.PRUNERS) == {"none", "halving", "hyperband", "median", "percentile", "patient"}
+    assert set(PRUNERS) == {"none", "halving", "hyperband", "median", "percentile", "patient"}
 
 
 @pytest.mark.parametrize(

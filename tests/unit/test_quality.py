@@ -285,11 +285,11 @@ def test_divergence_ends_a_trial_and_counts_as_the_worst(tmp_path):
 def test_what_a_suggestion_takes_counts_the_draw(tmp_path, monkeypatch):
     plain = OptunaSampler.draw
 
-    def slow(self, number, attempt=0):
+    def slow(self, trials, attempt, given):
         until = time.process_time() + 0.05
         while time.process_time() < until:
             pass
-        return plain(self, number, attempt)
+        return plain(self, trials, attempt, given)
 
     monkeypatch.setattr(OptunaSampler, "draw", slow)
     task = curves.Recorded(write(tmp_path, STEPS))

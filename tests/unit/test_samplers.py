@@ -6,15 +6,19 @@ import importlib.util
 import inspect
 import json
 import math
+from dataclasses import asdict
 
 import numpy as np
 import optuna
 import pytest
-from support import curve, replay, replay_file
+from support import Drawing, curve, replay, replay_file
 
 from search.errors import OptionError
 from search.policies import samplers
-from search.policies.samplers import Sampler, plain
+from search.policies.samplers import plain
+from search.registry import SAMPLERS
+from search.trials.streams import stream
+from search.trials.trial import Trial, Trials
 from spaces import Space
 
 SPACE = Space.parse(
@@ -54,19 +58,13 @@ KINDS = {
 }
 
 
-PLAIN = [name for name in samplers.NAMES if name not in ("grid", "bayes")]
+PLAIN = [name for name in SAMPLERS if name not in ("grid", "bayes")]
 
 
 def installed(kind: str) -> None:
     package = {"cmaes": "cmaes", "gp": "torch"}.get(KINDS[kind][0])
     if package and importlib.util.find_spec(package) is None:
         pytest.skip(f"{package} is not installed")
-
-
-def make(kind: str, seed: int = 0, start=(), direction: str = "minimize") -> Sampler:
-    name, options, space = KINDS[kind]
-    samplers.check(name, options, space)
-    return samplers.make(name, options, space=space, direction=direction, seed=seed, epochs=1, start=start)
 
 
 def value_of(labels: dict[str, object]) -> float:
@@ -76,52 +74,34 @@ def value_of(labels: dict[str, object]) -> float:
 
 
 class Told:
-    """All that a store keeps of a study's trials for its sampler."""
+    """A study's trials, and a sampler that draws them; what is stored of both makes another."""
 
-    def __init__(self, sampler: Sampler) -> None:
-        self.sampler = sampler
-        self.trials: list[dict[str, object]] = []
-        self.study_attrs: dict[str, object] = {}
+    def __init__(self, kind: str, **more: object) -> None:
+        name, options, space = KINDS[kind]
+        samplers.check(name, options, space)
+        self.kind, self.more = kind, {"epochs": 1, **more}
+        self.drawing = Drawing(name, space, options=options, **self.more)
+
+    @property
+    def trials(self) -> Trials:
+        return self.drawing.trials
 
     def draw(self) -> dict[str, object]:
-        number = len(self.trials)
-        labels, attrs = self.sampler.draw(number)
-        self.trials.append(
-            {"labels": labels, "attrs": attrs, "state": "RUNNING", "curve": {}, "value": None, "diverged": False}
-        )
-        self.study_attrs |= self.sampler.study_attrs()
-        return labels
+        return self.drawing.draw(len(self.trials))[0]
 
-    def end(self, number: int, state: str = "COMPLETE", diverged: bool = False) -> None:
-        trial = self.trials[number]
-        value = None if diverged or state == "FAIL" else value_of(trial["labels"])
-        trial["curve"] = {1: value_of(trial["labels"])}
-        self.sampler.report(number, 1, trial["curve"][1])
-        trial |= {
-            "attrs": self.sampler.tell(number, state, value, diverged=diverged),
-            "state": state,
-            "value": value,
-            "diverged": diverged,
-        }
-        self.study_attrs |= self.sampler.study_attrs()
+    def end(self, number: int, state: str = "COMPLETE", diverged: bool = False, value: float | None = None) -> None:
+        value = value_of(self.trials[number].labels) if value is None else value
+        self.drawing.report(number, 1, value)
+        self.drawing.tell(number, state, None if diverged or state == "FAIL" else value, diverged=diverged)
 
-    def again(self, kind: str, **options: object) -> Told:
+    def again(self) -> Told:
         """What a new process makes of the same study, by way of JSON."""
-        other = Told(make(kind, **options))
-        study_attrs, trials = json.loads(json.dumps([self.study_attrs, self.trials]))
-        other.sampler.restore_study_attrs(study_attrs)
-        for number, trial in enumerate(trials):
-            curve = {int(epoch): value for epoch, value in trial["curve"].items()}
-            other.sampler.restore(
-                number,
-                trial["state"],
-                trial["labels"],
-                curve,
-                trial["value"],
-                trial["attrs"],
-                diverged=trial["diverged"],
-            )
-        other.trials, other.study_attrs = trials, study_attrs
+        stored = json.loads(json.dumps([asdict(trial) for trial in self.trials]))
+        attrs = json.loads(json.dumps(dict(self.drawing.study_attrs)))
+        name, options, space = KINDS[self.kind]
+        other = Told(self.kind, **self.more)
+        trials = [Trial(**trial) for trial in stored]
+        other.drawing = Drawing(name, space, options=options, study_attrs=attrs, trials=trials, **self.more)
         return other
 
 
@@ -131,7 +111,7 @@ def in_step(told: Told, trials: int, at_once: int) -> list[dict[str, object]]:
         told.draw()
         if number >= at_once - 1:
             end_one(told, number - at_once + 1)
-    return [trial["labels"] for trial in told.trials]
+    return [trial.labels for trial in told.trials]
 
 
 def end_one(told: Told, number: int) -> None:
@@ -143,10 +123,10 @@ def end_one(told: Told, number: int) -> None:
 def test_new_process_draws_what_the_old_one_would_have(kind, at_once):
     installed(kind)
     trials = 16 if "bayes" in kind else 9  # it learns from its ninth on
-    undisturbed = in_step(Told(make(kind)), trials, at_once)
-    told = Told(make(kind))
+    undisturbed = in_step(Told(kind), trials, at_once)
+    told = Told(kind)
     for number in range(trials):
-        told = told.again(kind)
+        told = told.again()
         assert told.draw() == undisturbed[number], number
         if number >= at_once - 1:
             end_one(told, number - at_once + 1)
@@ -156,11 +136,11 @@ def test_new_process_draws_what_the_old_one_would_have(kind, at_once):
 def test_draw_does_not_depend_on_the_random_state_of_the_process(kind):
     import random
 
-    first = in_step(Told(make(kind)), 6, 1)
+    first = in_step(Told(kind), 6, 1)
     random.seed(5)
     np.random.seed(5)
-    make(kind, seed=9).draw(0)
-    assert in_step(Told(make(kind)), 6, 1) == first
+    Told(kind, seed=9).draw()
+    assert in_step(Told(kind), 6, 1) == first
 
 
 @pytest.mark.parametrize("kind", [kind for kind, (name, _, _) in KINDS.items() if name in PLAIN])
@@ -169,20 +149,20 @@ def test_plain_samplers_draw_what_optuna_draws(kind):
     """Optuna itself, with a sampler of the same seed for each trial, draws the same: nothing is altered on the way."""
     installed(kind)
     name, options, space = KINDS[kind]
-    told = Told(make(kind))
+    told = Told(kind)
     study = optuna.create_study()
     for number in range(12):
-        seed = samplers.stream(0, 0, number)
+        seed = stream(0, 0, number)
         if name == "qmc":
             given = {
                 "scramble": True,
                 **options,
-                "seed": samplers.stream(0, 0),
+                "seed": stream(0, 0),
                 "independent_sampler": optuna.samplers.RandomSampler(seed=seed),
             }
         else:
             given = {**options, "seed": seed}
-        study.sampler = getattr(optuna.samplers, plain._CLASSES[name])(**given)
+        study.sampler = getattr(optuna.samplers, SAMPLERS.get(name).kind)(**given)
         trial = study.ask()
         labels = {}
         for key, parameter in space.items():
@@ -199,30 +179,29 @@ def test_drawing_once_more_gives_another_config_for_the_same_trial(kind):
     installed(kind)
     if KINDS[kind][0] == "grid":
         pytest.skip("a grid lists each config once")
-    told = Told(make(kind))
+    told = Told(kind)
     for number in range(12):
         told.draw()
         told.end(number)
     first = told.draw()
-    others = [told.sampler.draw(12, attempt)[0] for attempt in range(1, 6)]
+    others = [told.drawing.redraw(attempt) for attempt in range(1, 6)]
     assert any(other != first for other in others)
-    assert others == [told.sampler.draw(12, attempt)[0] for attempt in range(1, 6)] or KINDS[kind][0] == "qmc"
-    told.sampler.put(12, first)
+    assert others == [told.drawing.redraw(attempt) for attempt in range(1, 6)] or KINDS[kind][0] == "qmc"
     told.end(12)
-    other = told.again(kind)
+    other = told.again()
     assert told.draw() == other.draw()
 
 
 @pytest.mark.parametrize("kind", ["random", "tpe", "scrambled halton", "grid", "cmaes", "bayes"])
 def test_another_seed_draws_something_else(kind):
     installed(kind)
-    assert in_step(Told(make(kind, seed=1)), 8, 1) != in_step(Told(make(kind, seed=2)), 8, 1)
+    assert in_step(Told(kind, seed=1), 8, 1) != in_step(Told(kind, seed=2), 8, 1)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_draws_lie_in_the_space_and_differ(kind):
     installed(kind)
-    drawn = in_step(Told(make(kind)), 8, 2)
+    drawn = in_step(Told(kind), 8, 2)
     space = KINDS[kind][2]
     for labels in drawn:
         assert space.check(space.config(labels)) == labels
@@ -231,7 +210,7 @@ def test_draws_lie_in_the_space_and_differ(kind):
 
 @pytest.mark.parametrize("kind", ["conditional tpe", "multivariate tpe", "conditional bayes"])
 def test_parameter_is_drawn_only_under_its_condition(kind):
-    drawn = in_step(Told(make(kind)), 25, 1)
+    drawn = in_step(Told(kind), 25, 1)
     for labels in drawn:
         assert ("momentum" in labels) == ("nesterov" in labels) == (labels["optimizer"] == "sgd")
     assert {labels["optimizer"] for labels in drawn} > {"sgd"}
@@ -241,7 +220,7 @@ def test_drawing_goes_in_the_direction_of_the_objective():
     """TPE, told a score to be maximized, ends up elsewhere than when it is to be minimized."""
     ends = {}
     for direction in ("minimize", "maximize"):
-        told = Told(make("tpe", direction=direction))
+        told = Told("tpe", direction=direction)
         ends[direction] = np.mean([labels["dropout"] for labels in in_step(told, 40, 1)[-15:]])
     assert ends["minimize"] < 0.2
     assert ends["maximize"] > 0.3
@@ -254,7 +233,7 @@ def test_drawing_goes_in_the_direction_of_the_objective():
 def test_partial_start_config_is_completed_by_the_sampler(kind):
     installed(kind)
     start = [{"rate": 0.001}, {"dropout": 0.25, "rate": 0.002}]
-    drawn = in_step(Told(make(kind, start=start)), 4, 1)
+    drawn = in_step(Told(kind, start=start), 4, 1)
     space = KINDS[kind][2]
     assert drawn[0]["rate"] == 0.001
     assert (drawn[1]["rate"], drawn[1]["dropout"]) == (0.002, 0.25)
@@ -263,13 +242,13 @@ def test_partial_start_config_is_completed_by_the_sampler(kind):
 
 
 def test_start_config_may_choose_a_list():
-    told = Told(make("random", start=[{"units": [128, 64]}]))
+    told = Told("random", start=[{"units": [128, 64]}])
     assert told.draw()["units"] == "[128, 64]"
 
 
 @pytest.mark.parametrize("kind", ["conditional tpe", "conditional bayes"])
 def test_start_config_of_an_inactive_parameter_is_left_out(kind):
-    told = Told(make(kind, start=[{"optimizer": "adam", "momentum": 0.5}]))
+    told = Told(kind, start=[{"optimizer": "adam", "momentum": 0.5}])
     assert set(told.draw()) == {"optimizer", "dropout"}
 
 
@@ -279,7 +258,7 @@ def test_start_config_of_an_inactive_parameter_is_left_out(kind):
 @pytest.mark.parametrize("at_once", [1, 5, 12])
 def test_grid_covers_every_point_exactly_once(at_once):
     assert samplers.limit("grid", {}, GRID) == 12
-    drawn = in_step(Told(make("grid")), 12, at_once)
+    drawn = in_step(Told("grid"), 12, at_once)
     assert len({json.dumps(labels) for labels in drawn}) == 12
     assert {labels["dropout"] for labels in drawn} == {0.0, 0.2, 0.4}
     assert {labels["units"] for labels in drawn} == {"[8]", "[16]"}
@@ -288,7 +267,7 @@ def test_grid_covers_every_point_exactly_once(at_once):
 def test_start_config_on_the_grid_takes_the_place_of_its_point():
     start = [{"dropout": 0.2, "units": [16], "norm": False}, {"units": [8]}]
     assert samplers.limit("grid", {}, GRID, start) == 12
-    drawn = in_step(Told(make("grid", start=start)), 12, 3)
+    drawn = in_step(Told("grid", start=start), 12, 3)
     assert drawn[0] == {"dropout": 0.2, "units": "[16]", "norm": False}
     assert drawn[1]["units"] == "[8]"
     assert len({json.dumps(labels) for labels in drawn}) == 12
@@ -297,7 +276,7 @@ def test_start_config_on_the_grid_takes_the_place_of_its_point():
 def test_start_config_beside_the_grid_is_one_more():
     start = [{"rate": 0.05, "dropout": 0.1}, {"rate": 0.06}]
     assert samplers.limit("grid", {"points": 3}, NUMBERS, start) == 11
-    drawn = in_step(Told(make("grid of points", start=start)), 11, 1)
+    drawn = in_step(Told("grid of points", start=start), 11, 1)
     assert drawn[0] == {"rate": 0.05, "dropout": 0.1}
     assert drawn[1]["rate"] == 0.06
     assert len({json.dumps(labels) for labels in drawn[2:]}) == 9
@@ -326,12 +305,15 @@ def test_twelve_point_grid_with_thirty_trials_trains_twelve(tmp_path):
 
 @pytest.mark.parametrize("direction", ["minimize", "maximize"])
 def test_diverged_trial_stands_before_the_sampler_with_the_worst_value_seen(direction):
-    told = Told(make("random", direction=direction))
+    told = Told("random", direction=direction)
     for number in range(3):
         told.draw()
         told.end(number, "PRUNED" if number == 1 else "COMPLETE", diverged=number == 1)
-    values = [told.trials[0]["value"], told.trials[2]["value"]]
-    for view in (told.sampler, told.again("random", direction=direction).sampler):
+    told.draw()
+    values = [told.trials[0].value, told.trials[2].value]
+    again = told.again()
+    again.draw()
+    for view in (told.drawing.sampler, again.drawing.sampler):
         complete = view._study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
         assert [trial.number for trial in complete] == [0, 1, 2]
         assert complete[1].value == (max if direction == "minimize" else min)(values)
@@ -341,14 +323,14 @@ def test_diverged_trial_stands_before_the_sampler_with_the_worst_value_seen(dire
 @pytest.mark.parametrize("kind", ["tpe", "bayes"])
 def test_sampler_keeps_away_from_where_trials_diverge(kind):
     def share_of_high_rates(diverging: bool) -> float:
-        told = Told(make(kind))
+        told, highs = Told(kind), []
         for number in range(40):
             high = told.draw()["rate"] > 1e-3
             # Without the divergence, high rates would be the best of all.
-            told.trials[number]["labels"] = {**told.trials[number]["labels"], "rate": 0.01 if high else 1e-4}
-            told.end(number, "PRUNED" if high and diverging else "COMPLETE", diverged=high and diverging)
-            told.trials[number]["high"] = high
-        return float(np.mean([trial["high"] for trial in told.trials[10:30]]))
+            value = value_of({**told.trials[number].labels, "rate": 0.01 if high else 1e-4})
+            told.end(number, "PRUNED" if high and diverging else "COMPLETE", diverged=high and diverging, value=value)
+            highs.append(high)
+        return float(np.mean(highs[10:30]))
 
     assert share_of_high_rates(diverging=True) < 0.4
     assert share_of_high_rates(diverging=False) > 0.7
@@ -356,7 +338,7 @@ def test_sampler_keeps_away_from_where_trials_diverge(kind):
 
 @pytest.mark.parametrize("kind", ["tpe", "bayes"])
 def test_diverged_before_any_value_is_no_trouble(kind):
-    told = Told(make(kind))
+    told = Told(kind)
     for number in range(12):
         told.draw()
         told.end(number, "PRUNED", diverged=True)
@@ -368,8 +350,8 @@ def test_diverged_before_any_value_is_no_trouble(kind):
 
 @pytest.mark.parametrize("name", PLAIN)
 def test_options_are_those_of_optuna(name):
-    parameters = inspect.signature(getattr(optuna.samplers, plain._CLASSES[name]).__init__).parameters
-    assert set(samplers._OPTIONS[name]) <= set(parameters)
+    parameters = inspect.signature(getattr(optuna.samplers, SAMPLERS.get(name).kind).__init__).parameters
+    assert set(SAMPLERS.get(name).OPTIONS) <= set(parameters)
 
 
 @pytest.mark.parametrize(
@@ -395,13 +377,14 @@ def test_wrong_option_is_named(name, options, option, words):
 
 
 def test_sampler_whose_package_is_missing_says_what_to_install():
-    for name, package in samplers._NEEDS.items():
+    for name, package in {"cmaes": "cmaes", "gp": "torch"}.items():
+        assert SAMPLERS.get(name).needs == package
         if importlib.util.find_spec(package) is None:
             with pytest.raises(OptionError, match=rf"needs the package {package}; run `pip install -e"):
                 samplers.check(name, {}, NUMBERS)
 
 
 def test_no_two_trials_share_a_stream_and_drawing_shares_none_with_training():
-    streams = [samplers.stream(3, *path) for number in range(500) for path in [(0, number), (1, number, 0)]]
+    streams = [stream(3, *path) for number in range(500) for path in [(0, number), (1, number, 0)]]
     assert len(set(streams)) == 1000
     assert all(0 <= stream < 2**32 for stream in streams)

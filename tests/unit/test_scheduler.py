@@ -12,10 +12,10 @@ from itertools import count
 import pytest
 from support import curve, cut_off, query, replay, replay_file, table
 
-from search.core.events import EpochEnd, Lost, Member, Overdue, Stopped
 from search.core.study import LikeFailuresError, Study
 from search.errors import Interrupted
 from search.storage import records
+from search.trials.events import EpochEnd, Lost, Member, Overdue, Stopped
 from search.workers.inprocess import Replaying
 
 

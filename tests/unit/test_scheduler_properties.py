@@ -13,13 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import curve, record, replay_file
 
-from search.core.events import EpochEnd, Event, Failed, Lost, Overdue, Stopped, Verdict
 from search.core.scheduler import search
 from search.core.study import LikeFailuresError, Study
 from search.errors import Interrupted
 from search.storage import records, schema
 from search.storage.store import Store
 from search.storage.verify import verify
+from search.trials.events import EpochEnd, Event, Failed, Lost, Overdue, Stopped, Verdict
 from search.workers.inprocess import Replaying
 
 TRIALS, EPOCHS = 5, 4

@@ -11,12 +11,12 @@ import pytest
 from rich.console import Console
 from support import ROOT, manyfit, record, replay, replay_file
 
-from search.core.events import EpochEnd, Member
 from search.core.scheduler import search
 from search.core.study import Study
 from search.errors import Interrupted
 from search.storage import records
 from search.storage.store import Store
+from search.trials.events import EpochEnd, Member
 from search.views import export, report, standing
 from search.views.console import Progress
 from search.workers.inprocess import Replaying

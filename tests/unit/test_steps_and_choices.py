@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import query, replay, replay_file, toml
+from support import Drawing, query, replay, replay_file, toml
 
 from search.errors import OptionError, StudyFileError
-from search.policies.samplers import check, limit, make
+from search.policies.samplers import check, limit
 from search.policies.samplers.encoding import Encoding
-from search.spec import studyfile
+from search.reading import studyfile
 from search.storage import verify
 from spaces import MAX_GRID_POINTS, Choice, Float, Int, Space, SpaceError
 
@@ -50,7 +50,7 @@ def is_on_step(value: float, entry: dict) -> bool:
 
 def drawn(sampler: str, space: Space, count: int, seed: int = 0) -> list[dict]:
     """Draw configs as a study does, each trial with a score that grows with x."""
-    drawing = make(sampler, {}, space=space, direction="maximize", seed=seed, epochs=9)
+    drawing = Drawing(sampler, space, direction="maximize", seed=seed)
     configs = []
     for number in range(count):
         labels, _ = drawing.draw(number)

@@ -10,12 +10,12 @@ import pytest
 from support import curve, record, replay_file
 
 from search.core import scheduler
-from search.core.events import Assignment, Member
-from search.core.history import Commit, Epoch, HistoryEvent, TrialStart, TrialState
 from search.core.study import ALL_TRIALS, Study
 from search.errors import Interrupted, StoreError
 from search.storage.memory import MemoryStorage
 from search.storage.store import Store
+from search.trials.events import Assignment, Member
+from search.trials.history import Commit, Epoch, HistoryEvent, TrialStart, TrialState
 from search.workers.inprocess import Replaying
 
 AT = datetime(2026, 3, 1, 12, 30, 15, 250_000, tzinfo=UTC)

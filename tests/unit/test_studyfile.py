@@ -11,8 +11,9 @@ import pytest
 from support import ROOT, record
 
 from search.errors import StudyFileError
-from search.spec import studyfile, unused
+from search.reading import studyfile, unused
 from search.spec.ready import Ready
+from search.spec.study import StudyFile
 from search.storage import records
 from search.storage.store import Store
 from spaces import Choice, Float, Int
@@ -151,7 +152,7 @@ def test_config_begins_with_what_the_file_fixes(everything):
 
 def test_settings_survive_json(everything):
     table = json.loads(json.dumps(everything.settings.model_dump(mode="json"), allow_nan=False))
-    assert studyfile.stored(everything.path, table) == everything
+    assert StudyFile.stored(everything.path, table) == everything
 
 
 def test_defaults(tmp_path):

@@ -7,8 +7,9 @@ import re
 import pytest
 
 from search.errors import StudyFileError
-from search.policies import pruners, samplers
-from search.spec import settings, studychecks, studyfile, synonyms
+from search.reading import studychecks, studyfile
+from search.registry import PRUNERS, SAMPLERS
+from search.spec import settings, synonyms
 from search.spec.vocabulary import OPTIMIZERS, TRAIN_NUMBERS, closest
 
 DATA = '[data]\nsource = "sklearn:digits"\n'
@@ -320,15 +321,15 @@ def test_every_synonym_stands_for_a_name_that_there_is():
         *settings.EarlyStopping.model_fields,
         *TRAIN_NUMBERS,
         *(name.lower() for name in OPTIMIZERS),
-        *samplers.NAMES,
-        *pruners.PRUNERS,
+        *SAMPLERS,
+        *PRUNERS,
     }  # fmt: skip
     known = {word for word in synonyms._CALLED if word in names}
     assert len(known) > 80
 
 
-@pytest.mark.parametrize("name", [*samplers.NAMES, *pruners.PRUNERS, *settings.StudySection.model_fields])
+@pytest.mark.parametrize("name", [*SAMPLERS, *PRUNERS, *settings.StudySection.model_fields])
 def test_no_name_of_ours_is_taken_for_another(name):
-    for known in (samplers.NAMES, tuple(pruners.PRUNERS), tuple(settings.StudySection.model_fields)):
+    for known in (SAMPLERS, tuple(PRUNERS), tuple(settings.StudySection.model_fields)):
         if name in known:
             assert closest(name, known) == f"; did you mean {name!r}?"

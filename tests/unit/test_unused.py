@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from search.errors import UsageError
-from search.spec import studyfile, unused
+from search.reading import studyfile, unused
 from search.spec.ready import Ready
 
 MODEL = {"parameters": 10}

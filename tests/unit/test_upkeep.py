@@ -12,13 +12,13 @@ from support import ROOT, replay, replay_file, training
 from typer.testing import CliRunner
 
 from search import cli
-from search.core.events import Member
 from search.engines import checkpoints
 from search.engines.checkpoints import Checkpoints, kept_path
 from search.errors import Interrupted, StoreError
 from search.storage import upkeep
 from search.storage.store import hold
 from search.storage.verify import verify
+from search.trials.events import Member
 
 WEIGHTS = {"trainable/0": np.ones((10, 10), np.float32)}
 

@@ -31,7 +31,7 @@ def python(folder: Path, code: str) -> str:
     head = f"""
 import pathlib, sys
 sys.path.insert(0, {str(ROOT)!r})
-import search.data, search.spec.settings, search.spec.studyfile, spaces, models
+import search.data, search.spec.settings, search.reading.studyfile, spaces, models
 from search.errors import UsageError
 from search.spec.usercode import Reference
 base = pathlib.Path({str(folder)!r})

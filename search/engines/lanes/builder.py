@@ -11,12 +11,12 @@ from typing import Any
 import jax
 import keras
 
-from search.core.events import Assignment, Member
 from search.engines import failures, memory
 from search.engines.lanes import arithmetic, keys, lifting
 from search.engines.lanes.program import Rows, State, state_of
 from search.engines.training import ReadConfig, Trainer
 from search.spec.usercode import Reference
+from search.trials.events import Assignment, Member
 
 
 @dataclass(frozen=True, slots=True)

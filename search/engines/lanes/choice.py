@@ -12,7 +12,6 @@ from keras.src.layers.convolutional.base_conv import BaseConv
 from keras.src.layers.convolutional.base_depthwise_conv import BaseDepthwiseConv
 from keras.src.layers.convolutional.base_separable_conv import BaseSeparableConv
 
-from search.core.events import Assignment, Member
 from search.engines import failures, memory, preflight
 from search.engines.lanes import keys, lifting
 from search.engines.lanes.builder import Built, build, identified
@@ -20,6 +19,7 @@ from search.engines.lanes.lifting import NotLiftable
 from search.engines.lanes.program import Program, Rows
 from search.engines.training import Trainer
 from search.errors import UsageError
+from search.trials.events import Assignment, Member
 from spaces import Choice, Parameter, Space
 
 # More trials at a time than this bring little more on such a device, and the sampler learns later.

@@ -15,16 +15,16 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from search.core.events import Assignment, EpochEnd, Event, Failed, Member, Noted, Verdict
 from search.engines import exporting, failures, memory
 from search.engines.batches import shuffled
 from search.engines.checkpoints import Checkpoints
-from search.engines.lanes import arithmetic, keys, lifting
+from search.engines.lanes import arithmetic, choice, keys, lifting
 from search.engines.lanes.builder import Builder, Built, identified
 from search.engines.lanes.program import Block, Program, Rows, State
 from search.engines.logs import numbers
-from search.engines.protocol import SaveModel
+from search.engines.protocol import Made, SaveModel, Wanted
 from search.engines.training import Trainer
+from search.trials.events import Assignment, EpochEnd, Event, Failed, Member, Noted, Verdict
 
 # Programs without members are kept for those to come, but not for ever: each holds a model and its compiled code.
 MOST_PROGRAMS = 32
@@ -82,6 +82,33 @@ class _Room:
         number = next(number for number in range(self.program.width) if number not in lanes)
         block.fill(number, state)
         lanes[number] = lane
+
+
+# What is decided at a study's first start, and told to every worker after that.
+_DECIDED = ("places", "ahead", "programs", "width")
+
+
+def make(wanted: Wanted) -> Made:
+    """Make the engine, in as many lanes as were decided or as fit; NotLiftable if the study's models are not lifted."""
+    rows = choice.rows_of(wanted.trainer)
+    if wanted.lanes:
+        places, ahead, programs, width = (wanted.lanes[name] for name in _DECIDED)
+        chosen = choice.Lanes(places, ahead, programs, width)
+    else:
+        chosen = choice.choose(
+            wanted.trainer, rows, wanted.fixed, workers=wanted.workers, is_asked_for=wanted.is_chosen
+        )
+    engine = LanesEngine(
+        wanted.trainer,
+        rows,
+        places=chosen.places,
+        width=chosen.width,
+        programs=chosen.programs,
+        compiled=chosen.compiled,
+        checkpoints=wanted.checkpoints,
+    )
+    lanes = {name: getattr(chosen, name) for name in _DECIDED}
+    return Made(engine, lanes, chosen.memory)
 
 
 class LanesEngine:

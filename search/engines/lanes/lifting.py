@@ -18,6 +18,8 @@ import keras
 import numpy as np
 from jax._src.lax.lax import _convert_element_type
 
+from search.engines.protocol import Declined
+
 # owner's class -> the numbers of it that are lifted. Optimizers' learning rates are variables of theirs and need no lifting.
 _LAYERS: dict[type[Any], tuple[str, ...]] = {
     keras.layers.Dropout: ("rate",),
@@ -52,7 +54,7 @@ KERAS_STATE = threading.RLock()
 """Held while a model is built or traced: Keras keeps its scopes in a global that `clear_session` swaps for all threads."""
 
 
-class NotLiftable(Exception):  # noqa: N818 (a property of a model, not an error of anybody's)
+class NotLiftable(Declined):
     """A model can't be trained in a lane; the message says which part and why."""
 
 

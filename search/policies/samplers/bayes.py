@@ -7,7 +7,7 @@ warps and noise is kept with the trial that was drawn when it was learned, so th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
+from search.policies.samplers import Searched
 from search.policies.samplers.encoding import Array, Encoding
 from search.policies.samplers.process import Beliefs, Process, learn, log_improvement
-from search.policies.samplers.streams import stream
 from search.spec.settings import DEFAULT_EPOCHS
-from spaces import Choice, Space
+from search.trials.objective import Objective
+from search.trials.streams import stream
+from search.trials.trial import Trial, Trials
+from spaces import Choice
 
 KEY = "manyfit:bayes"
 # So many quasi-random configs come first: that many must have a score before anything is learned.
@@ -71,110 +74,71 @@ class Outlook:
 class BayesSampler:
     """Bayesian optimization of the last epoch's score, from the scores at all epochs."""
 
-    def __init__(
-        self,
-        *,
-        space: Space,
-        direction: str,
-        seed: int,
-        epochs: int,
-        start: Sequence[Mapping[str, Any]] = (),
-    ) -> None:
-        self._space, self._seed, self._epochs = space, seed, epochs
-        self._sign = 1.0 if direction == "maximize" else -1.0
-        self._start = [space.check(values) for values in start]
-        self.encoding = Encoding(space)
+    def __init__(self, searched: Searched) -> None:
+        self._space, self._seed, self._epochs = searched.space, searched.seed, searched.epochs
+        self._objective = searched.objective
+        self.encoding = Encoding(searched.space)
         self._d = len(self.encoding)
-        self._seen = _Seen(epochs, len(self.encoding))
-        self._trials = 0
-        self._attrs: dict[int, dict[str, Any]] = {}
+        self._seen = _Seen(self._epochs, self._d)
+        self._log = 0
         self._beliefs: Beliefs | None = None
         self._learned_from = 0
+        # The trial that is drawn when something is learned, and what is kept with it.
+        self._learned: tuple[int, dict[str, Any]] = (-1, {})
         self._threads = ThreadpoolController()
 
-    def draw(self, number: int, attempt: int = 0) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Draw the params of trial `number`; return their labels and the attributes the sampler keeps with the trial.
-
-        A higher `attempt` draws another config for the same trial.
-        """
+    def draw(self, trials: Trials, attempt: int, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        number = len(trials)
+        self._look(trials)
         rng = np.random.default_rng(stream(self._seed, 0, number, attempt))
         # Sums in one thread come out the same whatever else the machine does, and leave its cores to the training.
         with self._threads.limit(limits=1, user_api="blas"):
             point = self._point(number, attempt, rng)[0]
-        given = self._start[number] if number < len(self._start) else {}
         if given:  # with other parents, parameters may be active that are not in what was drawn
             point = np.where(point == 0, rng.random(self._d), point)
-        labels = self.encoding.labels(point, given)
-        return labels, self.put(number, labels)
+        learned_at, attrs = self._learned
+        return self.encoding.labels(point, given), attrs if learned_at == number else {}
 
-    def put(self, number: int, labels: Mapping[str, Any]) -> dict[str, Any]:
-        """Let trial `number` have these params; return the attributes the sampler keeps with it."""
-        self._trials = number + 1
-        self._seen.place(number, self.encoding.point(labels))
-        return self._attrs.get(number, {})
+    @property
+    def study_attrs(self) -> Mapping[str, Any]:
+        return {}  # all that it keeps, it keeps with trials
 
-    def report(self, number: int, epoch: int, value: float) -> None:
-        """Tell the objective of one epoch."""
-        # Sums of squares of more than that are no numbers any more.
-        self._seen.report(number, epoch, min(max(self._sign * value, -_MOST), _MOST))
+    def _look(self, trials: Trials) -> None:
+        """Take in what has become of trials since the last look."""
+        changed, self._log = trials.since(self._log)
+        for trial in changed:
+            if trial.number >= len(self._seen):
+                self._seen.place(trial.number, self.encoding.point(trial.labels))
+                if learned := trial.attrs.get(KEY):
+                    self._beliefs, self._learned_from = Beliefs.read(learned["beliefs"], self._d), learned["trials"]
+            self._seen.see(trial, self._objective)
 
-    def spares(self, number: int, epoch: int) -> bool:
+    def spares(self, trials: Trials, number: int, epoch: int) -> bool:
         """Tell whether a trial that halving would end after `epoch` is to go on.
 
         Where a late bloomer was drawn because it is expected to be one, a bad beginning is no news. So the improvement that
         is expected of the trial, over the best that is expected of any other and for each epoch left, is compared with that
         of the best new config, for each of its epochs.
         """
-        if self._beliefs is None or not self._seen.known(self._trials):
+        self._look(trials)
+        if self._beliefs is None or not self._seen.known(len(trials)):
             return False
         rng = np.random.default_rng(stream(self._seed, _COMPARED, number, epoch))
         with self._threads.limit(limits=1, user_api="blas"):
-            view = self._view(self._trials, self._beliefs, without=number)
+            view = self._view(len(trials), self._beliefs, without=number)
             trial = self._seen.points[number]
             mine = view.promise(trial[None])[0] - np.log(self._epochs_of(trial) - epoch)
             point, promised = self._most_promising(view, rng)
             new = promised - np.log(self._epochs_of(point[0]))
-        return bool(mine >= new + np.log(SPARED * self._seen.running(self._trials)))
+        return bool(mine >= new + np.log(SPARED * self._seen.running(len(trials))))
 
-    def tell(self, number: int, state: str, value: float | None, *, diverged: bool = False) -> dict[str, Any]:  # noqa: ARG002
-        """Tell how a trial ended; one that diverged or failed stands for the worst score there is."""
-        self._seen.end(number, is_bad=diverged or state == "FAIL", is_complete=state == "COMPLETE")
-        return self._attrs.get(number, {})
-
-    def restore(
-        self,
-        number: int,
-        state: str,
-        labels: Mapping[str, Any],
-        curve: Mapping[int, float],
-        value: float | None,
-        attrs: Mapping[str, Any],
-        *,
-        diverged: bool,
-    ) -> None:
-        """Put a stored trial back, in order of numbers; an unfinished one is told later."""
-        self.put(number, labels)
-        for epoch, objective in sorted(curve.items()):
-            self.report(number, epoch, objective)
-        if learned := attrs.get(KEY):
-            self._attrs[number] = dict(attrs)
-            self._beliefs, self._learned_from = Beliefs.read(learned["beliefs"], self._d), learned["trials"]
-        if state in ("COMPLETE", "PRUNED", "FAIL"):
-            self.tell(number, state, value, diverged=diverged)
-
-    def study_attrs(self) -> dict[str, Any]:
-        """Return nothing: all that this sampler keeps, it keeps with trials."""
-        return {}
-
-    def restore_study_attrs(self, attrs: Mapping[str, Any]) -> None:
-        """Take nothing back."""
-
-    def outlook(self) -> Outlook | None:
-        """Return what the process believes now; None before it has learned anything."""
-        if self._beliefs is None or not self._seen.known(self._trials):
+    def outlook(self, trials: Trials) -> Outlook | None:
+        """Return what the process believes of trials; None before it has learned anything."""
+        self._look(trials)
+        if self._beliefs is None or not self._seen.known(len(trials)):
             return None
         with self._threads.limit(limits=1, user_api="blas"):
-            view = self._view(self._trials, self._beliefs)
+            view = self._view(len(trials), self._beliefs)
             best = int(view.trials[np.argmax(view.expected)])
             mean, deviation = view.predict(self._seen.points[[best]])
         middles = self.encoding.labels(self._beliefs.middles)
@@ -184,7 +148,7 @@ class BayesSampler:
             middles={name: middles[name] for name in ranges if not isinstance(self._space[name], Choice)},
             noise=view.process.noise,
             trial=best,
-            value=self._sign * float(mean[0]),
+            value=self._objective.sign * float(mean[0]),
             deviation=float(deviation[0]),
         )
 
@@ -206,7 +170,7 @@ class BayesSampler:
             written = learn(features, self.encoding.layout, rows.epochs, rows.scores, self._beliefs).written()
             # As a new process will read them, to the last bit.
             self._beliefs, self._learned_from = Beliefs.read(written, self._d), known
-            self._attrs[number] = {KEY: {"beliefs": written, "trials": known}}
+            self._learned = number, {KEY: {"beliefs": written, "trials": known}}
         return self._most_promising(self._view(number, self._beliefs), rng)[0]
 
     def _spread_out(self, number: int) -> Array:
@@ -314,19 +278,32 @@ class _Seen:
         self._at_level = np.full((64, len(self._levels)), np.nan)
         self._best = np.full(64, -np.inf)
         self._state = np.zeros(64, np.intp)
+        self._epoch = np.zeros(64, np.intp)
         self._places: Counter[bytes] = Counter()
 
+    def __len__(self) -> int:
+        return self._trials
+
     def place(self, trial: int, point: Array) -> None:
-        """Let a trial be at a point."""
+        """Let the next trial be at a point."""
         if trial >= len(self.points):
-            for name, empty in (("points", 0), ("_at_level", np.nan), ("_best", -np.inf), ("_state", 0)):
+            for name, empty in (("points", 0), ("_at_level", np.nan), ("_best", -np.inf), ("_state", 0), ("_epoch", 0)):
                 array = getattr(self, name)
                 setattr(self, name, np.concatenate([array, np.full_like(array, empty)]))
-        if trial < self._trials:  # it has moved
-            self._places[_places(self.points[[trial]])[0]] -= 1
-        self._trials = max(self._trials, trial + 1)
+        self._trials = trial + 1
         self.points[trial] = point
         self._places[_places(point[None])[0]] += 1
+
+    def see(self, trial: Trial, objective: Objective) -> None:
+        """Take in what has become of a trial; one that diverged or failed stands for the worst score there is."""
+        number = trial.number
+        for epoch, value in objective.by_epoch(trial).items():
+            if epoch > self._epoch[number]:
+                # Sums of squares of more than that are no numbers any more.
+                self.report(number, epoch, min(max(objective.sign * value, -_MOST), _MOST))
+        if trial.is_ended and self._state[number] == _RUNNING:
+            is_bad = trial.ended == "diverged" or trial.state == "FAIL"
+            self.end(number, is_bad=is_bad, is_complete=trial.state == "COMPLETE")
 
     def has(self, points: Array) -> list[bool]:
         """Tell at which points, of shape (n, d), there is a trial."""
@@ -334,7 +311,7 @@ class _Seen:
 
     def report(self, trial: int, epoch: int, score: float) -> None:
         """Note the score of one epoch."""
-        self._best[trial] = max(self._best[trial], score)
+        self._best[trial], self._epoch[trial] = max(self._best[trial], score), epoch
         for k, level in enumerate(self._levels):
             if level <= epoch and np.isnan(self._at_level[trial, k]):
                 self._at_level[trial, k] = self._best[trial]

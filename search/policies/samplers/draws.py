@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from search.policies.samplers import Sampler, grid, limit
-from search.policies.samplers.streams import stream
 from search.spec.settings import SearchSection
+from search.trials.streams import stream
+from search.trials.trial import Trials
 from spaces import Space
 
 # A sampler that has drawn a config again is asked for another so many times.
@@ -29,49 +30,53 @@ class Draws:
         # A grid lists every config once, and what a person asks for twice twice.
         self._is_grid = search.sampler.name == "grid"
         self._may_repeat = self._is_grid or search.duplicates
-        self._count = 0
+        # What is known of the trials: how many, and their configs.
+        self._known = 0
         self._drawn: set[tuple[tuple[str, Any], ...]] = set()
         self.configs: int | None = None
         if self._is_grid or not self._may_repeat:
             self.configs = limit(search.sampler.name, search.sampler.options, space, search.start)
+        if self._is_grid:
+            self._start = grid.points(search.sampler.options, space, self._start, seed=seed)
 
-    @property
-    def used_up(self) -> str:
+    def used_up(self, trials: Trials) -> str:
         """Say that there is nothing left to draw; "" if there is."""
-        drawn = self._count if self._may_repeat else len(self._drawn)
+        self._look(trials)
+        drawn = len(trials) if self._may_repeat else len(self._drawn)
         if self.configs is None or drawn < self.configs:
             return ""
         return f"all {self.configs} configs of the {'grid' if self._is_grid else 'space'} have been tried"
 
-    def know(self, labels: Mapping[str, Any]) -> None:
-        """Take note of a config that a trial has, drawn here or restored."""
-        self._count += 1
-        self._drawn.add(_key(labels))
-
-    def draw(self, number: int) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Draw the params of trial `number`; return their labels and the attributes the sampler keeps with the trial.
+    def draw(self, trials: Trials) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Draw the params of the next trial; return their labels and what the sampler keeps with it.
 
         A sampler that has drawn them before is asked again, and after that takes what is left of a space that is nearly used
         up. In one that is too large to be listed it then gets what it insists on.
         """
-        labels, attrs = self._sampler.draw(number)
+        self._look(trials)
+        number = len(trials)
+        given = self._start[number] if number < len(self._start) else {}
         attempt = 0
+        labels, attrs = self._sampler.draw(trials, attempt, given)
         while self._is_repeated(labels) and attempt < ATTEMPTS:
             attempt += 1
-            labels, attrs = self._sampler.draw(number, attempt)
+            labels, attrs = self._sampler.draw(trials, attempt, given)
         if self._is_repeated(labels) and self.configs is not None:
-            labels = self._left(number)
-            attrs = self._sampler.put(number, labels)
-        self.know(labels)
+            labels = self._left(number, given)
+            _, attrs = self._sampler.draw(trials, attempt + 1, labels)
         return labels, attrs
+
+    def _look(self, trials: Trials) -> None:
+        for number in range(self._known, len(trials)):
+            self._drawn.add(_key(trials[number].labels))
+        self._known = len(trials)
 
     def _is_repeated(self, labels: Mapping[str, Any]) -> bool:
         return not self._may_repeat and _key(labels) in self._drawn
 
-    def _left(self, number: int) -> dict[str, Any]:
+    def _left(self, number: int, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return one of the configs that have not been drawn, if possible one that agrees with what is asked for."""
         left = [config for config in grid.every(self._space) if _key(config) not in self._drawn]
-        given = self._start[number] if number < len(self._start) else {}
         wanted = [config for config in left if given.items() <= config.items()] or left
         return wanted[stream(self._seed, _LEFT, number) % len(wanted)]
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from search.errors import OptionError
-from search.policies.samplers.streams import stream
+from search.trials.streams import stream
 from spaces import MAX_GRID_POINTS, Choice, Space
 
 

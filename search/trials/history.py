@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from search.core.events import Member
-from search.core.trial import Trial
-from search.spec.studyfile import StudyFile
+from search.spec.study import StudyFile
+from search.trials.events import Member
+from search.trials.objective import Objective
+from search.trials.trial import Trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +49,8 @@ class History:
     @property
     def complete(self) -> list[Trial]:
         """COMPLETE trials, the best first; of equals the lower number first."""
-        sign = -1.0 if self.file.direction == "maximize" else 1.0
         done = [trial for trial in self.trials if trial.state == "COMPLETE" and trial.value is not None]
-        return sorted(done, key=lambda trial: (sign * (trial.value or 0.0), trial.number))
+        return sorted(done, key=Objective.of(self.file).rank)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from search.errors import StudyFileError, UsageError
+from search.reading.studytext import StudyText
 from search.spec import sources
 from search.spec.ready import Ready
-from search.spec.studyfile import StudyFile
-from search.spec.studytext import StudyText
+from search.spec.study import StudyFile
 from search.spec.vocabulary import (
     OPTIMIZERS,
     SCHEDULE_NUMBERS,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from search.spec import synonyms, tomltext
+from search.reading import tomltext
+from search.spec import synonyms
 from spaces import is_number
 
 KEYS = ("low", "high", "log", "step", "choices", "when")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from search.spec.tomltext import value
+from search.reading.tomltext import value
 
 # Where tomllib stopped: the line, the place in it counted from 0, and what tomllib says.
 _Rule = Callable[[str, int, str], str]

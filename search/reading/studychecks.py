@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from models.arguments import BUILDERS, Argument
 from search.errors import ManyfitError, StudyFileError
-from search.spec import foreign, hints, signatures
+from search.reading import foreign, hints, signatures
+from search.reading.studytext import StudyText, shorten
+from search.reading.tomltext import value as toml
 from search.spec.settings import Settings
-from search.spec.studytext import StudyText, shorten
-from search.spec.tomltext import value as toml
 from search.spec.vocabulary import TRAIN_PARAMETERS, closest
 from spaces import Choice, Parameter, is_number
 
 if TYPE_CHECKING:
-    from search.spec.studyfile import StudyFile
+    from search.spec.study import StudyFile
 
 # From this factor between two choices on, a range of them would be drawn by its exponent.
 _LOG_FACTOR = 100

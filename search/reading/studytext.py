@@ -17,9 +17,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from search.errors import StudyFileError, masked
-from search.spec.hints import unknown_key
+from search.reading.hints import unknown_key
+from search.reading.tomlfaults import explain
 from search.spec.settings import SearchSection, Settings
-from search.spec.tomlfaults import explain
 from search.spec.vocabulary import closest
 from spaces import SpaceError, load_preset
 

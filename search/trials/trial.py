@@ -1,14 +1,14 @@
-"""A trial: a config, its number, and all that became of it."""
+"""A trial: a config, its number, and all that became of it; and all trials of a study."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from search.policies import samplers
-from search.spec.studyfile import StudyFile
+from search.spec.study import StudyFile
+from search.trials.streams import stream
 
 # Beside stream 0, which is the sampler's.
 _TRAINING = 1
@@ -63,15 +63,37 @@ def make_trial(file: StudyFile, number: int, labels: Mapping[str, Any]) -> Trial
         labels=dict(labels),
         config=config,
         epochs=int(config["epochs"]),
-        seed=samplers.stream(file.settings.study.seed, _TRAINING, number, 0),
+        seed=stream(file.settings.study.seed, _TRAINING, number, 0),
     )
 
 
-def best_of(file: StudyFile, trial: Trial) -> tuple[float | None, int | None]:
-    """Return the best objective in a trial's curve and its epoch, counted from 1; of equals the first."""
-    objective, better = file.settings.study.objective, max if file.direction == "maximize" else min
-    curve = [(value, epoch) for epoch, m in enumerate(trial.curve, 1) if (value := m.get(objective)) is not None]
-    if not curve:
-        return None, None
-    best = better(value for value, _ in curve)
-    return best, next(epoch for value, epoch in curve if value == best)
+class Trials:
+    """All trials of a study, by their numbers, and a log of which have changed: so that what is made of them can follow."""
+
+    def __init__(self, trials: Iterable[Trial] = ()) -> None:
+        self._trials: list[Trial] = []
+        self._log: list[int] = []
+        for trial in trials:
+            self.append(trial)
+
+    def __len__(self) -> int:
+        return len(self._trials)
+
+    def __iter__(self) -> Iterator[Trial]:
+        return iter(self._trials)
+
+    def __getitem__(self, number: int) -> Trial:
+        return self._trials[number]
+
+    def append(self, trial: Trial) -> None:
+        """Add the next trial."""
+        self._trials.append(trial)
+        self._log.append(trial.number)
+
+    def touch(self, trial: Trial) -> None:
+        """Note that a trial has changed."""
+        self._log.append(trial.number)
+
+    def since(self, seen: int) -> tuple[list[Trial], int]:
+        """Return the trials that have changed since a look that returned `seen`, each once, and what to ask by next."""
+        return [self._trials[number] for number in dict.fromkeys(self._log[seen:])], len(self._log)

@@ -1,0 +1,44 @@
+"""What becomes of a trial after an epoch: a pure function of what has happened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from search.policies import stopping
+from search.policies.pruners import Pruner, Standings
+from search.spec.study import StudyFile
+from search.trials.objective import Objective
+from search.trials.trial import Trial
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """How a trial ends: `state` and `ended` are those of `Trial`, and the clock's decisions are noted in the history."""
+
+    state: str
+    ended: str
+    why: str
+    is_of_clock: bool = False
+
+
+def judge(
+    trial: Trial, file: StudyFile, standings: Standings, pruner: Pruner, *, is_out_of_time: bool
+) -> Ruling | None:
+    """Return how a trial that has just done an epoch ends, or None if it goes on.
+
+    `standings` hold all trials as they are now; `is_out_of_time` tells whether the study's time is used up.
+    """
+    epoch, settings = len(trial.curve), file.settings
+    if epoch >= trial.epochs:
+        return Ruling("COMPLETE", "finished", f"all {trial.epochs} epochs")
+    rule = settings.search.early_stopping
+    if rule and stopping.stops_early(rule, Objective.of(file).scores(trial)):
+        return Ruling("COMPLETE", "stopped early", f"no better for {rule.patience} epochs")
+    if why := pruner.reason(standings, trial.number, epoch, trial.epochs / file.epochs):
+        return Ruling("PRUNED", "pruned", why)
+    limit = settings.run.trial_time
+    if limit and sum(trial.seconds) >= limit:
+        return Ruling("COMPLETE", "timeout", f"its time of {limit:g} s was used up", is_of_clock=True)
+    if is_out_of_time:
+        return Ruling("COMPLETE", "time", "the study's time was used up", is_of_clock=True)
+    return None

@@ -1,0 +1,97 @@
+"""What a study chooses by its name: samplers, pruners, data sources, storages and engines, ours and those of other packages.
+
+Ours are named here and imported when they are asked for. Another package adds one by an entry point in a group such as
+`manyfit.samplers`, a program by `register`; docs/extending.md shows each. Nothing here imports the rest of manyfit.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from typing import Any
+
+from search.errors import UsageError
+
+
+class Registry:
+    """Things of one kind by their names. Iterating gives the names: ours, then what was registered or installed.
+
+    Args:
+        kind: what they are, in the plural: "samplers".
+        ours: "module:attribute" of each of ours.
+    """
+
+    def __init__(self, kind: str, ours: Mapping[str, str]) -> None:
+        self.kind, self._ours = kind, dict(ours)
+        self._added: dict[str, Any] = {}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys([*self._ours, *self._added, *self._installed()]))
+
+    def __contains__(self, name: object) -> bool:
+        # What is installed is looked for last: reading all packages' entry points takes a while.
+        return name in self._ours or name in self._added or name in self._installed()
+
+    def register(self, name: str, thing: Any) -> None:
+        """Add one for as long as this process lives; ValueError if there is one of that name."""
+        if name in self:
+            raise ValueError(f"{self.kind} have a {name!r} already")
+        self._added[name] = thing
+
+    def get(self, name: str) -> Any:
+        """Return the one of that name; KeyError if there is none, UsageError if another package's can't be imported."""
+        if name in self._ours:
+            module, _, attribute = self._ours[name].partition(":")
+            return getattr(importlib.import_module(module), attribute)
+        if name in self._added:
+            return self._added[name]
+        entry = self._installed()[name]
+        try:
+            return entry.load()
+        except Exception as error:
+            package = entry.dist.name if entry.dist is not None else entry.value
+            raise UsageError(
+                f"{name!r} of the package {package} can't be imported: {type(error).__name__}: {error}"
+            ) from error
+
+    def _installed(self) -> dict[str, metadata.EntryPoint]:
+        return {entry.name: entry for entry in metadata.entry_points(group=f"manyfit.{self.kind}")}
+
+
+_OPTUNA = "search.policies.samplers.plain"
+
+SAMPLERS = Registry(
+    "samplers",
+    {
+        "bayes": "search.policies.samplers.bayes:BayesSampler",
+        "random": f"{_OPTUNA}:Random",
+        "tpe": f"{_OPTUNA}:Tpe",
+        "gp": f"{_OPTUNA}:Gp",
+        "cmaes": f"{_OPTUNA}:CmaEs",
+        "qmc": f"{_OPTUNA}:Qmc",
+        "grid": f"{_OPTUNA}:Grid",
+    },
+)
+PRUNERS = Registry(
+    "pruners",
+    {
+        name: f"search.policies.pruners:{kind}"
+        for name, kind in {
+            "none": "Nothing",
+            "halving": "Halving",
+            "hyperband": "Hyperband",
+            "median": "Median",
+            "percentile": "Percentile",
+            "patient": "Patient",
+        }.items()
+    },
+)
+SOURCES = Registry("sources", {"sklearn": "search.data.sources:Sklearn", "keras": "search.data.sources:KerasData"})
+STORAGES = Registry(
+    "storages", {"sqlite": "search.storage.store:Store", "memory": "search.storage.memory:MemoryStorage"}
+)
+ENGINES = Registry(
+    "engines",
+    {"fit": "search.engines.fit:make", "lanes": "search.engines.lanes.engine:make"},
+)
