@@ -24,10 +24,10 @@ if __name__ == "__main__":
 from support import curve, record, replay_file
 
 from search import points
-from search.cli.launch import _signals
 from search.core.scheduler import search
 from search.core.study import Study
 from search.errors import ManyfitError
+from search.sessions.run import signals
 from search.storage import records, schema, verify
 from search.storage import store as stores
 from search.storage.store import Store
@@ -174,7 +174,7 @@ def _search(folder: Path, settings: Mapping[str, Any], epoch_s: float) -> None:
         time.sleep(epoch_s)
         return curve(assignment, epoch)
 
-    with _signals() as interruption:
+    with signals() as interruption:
         if records.exists(file.storage, file.name):
             store = Store.open(file.storage, file.name, interruption=interruption)
         else:

@@ -17,8 +17,7 @@ from typing import Any
 
 import pytest
 
-from search.core.scheduler import search
-from search.core.study import Study
+from search.core import scheduler
 from search.engines.devices import Device
 from search.errors import Interrupted, StoreError
 from search.policies import samplers
@@ -323,13 +322,5 @@ def replay(
     interruption: Callable[[], int] = lambda: 0,
 ) -> Stored:
     """Search with the replay engine through the real scheduler and store, going on if the study is there."""
-    if file.storage.exists():
-        stored = load(file.storage, file.name)
-        study = Study.of(stored, file)
-        store = Store.open(file.storage, file.name)
-    else:
-        study = Study(file)
-        store = Store.create(file, record(file))
-    with store:
-        search(study, store, Replaying(curves, lanes), interruption=interruption, watch=lambda: None)
+    scheduler.run(file, record(file), Store, Replaying(curves, lanes), interruption=interruption)
     return load(file.storage, file.name)

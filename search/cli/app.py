@@ -122,9 +122,10 @@ def run(  # noqa: PLR0913, PLR0917 (an option an argument: that is how typer rea
 
     Example: [bold]manyfit run studies/digits.toml --trials 40 --set space.dropout.high=0.6 --name digits-wide[/]
     """
-    from search.cli import launch
+    from search.sessions import run as sessions
     from search.views import export, report, standing
-    from search.views.console import number, stderr
+    from search.views.console import ConsoleReporter, stderr
+    from search.views.text import number
 
     flags = {
         "study.trials": _total(trials, study, name),
@@ -137,7 +138,7 @@ def run(  # noqa: PLR0913, PLR0917 (an option an argument: that is how typer rea
     overrides = [*(set_ or []), *(f"{key}={json.dumps(value)}" for key, value in flags.items() if value is not None)]
     console = stderr(quiet=quiet)
     file = _study_file(study, name, overrides, allow_unused=allow_unused)
-    outcome = launch.run(file, console, allow_unused=allow_unused)
+    outcome = sessions.run(file, ConsoleReporter(console), allow_unused=allow_unused)
     stored = outcome.stored
     chosen = shlex.join([str(study), *(["--name", stored.name] if name else [])])
     for line in report.outcome_lines(outcome):
@@ -268,20 +269,20 @@ def export(
 
 
 def _export_model(stored: Any, path: Path, number: int | None) -> None:
-    from search.cli import launch
-    from search.views import console, standing
+    from search.sessions import run as sessions
+    from search.views import console, standing, text
 
     if path.suffix != ".keras":
         raise UsageError(f"--model: a model is saved as a .keras file; received {path}")
     chosen = [t for t in stored.trials if t.number == number] if number is not None else stored.complete[:1]
     if not chosen:
         raise UsageError("no trial is complete yet" if number is None else f"--trial: the study has no trial {number}")
-    saved = launch.save_model(stored, chosen[0], path, console.stderr())
-    objective, value = stored.file.settings.study.objective, console.number(chosen[0].value)
+    saved = sessions.save_model(stored, chosen[0], path, console.ConsoleReporter(console.stderr()))
+    objective, value = stored.file.settings.study.objective, text.number(chosen[0].value)
     again = f"{objective} {value}"
     if saved.value is not None:
         of_what = "evaluated once more" if saved.is_of_file else "evaluated once more before it was written"
-        again = f"{objective} {console.number(saved.value)}, {of_what} (in the study: {value})"
+        again = f"{objective} {text.number(saved.value)}, {of_what} (in the study: {value})"
     _say(f"written: {path}, the model of trial {chosen[0].number}; {again}")
     for line in saved.lines:
         _say(f"  {line}")
@@ -335,7 +336,7 @@ def clean(
     Example: [bold]manyfit clean studies/digits.toml[/]
     """
     from search.storage import upkeep
-    from search.views.console import size
+    from search.views.text import size
 
     done = upkeep.clean(*_stored(study, name), weights=weights)
     _say(
@@ -356,7 +357,7 @@ def delete(
     Example: [bold]manyfit delete studies/digits.toml[/], or [bold]studies/all.db --name digits --yes[/]
     """
     from search.storage import deleting
-    from search.views.console import size
+    from search.views.text import size
 
     path, found = _stored(study, name)
     doomed = deleting.look(path, found)
@@ -410,9 +411,10 @@ def plan(
 
     Example: [bold]manyfit plan studies/digits.toml[/]
     """
+    from search.sessions.planning import plan
     from search.views import planning
 
-    found = planning.plan(_study_file(study, name, set_ or [], allow_unused=True))
+    found = plan(_study_file(study, name, set_ or [], allow_unused=True))
     if as_json:
         print(json.dumps(found, indent=2))
     else:

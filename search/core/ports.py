@@ -42,6 +42,10 @@ class Storage(Protocol):
     """
 
     @classmethod
+    def exists(cls, file: StudyFile) -> bool:
+        """Tell whether the study that `file` describes is there."""
+
+    @classmethod
     def create(cls, file: StudyFile, record: Record, *, interruption: Callable[[], int] = ...) -> Self:
         """Make a new study; no half of it is left behind if that fails."""
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 
 from search.core.ports import Storage, Trainers
 from search.core.study import Study
 from search.errors import Interrupted, ManyfitError, StoreError
+from search.spec.identity import Record
+from search.spec.study import StudyFile
+from search.trials.history import History
 
 # What goes on unjudged may be lost and computed again, so epochs may wait this long for company in one commit.
 GATHER_S = 0.1
@@ -55,6 +59,27 @@ def search(
         store(study, storage)
         raise
     store(study, storage)
+
+
+def run(
+    file: StudyFile,
+    record: Record,
+    kind: type[Storage],
+    trainers: Trainers,
+    *,
+    interruption: Callable[[], int] = lambda: 0,
+    watch: Callable[[], None] = lambda: None,
+) -> History:
+    """Open the study of `file`, or make it, with `record`; search, and return all that is stored. Raises as `search` does."""
+    storage = (
+        kind.of(file, interruption=interruption)
+        if kind.exists(file)
+        else kind.create(file, record, interruption=interruption)
+    )
+    with closing(storage):
+        study = Study.of(storage.load(), file)
+        search(study, storage, trainers, interruption=interruption, watch=watch)
+        return storage.load()
 
 
 def store(study: Study, storage: Storage) -> None:

@@ -17,6 +17,7 @@ from search.errors import OptionError, UsageError
 from search.policies import pruners, samplers
 from search.reading import hints, studychecks
 from search.reading.studytext import StudyText, shorten
+from search.registry import ENGINES
 from search.spec.settings import Settings, StudySection, TrainSection
 from search.spec.study import StudyFile
 from search.spec.usercode import Reference
@@ -115,6 +116,7 @@ def _check(study: StudyFile, text: StudyText, *, allow_unused: bool) -> None:
     _check_functions(study, text)
     studychecks.check_builder(study, text, allow_unused=allow_unused)
     _check_storage(study, text)
+    _check_engine(study, text)
     try:
         data.check(study.settings.data, study.base)
     except UsageError as error:
@@ -250,6 +252,14 @@ def _check_functions(study: StudyFile, text: StudyText) -> None:
             f"no such builder: {model.build!r}{closest(model.build, BUILDERS)}; there are "
             f'{", ".join(sorted(BUILDERS))}, or name a function of yours, such as "my_model.py:build"',
         )
+
+
+def _check_engine(study: StudyFile, text: StudyText) -> None:
+    engine = study.settings.run.engine
+    if engine != "auto" and engine not in ENGINES:
+        *first, last = map(repr, ("auto", *ENGINES))
+        known = f"{', '.join(first)} or {last}"
+        raise text.error("run.engine", f"must be {known}; received {engine!r}{closest(engine, ('auto', *ENGINES))}")
 
 
 def _check_storage(study: StudyFile, text: StudyText) -> None:

@@ -29,6 +29,11 @@ class MemoryStorage:
         self._history = History(file, dict(record.resolved), dict(record.identity), seconds=0.0, ended="")
 
     @classmethod
+    def exists(cls, file: StudyFile) -> bool:
+        """Tell whether the study that `file` describes is there."""
+        return _key(file) in cls._open
+
+    @classmethod
     def create(cls, file: StudyFile, record: Record, *, interruption: Callable[[], int] = lambda: 0) -> MemoryStorage:  # noqa: ARG003
         """Make a new study; StoreError if there is one of its name."""
         if _key(file) in cls._open:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from search.errors import DamagedError, ManyfitError, StoreError, UsageError
+from search.spec.resolved import Resolved
 from search.spec.study import StudyFile, beside
 from search.storage import columns, leftovers, rows, schema
 from search.trials.history import History
@@ -86,6 +87,15 @@ def load(path: Path, name: str, *, with_trials: bool = True) -> Stored:
     """Read a study; StoreError if it is missing or the database can't be read."""
     with _reading(path) as connection:
         return read(connection, path, name, with_trials=with_trials)
+
+
+def resolved(stored: Stored) -> Resolved:
+    """Return what a study was resolved to at its first start; DamagedError if that is not in its database any more."""
+    try:
+        return Resolved(**stored.resolved)
+    except TypeError:
+        lacks = "manyfit_studies.resolved does not say what the study was resolved to"
+        raise DamagedError(f"{stored.path} is damaged: {lacks}; {schema.advice(stored.path)}") from None
 
 
 def exists(path: Path, name: str) -> bool:

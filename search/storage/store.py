@@ -113,6 +113,11 @@ class Store:
             raise
 
     @classmethod
+    def exists(cls, file: StudyFile) -> bool:
+        """Tell whether the study that `file` describes is there; StoreError for a file that is no database of ours."""
+        return records.exists(file.storage, file.name)
+
+    @classmethod
     def of(cls, file: StudyFile, *, interruption: Callable[[], int] = lambda: 0) -> Store:
         """Open the study that `file` describes, where it says that it is."""
         return cls.open(file.storage, file.name, interruption=interruption)

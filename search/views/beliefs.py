@@ -12,7 +12,7 @@ from rich.text import Text
 from search.storage.records import Stored
 from search.trials.objective import Objective
 from search.trials.trial import Trials
-from search.views.console import label, number
+from search.views.text import label, number
 
 if TYPE_CHECKING:
     from search.policies.samplers.bayes import Outlook

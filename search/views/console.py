@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
@@ -15,11 +17,11 @@ from rich.text import Text
 from search.core.study import Study
 from search.trials.trial import Trial
 from search.views.plain import PlainConsole
+from search.views.text import duration, label, number, sparkline
 
 REFRESH_S = 0.25
 # So many trials under way are shown one by one.
 SHOWN = 16
-_BARS = "▁▂▃▄▅▆▇█"
 _STYLES = {"COMPLETE": "green", "PRUNED": "yellow", "FAIL": "red"}
 # Epochs a second are counted over this long.
 _RATE_WINDOW_S = 20.0
@@ -33,37 +35,32 @@ def stderr(*, quiet: bool = False) -> Console:
     return PlainConsole(stderr=True, quiet=quiet, soft_wrap=True)
 
 
-def duration(seconds: float) -> str:
-    """Write seconds for people."""
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes, hours = seconds / 60, seconds / 3600
-    return f"{minutes:.0f} min" if hours < 1 else f"{int(hours)} h {int(minutes % 60):02d} min"
+class ConsoleReporter:
+    """Tells people in a terminal, or whoever reads stderr, what a session does."""
 
+    def __init__(self, console: Console) -> None:
+        self._console = console
 
-def size(count: int) -> str:
-    """Write bytes for people."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+    @contextmanager
+    def waiting(self, what: str) -> Iterator[None]:
+        if self._console.is_terminal:
+            with self._console.status(Text(what)):
+                yield
+        else:
+            self._console.print(what)
+            yield
 
+    def line(self, text: str) -> None:
+        self._console.print(Text(text))
 
-def number(value: float | None) -> str:
-    """Write a metric with as many digits as compare two trials."""
-    return "-" if value is None else f"{value:.5g}"
+    def note(self, text: str) -> None:
+        self._console.print(Text.assemble(("note: ", "cyan"), text))
 
+    def warning(self, text: str) -> None:
+        self._console.print(Text.assemble(("warning: ", "yellow"), text))
 
-def label(value: object) -> str:
-    """Write a parameter's value short."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def sparkline(values: list[float | None], width: int = 24) -> str:
-    """Draw a curve as one line of bars, the last `width` epochs of it."""
-    known = [value for value in values if value is not None][-width:]
-    if not known:
-        return ""
-    low, high = min(known), max(known)
-    span = high - low or 1.0
-    return "".join(_BARS[round((value - low) / span * (len(_BARS) - 1))] for value in known)
+    def following(self, study: Study, *, programs: int) -> Progress:
+        return Progress(study, self._console, programs=programs)
 
 
 class Progress:

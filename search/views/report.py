@@ -7,7 +7,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -15,16 +15,14 @@ from rich.text import Text
 
 from search.errors import UsageError
 from search.reading import tomltext
+from search.spec.resolved import how
+from search.storage import records
 from search.storage.holder import Holder, holder
 from search.storage.records import Brief, Stored
 from search.trials.trial import Trial
 from search.views import export, standing
 from search.views.beliefs import beliefs, panel
-from search.views.console import duration, label, number
-from search.workers.resolved import how, of
-
-if TYPE_CHECKING:
-    from search.cli.launch import Outcome
+from search.views.text import duration, label, number
 
 CURVES = 5
 # The kind of event that a program's compilation is.
@@ -98,6 +96,19 @@ def _state_json(study: Brief | Stored, counts: Counter[str] | dict[str, int]) ->
     word, at_work = _standing(study, counts)
     process = at_work and {"pid": at_work.pid, "host": at_work.host, "since": at_work.since.isoformat()}
     return {"state": word, "process": process}
+
+
+class Outcome(Protocol):
+    """What is shown of how a run ended: `search.sessions.run.Outcome` is one."""
+
+    @property
+    def stored(self) -> Stored: ...
+    @property
+    def ended(self) -> tuple[int, ...]: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def seconds(self) -> float: ...
 
 
 def outcome_lines(outcome: Outcome) -> list[str]:
@@ -178,7 +189,7 @@ def show(stored: Stored, top: int, console: Console) -> None:
 def _headline(stored: Stored, console: Console) -> None:
     study = stored.file.settings.study
     why = f" ({stored.ended})" if stored.ended else ""
-    console.print(Text(f"{how(of(stored))}{_spent(stored)}; all settings: --settings", style="dim"))
+    console.print(Text(f"{how(records.resolved(stored))}{_spent(stored)}; all settings: --settings", style="dim"))
     console.print(
         Text.assemble(
             (stored.name, "bold"),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from search.storage.records import Brief, Stored
 from search.trials.trial import Trial
-from search.views.console import number
+from search.views.text import number
 
 # Trials that one line names.
 _NAMED = 3

@@ -9,18 +9,18 @@ from typing import get_args
 import pytest
 from support import manyfit, write_study
 
-from search.cli.launch import job
 from search.engines.devices import Device
 from search.engines.protocol import SaveModel
 from search.log import StudyLog
 from search.reading import studyfile
+from search.sessions.resolved import resolve
+from search.sessions.run import job
 from search.spec.ready import Ready
 from search.trials.events import Assignment, EpochEnd, Failed, Lost, Member, Noted, Overdue, Spent, Stopped, Verdict
 from search.workers import messages as wire
 from search.workers.inprocess import Replaying
 from search.workers.messages import Go, Keep, Looking, Refused, Saved
 from search.workers.pool import WorkerPool
-from search.workers.resolved import resolve
 
 BUILDER = """
 import keras

@@ -25,13 +25,13 @@ import rows
 from entries import GALLERY, Entry
 from support import toml
 
-from search.cli.launch import job
 from search.engines import failures
 from search.errors import ManyfitError
 from search.reading import studyfile
+from search.sessions.run import job
+from search.spec.resolved import Resolved
 from search.trials.events import Assignment, EpochEnd, Failed, Member, Verdict
 from search.workers import worker
-from search.workers.resolved import Resolved
 
 HERE = Path(__file__).resolve().parent
 SEED = 11

@@ -7,10 +7,9 @@ import json
 import pytest
 from support import REPLAY, query, record, replay, replay_file, toml
 
-from search.cli.launch import run
 from search.errors import IdentityError
+from search.sessions.run import run
 from search.spec import identity
-from search.views.console import stderr
 
 SPACE = {
     "learning_rate": {"low": 1e-4, "high": 1e-1, "log": True},
@@ -168,7 +167,7 @@ def test_changed_study_is_refused_before_any_trial_and_the_database_stays_as_it_
     before = query(file.storage, "SELECT * FROM trials"), query(file.storage, "SELECT * FROM manyfit_studies")
     changed = replay_file(tmp_path, study__trials=9, space__dropout={"low": 0.0, "high": 0.9})
     with pytest.raises(IdentityError, match=r"space\.dropout\.high: was 0\.5, now 0\.9"):
-        run(changed, stderr(quiet=True))
+        run(changed)
     assert before == (query(file.storage, "SELECT * FROM trials"), query(file.storage, "SELECT * FROM manyfit_studies"))
 
 

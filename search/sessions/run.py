@@ -1,19 +1,16 @@
-"""`manyfit run` from its study file to its best.json: the one place where all rooms meet."""
+"""A study from its settings to its best.json: begun, or gone on with. The one place where all packages meet."""
 
 from __future__ import annotations
 
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
-
-from rich.console import Console
-from rich.text import Text
 
 from search import durable
 from search.core import scheduler
@@ -23,9 +20,12 @@ from search.engines.protocol import SaveModel
 from search.errors import Interrupted, ManyfitError, StoreError, UsageError
 from search.log import StudyLog
 from search.reading import studychecks, unused
+from search.sessions.reporter import LOGGING, Reporter
+from search.sessions.resolved import as_before, resolve
 from search.spec import identity, sources
 from search.spec.identity import Record
 from search.spec.ready import Ready
+from search.spec.resolved import Resolved, how
 from search.spec.study import StudyFile
 from search.storage import records
 from search.storage.records import Stored
@@ -33,9 +33,8 @@ from search.storage.store import Store
 from search.trials.events import Failed, Member
 from search.trials.trial import Trial
 from search.views import export
-from search.views.console import Progress, number
+from search.views.text import number
 from search.workers.pool import WorkerPool
-from search.workers.resolved import Resolved, as_before, how, resolve
 
 # A second signal that comes sooner than this after the first is the same one, pressed twice.
 TWICE_S = 1.0
@@ -52,14 +51,14 @@ class Outcome:
     seconds: float
 
 
-def run(file: StudyFile, console: Console, *, allow_unused: bool = False) -> Outcome:
+def run(file: StudyFile, reporter: Reporter = LOGGING, *, allow_unused: bool = False) -> Outcome:
     """Start the study, or go on with it. Writes its best.json at the end, when interrupted and when it has to give up.
 
     A new study that sets something which nothing reads is refused, UsageError, unless `allow_unused`.
     """
     if records.exists(file.storage, file.name):
-        return _go_on(file, console)
-    return _begin(file, console, allow_unused=allow_unused)
+        return _go_on(file, reporter)
+    return _begin(file, reporter, allow_unused=allow_unused)
 
 
 def job(file: StudyFile, resolved: Resolved) -> dict[str, Any]:
@@ -85,7 +84,7 @@ def workers(
     chosen: list[devices.Device],
     log: StudyLog,
     *,
-    console: Console | None = None,
+    reporter: Reporter = LOGGING,
     interruption: Callable[[], int] = lambda: 0,
 ) -> Iterator[tuple[WorkerPool, Ready, Resolved]]:
     """Start the workers of a study, wait until they are ready, and end them again, whatever happens.
@@ -109,7 +108,7 @@ def workers(
 
     pool = start()
     try:
-        ready = _wait(pool, resolved, console, interruption)
+        ready = _wait(pool, resolved, reporter, interruption)
         if resolved.engine == "auto":
             resolved = replace(resolved, engine=ready.engine, why=ready.why, lanes=dict(ready.lanes))
             wanted = devices.choose_backend(file.settings.run.backend)
@@ -117,7 +116,7 @@ def workers(
                 pool.close()
                 resolved = replace(resolved, backend=wanted)
                 pool = start()
-                ready = _wait(pool, resolved, console, interruption)
+                ready = _wait(pool, resolved, reporter, interruption)
         pool.go_on_as(job(file, replace(resolved, lanes=dict(ready.lanes))))
         yield pool, ready, replace(resolved, lanes=dict(ready.lanes))
     finally:
@@ -140,7 +139,7 @@ class Saved:
     lines: Sequence[str]
 
 
-def save_model(stored: Stored, trial: Trial, path: Path, console: Console) -> Saved:
+def save_model(stored: Stored, trial: Trial, path: Path, reporter: Reporter) -> Saved:
     """Save the model of a trial whose weights were kept, and evaluate it anew.
 
     Raises UsageError if its weights are not there, if data or builder are no longer the study's, or if Keras can't save it.
@@ -155,7 +154,7 @@ def save_model(stored: Stored, trial: Trial, path: Path, console: Console) -> Sa
     resolved = replace(resolved, engine="fit", lanes={})
     # Keras asks for the suffix.
     partial = path.with_name(f".{path.stem}.{os.getpid()}.partial.keras").absolute()
-    with workers(stored.file, resolved, chosen[:1], StudyLog(), console=console) as (pool, ready, _):
+    with workers(stored.file, resolved, chosen[:1], StudyLog(), reporter=reporter) as (pool, ready, _):
         identity.check_ready(stored.file, stored.identity, ready)
         order = SaveModel(
             Member(trial.number), trial.config, trial.seed, str(weights), str(partial), _best_learning_rate(trial)
@@ -189,33 +188,34 @@ def _why_not_kept(stored: Stored, trial: Trial) -> str:
     )
 
 
-def _begin(file: StudyFile, console: Console, *, allow_unused: bool) -> Outcome:
+def _begin(file: StudyFile, reporter: Reporter, *, allow_unused: bool) -> Outcome:
     resolved, chosen = resolve(file)
     log = StudyLog()
     with (
-        _signals() as interruption,
-        workers(file, resolved, chosen, log, console=console, interruption=interruption) as (pool, ready, resolved),
+        signals() as interruption,
+        workers(file, resolved, chosen, log, reporter=reporter, interruption=interruption) as (pool, ready, resolved),
     ):
         found = unused.find(file, ready)
         if not allow_unused:
             unused.refuse(file, found)
-        _warn(console, [*map(str, found), *ready.warnings])
-        _note(console, studychecks.notes(file))
-        console.print(how(resolved))
+        _warn(reporter, [*map(str, found), *ready.warnings])
+        for text in studychecks.notes(file):
+            reporter.note(text)
+        reporter.line(how(resolved))
         note = identity.note(file, asdict(resolved), ready.data)
         record = Record(asdict(resolved), identity.full(file, ready), note)
         with Store.create(file, record, interruption=interruption) as store:
             log.open(file.beside(".log"))
             log.write(f"study {file.name!r} begins: {how(resolved)}")
-            outcome = _search(Study(file), store, pool, console, interruption, resolved)
-            _warn(console, _changed_meanwhile(file, ready))
+            outcome = _search(Study(file), store, pool, reporter, interruption, resolved)
+            _warn(reporter, _changed_meanwhile(file, ready))
             return outcome
 
 
-def _go_on(file: StudyFile, console: Console) -> Outcome:
+def _go_on(file: StudyFile, reporter: Reporter) -> Outcome:
     stored = records.load(file.storage, file.name)
     identity.check_unchanged(file.name, stored.identity, identity.declared(file))
-    with _signals() as interruption, Store.of(file, interruption=interruption) as store:
+    with signals() as interruption, Store.of(file, interruption=interruption) as store:
         # Reload under the lock: another command may have changed the study since it was first read.
         stored = records.load(file.storage, file.name)
         # A builder that has only ever failed may be mended: no result came from it.
@@ -235,28 +235,28 @@ def _go_on(file: StudyFile, console: Console) -> Outcome:
             identity.check_files(file, stored.identity)
             store.renew(file)
             scheduler.store(study, store)
-            return _outcome(study, store, console, ended=(), seconds=0.0)
+            return _outcome(study, store, reporter, ended=(), seconds=0.0)
         log = StudyLog()
-        with workers(file, resolved, chosen, log, console=console, interruption=interruption) as (
+        with workers(file, resolved, chosen, log, reporter=reporter, interruption=interruption) as (
             pool,
             ready,
             resolved,
         ):
             now = identity.check_ready(file, stored.identity, ready, may_mend_builder=may_mend)
-            _warn(console, [*map(str, unused.find(file, ready)), *ready.warnings])
-            console.print(how(resolved))
-            console.print(Text(_going_on(study)))
+            _warn(reporter, [*map(str, unused.find(file, ready)), *ready.warnings])
+            reporter.line(how(resolved))
+            reporter.line(_going_on(study))
             store.renew(file, now, asdict(resolved) if is_new else None, anew=_failures(stored) if is_mended else None)
             log.open(file.beside(".log"))
             log.write(f"study {file.name!r} goes on with {len(study.trials)} trials")
             if not is_new and identity.versions() != stored.resolved["versions"]:
                 store.back_up()
                 study.note("versions changed", was=stored.resolved["versions"], now=identity.versions())
-                _warn(console, ["versions have changed since this study began; `manyfit show` tells which"])
+                _warn(reporter, ["versions have changed since this study began; `manyfit show` tells which"])
             if not is_new and resolved.devices != stored.resolved["devices"]:
                 study.note("devices changed", was=stored.resolved["devices"], now=resolved.devices)
-            outcome = _search(study, store, pool, console, interruption, resolved)
-            _warn(console, _changed_meanwhile(file, ready))
+            outcome = _search(study, store, pool, reporter, interruption, resolved)
+            _warn(reporter, _changed_meanwhile(file, ready))
             return outcome
 
 
@@ -269,24 +269,24 @@ def _changed_meanwhile(file: StudyFile, ready: Ready) -> list[str]:
     return [f"changed while this command ran: {', '.join(changed)}; {says}"]
 
 
+def _warn(reporter: Reporter, warnings: Iterable[str]) -> None:
+    for text in warnings:
+        reporter.warning(text)
+
+
 def _failures(stored: Stored) -> dict[str, Any]:
     """Return what is kept of failed trials that are to be deleted."""
     failed = [trial for trial in stored.trials if trial.state == "FAIL"]
     return {"failed": len(failed), "by": failed[-1].why}
 
 
-def _wait(pool: WorkerPool, resolved: Resolved, console: Console | None, interruption: Callable[[], int]) -> Ready:
+def _wait(pool: WorkerPool, resolved: Resolved, reporter: Reporter, interruption: Callable[[], int]) -> Ready:
     def tick() -> None:
         if number := interruption():
             raise Interrupted("stopped before the first trial; the same command starts it", number)
 
-    what = f"starting {resolved.backend} on {', '.join(resolved.devices)}, loading the data"
-    if console is not None and console.is_terminal:
-        with console.status(Text(what)):
-            return pool.wait_until_ready(tick=tick)
-    if console is not None:
-        console.print(what)
-    return pool.wait_until_ready(tick=tick)
+    with reporter.waiting(f"starting {resolved.backend} on {', '.join(resolved.devices)}, loading the data"):
+        return pool.wait_until_ready(tick=tick)
 
 
 def _going_on(study: Study) -> str:
@@ -300,7 +300,7 @@ def _search(
     study: Study,
     store: Store,
     pool: WorkerPool,
-    console: Console,
+    reporter: Reporter,
     interruption: Callable[[], int],
     resolved: Resolved,
 ) -> Outcome:
@@ -310,7 +310,7 @@ def _search(
 
     def watch() -> None:
         nonlocal kept
-        progress()
+        look()
         if study.best_trials != kept:
             kept = study.best_trials
             checkpoints.drop(study.file.beside(".files"), map(_member, kept))
@@ -318,12 +318,12 @@ def _search(
     _tidy(study)
     try:
         try:
-            with Progress(study, console, programs=resolved.lanes.get("programs", 0)) as progress:
+            with reporter.following(study, programs=resolved.lanes.get("programs", 0)) as look:
                 scheduler.search(study, store, pool, interruption=interruption, watch=watch)
         finally:
             pool.close()  # before the last tidying: a worker may be in the middle of writing a checkpoint
     except Interrupted as interrupted:
-        outcome = _outcome(study, store, console, ended=(), seconds=0.0)
+        outcome = _outcome(study, store, reporter, ended=(), seconds=0.0)
         done = sum(trial.is_ended for trial in outcome.stored.trials)
         raise Interrupted(
             f"stopped with {done} of {study.budget} trials done, all of it stored; the best so far is in "
@@ -333,12 +333,12 @@ def _search(
     except StoreError:
         raise
     except ManyfitError:
-        _outcome(study, store, console, ended=(), seconds=0.0)
+        _outcome(study, store, reporter, ended=(), seconds=0.0)
         raise
     ended = [trial for trial in study.trials if trial.is_ended and trial.number not in ended_before]
-    _warn(console, _not_kept(study, ended))
+    _warn(reporter, _not_kept(study, ended))
     numbers = tuple(trial.number for trial in ended)
-    return _outcome(study, store, console, ended=numbers, seconds=study.seconds - seconds_before)
+    return _outcome(study, store, reporter, ended=numbers, seconds=study.seconds - seconds_before)
 
 
 def _not_kept(study: Study, ended: list[Trial]) -> list[str]:
@@ -358,9 +358,9 @@ def _member(trial: Trial) -> Member:
     return Member(trial.number)
 
 
-def _outcome(study: Study, store: Store, console: Console, *, ended: tuple[int, ...], seconds: float) -> Outcome:
+def _outcome(study: Study, store: Store, reporter: Reporter, *, ended: tuple[int, ...], seconds: float) -> Outcome:
     if problem := store.back_up():
-        _warn(console, [f"{problem}; the study itself is stored"])
+        _warn(reporter, [f"{problem}; the study itself is stored"])
     _tidy(study)
     stored = store.load()
     best_path = study.file.beside(".best.json")
@@ -368,23 +368,13 @@ def _outcome(study: Study, store: Store, console: Console, *, ended: tuple[int, 
         export.write(best_path, export.to_json(export.best(stored)))
     except UsageError as error:
         # The search is not the worse for it: all of it is in the database.
-        _warn(console, [f"{error}"])
+        _warn(reporter, [f"{error}"])
     reason = "" if study.ending == ALL_TRIALS else study.ending
     return Outcome(stored, best_path, ended, reason, seconds)
 
 
-def _warn(console: Console, warnings: Any) -> None:
-    for warning in warnings:
-        console.print(Text.assemble(("warning: ", "yellow"), warning))
-
-
-def _note(console: Console, notes: list[str]) -> None:
-    for note in notes:
-        console.print(Text.assemble(("note: ", "cyan"), note))
-
-
 @contextmanager
-def _signals() -> Iterator[Callable[[], int]]:
+def signals() -> Iterator[Callable[[], int]]:
     """Turn the first SIGINT, SIGTERM or SIGHUP into a number to be asked for; a later one ends the process at once.
 
     A terminal that goes away sends SIGHUP. Under `nohup`, which ignores it, the search goes on. Ctrl-C pressed twice quickly

@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from search.engines import devices
-from search.errors import DamagedError, UsageError
+from search.errors import UsageError
 from search.spec import identity
+from search.spec.resolved import Resolved
 from search.spec.study import StudyFile
-from search.storage import records, schema
+from search.storage import records
 from search.storage.records import Stored
-
-
-@dataclass(frozen=True)
-class Resolved:
-    """What "auto" came to: fixed at a study's first start and obeyed ever after, but for the devices.
-
-    Those are chosen anew at every start, for they may be others by then; the study's history says when they were.
-
-    Attributes:
-        engine: "auto" until a worker has looked at the model.
-        why: the reason, if auto came to fit.
-        lanes: what `Ready.lanes` says; empty for an engine without lanes.
-    """
-
-    engine: str
-    backend: str
-    devices: list[str]
-    versions: dict[str, str]
-    precision: str = "float32"
-    why: str = ""
-    lanes: dict[str, int] = field(default_factory=dict)
 
 
 def resolve(file: StudyFile) -> tuple[Resolved, list[devices.Device]]:
@@ -47,7 +27,7 @@ def resolve(file: StudyFile) -> tuple[Resolved, list[devices.Device]]:
             "fit",
             "jax is not installed, and lanes need it: run `pip install -e '.[jax]'` in manyfit's folder",
         )
-    backend = devices.choose_backend(run.backend if engine == "fit" else "jax")
+    backend = devices.choose_backend("jax" if engine in ("auto", "lanes") else run.backend)
     precision = "float32" if run.precision == "auto" else run.precision
     return Resolved(engine, backend, [device.name for device in chosen], identity.versions(), precision, why), chosen
 
@@ -59,18 +39,9 @@ def resolution(file: StudyFile) -> tuple[Resolved, list[devices.Device]]:
     return resolve(file)
 
 
-def of(stored: Stored) -> Resolved:
-    """Return what a study was resolved to at its first start; DamagedError if that is not in its database any more."""
-    try:
-        return Resolved(**stored.resolved)
-    except TypeError:
-        lacks = "manyfit_studies.resolved does not say what the study was resolved to"
-        raise DamagedError(f"{stored.path} is damaged: {lacks}; {schema.advice(stored.path)}") from None
-
-
 def as_before(file: StudyFile, stored: Stored) -> tuple[Resolved, list[devices.Device]]:
     """Return what the study was resolved to at its first start; UsageError if the file now asks for something else."""
-    run, before = file.settings.run, of(stored)
+    run, before = file.settings.run, records.resolved(stored)
     for key, wanted in (("backend", run.backend), ("engine", run.engine), ("precision", run.precision)):
         was = getattr(before, key)
         if wanted not in ("auto", was):
@@ -94,15 +65,3 @@ def as_before(file: StudyFile, stored: Stored) -> tuple[Resolved, list[devices.D
             "give it another --name, or leave run.lanes at auto"
         )
     return resolved, chosen
-
-
-def how(resolved: Resolved) -> str:
-    """Say in a line how a study's trials are trained, and why."""
-    each = "" if len(resolved.devices) == 1 else f" in each of {len(resolved.devices)} workers"
-    where = f"on {resolved.backend}, {', '.join(resolved.devices)}"
-    if resolved.engine == "fit":
-        return f"fit {where}: one trial at a time{each}" + (f"; no lanes: {resolved.why}" if resolved.why else "")
-    programs = resolved.lanes["programs"]
-    many = "one compiled program" if programs == 1 else f"up to {programs} compiled programs"
-    places = resolved.lanes["places"]
-    return f"lanes {where}: {places} trial{'' if places == 1 else 's'} at a time{each}, in {many}"

@@ -1,0 +1,53 @@
+"""What would run, where and why, told by the same steps that a run begins with."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import Any
+
+from search.core.study import Study
+from search.log import StudyLog
+from search.reading import studychecks, unused
+from search.sessions.resolved import resolution
+from search.sessions.run import workers
+from search.spec import identity
+from search.spec.resolved import how
+from search.spec.study import StudyFile
+from search.storage import records
+
+
+def plan(file: StudyFile) -> dict[str, Any]:
+    """Load the data and build one model in a worker, and tell what a `run` would do. Writes nothing."""
+    resolved, chosen = resolution(file)
+    with workers(file, resolved, chosen[:1], StudyLog()) as (_, ready, came_to):
+        resolved = replace(came_to, devices=resolved.devices)
+    done = 0
+    if records.exists(file.storage, file.name):
+        stored = records.load(file.storage, file.name)
+        identity.check_ready(file, stored.identity, ready)
+        done = sum(trial.is_ended for trial in stored.trials)
+    study = Study(file)
+    return {
+        "study": file.name,
+        "storage": str(file.storage),
+        "trials": study.budget,
+        "done": done,
+        "epochs": file.epochs,
+        "objective": f"{file.direction} {file.settings.study.objective}",
+        "space": file.space.describe(),
+        "data": dict(ready.data),
+        "model": dict(ready.model),
+        "engine": resolved.engine,
+        "how": how(resolved),
+        "why": resolved.why,
+        "lanes": resolved.lanes.get("places", 0),
+        "programs": resolved.lanes.get("programs", 0),
+        "memory": {"needed": ready.memory[0], "allowed": ready.memory[1]},
+        **{
+            key: value
+            for key, value in asdict(resolved).items()
+            if key in ("backend", "devices", "precision", "versions")
+        },
+        "warnings": [*map(str, unused.find(file, ready)), *ready.warnings],
+        "notes": studychecks.notes(file),
+    }

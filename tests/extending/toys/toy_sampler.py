@@ -1,0 +1,26 @@
+"""A sampler: the middle of every range, and from there on a little higher with each trial."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from search.spec.vocabulary import Rule
+
+
+class Climbing:
+    OPTIONS: ClassVar = {"by": Rule(float, 0)}
+
+    def __init__(self, searched, by=0.01):
+        self._space, self._by = searched.space, by
+
+    def draw(self, trials, attempt, given):
+        share = min(1.0, 0.5 + self._by * (len(trials) + attempt))
+        labels = {
+            name: given.get(name, parameter.low + share * (parameter.high - parameter.low))
+            for name, parameter in self._space.items()
+        }
+        return labels, {"toy": {"share": share}}
+
+    @property
+    def study_attrs(self):
+        return {}
