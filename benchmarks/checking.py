@@ -15,9 +15,14 @@ import resource
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
+from statistics import median
 
 from search.engines.devices import Device
+from search.reading import studyfile
+from search.sessions.run import run
+from search.workers import local
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDY = ROOT / "studies" / "digits.toml"
@@ -57,7 +62,54 @@ print(json.dumps({"all": sum(s for _, s in traced), "first": first, "compared": 
 """
 
 
-def main() -> None:
+WITHOUT = """
+import sys
+from dataclasses import replace
+sys.path.insert(0, {root!r})
+from manyfit.start import own_packages_first
+own_packages_first()
+from search import registry
+
+def make(wanted):
+    from search.engines.lanes import arithmetic, builder, choice, engine
+    if {is_without}:
+        unchecked = lambda built, rows: built
+        for module in (builder, choice, engine):
+            module.identified = unchecked
+        arithmetic.difference = lambda *given: ""
+    return engine.make(wanted)
+
+plain = registry.ENGINES.get
+registry.ENGINES.get = lambda name: make if name == "lanes" else plain(name)
+from search.workers.worker import run
+run(int(sys.argv[1]))
+"""
+"""A worker, with the checks or without."""
+BUILDER = "from models.mlp import build as ours\n\n\ndef build(config, data):\n    return ours(config, data)\n"
+
+
+def side_by_side(folder: Path, times: int) -> list[tuple[float, float]]:
+    """Run the study of a user's builder with and without its checks, one after the other; return the seconds of each pair."""
+    (folder / "mine.py").write_text(BUILDER, encoding="utf-8")
+    text = STUDY.read_text(encoding="utf-8").replace('build = "mlp"', 'build = "mine.py:build"')
+    pairs = []
+    for number in range(times + 1):
+        pair = []
+        for is_without in (False, True) if number % 2 else (True, False):
+            name = f"{'without' if is_without else 'with'}-{number}"
+            worker = folder / f"{name}.py"
+            worker.write_text(WITHOUT.format(root=str(ROOT), is_without=is_without), encoding="utf-8")
+            local.START = worker
+            (folder / f"{name}.toml").write_text(text, encoding="utf-8")
+            began = time.perf_counter()
+            run(studyfile.read(folder / f"{name}.toml"))
+            pair.append((is_without, time.perf_counter() - began))
+        found = dict(pair)
+        pairs.append((found[False], found[True]))
+    return pairs[1:]  # the first pair fills the compile cache
+
+
+def main(times: int = 9) -> None:
     """Run the study, do its checks once more by themselves, and print their share."""
     with tempfile.TemporaryDirectory() as folder:
         study = Path(folder) / "digits.toml"
@@ -72,6 +124,7 @@ def main() -> None:
             [sys.executable, "-c", CHECKS, str(study.with_suffix(".db"))],
             check=True, capture_output=True, text=True, env=env,
         )  # fmt: skip
+        pairs = side_by_side(Path(folder), times)
     found = json.loads(done.stdout.splitlines()[-1])
     print(f"the study: {whole:.1f} s of processor time")
     for whose, traces in (("manyfit's own builder", found["first"]), ("a builder of the user's", found["all"])):
@@ -80,6 +133,12 @@ def main() -> None:
             f"{whose}: {cost:.2f} s, {100 * cost / whole:.1f} % (traces {traces:.2f} s, "
             f"{found['structures']} comparisons {found['compared']:.2f} s)"
         )
+
+    longer = [100 * (checked / unchecked - 1) for checked, unchecked in pairs]
+    print(
+        f"a whole command with a builder of the user's, {len(pairs)} pairs side by side: {median(c for c, _ in pairs):.2f} s "
+        f"with its checks, {median(u for _, u in pairs):.2f} s without; the median pair {median(longer):+.1f} %"
+    )
 
 
 if __name__ == "__main__":

@@ -34,7 +34,8 @@ from search.trials.events import Failed, Member
 from search.trials.trial import Trial
 from search.views import export
 from search.views.text import number
-from search.workers.pool import WorkerPool
+from search.workers.local import Processes
+from search.workers.pool import Terms, WorkerPool
 
 # A second signal that comes sooner than this after the first is the same one, pressed twice.
 TWICE_S = 1.0
@@ -93,16 +94,19 @@ def workers(
     default for that: then the workers are started once more.
     """
     memory = file.settings.run.worker_memory
+    terms = Terms(
+        memory=None if memory == "auto" else int(memory),
+        look_s=file.settings.run.trial_time,
+        folder=file.beside(".files"),
+    )
 
     def start() -> WorkerPool:
         return WorkerPool(
             job(file, resolved),
             chosen,
-            resolved.backend,
+            Processes(resolved.backend, log, len(chosen)),
             log,
-            memory=None if memory == "auto" else int(memory),
-            look_s=file.settings.run.trial_time,
-            folder=file.beside(".files"),
+            terms=terms,
             interruption=interruption,
         )
 

@@ -1,45 +1,28 @@
-"""The coordinator's side of worker processes: starts, feeds, watches and replaces them, and looks like one engine.
+"""Supervises workers: starts, feeds, watches and replaces them, so that all of them together look like one trainer.
 
 Nothing here imports keras.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import signal
-import subprocess
-import sys
-import threading
 import time
-import uuid
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from multiprocessing import connection as mp
 from pathlib import Path
 from typing import Any
 
-import psutil
-
-from search.engines import pins
 from search.engines.checkpoints import kept_path
 from search.engines.devices import Device
-from search.engines.failures import shortened
 from search.engines.protocol import SaveModel
 from search.errors import DataError, ManyfitError, UsageError
 from search.log import StudyLog
 from search.spec.ready import Ready
 from search.trials.events import Assignment, EpochEnd, Event, Failed, Lost, Member, Noted, Overdue, Spent, Verdict
-from search.workers import descendants, output
 from search.workers.inprocess import not_kept
-from search.workers.messages import Go, Keep, Looking, Refused, Saved, decode, encode
+from search.workers.messages import Go, Keep, Looking, Refused, Saved
 from search.workers.pace import OVERDUE_FACTOR, OVERDUE_SLACK_S, Pace
-
-START = Path(__file__).resolve().parents[2] / "manyfit" / "start.py"
-"""What a worker process runs."""
+from search.workers.transport import Gone, Link, Transport
 
 # How long `advance` waits for something to happen: signals, the clock and the store are looked after in between.
 TICK_S = 0.1
@@ -49,7 +32,6 @@ GROWTH_BYTES = 2 * 1024**3
 BUSY_RENEWAL = 20.0
 # A worker that can't even start this often in a row will not start at all.
 MOST_FAILED_STARTS = 2
-STDERR_LINES = 20
 # How long a worker may take to end a training before it is ended itself.
 SETTLE_S = 5.0
 # How long the weights of a member may take to be written; and after a signal, which is to end a command within 10 s.
@@ -58,10 +40,9 @@ KEEP_S, KEEP_INTERRUPTED_S = 120.0, 5.0
 
 @dataclass
 class _Worker:
-    """One process and what it is at.
+    """A worker and what it is at.
 
     Attributes:
-        mark: in the environment of all that it starts.
         ready: None until it has its data.
         members: what it trains, with how far each of them is.
         began: the moment of its start; `start_s`: the seconds until it was ready.
@@ -73,14 +54,10 @@ class _Worker:
 
     number: int
     device: Device
-    process: subprocess.Popen[bytes]
-    channel: mp.Connection
-    mark: str
-    stderr: deque[str] = field(default_factory=lambda: deque(maxlen=STDERR_LINES))
-    reader: threading.Thread | None = None
+    link: Link
+    began: float
     ready: Ready | None = None
     members: dict[Member, Assignment] = field(default_factory=dict)
-    began: float = field(default_factory=time.monotonic)
     start_s: float = 0.0
     outbox: list[Assignment | Verdict | Keep | SaveModel | Go] = field(default_factory=list)
     busy_since: float | None = None
@@ -98,36 +75,48 @@ class _Worker:
         return self.ready is not None and len(self.members) >= self.ready.places
 
 
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a study asks of its workers.
+
+    Attributes:
+        memory: bytes at which a worker is replaced between two trials; None: when it has grown by GROWTH_BYTES.
+        look_s: seconds that a trial may take, if that is limited: workers may not look at the model much longer.
+        folder: of the study's files.
+    """
+
+    memory: int | None = None
+    look_s: float | None = None
+    folder: Path = Path()
+
+
 class WorkerPool:
-    """One worker a device, each with as many members as it says it has places for, behind the engine protocol.
+    """One worker a device, each with as many members as it says it has places for, behind the loop's port.
 
     Args:
-        memory: bytes at which a worker is replaced between two trials; None: when it has grown by GROWTH_BYTES.
-        folder: of the study's files.
+        job: what a worker is sent before anything else.
+        transport: starts workers and reaches them.
         interruption: returns the number of a signal that has come, or 0: nothing is waited for then.
-        look_s: seconds that a trial may take, if that is limited: workers may not look at the model much longer.
+        clock: tells the time, in seconds.
     """
 
     def __init__(
         self,
         job: Mapping[str, Any],
         devices: Sequence[Device],
-        backend: str,
+        transport: Transport,
         log: StudyLog,
         *,
-        memory: int | None = None,
-        look_s: float | None = None,
-        folder: Path = Path(),
+        terms: Terms | None = None,
         interruption: Callable[[], int] = lambda: 0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._folder, self._interruption = folder, interruption
-        self._look_s = look_s
-        self._job, self._backend, self._log, self._memory = dict(job), backend, log, memory
+        self._job, self._transport, self._log = dict(job), transport, log
+        self._terms, self._interruption, self._clock = terms or Terms(), interruption, clock
         self._failed_starts = 0
         # A callback of the user's can't be saved.
         self._can_go_on = not job["settings"]["train"]["callbacks"]
         self._first: Ready | None = None
-        self._count = len(devices)
         self._workers = [self._spawn(number, device) for number, device in enumerate(devices)]
 
     def wait_until_ready(self, *, tick: Any = None) -> Ready:
@@ -174,23 +163,24 @@ class WorkerPool:
             if worker is None or worker.busy_since is not None:
                 events.append(not_kept(member, "its worker was lost"))
                 continue
-            worker.outbox, outbox = [Keep(member, str(kept_path(self._folder, member)))], worker.outbox
+            worker.outbox, outbox = [Keep(member, str(kept_path(self._terms.folder, member)))], worker.outbox
             self._send(worker)
             worker.outbox = outbox
-            try:
-                began = time.monotonic()
-                while not worker.channel.poll(TICK_S):
-                    now = time.monotonic()
-                    waited = now - began
-                    if self._interruption():
-                        until = min(until, now + KEEP_INTERRUPTED_S)  # for all of them together
-                    if waited > KEEP_S or now > until:
-                        # It is given up, and its end noticed at the next `advance`.
-                        os.killpg(worker.process.pid, signal.SIGKILL)
-                        raise TimeoutError(f"they were not written after {waited:.0f} s")
-                events += [message for message in decode(worker.channel.recv_bytes()) if isinstance(message, Noted)]
-            except (EOFError, OSError) as error:
-                events.append(not_kept(member, f"{error}" or "its worker was lost"))
+            began = self._clock()
+            while not worker.link.has_sent(within_s=TICK_S):
+                now = self._clock()
+                if self._interruption():
+                    until = min(until, now + KEEP_INTERRUPTED_S)  # for all of them together
+                if now - began > KEEP_S or now > until:
+                    # It is given up, and its end noticed at the next `advance`.
+                    worker.link.kill()
+                    events.append(not_kept(member, f"they were not written after {now - began:.0f} s"))
+                    break
+            else:
+                try:
+                    events += [message for message in worker.link.receive() if isinstance(message, Noted)]
+                except Gone:
+                    events.append(not_kept(member, "its worker was lost"))
         return events
 
     def save_model(self, order: SaveModel) -> Noted | Failed:
@@ -199,9 +189,9 @@ class WorkerPool:
         worker.outbox = [order]
         self._send(worker)
         try:
-            (answer,) = decode(worker.channel.recv_bytes())
-        except (EOFError, OSError):
-            return Failed(order.member, "its worker was lost", shortened("\n".join(worker.stderr)))
+            (answer,) = worker.link.receive()
+        except Gone:
+            return Failed(order.member, "its worker was lost", worker.link.last_words)
         assert isinstance(answer, Noted | Failed)  # noqa: S101 (a worker answers so)
         return answer
 
@@ -228,57 +218,32 @@ class WorkerPool:
         for worker in self._workers:
             self._settle(worker)
         for worker in self._workers:
-            self._end(worker)
+            worker.link.end()
 
     def _spawn(self, number: int, device: Device) -> _Worker:
-        ours, theirs = mp.Pipe()
-        mark = uuid.uuid4().hex
-        process = subprocess.Popen(
-            # -P, and our packages by their folder: the working directory or PYTHONPATH may hold a search.py of the user's.
-            [sys.executable, "-P", str(START), str(theirs.fileno())],
-            env={**pins.clean(os.environ), **device.environment(self._backend), descendants.MARK: mark},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            pass_fds=[theirs.fileno()],
-            # Ctrl-C is the coordinator's to handle; a worker that got it too would die in the middle of its answer.
-            start_new_session=True,
-        )
-        theirs.close()
-        worker = _Worker(number, device, process, ours, mark)
-        worker.reader = threading.Thread(target=self._keep_stderr, args=(worker,), daemon=True)
-        worker.reader.start()
-        device.claim(process.pid, number, self._count)
-        ours.send_bytes(json.dumps({**self._job, "worker": number}).encode())
-        return worker
-
-    def _keep_stderr(self, worker: _Worker) -> None:
-        assert worker.process.stderr is not None  # noqa: S101 (it was asked for)
-        for line in output.lines(worker.process.stderr.fileno()):
-            worker.stderr.append(line)
-            self._log.write(f"worker {worker.number}: {line}")
+        link = self._transport.start(number, device, {**self._job, "worker": number})
+        return _Worker(number, device, link, began=self._clock())
 
     def _receive(self) -> list[Event]:
         events: list[Event] = []
-        channels: dict[Any, _Worker] = {worker.channel: worker for worker in self._workers}
-        heard = {channels[channel].number for channel in mp.wait(list(channels), timeout=TICK_S)}
+        heard = self._transport.wait([worker.link for worker in self._workers], for_s=TICK_S)
         for worker in list(self._workers):
             if worker is not self._workers[worker.number]:
                 continue  # another one's death has ended all of them
-            if worker.number not in heard:
+            if worker.link not in heard:
                 # What it has started may hold its end of the channel open.
-                if worker.process.poll() is not None and not worker.channel.poll():
+                if not worker.link.is_running and not worker.link.has_sent():
                     events += self._replace(worker)
                 continue
             try:
-                messages = decode(worker.channel.recv_bytes())
-            except (EOFError, OSError):
+                messages = worker.link.receive()
+            except Gone:
                 events += self._replace(worker)
                 continue
             worker.busy_since = None
             for message in messages:
                 if isinstance(message, Looking):
-                    worker.busy_since = time.monotonic()
+                    worker.busy_since = self._clock()
                 elif isinstance(message, Ready):
                     self._greet(worker, message)
                 elif isinstance(message, Refused):
@@ -316,15 +281,15 @@ class WorkerPool:
                 "the builder's source is not what this command began with; change it back, or use a new --name"
             )
         worker.ready = ready
-        worker.start_s = time.monotonic() - worker.began
+        worker.start_s = self._clock() - worker.began
         self._failed_starts = 0
 
     def _replace(self, worker: _Worker, *, hung: bool = False) -> list[Event]:
         """Start a new worker in the place of a dead one; return what that means for its members."""
-        self._end(worker)
-        reason = _death(worker.process.returncode)
+        worker.link.end()
+        reason = worker.link.death
         self._log.write(f"worker {worker.number} {reason}")
-        tail = shortened("\n".join(worker.stderr))
+        tail = worker.link.last_words
         if worker.ready is None:
             self._failed_starts += 1
             if self._failed_starts >= MOST_FAILED_STARTS and self._job["engine"] == "auto":
@@ -350,16 +315,16 @@ class WorkerPool:
         self._job |= {"engine": "fit", "why": why}
         self._failed_starts, self._first = 0, None
         for worker in self._workers:
-            self._end(worker)
+            worker.link.end()
         self._workers = [self._spawn(worker.number, worker.device) for worker in self._workers]
 
     def _end_endless_looks(self) -> None:
         """Look no longer for lanes when the builder takes longer for that than a trial may."""
-        if self._look_s is None or self._job["engine"] != "auto":
+        if self._terms.look_s is None or self._job["engine"] != "auto":
             return
         for worker in self._workers:
-            limit = OVERDUE_FACTOR * self._look_s + OVERDUE_SLACK_S
-            if worker.busy_since is not None and time.monotonic() - worker.busy_since > limit:
+            limit = OVERDUE_FACTOR * self._terms.look_s + OVERDUE_SLACK_S
+            if worker.busy_since is not None and self._clock() - worker.busy_since > limit:
                 self._settle_for_fit(f"looking at the model for them was not done after {limit:.0f} s")
                 return
 
@@ -369,7 +334,7 @@ class WorkerPool:
         for worker in list(self._workers):
             if worker.busy_since is None or not worker.members:
                 continue
-            seconds = time.monotonic() - worker.busy_since
+            seconds = self._clock() - worker.busy_since
             programs = worker.ready.lanes.get("programs", 1) if worker.ready is not None else 1
             deadline_s = worker.pace.deadline_s(worker.members.values(), start_s=worker.start_s, programs=programs)
             if deadline_s is None or seconds <= deadline_s:
@@ -386,18 +351,16 @@ class WorkerPool:
         """
         if worker.members and not (self._can_go_on and worker.is_saved):
             return
-        if worker.members and time.monotonic() - worker.began < BUSY_RENEWAL * worker.start_s:
+        if worker.members and self._clock() - worker.began < BUSY_RENEWAL * worker.start_s:
             return
-        try:
-            size = psutil.Process(worker.process.pid).memory_info().rss
-        except psutil.Error:
+        if not (size := worker.link.memory):
             return
         worker.first_size = worker.first_size or size
-        limit = self._memory if self._memory is not None else worker.first_size + GROWTH_BYTES
+        limit = self._terms.memory if self._terms.memory is not None else worker.first_size + GROWTH_BYTES
         if size > limit:
             self._log.write(f"worker {worker.number} has grown to {size / 1e6:.0f} MB and is replaced")
             self._settle(worker)
-            self._end(worker)
+            worker.link.end()
             new = self._workers[worker.number] = self._spawn(worker.number, worker.device)
             new.members, new.pace, new.start_s = dict(worker.members), worker.pace.after(), worker.start_s
             new.outbox = list(worker.members.values())
@@ -405,42 +368,16 @@ class WorkerPool:
     def _go(self, worker: _Worker) -> None:
         worker.outbox.append(Go())
         worker.pace.begins(worker.members.values())
-        worker.busy_since = time.monotonic()
+        worker.busy_since = self._clock()
         self._send(worker)
 
     def _send(self, worker: _Worker) -> None:
         messages, worker.outbox = worker.outbox, []
-        # A worker that is gone shows at the next `advance`, as the loss of its members.
-        with suppress(OSError):
-            worker.channel.send_bytes(encode(messages))
+        worker.link.send(messages)
 
     def _settle(self, worker: _Worker) -> None:
         """Let a worker without members finish what it is at: the last verdict reaches the model's callbacks, too."""
         if worker.members or not worker.outbox or worker.busy_since is not None:
             return
         self._go(worker)
-        with suppress(OSError):
-            worker.channel.poll(SETTLE_S)
-
-    def _end(self, worker: _Worker) -> None:
-        if worker.channel.closed:
-            return
-        with suppress(OSError):
-            worker.channel.close()
-        known = descendants.below(worker.process.pid)
-        with suppress(ProcessLookupError):
-            # It leads a session of its own: whatever a model may have started goes with it.
-            os.killpg(worker.process.pid, signal.SIGKILL)
-        worker.process.wait()
-        # What has a session of its own, too.
-        descendants.end(worker.mark, known)
-        if worker.reader is not None:
-            worker.reader.join(timeout=1)
-        if worker.process.stderr is not None and not (worker.reader and worker.reader.is_alive()):
-            worker.process.stderr.close()
-
-
-def _death(returncode: int | None) -> str:
-    if returncode is not None and returncode < 0:
-        return f"was ended by {signal.Signals(-returncode).name}"
-    return f"ended with exit code {returncode}"
+        worker.link.has_sent(within_s=SETTLE_S)

@@ -19,6 +19,7 @@ from search.spec.ready import Ready
 from search.trials.events import Assignment, EpochEnd, Failed, Lost, Member, Noted, Overdue, Spent, Stopped, Verdict
 from search.workers import messages as wire
 from search.workers.inprocess import Replaying
+from search.workers.local import Processes
 from search.workers.messages import Go, Keep, Looking, Refused, Saved
 from search.workers.pool import WorkerPool
 
@@ -54,7 +55,7 @@ def engine(request, tmp_path_factory):
     how = ["run.engine=lanes", "run.lanes=2"] if request.param == "lanes" else [f"run.backend={request.param}"]
     file = studyfile.read(write_study(folder), ['model={ build = "mine.py:build" }', *how])
     resolved, _ = resolve(file)
-    pool = WorkerPool(job(file, resolved), [Device()], resolved.backend, StudyLog())
+    pool = WorkerPool(job(file, resolved), [Device()], Processes(resolved.backend, StudyLog(), 1), StudyLog())
     try:
         pool.wait_until_ready()
         yield pool
@@ -217,13 +218,13 @@ def test_worker_that_can_not_read_what_it_is_told_ends_with_its_last_words(tmp_p
     how = ['model={ build = "mine.py:build" }', "run.engine=fit", "run.backend=jax"]
     file = studyfile.read(write_study(tmp_path), how)
     resolved, _ = resolve(file)
-    pool = WorkerPool(job(file, resolved), [Device()], resolved.backend, StudyLog())
+    pool = WorkerPool(job(file, resolved), [Device()], Processes(resolved.backend, StudyLog(), 1), StudyLog())
     try:
         pool.wait_until_ready()
         (worker,) = pool._workers
-        worker.channel.send_bytes(b'[{"type": "Unheard"}]')
-        assert worker.process.wait(timeout=20) == 1
-        worker.reader.join(timeout=10)
-        assert "no such message: 'Unheard'" in "\n".join(worker.stderr)
+        worker.link.channel.send_bytes(b'[{"type": "Unheard"}]')
+        assert worker.link.process.wait(timeout=20) == 1
+        worker.link._reader.join(timeout=10)
+        assert "no such message: 'Unheard'" in worker.link.last_words
     finally:
         pool.close()

@@ -1,0 +1,142 @@
+"""Workers as processes of this machine. Nothing here imports keras."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import uuid
+from collections import deque
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from multiprocessing import connection as mp
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from search.engines import pins
+from search.engines.devices import Device
+from search.engines.failures import shortened
+from search.log import StudyLog
+from search.workers import descendants, output
+from search.workers.messages import Message, decode, encode
+from search.workers.transport import Gone, Link
+
+START = Path(__file__).resolve().parents[2] / "manyfit" / "start.py"
+"""What a worker process runs."""
+
+STDERR_LINES = 20
+
+
+class Process:
+    """A worker in a process, reached by a socket. Its number tells it apart in the log."""
+
+    def __init__(self, number: int, environment: Mapping[str, str], job: Mapping[str, Any], log: StudyLog) -> None:
+        self._number, self._log = number, log
+        self._mark = uuid.uuid4().hex  # in the environment of all that it starts
+        self._stderr: deque[str] = deque(maxlen=STDERR_LINES)
+        self.channel, theirs = mp.Pipe()
+        self.process = subprocess.Popen(
+            # -P, and our packages by their folder: the working directory or PYTHONPATH may hold a search.py of the user's.
+            [sys.executable, "-P", str(START), str(theirs.fileno())],
+            env={**environment, descendants.MARK: self._mark},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            pass_fds=[theirs.fileno()],
+            # Ctrl-C is the coordinator's to handle; a worker that got it too would die in the middle of its answer.
+            start_new_session=True,
+        )
+        theirs.close()
+        self._reader = threading.Thread(target=self._keep_stderr, daemon=True)
+        self._reader.start()
+        with suppress(OSError):
+            self.channel.send_bytes(json.dumps(job).encode())
+
+    def _keep_stderr(self) -> None:
+        assert self.process.stderr is not None  # noqa: S101 (it was asked for)
+        for line in output.lines(self.process.stderr.fileno()):
+            self._stderr.append(line)
+            self._log.write(f"worker {self._number}: {line}")
+
+    def send(self, messages: Sequence[Message]) -> None:
+        with suppress(OSError):
+            self.channel.send_bytes(encode(messages))
+
+    def receive(self) -> Sequence[Message]:
+        try:
+            return decode(self.channel.recv_bytes())
+        except (EOFError, OSError):
+            raise Gone from None
+
+    def has_sent(self, *, within_s: float = 0.0) -> bool:
+        try:
+            return self.channel.poll(within_s)
+        except OSError:
+            return True
+
+    @property
+    def is_running(self) -> bool:
+        return self.process.poll() is None
+
+    @property
+    def memory(self) -> int:
+        try:
+            return int(psutil.Process(self.process.pid).memory_info().rss)
+        except psutil.Error:
+            return 0
+
+    def kill(self) -> None:
+        with suppress(ProcessLookupError):
+            # It leads a session of its own: whatever a model may have started goes with it.
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+    def end(self) -> None:
+        if self.channel.closed:
+            return
+        with suppress(OSError):
+            self.channel.close()
+        known = descendants.below(self.process.pid)
+        self.kill()
+        self.process.wait()
+        # What has a session of its own, too.
+        descendants.end(self._mark, known)
+        self._reader.join(timeout=1)
+        if self.process.stderr is not None and not self._reader.is_alive():
+            self.process.stderr.close()
+
+    @property
+    def death(self) -> str:
+        code = self.process.returncode
+        if code is not None and code < 0:
+            return f"was ended by {signal.Signals(-code).name}"
+        return f"ended with exit code {code}"
+
+    @property
+    def last_words(self) -> str:
+        return shortened("\n".join(self._stderr))
+
+
+class Processes:
+    """Starts workers as processes, and waits for them.
+
+    Args:
+        count: how many there will be at a time.
+    """
+
+    def __init__(self, backend: str, log: StudyLog, count: int) -> None:
+        self._backend, self._log, self._count = backend, log, count
+
+    def start(self, number: int, device: Device, job: Mapping[str, Any]) -> Process:
+        environment = {**pins.clean(os.environ), **device.environment(self._backend)}
+        started = Process(number, environment, job, self._log)
+        device.claim(started.process.pid, number, self._count)
+        return started
+
+    def wait(self, links: Collection[Link], *, for_s: float) -> Collection[Link]:
+        channels: dict[Any, Link] = {link.channel: link for link in links if isinstance(link, Process)}
+        return [channels[channel] for channel in mp.wait(list(channels), timeout=for_s)]
