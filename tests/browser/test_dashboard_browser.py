@@ -92,10 +92,10 @@ def test_study_page_draws_history_curves_and_importance(browser, served, databas
     ("page", "shows"),
     [
         ("/dashboard", "seen"),
-        ("/dashboard/studies/1/analytics", "Contour"),
         ("/dashboard/studies/1/trials", "Trial 0"),
-        ("/dashboard/studies/1/smartSelection", "Parallel Coordinate"),
-        ("/dashboard/studies/1/note", "a note"),
+        pytest.param("/dashboard/studies/1/analytics", "Contour", marks=pytest.mark.gallery),
+        pytest.param("/dashboard/studies/1/smartSelection", "Parallel Coordinate", marks=pytest.mark.gallery),
+        pytest.param("/dashboard/studies/1/note", "a note", marks=pytest.mark.gallery),
     ],
 )
 def test_other_pages_open_without_an_error(browser, served, database, page, shows):

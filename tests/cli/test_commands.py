@@ -250,6 +250,7 @@ def test_doctor_tries_every_installed_backend():
 
 
 @pytest.mark.slow
+@pytest.mark.gallery
 def test_dashboard_shows_a_study_while_it_runs(tmp_path):
     path = write_study(tmp_path, trials=50, epochs=5)
     run = start("run", path, "--set", "run.engine=fit", "--backend", "jax")

@@ -196,7 +196,9 @@ def test_array_with_a_broken_header_is_refused(tmp_path):
         pytest.param(
             "my.py:small", "my.py:lookup", 'engine = "fit"\nbackend = "tensorflow"', marks=pytest.mark.gallery
         ),
-        ("my.py:large", "my.py:subclassed", 'engine = "fit"\nbackend = "tensorflow"'),
+        pytest.param(
+            "my.py:large", "my.py:subclassed", 'engine = "fit"\nbackend = "tensorflow"', marks=pytest.mark.gallery
+        ),
         ("my.py:small", "my.py:embedding", 'engine = "lanes"'),
     ],
 )
@@ -214,7 +216,7 @@ def test_large_ids_reach_the_model_as_they_are(tmp_path, source, build, run):
     ("source", "build", "run"),
     [
         ("my.py:images", "my.py:flat", 'engine = "lanes"'),
-        ("my.py:dense", "my.py:image", 'engine = "fit"\nbackend = "tensorflow"'),
+        pytest.param("my.py:dense", "my.py:image", 'engine = "fit"\nbackend = "tensorflow"', marks=pytest.mark.gallery),
     ],
 )
 def test_autoencoder_of_bytes_is_judged_on_pixels_of_zero_to_one(tmp_path, source, build, run):

@@ -218,6 +218,7 @@ def test_study_whose_builder_only_failed_begins_anew_when_it_is_mended(tmp_path)
 
 
 @pytest.mark.slow
+@pytest.mark.gallery
 def test_fixed_argument_that_nothing_reads_stops_a_new_study_and_no_old_one(tmp_path):
     """The sample: [model] hidden = [32] trained [128, 128] without a word."""
     text = STUDY.format(trials=1).replace('build = "my_model.py:build"', 'build = "mlp"\nhidden = [32]')
@@ -239,6 +240,7 @@ def test_fixed_argument_that_nothing_reads_stops_a_new_study_and_no_old_one(tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.gallery
 def test_branches_of_a_builder_are_looked_at_before_a_name_is_called_unread(tmp_path):
     code = (
         "import keras\ndef build(config, data):\n    layers = [keras.layers.Dense(config['width'])]\n"

@@ -191,6 +191,7 @@ def test_three_like_failures_end_the_study_with_the_cause_once(folder):
     assert query(path.with_suffix(".db"), "SELECT state, count(*) FROM trials GROUP BY 1") == [("FAIL", 3)]
 
 
+@pytest.mark.gallery
 def test_callback_that_raises_after_its_trial_has_ended_harms_nobody(folder):
     model = folder / "my_model.py"
     model.write_text(
@@ -222,6 +223,7 @@ def test_loss_by_name_is_told_of_logits(folder):
     assert values[0] == values[1] == values[2]
 
 
+@pytest.mark.gallery
 def test_builder_edited_during_a_search_does_not_get_in(folder):
     path = own_study(folder, trials=60)
     process = start("run", path)

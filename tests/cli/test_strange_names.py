@@ -74,6 +74,7 @@ def test_what_is_printable_stays():
 HOSTILE = "\x1b]0;owned\x07\x1b[2Jgone"
 
 
+@pytest.mark.gallery
 def test_escape_codes_of_a_hostile_database_do_not_reach_the_terminal(tmp_path):
     """The sample: a study's name; siblings: an ending, why, a detail, an event, a choice."""
     database = replay(replay_file(tmp_path, study__trials=3)).path
@@ -133,6 +134,7 @@ def test_folder_whose_name_is_no_utf8_is_shown_in_every_locale(tmp_path, locale)
 
 
 @pytest.mark.slow
+@pytest.mark.gallery
 def test_search_runs_in_a_folder_whose_name_is_no_utf8(tmp_path):
     folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/n\xffn [/]"))
     folder.mkdir(parents=True)

@@ -67,11 +67,12 @@ def compiled(config, data):
             2,
             "train.loss: Huber has no option 'delt'; did you mean 'delta'?",
         ),
-        (
+        pytest.param(
             "linear",
             'metrics = ["categorical_accuracy"]',
             2,
             "needs an output for each class; this model gives one a row",
+            marks=pytest.mark.gallery,
         ),
         ("compiled", "", 0, "the loss mean of the builder compares every row with every other: labels are (rows,)"),
     ],

@@ -120,6 +120,7 @@ export_all({
 """
 
 
+@pytest.mark.gallery
 def test_files_of_every_task_open_with_keras_alone_and_give_the_studys_values(tmp_path):
     found = exported(tmp_path, SMALL)
     check_with_keras_alone(found)

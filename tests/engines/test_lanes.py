@@ -664,7 +664,11 @@ def watch(config):
     ("build", "says"),
     [
         ("subclassed", "Own is a model class of its own, not Sequential or Functional"),
-        ("with_lambda", "the layer lambda is a Lambda, whose function may hold anything"),
+        pytest.param(
+            "with_lambda",
+            "the layer lambda is a Lambda, whose function may hold anything",
+            marks=pytest.mark.gallery,
+        ),
     ],
 )
 def test_model_that_can_not_be_lifted_is_refused_with_the_reason_where_lanes_are_asked_for(tmp_path, build, says):

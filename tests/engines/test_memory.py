@@ -98,7 +98,7 @@ print(json.dumps([found, peak]))
 """
 
 
-@pytest.mark.parametrize("backend", ["jax", "tensorflow"])
+@pytest.mark.parametrize("backend", ["jax", pytest.param("tensorflow", marks=pytest.mark.gallery)])
 def test_model_that_can_not_fit_is_refused_with_its_size_before_it_takes_anything(backend):
     env = {**os.environ, **Device().environment(backend)}
     done = subprocess.run([sys.executable, "-c", KINDS], env=env, capture_output=True, text=True)
@@ -152,7 +152,10 @@ HOW = {
 }
 
 
-@pytest.mark.parametrize("how", ["lanes", pytest.param("jax", marks=pytest.mark.faults), "tensorflow"])
+@pytest.mark.parametrize(
+    "how",
+    ["lanes", pytest.param("jax", marks=pytest.mark.faults), pytest.param("tensorflow", marks=pytest.mark.faults)],
+)
 def test_trial_whose_model_is_too_large_fails_with_its_size_and_the_others_are_trained(tmp_path, how):
     path = write_study(
         tmp_path,

@@ -315,7 +315,7 @@ def outputs_by_name(config, data):
     ("builder", "objective", "backend"),
     [
         pytest.param("no_call", "loss", "tensorflow", marks=pytest.mark.gallery),
-        ("no_call_but_a_judge", "val_rmse", "tensorflow"),
+        pytest.param("no_call_but_a_judge", "val_rmse", "tensorflow", marks=pytest.mark.gallery),
         pytest.param("judged", "val_rmse", "tensorflow", marks=pytest.mark.gallery),
         ("outputs_by_name", "val_mae", "jax"),
     ],

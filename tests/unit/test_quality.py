@@ -74,6 +74,7 @@ def played(search, trace, *, task="steps", seed=0, budget=12):
 # -- the command -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.gallery
 def test_table_is_the_one_computed_by_hand_and_a_second_command_goes_on(tmp_path):
     files, out = [write(tmp_path, STEPS), write(tmp_path, mirrored(STEPS))], tmp_path / "runs.jsonl"
     arguments = ["random", "random+halving", "--curves", *files, "--lanes", 3, "--budget", 3, "--jobs", 1, "--out", out]
