@@ -31,7 +31,7 @@ CHECKS = """
 import json, sys, time
 from pathlib import Path
 from search import data
-from search.engines.lanes import arithmetic, choice
+from search.engines.lanes import arithmetic, sizing
 from search.engines.lanes.builder import TRACED, build, identified
 from search.trials.events import Assignment, Member
 from search.engines.training import Trainer, leave_tensorflow_out
@@ -41,7 +41,7 @@ leave_tensorflow_out()
 stored = load(Path(sys.argv[1]), "digits")
 settings = stored.file.settings
 trainer = Trainer.load(settings, stored.file.base, data.load(settings.data, stored.file.base, settings.study.seed))
-rows = choice.rows_of(trainer)
+rows = sizing.rows_of(trainer)
 traced, compared, seen, kinds = [], [], {}, set()
 built = [build(trainer, Assignment(Member(t.number), t.config, t.epochs, t.seed)) for t in stored.trials]
 identified(build(trainer, built[0].assignment), rows)  # what the first trace imports is needed for training, too
@@ -49,7 +49,7 @@ for one in built:
     began = time.process_time()
     one = identified(one, rows)
     traced.append((one.structure, time.process_time() - began))
-    if (kind := choice._without_batch_size(one)) not in kinds:
+    if (kind := sizing._without_batch_size(one)) not in kinds:
         kinds.add(kind)
         began = time.process_time()
         assert arithmetic.difference(one.model, one.slots, one.state, rows.train, one.batch_size) == ""
@@ -71,10 +71,10 @@ own_packages_first()
 from search import registry
 
 def make(wanted):
-    from search.engines.lanes import arithmetic, builder, choice, engine
+    from search.engines.lanes import arithmetic, builder, engine, sizing
     if {is_without}:
         unchecked = lambda built, rows: built
-        for module in (builder, choice, engine):
+        for module in (builder, engine, sizing):
             module.identified = unchecked
         arithmetic.difference = lambda *given: ""
     return engine.make(wanted)

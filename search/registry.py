@@ -59,7 +59,7 @@ class Registry:
         return {entry.name: entry for entry in metadata.entry_points(group=f"manyfit.{self.kind}")}
 
 
-_OPTUNA = "search.policies.samplers.plain"
+_OPTUNA = "search.policies.samplers.from_optuna"
 
 SAMPLERS = Registry(
     "samplers",

@@ -13,9 +13,9 @@ from typing import Any, Literal
 import keras
 
 from search.data import Data
-from search.engines import logits, named
+from search.engines import keras_names, logits
 from search.engines.forms import Form, FormedLoss, FormedMetric, Shape
-from search.engines.named import Named
+from search.engines.keras_names import Named
 from search.errors import UsageError
 
 Outputs = Literal["probabilities", "margins", "values", "scores", "classes", "embeddings", "sequences"]
@@ -270,7 +270,7 @@ class Rule:
             raise UsageError(f"{found.key}: {found.name} {trouble}")
         lacks_from_logits = found.from_logits is not None and not found.takes_from_logits
         if lacks_from_logits and not (table is LOSSES and needs.outputs == "probabilities"):
-            named.refuse_option(found, "from_logits")
+            keras_names.refuse_option(found, "from_logits")
 
     def _troubles(self, found: Named, needs: Needs) -> Iterator[str]:
         """Yield why a loss or metric can't be computed, or would give a number that means nothing."""

@@ -17,7 +17,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from search.engines import named
+from search.engines import keras_names
 
 Entry = str | dict[str, Any]
 
@@ -214,7 +214,7 @@ def _canonical(key: str, entry: Entry | None) -> Entry:
     """Return an entry with Keras's own name of what it names, however it is spelt there."""
     if entry is None or is_users(entry):
         return entry or ""
-    found = named.find(key, entry)
+    found = keras_names.find(key, entry)
     logits = {} if found.from_logits is None else {"from_logits": found.from_logits}
     return {"name": found.kind.__name__, **found.options, **logits}
 

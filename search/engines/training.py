@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from search.data import Data, DataInfo
 from search.data.targets import label_numbers
-from search.engines import memory, named, objectives, pairing
+from search.engines import keras_names, memory, objectives, pairing
 from search.engines.forms import Form
-from search.engines.named import Named
+from search.engines.keras_names import Named
 from search.engines.objectives import Rule, Target
 from search.engines.pins import Pins
 from search.errors import UsageError
@@ -217,7 +217,7 @@ class Trainer:
         entry = self.settings.train.loss
         if entry is None or (isinstance(entry, str) and entry.lower() in ("crossentropy", "ce")):
             return objectives.loss_of_task(self.data, width, config.get("label_smoothing"))
-        return str(entry) if self._is_own(entry) else named.find("train.loss", entry)
+        return str(entry) if self._is_own(entry) else keras_names.find("train.loss", entry)
 
     def metrics(self) -> tuple[str | dict[str, Any], ...]:
         given = self.settings.train.metrics
@@ -231,7 +231,7 @@ class Trainer:
         if isinstance(entry, str) and entry.lower() in objectives.ACCURACIES:
             found = Named("train.metrics", entry, keras.metrics.Accuracy)
             return rule.metric(found) if rule.width else entry.lower()  # Keras picks the kind that fits
-        return rule.metric(named.find("train.metrics", entry))
+        return rule.metric(keras_names.find("train.metrics", entry))
 
     def _is_own(self, entry: str | dict[str, Any]) -> bool:
         return isinstance(entry, str) and Reference.parse(entry, self.base) is not None

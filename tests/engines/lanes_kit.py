@@ -10,7 +10,7 @@ import numpy as np
 
 from search import data
 from search.engines.batches import Batches, Clock, shuffled
-from search.engines.lanes import choice, keys, lifting
+from search.engines.lanes import keys, lifting, sizing
 from search.engines.lanes.builder import build, identified
 from search.engines.lanes.engine import LanesEngine
 from search.engines.lanes.program import Block, Program
@@ -28,7 +28,7 @@ def trainer_of(source="sklearn:digits", **sections):
 
 leave_tensorflow_out()
 trainer = trainer_of()
-loaded, rows = trainer.data, choice.rows_of(trainer)
+loaded, rows = trainer.data, sizing.rows_of(trainer)
 
 
 def assignment(number, epochs=3, seed=None, done=0, **config):
@@ -37,7 +37,7 @@ def assignment(number, epochs=3, seed=None, done=0, **config):
 
 
 def engine_of(places, width, trainer=trainer):
-    return LanesEngine(trainer, choice.rows_of(trainer), places=places, width=width)
+    return LanesEngine(trainer, sizing.rows_of(trainer), places=places, width=width)
 
 
 def train(engine, assignments, places=4):
@@ -59,7 +59,7 @@ def train(engine, assignments, places=4):
 
 def in_a_lane(given, epochs=3, trainer=trainer, beside=None):
     """Train one member in a block of two lanes, in the program of `beside`, who is in the other; return its state."""
-    rows = choice.rows_of(trainer)
+    rows = sizing.rows_of(trainer)
     built, other = (identified(build(trainer, one), rows) for one in (given, beside or given))
     assert built.key == other.key
     block = Block(Program(other.model, other.slots, rows, width=2, batch_size=built.batch_size))

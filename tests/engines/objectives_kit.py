@@ -17,7 +17,7 @@ import numpy as np
 from sklearn import metrics as sk
 
 from search import data
-from search.engines import named, objectives
+from search.engines import keras_names, objectives
 from search.engines.fit import FitEngine
 from search.engines.training import Trainer, leave_tensorflow_out
 from search.errors import UsageError

@@ -10,7 +10,7 @@ pytestmark = pytest.mark.slow
 
 def test_losses_and_metrics_of_every_spelling_have_an_object_of_keras_in_the_file():
     found = in_jax("""
-from search.engines import named, portable
+from search.engines import keras_names, portable
 from search.engines.portable import Labels, Yardstick
 
 rng = np.random.default_rng(0)
@@ -28,13 +28,13 @@ for entry in ("ce", "crossentropy", "scce", "sparse-categorical-crossentropy", "
     if portable.loss(sparse, entry, shares, task="classification", smoothing=0.0) is None:
         missing.append(entry)
 for entry in ("mse", "MSE", "mean-squared-error", {"name": "huber", "delta": 0.5}, "mae", "logcosh", "log_cosh"):
-    if portable.loss(named.find("train.loss", entry).make(), entry, values, task="regression", smoothing=0.0) is None:
+    if portable.loss(keras_names.find("train.loss", entry).make(), entry, values, task="regression", smoothing=0.0) is None:
         missing.append(entry)
 for entry in ("r2", "r2_score", "rmse", "RMSE", "cosine", "mae", "mean squared error"):
-    if portable.metric(named.find("train.metrics", entry).make(), entry, values, "labels") is None:
+    if portable.metric(keras_names.find("train.metrics", entry).make(), entry, values, "labels") is None:
         missing.append(entry)
 for entry in ("auroc", "roc_auc", "AUC", "precision", "recall", "f1", "f1_score", "fbeta-score"):
-    known = named.find("train.metrics", entry)
+    known = keras_names.find("train.metrics", entry)
     if known.kind.__name__ in ("F1Score", "FBetaScore"):
         known = known.told(threshold=0.5, average="macro")
     if portable.metric(known.make(), entry, Yardstick(bits, chances), "labels") is None:

@@ -15,10 +15,10 @@ from scipy.stats import norm
 from support import Drawing, replay, replay_file, table
 
 from search.errors import Interrupted
-from search.policies.samplers import bayes, process
+from search.policies.samplers import bayes, gaussian_process
 from search.policies.samplers.bayes import BayesSampler
 from search.policies.samplers.encoding import Encoding
-from search.policies.samplers.process import Beliefs, Process, learn, log_improvement
+from search.policies.samplers.gaussian_process import Beliefs, Process, learn, log_improvement
 from spaces import Space
 
 MIXED = Space.parse(
@@ -87,7 +87,7 @@ def test_every_whole_number_and_choice_has_its_share():
 
 def distance(encoding: Encoding, one: dict, other: dict) -> float:
     features = encoding.features(np.stack([encoding.point(one), encoding.point(other)]))
-    return math.sqrt(process.squared_distances(features[:1], features[1:], encoding.layout)[0, 0])
+    return math.sqrt(gaussian_process.squared_distances(features[:1], features[1:], encoding.layout)[0, 0])
 
 
 def test_distances_are_those_between_configs():
@@ -192,7 +192,7 @@ def test_gradient_is_the_one_of_the_likelihood(monkeypatch, at_ends):
 
         return Found
 
-    monkeypatch.setattr(process, "minimize", instead)
+    monkeypatch.setattr(gaussian_process, "minimize", instead)
     learn(*some_rows(at_ends=at_ends))
     assert max(asked["difference"]) < 1e-4 * max(1.0, asked["scale"])
 

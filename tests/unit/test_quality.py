@@ -17,7 +17,7 @@ from ranking import Estimate, average_ranks, goals, standings
 from support import ROOT, SHARED, replay, replay_file
 
 from search.errors import UsageError
-from search.policies.samplers.plain import OptunaSampler
+from search.policies.samplers.from_optuna import OptunaSampler
 from search.storage.records import load
 
 DIGITS = ROOT / "tests" / "assets" / "digits-curves.json"

@@ -15,7 +15,7 @@ from support import Drawing, curve, replay, replay_file
 
 from search.errors import OptionError
 from search.policies import samplers
-from search.policies.samplers import plain
+from search.policies.samplers import from_optuna
 from search.registry import SAMPLERS
 from search.trials.streams import stream
 from search.trials.trial import Trial, Trials
@@ -167,7 +167,7 @@ def test_plain_samplers_draw_what_optuna_draws(kind):
         labels = {}
         for key, parameter in space.items():
             if space.is_active(key, labels):
-                labels[key] = plain._suggest(trial, key, parameter)
+                labels[key] = from_optuna._suggest(trial, key, parameter)
         assert told.draw() == labels
         trial.report(value_of(labels), 1)
         study.tell(trial, value_of(labels))

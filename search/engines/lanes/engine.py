@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from search.engines import exporting, failures, memory
 from search.engines.batches import shuffled
 from search.engines.checkpoints import Checkpoints
-from search.engines.lanes import arithmetic, choice, keys, lifting
+from search.engines.lanes import arithmetic, keys, lifting, sizing
 from search.engines.lanes.builder import Builder, Built, identified
 from search.engines.lanes.program import Block, Program, Rows, State
 from search.engines.logs import numbers
@@ -90,12 +90,12 @@ _DECIDED = ("places", "ahead", "programs", "width")
 
 def make(wanted: Wanted) -> Made:
     """Make the engine, in as many lanes as were decided or as fit; NotLiftable if the study's models are not lifted."""
-    rows = choice.rows_of(wanted.trainer)
+    rows = sizing.rows_of(wanted.trainer)
     if wanted.lanes:
         places, ahead, programs, width = (wanted.lanes[name] for name in _DECIDED)
-        chosen = choice.Lanes(places, ahead, programs, width)
+        chosen = sizing.Lanes(places, ahead, programs, width)
     else:
-        chosen = choice.choose(
+        chosen = sizing.choose(
             wanted.trainer, rows, wanted.fixed, workers=wanted.workers, is_asked_for=wanted.is_chosen
         )
     engine = LanesEngine(

@@ -17,7 +17,7 @@ from threadpoolctl import ThreadpoolController
 
 from search.policies.samplers import Searched
 from search.policies.samplers.encoding import Array, Encoding
-from search.policies.samplers.process import Beliefs, Process, learn, log_improvement
+from search.policies.samplers.gaussian_process import Beliefs, Process, learn, log_improvement
 from search.spec.settings import DEFAULT_EPOCHS
 from search.trials.objective import Objective
 from search.trials.streams import stream
