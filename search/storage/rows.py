@@ -9,10 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from optuna.distributions import distribution_to_json
-
-from search.policies.samplers.distributions import distribution
 from search.spec.study import StudyFile
+from search.trials.distributions import distribution
 from search.trials.history import Epoch, HistoryEvent, TrialState
 from search.trials.objective import Objective
 from search.trials.trial import Trial, make_trial
@@ -47,6 +45,8 @@ def note_attrs(note: str) -> dict[str, Any]:
 
 def params(labels: Mapping[str, Any], space: Space) -> list[tuple[str, float, str]]:
     """Return (param_name, param_value, distribution_json) of each parameter."""
+    from optuna.distributions import distribution_to_json
+
     rows = []
     for name, label in labels.items():
         drawn_from = distribution(space[name])

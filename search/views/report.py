@@ -219,7 +219,7 @@ def importance(stored: Stored) -> dict[str, float]:
     import optuna
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
-    from search.policies.samplers.distributions import distribution
+    from search.trials.distributions import distribution
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(direction=optuna.study.StudyDirection[stored.file.direction.upper()])

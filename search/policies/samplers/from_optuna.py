@@ -19,8 +19,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.errors import OptionError
 from search.policies.samplers import Searched, grid
-from search.policies.samplers.distributions import distribution
 from search.spec.vocabulary import Rule
+from search.trials.distributions import distribution
 from search.trials.objective import Objective
 from search.trials.streams import stream
 from search.trials.trial import Trial, Trials

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from typing import TYPE_CHECKING
 
 from spaces import Choice, Float, Parameter
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
 
 
 def distribution(parameter: Parameter) -> BaseDistribution:
     """Return the Optuna distribution of a parameter."""
+    # A quarter of a second, which what only lists studies does not need.
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
     if isinstance(parameter, Choice):
         return CategoricalDistribution(parameter.values())
     if isinstance(parameter, Float):
