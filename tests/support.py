@@ -107,7 +107,15 @@ def start(*arguments: object, cwd: Path | None = None) -> subprocess.Popen[str]:
     )
 
 
-def in_jax(code: str, attempts: int = 1, *, quickly: bool = False) -> Any:
+class DiedError(Exception):
+    """A process got no memory, or no thread, and ended: nothing of what it was to show was shown."""
+
+
+# What LLVM, C++ and Python say then.
+_NO_MEMORY = ("LLVM ERROR", "bad_alloc", "MemoryError", "can't start new thread", "Resource temporarily unavailable")
+
+
+def in_jax(code: str, *, quickly: bool = False) -> Any:
     """Run code with all of lanes_kit on the JAX backend; what it prints last is JSON.
 
     `quickly` leaves XLA's optimizations out: compiling takes half as long, and no value changes by more than rounding.
@@ -119,10 +127,9 @@ def in_jax(code: str, attempts: int = 1, *, quickly: bool = False) -> Any:
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent / "engines"), os.environ.get("PYTHONPATH", "")]),
     }
     command = [sys.executable, "-c", f"from lanes_kit import *\n{code}"]
-    for _ in range(attempts):
-        done = subprocess.run(command, env=env, capture_output=True, text=True)
-        if done.returncode == 0:
-            break
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    if done.returncode < 0 or (done.returncode and any(words in done.stderr for words in _NO_MEMORY)):
+        raise DiedError(f"{done.returncode}: {done.stderr}")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 

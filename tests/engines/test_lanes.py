@@ -6,7 +6,7 @@ import json
 import re
 
 import pytest
-from support import end, in_jax, manyfit, query, start, table, wait_for, write_study
+from support import DiedError, end, in_jax, manyfit, query, start, table, wait_for, write_study
 
 pytestmark = pytest.mark.slow
 
@@ -521,14 +521,7 @@ print(json.dumps([best, scores, same and float(state["score"]) == scores[best]])
     assert best < 5, f"no epoch after the best one, so this shows nothing: {scores}"
 
 
-@pytest.mark.faults
-def test_out_of_memory_gives_up_lanes_and_loses_nothing():
-    """F7: a device with too little memory for four lanes: RESOURCE_EXHAUSTED is what it says then.
-
-    Where it is LLVM that gets no memory, or a thread, the process ends: that is a dead worker, and another row of FAULTS.
-    """
-    curves, undisturbed, lanes, failed = in_jax(
-        """
+SHORT_OF_MEMORY = """
 import os, resource
 large = dict(epochs=4, units=[2048, 2048], batch_size=64, optimizer="sgd")
 undisturbed = train(engine_of(1, 1), [assignment(0, **large)], places=1)[0]
@@ -554,12 +547,25 @@ while engine.members:
             curves.setdefault(event.member.trial, {})[event.epoch] = dict(event.metrics)
             ended.append(Verdict(event.member, ends=event.epoch == 4))
     engine.apply(ended)
-# Of so little memory the process itself may have taken too much for one lane: then once more.
 assert sorted(failed) == [4, 5], failed
 print(json.dumps([curves, undisturbed, lanes, failed]))
-""",
-        attempts=4,
-    )
+"""
+
+
+@pytest.mark.faults
+def test_out_of_memory_gives_up_lanes_and_loses_nothing():
+    """F7: a device with too little memory for four lanes: RESOURCE_EXHAUSTED is what it says then.
+
+    Where it is LLVM that gets no memory, or a thread, the process ends: that is a dead worker, and another row of FAULTS.
+    """
+    for _ in range(4):
+        try:
+            curves, undisturbed, lanes, failed = in_jax(SHORT_OF_MEMORY)
+            break
+        except DiedError:
+            continue  # which shows nothing either way
+    else:
+        pytest.fail("the process itself never had memory enough")
     assert lanes
     assert lanes[-1] < 4
     assert set(failed) == {"4", "5"}
