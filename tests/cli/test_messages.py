@@ -21,10 +21,10 @@ from support import REPLAY, cut_off, end, manyfit, replay, replay_file, start, w
 from typer.testing import CliRunner
 
 from search import cli
-from search.cli import launch
 from search.core.study import Study
 from search.errors import StudyFileError
 from search.reading import studyfile, tomlfaults, tomltext
+from search.sessions import run as sessions
 from search.storage import records
 from search.storage.holder import holder
 from search.storage.store import hold
@@ -155,13 +155,13 @@ def test_more_trials_than_asked_for_are_said_to_be_done(studied, tmp_path):
 
 def test_this_run_is_told_apart_from_the_total(studied):
     stored = records.load(studied / "replay.db", "replay")
-    part = launch.Outcome(stored, studied / "x", (17, 18, 19), "", 42.0)
+    part = sessions.Outcome(stored, studied / "x", (17, 18, 19), "", 42.0)
     first, now, total = report.outcome_lines(part)
     assert first == "replay: 3 trials in 42 s by this command"
     assert sum(int(word.split()[0]) for word in now.removeprefix("trials: ").split(", ")) == 3
     assert total.startswith("in all: 20 trials in ")
     assert sum(int(word.split()[0]) for word in total.split(": ")[2].split(", ")) == 20
-    whole = launch.Outcome(stored, studied / "x", tuple(range(20)), "", 42.0)
+    whole = sessions.Outcome(stored, studied / "x", tuple(range(20)), "", 42.0)
     assert len(report.outcome_lines(whole)) == 2
 
 
@@ -174,8 +174,8 @@ def test_study_that_goes_on_says_where_it_stands(tmp_path):
     best = study.best
     assert 0 < done < 12
     assert best is not None
-    assert launch._going_on(study) == f"going on: {done} of 12 done, best {best.value:.5g} (trial {best.number})"
-    assert launch._going_on(Study(file)) == "going on: 0 of 12 done"
+    assert sessions._going_on(study) == f"going on: {done} of 12 done, best {best.value:.5g} (trial {best.number})"
+    assert sessions._going_on(Study(file)) == "going on: 0 of 12 done"
 
 
 def test_running_study_is_seen_from_elsewhere_with_its_process(tmp_path):
