@@ -1,7 +1,7 @@
 """What a study chooses by its name: samplers, pruners, data sources, storages and engines, ours and those of other packages.
 
 Ours are named here and imported when they are asked for. Another package adds one by an entry point in a group such as
-`manyfit.samplers`, a program by `register`; docs/extending.md shows each. Nothing here imports the rest of manyfit.
+`manyfit.samplers`, a program by `register`; docs/extending.md shows each.
 """
 
 from __future__ import annotations

@@ -115,7 +115,7 @@ class DiedError(Exception):
 _NO_MEMORY = ("LLVM ERROR", "bad_alloc", "MemoryError", "can't start new thread", "Resource temporarily unavailable")
 
 
-def in_jax(code: str, *, quickly: bool = False) -> Any:
+def in_jax(code: str, *, quickly: bool = False, timeout: float | None = None) -> Any:
     """Run code with all of lanes_kit on the JAX backend; what it prints last is JSON.
 
     `quickly` leaves XLA's optimizations out: compiling takes half as long, and no value changes by more than rounding.
@@ -127,7 +127,10 @@ def in_jax(code: str, *, quickly: bool = False) -> Any:
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent / "engines"), os.environ.get("PYTHONPATH", "")]),
     }
     command = [sys.executable, "-c", f"from lanes_kit import *\n{code}"]
-    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    try:
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=timeout)
+    except subprocess.TimeoutExpired:
+        raise DiedError("it waits for a thread that got no memory") from None
     if done.returncode < 0 or (done.returncode and any(words in done.stderr for words in _NO_MEMORY)):
         raise DiedError(f"{done.returncode}: {done.stderr}")
     assert done.returncode == 0, done.stderr

@@ -70,13 +70,17 @@ def run(
     interruption: Callable[[], int] = lambda: 0,
     watch: Callable[[], None] = lambda: None,
 ) -> History:
-    """Open the study of `file`, or make it, with `record`; search, and return all that is stored. Raises as `search` does."""
+    """Open the study of `file`, or make it, with `record`; search, and return all that is stored.
+
+    Raises as `search` does. The trainers stay open.
+    """
     storage = (
         kind.of(file, interruption=interruption)
         if kind.exists(file)
         else kind.create(file, record, interruption=interruption)
     )
     with closing(storage):
+        storage.renew(file)
         study = Study.of(storage.load(), file)
         search(study, storage, trainers, interruption=interruption, watch=watch)
         return storage.load()

@@ -10,6 +10,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -85,7 +86,8 @@ class Study:
         self._objective = Objective.of(file)
         self._standings, self._seen = Standings(file.epochs), 0
         self._policies = Policies.of(file, self.trials, study_attrs or {})
-        self._stored_attrs = dict(study_attrs or {})
+        # Copies: a sampler may change its own.
+        self._stored_attrs = deepcopy(dict(study_attrs or {}))
         self._pending = _Pending()
         self._waiting: list[Trial] = []
         self._running: dict[int, Trial] = {}
@@ -229,7 +231,7 @@ class Study:
     def pending(self) -> Commit:
         """Return what has happened since `mark_stored` was called last."""
         objective = self.file.settings.study.objective
-        attrs = self._policies.sampler.study_attrs
+        attrs = deepcopy(dict(self._policies.sampler.study_attrs))
         return Commit(
             started=tuple(
                 TrialStart(trial.number, trial.labels, trial.started_at, trial.attrs)
@@ -249,7 +251,7 @@ class Study:
         )
 
     def mark_stored(self, commit: Commit) -> None:
-        """Forget what `pending` said in `commit`: it is stored."""
+        """Forget all that was pending: `commit` said it, and is stored."""
         self._stored_attrs |= commit.study_attrs
         self._pending = _Pending()
 
@@ -283,15 +285,16 @@ class Study:
     @property
     def _nothing_to_draw(self) -> str:
         stop_after = self.file.settings.study.stop_after
-        values = [
-            self._objective.sign * t.value if t.value is not None and t.state == "COMPLETE" else None
-            for t in self._endings
-        ]
-        if stop_after and stopping.stagnates(values, stop_after):
+        if stop_after and stopping.stagnates(self._results(), stop_after):
             return f"no better value in the last {stop_after} trials"
         if used_up := self._policies.draws.used_up(self.trials):
             return used_up
         return "" if len(self.trials) < self.file.settings.study.trials else ALL_TRIALS
+
+    def _results(self) -> list[float | None]:
+        """Return the scores of all that has ended, None for what can't be the best."""
+        sign = self._objective.sign
+        return [sign * t.value if t.value is not None and t.state == "COMPLETE" else None for t in self._endings]
 
     @property
     def _out_of_time(self) -> str:

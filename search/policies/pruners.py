@@ -40,8 +40,8 @@ class Standings:
         self._make_room(number)
         reached = int(self._reached[number])
         best = self._scores[number, reached] if reached else -math.inf
-        for epoch, score in enumerate(objective.scores(trial)[reached:], reached + 1):
-            best = max(best, score)
+        for epoch, value in objective.by_epoch(trial, reached).items():
+            best = max(best, objective.sign * value)
             self.record(number, epoch, best)
         if trial.state == "FAIL" or trial.ended == "diverged":
             self.fail(number)

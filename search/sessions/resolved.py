@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from search.engines import devices
 from search.errors import UsageError
+from search.registry import ENGINES
 from search.spec import identity
 from search.spec.resolved import Resolved
 from search.spec.study import StudyFile
@@ -49,6 +50,10 @@ def as_before(file: StudyFile, stored: Stored) -> tuple[Resolved, list[devices.D
                 f"study {file.name!r} was started on {was}, run.{key} now says {wanted}; results would not compare: "
                 f"give it another --name, or leave run.{key} at auto"
             )
+    if before.engine not in ENGINES:
+        raise UsageError(
+            f"study {file.name!r} was trained by the engine {before.engine!r}, which is not installed here"
+        )
     chosen = devices.choose(run.devices)
     devices.choose_backend(before.backend)
     resolved = replace(before, devices=[device.name for device in chosen])
@@ -56,7 +61,7 @@ def as_before(file: StudyFile, stored: Stored) -> tuple[Resolved, list[devices.D
     given_up = [detail for _, kind, detail in stored.events if kind == "out of memory"]
     if resolved.lanes and given_up:
         places = min(detail["lanes"] for detail in given_up)
-        width = min(places, resolved.lanes["width"])
+        width = min(places, resolved.lanes.get("width", places))
         resolved = replace(resolved, lanes={**resolved.lanes, "places": places, "width": width})
     places = resolved.lanes.get("places", run.lanes)
     if run.lanes not in ("auto", places) and not given_up:

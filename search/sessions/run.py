@@ -373,7 +373,7 @@ def _outcome(study: Study, store: Store, reporter: Reporter, *, ended: tuple[int
     except UsageError as error:
         # The search is not the worse for it: all of it is in the database.
         _warn(reporter, [f"{error}"])
-    reason = "" if study.ending == ALL_TRIALS else study.ending
+    reason = "" if stored.ended == ALL_TRIALS else stored.ended
     return Outcome(stored, best_path, ended, reason, seconds)
 
 

@@ -34,7 +34,7 @@ def how(resolved: Resolved) -> str:
         return f"{resolved.engine} {where}: one trial at a time{each}" + (
             f"; no lanes: {resolved.why}" if resolved.why else ""
         )
-    programs = resolved.lanes["programs"]
+    programs = resolved.lanes.get("programs", 1)
     many = "one compiled program" if programs == 1 else f"up to {programs} compiled programs"
-    places = resolved.lanes["places"]
-    return f"lanes {where}: {places} trial{'' if places == 1 else 's'} at a time{each}, in {many}"
+    places = resolved.lanes.get("places", 1)
+    return f"{resolved.engine} {where}: {places} trial{'' if places == 1 else 's'} at a time{each}, in {many}"

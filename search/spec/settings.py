@@ -96,6 +96,13 @@ def _lanes(value: Any) -> Any:
     raise ValueError('must be "auto", or how many trials are to train at a time')
 
 
+def _engine(value: Any) -> Any:
+    # Which names there are, other packages decide: reading a study file asks the registry.
+    if not isinstance(value, str):
+        raise ValueError("must be 'auto', 'fit' or 'lanes'")  # noqa: TRY004 (pydantic takes a ValueError)
+    return value
+
+
 def _image_size(value: Any) -> Any:
     if value is None or (isinstance(value, list | tuple) and len(value) == 2 and all(_is_whole(v, 1) for v in value)):
         return value
@@ -286,7 +293,7 @@ class SearchSection(Section):
 
 
 class RunSection(Section):
-    engine: str = "auto"
+    engine: Annotated[str, BeforeValidator(_engine)] = "auto"
     lanes: Annotated[Literal["auto"] | int, BeforeValidator(_lanes)] = "auto"
     backend: Literal["auto", "tensorflow", "jax"] = "auto"
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16", "bfloat16"] = "auto"
@@ -302,7 +309,7 @@ class RunSection(Section):
 class Settings(BaseModel):
     """A whole study file after its defaults: what is stored with the study and what a worker is sent.
 
-    `space` stays the plain table of the file (presets resolved); `search.reading.studyfile.StudyFile` holds it parsed.
+    `space` stays the plain table of the file (presets resolved); `search.spec.study.StudyFile` holds it parsed.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -39,9 +39,10 @@ class Objective:
                 best, at = value, epoch
         return best, at
 
-    def by_epoch(self, trial: Trial) -> dict[int, float]:
-        """Return the value of every epoch of a trial, counted from 1."""
-        return {e: value for e, metrics in enumerate(trial.curve, 1) if (value := metrics.get(self.name)) is not None}
+    def by_epoch(self, trial: Trial, after: int = 0) -> dict[int, float]:
+        """Return the value of every epoch of a trial after so many, counted from 1."""
+        later = enumerate(trial.curve[after:], after + 1)
+        return {epoch: value for epoch, metrics in later if (value := metrics.get(self.name)) is not None}
 
     def scores(self, trial: Trial) -> list[float]:
         """Return the score of every epoch of a trial."""

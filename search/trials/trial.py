@@ -68,10 +68,13 @@ def make_trial(file: StudyFile, number: int, labels: Mapping[str, Any]) -> Trial
 
 
 class Trials:
-    """All trials of a study, by their numbers, and a log of which have changed: so that what is made of them can follow."""
+    """All trials of a study, by their numbers, and a log of which are new, an epoch further, or ended.
+
+    What is made of trials can follow the log.
+    """
 
     def __init__(self, trials: Iterable[Trial] = ()) -> None:
-        self._trials: list[Trial] = []
+        self._trials: dict[int, Trial] = {}
         self._log: list[int] = []
         for trial in trials:
             self.append(trial)
@@ -80,14 +83,14 @@ class Trials:
         return len(self._trials)
 
     def __iter__(self) -> Iterator[Trial]:
-        return iter(self._trials)
+        return iter(self._trials.values())
 
     def __getitem__(self, number: int) -> Trial:
         return self._trials[number]
 
     def append(self, trial: Trial) -> None:
         """Add the next trial."""
-        self._trials.append(trial)
+        self._trials[trial.number] = trial
         self._log.append(trial.number)
 
     def touch(self, trial: Trial) -> None:
@@ -95,5 +98,5 @@ class Trials:
         self._log.append(trial.number)
 
     def since(self, seen: int) -> tuple[list[Trial], int]:
-        """Return the trials that have changed since a look that returned `seen`, each once, and what to ask by next."""
+        """Return the trials that are new, further or ended since a look that returned `seen`, and what to ask by next."""
         return [self._trials[number] for number in dict.fromkeys(self._log[seen:])], len(self._log)

@@ -35,7 +35,7 @@ STDERR_LINES = 20
 class Process:
     """A worker in a process, reached by a socket. Its number tells it apart in the log."""
 
-    def __init__(self, number: int, environment: Mapping[str, str], job: Mapping[str, Any], log: StudyLog) -> None:
+    def __init__(self, number: int, environment: Mapping[str, str], log: StudyLog) -> None:
         self._number, self._log = number, log
         self._mark = uuid.uuid4().hex  # in the environment of all that it starts
         self._stderr: deque[str] = deque(maxlen=STDERR_LINES)
@@ -54,6 +54,9 @@ class Process:
         theirs.close()
         self._reader = threading.Thread(target=self._keep_stderr, daemon=True)
         self._reader.start()
+
+    def begin(self, job: Mapping[str, Any]) -> None:
+        """Give it its job; before that it does nothing."""
         with suppress(OSError):
             self.channel.send_bytes(json.dumps(job).encode())
 
@@ -133,8 +136,9 @@ class Processes:
 
     def start(self, number: int, device: Device, job: Mapping[str, Any]) -> Process:
         environment = {**pins.clean(os.environ), **device.environment(self._backend)}
-        started = Process(number, environment, job, self._log)
+        started = Process(number, environment, self._log)
         device.claim(started.process.pid, number, self._count)
+        started.begin(job)
         return started
 
     def wait(self, links: Collection[Link], *, for_s: float) -> Collection[Link]:

@@ -1,7 +1,7 @@
 """The worker process: hosts an engine, knows nothing of samplers, pruners or storage.
 
 Started as `python -P manyfit/start.py FD` with its environment (backend, device, threads) set by the pool. Speaks
-`protocol` over the socket FD; what it prints goes to stderr, which the pool keeps. It ends when its coordinator is gone.
+`messages` over the socket FD; what it prints goes to stderr, which the pool keeps. It ends when its coordinator is gone.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import io
 import json
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import urllib.request
@@ -127,6 +128,15 @@ def test_show_tells_what_the_default_search_believes(tmp_path):
     assert set(beliefs["length_scales"]) == set(beliefs["middles"]) == {"learning_rate", "dropout"}
     best = min(trial.value for trial in records.load(tmp_path / "replay.db", "replay").complete)
     assert beliefs["value"] == pytest.approx(best, abs=0.1)
+
+
+def test_show_does_without_a_trial_that_another_program_took_out(tmp_path):
+    replay(replay_file(tmp_path, search__sampler="bayes", study__trials=30))
+    with closing(sqlite3.connect(tmp_path / "replay.db")) as connection, connection:
+        connection.execute("UPDATE trials SET study_id = NULL WHERE number = 3")
+    for how in ([], ["--json"]):
+        done = manyfit("show", tmp_path / "replay.toml", *how)
+        assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_show_has_no_beliefs_of_a_sampler_that_has_none(studied):

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import pytest
 from support import curve, record, replay_file
 
+from search import registry
 from search.core import scheduler
 from search.core.study import ALL_TRIALS, Study
 from search.errors import Interrupted, StoreError
@@ -159,6 +160,33 @@ class TestEveryStorage:
         with kind.create(file, record(file)) as storage:
             storage.append(Commit(started=[TrialStart(0, LABELS, AT, {})]))
             assert storage.back_up() == ""
+
+
+def test_what_a_sampler_changes_in_place_is_stored(tmp_path, monkeypatch):
+    class Counting:
+        def __init__(self, searched):
+            self.kept = dict(searched.study_attrs) or {"drawn": []}
+
+        def draw(self, trials, attempt, given):
+            self.kept["drawn"].append(len(trials))
+            return {"learning_rate": 0.01, "dropout": 0.1 * self.kept["drawn"][-1] / 10}, {}
+
+        @property
+        def study_attrs(self):
+            return self.kept
+
+    monkeypatch.setattr(registry.SAMPLERS, "_added", {"counting": Counting})
+    file = replay_file(tmp_path, search__sampler="counting", study__trials=4)
+    found = scheduler.run(file, record(file), MemoryStorage, Replaying(curve))
+    assert found.study_attrs == {"drawn": [0, 1, 2, 3]}
+
+
+def test_settings_that_a_study_goes_on_with_are_stored(tmp_path):
+    file = replay_file(tmp_path, study__trials=3)
+    scheduler.run(file, record(file), Store, Replaying(curve))
+    longer = replay_file(tmp_path, study__trials=5)
+    found = scheduler.run(longer, record(longer), Store, Replaying(curve))
+    assert (len(found.trials), found.file.settings.study.trials) == (5, 5)
 
 
 @pytest.fixture(autouse=True)

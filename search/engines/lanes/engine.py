@@ -180,9 +180,9 @@ class LanesEngine:
             try:
                 self._settle()
                 events = self._train()
-            except jax.errors.JaxRuntimeError as error:
+            except (jax.errors.JaxRuntimeError, ValueError) as error:
                 # Any other fault of the device's ends the worker, which blames nobody.
-                if not memory.is_short(error):
+                if not _is_the_devices(error) or not memory.is_short(error):
                     raise
                 self._give_up_lanes(error)
             else:
@@ -248,10 +248,11 @@ class LanesEngine:
                     built, room = self._ready(assignment)
                 finally:
                     self.seconds["build"] += time.perf_counter() - began - (self.seconds["compile"] - before)
-            except jax.errors.JaxRuntimeError:
-                self._waiting.appendleft(assignment)
-                raise
-            except BaseException as error:  # noqa: BLE001 (the user's builder and layers: anything may come out of them)
+            except BaseException as error:
+                if _is_the_devices(error):
+                    self._waiting.appendleft(assignment)
+                    raise
+                # The user's builder and layers: anything may come out of them.
                 reason = memory.reason(error, self._trainer.room())
                 self._aside.append(Failed(assignment.member, reason, failures.trace(error)))
                 continue
@@ -411,6 +412,13 @@ class LanesEngine:
         gc.collect()
         if self._places < was:
             self._aside.append(Noted("out of memory", {"lanes_before": was, "lanes": self._places}))
+
+
+def _is_the_devices(error: BaseException) -> bool:
+    """Whether an exception tells of the device. JAX has a type for that, and a ValueError where it copies an array there."""
+    return isinstance(error, jax.errors.JaxRuntimeError) or (
+        isinstance(error, ValueError) and f"{error}".startswith("RESOURCE_EXHAUSTED")
+    )
 
 
 def _of_lane(metrics: Mapping[str, NDArray[Any]], lane: int) -> dict[str, float]:

@@ -297,10 +297,9 @@ class _Seen:
     def see(self, trial: Trial, objective: Objective) -> None:
         """Take in what has become of a trial; one that diverged or failed stands for the worst score there is."""
         number = trial.number
-        for epoch, value in objective.by_epoch(trial).items():
-            if epoch > self._epoch[number]:
-                # Sums of squares of more than that are no numbers any more.
-                self.report(number, epoch, min(max(objective.sign * value, -_MOST), _MOST))
+        for epoch, value in objective.by_epoch(trial, int(self._epoch[number])).items():
+            # Sums of squares of more than that are no numbers any more.
+            self.report(number, epoch, min(max(objective.sign * value, -_MOST), _MOST))
         if trial.is_ended and self._state[number] == _RUNNING:
             is_bad = trial.ended == "diverged" or trial.state == "FAIL"
             self.end(number, is_bad=is_bad, is_complete=trial.state == "COMPLETE")

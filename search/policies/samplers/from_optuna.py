@@ -171,9 +171,8 @@ class _View(InMemoryStorage):
     def update(self, trial_id: int, trial: Trial) -> None:
         """Bring a trial that was asked for here up to date."""
         known = self.get_trial(trial_id)
-        for epoch, value in self._objective.by_epoch(trial).items():
-            if epoch not in known.intermediate_values:
-                self.set_trial_intermediate_value(trial_id, epoch, value)
+        for epoch, value in self._objective.by_epoch(trial, max(known.intermediate_values, default=0)).items():
+            self.set_trial_intermediate_value(trial_id, epoch, value)
         if trial.is_ended and not known.state.is_finished():
             values = None if trial.value is None else [trial.value]
             self.set_trial_state_values(trial_id, TrialState[trial.state], values)
