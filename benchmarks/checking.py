@@ -1,8 +1,8 @@
 """What it costs to compare every trial's arithmetic before it shares a program: a share of a study of 20 trials.
 
-Claim (docs/benchmarks.md): 3.7 % of the study's processor time with manyfit's own builder, 7.4 % with one of the user's,
-whose trials are all traced. 2 shared cores of an AMD EPYC; n = 1 study of 20 trials of digits, 30 epochs, the one of
-`make run`, its programs in the compile cache. Most of it runs in other threads while the device trains or compiles.
+Claim (docs/benchmarks.md): 4.0 % of the study's processor time with manyfit's own builder, 8.2 % with one of the user's,
+whose trials are all traced; a whole command with such a builder takes 17 % longer (n = 5 pairs). 2 shared cores of an AMD
+EPYC; 20 trials of digits, 30 epochs, the study of `make run`, its programs in the compile cache.
 
     python benchmarks/checking.py
 """
@@ -109,7 +109,7 @@ def side_by_side(folder: Path, times: int) -> list[tuple[float, float]]:
     return pairs[1:]  # the first pair fills the compile cache
 
 
-def main(times: int = 9) -> None:
+def main(times: int = 5) -> None:
     """Run the study, do its checks once more by themselves, and print their share."""
     with tempfile.TemporaryDirectory() as folder:
         study = Path(folder) / "digits.toml"
