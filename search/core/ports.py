@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
 from typing import Any, Protocol, Self
 
 from search.spec.identity import Record
@@ -40,6 +41,13 @@ class Storage(Protocol):
     Where it has to wait for another program it asks `interruption` for the number of a signal, and raises Interrupted soon
     after one. What can't be written is a StoreError; what is stored then is whole.
     """
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close it."""
 
     @classmethod
     def exists(cls, file: StudyFile) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import closing
 
 from search.core.ports import Storage, Trainers
 from search.core.study import Study
@@ -79,7 +78,7 @@ def run(
         if kind.exists(file)
         else kind.create(file, record, interruption=interruption)
     )
-    with closing(storage):
+    with storage:
         storage.renew(file)
         study = Study.of(storage.load(), file)
         search(study, storage, trainers, interruption=interruption, watch=watch)

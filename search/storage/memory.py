@@ -67,24 +67,27 @@ class MemoryStorage:
         """Add a commit to the history."""
         history = self._history
         trials, file = history.trials, history.file
-        for start in commit.started:
+        # All that may be no JSON first: a commit is stored whole or not at all.
+        drawn, kept = ([_plain(one.attrs) for one in some] for some in (commit.started, commit.states))
+        study_attrs, details = _plain(commit.study_attrs), [_plain(event.detail) for event in commit.events]
+        for start, attrs in zip(commit.started, drawn, strict=True):
             trial = make_trial(file, start.number, start.labels)
-            trial.started_at, trial.attrs = start.at, _plain(start.attrs)
+            trial.started_at, trial.attrs = start.at, attrs
             trials.append(trial)
         for epoch in commit.epochs:
             trial = trials[epoch.member.trial]
             trial.curve.append(dict(epoch.metrics))
             trial.seconds.append(epoch.seconds)
             trial.value, trial.best_epoch = Objective.of(file).best_of(trial.curve)
-        for state in commit.states:
+        for state, attrs in zip(commit.states, kept, strict=True):
             trial = trials[state.number]
             trial.state, trial.ended_at = state.state, state.ended_at
             if state.is_ended:
                 trial.ended, trial.why, trial.detail = state.ended, state.why, state.detail
                 trial.value, trial.best_epoch = state.value, state.best_epoch
-                trial.attrs |= _plain(state.attrs)
-        history.study_attrs.update(_plain(commit.study_attrs))
-        history.events.extend((event.at, event.kind, _plain(event.detail)) for event in commit.events)
+                trial.attrs |= attrs
+        history.study_attrs.update(study_attrs)
+        history.events.extend((e.at, e.kind, detail) for e, detail in zip(commit.events, details, strict=True))
         self._history = replace(history, seconds=commit.seconds, spent=dict(commit.spent), ended=commit.ended)
         return []
 

@@ -183,9 +183,17 @@ class Store:
         """
         began = time.perf_counter()
         self.check()
-        with self._transaction() as connection:
-            self._check_rows(connection)
-            self._write(connection, commit)
+        last_id = self._last_id
+        try:
+            with self._transaction() as connection:
+                self._check_rows(connection)
+                self._write(connection, commit)
+        except BaseException:
+            # What was rolled back is not there.
+            self._last_id = last_id
+            for trial in commit.started:
+                self._trial_ids.pop(trial.number, None)
+            raise
         self.commits += 1
         self._epochs += len(commit.epochs)
         self._not_backed_up += len(commit.epochs) + len(commit.states)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from support import curve, record, replay_file
@@ -18,6 +20,9 @@ from search.storage.store import Store
 from search.trials.events import Assignment, Member
 from search.trials.history import Commit, Epoch, HistoryEvent, TrialStart, TrialState
 from search.workers.inprocess import Replaying
+
+sys.path.append(str(Path(__file__).parents[1] / "extending" / "toys"))
+from toy_storage import Folder
 
 AT = datetime(2026, 3, 1, 12, 30, 15, 250_000, tzinfo=UTC)
 LABELS = {"learning_rate": 0.0123, "dropout": 0.25}
@@ -40,7 +45,7 @@ def ended(number: int, **changed) -> TrialState:
     return replace(state, **changed)
 
 
-@pytest.mark.parametrize("kind", [MemoryStorage, Store], ids=["memory", "sqlite"])
+@pytest.mark.parametrize("kind", [MemoryStorage, Store, Folder], ids=["memory", "sqlite", "an example"])
 class TestEveryStorage:
     def test_a_new_study_is_empty_and_knows_itself(self, kind, tmp_path):
         file = replay_file(tmp_path)
@@ -113,6 +118,16 @@ class TestEveryStorage:
             "a\ntraceback",
         )
         assert (trial.value, trial.best_epoch) == (None, None)
+
+    def test_a_commit_that_can_not_be_written_leaves_nothing(self, kind, tmp_path):
+        file = replay_file(tmp_path)
+        with kind.create(file, record(file)) as storage:
+            start = TrialStart(0, LABELS, AT, {})
+            with pytest.raises(TypeError):
+                storage.append(Commit(started=[start], states=[ended(0, attrs={"no": {1, 2}})], seconds=3.0))
+            assert (storage.load().trials, storage.load().seconds) == ([], 0.0)
+            storage.append(Commit(started=[start]))
+            assert len(storage.load().trials) == 1
 
     def test_what_is_read_is_the_readers_own(self, kind, tmp_path):
         file = replay_file(tmp_path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from search.engines.protocol import Declined, Made
-from search.trials.events import EpochEnd, Failed
+from search.trials.events import EpochEnd
 
 
 def make(wanted):
@@ -43,9 +43,6 @@ class Knowing:
 
     def save(self):
         pass
-
-    def save_model(self, order):
-        return Failed(order.member, "there is no model")
 
     def close(self):
         self._members.clear()

@@ -2,22 +2,43 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import TypeAdapter
+from typing_extensions import TypedDict
 
 from search.errors import StoreError
 from search.spec.identity import Record
+from search.spec.study import StudyFile
 from search.storage.memory import MemoryStorage
 from search.trials.history import Commit
 
-_COMMIT, _RECORD = TypeAdapter(Commit), TypeAdapter(Record)
+
+class Renewal(TypedDict):
+    file: StudyFile
+    identity: dict[str, Any] | None
+    resolved: dict[str, Any] | None
+    anew: dict[str, Any] | None
+
+
+_COMMIT, _RECORD, _RENEWAL = TypeAdapter(Commit), TypeAdapter(Record), TypeAdapter(Renewal)
 
 
 class Folder:
     def __init__(self, path, file, record):
         self._path = path
         self._memory = MemoryStorage(file, record)
-        for commit in sorted(path.glob("*.commit")):
-            self._memory.append(_COMMIT.validate_json(commit.read_bytes()))
+        for entry in sorted(path.glob("*.*")):
+            if entry.suffix == ".commit":
+                self._memory.append(_COMMIT.validate_json(entry.read_bytes()))
+            else:
+                self._memory.renew(**_RENEWAL.validate_json(entry.read_bytes()))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.close()
 
     @staticmethod
     def _place(file):
@@ -45,12 +66,18 @@ class Folder:
         return self._memory.load()
 
     def append(self, commit):
-        number = len(list(self._path.glob("*.commit")))
-        (self._path / f"{number:06}.commit").write_bytes(_COMMIT.dump_json(commit))
-        return self._memory.append(commit)
+        noted = self._memory.append(commit)
+        self._write("commit", _COMMIT.dump_json(commit))
+        return noted
 
     def renew(self, file, identity=None, resolved=None, *, anew=None):
-        self._memory.renew(file, identity, resolved, anew=anew)
+        renewal = {"file": file, "identity": identity, "resolved": resolved, "anew": anew}
+        self._memory.renew(**renewal)
+        self._write("renewal", _RENEWAL.dump_json(renewal))
+
+    def _write(self, kind, content):
+        number = len(list(self._path.glob("*.*")))
+        (self._path / f"{number:06}.{kind}").write_bytes(content)
 
     def back_up(self):
         return ""
