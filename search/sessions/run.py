@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -384,6 +385,9 @@ def signals() -> Iterator[Callable[[], int]]:
     A terminal that goes away sends SIGHUP. Under `nohup`, which ignores it, the search goes on. Ctrl-C pressed twice quickly
     counts once: whoever does so wants the study stopped, and should read that it goes on.
     """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: 0  # signals go to the main thread, whose business they are
+        return
     came: list[int] = []
     first = 0.0
 
