@@ -19,10 +19,9 @@ from search.core.scheduler import search as search_in
 from search.core.study import Study
 from search.errors import Interrupted, OptionError, UsageError
 from search.policies import pruners, samplers
+from search.registry import STORAGES
 from search.spec.identity import Record
 from search.spec.study import StudyFile
-from search.storage.memory import MemoryStorage
-from search.storage.store import Store
 from search.workers.inprocess import Replaying
 from spaces import Space
 
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
 # The epochs of a budget end a search, not its trials.
 TRIALS = 1_000_000
-STORAGES = ("memory", "sqlite")
 
 
 # -- searches by name --------------------------------------------------------------------------------------
@@ -278,7 +276,7 @@ def play(task: Task, search: Search, match: Match, storage: str = "memory") -> P
         study._policies = replace(study._policies, draws=draws, pruner=pruner)
         tape = _Tape(task, study, match.budget)
         engine = Replaying(tape, match.lanes)
-        stores = {"memory": MemoryStorage, "sqlite": Store}[storage].create(file, Record({"versions": {}}, {}, ""))
+        stores = STORAGES.get(storage).create(file, Record({"versions": {}}, {}, ""))
         with stores as store, suppress(Interrupted):
             search_in(study, store, engine, interruption=tape.is_spent, watch=lambda: None)
     return Played(

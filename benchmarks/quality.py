@@ -37,11 +37,12 @@ import ranking
 from curves import Task, open_task
 from ledger import Ledger
 from measuring import at_least_one
-from playing import SEARCHES, STORAGES, Match, Played, Search, parse_search, play
+from playing import SEARCHES, Match, Played, Search, parse_search, play
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from search.errors import ManyfitError, UsageError
+from search.registry import STORAGES
 from spaces import Space
 
 TRAININGS = 60
@@ -196,7 +197,7 @@ def parse() -> argparse.Namespace:
         help=f"as many epochs as N full trainings have (default {TRAININGS})",
     )
     parser.add_argument(
-        "--storage", choices=STORAGES, default="memory", help="sqlite: manyfit's own store at work, too"
+        "--storage", choices=list(STORAGES), default="memory", help="sqlite: manyfit's own store at work, too"
     )
     parser.add_argument(
         "--jobs", type=at_least_one, default=os.cpu_count(), metavar="N", help="processes (default: one a core)"

@@ -17,13 +17,13 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from search.engines import exporting, failures, memory
+from search.engines import failures, memory
 from search.engines.batches import Batches, Clock
 from search.engines.checkpoints import Checkpoints
 from search.engines.logs import numbers
-from search.engines.protocol import Made, SaveModel, Wanted
+from search.engines.protocol import Made, Wanted
 from search.engines.training import ReadConfig, Trainer, can_evaluate, validation_batch, weights_of
-from search.trials.events import Assignment, EpochEnd, Event, Failed, Member, Noted, Stopped, Verdict
+from search.trials.events import Assignment, EpochEnd, Event, Failed, Member, Stopped, Verdict
 
 # JAX keeps every compiled step, megabytes a trial. Forgetting them also forgets the small ones that all trials share, which
 # costs the next trial most of a second: hence not after every one.
@@ -88,9 +88,6 @@ class FitEngine:
         if reporter is None or reporter.member != member or not reporter.best:
             return "it has no whole epoch in this worker"
         return self.checkpoints.keep(path, reporter.best, {"trial": member.trial})
-
-    def save_model(self, order: SaveModel) -> Noted | Failed:
-        return exporting.saved(self._trainer, order)
 
     def apply(self, verdicts: Sequence[Verdict]) -> None:
         for verdict in verdicts:

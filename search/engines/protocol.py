@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from search.trials.events import Assignment, Event, Failed, Member, Noted, Verdict
+from search.trials.events import Assignment, Event, Member, Verdict
 
 if TYPE_CHECKING:
     from search.engines.checkpoints import Checkpoints
@@ -108,9 +108,6 @@ class Engine(Protocol):
 
     def save(self) -> None:
         """Write a checkpoint of all members if it is time. Called after `advance`, while the coordinator judges."""
-
-    def save_model(self, order: SaveModel) -> Noted | Failed:
-        """Save the model of a trial whose weights were kept. Called only while nothing is trained."""
 
     def close(self) -> None:
         """End everything, whatever is under way. Safe to call twice."""

@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from search.engines.checkpoints import Checkpoints
-from search.engines.protocol import SaveModel
-from search.trials.events import Assignment, EpochEnd, Event, Failed, Member, Noted, Verdict
+from search.trials.events import Assignment, EpochEnd, Event, Failed, Member, Verdict
 
 Curves = Callable[[Assignment, int], Mapping[str, float]]
 """(assignment, epoch from 1) -> the metrics of that epoch. What it raises is that member's failure."""
@@ -56,9 +55,6 @@ class ReplayEngine:
 
     def save(self) -> None:
         pass  # nor anything to save
-
-    def save_model(self, order: SaveModel) -> Noted | Failed:
-        return Failed(order.member, "curves have no model")
 
     def apply(self, verdicts: Sequence[Verdict]) -> None:
         for verdict in verdicts:

@@ -39,8 +39,8 @@ def read(path: Path, overrides: Sequence[str] = (), *, allow_unused: bool = Fals
 
     With `allow_unused`, names that a built-in builder does not read are accepted.
 
-    Raises StudyFileError with file, line, key, what was received and what to do. Takes milliseconds and runs nothing
-    of the user's.
+    Raises StudyFileError with file, line, key, what was received and what to do. Runs nothing of the user's. Takes
+    milliseconds, and up to half a second where a sampler has to be imported to be asked for its options.
     """
     text = StudyText.read(path)
     if not text.table:

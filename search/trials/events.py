@@ -109,6 +109,11 @@ class Noted:
     detail: Mapping[str, Any]
 
 
+def not_kept(member: Member, why: str) -> Noted:
+    """Return what the study's history says of weights that could not be kept."""
+    return Noted("weights not kept", {"trial": member.trial, "why": why})
+
+
 @dataclass(frozen=True, slots=True)
 class Spent:
     """Where a worker's time went since it last told, in seconds by part."""

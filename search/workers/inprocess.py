@@ -8,7 +8,7 @@ from pathlib import Path
 from search.engines.checkpoints import kept_path
 from search.engines.protocol import Engine
 from search.engines.replay import Curves, ReplayEngine
-from search.trials.events import Assignment, Event, Member, Noted, Verdict
+from search.trials.events import Assignment, Event, Member, Verdict, not_kept
 
 
 class InProcess:
@@ -56,8 +56,3 @@ class Replaying(InProcess):
 
     def __init__(self, curves: Curves, lanes: int = 1, ahead: int = 0) -> None:
         super().__init__(ReplayEngine(curves, lanes), room=lanes + ahead)
-
-
-def not_kept(member: Member, why: str) -> Noted:
-    """Return what the study's history says of weights that could not be kept."""
-    return Noted("weights not kept", {"trial": member.trial, "why": why})

@@ -18,8 +18,19 @@ from search.engines.protocol import SaveModel
 from search.errors import DataError, ManyfitError, UsageError
 from search.log import StudyLog
 from search.spec.ready import Ready
-from search.trials.events import Assignment, EpochEnd, Event, Failed, Lost, Member, Noted, Overdue, Spent, Verdict
-from search.workers.inprocess import not_kept
+from search.trials.events import (
+    Assignment,
+    EpochEnd,
+    Event,
+    Failed,
+    Lost,
+    Member,
+    Noted,
+    Overdue,
+    Spent,
+    Verdict,
+    not_kept,
+)
 from search.workers.messages import Go, Keep, Looking, Refused, Saved
 from search.workers.pace import OVERDUE_FACTOR, OVERDUE_SLACK_S, Pace
 from search.workers.transport import Gone, Link, Transport

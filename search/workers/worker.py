@@ -17,7 +17,7 @@ import traceback
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from search.engines import failures, pins
 from search.engines.checkpoints import Checkpoints
@@ -28,9 +28,12 @@ from search.spec import sources
 from search.spec.ready import Ready
 from search.spec.settings import Settings
 from search.spec.usercode import Reference
-from search.trials.events import Assignment, Noted, Spent, Verdict
+from search.trials.events import Assignment, Noted, Spent, Verdict, not_kept
 from search.workers import descendants
 from search.workers.messages import Go, Keep, Looking, Message, Refused, Saved, decode, encode
+
+if TYPE_CHECKING:
+    from search.engines.training import Trainer
 
 # What "auto" tries, in this order: the last takes any model.
 AUTO = ("lanes", "fit")
@@ -52,7 +55,7 @@ def main(descriptor: int) -> None:
     # From the beginning: a builder that never returns must not outlive its coordinator.
     threading.Thread(target=_receive, args=(connection, inbox, engines), daemon=True).start()
     try:
-        engine, ready = _prepare(job, connection)
+        engine, ready, trainer = _prepare(job, connection)
     except UsageError as error:
         refusal = failures.shortened(str(error), MOST_REFUSAL)
         connection.send_bytes(encode([Refused(refusal, is_data=isinstance(error, DataError))]))
@@ -66,11 +69,13 @@ def main(descriptor: int) -> None:
         messages = inbox.get()
         if isinstance(messages[0], Keep):
             why = engine.keep(messages[0].member, Path(messages[0].path))
-            noted = [Noted("weights not kept", {"trial": messages[0].member.trial, "why": why})] if why else []
+            noted = [not_kept(messages[0].member, why)] if why else []
             connection.send_bytes(encode(noted))
             continue
         if isinstance(messages[0], SaveModel):
-            connection.send_bytes(encode([engine.save_model(messages[0])]))
+            from search.engines import exporting
+
+            connection.send_bytes(encode([exporting.saved(trainer, messages[0])]))
             continue
         verdicts = [message for message in messages if isinstance(message, Verdict)]
         engine.apply(verdicts)
@@ -127,7 +132,7 @@ def _listen(connection: Connection, inbox: queue.Queue[list[Message]], engines: 
         inbox.put(messages)
 
 
-def _prepare(job: dict[str, Any], connection: Connection) -> tuple[Engine, Ready]:
+def _prepare(job: dict[str, Any], connection: Connection) -> tuple[Engine, Ready, Trainer]:
     """Load data and builder, try them, and choose the engine; UsageError for what a person must mend."""
     settings, base = Settings.model_validate(job["settings"]), Path(job["base"])
     if settings.run.deterministic:
@@ -164,7 +169,8 @@ def _prepare(job: dict[str, Any], connection: Connection) -> tuple[Engine, Ready
             why = str(reason)
             continue
         why = why if name == kinds[-1][0] else ""
-        return made.engine, replace(ready, engine=name, why=why, lanes=made.lanes, memory=made.memory)
+        ready = replace(ready, engine=name, why=why, lanes=made.lanes, memory=made.memory)
+        return made.engine, ready, trainer
     raise UsageError(f"run.engine: no engine can train this model: {why}")
 
 

@@ -15,7 +15,7 @@ import keras
 from entries import Entry
 from run import SEED, chosen, session
 
-from search.engines import failures
+from search.engines import exporting, failures
 from search.engines.protocol import SaveModel
 from search.trials.events import Assignment, EpochEnd, Failed, Member, Verdict
 
@@ -37,7 +37,7 @@ def export(entry: Entry, folder: Path) -> dict[str, Any]:
                     engine.keep(member, weights)
                 engine.apply([Verdict(member, ends)])
     path = folder / f"{entry.name}.keras"
-    answer = engine.save_model(SaveModel(member, config, SEED, str(weights), str(path)))
+    answer = exporting.saved(started.trainer, SaveModel(member, config, SEED, str(weights), str(path)))
     engine.close()
     if isinstance(answer, Failed):
         return {"problem": answer.reason}

@@ -45,6 +45,7 @@ class Session:
     engine: Any
     ready: Any
     fixed: dict[str, Any]
+    trainer: Any
 
 
 def study_text(entry: Entry, engine: str) -> str:
@@ -84,12 +85,12 @@ def session(entry: Entry, engine: str, folder: Path) -> Session:
     given = job(file, Resolved(engine, keras.backend.backend(), ["cpu"], {}))
     ours, theirs = Pipe()
     try:
-        made, ready = worker._prepare({**given, "worker": 0}, theirs)
+        made, ready, trainer = worker._prepare({**given, "worker": 0}, theirs)
     finally:
         ours.close()
         theirs.close()
         gc.unfreeze()
-    return Session(made, ready, given["fixed"])
+    return Session(made, ready, given["fixed"], trainer)
 
 
 def train(started: Session, entry: Entry, numbers: Sequence[int] | None = None) -> tuple[list[Curve], list[str]]:

@@ -15,14 +15,14 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from search.engines import exporting, failures, memory
+from search.engines import failures, memory
 from search.engines.batches import shuffled
 from search.engines.checkpoints import Checkpoints
 from search.engines.lanes import arithmetic, keys, lifting, sizing
 from search.engines.lanes.builder import Builder, Built, identified
 from search.engines.lanes.program import Block, Program, Rows, State
 from search.engines.logs import numbers
-from search.engines.protocol import Made, SaveModel, Wanted
+from search.engines.protocol import Made, Wanted
 from search.engines.training import Trainer
 from search.trials.events import Assignment, EpochEnd, Event, Failed, Member, Noted, Verdict
 
@@ -211,9 +211,6 @@ class LanesEngine:
                         weights = room.program.weights(jax.device_get(block.take(number)["best"]))
                         return self.checkpoints.keep(path, weights, {"trial": member.trial})
         return "it is in no lane"
-
-    def save_model(self, order: SaveModel) -> Noted | Failed:
-        return exporting.saved(self._trainer, order)
 
     def apply(self, verdicts: Sequence[Verdict]) -> None:
         ended = {verdict.member for verdict in verdicts if verdict.ends}

@@ -39,7 +39,8 @@ class Sampler(Protocol):
     """Draws the config of the next trial from what has become of all before it.
 
     It is made by `kind(searched, **options)`. A kind may have OPTIONS, a `Rule` for each option by its name, and a class
-    method `check(options, space)`, which raises OptionError for what can't be searched.
+    method `check(options, space)`, which raises OptionError for what can't be searched. One that has a method
+    `spares(trials, number, epoch)` is asked before halving ends a trial whether that is to go on.
     """
 
     def draw(self, trials: Trials, attempt: int, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -52,13 +53,6 @@ class Sampler(Protocol):
     @property
     def study_attrs(self) -> Mapping[str, Any]:
         """What is to be kept with the study, plain JSON: it is given to the sampler that goes on with it."""
-
-
-class Veto(Protocol):
-    """A sampler that has a word in what its own trials are worth."""
-
-    def spares(self, trials: Trials, number: int, epoch: int) -> bool:
-        """Tell whether a trial that halving would end after `epoch` is to go on, for all that the sampler knows."""
 
 
 def make(name: str, options: Mapping[str, Any], searched: Searched) -> Sampler:
