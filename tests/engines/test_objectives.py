@@ -178,13 +178,13 @@ for key, table in (("train.loss", objectives.LOSSES), ("train.metrics", objectiv
     for name in table:
         given = options.get(name, {}) if key == "train.loss" else metric_options(name, 3)
         for spelling in (name, name.lower(), name.upper(), to_snake_case(name), to_snake_case(name).upper(), name[0].lower() + name[1:]):
-            made = named.find(key, {"name": spelling, **given}).make()
+            made = keras_names.find(key, {"name": spelling, **given}).make()
             arguments = getattr(made, "_fn_kwargs", None) or {k: getattr(made, k, None) for k in given}
             same = all(arguments.get(k) == v or (k in AT.get(name, {})) for k, v in given.items())
             if type(made).__name__ != name or not same:
                 wrong.append([key, spelling])
-short = {s: named.find("train.loss", s).name for s in ("mse", "MAE", "mape", "msle", "bce", "KLD", "cosine", "logcosh", "log_cosh")}
-short |= {s: named.find("train.metrics", s).name for s in ("rmse", "f1", "top_k", "r2", "Mse", "logcosh", "roc_auc")}
+short = {s: keras_names.find("train.loss", s).name for s in ("mse", "MAE", "mape", "msle", "bce", "KLD", "cosine", "logcosh", "log_cosh")}
+short |= {s: keras_names.find("train.metrics", s).name for s in ("rmse", "f1", "top_k", "r2", "Mse", "logcosh", "roc_auc")}
 said = []
 for key, entry in (
     ("train.loss", {"name": "huber", "delt": 0.5}), ("train.metrics", {"name": "auc", "curv": "PR"}), ("train.loss", "huberr"),
@@ -192,7 +192,7 @@ for key, entry in (
     ("train.metrics", "mean"), ("train.loss", {"name": "CategoricalGeneralizedCrossEntropy", "q": 4.0}),
 ):
     try:
-        named.find(key, entry).make()
+        keras_names.find(key, entry).make()
         said.append("")
     except UsageError as error:
         said.append(str(error))
