@@ -1,22 +1,30 @@
-"""A server that forks a process for each command that tests run, with all that the command line imports there already.
+"""Servers that fork a process for what tests run, with all that it imports there already.
 
-What it forks is the real command in a process of its own: own pid, files and exit code. A fresh Python would take a second
-of processor time first. A command whose environment matters while Python starts is run by a fresh one.
+What is forked is the real command, in a process of its own: own pid, files and exit code, and its workers are processes
+below it. Only what a fresh Python imports first, seconds of processor time a worker, is there already. What depends on how
+Python starts (its environment, a closed stream, a signal meanwhile) is run by a fresh one, and so are workers on TensorFlow
+and those whose environment says otherwise than the server's what JAX reads while it is imported.
 """
 
 from __future__ import annotations
 
+import atexit
+import functools
 import importlib
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
-IMPORTED = (
+from search.engines.devices import Device
+
+COMMANDS = (
     "search.cli",
     "search.sessions.run",
     "search.sessions.planning",
@@ -29,36 +37,61 @@ IMPORTED = (
     "scipy.stats",
     "sqlalchemy.pool",
 )
+ENGINES = (
+    "search.data",
+    "search.engines.preflight",
+    "search.engines.fit",
+    "search.engines.exporting",
+    "search.workers.worker",
+    "sklearn.datasets",
+    "sklearn.model_selection",
+    "sklearn.preprocessing",
+)
 
 
-class Commands:
-    """The server, seen from a test."""
+class Server:
+    """A server whose Keras runs on a backend, seen from a test."""
 
-    def __init__(self) -> None:
+    def __init__(self, backend: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-P", __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-P", __file__, backend],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **Device().environment(backend)},
         )
 
-    def run(self, arguments: Sequence[str], cwd: Path | None, timeout: float) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end; subprocess.TimeoutExpired, and its end, if that takes longer."""
-        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-            files = [f"/proc/{os.getpid()}/fd/{file.fileno()}" for file in (out, err)]
-            asked = {"arguments": list(arguments), "cwd": os.fspath(cwd or Path.cwd()), "env": dict(os.environ)}
-            pid = int(self._ask({**asked, "files": files}))
-            code = self._ask({"wait": pid, "timeout": timeout})
-            said = []
-            for file in (out, err):
-                file.seek(0)
-                said.append(file.read().decode("utf-8", "replace"))
-        if not code:
-            raise subprocess.TimeoutExpired([*arguments], timeout, *said)
-        return subprocess.CompletedProcess(["manyfit", *arguments], int(code), *said)
+    def command(self, arguments: Sequence[str], cwd: Path | None, timeout: float) -> subprocess.CompletedProcess[str]:
+        """Run `manyfit` to its end; subprocess.TimeoutExpired, and its end, if that takes longer than `timeout` seconds."""
+        return self._run({"arguments": list(arguments)}, dict(os.environ), cwd, timeout)
+
+    def code(
+        self, code: str, arguments: Sequence[str], environment: Mapping[str, str], timeout: float
+    ) -> subprocess.CompletedProcess[str]:
+        """Run code to its end, in an environment that may be another; its first arguments are `arguments`."""
+        return self._run({"code": code, "arguments": list(arguments)}, environment, None, timeout)
 
     def close(self) -> None:
         """End the server."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait(timeout=30)
+
+    def _run(
+        self, what: Mapping[str, Any], environment: Mapping[str, str], cwd: Path | None, timeout: float
+    ) -> subprocess.CompletedProcess[str]:
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            files = [f"/proc/{os.getpid()}/fd/{file.fileno()}" for file in (out, err)]
+            cwd = cwd or Path.cwd()
+            pid = int(self._ask({"what": what, "cwd": os.fspath(cwd), "environment": environment, "files": files}))
+            code = self._ask({"wait": pid, "timeout": timeout})
+            said = []
+            for file in (out, err):
+                file.seek(0)
+                said.append(file.read().decode("utf-8", "replace"))
+        if not code:
+            raise subprocess.TimeoutExpired(str(what), timeout, *said)
+        return subprocess.CompletedProcess([f"{what}"], int(code), *said)
 
     def _ask(self, question: object) -> str:
         assert self._process.stdin is not None
@@ -68,7 +101,21 @@ class Commands:
         return self._process.stdout.readline().strip()
 
 
-def _serve() -> None:
+@functools.cache
+def server(backend: str = "jax") -> Server:
+    """Return the server of this test process for a backend."""
+    started = Server(backend)
+    atexit.register(started.close)
+    return started
+
+
+def _serve(backend: str) -> None:
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from search.engines import pins
+
+    pins.import_keras()
+    for name in (*COMMANDS, *ENGINES, *(["search.engines.lanes.engine"] if backend == "jax" else [])):
+        importlib.import_module(name)
     for line in sys.stdin:
         asked = json.loads(line)
         if "wait" in asked:
@@ -76,7 +123,7 @@ def _serve() -> None:
             continue
         pid = os.fork()
         if not pid:
-            _child(**asked)
+            _child(**asked, imported_with=dict(os.environ))
         print(pid, flush=True)
 
 
@@ -96,20 +143,45 @@ def _wait(pid: int, timeout: float) -> str:
     return "" if late else str(os.waitstatus_to_exitcode(status))
 
 
-def _child(arguments: list[str], cwd: str, env: dict[str, str], files: list[str]) -> None:
-    code = 1
-    try:
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+def _child(
+    what: dict[str, Any], cwd: str, environment: dict[str, str], files: list[str], imported_with: dict[str, str]
+) -> NoReturn:
+    def work() -> None:
         os.chdir(cwd)
-        os.environ.clear()
-        os.environ.update(env)
+        _become(environment)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         for descriptor, file in enumerate(files, 1):
             os.dup2(os.open(file, os.O_WRONLY | os.O_APPEND), descriptor)
-        sys.argv = ["-c", *arguments]
+        sys.argv = ["-c", *what["arguments"]]
+        if "code" in what:
+            sys.path[:0] = environment.get("PYTHONPATH", "").split(os.pathsep)
+            exec(compile(what["code"], "<a test's code>", "exec"), {"__name__": "__main__"})  # noqa: S102
+            return
         from search.cli import main
+        from search.workers import local
 
+        local.launch = _launching(imported_with, local.launch)  # type: ignore[assignment]  # a Forked will do
         main()
+
+    _end_with(work)
+
+
+def _become(environment: Mapping[str, str]) -> None:
+    """Be as a process that has just begun, with that environment."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGALRM, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    os.environ.clear()
+    os.environ.update(environment)
+    random.seed()
+    sys.modules["numpy"].random.seed()
+
+
+def _end_with(work: Callable[[], object]) -> NoReturn:
+    """Do it, and end as a Python program does."""
+    code = 1
+    try:
+        work()
         code = 0
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
@@ -126,8 +198,53 @@ def _child(arguments: list[str], cwd: str, env: dict[str, str], files: list[str]
         os._exit(code)
 
 
+class Forked:
+    """A worker that its coordinator has forked, as `subprocess.Popen` shows one."""
+
+    def __init__(self, pid: int, stderr: int) -> None:
+        self.pid, self.stderr = pid, os.fdopen(stderr, "rb")
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        return self.wait(os.WNOHANG)
+
+    def wait(self, how: int = 0) -> int | None:
+        if self.returncode is None:
+            ended, status = os.waitpid(self.pid, how)
+            self.returncode = os.waitstatus_to_exitcode(status) if ended else None
+        return self.returncode
+
+
+def _launching(imported_with: Mapping[str, str], launch: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what starts workers by a fork where that comes to the same as a fresh Python."""
+
+    def read_when_imported(environment: Mapping[str, str]) -> dict[str, str]:
+        names = ("JAX_", "KERAS_", "PYTHON", "OMP_", "OPENBLAS_", "MKL_", "CUDA_VISIBLE")
+        return {name: value for name, value in environment.items() if name.startswith(names)}
+
+    def forked(descriptor: int, environment: Mapping[str, str]) -> Any:
+        if read_when_imported(environment) != read_when_imported(imported_with):
+            return launch(descriptor, environment)
+        stderr, theirs = os.pipe()
+        pid = os.fork()
+        if pid:
+            os.close(theirs)
+            return Forked(pid, stderr)
+        os.setsid()
+        os.dup2(os.open(os.devnull, os.O_RDWR), 0)
+        os.dup2(0, 1)
+        os.dup2(theirs, 2)
+        os.closerange(3, descriptor)
+        os.closerange(descriptor + 1, os.sysconf("SC_OPEN_MAX"))
+        # Of their own: a thread may have been about to write into those of the coordinator.
+        sys.stdout, sys.stderr = (os.fdopen(n, "w", buffering=1, errors="backslashreplace") for n in (1, 2))
+        _become(environment)
+        from search.workers.worker import run
+
+        _end_with(lambda: run(descriptor))
+
+    return forked
+
+
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    for name in IMPORTED:
-        importlib.import_module(name)
-    _serve()
+    _serve(sys.argv[1])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import functools
 import json
 import os
 import random
@@ -18,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from forking import Commands
+from forking import server
 
 from search.core import scheduler
 from search.engines.devices import Device
@@ -76,9 +74,8 @@ def manyfit(
     *arguments: object, cwd: Path | None = None, timeout: float = 200, env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run the real command to its end."""
-    if env is None and not any(name.startswith("COV") for name in os.environ):
-        # Lines of a process that is forked are not counted.
-        return _commands().run([*map(str, arguments)], cwd, timeout)
+    if env is None and not is_counting_lines():
+        return server().command([*map(str, arguments)], cwd, timeout)
     return subprocess.run(
         [*MANYFIT, *map(str, arguments)],
         cwd=cwd,
@@ -89,11 +86,9 @@ def manyfit(
     )
 
 
-@functools.cache
-def _commands() -> Commands:
-    commands = Commands()
-    atexit.register(commands.close)
-    return commands
+def is_counting_lines() -> bool:
+    """Whether coverage is measured: lines of a process that is forked are not counted."""
+    return any(name.startswith("COV") for name in os.environ)
 
 
 def start(*arguments: object, cwd: Path | None = None) -> subprocess.Popen[str]:
@@ -115,26 +110,42 @@ class DiedError(Exception):
 _NO_MEMORY = ("LLVM ERROR", "bad_alloc", "MemoryError", "can't start new thread", "Resource temporarily unavailable")
 
 
-def in_jax(code: str, *, quickly: bool = False, timeout: float | None = None) -> Any:
+def in_keras(
+    code: str, *arguments: object, backend: str = "jax", timeout: float = 1200, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run code that may import Keras and what lies in tests/engines, in a process of its own."""
+    environment = {
+        **os.environ,
+        **Device().environment(backend),
+        **(env or {}),
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent / "engines"), os.environ.get("PYTHONPATH", "")]),
+    }
+    words = [*map(str, arguments)]
+    if not is_counting_lines():
+        return server(backend).code(code, words, environment, timeout)
+    command = [sys.executable, "-c", code, *words]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout)
+
+
+def told(done: subprocess.CompletedProcess[str]) -> Any:
+    """Return what code has printed last, as JSON."""
+    assert done.returncode == 0, done.stderr[-6000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def in_jax(code: str, *, quickly: bool = False, timeout: float = 1200) -> Any:
     """Run code with all of lanes_kit on the JAX backend; what it prints last is JSON.
 
     `quickly` leaves XLA's optimizations out: compiling takes half as long, and no value changes by more than rounding.
     """
-    env = {
-        **os.environ,
-        **Device().environment("jax"),
-        **({"XLA_FLAGS": "--xla_backend_optimization_level=0"} if quickly else {}),
-        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent / "engines"), os.environ.get("PYTHONPATH", "")]),
-    }
-    command = [sys.executable, "-c", f"from lanes_kit import *\n{code}"]
+    env = {"XLA_FLAGS": "--xla_backend_optimization_level=0"} if quickly else {}
     try:
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=timeout)
+        done = in_keras(f"from lanes_kit import *\n{code}", timeout=timeout, env=env)
     except subprocess.TimeoutExpired:
         raise DiedError("it waits for a thread that got no memory") from None
     if done.returncode < 0 or (done.returncode and any(words in done.stderr for words in _NO_MEMORY)):
         raise DiedError(f"{done.returncode}: {done.stderr}")
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    return told(done)
 
 
 def settings(how: list[str]) -> list[str]:

@@ -32,6 +32,21 @@ START = Path(__file__).resolve().parents[2] / "manyfit" / "start.py"
 STDERR_LINES = 20
 
 
+def launch(descriptor: int, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Start a process that serves what it is asked through the socket `descriptor`, with that environment."""
+    return subprocess.Popen(
+        # -P, and our packages by their folder: the working directory or PYTHONPATH may hold a search.py of the user's.
+        [sys.executable, "-P", str(START), str(descriptor)],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        pass_fds=[descriptor],
+        # Ctrl-C is the coordinator's to handle; a worker that got it too would die in the middle of its answer.
+        start_new_session=True,
+    )
+
+
 class Process:
     """A worker in a process, reached by a socket. Its number tells it apart in the log."""
 
@@ -40,17 +55,7 @@ class Process:
         self._mark = uuid.uuid4().hex  # in the environment of all that it starts
         self._stderr: deque[str] = deque(maxlen=STDERR_LINES)
         self.channel, theirs = mp.Pipe()
-        self.process = subprocess.Popen(
-            # -P, and our packages by their folder: the working directory or PYTHONPATH may hold a search.py of the user's.
-            [sys.executable, "-P", str(START), str(theirs.fileno())],
-            env={**environment, descendants.MARK: self._mark},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            pass_fds=[theirs.fileno()],
-            # Ctrl-C is the coordinator's to handle; a worker that got it too would die in the middle of its answer.
-            start_new_session=True,
-        )
+        self.process = launch(theirs.fileno(), {**environment, descendants.MARK: self._mark})
         theirs.close()
         self._reader = threading.Thread(target=self._keep_stderr, daemon=True)
         self._reader.start()

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-
 import pytest
-from support import ROOT
+from support import in_keras, told
 
 from models.arguments import ACTIVATIONS, BUILDERS, widths
-from search.engines.devices import Device
 
 ASK_KERAS = """
 import json
@@ -67,15 +61,7 @@ CASES = [
 @pytest.fixture(scope="module")
 def keras_says():
     code = f"CASES = {CASES!r}\n{ASK_KERAS}"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        env={**os.environ, **Device().environment("jax"), "PYTHONPATH": str(ROOT)},
-        cwd=ROOT,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    return told(in_keras(code))
 
 
 @pytest.mark.slow

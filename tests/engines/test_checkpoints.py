@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import re
 import subprocess
@@ -15,11 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import dice, end, manyfit, query, settings, start, table, training, wait_for, write_study
+from support import dice, end, in_keras, manyfit, query, settings, start, table, told, training, wait_for, write_study
 
 from search.engines import checkpoints
 from search.engines.checkpoints import CheckpointError, Checkpoints, kept_path
-from search.engines.devices import Device
 from search.storage import verify
 from search.storage.records import load
 from search.trials.events import Member
@@ -558,11 +556,7 @@ print(json.dumps(found))
 
 def evaluated(database: Path, name: str, backend: str) -> dict[str, float]:
     """Return the validation accuracy of all kept weights, in models that are built anew."""
-    command = [sys.executable, "-c", EVALUATE, str(database), name]
-    env = {**os.environ, **Device().environment(backend)}
-    done = subprocess.run(command, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    return told(in_keras(EVALUATE, database, name, backend=backend))
 
 
 OPEN = """
@@ -591,12 +585,8 @@ def test_exported_model_opens_in_keras_and_gives_its_trials_value(pair, tmp_path
     assert done.returncode == 0, done.stderr
     best = study.complete[0]
     assert f"the model of trial {best.number}; val_accuracy {best.value:.5g}, evaluated once more" in done.stderr
-    env = {**os.environ, **Device().environment(study.resolved["backend"])}
-    opened = subprocess.run(
-        [sys.executable, "-c", OPEN, database, "cut", path], env=env, capture_output=True, text=True
-    )
-    assert opened.returncode == 0, opened.stderr
-    assert float(opened.stdout.splitlines()[-1]) == pytest.approx(best.value, rel=1e-6)
+    opened = told(in_keras(OPEN, database, "cut", path, backend=study.resolved["backend"]))
+    assert opened == pytest.approx(best.value, rel=1e-6)
     # The one that was killed has left its half, under a name that says so.
     assert [left.name.endswith(".partial.keras") for left in tmp_path.iterdir() if left != path] == [True]
 

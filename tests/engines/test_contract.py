@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from support import manyfit, write_study
+from support import in_keras, manyfit, told, write_study
 
 from search.engines.devices import Device
 from search.engines.protocol import SaveModel
@@ -168,10 +168,6 @@ def test_message_that_is_none_is_refused(raw):
 @pytest.mark.slow
 def test_every_row_is_drawn_once_an_epoch_in_an_order_of_its_own_on_each_backend(tmp_path):
     """The batches that TensorFlow and JAX see are the same, epoch by epoch."""
-    import json
-    import os
-    import subprocess
-    import sys
 
     code = """
 import json, sys
@@ -188,12 +184,7 @@ for epoch in (1, 2, 1):
     seen.append([np.asarray(x).tolist() for x, y in source])
 print(json.dumps(seen))
 """
-    seen = []
-    for backend in ("tensorflow", "jax"):
-        env = {**os.environ, "KERAS_BACKEND": backend}
-        done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        seen.append(json.loads(done.stdout))
+    seen = [told(in_keras(code, backend=backend)) for backend in ("tensorflow", "jax")]
     assert seen[0] == seen[1]
     first, second, again = seen[0]
     assert first == again != second

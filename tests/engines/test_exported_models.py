@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import manyfit
+from support import in_keras, manyfit, told
 
 from search.engines.devices import Device
 from search.storage.records import load
@@ -58,16 +58,7 @@ def opened(paths: list[str], backend: str) -> dict[str, dict]:
 
 def exported(folder: Path, code: str, backend: str = "tensorflow") -> dict[str, dict]:
     """Run code with all of export_kit; what it prints last is JSON."""
-    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", f"from export_kit import *\n{code}", str(folder)],
-        env={**environment(backend), "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        timeout=2400,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    return told(in_keras(f"from export_kit import *\n{code}", folder, backend=backend, timeout=2400))
 
 
 def check_with_keras_alone(found: dict[str, dict], backends: tuple[str, ...] = ("tensorflow", "jax")) -> None:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-
 import pytest
+from support import in_keras, told
 
 CODE = """
 import json
@@ -50,8 +46,5 @@ print(json.dumps([reported, by_hand]))
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_fit_trains_on_the_batches_of_seed_and_epoch_in_their_order(backend):
-    env = {**os.environ, "KERAS_BACKEND": backend, "CUDA_VISIBLE_DEVICES": "-1"}
-    done = subprocess.run([sys.executable, "-c", CODE], env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    reported, by_hand = json.loads(done.stdout.splitlines()[-1])
+    reported, by_hand = told(in_keras(CODE, backend=backend))
     assert reported == pytest.approx(by_hand, rel=1e-5)

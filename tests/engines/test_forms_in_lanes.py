@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
-
-from search.engines.devices import Device
+from support import in_keras, told
 
 pytestmark = pytest.mark.slow
 
@@ -37,12 +30,5 @@ print(json.dumps(found))
 
 
 def test_lane_agrees_with_fit_where_labels_or_outputs_are_put_into_another_form():
-    env = {
-        **os.environ,
-        **Device().environment("jax"),
-        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]),
-    }
-    done = subprocess.run([sys.executable, "-c", CODE], env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = told(in_keras(CODE))
     assert {name: size for name, size in found.items() if not size < 1e-5} == {}

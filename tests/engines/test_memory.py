@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import subprocess
-import sys
 
 import pytest
-from support import manyfit, write_study
+from support import in_keras, manyfit, told, write_study
 
-from search.engines.devices import Device
 from search.storage.records import load
 from search.storage.verify import verify
 
@@ -100,10 +95,7 @@ print(json.dumps([found, peak]))
 
 @pytest.mark.parametrize("backend", ["jax", pytest.param("tensorflow", marks=pytest.mark.gallery)])
 def test_model_that_can_not_fit_is_refused_with_its_size_before_it_takes_anything(backend):
-    env = {**os.environ, **Device().environment(backend)}
-    done = subprocess.run([sys.executable, "-c", KINDS], env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    said, peak_kb = json.loads(done.stdout.splitlines()[-1])
+    said, peak_kb = told(in_keras(KINDS, backend=backend))
     assert peak_kb < 2_000_000, "weights of 160 GB were begun with"
     assert said.pop("frozen") == "fits"
     assert all(text.startswith("the model is too large: ") for text in said.values()), said

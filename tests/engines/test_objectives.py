@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
-
-from search.engines.devices import Device
+from support import in_keras, told
 
 pytestmark = pytest.mark.slow
 
 
 def run(code: str, backend: str = "jax"):
     """Run code with all of objectives_kit; what it prints last is JSON."""
-    env = {
-        **os.environ,
-        **Device().environment(backend),
-        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]),
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", f"from objectives_kit import *\n{code}"], env=env, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return told(in_keras(f"from objectives_kit import *\n{code}", backend=backend))
 
 
 def test_every_loss_and_metric_of_keras_is_in_the_tables():
@@ -379,14 +363,7 @@ for source in ("binary", "binary column", "binary one-hot", "classes", "classes 
     model.loss(trainer.data.y_train[:4], model(trainer.data.x_train[:4]))
 print(json.dumps(0))
 """
-    env = {
-        **os.environ,
-        **Device().environment("jax"),
-        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]),
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", f"from objectives_kit import *\n{code}"], env=env, capture_output=True, text=True
-    )
+    done = in_keras(f"from objectives_kit import *\n{code}")
     assert done.returncode == 0, done.stderr[-3000:]
     lines = [line for line in done.stdout.splitlines() if line.startswith(("OF", "SHAPE"))]
     shapes = {of[3:]: shape.removeprefix("SHAPE ") for of, shape in zip(lines[::2], lines[1::2], strict=True)}
@@ -538,13 +515,13 @@ print(json.dumps(rows))
     )
     assert found.pop("fixed") is False
     assert found.pop("fixed for a loss that has no such option") == "sigmoid"
-    for name, told in found.items():
+    for name, said in found.items():
         source, kind = name.split(": ")
         if kind == "clipped" or (kind == "own squashed" and source == "binary"):
-            assert "can't be told" in str(told), (name, told)
-            assert "from_logits = true" in str(told)
+            assert "can't be told" in str(said), (name, said)
+            assert "from_logits = true" in str(said)
         else:
-            assert told is (kind in LOGITS), (name, told)
+            assert said is (kind in LOGITS), (name, said)
 
 
 def test_evaluating_a_model_to_judge_it_leaves_its_random_stream_where_it_was():

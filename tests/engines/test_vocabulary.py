@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-
 import pytest
-from support import ROOT
+from support import in_keras, told
 
 from search.spec.vocabulary import OPTIMIZERS, TRAIN_NUMBERS, direction_of, optimizer_arguments, optimizer_class
 
@@ -51,15 +46,7 @@ print(json.dumps([tables, defaults, names, refused]))
 
 @pytest.fixture(scope="module")
 def keras_says():
-    done = subprocess.run(
-        [sys.executable, "-c", ASK_KERAS],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "KERAS_BACKEND": "jax"},
-        cwd=ROOT,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    return told(in_keras(ASK_KERAS))
 
 
 @pytest.mark.slow
