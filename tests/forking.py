@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import functools
 import importlib
+import importlib.util
 import json
 import os
 import random
@@ -37,7 +38,11 @@ COMMANDS = (
     "scipy.stats",
     "sqlalchemy.pool",
 )
+PATH = [str(Path(__file__).parent / "engines"), str(Path(__file__).parent)]
+"""Where tests' functions find their kits, and what users bring."""
+
 ENGINES = (
+    "support",
     "search.data",
     "search.engines.preflight",
     "search.engines.fit",
@@ -65,11 +70,11 @@ class Server:
         """Run `manyfit` to its end; subprocess.TimeoutExpired, and its end, if that takes longer than `timeout` seconds."""
         return self._run({"arguments": list(arguments)}, dict(os.environ), cwd, timeout)
 
-    def code(
-        self, code: str, arguments: Sequence[str], environment: Mapping[str, str], timeout: float
+    def function(
+        self, where: Sequence[Any], cwd: Path | None, environment: Mapping[str, str], timeout: float
     ) -> subprocess.CompletedProcess[str]:
-        """Run code to its end, in an environment that may be another; its first arguments are `arguments`."""
-        return self._run({"code": code, "arguments": list(arguments)}, environment, None, timeout)
+        """Do what `call` does, in an environment that may be another."""
+        return self._run({"where": where}, environment, cwd, timeout)
 
     def close(self) -> None:
         """End the server."""
@@ -109,8 +114,19 @@ def server(backend: str = "jax") -> Server:
     return started
 
 
+def call(file: str, function: str, arguments: Sequence[Any]) -> None:
+    """Call a function of a test's file, and print what it returns, as JSON."""
+    spec = importlib.util.spec_from_file_location(Path(file).stem, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    print(json.dumps(getattr(module, function)(*arguments)))
+
+
 def _serve(backend: str) -> None:
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    sys.path[:0] = [str(Path(__file__).resolve().parents[1]), *PATH]
     from search.engines import pins
 
     pins.import_keras()
@@ -152,14 +168,13 @@ def _child(
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         for descriptor, file in enumerate(files, 1):
             os.dup2(os.open(file, os.O_WRONLY | os.O_APPEND), descriptor)
-        sys.argv = ["-c", *what["arguments"]]
-        if "code" in what:
-            sys.path[:0] = environment.get("PYTHONPATH", "").split(os.pathsep)
-            exec(compile(what["code"], "<a test's code>", "exec"), {"__name__": "__main__"})  # noqa: S102
+        if "where" in what:
+            call(*what["where"])
             return
         from search.cli import main
         from search.workers import local
 
+        sys.argv = ["-c", *what["arguments"]]
         local.launch = _launching(imported_with, local.launch)  # type: ignore[assignment]  # a Forked will do
         main()
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from forking import server
+from forking import PATH, server
 
 from search.core import scheduler
 from search.engines.devices import Device
@@ -37,6 +37,7 @@ from search.workers.inprocess import Replaying
 from spaces import Space
 
 ROOT = Path(__file__).resolve().parents[1]
+BROUGHT = ROOT / "tests" / "brought"
 SHARED = ROOT.parent / "shared" / "data"
 MANYFIT = [sys.executable, "-P", "-c", "from search.cli import main; main()"]
 
@@ -110,37 +111,43 @@ class DiedError(Exception):
 _NO_MEMORY = ("LLVM ERROR", "bad_alloc", "MemoryError", "can't start new thread", "Resource temporarily unavailable")
 
 
-def in_keras(
-    code: str, *arguments: object, backend: str = "jax", timeout: float = 1200, env: Mapping[str, str] | None = None
+def ran(
+    program: Callable[..., Any],
+    *arguments: Any,
+    backend: str = "jax",
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    timeout: float = 1200,
 ) -> subprocess.CompletedProcess[str]:
-    """Run code that may import Keras and what lies in tests/engines, in a process of its own."""
-    environment = {
-        **os.environ,
-        **Device().environment(backend),
-        **(env or {}),
-        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent / "engines"), os.environ.get("PYTHONPATH", "")]),
-    }
-    words = [*map(str, arguments)]
+    """Call a function of a test's file in a process of its own, where it may import Keras; it prints what it returns."""
+    where = [program.__code__.co_filename, program.__name__, [*arguments]]
+    path = os.pathsep.join([*PATH, os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, **Device().environment(backend), **(env or {}), "PYTHONPATH": path}
     if not is_counting_lines():
-        return server(backend).code(code, words, environment, timeout)
-    command = [sys.executable, "-c", code, *words]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout)
+        return server(backend).function(where, cwd, environment, timeout)
+    command = [sys.executable, "-c", f"import forking; forking.call(*{where!r})"]
+    return subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True, timeout=timeout)
+
+
+def in_keras(program: Callable[..., Any], *arguments: Any, backend: str = "jax", cwd: Path | None = None) -> Any:
+    """Return what a function of a test's file returns in a process of its own, as JSON has it."""
+    return told(ran(program, *arguments, backend=backend, cwd=cwd))
 
 
 def told(done: subprocess.CompletedProcess[str]) -> Any:
-    """Return what code has printed last, as JSON."""
+    """Return what a process has printed last, as JSON."""
     assert done.returncode == 0, done.stderr[-6000:]
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def in_jax(code: str, *, quickly: bool = False, timeout: float = 1200) -> Any:
-    """Run code with all of lanes_kit on the JAX backend; what it prints last is JSON.
+def in_jax(program: Callable[..., Any], *arguments: Any, quickly: bool = False, timeout: float = 1200) -> Any:
+    """Do so on the JAX backend; DiedError where there was no memory for it.
 
     `quickly` leaves XLA's optimizations out: compiling takes half as long, and no value changes by more than rounding.
     """
     env = {"XLA_FLAGS": "--xla_backend_optimization_level=0"} if quickly else {}
     try:
-        done = in_keras(f"from lanes_kit import *\n{code}", timeout=timeout, env=env)
+        done = ran(program, *arguments, timeout=timeout, env=env)
     except subprocess.TimeoutExpired:
         raise DiedError("it waits for a thread that got no memory") from None
     if done.returncode < 0 or (done.returncode and any(words in done.stderr for words in _NO_MEMORY)):

@@ -239,6 +239,7 @@ def test_database_without_tables_beside_a_backup_is_told_what_that_holds(studied
     assert len(records.load(database, "replay").trials) == 20
 
 
+@pytest.mark.gallery
 @pytest.mark.slow
 def test_ctrl_c_twice_in_a_moment_ends_as_once_does(tmp_path):
     path = write_study(tmp_path, trials=30, epochs=50)

@@ -108,7 +108,9 @@ LOCALES = [
 
 
 @pytest.mark.parametrize(
-    "locale", LOCALES, ids=lambda locale: " ".join(f"{k}={v}" for k, v in locale.items()) or "as it is"
+    "locale",
+    [LOCALES[2], *(pytest.param(locale, marks=pytest.mark.gallery) for locale in (*LOCALES[:2], LOCALES[3]))],
+    ids=lambda locale: " ".join(f"{k}={v}" for k, v in locale.items()) or "as it is",
 )
 def test_folder_whose_name_is_no_utf8_is_shown_in_every_locale(tmp_path, locale):
     folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/n\xffn"))

@@ -90,7 +90,10 @@ def test_what_was_asked_for_and_can_not_be_written_is_an_error(finished, command
     assert shell(f"m {command} {target} | head -1", finished).returncode == 0
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "ascii:strict", "utf-8"])
+@pytest.mark.parametrize(
+    "encoding",
+    ["ascii:strict", *(pytest.param(code, marks=pytest.mark.gallery) for code in ("ascii", "latin-1", "utf-8"))],
+)
 def test_letters_that_a_terminal_has_not_stop_nothing(finished, encoding):
     """F15."""
     for command in ("show", "run", "list ."):

@@ -1,8 +1,6 @@
 """What tests of exported models run in a process of its own: many models, each exported as a worker does it."""
 
 import inspect
-import json
-import sys
 from pathlib import Path
 
 import keras
@@ -19,7 +17,7 @@ from search.spec.vocabulary import OPTIMIZERS, SCHEDULES
 from search.trials.events import Member
 
 leave_tensorflow_out()
-FOLDER = Path(sys.argv[1])
+FOLDER = Path.cwd()
 SOURCES = {
     "binary": {"source": "sklearn:breast_cancer", "scale": "standard", "limit": 120},
     "classes": {"source": "sklearn:wine", "scale": "minmax"},
@@ -106,12 +104,12 @@ def export(name, data_section, model=None, learning_rate=0.005, config=(), **tra
 
 
 def export_all(cases):
-    """Export all cases; print a description of each."""
+    """Export all cases; return a description of each."""
     found = {}
     for name, case in cases.items():
         found[name] = export(name, **case)
         keras.utils.clear_session()
-    print(json.dumps(found))
+    return found
 
 
 ARGUMENTS = {
@@ -135,7 +133,7 @@ def entries(module, base):
 
 
 def export_gallery(task, model, part):
-    """Export every loss with every optimizer and schedule in turn, or every metric; print what came of it."""
+    """Export every loss with every optimizer and schedule in turn, or every metric; return what came of it."""
     found, refused = {}, {}
     data_section = SOURCES[task]
     optimizers, metrics = [name.lower() for name in OPTIMIZERS], ["mae"] if task == "numbers" else ["accuracy"]
@@ -175,4 +173,4 @@ def export_gallery(task, model, part):
         ]
         for start in range(0, len(chosen), 8):
             several(chosen[start : start + 8])
-    print(json.dumps({"found": found, "refused": refused}))
+    return {"found": found, "refused": refused}

@@ -3,47 +3,52 @@
 from __future__ import annotations
 
 import pytest
-from support import in_keras, told
+from support import in_keras
 
 from models.arguments import ACTIVATIONS, BUILDERS, widths
 
-ASK_KERAS = """
-import json
-from types import SimpleNamespace
 
-import keras
-from keras.src import activations, initializers
+def what_keras_builds(cases):
+    import json
+    from types import SimpleNamespace
 
-from models import arguments, cnn, mlp
-from search.engines.training import ReadConfig
+    import keras
+    from keras.src import activations, initializers
 
-info = {"mlp": SimpleNamespace(input_shape=(6,), outputs=3), "cnn": SimpleNamespace(input_shape=(8, 8), outputs=3)}
-modules = {"mlp": mlp, "cnn": cnn}
+    from models import arguments, cnn, mlp
+    from search.engines.training import ReadConfig
 
-def layers(name, config):
-    keras.utils.clear_session(free_memory=False)
-    return [
-        [type(layer).__name__, getattr(layer, "units", getattr(layer, "filters", None)), getattr(layer, "rate", None)]
-        for layer in modules[name].build(config, info[name]).layers
-    ]
+    info = {"mlp": SimpleNamespace(input_shape=(6,), outputs=3), "cnn": SimpleNamespace(input_shape=(8, 8), outputs=3)}
+    modules = {"mlp": mlp, "cnn": cnn}
 
-found = {"read": {}, "layers": {}, "refused": [], "revision": {name: m.REVISION for name, m in modules.items()}}
-for name, module in modules.items():
-    config = ReadConfig({})
-    module.build(config, info[name])
-    found["read"][name] = sorted(config.read)
-    for argument, rule in arguments.BUILDERS[name].items():
-        for choice in rule.choices:
-            try:
-                layers(name, {argument: choice})
-            except Exception as error:
-                found["refused"].append([name, argument, choice, str(error)[:80]])
-for name, config in CASES:
-    found["layers"][f"{name} {json.dumps(config)}"] = layers(name, config)
-found["activations"] = sorted(activations.ALL_OBJECTS_DICT)
-found["initializers"] = sorted(initializers.ALL_OBJECTS_DICT)
-print(json.dumps(found))
-"""
+    def layers(name, config):
+        keras.utils.clear_session(free_memory=False)
+        return [
+            [
+                type(layer).__name__,
+                getattr(layer, "units", getattr(layer, "filters", None)),
+                getattr(layer, "rate", None),
+            ]
+            for layer in modules[name].build(config, info[name]).layers
+        ]
+
+    found = {"read": {}, "layers": {}, "refused": [], "revision": {name: m.REVISION for name, m in modules.items()}}
+    for name, module in modules.items():
+        config = ReadConfig({})
+        module.build(config, info[name])
+        found["read"][name] = sorted(config.read)
+        for argument, rule in arguments.BUILDERS[name].items():
+            for choice in rule.choices:
+                try:
+                    layers(name, {argument: choice})
+                except Exception as error:
+                    found["refused"].append([name, argument, choice, str(error)[:80]])
+    for name, config in cases:
+        found["layers"][f"{name} {json.dumps(config)}"] = layers(name, config)
+    found["activations"] = sorted(activations.ALL_OBJECTS_DICT)
+    found["initializers"] = sorted(initializers.ALL_OBJECTS_DICT)
+    return found
+
 
 CASES = [
     ["cnn", {}],
@@ -60,8 +65,7 @@ CASES = [
 
 @pytest.fixture(scope="module")
 def keras_says():
-    code = f"CASES = {CASES!r}\n{ASK_KERAS}"
-    return told(in_keras(code))
+    return in_keras(what_keras_builds, CASES)
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import dice, end, in_keras, manyfit, query, settings, start, table, told, training, wait_for, write_study
+from support import dice, end, in_keras, manyfit, query, settings, start, table, training, wait_for, write_study
 
 from search.engines import checkpoints
 from search.engines.checkpoints import CheckpointError, Checkpoints, kept_path
@@ -523,53 +523,56 @@ def test_weights_of_exactly_the_best_trials_are_kept_and_give_their_values(pair)
     assert verify.verify(cut.with_suffix(".db")).problems == []
 
 
-EVALUATE = """
-import json, sys
-from pathlib import Path
-import numpy as np
-from search import data
-from search.engines import checkpoints
-from search.engines.training import Trainer, leave_tensorflow_out
-from search.storage.records import load
+def evaluated_anew(database, name):
+    from pathlib import Path
 
-leave_tensorflow_out()
-stored = load(Path(sys.argv[1]), sys.argv[2])
-settings, base = stored.file.settings, stored.file.base
-loaded = data.load(settings.data, base, settings.study.seed)
-trainer = Trainer.load(settings, base, loaded)
-found = {}
-for path in stored.files.glob("trial-*.npz"):
-    arrays, _ = checkpoints.read(path)
-    trial = stored.trials[int(path.stem.removeprefix("trial-"))]
-    model = trainer.model(trial.config, 999)
-    statistics = [variable for variable in model.non_trainable_variables if "seed" not in variable.name]
-    variables = {f"trainable/{i}": variable for i, variable in enumerate(model.trainable_variables)}
-    variables |= {f"other/{i}": variable for i, variable in enumerate(statistics)}
-    assert arrays.keys() == variables.keys(), (sorted(arrays), sorted(variables))
-    for name, variable in variables.items():
-        variable.assign(arrays[name])
-    metrics = model.evaluate(loaded.x_validation, loaded.y_validation, batch_size=256, verbose=0, return_dict=True)
-    found[trial.number] = float(str(np.float32(metrics["accuracy"])))
-print(json.dumps(found))
-"""
+    import numpy as np
+
+    from search import data
+    from search.engines import checkpoints
+    from search.engines.training import Trainer, leave_tensorflow_out
+    from search.storage.records import load
+
+    leave_tensorflow_out()
+    stored = load(Path(database), name)
+    settings, base = stored.file.settings, stored.file.base
+    loaded = data.load(settings.data, base, settings.study.seed)
+    trainer = Trainer.load(settings, base, loaded)
+    found = {}
+    for path in stored.files.glob("trial-*.npz"):
+        arrays, _ = checkpoints.read(path)
+        trial = stored.trials[int(path.stem.removeprefix("trial-"))]
+        model = trainer.model(trial.config, 999)
+        statistics = [variable for variable in model.non_trainable_variables if "seed" not in variable.name]
+        variables = {f"trainable/{i}": variable for i, variable in enumerate(model.trainable_variables)}
+        variables |= {f"other/{i}": variable for i, variable in enumerate(statistics)}
+        assert arrays.keys() == variables.keys(), (sorted(arrays), sorted(variables))
+        for key, variable in variables.items():
+            variable.assign(arrays[key])
+        metrics = model.evaluate(loaded.x_validation, loaded.y_validation, batch_size=256, verbose=0, return_dict=True)
+        found[trial.number] = float(str(np.float32(metrics["accuracy"])))
+    return found
 
 
 def evaluated(database: Path, name: str, backend: str) -> dict[str, float]:
     """Return the validation accuracy of all kept weights, in models that are built anew."""
-    return told(in_keras(EVALUATE, database, name, backend=backend))
+    return in_keras(evaluated_anew, str(database), name, backend=backend)
 
 
-OPEN = """
-import sys
-from pathlib import Path
-import keras
-from search import data
-from search.storage.records import load
-stored = load(Path(sys.argv[1]), sys.argv[2])
-loaded = data.load(stored.file.settings.data, stored.file.base, stored.file.settings.study.seed)
-found = keras.models.load_model(sys.argv[3]).evaluate(loaded.raw.x_validation, loaded.y_validation, verbose=0, return_dict=True)
-print(found["accuracy"])
-"""
+def opened_by_keras(database, name, path):
+    from pathlib import Path
+
+    import keras
+
+    from search import data
+    from search.storage.records import load
+
+    stored = load(Path(database), name)
+    loaded = data.load(stored.file.settings.data, stored.file.base, stored.file.settings.study.seed)
+    found = keras.models.load_model(path).evaluate(
+        loaded.raw.x_validation, loaded.y_validation, verbose=0, return_dict=True
+    )
+    return found["accuracy"]
 
 
 @pytest.mark.slow
@@ -585,7 +588,7 @@ def test_exported_model_opens_in_keras_and_gives_its_trials_value(pair, tmp_path
     assert done.returncode == 0, done.stderr
     best = study.complete[0]
     assert f"the model of trial {best.number}; val_accuracy {best.value:.5g}, evaluated once more" in done.stderr
-    opened = told(in_keras(OPEN, database, "cut", path, backend=study.resolved["backend"]))
+    opened = in_keras(opened_by_keras, str(database), "cut", str(path), backend=study.resolved["backend"])
     assert opened == pytest.approx(best.value, rel=1e-6)
     # The one that was killed has left its half, under a name that says so.
     assert [left.name.endswith(".partial.keras") for left in tmp_path.iterdir() if left != path] == [True]

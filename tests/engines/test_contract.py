@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from support import in_keras, manyfit, told, write_study
+from support import in_keras, manyfit, write_study
 
 from search.engines.devices import Device
 from search.engines.protocol import SaveModel
@@ -165,26 +165,27 @@ def test_message_that_is_none_is_refused(raw):
         wire.decode(raw)
 
 
+def batches_by_epoch():
+    import numpy as np
+
+    from search.engines.batches import Batches
+
+    rows = np.arange(10)
+    batches = Batches((rows, rows * 2), 4, seed=5)
+    seen = []
+    for epoch in (1, 2, 1):
+        batches.epoch = epoch
+        data = batches.for_backend()
+        source = (data[i] for i in range(len(data))) if data is batches else iter(data)
+        seen.append([np.asarray(x).tolist() for x, y in source])
+    return seen
+
+
 @pytest.mark.slow
-def test_every_row_is_drawn_once_an_epoch_in_an_order_of_its_own_on_each_backend(tmp_path):
+def test_every_row_is_drawn_once_an_epoch_in_an_order_of_its_own_on_each_backend():
     """The batches that TensorFlow and JAX see are the same, epoch by epoch."""
 
-    code = """
-import json, sys
-import numpy as np
-import keras
-from search.engines.batches import Batches
-rows = np.arange(10)
-batches = Batches((rows, rows * 2), 4, seed=5)
-seen = []
-for epoch in (1, 2, 1):
-    batches.epoch = epoch
-    data = batches.for_backend()
-    source = (data[i] for i in range(len(data))) if data is batches else iter(data)
-    seen.append([np.asarray(x).tolist() for x, y in source])
-print(json.dumps(seen))
-"""
-    seen = [told(in_keras(code, backend=backend)) for backend in ("tensorflow", "jax")]
+    seen = [in_keras(batches_by_epoch, backend=backend) for backend in ("tensorflow", "jax")]
     assert seen[0] == seen[1]
     first, second, again = seen[0]
     assert first == again != second
@@ -192,6 +193,7 @@ print(json.dumps(seen))
     assert sorted(row for batch in first for row in batch) == list(range(10))
 
 
+@pytest.mark.gallery
 @pytest.mark.slow
 def test_worker_that_cannot_start_is_said_with_its_last_words(tmp_path):
     path = write_study(tmp_path, trials=1)

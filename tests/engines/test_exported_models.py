@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from support import in_keras, manyfit, told
+from support import BROUGHT, manyfit, ran, told
 
 from search.engines.devices import Device
 from search.storage.records import load
@@ -56,9 +58,11 @@ def opened(paths: list[str], backend: str) -> dict[str, dict]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def exported(folder: Path, code: str, backend: str = "tensorflow") -> dict[str, dict]:
-    """Run code with all of export_kit; what it prints last is JSON."""
-    return told(in_keras(f"from export_kit import *\n{code}", folder, backend=backend, timeout=2400))
+def exported(
+    folder: Path, program: Callable[..., object], *arguments: object, backend: str = "tensorflow"
+) -> dict[str, dict]:
+    """Export into a folder what a function with export_kit exports; return what it says of each."""
+    return told(ran(program, *arguments, backend=backend, cwd=folder, timeout=2400))
 
 
 def check_with_keras_alone(found: dict[str, dict], backends: tuple[str, ...] = ("tensorflow", "jax")) -> None:
@@ -83,37 +87,60 @@ def check_with_keras_alone(found: dict[str, dict], backends: tuple[str, ...] = (
                 ), name
 
 
-SMALL = """
-export_all({
-    "defaults": {"data_section": SOURCES["binary"]},
-    "binary_logits": {
-        "data_section": SOURCES["binary"], "metrics": ["accuracy", "auc", "precision", "recall", "f1_score"],
-        "schedule": "cosine", "warmup": 0.1, "optimizer": "adamw",
-    },
-    "binary_smoothed": {"data_section": SOURCES["binary"], "label_smoothing": 0.2, "optimizer": "sgd", "momentum": 0.9},
-    "binary_threshold": {
-        "data_section": SOURCES["binary"], "metrics": [{"name": "BinaryAccuracy", "threshold": 0.7}, "auc"],
-        "loss": "binary_focal_crossentropy",
-    },
-    "binary_probabilities": {
-        "data_section": SOURCES["binary"], "model": {"build": "own.py:build"},
-        "metrics": ["accuracy", "auc", "precision", "recall"], "schedule": "linear",
-    },
-    "classes_logits": {"data_section": SOURCES["classes"], "schedule": "exponential", "optimizer": "lion"},
-    "classes_smoothed": {"data_section": SOURCES["classes"], "label_smoothing": 0.1, "warmup": 0.5},
-    "classes_probabilities": {
-        "data_section": SOURCES["classes"], "model": {"build": "own.py:build"},
-        "metrics": ["accuracy", {"name": "TopKCategoricalAccuracy", "k": 2}, {"name": "SparseTopKCategoricalAccuracy", "k": 2}],
-    },
-    "numbers": {"data_section": SOURCES["numbers"], "metrics": ["mae", "mse"], "schedule": "cosine"},
-    "numbers_huber": {"data_section": SOURCES["numbers"], "loss": {"name": "Huber", "delta": 0.5}, "metrics": ["mae", "cosine_similarity"]},
-})
-"""
+def small_cases():
+    from export_kit import SOURCES, export_all
+
+    return export_all(
+        {
+            "defaults": {"data_section": SOURCES["binary"]},
+            "binary_logits": {
+                "data_section": SOURCES["binary"],
+                "metrics": ["accuracy", "auc", "precision", "recall", "f1_score"],
+                "schedule": "cosine",
+                "warmup": 0.1,
+                "optimizer": "adamw",
+            },
+            "binary_smoothed": {
+                "data_section": SOURCES["binary"],
+                "label_smoothing": 0.2,
+                "optimizer": "sgd",
+                "momentum": 0.9,
+            },
+            "binary_threshold": {
+                "data_section": SOURCES["binary"],
+                "metrics": [{"name": "BinaryAccuracy", "threshold": 0.7}, "auc"],
+                "loss": "binary_focal_crossentropy",
+            },
+            "binary_probabilities": {
+                "data_section": SOURCES["binary"],
+                "model": {"build": "own.py:build"},
+                "metrics": ["accuracy", "auc", "precision", "recall"],
+                "schedule": "linear",
+            },
+            "classes_logits": {"data_section": SOURCES["classes"], "schedule": "exponential", "optimizer": "lion"},
+            "classes_smoothed": {"data_section": SOURCES["classes"], "label_smoothing": 0.1, "warmup": 0.5},
+            "classes_probabilities": {
+                "data_section": SOURCES["classes"],
+                "model": {"build": "own.py:build"},
+                "metrics": [
+                    "accuracy",
+                    {"name": "TopKCategoricalAccuracy", "k": 2},
+                    {"name": "SparseTopKCategoricalAccuracy", "k": 2},
+                ],
+            },
+            "numbers": {"data_section": SOURCES["numbers"], "metrics": ["mae", "mse"], "schedule": "cosine"},
+            "numbers_huber": {
+                "data_section": SOURCES["numbers"],
+                "loss": {"name": "Huber", "delta": 0.5},
+                "metrics": ["mae", "cosine_similarity"],
+            },
+        }
+    )
 
 
 @pytest.mark.gallery
 def test_files_of_every_task_open_with_keras_alone_and_give_the_studys_values(tmp_path):
-    found = exported(tmp_path, SMALL)
+    found = exported(tmp_path, small_cases)
     check_with_keras_alone(found)
     # All is Keras's own but what needs probabilities, and for that there is a recipe.
     lines = {
@@ -129,176 +156,94 @@ def test_files_of_every_task_open_with_keras_alone_and_give_the_studys_values(tm
     ]  # fmt: skip
 
 
+def cases_of_rates():
+    from export_kit import SOURCES, export_all
+
+    return export_all(
+        {
+            "scheduled": {"data_section": SOURCES["numbers"], "schedule": "cosine", "config": {"learning_rate": 0.1}},
+            "warmed": {"data_section": SOURCES["numbers"], "warmup": 0.5, "config": {"learning_rate": 0.1}},
+            "constant": {"data_section": SOURCES["numbers"], "config": {"learning_rate": 0.1}},
+            "default": {"data_section": SOURCES["numbers"]},
+        }
+    )
+
+
 @pytest.mark.gallery
 def test_a_scheduled_rate_is_written_as_the_best_epochs_and_a_constant_one_as_it_is(tmp_path):
     found = exported(
         tmp_path,
-        """
-export_all({
-    "scheduled": {"data_section": SOURCES["numbers"], "schedule": "cosine", "config": {"learning_rate": 0.1}},
-    "warmed": {"data_section": SOURCES["numbers"], "warmup": 0.5, "config": {"learning_rate": 0.1}},
-    "constant": {"data_section": SOURCES["numbers"], "config": {"learning_rate": 0.1}},
-    "default": {"data_section": SOURCES["numbers"]},
-})
-""",
+        cases_of_rates,
     )
     rates = {Path(path).stem: seen["rate"] for path, seen in opened([c["path"] for c in found.values()], "jax").items()}
     assert rates == pytest.approx({"scheduled": 0.005, "warmed": 0.005, "constant": 0.1, "default": 0.001})
 
 
-USERS = """
-import keras
-import numpy as np
+def cases_of_own_code():
+    import numpy as np
+    from export_kit import FOLDER, SOURCES, export_all
+
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(80, 4))
+    y = x @ [1.0, -2.0, 0.5, 0.0] + 1
+    wide = x * [1.0, 1e-9, 1e6, 1.0] + [0.0, 0.0, 1e6, 5.0]
+    wide[:, 3] = 5.0
+    steep = x + np.array([1.7e9, 0.0, 0.0, 0.0])
+    np.savez(FOLDER / "wide.npz", x=wide, y=y)
+    np.savez(FOLDER / "steep.npz", x=steep, y=y)
+    np.savez(FOLDER / "whole.npz", x=rng.integers(0, 1000, (80, 4)), y=y)
+    np.savez(
+        FOLDER / "bytes.npz", x=rng.integers(0, 256, (80, 5, 5, 3)).astype("uint8"), y=np.eye(3)[np.arange(80) % 3]
+    )
+    np.savez(FOLDER / "names.npz", x=x, y=np.array(["cat", "dog"])[(x[:, 0] > 0).astype(int)])
+
+    def case(builder, source="wide.npz", scale="standard", **more):
+        return {"data_section": {"source": source, "scale": scale}, "model": {"build": f"users.py:{builder}"}, **more}
+
+    return export_all(
+        {
+            "functional": case("functional"),
+            "functional_minmax": case("functional", scale="minmax"),
+            "whole_numbers": case("functional", source="whole.npz"),
+            "layers": case("layers"),
+            "lambdas": case("lambdas"),
+            "stepping": case("stepping"),
+            "stepping_unscaled": case("stepping", scale="none", source="whole.npz"),
+            "steep": case("functional", source="steep.npz"),
+            "images": case("image", source="bytes.npz", scale="none"),
+            "images_smoothed": case("image", source="bytes.npz", scale="none", label_smoothing=0.1),
+            "names": case("functional", source="names.npz"),
+            "own_loss": case("functional", loss="users.py:double"),
+            "own_metric": case("functional", metrics=["mae", "users.py:double"]),
+            "compiled": case("compiled", config={"own": False, "own_metric": False}),
+            "compiled_unscaled": case("compiled", scale="none", config={"own": False, "own_metric": False}),
+            "compiled_with_own_loss": case("compiled", config={"own": True, "own_metric": False}),
+            "compiled_with_own_metric": case("compiled", config={"own": False, "own_metric": True}),
+            "bfloat16": {"data_section": SOURCES["binary"], "precision": "mixed_bfloat16"},
+        }
+    )
 
 
-class Gain(keras.layers.Layer):
-    def __init__(self, gain=2.0, **kwargs):
-        super().__init__(**kwargs)
-        self.gain = gain
+def cases_of_names():
+    from export_kit import SOURCES, export_all
 
-    def call(self, x):
-        return self.gain * x
+    def case(builder, **more):
+        return {"data_section": SOURCES["numbers"], "model": {"build": f"users.py:{builder}"}, **more}
 
-    def get_config(self):
-        return {**super().get_config(), "gain": self.gain}
-
-
-class Stepping(keras.Model):
-    def __init__(self, outputs=1, **kwargs):
-        super().__init__(**kwargs)
-        self.outputs_, self.end = outputs, keras.layers.Dense(outputs)
-
-    def build(self, shape):
-        self.end.build(shape)
-        self.built = True
-
-    def call(self, x):
-        return self.end(x)
-
-    def compute_loss(self, *args, **kwargs):
-        return 2 * super().compute_loss(*args, **kwargs)
-
-    def get_config(self):
-        return {"outputs": self.outputs_}
-
-
-def double(y_true, y_pred):
-    return 2 * keras.losses.mean_squared_error(y_true, y_pred)
-
-
-def functional(config, data):
-    inputs = keras.Input(data.input_shape)
-    x = keras.layers.Dense(4, activation="relu")(inputs)
-    return keras.Model(inputs, keras.layers.Dense(data.outputs)(keras.layers.Concatenate()([x, inputs])))
-
-
-def named(config, data):
-    inputs = keras.Input(data.input_shape)
-    return keras.Model(inputs, {"main": keras.layers.Dense(data.outputs, name="main")(inputs)})
-
-
-def named_compiled(config, data):
-    model = named(config, data)
-    model.compile("sgd", {"main": "mse"}, metrics={"main": ["mae", double]})
-    return model
-
-
-class PerQuarter(keras.metrics.Metric):
-    def __init__(self, name="per_quarter", **options):
-        super().__init__(name=name, **options)
-        self.sums = self.add_variable((4,), "zeros", name="sums")
-
-    def update_state(self, y_true, y_pred, sample_weight=None):
-        self.sums.assign_add(keras.ops.ones((4,)))
-
-    def result(self):
-        return keras.ops.convert_to_tensor(self.sums)
-
-
-def layers(config, data):
-    return keras.Sequential([keras.Input(data.input_shape), Gain(3.0), keras.layers.Dense(data.outputs)])
-
-
-def stepping(config, data):
-    model = Stepping(data.outputs)
-    return model
-
-
-def image(config, data):
-    return keras.Sequential([
-        keras.Input(data.input_shape), keras.layers.Flatten(), keras.layers.Dense(data.outputs, kernel_regularizer="l2")
-    ])
-
-
-def compiled(config, data):
-    model = functional(config, data)
-    loss = double if config["own"] else keras.losses.Huber(delta=0.25)
-    model.compile(config["optimizer"], loss, metrics=["mae", double] if config["own_metric"] else ["mae"])
-    return model
-
-
-def lambdas(config, data):
-    return keras.Sequential([
-        keras.Input(data.input_shape), keras.layers.Lambda(lambda x: x * 2), keras.layers.Dense(data.outputs)
-    ])
-"""
-
-OWN_CODE = """
-rng = np.random.default_rng(1)
-x = rng.normal(size=(80, 4))
-y = x @ [1.0, -2.0, 0.5, 0.0] + 1
-wide = x * [1.0, 1e-9, 1e6, 1.0] + [0.0, 0.0, 1e6, 5.0]
-wide[:, 3] = 5.0
-steep = x + [1.7e9, 0.0, 0.0, 0.0]
-np.savez(FOLDER / "wide.npz", x=wide, y=y)
-np.savez(FOLDER / "steep.npz", x=steep, y=y)
-np.savez(FOLDER / "whole.npz", x=rng.integers(0, 1000, (80, 4)), y=y)
-np.savez(FOLDER / "bytes.npz", x=rng.integers(0, 256, (80, 5, 5, 3)).astype("uint8"), y=np.eye(3)[np.arange(80) % 3])
-np.savez(FOLDER / "names.npz", x=x, y=np.array(["cat", "dog"])[(x[:, 0] > 0).astype(int)])
-
-
-def case(builder, source="wide.npz", scale="standard", **more):
-    return {"data_section": {"source": source, "scale": scale}, "model": {"build": f"users.py:{builder}"}, **more}
-
-
-export_all({
-    "functional": case("functional"),
-    "functional_minmax": case("functional", scale="minmax"),
-    "whole_numbers": case("functional", source="whole.npz"),
-    "layers": case("layers"),
-    "lambdas": case("lambdas"),
-    "stepping": case("stepping"),
-    "stepping_unscaled": case("stepping", scale="none", source="whole.npz"),
-    "steep": case("functional", source="steep.npz"),
-    "images": case("image", source="bytes.npz", scale="none"),
-    "images_smoothed": case("image", source="bytes.npz", scale="none", label_smoothing=0.1),
-    "names": case("functional", source="names.npz"),
-    "own_loss": case("functional", loss="users.py:double"),
-    "own_metric": case("functional", metrics=["mae", "users.py:double"]),
-    "compiled": case("compiled", config={"own": False, "own_metric": False}),
-    "compiled_unscaled": case("compiled", scale="none", config={"own": False, "own_metric": False}),
-    "compiled_with_own_loss": case("compiled", config={"own": True, "own_metric": False}),
-    "compiled_with_own_metric": case("compiled", config={"own": False, "own_metric": True}),
-    "bfloat16": {"data_section": SOURCES["binary"], "precision": "mixed_bfloat16"},
-})
-"""
+    return export_all(
+        {
+            "named": case("named", metrics=["mae"]),
+            "several_numbers": case("functional", metrics=["mae", "users.py:PerQuarter"]),
+            "by_name": case("named_compiled", config={"optimizer": "sgd"}),
+        }
+    )
 
 
 def test_an_output_with_a_name_is_compiled_and_each_metric_left_out_is_told_once(tmp_path):
-    (tmp_path / "users.py").write_text(USERS)
+    shutil.copy(BROUGHT / "exported.py", tmp_path / "users.py")
     found = exported(
         tmp_path,
-        """
-def case(builder, **more):
-    return {"data_section": SOURCES["numbers"], "model": {"build": f"users.py:{builder}"}, **more}
-
-
-export_all({
-    "named": case("named", metrics=["mae"]),
-    "several_numbers": case("functional", metrics=["mae", "users.py:PerQuarter"]),
-    "by_name": case("named_compiled", config={"optimizer": "sgd"}),
-})
-""",
+        cases_of_names,
         backend="jax",
     )
     check_with_keras_alone(found, backends=("jax",))
@@ -315,8 +260,8 @@ export_all({
 
 @pytest.mark.gallery
 def test_files_hold_scaling_and_leave_the_users_own_code_out_or_say_so(tmp_path):
-    (tmp_path / "users.py").write_text(USERS)
-    found = exported(tmp_path, OWN_CODE)
+    shutil.copy(BROUGHT / "exported.py", tmp_path / "users.py")
+    found = exported(tmp_path, cases_of_own_code)
     lines = {name: " | ".join(case["lines"]) for name, case in found.items()}
     inside = "it takes rows as the source has them: the scaling {} is inside".format
     for name, case in found.items():
@@ -453,13 +398,19 @@ def _validation_rows(x: np.ndarray, y: np.ndarray, stored) -> tuple[np.ndarray, 
     return x[taken], y[taken]
 
 
+def gallery(task, model, part):
+    from export_kit import export_gallery
+
+    return export_gallery(task, model, part)
+
+
 @pytest.mark.gallery
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("part", ["losses", "metrics"])
 @pytest.mark.parametrize("model", [None, {"build": "own.py:build"}], ids=["logits", "activated"])
 @pytest.mark.parametrize("task", ["binary", "classes", "numbers"])
 def test_every_loss_metric_optimizer_and_schedule_of_keras_opens_with_keras_alone(tmp_path, task, model, part):
-    told = exported(tmp_path, f"export_gallery({task!r}, {model!r}, {part!r})")
+    told = exported(tmp_path, gallery, task, model, part)
     print(*(f"{name}: {why}" for name, why in told["refused"].items()), sep="\n")
     print(*(f"{name}: {case['of_file']} {case['lines']}" for name, case in told["found"].items()), sep="\n")
     assert len(told["found"]) >= 3, told["refused"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from support import DiedError, end, in_jax, manyfit, query, start, table, wait_for, write_study
@@ -11,7 +12,7 @@ from support import DiedError, end, in_jax, manyfit, query, start, table, wait_f
 pytestmark = pytest.mark.slow
 
 
-RECIPES = """
+RECIPES = {
     "adam": {"optimizer": "adam"},
     "adamw": {"optimizer": "adamw", "weight_decay": 0.01, "beta_1": 0.8, "beta_2": 0.99},
     "sgd": {"optimizer": "sgd", "learning_rate": 0.05},
@@ -30,262 +31,114 @@ RECIPES = """
     "exponential": {"optimizer": "sgd", "learning_rate": 0.1, "schedule": "exponential", "warmup": 0.1},
     "batch_norm": {"optimizer": "sgd", "learning_rate": 0.05, "batch_norm": True},
     "dropout": {"optimizer": "sgd", "learning_rate": 0.05, "dropout": 0.3},
-"""
+}  # fmt: skip
+
+
+def lanes_beside_fit(few):
+    from lanes_kit import apart, assignment
+
+    found = {}
+    few = ("adamw", "momentum", "accumulated", "smoothed", "cosine", "batch_norm", "dropout")
+    for name, config in RECIPES.items():
+        if few and name not in few:
+            continue
+        found[name] = apart(assignment(0, seed=7, **config))
+    assert len(found) > 6
+    return found
 
 
 @pytest.mark.parametrize(
     "few", [pytest.param(True, id="a few"), pytest.param(False, id="all", marks=pytest.mark.gallery)]
 )
 def test_lane_agrees_with_fit_in_weights_and_metrics_after_several_epochs(few):
-    differences = in_jax(f"""
-found = {{}}
-few = ("adamw", "momentum", "accumulated", "smoothed", "cosine", "batch_norm", "dropout")
-for name, config in {{{RECIPES}}}.items():
-    if {few} and name not in few:
-        continue
-    found[name] = apart(assignment(0, seed=7, **config))
-assert len(found) > 6
-print(json.dumps(found))
-""")
+    differences = in_jax(lanes_beside_fit, few)
     assert {name: size for name, size in differences.items() if not size < 1e-5} == {}
 
 
+def zeros_beside_others():
+    from lanes_kit import apart, assignment
+
+    found = {}
+    for name, config in {
+        "momentum": {"optimizer": "sgd", "momentum": 0.9, "learning_rate": 0.05},
+        "nesterov": {"optimizer": "sgd", "momentum": 0.9, "nesterov": True, "learning_rate": 0.05},
+        "rmsprop": {"optimizer": "rmsprop", "momentum": 0.9, "learning_rate": 1e-3},
+        "rho": {"optimizer": "rmsprop", "rho": 0.9, "learning_rate": 1e-3},
+        "weight_decay": {"optimizer": "adamw", "weight_decay": 0.1},
+        "beta_1": {"optimizer": "adam", "beta_1": 0.9},
+        "dropout": {"optimizer": "sgd", "dropout": 0.3},
+        "label_smoothing": {"optimizer": "sgd", "label_smoothing": 0.2},
+        "l1": {"optimizer": "sgd", "l1": 0.01, "l2": 0.0},
+        "l2": {"optimizer": "sgd", "l1": 0.0, "l2": 0.01},
+        "warmup": {"optimizer": "sgd", "schedule": "cosine", "warmup": 0.3},
+        "end_factor": {"optimizer": "sgd", "schedule": "cosine", "end_factor": 0.3},
+    }.items():
+        zero = {**config, ("momentum" if name in ("nesterov", "rmsprop") else name): 0.0}
+        found[name] = apart(assignment(0, seed=7, **zero), beside=assignment(0, seed=7, **config))
+    return found
+
+
+@pytest.mark.gallery
 def test_zero_of_a_lifted_number_agrees_with_fit_beside_one_that_is_not_zero():
-    differences = in_jax("""
-found = {}
-for name, config in {
-    "momentum": {"optimizer": "sgd", "momentum": 0.9, "learning_rate": 0.05},
-    "nesterov": {"optimizer": "sgd", "momentum": 0.9, "nesterov": True, "learning_rate": 0.05},
-    "rmsprop": {"optimizer": "rmsprop", "momentum": 0.9, "learning_rate": 1e-3},
-    "rho": {"optimizer": "rmsprop", "rho": 0.9, "learning_rate": 1e-3},
-    "weight_decay": {"optimizer": "adamw", "weight_decay": 0.1},
-    "beta_1": {"optimizer": "adam", "beta_1": 0.9},
-    "dropout": {"optimizer": "sgd", "dropout": 0.3}, "label_smoothing": {"optimizer": "sgd", "label_smoothing": 0.2},
-    "l1": {"optimizer": "sgd", "l1": 0.01, "l2": 0.0}, "l2": {"optimizer": "sgd", "l1": 0.0, "l2": 0.01},
-    "warmup": {"optimizer": "sgd", "schedule": "cosine", "warmup": 0.3}, "end_factor": {"optimizer": "sgd", "schedule": "cosine", "end_factor": 0.3},
-}.items():
-    zero = {**config, ("momentum" if name in ("nesterov", "rmsprop") else name): 0.0}
-    found[name] = apart(assignment(0, seed=7, **zero), beside=assignment(0, seed=7, **config))
-print(json.dumps(found))
-""")
+    differences = in_jax(zeros_beside_others)
     assert {name: size for name, size in differences.items() if not size < 1e-5} == {}
 
 
-def test_what_computes_differently_never_shares_a_program(tmp_path):
-    """Each case is a model that is made twice, with two values: the keys must differ, or the value be one that is lifted."""
-    (tmp_path / "cases.py").write_text(CASES)
-    found = in_jax(f"""
-import sys
-sys.path.insert(0, {str(tmp_path)!r})
-import cases
+def pairs_that_share():
+    import keras
+    from brought import pairs
+    from lanes_kit import assignment, keys, lifting, trainer
 
-found = {{}}
-for name, (make, one, two) in cases.CASES.items():
-    made = []
-    for value in (one, two):
-        keras.utils.clear_session()
-        model = make(value)
-        if not model.compiled:
-            trainer.compile(model, assignment(0, optimizer="sgd").config)
-        try:
-            lifting.prepare(model)
-            made.append(keys.program_key(keys.describe(model, lifting.slots(model), 64)))
-        except lifting.NotLiftable:
-            made.append(len(made))
-    found[name] = made[0] == made[1]
-print(json.dumps(found))
-""")
+    found = {}
+    for name, (make, one, two) in pairs.CASES.items():
+        made = []
+        for value in (one, two):
+            keras.utils.clear_session()
+            model = make(value)
+            if not model.compiled:
+                trainer.compile(model, assignment(0, optimizer="sgd").config)
+            try:
+                lifting.prepare(model)
+                made.append(keys.program_key(keys.describe(model, lifting.slots(model), 64)))
+            except lifting.NotLiftable:
+                made.append(len(made))
+        found[name] = made[0] == made[1]
+    return found
+
+
+def test_what_computes_differently_never_shares_a_program():
+    """Each case is a model that is made twice, with two values: the keys must differ, or the value be one that is lifted."""
+    found = in_jax(pairs_that_share)
     assert {name for name, is_shared in found.items() if is_shared} == {
         "shared: nested dropout", "shared: own optimizer", "shared: lane_numbers of a loss", "shared: own metric",
     }  # fmt: skip
 
 
-CASES = """
-import functools
+def numbers_that_are_asked_for_more():
+    import keras
+    from lanes_kit import assignment, in_a_lane, lifting, trainer_of
 
-import jax
-import keras
-import numpy as np
-from keras import layers as L, ops
+    class Asks(keras.layers.Layer):
+        lane_numbers = ("factor",)
+        factor = 0.7
 
-LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        def call(self, x):
+            return x * 2 if self.factor > 0.5 else x
 
-
-def seq(*layers):
-    return keras.Sequential([keras.Input((64,)), *layers, L.Dense(10)])
-
-
-def functional(function):
-    inputs = keras.Input((64,))
-    return keras.Model(inputs, L.Dense(10)(function(inputs)))
-
-
-def compiled(optimizer="sgd", loss=LOSS, **more):
-    model = seq(L.Dense(16))
-    model.compile(optimizer, loss, **more)
-    return model
-
-
-def nested(value):
-    if value:
-        def act(x):
-            return ops.tanh(x)
-    else:
-        def act(x):
-            return ops.sigmoid(x)
-    return act
-
-
-def defaulted(value):
-    def act(x, *, slope=value):
-        return ops.maximum(x, slope * x)
-    return act
-
-
-def closed(value):
-    return lambda x: x * value
-
-
-class Bound:
-    def __init__(self, value):
-        self.value = value
-
-    def act(self, x):
-        return x * self.value
-
-
-class Swapped(L.Layer):
-    def __init__(self, value):
-        super().__init__()
-        one, two = L.Dense(16, "relu"), L.Dense(16, "tanh")
-        self.one, self.two = one, two
-        self.order = [two, one] if value else [one, two]
-
-    def call(self, x):
-        return self.order[1](self.order[0](x))
-
-
-class OwnLoss(keras.losses.Loss):
-    def __init__(self, value):
-        super().__init__()
-        self.label_smoothing = value
-
-    def call(self, y_true, y_pred):
-        return LOSS(y_true, y_pred) * (1 + self.label_smoothing)
-
-
-class LaneLoss(keras.losses.Loss):
-    lane_numbers = ("factor",)
-
-    def __init__(self, value):
-        super().__init__()
-        self.factor = value
-
-    def call(self, y_true, y_pred):
-        return LOSS(y_true, y_pred) * self.factor
-
-
-class OwnOptimizer(keras.optimizers.Adam):
-    pass
-
-
-class OwnMetric(keras.metrics.Mean):
-    pass
-
-
-class Penalty(keras.regularizers.Regularizer):
-    def __init__(self, value):
-        self.held = keras.Variable(value)
-
-    def __call__(self, x):
-        return ops.sum(x**2) * self.held
-
-    def get_config(self):
-        return {}
-
-
-class Ours(L.Layer):
-    def __init__(self, value):
-        super().__init__()
-        self.hidden = value
-
-    def call(self, x):
-        return x * self.hidden
-
-    def get_config(self):
-        return {"name": self.name}
-
-
-Ours.__module__ = "search.layers"  # a user's own package may be called so
-
-
-def excluding(value):
-    optimizer = keras.optimizers.AdamW()
-    if value:
-        optimizer.exclude_from_weight_decay(var_names=["bias"])
-    return compiled(optimizer)
-
-
-def normalized(value):
-    layer = L.Normalization()
-    layer.adapt(np.random.default_rng(0).normal(value, 1, (50, 64)))
-    return seq(layer)
-
-
-def penalised(value):
-    one = keras.regularizers.L2(0.1)
-    return seq(L.Dense(16, kernel_regularizer=one), L.Dense(16, kernel_regularizer=one if value else keras.regularizers.L2(0.1)))
-
-
-CASES = {
-    "clipnorm off": (lambda v: compiled(keras.optimizers.SGD(0.1, clipnorm=v)), 0.0, 1.0),
-    "clipvalue": (lambda v: compiled(keras.optimizers.SGD(0.1, clipvalue=v)), 0.5, 1.0),
-    "rate of 1": (lambda v: seq(L.Dropout(v)), 0.5, 1.0),
-    "ops.clip": (lambda v: functional(lambda x: ops.clip(L.Dense(16)(x), -v, v)), 0.1, 0.9),
-    "activation as an operation": (lambda v: functional(lambda x: keras.activations.leaky_relu(L.Dense(16)(x), v)), 0.1, 0.9),
-    "constant": (lambda v: functional(lambda x: L.Dense(16)(x) * v), 0.1, 0.9),
-    "array": (lambda v: functional(lambda x: x * np.full(64, v, "float32")), 0.1, 0.9),
-    "function in a function": (lambda v: seq(L.Dense(16, nested(v))), 0, 1),
-    "default of a function": (lambda v: seq(L.Dense(16, defaulted(v))), 0.1, 0.9),
-    "closure": (lambda v: seq(L.Dense(16, closed(v))), 0.1, 0.9),
-    "compiled closure": (lambda v: seq(L.Dense(16, jax.jit(closed(v)))), 0.1, 0.9),
-    "cached closure": (lambda v: seq(L.Dense(16, functools.lru_cache(closed(v)))), 0.1, 0.9),
-    "method": (lambda v: seq(L.Dense(16, Bound(v).act)), 0.1, 0.9),
-    "closure of a recurrent layer": (lambda v: seq(L.Reshape((8, 8)), L.LSTM(4, recurrent_activation=closed(v))), 0.1, 0.9),
-    "excluded from decay": (excluding, 0, 1),
-    "loss weights": (lambda v: compiled(loss_weights=[v]), 0.1, 0.9),
-    "adapted": (normalized, 0, 5),
-    "own loss": (lambda v: compiled(loss=OwnLoss(v)), 0.1, 0.9),
-    "swapped": (lambda v: seq(Swapped(v)), 0, 1),
-    "variable of a penalty": (lambda v: seq(L.Dense(16, kernel_regularizer=Penalty(v))), 0.1, 0.9),
-    "shared penalty": (penalised, 0, 1),
-    "package of the same name": (lambda v: seq(Ours(v)), 0.1, 0.9),
-    "shared: nested dropout": (lambda v: seq(keras.Sequential([L.Dense(16), L.Dropout(v)])), 0.1, 0.9),
-    "shared: own optimizer": (lambda v: compiled(OwnOptimizer(v)), 0.1, 0.9),
-    "shared: own metric": (lambda v: compiled(metrics=[OwnMetric()]), 0.1, 0.9),
-    "shared: lane_numbers of a loss": (lambda v: compiled(loss=LaneLoss(v)), 0.1, 0.9),
-}
-"""
+    mine = trainer_of()
+    object.__setattr__(
+        mine, "build", lambda config, data: keras.Sequential([keras.Input((64,)), Asks(), keras.layers.Dense(10)])
+    )
+    try:
+        in_a_lane(assignment(0), trainer=mine)
+        said = ""
+    except lifting.NotLiftable as error:
+        said = str(error)
+    return said
 
 
 def test_number_that_is_asked_for_more_than_zero_is_not_lifted_in_silence():
-    said = in_jax("""
-class Asks(keras.layers.Layer):
-    lane_numbers = ("factor",)
-    factor = 0.7
-
-    def call(self, x):
-        return x * 2 if self.factor > 0.5 else x
-
-mine = trainer_of()
-object.__setattr__(mine, "build", lambda config, data: keras.Sequential([keras.Input((64,)), Asks(), keras.layers.Dense(10)]))
-try:
-    in_a_lane(assignment(0), trainer=mine)
-    said = ""
-except lifting.NotLiftable as error:
-    said = str(error)
-print(json.dumps(said))
-""")
+    said = in_jax(numbers_that_are_asked_for_more)
     assert "is asked whether it is > 0.5" in said
 
 
@@ -345,210 +198,220 @@ def late(config, data):
     assert [(row[0], row[3]) for row in failed] == [(1, "SystemExit: seven is not my number")]
 
 
-@pytest.mark.gallery
-def test_lane_agrees_with_fit_whatever_the_layers_metrics_weights_and_precision(tmp_path):
-    (tmp_path / "layers.py").write_text(LAYERS)
-    differences = in_jax(f"""
-import sys
-sys.path.insert(0, {str(tmp_path)!r})
-import layers
-from search.spec.settings import ModelSection, RunSection, TrainSection
+def layers_and_metrics_beside_fit():
+    from brought import layers_of_all_kinds
+    from lanes_kit import apart, assignment, trainer, trainer_of
 
-found = {{}}
-for name in layers.MODELS:
-    mine = trainer_of(model=ModelSection(build=f"{tmp_path}/layers.py:build", kind=name))
-    found[name] = apart(assignment(0, seed=3, optimizer="sgd", learning_rate=0.02, kind=name), mine)
-weighted = trainer_of(train=TrainSection(class_weight="balanced", metrics=("accuracy", "SparseCategoricalCrossentropy")))
-found["class weights"] = apart(assignment(0, seed=3, optimizer="sgd", learning_rate=0.02), weighted)
-metrics = TrainSection(metrics=("accuracy", "AUC", "Precision", "Recall"))
-binary = trainer_of("sklearn:breast_cancer", train=metrics, run=RunSection())
-found["metrics with state"] = apart(assignment(0, seed=3, optimizer="sgd", learning_rate=0.02), binary)
-regression = trainer_of("sklearn:diabetes", train=TrainSection(metrics=("mae", "R2Score")))
-# Its errors are in the thousands: the bound is relative to them.
-found["regression"] = apart(assignment(0, seed=3, optimizer="adam", learning_rate=1e-3), regression) / 1e3
-bfloat = trainer_of(run=RunSection(precision="mixed_bfloat16"))
-assert trainer.model(assignment(0).config, 0).layers[0].compute_dtype == "float32"
-assert bfloat.model(assignment(0).config, 0).layers[0].compute_dtype == "bfloat16"
-# Its arithmetic has three digits, and XLA may keep more of them inside a program.
-found["mixed_bfloat16, a thousandth of it"] = apart(assignment(0, seed=3, optimizer="sgd", learning_rate=0.02), bfloat) / 1e3
-print(json.dumps(found))
-""")
+    from search.spec.settings import ModelSection, RunSection, TrainSection
+
+    found = {}
+    for name in layers_of_all_kinds.MODELS:
+        mine = trainer_of(model=ModelSection(build=f"{layers_of_all_kinds.__file__}:build", kind=name))
+        found[name] = apart(assignment(0, seed=3, optimizer="sgd", learning_rate=0.02, kind=name), mine)
+    weighted = trainer_of(
+        train=TrainSection(class_weight="balanced", metrics=("accuracy", "SparseCategoricalCrossentropy"))
+    )
+    found["class weights"] = apart(assignment(0, seed=3, optimizer="sgd", learning_rate=0.02), weighted)
+    metrics = TrainSection(metrics=("accuracy", "AUC", "Precision", "Recall"))
+    binary = trainer_of("sklearn:breast_cancer", train=metrics, run=RunSection())
+    found["metrics with state"] = apart(assignment(0, seed=3, optimizer="sgd", learning_rate=0.02), binary)
+    regression = trainer_of("sklearn:diabetes", train=TrainSection(metrics=("mae", "R2Score")))
+    # Its errors are in the thousands: the bound is relative to them.
+    found["regression"] = apart(assignment(0, seed=3, optimizer="adam", learning_rate=1e-3), regression) / 1e3
+    bfloat = trainer_of(run=RunSection(precision="mixed_bfloat16"))
+    assert trainer.model(assignment(0).config, 0).layers[0].compute_dtype == "float32"
+    assert bfloat.model(assignment(0).config, 0).layers[0].compute_dtype == "bfloat16"
+    # Its arithmetic has three digits, and XLA may keep more of them inside a program.
+    found["mixed_bfloat16, a thousandth of it"] = (
+        apart(assignment(0, seed=3, optimizer="sgd", learning_rate=0.02), bfloat) / 1e3
+    )
+    return found
+
+
+@pytest.mark.gallery
+def test_lane_agrees_with_fit_whatever_the_layers_metrics_weights_and_precision():
+    differences = in_jax(layers_and_metrics_beside_fit)
     assert {name: size for name, size in differences.items() if not size < 1e-5} == {}
 
 
-LAYERS = """
-import keras
-from keras import layers as L
+def curves_among_neighbours():
+    from lanes_kit import assignment, engine_of, train
 
+    def of_five(neighbours, places=4):
+        return train(engine_of(places, 4), [*neighbours, assignment(5, seed=9, dropout=0.2)], places)[5]
 
-class Scaled(L.Dense):
-    lane_numbers = ("factor",)
-
-    def __init__(self, units, factor, **kwargs):
-        super().__init__(units, **kwargs)
-        self.factor = factor
-
-    def call(self, x):
-        return super().call(x) * self.factor
-
-
-IMAGE = [L.Reshape((8, 8, 1))]
-MODELS = {
-    "gaussian dropout": lambda: [L.Dense(16, "relu"), L.GaussianDropout(0.3)],
-    "gaussian noise": lambda: [L.GaussianNoise(0.2), L.Dense(16, "relu")],
-    "alpha dropout": lambda: [L.Dense(16, "selu"), L.AlphaDropout(0.2)],
-    "max norm": lambda: [L.Dense(16, "relu", kernel_constraint=keras.constraints.MaxNorm(0.8))],
-    "min max norm": lambda: [L.Dense(16, "relu", kernel_constraint=keras.constraints.MinMaxNorm(0.2, 0.9, 0.7))],
-    "activity penalty": lambda: [L.Dense(16, "relu", activity_regularizer=keras.regularizers.L2(1e-3), bias_regularizer="l1")],
-    "convolution": lambda: [L.Reshape((8, 8, 1)), L.Conv2D(4, 3), L.SpatialDropout2D(0.2), L.MaxPooling2D(), L.Flatten()],
-    "augmentation": lambda: [L.Reshape((8, 8, 1)), L.RandomFlip(seed=1), L.RandomTranslation(0.1, 0.1, seed=2), L.Flatten(),
-                             L.Dense(16, "relu")],
-    "recurrent": lambda: [L.Reshape((8, 8)), L.LSTM(8)],
-    "layer norm": lambda: [L.Dense(16), L.LayerNormalization(), L.Activation("gelu")],
-    "a layer of one's own": lambda: [Scaled(16, 0.7), L.Activation("relu")],
-}
-
-
-def build(config, data):
-    return keras.Sequential([keras.Input(data.input_shape), *MODELS[config["kind"]](), L.Dense(data.outputs)])
-"""
+    alone = of_five([])
+    beside = of_five([assignment(1, dropout=0.5)])
+    elsewhere = of_five([assignment(1), assignment(2), assignment(3, learning_rate=0.1)])
+    with_nan = of_five([assignment(1, learning_rate=1e30), assignment(2)])
+    in_another_block = of_five([assignment(n) for n in (1, 2, 3, 4)], places=8)
+    return [alone, beside, elsewhere, with_nan, in_another_block]
 
 
 def test_result_does_not_depend_on_neighbours_on_the_lane_or_on_how_many_train_at_a_time():
-    curves = in_jax("""
-def of_five(neighbours, places=4):
-    return train(engine_of(places, 4), [*neighbours, assignment(5, seed=9, dropout=0.2)], places)[5]
-
-alone = of_five([])
-beside = of_five([assignment(1, dropout=0.5)])
-elsewhere = of_five([assignment(1), assignment(2), assignment(3, learning_rate=0.1)])
-with_nan = of_five([assignment(1, learning_rate=1e30), assignment(2)])
-in_another_block = of_five([assignment(n) for n in (1, 2, 3, 4)], places=8)
-print(json.dumps([alone, beside, elsewhere, with_nan, in_another_block]))
-""")
+    curves = in_jax(curves_among_neighbours)
     assert all(curve == curves[0] for curve in curves)
 
 
+def curves_by_lane_counts():
+    from lanes_kit import assignment, engine_of, train
+
+    return [train(engine_of(width, width), [assignment(5, seed=9, dropout=0.2)])[5] for width in (1, 8)]
+
+
 def test_lane_counts_agree_within_rounding():
-    one, many = in_jax("""
-curves = [train(engine_of(width, width), [assignment(5, seed=9, dropout=0.2)])[5] for width in (1, 8)]
-print(json.dumps(curves))
-""")
+    one, many = in_jax(curves_by_lane_counts)
     assert max(abs(a[key] - b[key]) for a, b in zip(one, many, strict=True) for key in a) < 1e-5
 
 
+def traces_of_lifted_numbers():
+    from lanes_kit import assignment, engine_of, train
+
+    engine = engine_of(4, 4)
+    many = [
+        assignment(
+            n,
+            epochs=2 + n % 3,
+            learning_rate=0.001 * (n + 1),
+            dropout=[0.0, 0.4][n % 2],
+            l2=[0.0, 0.01][n % 2],
+            label_smoothing=[0.1, 0.0][n % 2],
+            momentum=[0.0, 0.9][n % 2],
+            optimizer="sgd",
+            initializer=["he_normal", "zeros", "glorot_uniform"][n % 3],
+        )
+        for n in range(12)
+    ]
+    found = train(engine, many)
+    return [engine.traces, len(engine._rooms), [len(found[n]) for n in range(12)]]
+
+
 def test_members_that_differ_in_lifted_numbers_share_a_program_that_is_traced_once():
-    traces, programs, epochs = in_jax("""
-engine = engine_of(4, 4)
-many = [assignment(n, epochs=2 + n % 3, learning_rate=0.001 * (n + 1), dropout=[0.0, 0.4][n % 2], l2=[0.0, 0.01][n % 2],
-                   label_smoothing=[0.1, 0.0][n % 2], momentum=[0.0, 0.9][n % 2], optimizer="sgd",
-                   initializer=["he_normal", "zeros", "glorot_uniform"][n % 3]) for n in range(12)]
-found = train(engine, many)
-print(json.dumps([engine.traces, len(engine._rooms), [len(found[n]) for n in range(12)]]))
-""")
+    traces, programs, epochs = in_jax(traces_of_lifted_numbers)
     assert (traces, programs) == (1, 1)
     assert epochs == [2 + n % 3 for n in range(12)]
 
 
+def programs_by_shape():
+    from lanes_kit import EpochEnd, Noted, assignment, engine_of
+
+    engine = engine_of(6, 2)
+    for n, config in enumerate([{"batch_size": 32}, {"batch_size": 64}, {"units": [8]}, {"batch_size": 32}]):
+        engine.start(assignment(n, **config))
+    ticks, noted = [], []
+    for _ in range(3):
+        events = engine.advance()
+        noted += [e.kind for e in events if isinstance(e, Noted)]
+        ticks.append([(e.member.trial, e.epoch) for e in events if isinstance(e, EpochEnd)])
+    return [len(engine._rooms), engine.traces, ticks, noted]
+
+
 def test_shapes_and_batch_sizes_are_programs_of_their_own_and_take_turns():
-    programs, traces, ticks, noted = in_jax("""
-engine = engine_of(6, 2)
-for n, config in enumerate([{"batch_size": 32}, {"batch_size": 64}, {"units": [8]}, {"batch_size": 32}]):
-    engine.start(assignment(n, **config))
-ticks, noted = [], []
-for _ in range(3):
-    events = engine.advance()
-    noted += [e.kind for e in events if isinstance(e, Noted)]
-    ticks.append([(e.member.trial, e.epoch) for e in events if isinstance(e, EpochEnd)])
-print(json.dumps([len(engine._rooms), engine.traces, ticks, noted]))
-""")
+    programs, traces, ticks, noted = in_jax(programs_by_shape)
     assert (programs, traces) == (3, 3)
     assert ticks == [[[n, epoch] for n in range(4)] for epoch in (1, 2, 3)]
     assert noted == ["program compiled"] * 3
 
 
+def who_takes_free_places():
+    from lanes_kit import EpochEnd, Verdict, assignment, engine_of
+
+    engine = engine_of(2, 2)
+    for n in range(4):
+        engine.start(assignment(n))
+    ticks = []
+    for _ in range(4):
+        ends = [e for e in engine.advance() if isinstance(e, EpochEnd)]
+        ticks.append([(e.member.trial, e.epoch) for e in ends])
+        engine.apply([Verdict(e.member, ends=(e.member.trial, e.epoch) in ((1, 1), (0, 2))) for e in ends])
+    return ticks
+
+
 def test_more_members_than_places_wait_and_then_take_the_free_ones_in_order():
-    ticks = in_jax("""
-engine = engine_of(2, 2)
-for n in range(4):
-    engine.start(assignment(n))
-ticks = []
-for _ in range(4):
-    ends = [e for e in engine.advance() if isinstance(e, EpochEnd)]
-    ticks.append([(e.member.trial, e.epoch) for e in ends])
-    engine.apply([Verdict(e.member, ends=(e.member.trial, e.epoch) in ((1, 1), (0, 2))) for e in ends])
-print(json.dumps(ticks))
-""")
+    ticks = in_jax(who_takes_free_places)
     assert ticks == [[[0, 1], [1, 1]], [[0, 2], [2, 1]], [[2, 2], [3, 1]], [[2, 3], [3, 2]]]
 
 
+def blocks_that_are_left():
+    from lanes_kit import EpochEnd, Verdict, assignment, engine_of, train
+
+    engine = engine_of(6, 2)
+    for n in range(6):
+        engine.start(assignment(n, epochs=6))
+    curve, blocks = [], []
+    for tick in range(6):
+        ends = [e for e in engine.advance() if isinstance(e, EpochEnd)]
+        blocks.append(sum(len(room.blocks) for room in engine._rooms.values()))
+        curve += [dict(e.metrics) for e in ends if e.member.trial == 5]
+        # One of each block ends, so that three blocks hold one member each.
+        engine.apply([Verdict(e.member, ends=tick == 1 and e.member.trial in (0, 2, 4)) for e in ends])
+    return [blocks, curve, train(engine_of(1, 2), [assignment(5, epochs=6)])[5]]
+
+
 def test_members_close_ranks_so_that_no_block_is_kept_for_a_few():
-    blocks, moved, undisturbed = in_jax("""
-engine = engine_of(6, 2)
-for n in range(6):
-    engine.start(assignment(n, epochs=6))
-curve, blocks = [], []
-for tick in range(6):
-    ends = [e for e in engine.advance() if isinstance(e, EpochEnd)]
-    blocks.append(sum(len(room.blocks) for room in engine._rooms.values()))
-    curve += [dict(e.metrics) for e in ends if e.member.trial == 5]
-    # One of each block ends, so that three blocks hold one member each.
-    engine.apply([Verdict(e.member, ends=tick == 1 and e.member.trial in (0, 2, 4)) for e in ends])
-print(json.dumps([blocks, curve, train(engine_of(1, 2), [assignment(5, epochs=6)])[5]]))
-""")
+    blocks, moved, undisturbed = in_jax(blocks_that_are_left)
     assert blocks == [3, 3, 2, 2, 2, 2]
     assert moved == undisturbed
 
 
+def weights_of_best_epochs():
+    import jax
+    import numpy as np
+    from lanes_kit import Block, Program, assignment, build, rows, shuffled, trainer
+
+    given = assignment(5, epochs=6, learning_rate=0.1)
+    built = build(trainer, given)
+    block = Block(Program(built.model, built.slots, rows, width=2, batch_size=64))
+    block.program.compile(built.state)
+    block.fill(1, built.state)
+    weights, scores = [], []
+    for epoch in range(1, 7):
+        block.begin({1: shuffled(rows.count, given.seed, epoch)})
+        scores.append(-float(block.end()["val_loss"][1]))
+        weights.append(jax.device_get(block.take(1)["trainable"]))
+    state = jax.device_get(block.take(1))
+    best = int(np.argmax(scores))
+    same = all((a == b).all() for a, b in zip(state["best"]["trainable"], weights[best], strict=True))
+    return [best, scores, same and float(state["score"]) == scores[best]]
+
+
 def test_best_weights_are_those_of_the_best_epoch():
-    best, scores, same = in_jax("""
-given = assignment(5, epochs=6, learning_rate=0.1)
-built = build(trainer, given)
-block = Block(Program(built.model, built.slots, rows, width=2, batch_size=64))
-block.program.compile(built.state)
-block.fill(1, built.state)
-weights, scores = [], []
-for epoch in range(1, 7):
-    block.begin({1: shuffled(rows.count, given.seed, epoch)})
-    scores.append(-float(block.end()["val_loss"][1]))
-    weights.append(jax.device_get(block.take(1)["trainable"]))
-state = jax.device_get(block.take(1))
-best = int(np.argmax(scores))
-same = all((a == b).all() for a, b in zip(state["best"]["trainable"], weights[best]))
-print(json.dumps([best, scores, same and float(state["score"]) == scores[best]]))
-""")
+    best, scores, same = in_jax(weights_of_best_epochs)
     assert same
     assert best < 5, f"no epoch after the best one, so this shows nothing: {scores}"
 
 
-SHORT_OF_MEMORY = """
-import os, resource
-large = dict(epochs=4, units=[2048, 2048], batch_size=64, optimizer="sgd")
-undisturbed = train(engine_of(1, 1), [assignment(0, **large)], places=1)[0]
-engine = engine_of(4, 4)
-for n in range(4):
-    engine.start(assignment(n, **large))
-engine.start(assignment(4, **{**large, "units": [14_000, 14_000]}))  # too large, even alone
-engine.start(assignment(5, **{**large, "units": [40_000, 40_000]}))  # more than there is at all
-each = sum(array.nbytes for array in jax.tree.leaves(build(trainer, assignment(0, **large)).state))
-with open("/proc/self/statm") as statm:
-    now = int(statm.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-resource.setrlimit(resource.RLIMIT_AS, (now + 6 * each, -1))
-lanes, curves, failed = [], {}, {}
-while engine.members:
-    ended = []
-    for event in engine.advance():
-        if isinstance(event, Noted):
-            lanes += [event.detail["lanes"]] if event.kind == "out of memory" else []
-        elif isinstance(event, Failed):
-            failed[event.member.trial] = event.reason
-            ended.append(Verdict(event.member, ends=True))
-        else:
-            curves.setdefault(event.member.trial, {})[event.epoch] = dict(event.metrics)
-            ended.append(Verdict(event.member, ends=event.epoch == 4))
-    engine.apply(ended)
-print(json.dumps([curves, undisturbed, lanes, failed]))
-"""
+def short_of_memory():
+    import os
+    import resource
+
+    import jax
+    from lanes_kit import Failed, Noted, Verdict, assignment, build, engine_of, train, trainer
+
+    large = {"epochs": 4, "units": [2048, 2048], "batch_size": 64, "optimizer": "sgd"}
+    undisturbed = train(engine_of(1, 1), [assignment(0, **large)], places=1)[0]
+    engine = engine_of(4, 4)
+    for n in range(4):
+        engine.start(assignment(n, **large))
+    engine.start(assignment(4, **{**large, "units": [14_000, 14_000]}))  # too large, even alone
+    engine.start(assignment(5, **{**large, "units": [40_000, 40_000]}))  # more than there is at all
+    each = sum(array.nbytes for array in jax.tree.leaves(build(trainer, assignment(0, **large)).state))
+    now = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    resource.setrlimit(resource.RLIMIT_AS, (now + 6 * each, -1))
+    lanes, curves, failed = [], {}, {}
+    while engine.members:
+        ended = []
+        for event in engine.advance():
+            if isinstance(event, Noted):
+                lanes += [event.detail["lanes"]] if event.kind == "out of memory" else []
+            elif isinstance(event, Failed):
+                failed[event.member.trial] = event.reason
+                ended.append(Verdict(event.member, ends=True))
+            else:
+                curves.setdefault(event.member.trial, {})[event.epoch] = dict(event.metrics)
+                ended.append(Verdict(event.member, ends=event.epoch == 4))
+        engine.apply(ended)
+    return [curves, undisturbed, lanes, failed]
 
 
 @pytest.mark.faults
@@ -559,7 +422,7 @@ def test_out_of_memory_gives_up_lanes_and_loses_nothing():
     """
     for _ in range(4):
         try:
-            curves, undisturbed, lanes, failed = in_jax(SHORT_OF_MEMORY, timeout=70)
+            curves, undisturbed, lanes, failed = in_jax(short_of_memory, timeout=70)
         except DiedError:
             continue  # which shows nothing either way
         if set(failed) != {str(n) for n in range(6)}:  # else the process itself has taken all that one lane needs
@@ -578,28 +441,33 @@ def test_out_of_memory_gives_up_lanes_and_loses_nothing():
         assert max(abs(ours[key] - alone[key]) for key in alone) < 1e-4
 
 
+def keys_of_own_layers():
+    import keras
+    from lanes_kit import assignment, keys, lifting, trainer
+
+    class Scale(keras.layers.Layer):
+        def __init__(self, factor, **kwargs):
+            super().__init__(**kwargs)
+            self.hidden = factor * 2  # not in its config
+
+        def call(self, x):
+            return x * self.hidden
+
+        def get_config(self):
+            return super().get_config()
+
+    found = []
+    for factor in (1.0, 2.0, 1.0):
+        keras.utils.clear_session()
+        model = keras.Sequential([keras.Input((64,)), Scale(factor), keras.layers.Dense(10)])
+        trainer.compile(model, assignment(0).config)
+        lifting.prepare(model)
+        found.append(keys.program_key(keys.describe(model, lifting.slots(model), 64)))
+    return found
+
+
 def test_own_layers_with_other_numbers_never_share_a_program():
-    keys = in_jax("""
-class Scale(keras.layers.Layer):
-    def __init__(self, factor, **kwargs):
-        super().__init__(**kwargs)
-        self.hidden = factor * 2  # not in its config
-
-    def call(self, x):
-        return x * self.hidden
-
-    def get_config(self):
-        return super().get_config()
-
-found = []
-for factor in (1.0, 2.0, 1.0):
-    keras.utils.clear_session()
-    model = keras.Sequential([keras.Input((64,)), Scale(factor), keras.layers.Dense(10)])
-    trainer.compile(model, assignment(0).config)
-    lifting.prepare(model)
-    found.append(keys.program_key(keys.describe(model, lifting.slots(model), 64)))
-print(json.dumps(found))
-""")
+    keys = in_jax(keys_of_own_layers)
     assert keys[0] == keys[2] != keys[1]
 
 
@@ -746,6 +614,7 @@ def test_lanes_that_can_not_fit_are_refused_before_the_first_trial(tmp_path):
     assert not path.with_suffix(".db").exists()
 
 
+@pytest.mark.gallery
 def test_lanes_train_on_several_devices(tmp_path):
     path = write_study(tmp_path, trials=8, epochs=3)
     done = manyfit("run", path, *LANES, "--set", 'run.devices=["cpu", "cpu"]')
@@ -754,6 +623,7 @@ def test_lanes_train_on_several_devices(tmp_path):
     assert sorted(row[0] for row in table(path.with_suffix(".db"), "small")) == list(range(8))
 
 
+@pytest.mark.gallery
 def test_lanes_need_no_tensorflow(tmp_path):
     """A tensorflow that can't be imported stands for one that is not installed: nothing may ask for it on JAX."""
     (tmp_path / "tensorflow").mkdir()

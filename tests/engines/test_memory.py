@@ -5,97 +5,97 @@ from __future__ import annotations
 import re
 
 import pytest
-from support import in_keras, manyfit, told, write_study
+from support import in_keras, manyfit, write_study
 
 from search.storage.records import load
 from search.storage.verify import verify
 
 pytestmark = pytest.mark.slow
 
-KINDS = """
-import json, resource
-from dataclasses import replace
-from pathlib import Path
-import keras
-from search import data
-from search.engines import memory
-from search.engines.training import Trainer, leave_tensorflow_out
-from search.spec.settings import DataSection, RunSection, Settings
 
-leave_tensorflow_out()
-layers, wide = keras.layers, 200_000
+def kinds_and_peak():
+    import resource
+    from dataclasses import replace
+    from pathlib import Path
 
+    import keras
 
-def sequential():
-    return keras.Sequential([keras.Input((64,)), layers.Dense(wide), layers.Dense(wide), layers.Dense(10)])
+    from search import data
+    from search.engines import memory
+    from search.engines.training import Trainer, leave_tensorflow_out
+    from search.spec.settings import DataSection, RunSection, Settings
 
+    leave_tensorflow_out()
+    layers, wide = keras.layers, 200_000
 
-def without_input():
-    return keras.Sequential([layers.Dense(wide), layers.BatchNormalization(), layers.Dense(wide), layers.Dense(10)])
+    def sequential():
+        return keras.Sequential([keras.Input((64,)), layers.Dense(wide), layers.Dense(wide), layers.Dense(10)])
 
+    def without_input():
+        return keras.Sequential([layers.Dense(wide), layers.BatchNormalization(), layers.Dense(wide), layers.Dense(10)])
 
-def functional():
-    x = given = keras.Input((64,))
-    x = layers.Reshape((1, wide))(layers.Dense(wide, kernel_regularizer="l2")(x))
-    return keras.Model(given, layers.Dense(10, activation="softmax")(layers.LSTM(20_000)(x)))
+    def functional():
+        x = given = keras.Input((64,))
+        x = layers.Reshape((1, wide))(layers.Dense(wide, kernel_regularizer="l2")(x))
+        return keras.Model(given, layers.Dense(10, activation="softmax")(layers.LSTM(20_000)(x)))
 
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.parts = [layers.Dense(wide), layers.Dense(wide), layers.Dense(10)]
 
-class Own(keras.Model):
-    def __init__(self):
-        super().__init__()
-        self.parts = [layers.Dense(wide), layers.Dense(wide), layers.Dense(10)]
+        def call(self, x):
+            for part in self.parts:
+                x = part(x)
+            return x
 
-    def call(self, x):
-        for part in self.parts:
-            x = part(x)
-        return x
+    def reads_its_weights():
+        model = sequential()
+        model.layers[1].kernel.numpy()
+        return model
 
+    def compiled_by_itself():
+        model = sequential()
+        model.compile(keras.optimizers.SGD(momentum=0.9), loss="mse")
+        return model
 
-def reads_its_weights():
-    model = sequential()
-    model.layers[1].kernel.numpy()
-    return model
+    def too_large_only_to_train():
+        return keras.Sequential([keras.Input((64,)), layers.Dense(3_000), layers.Dense(3_000), layers.Dense(10)])
 
+    def frozen():
+        model = too_large_only_to_train()
+        for layer in model.layers:
+            layer.trainable = False
+        return model
 
-def compiled_by_itself():
-    model = sequential()
-    model.compile(keras.optimizers.SGD(momentum=0.9), loss="mse")
-    return model
-
-
-def too_large_only_to_train():
-    return keras.Sequential([keras.Input((64,)), layers.Dense(3_000), layers.Dense(3_000), layers.Dense(10)])
-
-
-def frozen():
-    model = too_large_only_to_train()
-    for layer in model.layers:
-        layer.trainable = False
-    return model
-
-
-settings = Settings(data=DataSection(source="sklearn:digits", limit=300), run=RunSection(worker_memory=100_000_000))
-loaded = data.load(settings.data, Path(), 0)
-trainer = Trainer.load(settings, Path(), loaded)
-config = {"optimizer": "adam", "learning_rate": 0.1, "batch_size": 32, "epochs": 1}
-found = {}
-for build in (
-    sequential, without_input, functional, Own, reads_its_weights, compiled_by_itself, too_large_only_to_train, frozen
-):
-    try:
-        replace(trainer, build=lambda config, data: build()).model(config, 0)
-        found[build.__name__] = "fits"
-    except memory.TooLarge as error:
-        found[build.__name__] = str(error)
-    if build is compiled_by_itself:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(json.dumps([found, peak]))
-"""
+    settings = Settings(data=DataSection(source="sklearn:digits", limit=300), run=RunSection(worker_memory=100_000_000))
+    loaded = data.load(settings.data, Path(), 0)
+    trainer = Trainer.load(settings, Path(), loaded)
+    config = {"optimizer": "adam", "learning_rate": 0.1, "batch_size": 32, "epochs": 1}
+    found = {}
+    for build in (
+        sequential,
+        without_input,
+        functional,
+        Own,
+        reads_its_weights,
+        compiled_by_itself,
+        too_large_only_to_train,
+        frozen,
+    ):
+        try:
+            replace(trainer, build=lambda config, data, build=build: build()).model(config, 0)
+            found[build.__name__] = "fits"
+        except memory.TooLarge as error:
+            found[build.__name__] = str(error)
+        if build is compiled_by_itself:
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return [found, peak]
 
 
 @pytest.mark.parametrize("backend", ["jax", pytest.param("tensorflow", marks=pytest.mark.gallery)])
 def test_model_that_can_not_fit_is_refused_with_its_size_before_it_takes_anything(backend):
-    said, peak_kb = told(in_keras(KINDS, backend=backend))
+    said, peak_kb = in_keras(kinds_and_peak, backend=backend)
     assert peak_kb < 2_000_000, "weights of 160 GB were begun with"
     assert said.pop("frozen") == "fits"
     assert all(text.startswith("the model is too large: ") for text in said.values()), said

@@ -2,60 +2,81 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
-from support import in_keras, told
+from support import BROUGHT, in_keras, ran
 
 pytestmark = pytest.mark.slow
 
 
-def run(code: str, backend: str = "jax"):
-    """Run code with all of objectives_kit; what it prints last is JSON."""
-    return told(in_keras(f"from objectives_kit import *\n{code}", backend=backend))
+def what_the_tables_leave_out():
+    import inspect
+
+    import keras
+    from objectives_kit import objectives
+
+    def classes(room, base):
+        return {n for n, k in vars(room).items() if inspect.isclass(k) and issubclass(k, base)}
+
+    losses = classes(keras.losses, keras.losses.Loss) ^ set(objectives.LOSSES)
+    metrics = classes(keras.metrics, keras.metrics.Metric) ^ set(objectives.METRICS)
+    wrapped = [n for n in objectives.LOSSES if not hasattr(getattr(keras.losses, n)(), "_fn_kwargs")]
+    return [sorted(losses), sorted(metrics), wrapped]
 
 
 def test_every_loss_and_metric_of_keras_is_in_the_tables():
-    found = run("""
-import inspect
-classes = lambda room, base: {n for n, k in vars(room).items() if inspect.isclass(k) and issubclass(k, base)}
-losses = classes(keras.losses, keras.losses.Loss) ^ set(objectives.LOSSES)
-metrics = classes(keras.metrics, keras.metrics.Metric) ^ set(objectives.METRICS)
-wrapped = [n for n in objectives.LOSSES if not hasattr(getattr(keras.losses, n)(), "_fn_kwargs")]
-print(json.dumps([sorted(losses), sorted(metrics), wrapped]))
-""")
+    found = in_keras(what_the_tables_leave_out)
     assert found == [["Loss"], ["Accuracy", "Mean", "MeanMetricWrapper", "Metric", "Sum"], []]
 
 
-ALL_METRICS = """
-found, refused, count = {}, {}, 0
-for source in SOURCES:
-    is_number = source.startswith("number")
-    classes = {"b": 2, "c": 4}[source[0]] if source != "bits" and not is_number else 0
-    loss = "binary_crossentropy" if source == "bits" else None
-    trainer = trainer_of(source, loss=loss, metrics=())
-    for end in ("logits", "probabilities"):
-        if is_number and end == "probabilities":
-            continue
-        model = trainer.build({"end": end}, trainer.data.info)
-        truth = Truth(trainer, model, is_logits=end == "logits" and not is_number)
-        y, raw = (keras.ops.convert_to_tensor(array) for array in (trainer.data.y_validation, truth.raw))
-        for name in ["Accuracy", *objectives.METRICS]:
-            entry = {"name": name, **metric_options(name, classes)}
-            train = TrainSection(loss=loss, metrics=(entry,))
-            object.__setattr__(trainer, "settings", trainer.settings.model_copy(update={"train": train}))
-            try:
-                trainer.compile(model, CONFIG)
-            except UsageError as error:
-                refused.setdefault(source, {})[name] = str(error)
+def all_metrics():
+    import keras
+    import numpy as np
+    from objectives_kit import (
+        CONFIG,
+        SOURCES,
+        TrainSection,
+        Truth,
+        UsageError,
+        close,
+        metric_options,
+        objectives,
+        right_metric,
+        trainer_of,
+    )
+
+    found, refused, count = {}, {}, 0
+    for source in SOURCES:
+        is_number = source.startswith("number")
+        classes = {"b": 2, "c": 4}[source[0]] if source != "bits" and not is_number else 0
+        loss = "binary_crossentropy" if source == "bits" else None
+        trainer = trainer_of(source, loss=loss, metrics=())
+        for end in ("logits", "probabilities"):
+            if is_number and end == "probabilities":
                 continue
-            (metric,) = model._compile_metrics._user_metrics
-            metric.update_state(y, raw)
-            value, right = float(metric.result()), right_metric(name, truth)
-            count += 1
-            # Negative outputs of a regression are no rates: Poisson is not a number of them.
-            if not close(value, right) and np.isfinite([value, right]).any():
-                found[f"{source}, {end}, {name}"] = [value, right]
-print(json.dumps([found, {source: sorted(names) for source, names in refused.items()}, count]))
-"""
+            model = trainer.build({"end": end}, trainer.data.info)
+            truth = Truth(trainer, model, is_logits=end == "logits" and not is_number)
+            y, raw = (keras.ops.convert_to_tensor(array) for array in (trainer.data.y_validation, truth.raw))
+            for name in ["Accuracy", *objectives.METRICS]:
+                entry = {"name": name, **metric_options(name, classes)}
+                train = TrainSection(loss=loss, metrics=(entry,))
+                object.__setattr__(trainer, "settings", trainer.settings.model_copy(update={"train": train}))
+                try:
+                    trainer.compile(model, CONFIG)
+                except UsageError as error:
+                    refused.setdefault(source, {})[name] = str(error)
+                    continue
+                (metric,) = model._compile_metrics._user_metrics
+                metric.update_state(y, raw)
+                value, right = float(metric.result()), right_metric(name, truth)
+                count += 1
+                # Negative outputs of a regression are no rates: Poisson is not a number of them.
+                if not close(value, right) and np.isfinite([value, right]).any():
+                    found[f"{source}, {end}, {name}"] = [value, right]
+    return [found, {source: sorted(names) for source, names in refused.items()}, count]
+
+
 NEEDS_AN_OUTPUT_A_CLASS = [
     "CategoricalAccuracy", "CategoricalCrossentropy", "CategoricalHinge", "OneHotIoU", "OneHotMeanIoU",
     "SparseCategoricalAccuracy", "SparseCategoricalCrossentropy", "SparseTopKCategoricalAccuracy", "TopKCategoricalAccuracy",
@@ -69,7 +90,7 @@ NEEDS_CLASSES = [
 # Without a graph, TensorFlow computes at once what JAX compiles one by one.
 @pytest.mark.parametrize("backend", ["jax", pytest.param("tensorflow", marks=pytest.mark.gallery)])
 def test_every_metric_of_keras_is_right_for_labels_of_every_form_or_refused(backend):
-    wrong, refused, count = run(ALL_METRICS, backend)
+    wrong, refused, count = in_keras(all_metrics, backend=backend)
     assert wrong == {}
     assert count > 600
     assert refused["binary"] == refused["binary one-hot"] == NEEDS_AN_OUTPUT_A_CLASS
@@ -79,65 +100,101 @@ def test_every_metric_of_keras_is_right_for_labels_of_every_form_or_refused(back
     assert not {"MeanSquaredError", "R2Score", "Poisson"} & set(refused["number"])
 
 
+def metrics_beside_predictions():
+    from objectives_kit import Truth, close, metric_options, right_metric, trained, trainer_of
+
+    wrong, count = {}, 0
+    for source, end, names in (
+        ("binary", "logits", ["Accuracy", "AUC", "F1Score", "Precision", "Recall", "Hinge", "R2Score", "KLDivergence"]),
+        (
+            "classes",
+            "logits",
+            [
+                "Accuracy",
+                "AUC",
+                "F1Score",
+                "Precision",
+                "MeanSquaredError",
+                "TopKCategoricalAccuracy",
+                "CategoricalAccuracy",
+            ],
+        ),
+        (
+            "classes one-hot",
+            "probabilities",
+            ["Accuracy", "CategoricalAccuracy", "SparseCategoricalAccuracy", "CategoricalCrossentropy", "MeanIoU"],
+        ),
+        ("bits", "logits", ["Accuracy", "BinaryAccuracy", "F1Score", "AUC", "BinaryCrossentropy"]),
+    ):
+        entries = tuple({"name": name, **metric_options(name, 4)} for name in names)
+        trainer = trainer_of(
+            source, loss="binary_crossentropy" if source == "bits" else None, metrics=entries, class_weight=None
+        )
+        model, report = trained(trainer, end=end)
+        truth = Truth(trainer, model, is_logits=end == "logits")
+        for name, metric in zip(names, model._compile_metrics.metrics, strict=True):
+            value, right = report[f"val_{metric.name}"], right_metric(name, truth)
+            count += 1
+            # Keras's R2Score and AUC differ from those of one batch by rounding alone.
+            if not close(value, right, 1e-3):
+                wrong[f"{source}, {name}"] = [value, right]
+    return [wrong, count]
+
+
 def test_metrics_of_a_training_by_fit_are_those_of_its_predictions():
-    found = run("""
-wrong, count = {}, 0
-for source, end, names in (
-    ("binary", "logits", ["Accuracy", "AUC", "F1Score", "Precision", "Recall", "Hinge", "R2Score", "KLDivergence"]),
-    ("classes", "logits", ["Accuracy", "AUC", "F1Score", "Precision", "MeanSquaredError", "TopKCategoricalAccuracy", "CategoricalAccuracy"]),
-    ("classes one-hot", "probabilities", ["Accuracy", "CategoricalAccuracy", "SparseCategoricalAccuracy", "CategoricalCrossentropy", "MeanIoU"]),
-    ("bits", "logits", ["Accuracy", "BinaryAccuracy", "F1Score", "AUC", "BinaryCrossentropy"]),
-):
-    entries = tuple({"name": name, **metric_options(name, 4)} for name in names)
-    trainer = trainer_of(source, loss="binary_crossentropy" if source == "bits" else None, metrics=entries, class_weight=None)
-    model, report = trained(trainer, end=end)
-    truth = Truth(trainer, model, is_logits=end == "logits")
-    for name, metric in zip(names, model._compile_metrics.metrics, strict=True):
-        value, right = report[f"val_{metric.name}"], right_metric(name, truth)
-        count += 1
-        # Keras's R2Score and AUC differ from those of one batch by rounding alone.
-        if not close(value, right, 1e-3):
-            wrong[f"{source}, {name}"] = [value, right]
-print(json.dumps([wrong, count]))
-""")
+    found = in_keras(metrics_beside_predictions)
     assert found == [{}, 25]
 
 
-ALL_LOSSES = """
-found, refused = {}, {}
-for source in SOURCES:
-    for end in ("logits", "probabilities"):
-        is_number = source.startswith("number")
-        if is_number and end == "probabilities":
-            continue
-        trainer = trainer_of(source, metrics=())
-        model = trainer.build({"end": end}, trainer.data.info)
-        for name in objectives.LOSSES:
-            settings = trainer.settings.model_copy(update={"train": TrainSection(loss=name, metrics=())})
-            object.__setattr__(trainer, "settings", settings)
-            try:
-                trainer.compile(model, CONFIG)
-            except UsageError as error:
-                refused.setdefault(source, {})[name] = str(error)
+def all_losses():
+    import keras
+    from objectives_kit import (
+        CONFIG,
+        SOURCES,
+        TrainSection,
+        Truth,
+        UsageError,
+        close,
+        objectives,
+        right_loss,
+        sigmoid,
+        softmax,
+        trainer_of,
+    )
+
+    found, refused = {}, {}
+    for source in SOURCES:
+        for end in ("logits", "probabilities"):
+            is_number = source.startswith("number")
+            if is_number and end == "probabilities":
                 continue
-            elementwise = name in ("BinaryCrossentropy", "BinaryFocalCrossentropy")
-            of_classes = name in ("CategoricalCrossentropy", "CategoricalFocalCrossentropy", "KLDivergence")
-            squash = sigmoid if elementwise else softmax if of_classes and trainer.data.info.outputs > 1 else None
-            truth = Truth(trainer, model, is_logits=end == "logits", squash=squash)
-            value = float(model.loss(keras.ops.convert_to_tensor(trainer.data.y_validation), truth.raw))
-            right = right_loss(name, truth)
-            if name == "Poisson" and end == "logits":
-                continue  # of negative rates: not a number in Keras either
-            if not close(value, right):
-                found[f"{source}, {end}, {name}"] = [value, right]
-print(json.dumps([found, {source: sorted(names) for source, names in refused.items()}]))
-"""
+            trainer = trainer_of(source, metrics=())
+            model = trainer.build({"end": end}, trainer.data.info)
+            for name in objectives.LOSSES:
+                settings = trainer.settings.model_copy(update={"train": TrainSection(loss=name, metrics=())})
+                object.__setattr__(trainer, "settings", settings)
+                try:
+                    trainer.compile(model, CONFIG)
+                except UsageError as error:
+                    refused.setdefault(source, {})[name] = str(error)
+                    continue
+                elementwise = name in ("BinaryCrossentropy", "BinaryFocalCrossentropy")
+                of_classes = name in ("CategoricalCrossentropy", "CategoricalFocalCrossentropy", "KLDivergence")
+                squash = sigmoid if elementwise else softmax if of_classes and trainer.data.info.outputs > 1 else None
+                truth = Truth(trainer, model, is_logits=end == "logits", squash=squash)
+                value = float(model.loss(keras.ops.convert_to_tensor(trainer.data.y_validation), truth.raw))
+                right = right_loss(name, truth)
+                if name == "Poisson" and end == "logits":
+                    continue  # of negative rates: not a number in Keras either
+                if not close(value, right):
+                    found[f"{source}, {end}, {name}"] = [value, right]
+    return [found, {source: sorted(names) for source, names in refused.items()}]
 
 
 # Without a graph, TensorFlow computes at once what JAX compiles one by one.
 @pytest.mark.parametrize("backend", ["jax", pytest.param("tensorflow", marks=pytest.mark.gallery)])
 def test_every_loss_of_keras_is_right_for_labels_of_every_form_or_refused(backend):
-    wrong, refused = run(ALL_LOSSES, backend)
+    wrong, refused = in_keras(all_losses, backend=backend)
     assert wrong == {}
     assert refused["binary"] == refused["binary column"] == [
         "CTC", "CategoricalCrossentropy", "CategoricalFocalCrossentropy", "CategoricalGeneralizedCrossEntropy", "CategoricalHinge",
@@ -149,39 +206,65 @@ def test_every_loss_of_keras_is_right_for_labels_of_every_form_or_refused(backen
     assert not {"Huber", "MeanSquaredError"} & set(refused["number"])
 
 
+def objects_by_spelling():
+    from keras.src.utils.naming import to_snake_case
+    from objectives_kit import AT, UsageError, keras_names, metric_options, objectives
+
+    options = {
+        "Huber": {"delta": 0.5},
+        "BinaryFocalCrossentropy": {"gamma": 5.0},
+        "BinaryCrossentropy": {"label_smoothing": 0.2},
+        "SparseCategoricalCrossentropy": {"ignore_class": 1},
+        "Tversky": {"alpha": 0.9},
+        "CategoricalFocalCrossentropy": {"alpha": 0.7},
+        "CategoricalGeneralizedCrossEntropy": {"q": 0.3},
+        "Circle": {"gamma": 10.0},
+        "CosineSimilarity": {"axis": 0},
+    }
+    wrong = []
+    for key, table in (("train.loss", objectives.LOSSES), ("train.metrics", objectives.METRICS)):
+        for name in table:
+            given = options.get(name, {}) if key == "train.loss" else metric_options(name, 3)
+            for spelling in (
+                name,
+                name.lower(),
+                name.upper(),
+                to_snake_case(name),
+                to_snake_case(name).upper(),
+                name[0].lower() + name[1:],
+            ):
+                made = keras_names.find(key, {"name": spelling, **given}).make()
+                arguments = getattr(made, "_fn_kwargs", None) or {k: getattr(made, k, None) for k in given}
+                same = all(arguments.get(k) == v or (k in AT.get(name, {})) for k, v in given.items())
+                if type(made).__name__ != name or not same:
+                    wrong.append([key, spelling])
+    short = {
+        s: keras_names.find("train.loss", s).name
+        for s in ("mse", "MAE", "mape", "msle", "bce", "KLD", "cosine", "logcosh", "log_cosh")
+    }
+    short |= {
+        s: keras_names.find("train.metrics", s).name for s in ("rmse", "f1", "top_k", "r2", "Mse", "logcosh", "roc_auc")
+    }
+    said = []
+    for key, entry in (
+        ("train.loss", {"name": "huber", "delt": 0.5}),
+        ("train.metrics", {"name": "auc", "curv": "PR"}),
+        ("train.loss", "huberr"),
+        ("train.metrics", {"name": "Precision", "from_logits": 3}),
+        ("train.loss", {"name": "mse", "from_logit": True}),
+        ("train.metrics", "mean"),
+        ("train.loss", {"name": "CategoricalGeneralizedCrossEntropy", "q": 4.0}),
+    ):
+        try:
+            keras_names.find(key, entry).make()
+            said.append("")
+        except UsageError as error:
+            said.append(str(error))
+    return [wrong, short, said]
+
+
 def test_a_loss_or_metric_is_the_same_object_in_every_spelling_and_unknown_options_are_refused():
-    found = run("""
-from keras.src.utils.naming import to_snake_case
-options = {
-    "Huber": {"delta": 0.5}, "BinaryFocalCrossentropy": {"gamma": 5.0}, "BinaryCrossentropy": {"label_smoothing": 0.2},
-    "SparseCategoricalCrossentropy": {"ignore_class": 1}, "Tversky": {"alpha": 0.9}, "CategoricalFocalCrossentropy": {"alpha": 0.7},
-    "CategoricalGeneralizedCrossEntropy": {"q": 0.3}, "Circle": {"gamma": 10.0}, "CosineSimilarity": {"axis": 0},
-}
-wrong = []
-for key, table in (("train.loss", objectives.LOSSES), ("train.metrics", objectives.METRICS)):
-    for name in table:
-        given = options.get(name, {}) if key == "train.loss" else metric_options(name, 3)
-        for spelling in (name, name.lower(), name.upper(), to_snake_case(name), to_snake_case(name).upper(), name[0].lower() + name[1:]):
-            made = keras_names.find(key, {"name": spelling, **given}).make()
-            arguments = getattr(made, "_fn_kwargs", None) or {k: getattr(made, k, None) for k in given}
-            same = all(arguments.get(k) == v or (k in AT.get(name, {})) for k, v in given.items())
-            if type(made).__name__ != name or not same:
-                wrong.append([key, spelling])
-short = {s: keras_names.find("train.loss", s).name for s in ("mse", "MAE", "mape", "msle", "bce", "KLD", "cosine", "logcosh", "log_cosh")}
-short |= {s: keras_names.find("train.metrics", s).name for s in ("rmse", "f1", "top_k", "r2", "Mse", "logcosh", "roc_auc")}
-said = []
-for key, entry in (
-    ("train.loss", {"name": "huber", "delt": 0.5}), ("train.metrics", {"name": "auc", "curv": "PR"}), ("train.loss", "huberr"),
-    ("train.metrics", {"name": "Precision", "from_logits": 3}), ("train.loss", {"name": "mse", "from_logit": True}),
-    ("train.metrics", "mean"), ("train.loss", {"name": "CategoricalGeneralizedCrossEntropy", "q": 4.0}),
-):
-    try:
-        keras_names.find(key, entry).make()
-        said.append("")
-    except UsageError as error:
-        said.append(str(error))
-print(json.dumps([wrong, short, said]))
-""")
+    found = in_keras(objects_by_spelling)
     wrong, short, said = found
     assert wrong == []
     assert short == {
@@ -206,164 +289,153 @@ print(json.dumps([wrong, short, said]))
         assert all(part in text for part in parts), text
 
 
+def losses_of_tables():
+    import keras
+    from objectives_kit import trained, trainer_of
+
+    rows = []
+    for source, entry, kind in (
+        ("number", {"name": "huber", "delta": 0.5}, keras.losses.Huber(delta=0.5)),
+        (
+            "binary",
+            {"name": "binary_focal_crossentropy", "gamma": 5.0},
+            keras.losses.BinaryFocalCrossentropy(gamma=5.0, from_logits=True),
+        ),
+        (
+            "binary",
+            {"name": "bce", "label_smoothing": 0.2},
+            keras.losses.BinaryCrossentropy(label_smoothing=0.2, from_logits=True),
+        ),
+        (
+            "classes",
+            {"name": "sparse_categorical_crossentropy", "ignore_class": 2},
+            keras.losses.SparseCategoricalCrossentropy(ignore_class=2, from_logits=True),
+        ),
+        ("number", "mse", keras.losses.MeanSquaredError()),
+        ("binary", {"name": "poisson", "reduction": "sum_over_batch_size"}, keras.losses.Poisson()),
+    ):
+        trainer = trainer_of(source, loss=entry, metrics=())
+        end = "probabilities" if source == "binary" and entry["name"] == "poisson" else "logits"
+        model, report = trained(trainer, end=end, batch_size=500)
+        raw, y = model.predict(trainer.data.x_validation, verbose=0), trainer.data.y_validation
+        rows.append([report["val_loss"], float(kind(y.reshape(-1, 1) if source != "classes" else y, raw))])
+    return rows
+
+
 def test_a_table_in_small_letters_trains_with_its_options_and_is_told_of_logits():
-    found = run("""
-rows = []
-for source, entry, kind in (
-    ("number", {"name": "huber", "delta": 0.5}, keras.losses.Huber(delta=0.5)),
-    ("binary", {"name": "binary_focal_crossentropy", "gamma": 5.0}, keras.losses.BinaryFocalCrossentropy(gamma=5.0, from_logits=True)),
-    ("binary", {"name": "bce", "label_smoothing": 0.2}, keras.losses.BinaryCrossentropy(label_smoothing=0.2, from_logits=True)),
-    ("classes", {"name": "sparse_categorical_crossentropy", "ignore_class": 2},
-     keras.losses.SparseCategoricalCrossentropy(ignore_class=2, from_logits=True)),
-    ("number", "mse", keras.losses.MeanSquaredError()),
-    ("binary", {"name": "poisson", "reduction": "sum_over_batch_size"}, keras.losses.Poisson()),
-):
-    trainer = trainer_of(source, loss=entry, metrics=())
-    end = "probabilities" if source == "binary" and entry["name"] == "poisson" else "logits"
-    model, report = trained(trainer, end=end, batch_size=500)
-    raw, y = model.predict(trainer.data.x_validation, verbose=0), trainer.data.y_validation
-    rows.append([report["val_loss"], float(kind(y.reshape(-1, 1) if source != "classes" else y, raw))])
-print(json.dumps(rows))
-""")
+    found = in_keras(losses_of_tables)
     for reported, right in found:
         assert reported == pytest.approx(right, rel=1e-5)
 
 
+def losses_and_their_metrics():
+    import keras
+    from objectives_kit import CONFIG, UsageError, trainer_of
+
+    rows = {}
+    for source in ("binary", "classes", "classes one-hot", "bits"):
+        for name in (
+            "hinge",
+            "squared_hinge",
+            "categorical_hinge",
+            "kl_divergence",
+            "mse",
+            "mae",
+            "binary_crossentropy",
+            "categorical_crossentropy",
+            "sparse_categorical_crossentropy",
+            "cosine_similarity",
+            "poisson",
+        ):
+            trainer = trainer_of(source, loss=name, metrics=[name])
+            try:
+                model = trainer.model({**CONFIG, "end": "probabilities" if name == "poisson" else "logits"}, 1)
+            except UsageError:
+                continue
+            y, outputs = (
+                keras.ops.convert_to_tensor(a) for a in (trainer.data.y_validation, model(trainer.data.x_validation))
+            )
+            (metric,) = model._compile_metrics._user_metrics
+            metric.update_state(y, outputs)
+            rows[f"{source} {name}"] = [float(model.loss(y, outputs)), float(metric.result())]
+    return rows
+
+
 @pytest.mark.gallery
 def test_a_metric_of_a_loss_says_what_the_loss_of_that_name_says():
-    found = run("""
-rows = {}
-for source in ("binary", "classes", "classes one-hot", "bits"):
-    for name in ("hinge", "squared_hinge", "categorical_hinge", "kl_divergence", "mse", "mae", "binary_crossentropy",
-                 "categorical_crossentropy", "sparse_categorical_crossentropy", "cosine_similarity", "poisson"):
-        trainer = trainer_of(source, loss=name, metrics=[name])
-        try:
-            model = trainer.model({**CONFIG, "end": "probabilities" if name == "poisson" else "logits"}, 1)
-        except UsageError:
-            continue
-        y, outputs = (keras.ops.convert_to_tensor(a) for a in (trainer.data.y_validation, model(trainer.data.x_validation)))
-        (metric,) = model._compile_metrics._user_metrics
-        metric.update_state(y, outputs)
-        rows[f"{source} {name}"] = [float(model.loss(y, outputs)), float(metric.result())]
-print(json.dumps(rows))
-""")
+    found = in_keras(losses_and_their_metrics)
     assert len(found) > 25
     for name, (loss, metric) in found.items():
         # Keras's loss of this name is the negative of its metric.
         assert (-loss if "cosine" in name else loss) == pytest.approx(metric, rel=1e-4), name
 
 
-OWN = '''
-import keras
-import numpy as np
-from keras import ops
+def own_objectives_beside_scikit_learn():
+    import numpy as np
+    from objectives_kit import BINARY, FOLDER, NUMBERS, X, sk, trained, trainer_of
 
-
-class R2(keras.metrics.Metric):
-    """Written for (rows, 1)."""
-
-    def __init__(self, name="r2", **kwargs):
-        super().__init__(name=name, **kwargs)
-        self.rest = self.add_weight(name="rest", initializer="zeros")
-        self.sums = [self.add_weight(name=n, initializer="zeros") for n in ("n", "y", "yy")]
-
-    def update_state(self, y_true, y_pred, sample_weight=None):
-        y_true = ops.cast(y_true, y_pred.dtype)
-        self.rest.assign_add(ops.sum((y_true - y_pred) ** 2))
-        for variable, value in zip(self.sums, (ops.ones_like(y_true), y_true, y_true**2)):
-            variable.assign_add(ops.sum(value))
-
-    def result(self):
-        n, y, yy = self.sums
-        return 1 - self.rest / (yy - y * y / n)
-
-
-def f1(y_true, y_pred):
-    y_true, guess = ops.cast(y_true, "float32"), ops.cast(y_pred > 0, "float32")
-    hits = ops.sum(y_true * guess)
-    return 2 * hits / (ops.sum(y_true) + ops.sum(guess) + 1e-7)
-
-
-def flat_mae(y_true, y_pred):
-    """Written for (rows,)."""
-    return ops.mean(ops.abs(y_true - y_pred[:, 0]))
-
-
-class Loss(keras.losses.Loss):
-    def call(self, y_true, y_pred):
-        return ops.mean(ops.square(y_true - y_pred), axis=-1)
-
-
-class FlatLoss(keras.losses.Loss):
-    def call(self, y_true, y_pred):
-        return ops.square(y_true - y_pred[:, 0])
-
-
-def loss(y_true, y_pred):
-    return ops.mean(ops.square(y_true - y_pred))
-
-
-def flat_loss(y_true, y_pred):
-    return ops.square(y_true - y_pred[:, 0])
-
-
-def compiled(config, data):
-    model = keras.Sequential([keras.Input(data.input_shape), keras.layers.Dense(8, "tanh"), keras.layers.Dense(data.outputs)])
-    model.compile(keras.optimizers.SGD(0.1), Shapes())
-    return model
-
-
-class Shapes(keras.losses.Loss):
-    def call(self, y_true, y_pred):
-        print("SHAPE", tuple(y_true.shape)[1:])
-        return ops.mean(ops.square(ops.reshape(ops.cast(y_true, "float32"), (ops.shape(y_pred)[0], -1)) - y_pred), axis=-1)
-'''
+    shutil.copy(BROUGHT / "own_objectives.py", FOLDER / "own.py")
+    header = ",".join(f"x{i}" for i in range(6)) + ",y"
+    np.savetxt(FOLDER / "table.csv", np.column_stack([X, NUMBERS[:, 0]]), delimiter=",", header=header, comments="")
+    np.savetxt(FOLDER / "labels.csv", np.column_stack([X, BINARY]), delimiter=",", header=header, comments="")
+    rows = {}
+    for source in ("number", "number column", "table.csv"):
+        for loss in ("Loss", "FlatLoss", "loss", "flat_loss", None):
+            train = {"loss": loss and f"own.py:{loss}", "metrics": ["own.py:R2", "own.py:flat_mae", "mae", "r2_score"]}
+            trainer = trainer_of(source, target="y" if source.endswith("csv") else None, **train)
+            model, report = trained(trainer, epochs=2)
+            raw, y = model.predict(trainer.data.x_validation, verbose=0)[:, 0], trainer.data.y_validation.reshape(-1)
+            rows[f"{source}, {loss}"] = [
+                [report[f"val_{name}"] for name in ("loss", "r2", "flat_mae", "mae", "r2_score")],
+                [
+                    float(np.mean((raw - y) ** 2)),
+                    sk.r2_score(y, raw),
+                    *[float(np.abs(raw - y).mean())] * 2,
+                    sk.r2_score(y, raw),
+                ],
+            ]
+    for source in ("binary", "binary column", "binary floats", "labels.csv"):
+        trainer = trainer_of(source, target="y" if source.endswith("csv") else None, metrics=["own.py:f1", "f1_score"])
+        model, report = trained(trainer, epochs=2, batch_size=500)
+        raw, y = model.predict(trainer.data.x_validation, verbose=0)[:, 0], trainer.data.y_validation.reshape(-1)
+        rows[source] = [[report["val_f1"], report["val_f1_score"]], [sk.f1_score(y, raw > 0)] * 2]
+    return rows
 
 
 @pytest.mark.parametrize("backend", ["jax", pytest.param("tensorflow", marks=pytest.mark.gallery)])
 def test_own_losses_and_metrics_pair_each_row_with_its_own_whatever_the_shape_of_the_labels(backend):
-    found = run(
-        f"""
-(FOLDER / "own.py").write_text({OWN!r})
-header = ",".join(f"x{{i}}" for i in range(6)) + ",y"
-np.savetxt(FOLDER / "table.csv", np.column_stack([X, NUMBERS[:, 0]]), delimiter=",", header=header, comments="")
-np.savetxt(FOLDER / "labels.csv", np.column_stack([X, BINARY]), delimiter=",", header=header, comments="")
-rows = {{}}
-for source in ("number", "number column", "table.csv"):
-    for loss in ("Loss", "FlatLoss", "loss", "flat_loss", None):
-        train = {{"loss": loss and f"own.py:{{loss}}", "metrics": ["own.py:R2", "own.py:flat_mae", "mae", "r2_score"]}}
-        trainer = trainer_of(source, target="y" if source.endswith("csv") else None, **train)
-        model, report = trained(trainer, epochs=2)
-        raw, y = model.predict(trainer.data.x_validation, verbose=0)[:, 0], trainer.data.y_validation.reshape(-1)
-        rows[f"{{source}}, {{loss}}"] = [
-            [report[f"val_{{name}}"] for name in ("loss", "r2", "flat_mae", "mae", "r2_score")],
-            [float(np.mean((raw - y) ** 2)), sk.r2_score(y, raw), *[float(np.abs(raw - y).mean())] * 2, sk.r2_score(y, raw)],
-        ]
-for source in ("binary", "binary column", "binary floats", "labels.csv"):
-    trainer = trainer_of(source, target="y" if source.endswith("csv") else None, metrics=["own.py:f1", "f1_score"])
-    model, report = trained(trainer, epochs=2, batch_size=500)
-    raw, y = model.predict(trainer.data.x_validation, verbose=0)[:, 0], trainer.data.y_validation.reshape(-1)
-    rows[source] = [[report["val_f1"], report["val_f1_score"]], [sk.f1_score(y, raw > 0)] * 2]
-print(json.dumps(rows))
-""",
-        backend,
+    found = in_keras(
+        own_objectives_beside_scikit_learn,
+        backend=backend,
     )
     for name, (reported, right) in found.items():
         assert reported == pytest.approx(right, rel=1e-4), name
 
 
+def shapes_that_arrive():
+    from objectives_kit import CONFIG, FOLDER, trainer_of
+
+    shutil.copy(BROUGHT / "own_objectives.py", FOLDER / "own.py")
+    for source in (
+        "binary",
+        "binary column",
+        "binary one-hot",
+        "classes",
+        "classes column",
+        "classes one-hot",
+        "numbers",
+        "sklearn:breast_cancer",
+        "sklearn:diabetes",
+        "sklearn:iris",
+    ):
+        trainer = trainer_of(source, build="own.py:compiled")
+        model = trainer.model(CONFIG, 0)
+        print("OF", source, flush=True)
+        model.loss(trainer.data.y_train[:4], model(trainer.data.x_train[:4]))
+
+
 def test_a_model_that_comes_compiled_gets_labels_in_the_shape_of_the_source():
-    code = f"""
-(FOLDER / "own.py").write_text({OWN!r})
-for source in ("binary", "binary column", "binary one-hot", "classes", "classes column", "classes one-hot", "numbers", "sklearn:breast_cancer",
-               "sklearn:diabetes", "sklearn:iris"):
-    trainer = trainer_of(source, build="own.py:compiled")
-    model = trainer.model(CONFIG, 0)
-    print("OF", source, flush=True)
-    model.loss(trainer.data.y_train[:4], model(trainer.data.x_train[:4]))
-print(json.dumps(0))
-"""
-    done = in_keras(f"from objectives_kit import *\n{code}")
+    done = ran(shapes_that_arrive)
     assert done.returncode == 0, done.stderr[-3000:]
     lines = [line for line in done.stdout.splitlines() if line.startswith(("OF", "SHAPE"))]
     shapes = {of[3:]: shape.removeprefix("SHAPE ") for of, shape in zip(lines[::2], lines[1::2], strict=True)}
@@ -373,106 +445,6 @@ print(json.dumps(0))
     }  # fmt: skip
 
 
-ENDS = '''
-import keras
-from keras import layers as L, ops
-
-
-class Linear(L.Layer):
-    """A last layer of one's own with an activation inside that is not the last of it."""
-
-    def __init__(self, units):
-        super().__init__()
-        self.inner, self.outer, self.activation = L.Dense(8), L.Dense(units), keras.activations.relu
-
-    def call(self, x):
-        return self.outer(self.activation(self.inner(x)))
-
-
-class Squashed(Linear):
-    def call(self, x):
-        return ops.softmax(super().call(x)) if self.outer.units > 1 else ops.sigmoid(super().call(x))
-
-
-class Small(Linear):
-    """Logits that look like probabilities on most rows."""
-
-    def call(self, x):
-        return 0.5 + 0.01 * super().call(x)
-
-
-class Clipped(Linear):
-    def call(self, x):
-        return ops.clip(super().call(x), 0, 1)
-
-
-class Net(keras.Model):
-    def __init__(self, units, activation):
-        super().__init__()
-        self.one, self.two = L.Dense(8, "relu"), L.Dense(units, activation)
-
-    def call(self, x):
-        return self.two(self.one(x))
-
-
-class NetByName(Net):
-    def call(self, x):
-        return {"main": super().call(x)}
-
-
-def named(shape, layer):
-    inputs = keras.Input(shape)
-    return keras.Model(inputs, {"main": layer(inputs)})
-
-
-class Drawing(Linear):
-    def __init__(self, units):
-        super().__init__(units)
-        self.seeds = keras.random.SeedGenerator(3)
-
-    def call(self, x):
-        return super().call(x + 0.1 * keras.random.normal(ops.shape(x), seed=self.seeds))
-
-
-def functional(function):
-    def make(shape, units, task):
-        inputs = keras.Input(shape)
-        return keras.Model(inputs, function(L.Dense(units)(inputs), task))
-    return make
-
-
-def seq(*layers):
-    return lambda shape, units, task: keras.Sequential([keras.Input(shape), *[layer(units, task) for layer in layers]])
-
-
-squash = lambda task: "softmax" if task == "classification" else "sigmoid"
-MODELS = {
-    "own linear": seq(lambda u, t: Linear(u)),
-    "small": seq(lambda u, t: Small(u)),
-    "drawing": seq(lambda u, t: Drawing(u)),
-    "own squashed": seq(lambda u, t: Squashed(u)),
-    "clipped": seq(lambda u, t: Clipped(u)),
-    "class linear": lambda s, u, t: Net(u, None),
-    "class squashed": lambda s, u, t: Net(u, squash(t)),
-    "by name": lambda s, u, t: named(s, L.Dense(u)),
-    "class by name": lambda s, u, t: NetByName(u, None),
-    "float32 at the end": seq(lambda u, t: L.Dense(u, squash(t)), lambda u, t: L.Activation("linear", dtype="float32")),
-    "linear and dropout": seq(lambda u, t: L.Dense(u), lambda u, t: L.Dropout(0.1)),
-    "reshaped": seq(lambda u, t: L.Dense(u, squash(t)), lambda u, t: L.Reshape((u,))),
-    "nested": lambda s, u, t: keras.Sequential([keras.Input(s), keras.Sequential([L.Dense(4), L.Dense(u, squash(t))])]),
-    "softmax layer": seq(lambda u, t: L.Dense(u), lambda u, t: L.Softmax() if t == "classification" else L.Activation("sigmoid")),
-    "operation": functional(lambda x, t: ops.softmax(x) if t == "classification" else ops.sigmoid(x)),
-    "activation": functional(lambda x, t: keras.activations.softmax(x) if t == "classification" else keras.activations.sigmoid(x)),
-    "sum": functional(lambda x, t: x + 1.0),
-    "tanh": seq(lambda u, t: L.Dense(u, "tanh")),
-    "relu": seq(lambda u, t: L.Dense(u, "relu")),
-    "recurrent": seq(lambda u, t: L.Reshape((3, 2)), lambda u, t: L.LSTM(u)),
-}
-
-
-def build(config, data):
-    return MODELS[config["kind"]](data.input_shape, data.outputs, "classification" if data.task == "classification" else "binary")
-'''
 LOGITS = {
     "own linear",
     "small",
@@ -488,30 +460,39 @@ LOGITS = {
 }
 
 
-@pytest.mark.parametrize("backend", ["jax", "tensorflow"])
+def what_ends_are_told_to_be():
+    import sys
+
+    from objectives_kit import CONFIG, FOLDER, UsageError, trainer_of
+
+    shutil.copy(BROUGHT / "ends.py", FOLDER / "ends.py")
+    sys.path.insert(0, str(FOLDER))
+    import ends
+
+    rows = {}
+    for source in ("binary", "classes", "bits"):
+        trainer = trainer_of(source, build="ends.py:build", loss="bce" if source == "bits" else None)
+        for kind in ends.MODELS:
+            try:
+                model = trainer.model({**CONFIG, "kind": kind}, 3)
+                rows[f"{source}: {kind}"] = model.loss._fn_kwargs["from_logits"]
+            except UsageError as error:
+                rows[f"{source}: {kind}"] = str(error)
+    fixed = trainer_of("binary", build="ends.py:build", loss={"name": "bce", "from_logits": False})
+    rows["fixed"] = fixed.model({**CONFIG, "kind": "own linear"}, 3).loss._fn_kwargs["from_logits"]
+    rows["fixed for a loss that has no such option"] = str(
+        trainer_of("binary", build="ends.py:build", loss={"name": "dice", "from_logits": True})
+        .model({**CONFIG, "kind": "clipped"}, 3)
+        .loss.form.outputs
+    )
+    return rows
+
+
+@pytest.mark.parametrize("backend", ["jax", pytest.param("tensorflow", marks=pytest.mark.gallery)])
 def test_logits_are_told_by_what_comes_out_and_where_they_can_not_be_the_user_is_asked(backend):
-    found = run(
-        f"""
-(FOLDER / "ends.py").write_text({ENDS!r})
-sys.path.insert(0, str(FOLDER))
-import ends
-rows = {{}}
-for source in ("binary", "classes", "bits"):
-    trainer = trainer_of(source, build="ends.py:build", loss="bce" if source == "bits" else None)
-    for kind in ends.MODELS:
-        try:
-            model = trainer.model({{**CONFIG, "kind": kind}}, 3)
-            rows[f"{{source}}: {{kind}}"] = model.loss._fn_kwargs["from_logits"]
-        except UsageError as error:
-            rows[f"{{source}}: {{kind}}"] = str(error)
-fixed = trainer_of("binary", build="ends.py:build", loss={{"name": "bce", "from_logits": False}})
-rows["fixed"] = fixed.model({{**CONFIG, "kind": "own linear"}}, 3).loss._fn_kwargs["from_logits"]
-rows["fixed for a loss that has no such option"] = str(
-    trainer_of("binary", build="ends.py:build", loss={{"name": "dice", "from_logits": True}}).model({{**CONFIG, "kind": "clipped"}}, 3).loss.form.outputs
-)
-print(json.dumps(rows))
-""",
-        backend,
+    found = in_keras(
+        what_ends_are_told_to_be,
+        backend=backend,
     )
     assert found.pop("fixed") is False
     assert found.pop("fixed for a loss that has no such option") == "sigmoid"
@@ -524,26 +505,39 @@ print(json.dumps(rows))
             assert said is (kind in LOGITS), (name, said)
 
 
+def state_of_seeds():
+    import numpy as np
+    from objectives_kit import CONFIG, FOLDER, trainer_of
+
+    shutil.copy(BROUGHT / "ends.py", FOLDER / "ends.py")
+    trainer = trainer_of("binary", build="ends.py:build")
+    model = trainer.model({**CONFIG, "kind": "drawing"}, 3)
+    (state,) = [np.array(v).tolist() for v in model.non_trainable_variables if "seed" in v.path]
+    return state
+
+
 def test_evaluating_a_model_to_judge_it_leaves_its_random_stream_where_it_was():
-    assert run(f"""
-(FOLDER / "ends.py").write_text({ENDS!r})
-trainer = trainer_of("binary", build="ends.py:build")
-model = trainer.model({{**CONFIG, "kind": "drawing"}}, 3)
-(state,) = [np.array(v).tolist() for v in model.non_trainable_variables if "seed" in v.path]
-print(json.dumps(state))
-""") == [3, 0]
+    assert in_keras(state_of_seeds) == [3, 0]
+
+
+def schedules_step_by_step():
+    import keras
+
+    from search.engines.training import Decay
+
+    steps = 20
+    linear, cosine = Decay(0.1, "linear", steps, 0.0, 0.0), Decay(0.1, "cosine", steps, 0.0, 0.1)
+    of = keras.optimizers.schedules
+    pairs = [
+        (linear, of.PolynomialDecay(0.1, steps, end_learning_rate=0.0)),
+        (cosine, of.CosineDecay(0.1, steps, alpha=0.1)),
+    ]
+    ours, theirs = ([[float(pair[i](step)) for step in range(steps + 1)] for pair in pairs] for i in (0, 1))
+    return [ours, theirs, [float(linear(steps - 1)), float(linear(steps))]]
 
 
 def test_linear_and_cosine_schedules_are_keras_own_step_by_step():
-    ours, theirs, last = run("""
-from search.engines.training import Decay
-steps = 20
-linear, cosine = Decay(0.1, "linear", steps, 0.0, 0.0), Decay(0.1, "cosine", steps, 0.0, 0.1)
-of = keras.optimizers.schedules
-pairs = [(linear, of.PolynomialDecay(0.1, steps, end_learning_rate=0.0)), (cosine, of.CosineDecay(0.1, steps, alpha=0.1))]
-ours, theirs = ([[float(pair[i](step)) for step in range(steps + 1)] for pair in pairs] for i in (0, 1))
-print(json.dumps([ours, theirs, [float(linear(steps - 1)), float(linear(steps))]]))
-""")
+    ours, theirs, last = in_keras(schedules_step_by_step)
     assert ours == [pytest.approx(row, abs=1e-8) for row in theirs]
     # The last of n steps is number n - 1: it has 1/n of the way left. The end is what is recorded after it.
     assert last == pytest.approx([0.1 / 20, 0.0], abs=1e-8)

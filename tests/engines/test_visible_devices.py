@@ -108,6 +108,7 @@ def test_doctor_shows_the_gpus_that_are_visible(machine):
     assert ask(machine, names, "-1") == []
 
 
+@pytest.mark.gallery
 @pytest.mark.slow
 def test_worker_on_a_gpu_that_is_named_by_its_uuid_trains(machine, tmp_path):
     """This machine need not have the GPU: TensorFlow then falls back on the CPU."""

@@ -3,50 +3,53 @@
 from __future__ import annotations
 
 import pytest
-from support import in_keras, told
+from support import in_keras
 
 from search.spec.vocabulary import OPTIMIZERS, TRAIN_NUMBERS, direction_of, optimizer_arguments, optimizer_class
 
 # Wrappers around other optimizers, and Muon, which is none by itself: it takes the layers that are not its own.
 SPECIAL = {"Optimizer", "LossScaleOptimizer", "MultiOptimizer", "OptimizerMap", "Muon"}
 
-ASK_KERAS = """
-import inspect, json, sys
-import keras
-tables, defaults, names = {}, {}, {}
-for name, kind in vars(keras.optimizers).items():
-    if not inspect.isclass(kind):
-        continue
-    parameters = inspect.signature(kind.__init__).parameters
-    tables[name] = [p for p in parameters if p not in ("self", "name", "kwargs")]
-    defaults[name] = {
-        p: v.default for p, v in parameters.items() if isinstance(v.default, bool | int | float | str | None)
-    }
-for name, kind in vars(keras.metrics).items():
-    if inspect.isclass(kind):
-        try:
-            metric = kind()
-        except (TypeError, ValueError):
+
+def what_keras_says():
+    import inspect
+
+    import keras
+
+    tables, defaults, names = {}, {}, {}
+    for name, kind in vars(keras.optimizers).items():
+        if not inspect.isclass(kind):
             continue
-        names[name] = [metric.name, getattr(metric, "_direction", None)]
-from search.spec.vocabulary import OPTIMIZERS, TRAIN_NUMBERS, optimizer_arguments
-refused = []
-for name in OPTIMIZERS:
-    for key in optimizer_arguments(name):
-        rule = TRAIN_NUMBERS[key]
-        for bound in (rule.low, rule.high):
-            if rule.kind in (int, float) and abs(bound) < 1e300:
-                try:
-                    getattr(keras.optimizers, name)(**{key: rule.kind(bound), "use_ema": True})
-                except ValueError:
-                    refused.append([name, key, bound])
-print(json.dumps([tables, defaults, names, refused]))
-"""
+        parameters = inspect.signature(kind.__init__).parameters
+        tables[name] = [p for p in parameters if p not in ("self", "name", "kwargs")]
+        defaults[name] = {
+            p: v.default for p, v in parameters.items() if isinstance(v.default, bool | int | float | str | None)
+        }
+    for name, kind in vars(keras.metrics).items():
+        if inspect.isclass(kind):
+            try:
+                metric = kind()
+            except (TypeError, ValueError):
+                continue
+            names[name] = [metric.name, getattr(metric, "_direction", None)]
+    from search.spec.vocabulary import OPTIMIZERS, TRAIN_NUMBERS, optimizer_arguments
+
+    refused = []
+    for name in OPTIMIZERS:
+        for key in optimizer_arguments(name):
+            rule = TRAIN_NUMBERS[key]
+            for bound in (rule.low, rule.high):
+                if rule.kind in (int, float) and abs(bound) < 1e300:
+                    try:
+                        getattr(keras.optimizers, name)(**{key: rule.kind(bound), "use_ema": True})
+                    except ValueError:
+                        refused.append([name, key, bound])
+    return [tables, defaults, names, refused]
 
 
 @pytest.fixture(scope="module")
 def keras_says():
-    return told(in_keras(ASK_KERAS))
+    return in_keras(what_keras_says)
 
 
 @pytest.mark.slow

@@ -79,7 +79,13 @@ def test_renamed_folder_ends_the_search_with_its_new_name(driver, undisturbed, t
     check_goes_on(driver, before, undisturbed)
 
 
-@pytest.mark.parametrize("what", ["the database", "all of it", "replaced", "replaced by a link"])
+@pytest.mark.parametrize(
+    "what",
+    [
+        "replaced",
+        *(pytest.param(what, marks=pytest.mark.faults) for what in ("the database", "all of it", "replaced by a link")),
+    ],
+)
 def test_deleted_or_replaced_database_is_saved_and_goes_on_when_it_is_moved_back(driver, undisturbed, tmp_path, what):
     """F11: its file has no name any more, and would be gone with the process."""
     pid = begun(driver, tmp_path)
@@ -131,7 +137,10 @@ def _copy_backup(path: Path, undisturbed: Path) -> None:
         file.write(path.with_name("replay.db.before").read_bytes())
 
 
-@pytest.mark.parametrize("how", [_cut, _halve, _copy_another, _copy_text, _copy_backup])
+@pytest.mark.parametrize(
+    "how",
+    [_cut, *(pytest.param(how, marks=pytest.mark.faults) for how in (_halve, _copy_another, _copy_text, _copy_backup))],
+)
 def test_database_that_is_overwritten_ends_the_search_and_the_backup_comes_back(driver, undisturbed, tmp_path, how):
     """F11: the file is the same one, and its content is not."""
     folder = tmp_path / "study"
@@ -183,10 +192,9 @@ def second(database: Path) -> tuple[int, str]:
     "how",
     [
         "hard link",
-        "link to the folder",
         *(
             pytest.param(how, marks=pytest.mark.faults)
-            for how in ("hard link elsewhere", "lock deleted", "lock replaced")
+            for how in ("link to the folder", "hard link elsewhere", "lock deleted", "lock replaced")
         ),
     ],
 )

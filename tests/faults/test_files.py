@@ -101,7 +101,7 @@ def test_signal_ends_the_wait_for_a_locked_database(driver, undisturbed, tmp_pat
     assert table(tmp_path / "replay.db", "replay") == undisturbed
 
 
-@pytest.mark.parametrize("how", ["IMMEDIATE", "EXCLUSIVE"])
+@pytest.mark.parametrize("how", ["EXCLUSIVE", pytest.param("IMMEDIATE", marks=pytest.mark.faults)])
 def test_signal_ends_the_wait_of_a_command_that_has_only_begun(tmp_path, how):
     """F9 and F4: a finished study, locked by another program before the command reads it (EXCLUSIVE) or writes it."""
     replay(replay_file(tmp_path, **SHORT))

@@ -14,13 +14,10 @@ import pytest
 from search.engines.devices import Device
 
 HERE = Path(__file__).resolve().parent
-# A few of every file, for every run of the tests.
+# For every run of the tests.
 HANDFUL = (
     "recurrent/lstm_with_dropout",
-    "layers/siamese",
     "own/state_that_evaluation_changes",
-    "own/own_loss_and_metric",
-    "own/loss_out_of_a_table",
 )
 
 

@@ -598,7 +598,7 @@ def test_interrupted_study_skips_the_same_duplicates(tmp_path, after):
     assert table(disturbed.storage, "replay") == table(undisturbed.storage, "replay")
 
 
-@pytest.mark.parametrize("after", [60, 90, 115])
+@pytest.mark.parametrize("after", [90, *(pytest.param(n, marks=pytest.mark.gallery) for n in (60, 115))])
 def test_interrupted_study_spares_the_same_trials(tmp_path, monkeypatch, after):
     spared: list[list[int]] = [[], []]
     spares = BayesSampler.spares
