@@ -15,7 +15,6 @@ import resource
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from statistics import median
 
@@ -26,13 +25,21 @@ from search.workers import local
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDY = ROOT / "studies" / "digits.toml"
+ROWS = """
+def rows():
+    from sklearn.datasets import make_classification
+
+    x, y = make_classification(20_000, 64, n_informative=40, n_classes=10, random_state=0)
+    return x.astype("float32"), y
+"""
 
 CHECKS = """
 import json, sys, time
 from pathlib import Path
 from search import data
 from search.engines.lanes import arithmetic, sizing
-from search.engines.lanes.builder import TRACED, build, identified
+from search.engines.lanes import contents
+from search.engines.lanes.builder import build, identified
 from search.trials.events import Assignment, Member
 from search.engines.training import Trainer, leave_tensorflow_out
 from search.storage.records import load
@@ -42,23 +49,29 @@ stored = load(Path(sys.argv[1]), "digits")
 settings = stored.file.settings
 trainer = Trainer.load(settings, stored.file.base, data.load(settings.data, stored.file.base, settings.study.seed))
 rows = sizing.rows_of(trainer)
-traced, compared, seen, kinds = [], [], {}, set()
+traced, compared, seen, kinds, looks = [], [], set(), set(), 0.0
 built = [build(trainer, Assignment(Member(t.number), t.config, t.epochs, t.seed)) for t in stored.trials]
-identified(build(trainer, built[0].assignment), rows)  # what the first trace imports is needed for training, too
+one = build(trainer, built[0].assignment)
+contents.of(one.model, one.slots)
+identified(one, rows)  # what the first trace imports is needed for training, too
 for one in built:
     began = time.process_time()
+    held = contents.of(one.model, one.slots)
+    looks += time.process_time() - began
+    began = time.process_time()
     one = identified(one, rows)
-    traced.append((one.structure, time.process_time() - began))
+    traced.append(((one.structure, held), time.process_time() - began))
     if (kind := sizing._without_batch_size(one)) not in kinds:
         kinds.add(kind)
         began = time.process_time()
         assert arithmetic.difference(one.model, one.slots, one.state, rows.train, one.batch_size) == ""
         compared.append(time.process_time() - began)
-first = 0.0
-for structure, seconds in traced:
-    seen[structure] = seen.get(structure, 0) + 1
-    first += seconds if seen[structure] <= TRACED else 0.0
-print(json.dumps({"all": sum(s for _, s in traced), "first": first, "compared": sum(compared), "structures": len(kinds)}))
+first = looks
+for kind, seconds in traced:
+    first += seconds if kind not in seen else 0.0
+    seen.add(kind)
+every = looks + sum(seconds for _, seconds in traced)
+print(json.dumps({"all": every, "first": first, "compared": sum(compared), "structures": len(kinds)}))
 """
 
 
@@ -77,6 +90,7 @@ def make(wanted):
         for module in (builder, engine, sizing):
             module.identified = unchecked
         arithmetic.difference = lambda *given: ""
+        builder.contents.of = lambda *given: "the same"
     return engine.make(wanted)
 
 plain = registry.ENGINES.get
@@ -85,13 +99,43 @@ from search.workers.worker import run
 run(int(sys.argv[1]))
 """
 """A worker, with the checks or without."""
-BUILDER = "from models.mlp import build as ours\n\n\ndef build(config, data):\n    return ours(config, data)\n"
+BUILDERS = {
+    "Keras's own parts": """
+from models.mlp import build as ours
 
 
-def side_by_side(folder: Path, times: int) -> list[tuple[float, float]]:
-    """Run the study of a user's builder with and without its checks, one after the other; return the seconds of each pair."""
-    (folder / "mine.py").write_text(BUILDER, encoding="utf-8")
-    text = STUDY.read_text(encoding="utf-8").replace('build = "mlp"', 'build = "mine.py:build"')
+def build(config, data):
+    return ours(config, data)
+""",
+    "a layer of the user's own": """
+import keras
+
+from models.mlp import build as ours
+
+
+class Own(keras.layers.Layer):
+    def call(self, x):
+        return x
+
+
+def build(config, data):
+    model = ours(config, data)
+    return keras.Sequential([keras.Input(data.input_shape), Own(), *model.layers])
+""",
+}
+"""By what every trial's model is made of: models with code of the user's are traced one and all, others once a kind."""
+
+
+def spent() -> float:
+    """Return the processor time of this process and of those that have ended below it, in seconds."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(of.ru_utime + of.ru_stime for of in used)
+
+
+def side_by_side(folder: Path, text: str, builder: str, times: int) -> list[tuple[float, float]]:
+    """Run a study with and without its checks, one after the other; return the processor time of each pair, in seconds."""
+    (folder / "mine.py").write_text(builder, encoding="utf-8")
+    text = text.replace('build = "mlp"', 'build = "mine.py:build"')
     pairs = []
     for number in range(times + 1):
         pair = []
@@ -101,19 +145,38 @@ def side_by_side(folder: Path, times: int) -> list[tuple[float, float]]:
             worker.write_text(WITHOUT.format(root=str(ROOT), is_without=is_without), encoding="utf-8")
             local.START = worker
             (folder / f"{name}.toml").write_text(text, encoding="utf-8")
-            began = time.perf_counter()
+            before = spent()
             run(studyfile.read(folder / f"{name}.toml"))
-            pair.append((is_without, time.perf_counter() - began))
+            pair.append((is_without, spent() - before))
         found = dict(pair)
         pairs.append((found[False], found[True]))
     return pairs[1:]  # the first pair fills the compile cache
 
 
 def main(times: int = 5) -> None:
-    """Run the study, do its checks once more by themselves, and print their share."""
+    """Print the share of the checks in a study of the smallest data there is, and in one of more rows."""
+    text = STUDY.read_text(encoding="utf-8")
+    print("digits, 1,438 rows and 30 epochs:")
+    share(text)
+    for whose, builder in BUILDERS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            pairs = side_by_side(Path(folder), text, builder, times)
+        longer = [100 * (checked / unchecked - 1) for checked, unchecked in pairs]
+        print(
+            f"processor time of a whole study, {whose}, {len(pairs)} pairs side by side: "
+            f"{median(c for c, _ in pairs):.2f} s with its checks, {median(u for _, u in pairs):.2f} s without; "
+            f"the median pair {median(longer):+.1f} %, from {min(longer):+.1f} % to {max(longer):+.1f} %"
+        )
+    print("20,000 rows of 64 numbers and 30 epochs:")
+    share(text.replace('source = "sklearn:digits"', 'source = "rows.py:rows"'))
+
+
+def share(text: str) -> None:
+    """Run a study, do its checks once more by themselves, and print their share."""
     with tempfile.TemporaryDirectory() as folder:
         study = Path(folder) / "digits.toml"
-        study.write_text(STUDY.read_text(encoding="utf-8"), encoding="utf-8")
+        study.write_text(text, encoding="utf-8")
+        (Path(folder) / "rows.py").write_text(ROWS, encoding="utf-8")
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         command = [sys.executable, "-P", "-c", "from search.cli import main; main()", "run", str(study)]
         subprocess.run(command, check=True, capture_output=True)
@@ -124,21 +187,14 @@ def main(times: int = 5) -> None:
             [sys.executable, "-c", CHECKS, str(study.with_suffix(".db"))],
             check=True, capture_output=True, text=True, env=env,
         )  # fmt: skip
-        pairs = side_by_side(Path(folder), times)
     found = json.loads(done.stdout.splitlines()[-1])
     print(f"the study: {whole:.1f} s of processor time")
-    for whose, traces in (("manyfit's own builder", found["first"]), ("a builder of the user's", found["all"])):
+    for whose, traces in zip(BUILDERS, (found["first"], found["all"]), strict=True):
         cost = traces + found["compared"]
         print(
             f"{whose}: {cost:.2f} s, {100 * cost / whole:.1f} % (traces {traces:.2f} s, "
             f"{found['structures']} comparisons {found['compared']:.2f} s)"
         )
-
-    longer = [100 * (checked / unchecked - 1) for checked, unchecked in pairs]
-    print(
-        f"a whole command with a builder of the user's, {len(pairs)} pairs side by side: {median(c for c, _ in pairs):.2f} s "
-        f"with its checks, {median(u for _, u in pairs):.2f} s without; the median pair {median(longer):+.1f} %"
-    )
 
 
 if __name__ == "__main__":

@@ -190,7 +190,7 @@ def _probe(trainer: Trainer, rows: Rows, fixed: Mapping[str, Any]) -> _Probed:
             for name, values in lifted.items()
             if name in labels
         }
-        for name in _hidden(lambda labels, seed: identified(built(labels, seed), rows), labels, moved):
+        for name in _hidden(built, lambda one: identified(one, rows), labels, moved):
             _, needed = _values(space[name])
             programs *= needed
             if needed > most:
@@ -201,25 +201,32 @@ def _probe(trainer: Trainer, rows: Rows, fixed: Mapping[str, Any]) -> _Probed:
 
 
 def _hidden(
-    traced: Callable[[Mapping[str, Any], int], Built], labels: Mapping[str, Any], moved: Mapping[str, Any]
+    built: Callable[[Mapping[str, Any], int], Built],
+    traced: Callable[[Built], Built],
+    labels: Mapping[str, Any],
+    moved: Mapping[str, Any],
 ) -> list[str]:
     """Return the parameters of `moved` that change what a model computes, though its structure stays the same.
 
-    Where there are none it takes two traces: one of `labels`, one with another seed and every parameter moved. NotLiftable if
-    the seed changes it.
+    Where there are none it takes two models: one of `labels`, one with another seed and every parameter moved; they are
+    traced unless they hold the same. NotLiftable if the seed changes it.
     """
 
     def differs(names: Collection[str], seed: int) -> bool:
         try:
-            there = traced({**labels, **{name: moved[name] for name in names}}, seed)
+            there = built({**labels, **{name: moved[name] for name in names}}, seed)
+            if there.structure != here.structure or (there.contents and there.contents == here.contents):
+                return False
+            return traced(there).text != (here.text or traced(here).text)
         except UsageError:
             raise
         except BaseException:  # noqa: BLE001 (too much for the user's code; the trial with this config will tell)
             return False
-        return there.structure == here.structure and there.text != here.text
 
     try:
-        here = traced(labels, 0)
+        here = built(labels, 0)
+        if not here.contents:
+            here = traced(here)  # now: the next that is built may change what its code reads from a global
     except UsageError:
         raise
     except BaseException:  # noqa: BLE001 (the user's code; the trial with this config will tell)
