@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STUDY ?= studies/digits.toml
 
-.PHONY: run test coverage faults gallery check bench clean
+.PHONY: run test coverage faults gallery check docs bench clean
 
 run: .venv/installed
 	$(BIN)/manyfit run $(STUDY)
@@ -29,6 +29,11 @@ check: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(MAKE) --no-print-directory docs
+
+# The site, in site/: from docs/, README.md and the docstrings.
+docs: .venv/installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q
 
 bench: .venv/installed-dev
 	$(BIN)/pip install -q -c constraints.txt -e '.[bench]'
@@ -43,8 +48,8 @@ bench: .venv/installed-dev
 	touch $@
 
 .venv/installed-dev: .venv/installed
-	$(BIN)/pip install -q -c constraints.txt -e '.[tensorflow,jax,cmaes,dev]'
+	$(BIN)/pip install -q -c constraints.txt -e '.[tensorflow,jax,cmaes,dev,docs]'
 	touch $@
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .coverage
+	rm -rf .venv site .mypy_cache .ruff_cache .pytest_cache .coverage

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
 
 import pytest
@@ -29,6 +31,16 @@ def test_every_key_of_a_section_is_in_its_table(section, model):
     text = REFERENCE.split(f"## [{section}]")[1].split("\n## ")[0]
     for key in model.model_fields:
         assert f"`{key}`" in text, key
+
+
+def test_command_reference_is_what_the_commands_say_of_themselves(tmp_path):
+    words = ["-m", "typer", "search.cli.app", "utils", "docs", "--name", "manyfit", "--title", "The commands"]
+    done = subprocess.run(
+        [sys.executable, *words, "--output", tmp_path / "commands.md"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    said, written = ((folder / "commands.md").read_text(encoding="utf-8") for folder in (tmp_path, ROOT / "docs"))
+    assert said == written, f"python {' '.join(words)} --output docs/commands.md"
 
 
 def test_every_sampler_pruner_and_preset_is_named():
