@@ -1,6 +1,7 @@
 """The errors that people see, and the exit code each of them ends a command with.
 
     ManyfitError                1  the study could not go on
+    ├── StartError              1  no worker could start
     ├── UsageError              2  bad command line, bad file, bad data, changed identity
     │   ├── StudyFileError         a study file; names file, line, key, what was received, what to do
     │   ├── OptionError            an option of a sampler or pruner; `option` names it
@@ -40,6 +41,14 @@ class ManyfitError(Exception):
 
 class UsageError(ManyfitError):
     exit_code = 2
+
+
+class StartError(ManyfitError):
+    """No worker could start; `why` says so shortly, for the line that tells what was done instead."""
+
+    def __init__(self, message: str, why: str) -> None:
+        super().__init__(message)
+        self.why = why
 
 
 class StudyFileError(UsageError):

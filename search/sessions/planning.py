@@ -8,8 +8,7 @@ from typing import Any
 from search.core.study import Study
 from search.log import StudyLog
 from search.reading import studychecks, unused
-from search.sessions.resolved import resolution
-from search.sessions.run import workers
+from search.sessions.startup import resolution, workers
 from search.spec import identity
 from search.spec.resolved import how
 from search.spec.study import StudyFile

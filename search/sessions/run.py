@@ -16,13 +16,13 @@ from typing import Any
 from search import durable
 from search.core import scheduler
 from search.core.study import ALL_TRIALS, Study
-from search.engines import checkpoints, devices
+from search.engines import checkpoints
 from search.engines.protocol import SaveModel
 from search.errors import Interrupted, ManyfitError, StoreError, UsageError
 from search.log import StudyLog
 from search.reading import studychecks, unused
 from search.sessions.reporter import LOGGING, Reporter
-from search.sessions.resolved import as_before, resolve
+from search.sessions.startup import as_before, resolve, workers
 from search.spec import identity, sources
 from search.spec.identity import Record
 from search.spec.ready import Ready
@@ -35,8 +35,7 @@ from search.trials.events import Failed, Member
 from search.trials.trial import Trial
 from search.views import export
 from search.views.text import number
-from search.workers.local import Processes
-from search.workers.pool import Terms, WorkerPool
+from search.workers.pool import WorkerPool
 
 # A second signal that comes sooner than this after the first is the same one, pressed twice.
 TWICE_S = 1.0
@@ -61,72 +60,6 @@ def run(file: StudyFile, reporter: Reporter = LOGGING, *, allow_unused: bool = F
     if records.exists(file.storage, file.name):
         return _go_on(file, reporter)
     return _begin(file, reporter, allow_unused=allow_unused)
-
-
-def job(file: StudyFile, resolved: Resolved) -> dict[str, Any]:
-    """Return what a worker is sent before anything else."""
-    settings = file.settings.model_dump(mode="json")
-    settings["run"]["precision"] = resolved.precision
-    return {
-        "settings": settings,
-        "base": str(file.base),
-        "fixed": file.fixed(),
-        "engine": resolved.engine,
-        "why": resolved.why,
-        "lanes": resolved.lanes,
-        "folder": str(file.beside(".files")),
-        "workers": max(1, resolved.devices.count("cpu")),
-    }
-
-
-@contextmanager
-def workers(
-    file: StudyFile,
-    resolved: Resolved,
-    chosen: list[devices.Device],
-    log: StudyLog,
-    *,
-    reporter: Reporter = LOGGING,
-    interruption: Callable[[], int] = lambda: 0,
-) -> Iterator[tuple[WorkerPool, Ready, Resolved]]:
-    """Start the workers of a study, wait until they are ready, and end them again, whatever happens.
-
-    Yields what "auto" came to, too. A model that can't be trained in lanes goes on by fit, on the backend that is the
-    default for that: then the workers are started once more.
-    """
-    memory = file.settings.run.worker_memory
-    terms = Terms(
-        memory=None if memory == "auto" else int(memory),
-        look_s=file.settings.run.trial_time,
-        folder=file.beside(".files"),
-    )
-
-    def start() -> WorkerPool:
-        return WorkerPool(
-            job(file, resolved),
-            chosen,
-            Processes(resolved.backend, log, len(chosen)),
-            log,
-            terms=terms,
-            interruption=interruption,
-        )
-
-    pool = start()
-    try:
-        ready = _wait(pool, resolved, reporter, interruption)
-        if resolved.engine == "auto":
-            resolved = replace(resolved, engine=ready.engine, why=ready.why, lanes=dict(ready.lanes))
-            wanted = devices.choose_backend(file.settings.run.backend)
-            if ready.engine == "fit" and wanted != resolved.backend:
-                pool.close()
-                resolved = replace(resolved, backend=wanted)
-                pool = start()
-                ready = _wait(pool, resolved, reporter, interruption)
-        pool.go_on_as(job(file, replace(resolved, lanes=dict(ready.lanes))))
-        yield pool, ready, replace(resolved, lanes=dict(ready.lanes))
-    finally:
-        pool.close()
-        log.close()
 
 
 @dataclass(frozen=True)
@@ -283,15 +216,6 @@ def _failures(stored: Stored) -> dict[str, Any]:
     """Return what is kept of failed trials that are to be deleted."""
     failed = [trial for trial in stored.trials if trial.state == "FAIL"]
     return {"failed": len(failed), "by": failed[-1].why}
-
-
-def _wait(pool: WorkerPool, resolved: Resolved, reporter: Reporter, interruption: Callable[[], int]) -> Ready:
-    def tick() -> None:
-        if number := interruption():
-            raise Interrupted("stopped before the first trial; the same command starts it", number)
-
-    with reporter.waiting(f"starting {resolved.backend} on {', '.join(resolved.devices)}, loading the data"):
-        return pool.wait_until_ready(tick=tick)
 
 
 def _going_on(study: Study) -> str:

@@ -1,17 +1,32 @@
-"""What "auto" comes to: engine, backend, precision and lanes, fixed at a study's first start, and devices."""
+"""Start-up: what "auto" comes to, and workers that are ready.
+
+Engine, backend, precision and lanes are decided here, at a study's first start, and obeyed ever after; devices are chosen
+anew each time. An engine has the last word on itself: it may decline a model, and says how many lanes fit.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import replace
+from typing import Any
 
 from search.engines import devices
-from search.errors import UsageError
+from search.errors import Interrupted, StartError, UsageError
+from search.log import StudyLog
 from search.registry import ENGINES
+from search.sessions.reporter import LOGGING, Reporter
 from search.spec import identity
+from search.spec.ready import Ready
 from search.spec.resolved import Resolved
 from search.spec.study import StudyFile
 from search.storage import records
 from search.storage.records import Stored
+from search.workers.local import Processes
+from search.workers.pool import Terms, WorkerPool
+
+# What "auto" tries, in this order: the last takes any model.
+AUTO = ("lanes", "fit")
 
 
 def resolve(file: StudyFile) -> tuple[Resolved, list[devices.Device]]:
@@ -70,3 +85,91 @@ def as_before(file: StudyFile, stored: Stored) -> tuple[Resolved, list[devices.D
             "give it another --name, or leave run.lanes at auto"
         )
     return resolved, chosen
+
+
+def job(file: StudyFile, resolved: Resolved) -> dict[str, Any]:
+    """Return what a worker is sent before anything else."""
+    settings = file.settings.model_dump(mode="json")
+    settings["run"]["precision"] = resolved.precision
+    return {
+        "settings": settings,
+        "base": str(file.base),
+        "fixed": file.fixed(),
+        "engines": list(AUTO) if resolved.engine == "auto" else [resolved.engine],
+        "why": resolved.why,
+        "lanes": resolved.lanes,
+        "folder": str(file.beside(".files")),
+        "workers": max(1, resolved.devices.count("cpu")),
+    }
+
+
+def settled(
+    asked: Mapping[str, Any], start: Callable[[Mapping[str, Any]], WorkerPool], tick: Callable[[], None] = lambda: None
+) -> tuple[WorkerPool, Ready]:
+    """Start workers for a job and wait until they are ready; return them with what the first one says.
+
+    Where several engines are possible, one whose look at the model kills its workers, or has no end, is left out from then
+    on, as one that declines is: it runs the builder for more configs than the next does, and one of them was too much.
+    """
+    while True:
+        pool = start(asked)
+        try:
+            return pool, pool.wait_until_ready(tick=tick)
+        except StartError as error:
+            pool.close()
+            if len(asked["engines"]) == 1:
+                raise
+            asked = {**asked, "engines": asked["engines"][1:], "why": error.why}
+        except BaseException:
+            pool.close()
+            raise
+
+
+@contextmanager
+def workers(
+    file: StudyFile,
+    resolved: Resolved,
+    chosen: list[devices.Device],
+    log: StudyLog,
+    *,
+    reporter: Reporter = LOGGING,
+    interruption: Callable[[], int] = lambda: 0,
+) -> Iterator[tuple[WorkerPool, Ready, Resolved]]:
+    """Start the workers of a study, wait until they are ready, and end them again, whatever happens.
+
+    Yields what "auto" came to, too. A model that can't be trained in lanes goes on by fit, on the backend that is the
+    default for that: then the workers are started once more.
+    """
+    memory = file.settings.run.worker_memory
+    terms = Terms(
+        memory=None if memory == "auto" else int(memory),
+        look_s=file.settings.run.trial_time,
+        folder=file.beside(".files"),
+    )
+
+    def start(asked: Mapping[str, Any], backend: str) -> WorkerPool:
+        processes = Processes(backend, log, len(chosen))
+        return WorkerPool(asked, chosen, processes, log, terms=terms, interruption=interruption)
+
+    def tick() -> None:
+        if number := interruption():
+            raise Interrupted("stopped before the first trial; the same command starts it", number)
+
+    def wait(asked: Mapping[str, Any], backend: str) -> tuple[WorkerPool, Ready]:
+        with reporter.waiting(f"starting {backend} on {', '.join(resolved.devices)}, loading the data"):
+            return settled(asked, lambda changed: start(changed, backend), tick)
+
+    with closing(log):
+        pool, ready = wait(job(file, resolved), resolved.backend)
+        try:
+            if resolved.engine == "auto":
+                resolved = replace(resolved, engine=ready.engine, why=ready.why, lanes=dict(ready.lanes))
+                wanted = devices.choose_backend(file.settings.run.backend)
+                if ready.engine == "fit" and wanted != resolved.backend:
+                    pool.close()
+                    resolved = replace(resolved, backend=wanted)
+                    pool, ready = wait(job(file, resolved), wanted)
+            pool.go_on_as(job(file, replace(resolved, lanes=dict(ready.lanes))))
+            yield pool, ready, replace(resolved, lanes=dict(ready.lanes))
+        finally:
+            pool.close()

@@ -15,7 +15,7 @@ from typing import Any
 from search.engines.checkpoints import kept_path
 from search.engines.devices import Device
 from search.engines.protocol import SaveModel
-from search.errors import DataError, ManyfitError, UsageError
+from search.errors import DataError, ManyfitError, StartError, UsageError
 from search.log import StudyLog
 from search.spec.ready import Ready
 from search.trials.events import (
@@ -133,7 +133,7 @@ class WorkerPool:
     def wait_until_ready(self, *, tick: Any = None) -> Ready:
         """Wait for every worker's data and builder; return what the first one says.
 
-        Raises what a worker refused (exit 2), or ManyfitError with the end of its stderr if it died.
+        Raises what a worker refused (exit 2), or StartError with the end of its stderr if it died.
         """
         while any(worker.ready is None for worker in self._workers):
             self._receive()
@@ -303,13 +303,10 @@ class WorkerPool:
         tail = worker.link.last_words
         if worker.ready is None:
             self._failed_starts += 1
-            if self._failed_starts >= MOST_FAILED_STARTS and self._job["engine"] == "auto":
-                # Looking at the model for lanes runs the builder for more configs than fit does; one of them was too much.
-                self._settle_for_fit(f"workers that looked at the model for them died; the last one {reason}")
-                return []
             if self._failed_starts >= MOST_FAILED_STARTS:
-                raise ManyfitError(
-                    f"the worker on {worker.device.name} can't start: it {reason}; its last words:\n{tail}"
+                raise StartError(
+                    f"the worker on {worker.device.name} can't start: it {reason}; its last words:\n{tail}",
+                    f"workers that looked at the model for them died; the last one {reason}",
                 )
         new = self._workers[worker.number] = self._spawn(worker.number, worker.device)
         new.pace, new.start_s = worker.pace.after(), worker.start_s
@@ -321,23 +318,15 @@ class WorkerPool:
             for number, member in enumerate(worker.members)
         ]
 
-    def _settle_for_fit(self, why: str) -> None:
-        """Begin anew without lanes, on all devices."""
-        self._job |= {"engine": "fit", "why": why}
-        self._failed_starts, self._first = 0, None
-        for worker in self._workers:
-            worker.link.end()
-        self._workers = [self._spawn(worker.number, worker.device) for worker in self._workers]
-
     def _end_endless_looks(self) -> None:
-        """Look no longer for lanes when the builder takes longer for that than a trial may."""
-        if self._terms.look_s is None or self._job["engine"] != "auto":
+        """Raise StartError when a builder takes longer for the look of an engine than a trial may, and there is another."""
+        if self._terms.look_s is None or len(self._job["engines"]) == 1:
             return
         for worker in self._workers:
             limit = OVERDUE_FACTOR * self._terms.look_s + OVERDUE_SLACK_S
             if worker.busy_since is not None and self._clock() - worker.busy_since > limit:
-                self._settle_for_fit(f"looking at the model for them was not done after {limit:.0f} s")
-                return
+                why = f"looking at the model for them was not done after {limit:.0f} s"
+                raise StartError(f"the worker on {worker.device.name} can't start: {why}", why)
 
     def _overdue(self) -> list[Event]:
         """End workers that stand still. A member that was alone is to blame; several go on one at a time, to find the one."""

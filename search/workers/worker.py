@@ -35,8 +35,6 @@ from search.workers.messages import Go, Keep, Looking, Message, Refused, Saved, 
 if TYPE_CHECKING:
     from search.engines.training import Trainer
 
-# What "auto" tries, in this order: the last takes any model.
-AUTO = ("lanes", "fit")
 # A refusal may repeat what the user's own code raised.
 MOST_REFUSAL = 4_000
 
@@ -142,8 +140,7 @@ def _prepare(job: dict[str, Any], connection: Connection) -> tuple[Engine, Ready
     from search import data
     from search.engines import preflight, training
 
-    names = AUTO if job["engine"] == "auto" else (job["engine"],)
-    kinds: list[tuple[str, Make]] = [(name, ENGINES.get(name)) for name in names]
+    kinds: list[tuple[str, Make]] = [(name, ENGINES.get(name)) for name in job["engines"]]
     if Reference.parse(settings.model.build, base) is None:
         training.builtin(settings.model.build)
     before = pins.Pins.now()

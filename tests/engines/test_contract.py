@@ -13,8 +13,7 @@ from search.engines.devices import Device
 from search.engines.protocol import SaveModel
 from search.log import StudyLog
 from search.reading import studyfile
-from search.sessions.resolved import resolve
-from search.sessions.run import job
+from search.sessions.startup import job, resolve
 from search.spec.ready import Ready
 from search.trials.events import Assignment, EpochEnd, Failed, Lost, Member, Noted, Overdue, Spent, Stopped, Verdict
 from search.workers import messages as wire

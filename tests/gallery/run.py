@@ -28,7 +28,7 @@ from support import toml
 from search.engines import failures
 from search.errors import ManyfitError
 from search.reading import studyfile
-from search.sessions.run import job
+from search.sessions.startup import job
 from search.spec.resolved import Resolved
 from search.trials.events import Assignment, EpochEnd, Failed, Member, Verdict
 from search.workers import worker

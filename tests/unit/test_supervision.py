@@ -14,6 +14,7 @@ from search.core import scheduler
 from search.engines.devices import Device
 from search.errors import DataError, ManyfitError, UsageError
 from search.log import StudyLog
+from search.sessions.startup import settled
 from search.spec.ready import Ready
 from search.storage.memory import MemoryStorage
 from search.trials.events import Assignment, EpochEnd, Failed, Lost, Member, Noted, Overdue, Spent, Verdict
@@ -29,7 +30,7 @@ from search.workers.pool import (
 from search.workers.transport import Gone
 
 READY = Ready({"train_rows": 3}, "data", "source")
-JOB = {"settings": {"train": {"callbacks": []}}, "engine": "fit", "why": ""}
+JOB = {"settings": {"train": {"callbacks": []}}, "engines": ["fit"], "why": ""}
 
 
 class Link:
@@ -202,16 +203,17 @@ def test_one_failed_start_is_tried_again():
 @pytest.mark.parametrize("devices", [1, 2])
 def test_looks_that_kill_workers_come_to_fit(devices):
     office = Office()
-    office.begin = lambda link: [[Looking()], [READY]] if link.job["engine"] == "fit" else [Gone]
-    office.ready_pool(devices, job={**JOB, "engine": "auto"})
-    assert [link.job["engine"] for link in office.links[-devices:]] == ["fit"] * devices
+    office.begin = lambda link: [[Looking()], [READY]] if link.job["engines"] == ["fit"] else [Gone]
+    settled({**JOB, "engines": ["lanes", "fit"]}, lambda job: office.pool(devices, job=job))
+    assert [link.job["engines"] for link in office.links[-devices:]] == [["fit"]] * devices
     assert "workers that looked at the model for them died" in office.links[-1].job["why"]
 
 
 def test_look_without_end_comes_to_fit_after_twice_a_trials_time_and_ten_seconds():
     office = Office()
-    office.begin = lambda link: [[Looking()], [READY]] if link.job["engine"] == "fit" else [[Looking()]]
-    office.ready_pool(job={**JOB, "engine": "auto"}, terms=Terms(look_s=30.0))
+    office.begin = lambda link: [[Looking()], [READY]] if link.job["engines"] == ["fit"] else [[Looking()]]
+    terms = Terms(look_s=30.0)
+    settled({**JOB, "engines": ["lanes", "fit"]}, lambda job: office.pool(job=job, terms=terms))
     assert office.now == pytest.approx(70.0, abs=0.3)
     assert "not done after 70 s" in office.links[-1].job["why"]
 
