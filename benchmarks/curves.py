@@ -164,7 +164,7 @@ def _surrogate() -> Any:
 def random_configs(space: Space) -> list[dict[str, Any]]:
     """Draw `RANDOM_DRAWS` times `RANDOM_CONFIGS` configs evenly, the same ones every time, as labels."""
     encoding, rng = Encoding(space), np.random.default_rng(0)
-    return [encoding.labels(point) for point in rng.random((RANDOM_DRAWS * RANDOM_CONFIGS, len(encoding)))]
+    return [encoding.params(point) for point in rng.random((RANDOM_DRAWS * RANDOM_CONFIGS, len(encoding)))]
 
 
 def reference(last: Array, direction: str) -> tuple[float, float]:
@@ -321,7 +321,7 @@ def recorded(stored: Stored) -> tuple[CurveFile, int]:
         raise UsageError(f"{stored.name} has no trial that came to its last epoch or diverged; search without a pruner")
     curves = [
         Curve(
-            config=file.space.config(trial.labels),
+            config=file.space.config(trial.params),
             values=tuple(float(f"{metrics[objective]:.{DIGITS}g}") for metrics in trial.curve),
         )
         for trial in whole

@@ -225,7 +225,7 @@ class _Tape:
         """Return the metrics of an epoch: the objective, nan where training diverges."""
         number = assignment.member.trial
         if number not in self._curves:
-            self._curves[number] = self._task.curve(self._study.trials[number].labels)
+            self._curves[number] = self._task.curve(self._study.trials[number].params)
         curve = self._curves[number]
         objective = curve[epoch - 1] if epoch <= len(curve) else math.nan
         self._spent += 1

@@ -48,7 +48,7 @@ def filled(parameters: int, trials: int, lanes: int) -> tuple[BayesSampler, Tria
     rng = np.random.default_rng(0)
     for number in range(trials):
         point = rng.random(parameters)
-        labels = sampler.encoding.labels(sampler.encoding.snapped(point[None])[0])
+        labels = sampler.encoding.params(sampler.encoding.snapped(point[None])[0])
         trial = Trial(number, labels, labels, EPOCHS, seed=0)
         end = int(rng.choice(ENDS, p=SHARES))
         quality = -float(np.square(point[: min(7, parameters)] - 0.6).sum())

@@ -7,7 +7,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from search.points import reached
+from search.failpoints import reached
 
 
 def replace(partial: Path, path: Path) -> None:

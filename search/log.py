@@ -9,7 +9,7 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from search.points import reached
+from search.failpoints import reached
 
 # A file of this size becomes NAME.log.1, in the place of the one before; a builder may print without end.
 MOST_BYTES = 10_000_000

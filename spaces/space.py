@@ -48,41 +48,41 @@ class Space(Mapping[str, Parameter]):
     def __len__(self) -> int:
         return len(self._parameters)
 
-    def is_active(self, name: str, labels: Mapping[str, Any]) -> bool:
-        """Tell whether `name` is drawn at all, given the labels of what was drawn before it."""
-        return all(parent in labels and labels[parent] in values for parent, values in self._conditions[name].items())
+    def is_active(self, name: str, params: Mapping[str, Any]) -> bool:
+        """Return whether `name` is active: whether the params drawn before it ask for it."""
+        return all(parent in params and params[parent] in values for parent, values in self._conditions[name].items())
 
     def condition(self, name: str) -> Mapping[str, frozenset[Any]]:
         """Return the values of other parameters under which `name` is drawn."""
         return self._conditions[name]
 
-    def config(self, labels: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the values that a builder sees for the drawn `labels` (lists and tables are lists and tables again)."""
+    def config(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values that a builder sees for the drawn `params` (lists and tables are lists and tables again)."""
         config = {}
-        for name, label in labels.items():
+        for name, label in params.items():
             parameter = self._parameters[name]
             config[name] = parameter.value_of(label) if isinstance(parameter, Choice) else label
         return config
 
     def check(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the labels of a (possibly partial) config; SpaceError naming the first value that does not fit."""
-        labels: dict[str, Any] = {}
+        """Return the params of a (possibly partial) config; SpaceError naming the first value that does not fit."""
+        params: dict[str, Any] = {}
         for name, value in values.items():
             if name not in self._parameters:
                 raise SpaceError(f"no such parameter; the space has {', '.join(self._parameters)}", name)
             try:
-                labels[name] = self._parameters[name].check(value)
+                params[name] = self._parameters[name].check(value)
             except SpaceError as error:
                 raise SpaceError(str(error), name) from None
-        return labels
+        return params
 
     def middle(self) -> dict[str, Any]:
-        """Return the labels of the config in the middle of the space: a config to try things with."""
-        labels: dict[str, Any] = {}
+        """Return the params of the config in the middle of the space: a config to try things with."""
+        params: dict[str, Any] = {}
         for name, parameter in self._parameters.items():
-            if self.is_active(name, labels):
-                labels[name] = parameter.middle()
-        return labels
+            if self.is_active(name, params):
+                params[name] = parameter.middle()
+        return params
 
     def describe(self) -> dict[str, Any]:
         """Return the space as plain JSON, in the form of a study file: what identifies it."""

@@ -231,7 +231,7 @@ class Drawing:
         """Let the last trial, or the next one, have these labels."""
         if number == len(self.trials):
             self.trials.append(Trial(number, {}, {}, 99, number))
-        self.trials[number].labels = dict(labels)
+        self.trials[number].params = dict(labels)
 
     def report(self, number: int, epoch: int, value: float) -> None:
         """Let a trial be an epoch further; epochs that are left out have nothing to tell."""
@@ -269,7 +269,7 @@ def query(database: Path, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
 def table(database: Path, name: str) -> list[tuple[Any, ...]]:
     """Return a study as what must come out the same: numbers, states, endings, params, values, curves."""
     return [
-        (t.number, t.state, t.ended, t.why, t.labels, t.value, t.best_epoch, t.curve)
+        (t.number, t.state, t.ended, t.why, t.params, t.value, t.best_epoch, t.curve)
         for t in load(database, name).trials
     ]
 

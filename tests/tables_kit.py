@@ -81,7 +81,7 @@ def played(folder: Path, *, lanes: int, cut: bool, **settings: Any) -> list[list
         cut_off(file, 5, curves)
     stored = replay(file, curves, lanes=lanes)
     rows = [
-        [t.number, t.state, t.ended, t.why, t.labels, t.value, t.best_epoch, len(t.curve), digest(t.curve), t.attrs]
+        [t.number, t.state, t.ended, t.why, t.params, t.value, t.best_epoch, len(t.curve), digest(t.curve), t.attrs]
         for t in stored.trials
     ]
     return list(json.loads(json.dumps(rows)))

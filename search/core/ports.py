@@ -16,7 +16,7 @@ class Trainers(Protocol):
     """Those who train members, in this process or in others: all of them together look like one."""
 
     @property
-    def have_room(self) -> bool:
+    def has_capacity(self) -> bool:
         """Whether `start` may be called now."""
 
     def start(self, assignment: Assignment) -> None:

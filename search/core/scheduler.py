@@ -36,7 +36,7 @@ def search(
         while not study.is_done():
             if signal_number := interruption():
                 raise Interrupted("stopped; the same command goes on", signal_number)
-            while trainers.have_room and (trial := study.next_trial()):
+            while trainers.has_capacity and (trial := study.next_trial()):
                 trainers.start(study.assignment(trial))
             touched = study.record(trainers.advance())  # all of it, before anything is judged
             verdicts = [study.judge(trial) for trial in touched]

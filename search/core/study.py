@@ -234,7 +234,7 @@ class Study:
         attrs = deepcopy(dict(self._policies.sampler.study_attrs))
         return Commit(
             started=tuple(
-                TrialStart(trial.number, trial.labels, trial.started_at, trial.attrs)
+                TrialStart(trial.number, trial.params, trial.started_at, trial.attrs)
                 for trial in map(self.trials.__getitem__, self._pending.started)
             ),
             epochs=tuple(
@@ -304,16 +304,16 @@ class Study:
     def _draw(self) -> Trial:
         began = time.perf_counter()
         number = len(self.trials)
-        labels, attrs = self._policies.draws.draw(self.trials)
+        params, attrs = self._policies.draws.draw(self.trials)
         self.sampler_seconds += time.perf_counter() - began
-        trial = self.trial(number, labels)
+        trial = self.trial(number, params)
         trial.attrs = attrs
         self.trials.append(trial)
         return trial
 
-    def trial(self, number: int, labels: Mapping[str, Any]) -> Trial:
-        """Make trial `number` of this study from the labels of its parameters, with nothing trained yet."""
-        return make_trial(self.file, number, labels)
+    def trial(self, number: int, params: Mapping[str, Any]) -> Trial:
+        """Make trial `number` of this study from its params, with nothing trained yet."""
+        return make_trial(self.file, number, params)
 
     def _restore(self, trial: Trial) -> None:
         self.trials.append(trial)

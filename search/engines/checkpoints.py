@@ -121,7 +121,7 @@ class Checkpoints:
             self._trouble = ""
         except OSError as error:
             self._trouble = f"{error.strerror or error}"
-            # Where there is no room for another one, the next takes the place of the oldest.
+            # When the quota is full, the next one replaces the oldest.
             generations = GENERATIONS - 1
         self._roll(generations)
         ended = time.monotonic()

@@ -62,7 +62,7 @@ class FitEngine:
         gc.collect()
         gc.freeze()
 
-    def foresee(self, assignment: Assignment) -> None:
+    def prefetch(self, assignment: Assignment) -> None:
         pass  # it takes one member at a time
 
     def start(self, assignment: Assignment) -> None:
@@ -111,7 +111,7 @@ class FitEngine:
                 # Its trial has ended; what a callback does after that can't fail it any more. The log tells.
                 print(failures.trace(error), file=sys.stderr)
                 return
-            reason = memory.reason(error, self._trainer.room())
+            reason = memory.reason(error, self._trainer.memory_limit())
             self._events.put(Failed(member, reason, failures.trace(error)))
         else:
             if not stopped_itself:

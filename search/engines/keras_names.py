@@ -122,10 +122,10 @@ def _arguments(kind: type[Any]) -> dict[str, inspect.Parameter]:
 
 @cache
 def _classes(*, is_metric: bool) -> dict[str, type[Any]]:
-    room, base = (keras.metrics, keras.metrics.Metric) if is_metric else (keras.losses, keras.losses.Loss)
+    module, base = (keras.metrics, keras.metrics.Metric) if is_metric else (keras.losses, keras.losses.Loss)
     kinds = {
         name: kind
-        for name, kind in vars(room).items()
+        for name, kind in vars(module).items()
         if inspect.isclass(kind) and issubclass(kind, base) and name not in _BASES
     }
     aliases = {**_ALIASES, **(_METRICS_ALIASES if is_metric else {})}

@@ -43,7 +43,7 @@ class Size:
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class MemoryLimit:
     """The memory there is: its bytes, and whose they are."""
 
     bytes: int
@@ -61,25 +61,25 @@ def text(count: int) -> str:
     return f"{count / 1e3:.1f} kB"
 
 
-def room(worker_memory: int | str = "auto") -> Room:
+def limit(worker_memory: int | str = "auto") -> MemoryLimit:
     """Return what a model may take at most, whoever uses it at the moment: the device's memory, or the worker's limit."""
     if os.environ.get("CUDA_VISIBLE_DEVICES", "-1") not in ("", "-1") and (there := _of_gpu()):
-        return Room(there, "the GPU has")
+        return MemoryLimit(there, "the GPU has")
     found = machine()
     if isinstance(worker_memory, int) and worker_memory < found.bytes:
-        return Room(worker_memory, "run.worker_memory allows")
+        return MemoryLimit(worker_memory, "run.worker_memory allows")
     return found
 
 
-def machine() -> Room:
+def machine() -> MemoryLimit:
     """Return what this process may take of the machine's memory."""
-    found = [Room(psutil.virtual_memory().total, "the machine has")]
+    found = [MemoryLimit(psutil.virtual_memory().total, "the machine has")]
     limit = Path("/sys/fs/cgroup/memory.max")
     if limit.exists() and (told := limit.read_text(encoding="ascii").strip()).isdigit():
-        found.append(Room(int(told), "the container has"))
+        found.append(MemoryLimit(int(told), "the container has"))
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
     if soft != resource.RLIM_INFINITY:
-        found.append(Room(soft, "the process may have"))
+        found.append(MemoryLimit(soft, "the process may have"))
     return min(found, key=lambda one: one.bytes)
 
 
@@ -123,16 +123,16 @@ def _slots(optimizer: Any) -> int:
 
 @dataclass
 class Watch:
-    """Counts the weights of a model while it is built. Once there is no room for them, none is allocated any more."""
+    """Counts the weights of a model while it is built. When they exceed the limit, nothing more is allocated."""
 
-    room: Room
+    limit: MemoryLimit
     parameters: int = 0
     weights: int = 0
     initialize: Callable[[Any, Any], None] = field(default=keras.Variable._initialize_with_initializer)
 
     @property
     def is_too_much(self) -> bool:
-        return self.weights > self.room.bytes
+        return self.weights > self.limit.bytes
 
     def begin(self, variable: Any, initializer: Callable[..., Any]) -> None:
         """Give a variable its first value, or only the shape of it."""
@@ -157,19 +157,19 @@ class Watch:
     def refusal(self, model: keras.Model | None = None) -> TooLarge:
         """Return why the model is refused: with its size, or what of it is known."""
         if model is not None:
-            return TooLarge(f"the model is too large: {size_of(model)}; {self.room}")
-        return TooLarge(f"the model is too large: {self.so_far}; {self.room}")
+            return TooLarge(f"the model is too large: {size_of(model)}; {self.limit}")
+        return TooLarge(f"the model is too large: {self.so_far}; {self.limit}")
 
     def check(self, model: keras.Model) -> None:
-        """Refuse a compiled model, TooLarge, if it can't be trained in the room there is."""
+        """Refuse a compiled model, TooLarge, if it can't be trained in the memory there is."""
         # Five is more than any optimizer keeps; looking for its slots takes a millisecond, which small models are spared.
-        if self.is_too_much or (self.weights * 7 > self.room.bytes and size_of(model).training > self.room.bytes):
+        if self.is_too_much or (self.weights * 7 > self.limit.bytes and size_of(model).training > self.limit.bytes):
             raise self.refusal(model)
 
 
 @contextmanager
-def watched(there: Room) -> Iterator[Watch]:
-    """Let a model be built inside, as far as there is room for it; TooLarge if there is not.
+def watched(there: MemoryLimit) -> Iterator[Watch]:
+    """Let a model be built inside, within the memory limit; TooLarge beyond it.
 
     One at a time in a process, like everything that Keras keeps in globals.
     """
@@ -208,7 +208,7 @@ def tell(error: BaseException, needed: object) -> None:
     error.add_note(f"{_NEEDED}{needed}")
 
 
-def reason(error: BaseException, there: Room) -> str:
+def reason(error: BaseException, there: MemoryLimit) -> str:
     """Name an exception out of a member in one line; if memory was short, with what was needed and what is there."""
     if isinstance(error, TooLarge):
         return str(error)

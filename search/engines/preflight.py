@@ -35,9 +35,9 @@ def inspect(trainer: Trainer, fixed: Mapping[str, Any]) -> Ready:
     reading = _Reading(trainer, fixed)
     described: dict[str, Any] = {}
     rows_mixed: list[str] = []
-    for labels in _branches(space):
+    for params in _branches(space):
         try:
-            model = reading.build(labels)
+            model = reading.build(params)
         except UsageError:
             raise
         except BaseException as error:  # noqa: BLE001 (the user's builder may even exit; the trial of this config will tell)
@@ -75,10 +75,10 @@ class _Reading:
     drawn: set[str] = field(default_factory=set)
     came_compiled: list[bool] = field(default_factory=list)
 
-    def build(self, labels: Mapping[str, Any]) -> keras.Model:
+    def build(self, params: Mapping[str, Any]) -> keras.Model:
         """Build and compile the model of a config; whatever its builder raises passes through."""
         space = Space.parse(self.trainer.settings.space)
-        config = ReadConfig({**self.fixed, **space.config(labels)})
+        config = ReadConfig({**self.fixed, **space.config(params)})
         came_compiled = False
         read: set[str] = set()
 
@@ -91,10 +91,10 @@ class _Reading:
             return model
 
         model = replace(self.trainer, build=build).model(config, seed=0)
-        for_callbacks = ReadConfig({**self.fixed, **space.config(labels)})
+        for_callbacks = ReadConfig({**self.fixed, **space.config(params)})
         self.trainer.callbacks(for_callbacks)
         self.read |= read | for_callbacks.read
-        self.drawn |= set(labels)
+        self.drawn |= set(params)
         self.came_compiled.append(came_compiled)
         return model
 
@@ -102,11 +102,11 @@ class _Reading:
         """Move one parameter at a time while there are names that nothing has read: a branch of the builder may read them."""
         space = Space.parse(self.trainer.settings.space)
         names = {*self.trainer.settings.model.arguments, *space} - set(TRAIN_PARAMETERS)
-        for number, labels in enumerate(_moved(space)):
+        for number, params in enumerate(_moved(space)):
             if names <= self.read or not self.came_compiled or number == _MOST_SEARCHED:
                 return
             with suppress(BaseException):  # the user's builder; the trial with this config will tell
-                self.build(labels)
+                self.build(params)
 
 
 def _moved(space: Space) -> Iterator[dict[str, Any]]:
@@ -142,23 +142,23 @@ def _branches(space: Space) -> Iterator[dict[str, Any]]:
     for name in space:
         if name in seen or given == _MOST_CONFIGS:
             continue
-        labels = middle_with(space, name)
-        if name in labels:
-            yield labels
-            seen |= set(labels)
+        params = middle_with(space, name)
+        if name in params:
+            yield params
+            seen |= set(params)
             given += 1
 
 
 def middle_with(space: Space, name: str, value: Any = None) -> dict[str, Any]:
-    """Return labels in the middle of the space but for what makes the parameter `name` active, and for its `value`."""
-    labels: dict[str, Any] = {}
+    """Return params in the middle of the space but for what makes the parameter `name` active, and for its `value`."""
+    params: dict[str, Any] = {}
     wanted = _conditions(space, name)
     if value is not None:
         wanted[name] = value
     for other, kind in space.items():
-        if space.is_active(other, labels):
-            labels[other] = wanted[other] if other in wanted else kind.middle()
-    return labels
+        if space.is_active(other, params):
+            params[other] = wanted[other] if other in wanted else kind.middle()
+    return params
 
 
 def _conditions(space: Space, name: str) -> dict[str, Any]:

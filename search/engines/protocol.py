@@ -91,7 +91,7 @@ class Engine(Protocol):
     def seconds(self) -> Mapping[str, float]:
         """What it has spent so far on what is not training, by part: compile, build."""
 
-    def foresee(self, assignment: Assignment) -> None:
+    def prefetch(self, assignment: Assignment) -> None:
         """Begin to get a member ready that will be started. May do nothing; called from any thread."""
 
     def start(self, assignment: Assignment) -> None:

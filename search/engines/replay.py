@@ -21,7 +21,7 @@ class ReplayEngine:
         self.checkpoints = Checkpoints(None)
         self.seconds: dict[str, float] = {}
 
-    def foresee(self, assignment: Assignment) -> None:
+    def prefetch(self, assignment: Assignment) -> None:
         pass  # a curve is at hand
 
     def start(self, assignment: Assignment) -> None:

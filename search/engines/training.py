@@ -1,4 +1,4 @@
-"""A study's settings and a config -> a compiled Keras model. Runs in worker processes; the one room that speaks Keras."""
+"""Turns a study's settings and a config into a compiled Keras model, in worker processes. No other module compiles models."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ class Trainer:
         precision = self.settings.run.precision
         keras.config.set_dtype_policy("float32" if precision == "auto" else precision)
         keras.utils.set_random_seed(seed)
-        with memory.watched(self.room()) as watch:
+        with memory.watched(self.memory_limit()) as watch:
             model = self.build(config, self.data.info)
             if not isinstance(model, keras.Model):
                 raise TypeError(f"the builder must return a keras.Model; received {type(model).__name__}")
@@ -168,9 +168,9 @@ class Trainer:
         watch.check(model)
         return model
 
-    def room(self) -> memory.Room:
+    def memory_limit(self) -> memory.MemoryLimit:
         """Return the memory that a model may take."""
-        return memory.room(self.settings.run.worker_memory)
+        return memory.limit(self.settings.run.worker_memory)
 
     def compile(self, model: keras.Model, config: Mapping[str, Any]) -> None:
         """Compile a model with the optimizer, loss and metrics of the study; UsageError for what Keras does not know."""

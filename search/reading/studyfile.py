@@ -198,16 +198,16 @@ def _check_search(study: StudyFile, text: StudyText) -> None:
     whole: dict[str, int] = {}
     for index, start in enumerate(search.start):
         try:
-            labels = space.check(start)
+            params = space.check(start)
         except SpaceError as error:
             key = f"search.start.{index}.{error.key}"
             if error.key not in space:
                 raise studychecks.blame(study, text, error.key, key, str(error)) from None
             raise text.error(key, str(error)) from None
-        active = [name for name in space if space.is_active(name, labels)]
-        if search.duplicates or not all(name in labels for name in active):
+        active = [name for name in space if space.is_active(name, params)]
+        if search.duplicates or not all(name in params for name in active):
             continue
-        if (first := whole.setdefault(repr([labels[name] for name in active]), index)) != index:
+        if (first := whole.setdefault(repr([params[name] for name in active]), index)) != index:
             raise text.error(
                 f"search.start.{index}",
                 f"is the config of start {first} again; drop one, or set search.duplicates = true",

@@ -52,6 +52,6 @@ class Ready:
         return self.lanes.get("places", 1)
 
     @property
-    def room(self) -> int:
+    def capacity(self) -> int:
         """How many members it takes: those that it trains, and those that it builds meanwhile."""
         return self.places + self.lanes.get("ahead", 0)

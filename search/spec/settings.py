@@ -182,7 +182,7 @@ class Section(BaseModel):
 
 
 class Named(BaseModel):
-    """A sampler or pruner with its options; the options are checked by the room that knows them."""
+    """A sampler or pruner with its options; the sampler or pruner checks its own options."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
     __pydantic_extra__: dict[str, Plain] = Field(init=False)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from search import durable
 from search.errors import StoreError
-from search.points import reached
+from search.failpoints import reached
 from search.storage import leftovers, schema
 
 Ended = set[tuple[str, int]]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from search.engines import checkpoints
 from search.errors import StoreError
-from search.points import reached
+from search.failpoints import reached
 from search.spec.study import beside
 from search.storage import backup, leftovers, schema
 from search.storage.holding import hold

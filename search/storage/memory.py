@@ -71,7 +71,7 @@ class MemoryStorage:
         drawn, kept = ([_plain(one.attrs) for one in some] for some in (commit.started, commit.states))
         study_attrs, details = _plain(commit.study_attrs), [_plain(event.detail) for event in commit.events]
         for start, attrs in zip(commit.started, drawn, strict=True):
-            trial = make_trial(file, start.number, start.labels)
+            trial = make_trial(file, start.number, start.params)
             trial.started_at, trial.attrs = start.at, attrs
             trials.append(trial)
         for epoch in commit.epochs:

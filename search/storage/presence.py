@@ -13,7 +13,7 @@ from pathlib import Path
 
 from search import durable
 from search.errors import StoreError
-from search.points import reached
+from search.failpoints import reached
 from search.storage import schema
 from search.storage.holding import Hold
 

@@ -43,19 +43,19 @@ def note_attrs(note: str) -> dict[str, Any]:
     return {"dashboard:note_ver": 1, **{f"dashboard:note_str:{i}": part for i, part in enumerate(parts)}}
 
 
-def params(labels: Mapping[str, Any], space: Space) -> list[tuple[str, float, str]]:
+def param_rows(params: Mapping[str, Any], space: Space) -> list[tuple[str, float, str]]:
     """Return (param_name, param_value, distribution_json) of each parameter."""
     from optuna.distributions import distribution_to_json
 
     rows = []
-    for name, label in labels.items():
+    for name, label in params.items():
         drawn_from = distribution(space[name])
         rows.append((name, float(drawn_from.to_internal_repr(label)), distribution_to_json(drawn_from)))
     return rows
 
 
-def labels(values: Mapping[str, float], space: Space) -> dict[str, Any]:
-    """Return the labels of parameters from their param_value."""
+def params(values: Mapping[str, float], space: Space) -> dict[str, Any]:
+    """Return params from the rows' param_value."""
     return {name: distribution(space[name]).to_external_repr(value) for name, value in values.items()}
 
 
@@ -102,7 +102,7 @@ def trial(
         curve: (seconds, metrics as JSON) of each epoch, in order.
         shown: what `shown_attrs` returned; empty for one that has not ended.
     """
-    found = make_trial(file, row["number"], labels(values, file.space))
+    found = make_trial(file, row["number"], params(values, file.space))
     found.state, found.attrs = row["state"], attrs
     found.started_at, found.ended_at = when(row["datetime_start"]), when(row["datetime_complete"])
     for seconds, metrics in curve:

@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from search import durable
 from search.errors import DamagedError, Interrupted, StoreError
-from search.points import reached
+from search.failpoints import reached
 
 # What Optuna 5.0 writes; `tests/unit/test_store.py` holds these against the installed Optuna.
 OPTUNA_SCHEMA = 12

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from search.errors import DamagedError, StoreError
-from search.points import reached
+from search.failpoints import reached
 from search.spec.identity import Record
 from search.spec.study import StudyFile
 from search.storage import backup, leftovers, records, rows, schema
@@ -372,7 +372,7 @@ class Store:
         connection.execute("DELETE FROM manyfit_epochs WHERE trial_id = ?", (trial_id,))
         connection.executemany(
             "INSERT INTO trial_params (trial_id, param_name, param_value, distribution_json) VALUES (?, ?, ?, ?)",
-            [(trial_id, *row) for row in rows.params(trial.labels, self._space)],
+            [(trial_id, *row) for row in rows.param_rows(trial.params, self._space)],
         )
         _set_attrs(connection, "trial_system_attributes", trial_id, trial.attrs)
 

@@ -267,10 +267,10 @@ def _params(stored: Stored, connection: sqlite3.Connection) -> Found:
     del connection
     space = stored.file.space
     for trial in stored.trials:
-        active = {name for name in space if space.is_active(name, trial.labels)}
-        if missing := sorted(active - set(trial.labels)):
+        active = {name for name in space if space.is_active(name, trial.params)}
+        if missing := sorted(active - set(trial.params)):
             yield trial.number, f"has no {', '.join(missing)}"
-        for name, label in trial.labels.items():
+        for name, label in trial.params.items():
             if not _is_in(space[name], label) and not _is_between_steps(space[name], label):
                 yield trial.number, f"its {name} is {label}, outside of the space"
 
@@ -282,7 +282,7 @@ def _steps(stored: Stored) -> Found:
     """
     space = stored.file.space
     for trial in stored.trials:
-        for name, label in trial.labels.items():
+        for name, label in trial.params.items():
             parameter = space[name]
             if not isinstance(parameter, Choice) and _is_between_steps(parameter, label):
                 yield (

@@ -58,7 +58,7 @@ class TrialStart:
     """A trial that was drawn and given to an engine."""
 
     number: int
-    labels: Mapping[str, Any]
+    params: Mapping[str, Any]
     at: datetime | None
     attrs: Mapping[str, Any]
 

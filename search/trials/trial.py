@@ -19,7 +19,7 @@ class Trial:
     """A config and its number, and all that became of it.
 
     Attributes:
-        labels: the drawn parameters as Optuna and tables show them (a list as JSON).
+        params: the drawn parameters as Optuna and tables show them (a list as JSON).
         config: everything a builder reads.
         epochs: how many it may have.
         state: Optuna's word: WAITING (interrupted, goes on), RUNNING, COMPLETE, PRUNED or FAIL.
@@ -32,7 +32,7 @@ class Trial:
     """
 
     number: int
-    labels: dict[str, Any]
+    params: dict[str, Any]
     config: dict[str, Any]
     epochs: int
     seed: int
@@ -55,12 +55,12 @@ class Trial:
         return self.state in ("COMPLETE", "PRUNED", "FAIL")
 
 
-def make_trial(file: StudyFile, number: int, labels: Mapping[str, Any]) -> Trial:
-    """Make trial `number` of a study from the labels of its parameters, with nothing trained yet."""
-    config = {**file.fixed(), **file.space.config(labels)}
+def make_trial(file: StudyFile, number: int, params: Mapping[str, Any]) -> Trial:
+    """Make trial `number` of a study from its params, with nothing trained yet."""
+    config = {**file.fixed(), **file.space.config(params)}
     return Trial(
         number=number,
-        labels=dict(labels),
+        params=dict(params),
         config=config,
         epochs=int(config["epochs"]),
         seed=stream(file.settings.study.seed, _TRAINING, number, 0),

@@ -144,7 +144,7 @@ class Progress:
         running = study.running
         for trial in running[:SHOWN]:
             objective = [metrics.get(settings.study.objective) for metrics in trial.curve]
-            params = ", ".join(f"{name} {label(value)}" for name, value in trial.labels.items())
+            params = ", ".join(f"{name} {label(value)}" for name, value in trial.params.items())
             rows.add_row(
                 f"trial {trial.number}",
                 f"epoch {len(trial.curve)}/{trial.epochs}",

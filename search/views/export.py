@@ -119,7 +119,7 @@ def to_csv(stored: Stored) -> str:
             "epochs": len(trial.curve),
             "seconds": round(sum(trial.seconds), 3),
             "started": trial.started_at and trial.started_at.isoformat(),
-            **{f"params.{name}": trial.labels.get(name) for name in stored.file.space},
+            **{f"params.{name}": trial.params.get(name) for name in stored.file.space},
         }
         for trial in stored.trials
     ]
@@ -178,7 +178,7 @@ def _config(rank: int, trial: Trial, stored: Stored) -> Config:
         trial=trial.number,
         value=trial.value or 0.0,
         epoch=trial.best_epoch or 1,
-        params=stored.file.space.config(trial.labels),
+        params=stored.file.space.config(trial.params),
         config=trial.config,
         seed=trial.seed,
         ended=trial.ended,
@@ -194,7 +194,7 @@ def _ahead(trial: Trial, stored: Stored) -> Ahead:
         epoch=trial.best_epoch or 1,
         epochs=len(trial.curve),
         state=trial.state,
-        params=stored.file.space.config(trial.labels),
+        params=stored.file.space.config(trial.params),
     )
 
 

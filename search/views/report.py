@@ -226,8 +226,8 @@ def importance(stored: Stored) -> dict[str, float]:
     for trial in stored.complete:
         study.add_trial(
             optuna.trial.create_trial(
-                params=trial.labels,
-                distributions={name: distribution(stored.file.space[name]) for name in trial.labels},
+                params=trial.params,
+                distributions={name: distribution(stored.file.space[name]) for name in trial.params},
                 value=trial.value,
             )
         )
@@ -283,7 +283,7 @@ def _best_table(stored: Stored, best: Sequence[Trial], first: int, width: int) -
     add("best epoch", (f"{trial.best_epoch} of {len(trial.curve)}" for trial in best))
     add("ended", (trial.ended for trial in best))
     for name in stored.file.space:
-        add(name, (label(trial.labels.get(name, "-")) for trial in best))
+        add(name, (label(trial.params.get(name, "-")) for trial in best))
     add(stored.file.settings.study.objective, (number(trial.value) for trial in best))
     return table
 
@@ -311,7 +311,7 @@ def show_trial(stored: Stored, wanted: int, console: Console) -> None:
     console.print(f"{best}{len(trial.curve)} of {trial.epochs} epochs, {duration(sum(trial.seconds))}")
     table = Table.grid(padding=(0, 2))
     for name, value in trial.config.items():
-        table.add_row(Text(name, style="" if name in trial.labels else "dim"), Text(label(value)))
+        table.add_row(Text(name, style="" if name in trial.params else "dim"), Text(label(value)))
     console.print(table)
     if trial.curve:
         console.print(_curves(stored, [trial], console))

@@ -12,23 +12,23 @@ from search.trials.events import Assignment, Event, Member, Verdict, not_kept
 
 
 class InProcess:
-    """Trains up to `room` members by an engine that was made here.
+    """Trains up to `capacity` members by an engine that was made here.
 
     Args:
         folder: where the weights of the best members go; None to keep none.
     """
 
-    def __init__(self, engine: Engine, *, room: int = 1, folder: Path | None = None) -> None:
-        self._engine, self._room, self._folder = engine, room, folder
+    def __init__(self, engine: Engine, *, capacity: int = 1, folder: Path | None = None) -> None:
+        self._engine, self._capacity, self._folder = engine, capacity, folder
         self._members: set[Member] = set()
 
     @property
-    def have_room(self) -> bool:
-        return len(self._members) < self._room
+    def has_capacity(self) -> bool:
+        return len(self._members) < self._capacity
 
     def start(self, assignment: Assignment) -> None:
         self._members.add(assignment.member)
-        self._engine.foresee(assignment)
+        self._engine.prefetch(assignment)
         self._engine.start(assignment)
 
     def advance(self) -> Sequence[Event]:
@@ -55,4 +55,4 @@ class Replaying(InProcess):
     """Plays curves instead of training, in `lanes` places; `ahead` more members may wait for one."""
 
     def __init__(self, curves: Curves, lanes: int = 1, ahead: int = 0) -> None:
-        super().__init__(ReplayEngine(curves, lanes), room=lanes + ahead)
+        super().__init__(ReplayEngine(curves, lanes), capacity=lanes + ahead)

@@ -77,8 +77,8 @@ class _Worker:
     pace: Pace = field(default_factory=Pace)
 
     @property
-    def has_room(self) -> bool:
-        return self.ready is not None and len(self.members) < self.ready.room
+    def has_capacity(self) -> bool:
+        return self.ready is not None and len(self.members) < self.ready.capacity
 
     @property
     def is_full(self) -> bool:
@@ -148,12 +148,12 @@ class WorkerPool:
         self._job = dict(job)
 
     @property
-    def have_room(self) -> bool:
-        return any(worker.has_room for worker in self._workers)
+    def has_capacity(self) -> bool:
+        return any(worker.has_capacity for worker in self._workers)
 
     def start(self, assignment: Assignment) -> None:
         # The emptiest one, so that several devices fill up together; of equals the first.
-        worker = min((w for w in self._workers if w.has_room), key=lambda w: len(w.members))
+        worker = min((w for w in self._workers if w.has_capacity), key=lambda w: len(w.members))
         worker.members[assignment.member] = assignment
         worker.outbox.append(assignment)
         if worker.busy_since is not None:

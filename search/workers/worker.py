@@ -126,7 +126,7 @@ def _listen(connection: Connection, inbox: queue.Queue[list[Message]], engines: 
             os._exit(0)
         for message in messages:
             if isinstance(message, Assignment):
-                engines[0].foresee(message)
+                engines[0].prefetch(message)
         inbox.put(messages)
 
 

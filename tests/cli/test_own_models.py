@@ -164,7 +164,7 @@ def test_compiled_model_keeps_its_own_optimizer_loss_and_metrics(folder):
     assert "'weight_decay' is read by nothing" in done.stderr
     trial = load(path.with_suffix(".db"), "own").trials[0]
     assert "val_halves" in trial.curve[0]
-    assert trial.curve[0]["learning_rate"] == pytest.approx(trial.labels["learning_rate"], rel=1e-5)
+    assert trial.curve[0]["learning_rate"] == pytest.approx(trial.params["learning_rate"], rel=1e-5)
 
 
 def test_builder_that_raises_fails_that_trial_with_its_traceback(folder):
@@ -174,8 +174,8 @@ def test_builder_that_raises_fails_that_trial_with_its_traceback(folder):
     trials = load(path.with_suffix(".db"), "own").trials
     failed = [trial for trial in trials if trial.state == "FAIL"]
     assert failed
-    assert {trial.labels["width"] for trial in failed} == {16}
-    assert {trial.labels["width"] for trial in trials if trial.state == "COMPLETE"} == {8, 24}
+    assert {trial.params["width"] for trial in failed} == {16}
+    assert {trial.params["width"] for trial in trials if trial.state == "COMPLETE"} == {8, 24}
     assert failed[0].why == "ValueError: sixteen is not my number"
     assert "my_model.py" in failed[0].detail
     assert "engines/fit.py" not in failed[0].detail
@@ -298,7 +298,7 @@ def test_trial_that_kills_its_worker_twice_alone_fails_and_the_others_are_unchan
         "no lanes: workers that looked at the model for them died; the last one ended with exit code 7" in done.stderr
     )
     trials = load(deadly.with_suffix(".db"), "deadly").trials
-    crashed = [trial for trial in trials if trial.labels["width"] == 16]
+    crashed = [trial for trial in trials if trial.params["width"] == 16]
     assert crashed
     assert all((t.state, t.ended, t.why) == ("FAIL", "crashed", "its worker ended with exit code 7") for t in crashed)
     assert "last words before the end" in crashed[0].detail
@@ -315,7 +315,7 @@ def test_workers_of_two_devices_that_die_of_a_look_at_the_model_come_to_fit(fold
     assert "no lanes: workers that looked at the model for them died" in done.stderr
     trials = load(path.with_suffix(".db"), "own").trials
     assert {trial.state for trial in trials} <= {"COMPLETE", "FAIL"}
-    assert all((trial.state == "FAIL") == (trial.labels["width"] == 16) for trial in trials)
+    assert all((trial.state == "FAIL") == (trial.params["width"] == 16) for trial in trials)
 
 
 @pytest.mark.faults

@@ -76,7 +76,7 @@ def advance(engine):
 
 def train(engine, given: Assignment) -> list[EpochEnd]:
     """Train a member to its end."""
-    assert engine.have_room
+    assert engine.has_capacity
     engine.start(given)
     ended = []
     for epoch in range(1, given.epochs + 1):
@@ -85,7 +85,7 @@ def train(engine, given: Assignment) -> list[EpochEnd]:
         assert (event.member, event.epoch) == (given.member, epoch)
         ended.append(event)
         engine.apply([Verdict(given.member, ends=epoch == given.epochs)])
-    assert engine.have_room
+    assert engine.has_capacity
     return ended
 
 

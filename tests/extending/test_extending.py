@@ -73,7 +73,7 @@ def test_sampler_is_one_class(toys, tmp_path):
 
     registry.SAMPLERS.register("climbing", Climbing)
     stored = replay(replay_file(tmp_path, study__trials=5, search__sampler={"name": "climbing", "by": 0.1}))
-    assert [trial.labels["dropout"] for trial in stored.trials] == pytest.approx([0.25, 0.3, 0.35, 0.4, 0.45])
+    assert [trial.params["dropout"] for trial in stored.trials] == pytest.approx([0.25, 0.3, 0.35, 0.4, 0.45])
     assert stored.trials[3].attrs == {"toy": {"share": 0.8}}
 
 
@@ -109,8 +109,8 @@ def test_storage_is_one_class(toys, tmp_path):
     assert 0 < len(kind.of(file).load().trials) < 20
     found = scheduler.run(file, record(file), kind, Replaying(curve, 3))
     expected = scheduler.run(file, record(file), MemoryStorage, Replaying(curve, 3))
-    assert [(t.labels, t.state, t.curve) for t in found.trials] == [
-        (t.labels, t.state, t.curve) for t in expected.trials
+    assert [(t.params, t.state, t.curve) for t in found.trials] == [
+        (t.params, t.state, t.curve) for t in expected.trials
     ]
     assert found.ended == "all trials"
 
@@ -121,7 +121,7 @@ def test_engine_is_one_class(toys, tmp_path):
     from search.engines.checkpoints import Checkpoints
 
     file = replay_file(tmp_path, study__trials=8, search__sampler="random", search__pruner="none")
-    engine = InProcess(Knowing(Checkpoints(None)), room=2)
+    engine = InProcess(Knowing(Checkpoints(None)), capacity=2)
     found = scheduler.run(file, record(file), MemoryStorage, engine)
     assert len(found.complete) == 8
     assert all(len(trial.curve) == 9 for trial in found.trials)
@@ -146,7 +146,7 @@ def test_another_package_adds_its_own_by_entry_points(installed, tmp_path):
     assert done.returncode == 0, done.stderr
     stored = load(path.with_suffix(".db"), "toys")
     assert [trial.ended for trial in stored.trials] == ["finished", "pruned"] * 3
-    rates = [trial.labels["learning_rate"] for trial in stored.trials]
+    rates = [trial.params["learning_rate"] for trial in stored.trials]
     assert rates == pytest.approx([0.001 + share * 0.099 for share in (0.5, 0.55, 0.6, 0.65, 0.7, 0.75)])
     assert stored.identity["data"]["source"] == "ramps:80"
     assert stored.file.settings.data.source == "ramps:80"

@@ -584,7 +584,7 @@ def test_trials_through_lanes_with_refills_need_one_program_a_key_and_come_out_a
         found[lanes] = load(path.with_suffix(".db"), path.stem).trials
     assert {len(trial.curve) for trial in found[8]} == {2, 3, 5}
     for many, one in zip(found[8], found[1], strict=True):
-        assert many.labels == one.labels
+        assert many.params == one.params
         assert many.value == pytest.approx(one.value, rel=1e-5, abs=1e-5)
         for ours, theirs in zip(many.curve, one.curve, strict=True):
             for name in ("loss", "val_loss", "learning_rate"):

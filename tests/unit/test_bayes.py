@@ -56,10 +56,10 @@ def drawn_evenly(encoding: Encoding, count: int = 300) -> np.ndarray:
 def test_points_and_configs_are_the_same_thing():
     encoding = Encoding(MIXED)
     for point in drawn_evenly(encoding):
-        labels = encoding.labels(point)
+        labels = encoding.params(point)
         assert MIXED.check(MIXED.config(labels)) == labels
         assert all((name in labels) == MIXED.is_active(name, labels) for name in MIXED)
-        assert encoding.labels(encoding.point(labels)) == pytest.approx(labels)
+        assert encoding.params(encoding.point(labels)) == pytest.approx(labels)
         np.testing.assert_allclose(encoding.point(labels), point, atol=1e-12)
 
 
@@ -72,14 +72,14 @@ def test_snapped_points_stay_where_they_are():
 @pytest.mark.parametrize("corner", [0.0, 1.0])
 def test_corners_are_the_ends_of_ranges(corner):
     encoding = Encoding(MIXED)
-    labels = encoding.labels(encoding.snapped(np.full((1, len(encoding)), corner))[0])
+    labels = encoding.params(encoding.snapped(np.full((1, len(encoding)), corner))[0])
     ends = {0.0: (1e-4, 0.0, 8, 1, 32), 1.0: (1e-1, 0.5, 512, 4, 128)}[corner]
     assert tuple(labels[name] for name in ("rate", "drop", "width", "layers", "batch")) == pytest.approx(ends)
 
 
 def test_every_whole_number_and_choice_has_its_share():
     encoding = Encoding(MIXED)
-    drawn = [encoding.labels(point) for point in drawn_evenly(encoding, 4000)]
+    drawn = [encoding.params(point) for point in drawn_evenly(encoding, 4000)]
     for name, values in (("layers", [1, 2, 3, 4]), ("batch", [32, 64, 128]), ("optimizer", ["sgd", "adam", "lion"])):
         counts = [sum(labels[name] == value for labels in drawn) for value in values]
         assert min(counts) > 0.85 * max(counts), name
@@ -109,8 +109,8 @@ def test_ends_of_a_range_are_drawn_as_they_were_written():
     encoding = Encoding(
         Space.parse({"rate": {"low": 1e-6, "high": 1e-2, "log": True}, "drop": {"low": 0.1, "high": 0.7}})
     )
-    assert encoding.labels([0.0, 0.0]) == {"rate": 1e-6, "drop": 0.1}
-    assert encoding.labels([1.0, 1.0]) == {"rate": 1e-2, "drop": 0.7}
+    assert encoding.params([0.0, 0.0]) == {"rate": 1e-6, "drop": 0.1}
+    assert encoding.params([1.0, 1.0]) == {"rate": 1e-2, "drop": 0.7}
 
 
 # -- the process -------------------------------------------------------------------------------------------------------
@@ -518,7 +518,7 @@ FINITE = {"space__learning_rate": [1e-3, 1e-2, 1e-1], "space__dropout": [0.0, 0.
 def test_space_that_is_used_up_ends_the_study(tmp_path, name, lanes):
     file = replay_file(tmp_path, study__trials=40, search__sampler=name, **FINITE)
     stored = replay(file, lanes=lanes)
-    assert len({tuple(trial.labels.values()) for trial in stored.trials}) == len(stored.trials) == 12
+    assert len({tuple(trial.params.values()) for trial in stored.trials}) == len(stored.trials) == 12
     assert stored.ended == "all 12 configs of the space have been tried"
     assert len(replay(file, lanes=lanes).trials) == 12
 
@@ -530,7 +530,7 @@ def test_start_configs_are_completed_to_different_ones(tmp_path):
     for name in ("bayes", "random", "tpe"):
         (tmp_path / name).mkdir()
         stored = replay(replay_file(tmp_path / name, study__trials=9, search__sampler=name, **values))
-        assert len({tuple(trial.labels.values()) for trial in stored.trials}) == len(stored.trials) == 4
+        assert len({tuple(trial.params.values()) for trial in stored.trials}) == len(stored.trials) == 4
 
 
 def test_start_config_twice_is_refused_unless_asked_for(tmp_path):
@@ -540,7 +540,7 @@ def test_start_config_twice_is_refused_unless_asked_for(tmp_path):
     with pytest.raises(StudyFileError, match="is the config of start 0 again"):
         replay_file(tmp_path, search__start=start)
     stored = replay(replay_file(tmp_path, search__start=start, search__duplicates=True))
-    assert stored.trials[0].labels == stored.trials[1].labels
+    assert stored.trials[0].params == stored.trials[1].params
 
 
 def test_decimal_steps_are_met_whatever_their_last_digit(tmp_path):
@@ -560,7 +560,7 @@ def test_duplicates_are_drawn_if_asked_for(tmp_path, name):
     file = replay_file(tmp_path, study__trials=40, search__sampler=name, search__duplicates=True, **FINITE)
     stored = replay(file)
     assert len(stored.trials) == 40
-    assert len({tuple(trial.labels.values()) for trial in stored.trials}) <= 12
+    assert len({tuple(trial.params.values()) for trial in stored.trials}) <= 12
 
 
 def test_conditions_count_when_configs_are_counted(tmp_path):

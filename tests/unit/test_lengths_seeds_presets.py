@@ -103,7 +103,7 @@ def test_epochs_under_a_condition_are_those_of_the_study_otherwise(tmp_path, lan
     assert file.epochs == 20
     stored = replay(file, steady, lanes=lanes)
     assert {trial.epochs for trial in stored.trials} == {4, 6, 20}
-    assert all(trial.epochs == 20 for trial in stored.trials if trial.labels["optimizer"] == "adam")
+    assert all(trial.epochs == 20 for trial in stored.trials if trial.params["optimizer"] == "adam")
 
 
 def test_process_weighs_the_epochs_that_a_trial_has_left_of_its_own():
@@ -198,13 +198,13 @@ def test_qmc_study_draws_one_sequence_through_interruptions_and_old_ones_go_on(t
     undisturbed = replay(replay_file(whole, study__trials=20, **qmc), curves, lanes=3)
     for trials in (5, 11, 20):
         in_parts = replay(replay_file(parts, study__trials=trials, **qmc), curves, lanes=3)
-    assert [t.labels for t in in_parts.trials] == [t.labels for t in undisturbed.trials]
+    assert [t.params for t in in_parts.trials] == [t.params for t in undisturbed.trials]
     # As an earlier version began it: not scrambled. What it has stays, and what follows is scrambled.
     unscrambled = {"search__sampler": {"name": "qmc", "scramble": False}, "search__pruner": "none"}
     began = replay(replay_file(old, study__trials=9, **unscrambled), curves)
     went_on = replay(replay_file(old, study__trials=20, **qmc), curves)
-    assert [t.labels for t in went_on.trials[:9]] == [t.labels for t in began.trials]
-    assert len({tuple(t.labels.values()) for t in went_on.trials}) == 20
+    assert [t.params for t in went_on.trials[:9]] == [t.params for t in began.trials]
+    assert len({tuple(t.params.values()) for t in went_on.trials}) == 20
 
 
 # -- presets and --set -------------------------------------------------------------------------------------------------

@@ -318,7 +318,7 @@ def test_study_becomes_a_curve_file_without_what_was_pruned(tmp_path):
     task = curves.Recorded(out)
     assert (task.objective, task.direction, task.epochs) == ("val_loss", "minimize", 9)
     for trial in [*whole, *diverged]:
-        assert task.curve(trial.labels) == pytest.approx([m["val_loss"] for m in trial.curve], rel=1e-4)
+        assert task.curve(trial.params) == pytest.approx([m["val_loss"] for m in trial.curve], rel=1e-4)
 
 
 def test_study_without_a_whole_curve_is_refused(tmp_path):

@@ -90,7 +90,7 @@ class Told:
         return self.drawing.draw(len(self.trials))[0]
 
     def end(self, number: int, state: str = "COMPLETE", diverged: bool = False, value: float | None = None) -> None:
-        value = value_of(self.trials[number].labels) if value is None else value
+        value = value_of(self.trials[number].params) if value is None else value
         self.drawing.report(number, 1, value)
         self.drawing.tell(number, state, None if diverged or state == "FAIL" else value, diverged=diverged)
 
@@ -111,7 +111,7 @@ def in_step(told: Told, trials: int, at_once: int) -> list[dict[str, object]]:
         told.draw()
         if number >= at_once - 1:
             end_one(told, number - at_once + 1)
-    return [trial.labels for trial in told.trials]
+    return [trial.params for trial in told.trials]
 
 
 def end_one(told: Told, number: int) -> None:
@@ -297,7 +297,7 @@ def test_twelve_point_grid_with_thirty_trials_trains_twelve(tmp_path):
     )
     stored = replay(file, curve, lanes=5)
     assert len(stored.trials) == 12
-    assert len({json.dumps(trial.labels) for trial in stored.trials}) == 12
+    assert len({json.dumps(trial.params) for trial in stored.trials}) == 12
 
 
 # -- diverged ----------------------------------------------------------------------------------------------------------
@@ -327,7 +327,7 @@ def test_sampler_keeps_away_from_where_trials_diverge(kind):
         for number in range(40):
             high = told.draw()["rate"] > 1e-3
             # Without the divergence, high rates would be the best of all.
-            value = value_of({**told.trials[number].labels, "rate": 0.01 if high else 1e-4})
+            value = value_of({**told.trials[number].params, "rate": 0.01 if high else 1e-4})
             told.end(number, "PRUNED" if high and diverging else "COMPLETE", diverged=high and diverging, value=value)
             highs.append(high)
         return float(np.mean(highs[10:30]))

@@ -172,7 +172,7 @@ def test_stop_after_ends_a_study_that_gets_no_better(tmp_path):
 def test_grid_is_used_up_before_the_budget(tmp_path):
     """B8."""
     stored = replay(replay_file(tmp_path, search__sampler={"name": "grid", "points": 3}))
-    assert len({tuple(trial.labels.values()) for trial in stored.trials}) == len(stored.trials) == 9
+    assert len({tuple(trial.params.values()) for trial in stored.trials}) == len(stored.trials) == 9
     assert stored.ended == "all 9 configs of the grid have been tried"
 
 
@@ -181,23 +181,23 @@ def test_start_config_on_the_grid_is_not_trained_twice(tmp_path):
         tmp_path, search__sampler={"name": "grid", "points": 2}, search__start=[{"learning_rate": 0.1, "dropout": 0.5}]
     )
     stored = replay(file)
-    assert len({tuple(trial.labels.values()) for trial in stored.trials}) == len(stored.trials) == 4
-    assert stored.trials[0].labels == {"learning_rate": 0.1, "dropout": 0.5}
+    assert len({tuple(trial.params.values()) for trial in stored.trials}) == len(stored.trials) == 4
+    assert stored.trials[0].params == {"learning_rate": 0.1, "dropout": 0.5}
 
 
 def test_start_configs_are_tried_first_and_completed(tmp_path):
     start = [{"learning_rate": 0.01}, {"learning_rate": 0.02, "dropout": 0.1}]
     stored = replay(replay_file(tmp_path, search__start=start))
-    assert stored.trials[0].labels["learning_rate"] == 0.01
-    assert 0 <= stored.trials[0].labels["dropout"] <= 0.5
-    assert stored.trials[1].labels == {"learning_rate": 0.02, "dropout": 0.1}
+    assert stored.trials[0].params["learning_rate"] == 0.01
+    assert 0 <= stored.trials[0].params["dropout"] <= 0.5
+    assert stored.trials[1].params == {"learning_rate": 0.02, "dropout": 0.1}
 
 
 def test_epochs_may_be_a_parameter(tmp_path):
     text = '[data]\nsource = "sklearn:digits"\n[space]\nepochs = { low = 2, high = 6 }\nlearning_rate = { low = 1e-3, high = 1.0 }\ndropout = { low = 0.0, high = 0.5 }\n'
     stored = replay(replay_file(tmp_path, text, search__pruner="none"))
     assert len({trial.epochs for trial in stored.trials}) > 1
-    assert all(len(trial.curve) == trial.labels["epochs"] == trial.epochs for trial in stored.trials)
+    assert all(len(trial.curve) == trial.params["epochs"] == trial.epochs for trial in stored.trials)
 
 
 def test_late_result_of_a_trial_given_up_changes_nothing(tmp_path):
@@ -297,7 +297,7 @@ def test_trial_time_ends_a_slow_trial_with_its_best_epoch(tmp_path):
     study = Study(replay_file(tmp_path, run__trial_time="3s", study__trials=2, search__pruner="none"))
     engine = Slow(curve)
     while not study.is_done():
-        while engine.have_room and (trial := study.next_trial()):
+        while engine.has_capacity and (trial := study.next_trial()):
             engine.start(study.assignment(trial))
         engine.apply([study.judge(trial) for trial in study.record(engine.advance())])
     assert [(t.state, t.ended, len(t.curve)) for t in study.trials] == [("COMPLETE", "timeout", 3)] * 2

@@ -84,7 +84,7 @@ def places(kinds: Sequence[str]) -> st.SearchStrategy[dict]:
 
 def finished(stored: records.Stored) -> dict:
     return {
-        t.number: (t.state, t.ended, t.why, t.labels, t.value, t.best_epoch, t.curve)
+        t.number: (t.state, t.ended, t.why, t.params, t.value, t.best_epoch, t.curve)
         for t in stored.trials
         if t.is_ended
     }

@@ -208,5 +208,5 @@ def test_parameters_of_any_name_keep_their_values_in_csv_and_json(tmp_path):
     stored = study_of(tmp_path, text, lambda assignment, epoch: {"loss": 1.0, "val_accuracy": 0.5}, study__trials=3)
     rows = list(csv.DictReader(io.StringIO(export.to_csv(stored))))
     for trial, row in zip(stored.trials, rows, strict=True):
-        assert {name: int(row[f"params.{name}"]) for name in names} == {name: trial.labels[name] for name in names}
+        assert {name: int(row[f"params.{name}"]) for name in names} == {name: trial.params[name] for name in names}
         assert (row["trial"], row["state"]) == (str(trial.number), "COMPLETE")

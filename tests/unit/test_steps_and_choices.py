@@ -81,10 +81,10 @@ def test_points_near_the_ends_are_values_near_the_ends(kind):
     low, high = RANGES[kind]["low"], RANGES[kind]["high"]
     for u, end in ((0.0, low), (1e-15, low), (1 - 1e-15, high), (1.0, high)):
         for point in (np.array([u]), encoding.snapped(np.array([[u]]))[0]):
-            assert encoding.labels(point) == {"x": pytest.approx(end, abs=64)}
-            assert is_on_step(encoding.labels(point)["x"], RANGES[kind])
-    assert encoding.labels([0.0])["x"] == low
-    assert encoding.labels([1.0])["x"] == high
+            assert encoding.params(point) == {"x": pytest.approx(end, abs=64)}
+            assert is_on_step(encoding.params(point)["x"], RANGES[kind])
+    assert encoding.params([0.0])["x"] == low
+    assert encoding.params([1.0])["x"] == high
 
 
 @st.composite
@@ -109,17 +109,17 @@ def test_any_stepped_range_is_drawn_on_its_steps_and_comes_back(entry_and_count,
     assert not isinstance(parameter, Choice)
     assert parameter.count == count + 1
     for u in points:
-        value = encoding.labels([u])["x"]
+        value = encoding.params([u])["x"]
         assert is_on_step(value, entry)
         assert parameter.check(value) == value
-        assert encoding.labels(encoding.point({"x": value}))["x"] == value
-        assert encoding.labels(encoding.snapped(np.array([[u]]))[0])["x"] == value
+        assert encoding.params(encoding.point({"x": value}))["x"] == value
+        assert encoding.params(encoding.snapped(np.array([[u]]))[0])["x"] == value
 
 
 def test_all_parts_of_a_range_of_many_steps_are_drawn():
     space = Space.parse({"x": RANGES["whole"], "y": {"low": 0.0, "high": 1.0}})
     encoding = Encoding(space)
-    values = [encoding.labels(point)["x"] for point in np.random.default_rng(0).random((4000, 2))]
+    values = [encoding.params(point)["x"] for point in np.random.default_rng(0).random((4000, 2))]
     counts = np.histogram(values, 10, (0, 1_000_000))[0]
     assert counts.min() > 330
     assert counts.max() < 470
@@ -127,7 +127,7 @@ def test_all_parts_of_a_range_of_many_steps_are_drawn():
 
 def test_log_range_of_whole_numbers_has_each_number_and_its_ends():
     encoding = Encoding(Space.parse({"x": {"low": 1, "high": 10**9, "log": True}}))
-    values = [encoding.labels([u])["x"] for u in np.linspace(0, 1, 5001)]
+    values = [encoding.params([u])["x"] for u in np.linspace(0, 1, 5001)]
     assert values[0] == 1
     assert values[-1] == 10**9
     assert all(type(value) is int for value in values)
@@ -211,9 +211,9 @@ x = { low = 0, high = 1000000, step = 8 }
     assert not report.is_damaged
     # It goes on, with what was trained as it was.
     stored = replay(replay_file(tmp_path, text, study__trials=22), curves)
-    assert stored.trials[1].labels == {"x": 754402}
+    assert stored.trials[1].params == {"x": 754402}
     assert len(stored.trials) == 22
-    assert all(trial.labels["x"] % 8 == 0 for trial in stored.trials if trial.number != 1)
+    assert all(trial.params["x"] % 8 == 0 for trial in stored.trials if trial.number != 1)
     with closing(sqlite3.connect(file.storage)) as connection:
         connection.execute("UPDATE trial_params SET param_value = 1000008 WHERE trial_id = 2")
         connection.commit()
@@ -293,7 +293,7 @@ word = {json.dumps(WORDS)}
         return {"loss": 1.0, "val_loss": len(assignment.config["word"]) / epoch}
 
     stored = replay(file, curves, lanes=4)
-    assert len({trial.labels["word"] for trial in stored.trials}) == 20
+    assert len({trial.params["word"] for trial in stored.trials}) == 20
     assert verify.verify(file.storage).problems == []
     ((count,),) = query(file.storage, "SELECT count(*) FROM trial_params")
     assert count == 20

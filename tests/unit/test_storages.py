@@ -83,7 +83,7 @@ class TestEveryStorage:
             )
             history = storage.load()
         first, second = history.trials
-        assert (first.number, first.labels, first.state, first.started_at, first.ended_at) == (
+        assert (first.number, first.params, first.state, first.started_at, first.ended_at) == (
             0, LABELS, "COMPLETE", AT, AT,
         )  # fmt: skip
         assert (first.ended, first.why, first.value, first.best_epoch) == ("finished", "all 9 epochs", 0.25, 2)
@@ -134,9 +134,9 @@ class TestEveryStorage:
         with kind.create(file, record(file)) as storage:
             storage.append(Commit(started=[TrialStart(0, LABELS, AT, {})]))
             history = storage.load()
-            history.trials[0].labels["dropout"] = 1.0
+            history.trials[0].params["dropout"] = 1.0
             history.trials.clear()
-            assert storage.load().trials[0].labels == LABELS
+            assert storage.load().trials[0].params == LABELS
 
     def test_a_study_is_made_once_and_opened_only_if_it_is_there(self, kind, tmp_path):
         file = replay_file(tmp_path)
@@ -227,5 +227,5 @@ def searched(kind, file, cut_after: int = 0):
 
 def table(history):
     return [
-        (t.number, t.labels, t.state, t.ended, t.why, t.value, t.best_epoch, t.curve, t.attrs) for t in history.trials
+        (t.number, t.params, t.state, t.ended, t.why, t.value, t.best_epoch, t.curve, t.attrs) for t in history.trials
     ]

@@ -46,7 +46,7 @@ def test_optuna_loads_the_study_as_its_own(tmp_path):
     for theirs, ours in zip(study.trials, stored.trials, strict=True):
         assert theirs.number == ours.number
         assert theirs.state.name == ours.state
-        assert theirs.params == ours.labels
+        assert theirs.params == ours.params
         assert theirs.value == ours.value
         assert list(theirs.intermediate_values.values()) == [m["val_loss"] for m in ours.curve]
         assert theirs.user_attrs["ended"] == ours.ended

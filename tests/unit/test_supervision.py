@@ -159,7 +159,7 @@ def test_death_blames_nobody_and_tells_who_was_alone():
     pool.start(given(0))
     office.tick = lambda link: [Gone]
     assert until(pool, Lost) == [Lost(Member(0), "its worker was ended by SIGKILL", "its last words", alone=True)]
-    assert not pool.have_room, "the new one is not ready yet"
+    assert not pool.has_capacity, "the new one is not ready yet"
     assert len(office.links) == 2
     assert office.links[0].is_ended
 
@@ -197,7 +197,7 @@ def test_worker_that_never_starts_ends_the_command_with_its_last_words():
 def test_one_failed_start_is_tried_again():
     office = Office()
     office.begin = lambda link: [[READY]] if office.links else [Gone]
-    assert office.ready_pool().have_room
+    assert office.ready_pool().has_capacity
 
 
 @pytest.mark.parametrize("devices", [1, 2])
@@ -373,8 +373,8 @@ def test_failure_is_passed_on_and_its_place_is_free():
     office = Office()
     pool = office.ready_pool()
     pool.start(given(0))
-    assert not pool.have_room
+    assert not pool.has_capacity
     office.tick = lambda link: [[Failed(Member(0), "ValueError: no")]]
     assert until(pool, Failed) == [Failed(Member(0), "ValueError: no")]
     pool.apply([Verdict(Member(0), ends=True)])
-    assert pool.have_room
+    assert pool.has_capacity

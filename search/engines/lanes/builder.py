@@ -52,7 +52,7 @@ class Built:
 
 
 class Builder:
-    """Builds one member after the other, in the order in which they are foreseen."""
+    """Builds one member after the other, in the order in which they are prefetched."""
 
     def __init__(self, trainer: Trainer, rows: Rows) -> None:
         self._trainer, self._rows = trainer, rows
@@ -61,14 +61,14 @@ class Builder:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="builder")
         self._coming: dict[Member, Future[Built]] = {}
 
-    def foresee(self, assignment: Assignment) -> None:
+    def prefetch(self, assignment: Assignment) -> None:
         """Begin to build a member, unless that has begun already. May be called from any thread."""
         if assignment.member not in self._coming:
             self._coming[assignment.member] = self._thread.submit(self.build, assignment)
 
     def get(self, assignment: Assignment) -> Built:
         """Return a member when it is built; raises what its builder raised."""
-        self.foresee(assignment)
+        self.prefetch(assignment)
         return self._coming.pop(assignment.member).result()
 
     def build(self, assignment: Assignment, *, why_alone: str = "") -> Built:

@@ -42,7 +42,7 @@ class _Lane:
 
 
 @dataclass
-class _Room:
+class _Loaded:
     """A program and its blocks of lanes: as many as its members need."""
 
     program: Program
@@ -139,7 +139,7 @@ class LanesEngine:
         self._kinds: dict[str, list[str]] = {}
         self._compared: dict[tuple[str, frozenset[str]], Future[str]] = {}
         self._comparing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="comparing")
-        self._rooms: dict[str, _Room] = {}
+        self._loaded: dict[str, _Loaded] = {}
         self._waiting: deque[Assignment] = deque()
         self._orders: dict[Member, tuple[int, NDArray[np.int64]]] = {}
         self._aside: list[Event] = []
@@ -149,7 +149,7 @@ class LanesEngine:
         self._was_alone: Member | None = None
         self.seconds: dict[str, float] = {"compile": 0.0, "build": 0.0}
         for key, program in (compiled or {}).items():
-            self._rooms[key] = _Room(program)
+            self._loaded[key] = _Loaded(program)
             self._tell_compiled(program)
         gc.collect()
         gc.freeze()
@@ -157,7 +157,7 @@ class LanesEngine:
     @property
     def traces(self) -> int:
         """How often a program has been traced: once a program, whatever was refilled."""
-        return sum(room.program.traces for room in self._rooms.values())
+        return sum(loaded.program.traces for loaded in self._loaded.values())
 
     @property
     def members(self) -> list[Member]:
@@ -166,13 +166,13 @@ class LanesEngine:
             [lane.assignment.member for lane in self._lanes()] + [assignment.member for assignment in self._waiting]
         )
 
-    def foresee(self, assignment: Assignment) -> None:
+    def prefetch(self, assignment: Assignment) -> None:
         """Begin to build a member that will be started. May be called from any thread."""
         if not self._is_short_of_memory:
-            self._builder.foresee(assignment)
+            self._builder.prefetch(assignment)
 
     def start(self, assignment: Assignment) -> None:
-        self.foresee(assignment)
+        self.prefetch(assignment)
         self._waiting.append(assignment)
 
     def advance(self) -> Sequence[Event]:
@@ -195,8 +195,8 @@ class LanesEngine:
             self.checkpoints.save(self._states())
 
     def _states(self) -> Iterator[tuple[Assignment, int, dict[str, NDArray[Any]]]]:
-        for room in self._rooms.values():
-            for block, lanes in room.blocks:
+        for loaded in self._loaded.values():
+            for block, lanes in loaded.blocks:
                 leaves = jax.tree.leaves(block.on_host()) if lanes else []
                 for number, lane in lanes.items():
                     state = {str(i): leaf[number] for i, leaf in enumerate(leaves)}
@@ -204,11 +204,11 @@ class LanesEngine:
 
     def keep(self, member: Member, path: Path) -> str:
         """Write the best weights of a member in a lane; return why that could not be done, or ""."""
-        for room in self._rooms.values():
-            for block, lanes in room.blocks:
+        for loaded in self._loaded.values():
+            for block, lanes in loaded.blocks:
                 for number, lane in lanes.items():
                     if lane.assignment.member == member:
-                        weights = room.program.weights(jax.device_get(block.take(number)["best"]))
+                        weights = loaded.program.weights(jax.device_get(block.take(number)["best"]))
                         return self.checkpoints.keep(path, weights, {"trial": member.trial})
         return "it is in no lane"
 
@@ -218,18 +218,18 @@ class LanesEngine:
         for member in ended:
             self._builder.forget(member)
             self._orders.pop(member, None)
-        for room in self._rooms.values():
-            room.free(ended)
+        for loaded in self._loaded.values():
+            loaded.free(ended)
 
     def close(self) -> None:
         self._builder.close()
         self._comparing.shutdown(wait=False, cancel_futures=True)
-        self._rooms.clear()
+        self._loaded.clear()
         self._waiting.clear()
 
     def _lanes(self) -> Iterator[_Lane]:
-        for room in self._rooms.values():
-            for _, lanes in room.blocks:
+        for loaded in self._loaded.values():
+            for _, lanes in loaded.blocks:
                 yield from lanes.values()
 
     def _settle(self) -> None:
@@ -242,7 +242,7 @@ class LanesEngine:
             try:
                 before = self.seconds["compile"]
                 try:
-                    built, room = self._ready(assignment)
+                    built, loaded = self._ready(assignment)
                 finally:
                     self.seconds["build"] += time.perf_counter() - began - (self.seconds["compile"] - before)
             except BaseException as error:
@@ -250,20 +250,20 @@ class LanesEngine:
                     self._waiting.appendleft(assignment)
                     raise
                 # The user's builder and layers: anything may come out of them.
-                reason = memory.reason(error, self._trainer.room())
+                reason = memory.reason(error, self._trainer.memory_limit())
                 self._aside.append(Failed(assignment.member, reason, failures.trace(error)))
                 continue
             if self._is_short_of_memory:
                 self._size = memory.size_of(built.model)
             try:
                 epoch, state = self._where_it_was(assignment, built.state)
-                room.place(_Lane(assignment, epoch), state)
+                loaded.place(_Lane(assignment, epoch), state)
             except BaseException:
                 self._waiting.appendleft(assignment)
                 raise
             taken += 1
-        for room in self._rooms.values():
-            room.close_ranks()
+        for loaded in self._loaded.values():
+            loaded.close_ranks()
 
     def _where_it_was(self, assignment: Assignment, fresh: State) -> tuple[int, State]:
         """Return what a member goes on from: its epochs, and its state after them."""
@@ -274,7 +274,7 @@ class LanesEngine:
         epoch, arrays = found
         return epoch, jax.tree.unflatten(structure, [arrays[str(number)] for number in range(len(leaves))])
 
-    def _ready(self, assignment: Assignment) -> tuple[Built, _Room]:
+    def _ready(self, assignment: Assignment) -> tuple[Built, _Loaded]:
         """Return a member and its program: one that it shares, or its own where its numbers can't live in a lane's state.
 
         The lifted step is compared with Keras's own for every new structure, and for every new set of numbers that are zero:
@@ -282,10 +282,10 @@ class LanesEngine:
         """
         built = self._builder.get(assignment)
         comparison = None if built.why_alone else self._comparison(built)
-        built, room = self._room(built)  # compiles, while the comparison does
+        built, loaded = self._program_of(built)  # compiles, while the comparison does
         if comparison is not None and (why := self._why_alone(comparison)):
-            return self._room(self._builder.build(assignment, why_alone=why))
-        return built, room
+            return self._program_of(self._builder.build(assignment, why_alone=why))
+        return built, loaded
 
     def _why_alone(self, comparison: Future[str]) -> str:
         """Return why a member's numbers can't live in a lane's state; "" if they can."""
@@ -308,21 +308,21 @@ class LanesEngine:
             known = self._compared[kind] = self._comparing.submit(arithmetic.difference, *given)
         return known
 
-    def _room(self, built: Built) -> tuple[Built, _Room]:
+    def _program_of(self, built: Built) -> tuple[Built, _Loaded]:
         """Return the program of a member, and the member: one whose key is new may have to be built once more."""
         known = self._kinds.setdefault(built.structure, [])
         if built.key not in known:
             known.append(built.key)
-        if built.key not in self._rooms:
-            empty = [key for key, room in self._rooms.items() if not room.blocks]
-            for key in empty[: max(0, len(self._rooms) + 1 - MOST_PROGRAMS)]:
-                del self._rooms[key]
+        if built.key not in self._loaded:
+            empty = [key for key, loaded in self._loaded.items() if not loaded.blocks]
+            for key in empty[: max(0, len(self._loaded) + 1 - MOST_PROGRAMS)]:
+                del self._loaded[key]
             if why := built.why_alone or (_NOT_ALIKE if len(known) > 1 else ""):
                 self._aside.append(Noted(OWN_PROGRAM, {"trial": built.assignment.member.trial, "why": why}))
             built, program = self._compiled(built, width=1 if len(known) > self._programs else self._width)
-            self._rooms[built.key] = _Room(program)
+            self._loaded[built.key] = _Loaded(program)
             self._tell_compiled(program)
-        return built, self._rooms[built.key]
+        return built, self._loaded[built.key]
 
     def _compiled(self, built: Built, *, width: int) -> tuple[Built, Program]:
         """Compile the program of a member whose key is new; return it with the member that it was traced from."""
@@ -354,8 +354,8 @@ class LanesEngine:
         wanted = {lane.assignment.member for lane in chosen}
         busy = []
         then = time.perf_counter()
-        for room in self._rooms.values():
-            for block, lanes in room.blocks:
+        for loaded in self._loaded.values():
+            for block, lanes in loaded.blocks:
                 if now := {number: lane for number, lane in lanes.items() if lane.assignment.member in wanted}:
                     block.begin({number: self._order(lane) for number, lane in now.items()})
                     busy.append((block, now))
@@ -387,7 +387,7 @@ class LanesEngine:
     def _give_up_lanes(self, error: Exception) -> None:
         """Halve the places, and let all members start over: they are back where they were before anyone goes on."""
         lanes = sorted(self._lanes(), key=lambda lane: lane.assignment.member)
-        self._rooms.clear()
+        self._loaded.clear()
         self._orders.clear()
         again = [replace(lane.assignment, done=max(lane.assignment.done, lane.epoch)) for lane in lanes]
         if len(again) + len(self._waiting) == 0:
@@ -400,7 +400,7 @@ class LanesEngine:
             (again or self._waiting).remove(alone)
             if self._size is not None:
                 memory.tell(error, self._size)
-            self._aside.append(Failed(alone.member, memory.reason(error, self._trainer.room())))
+            self._aside.append(Failed(alone.member, memory.reason(error, self._trainer.memory_limit())))
         was, self._places = self._places, max(1, min(self._places, max(1, len(again))) // 2)
         self._width = min(self._width, self._places)
         self._waiting.extendleft(reversed(again))

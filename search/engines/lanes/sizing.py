@@ -144,8 +144,8 @@ def _probe(trainer: Trainer, rows: Rows, fixed: Mapping[str, Any]) -> _Probed:
     space = Space.parse(trainer.settings.space)
     middle = space.middle()
 
-    def built(labels: Mapping[str, Any], seed: int = 0) -> Built:
-        active = {name: label for name, label in labels.items() if space.is_active(name, labels)}
+    def built(params: Mapping[str, Any], seed: int = 0) -> Built:
+        active = {name: label for name, label in params.items() if space.is_active(name, params)}
         return build(trainer, _assignment({**fixed, **space.config(active)}, seed))
 
     try:
@@ -184,13 +184,13 @@ def _probe(trainer: Trainer, rows: Rows, fixed: Mapping[str, Any]) -> _Probed:
             one, different, *_ = alike.values()
             what = keys.difference(one.model, one.described, different.described)
             dearest = f"the parameter {name} changes {what} in a way that can't be lifted"
-    for labels in list(branches.values())[:_MOST_BRANCHES]:
+    for params in list(branches.values())[:_MOST_BRANCHES]:
         moved = {
-            name: next((value for value in values if value != labels[name]), labels[name])
+            name: next((value for value in values if value != params[name]), params[name])
             for name, values in lifted.items()
-            if name in labels
+            if name in params
         }
-        for name in _hidden(built, lambda one: identified(one, rows), labels, moved):
+        for name in _hidden(built, lambda one: identified(one, rows), params, moved):
             _, needed = _values(space[name])
             programs *= needed
             if needed > most:
@@ -203,18 +203,18 @@ def _probe(trainer: Trainer, rows: Rows, fixed: Mapping[str, Any]) -> _Probed:
 def _hidden(
     built: Callable[[Mapping[str, Any], int], Built],
     traced: Callable[[Built], Built],
-    labels: Mapping[str, Any],
+    params: Mapping[str, Any],
     moved: Mapping[str, Any],
 ) -> list[str]:
     """Return the parameters of `moved` that change what a model computes, though its structure stays the same.
 
-    Where there are none it takes two models: one of `labels`, one with another seed and every parameter moved; they are
+    Where there are none it takes two models: one of `params`, one with another seed and every parameter moved; they are
     traced unless they hold the same. NotLiftable if the seed changes it.
     """
 
     def differs(names: Collection[str], seed: int) -> bool:
         try:
-            there = built({**labels, **{name: moved[name] for name in names}}, seed)
+            there = built({**params, **{name: moved[name] for name in names}}, seed)
             if there.structure != here.structure or (there.contents and there.contents == here.contents):
                 return False
             return traced(there).text != (here.text or traced(here).text)
@@ -224,7 +224,7 @@ def _hidden(
             return False
 
     try:
-        here = built(labels, 0)
+        here = built(params, 0)
         if not here.contents:
             here = traced(here)  # now: the next that is built may change what its code reads from a global
     except UsageError:

@@ -44,7 +44,7 @@ class Sampler(Protocol):
     """
 
     def draw(self, trials: Trials, attempt: int, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the labels of the next trial's parameters, and what is to be kept with it: plain JSON.
+        """Return the params of the next trial, and what the storage keeps with it: plain JSON.
 
         `given` are parameters that a person, or the study, has decided. A higher `attempt` draws another config for the same
         trial. What it remembers of trials can be thrown away: one that is made anew draws the same.

@@ -97,7 +97,7 @@ class BayesSampler:
         if given:  # with other parents, parameters may be active that are not in what was drawn
             point = np.where(point == 0, rng.random(self._d), point)
         learned_at, attrs = self._learned
-        return self.encoding.labels(point, given), attrs if learned_at == number else {}
+        return self.encoding.params(point, given), attrs if learned_at == number else {}
 
     @property
     def study_attrs(self) -> Mapping[str, Any]:
@@ -108,7 +108,7 @@ class BayesSampler:
         changed, self._log = trials.since(self._log)
         for trial in changed:
             if trial.number >= len(self._seen):
-                self._seen.place(trial.number, self.encoding.point(trial.labels))
+                self._seen.place(trial.number, self.encoding.point(trial.params))
                 if learned := trial.attrs.get(KEY):
                     self._beliefs, self._learned_from = Beliefs.read(learned["beliefs"], self._d), learned["trials"]
             self._seen.see(trial, self._objective)
@@ -141,7 +141,7 @@ class BayesSampler:
             view = self._view(len(trials), self._beliefs)
             best = int(view.trials[np.argmax(view.expected)])
             mean, deviation = view.predict(self._seen.points[[best]])
-        middles = self.encoding.labels(self._beliefs.middles)
+        middles = self.encoding.params(self._beliefs.middles)
         ranges = [name for k, name in enumerate(self._space) if k in self.encoding.layout.ranges]
         return Outlook(
             length_scales=dict(zip(self._space, map(float, self._beliefs.length_scales), strict=True)),
@@ -155,7 +155,7 @@ class BayesSampler:
     def _epochs_of(self, point: Array) -> int:
         """Return the epochs of a config, which may be one of its parameters."""
         otherwise = DEFAULT_EPOCHS if "epochs" in self._space else self._epochs
-        return int(self.encoding.labels(point).get("epochs", otherwise))
+        return int(self.encoding.params(point).get("epochs", otherwise))
 
     # -- drawing -----------------------------------------------------------------------------------------------------
 

@@ -48,7 +48,7 @@ class Draws:
         return f"all {self.configs} configs of the {'grid' if self._is_grid else 'space'} have been tried"
 
     def draw(self, trials: Trials) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Draw the params of the next trial; return their labels and what the sampler keeps with it.
+        """Draw the params of the next trial; return them with what the sampler keeps beside them.
 
         A sampler that has drawn them before is asked again, and after that takes what is left of a space that is nearly used
         up. In one that is too large to be listed it then gets what it insists on.
@@ -57,22 +57,22 @@ class Draws:
         number = len(trials)
         given = self._start[number] if number < len(self._start) else {}
         attempt = 0
-        labels, attrs = self._sampler.draw(trials, attempt, given)
-        while self._is_repeated(labels) and attempt < ATTEMPTS:
+        params, attrs = self._sampler.draw(trials, attempt, given)
+        while self._is_repeated(params) and attempt < ATTEMPTS:
             attempt += 1
-            labels, attrs = self._sampler.draw(trials, attempt, given)
-        if self._is_repeated(labels) and self.configs is not None:
-            labels = self._left(number, given)
-            _, attrs = self._sampler.draw(trials, attempt + 1, labels)
-        return labels, attrs
+            params, attrs = self._sampler.draw(trials, attempt, given)
+        if self._is_repeated(params) and self.configs is not None:
+            params = self._left(number, given)
+            _, attrs = self._sampler.draw(trials, attempt + 1, params)
+        return params, attrs
 
     def _look(self, trials: Trials) -> None:
         for number in range(self._known, len(trials)):
-            self._drawn.add(_key(trials[number].labels))
+            self._drawn.add(_key(trials[number].params))
         self._known = len(trials)
 
-    def _is_repeated(self, labels: Mapping[str, Any]) -> bool:
-        return not self._may_repeat and _key(labels) in self._drawn
+    def _is_repeated(self, params: Mapping[str, Any]) -> bool:
+        return not self._may_repeat and _key(params) in self._drawn
 
     def _left(self, number: int, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return one of the configs that have not been drawn, if possible one that agrees with what is asked for."""
@@ -81,5 +81,5 @@ class Draws:
         return wanted[stream(self._seed, _LEFT, number) % len(wanted)]
 
 
-def _key(labels: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
-    return tuple(labels.items())
+def _key(params: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    return tuple(params.items())

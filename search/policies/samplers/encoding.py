@@ -152,17 +152,17 @@ class Encoding:
     def __len__(self) -> int:
         return len(self._axes)
 
-    def labels(self, point: Sequence[float] | Array, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    def params(self, point: Sequence[float] | Array, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return the config that a point stands for, but for the values of it that are given."""
-        labels: dict[str, Any] = {}
+        params: dict[str, Any] = {}
         for u, (name, axis) in zip(point, self._axes.items(), strict=True):
-            if self._space.is_active(name, labels):
-                labels[name] = given[name] if given and name in given else axis.value(float(u))
-        return labels
+            if self._space.is_active(name, params):
+                params[name] = given[name] if given and name in given else axis.value(float(u))
+        return params
 
-    def point(self, labels: Mapping[str, Any]) -> Array:
+    def point(self, params: Mapping[str, Any]) -> Array:
         """Return the point that stands for a config."""
-        return np.array([axis.point(labels[name]) if name in labels else 0.0 for name, axis in self._axes.items()])
+        return np.array([axis.point(params[name]) if name in params else 0.0 for name, axis in self._axes.items()])
 
     def snapped(self, points: Array) -> Array:
         """Move points of shape (n, d) to where configs are: to whole numbers, to choices, and to 0 what is not active."""

@@ -103,7 +103,7 @@ class OptunaSampler:
             if trial.number >= self._asked:
                 self._asked = trial.number + 1
                 self._view.create_new_trial(self._study._study_id, self._frozen(trial))
-            elif self._view.get_trial(self._id(trial.number)).params != trial.labels:
+            elif self._view.get_trial(self._id(trial.number)).params != trial.params:
                 # It was drawn here more than once, and the study took an earlier draw.
                 self._view.replace(self._id(trial.number), self._frozen(trial))
             else:
@@ -121,8 +121,8 @@ class OptunaSampler:
             value=trial.value if trial.is_ended else None,
             datetime_start=now,
             datetime_complete=now if trial.is_ended else None,
-            params=dict(trial.labels),
-            distributions={name: distribution(self._space[name]) for name in trial.labels},
+            params=dict(trial.params),
+            distributions={name: distribution(self._space[name]) for name in trial.params},
             user_attrs={},
             system_attrs=dict(trial.attrs),
             intermediate_values=self._objective.by_epoch(trial),
@@ -130,11 +130,11 @@ class OptunaSampler:
         )
 
     def _suggested(self, trial: optuna.Trial) -> tuple[dict[str, Any], dict[str, Any]]:
-        labels: dict[str, Any] = {}
+        params: dict[str, Any] = {}
         for name, parameter in self._space.items():
-            if self._space.is_active(name, labels):
-                labels[name] = _suggest(trial, name, parameter)
-        return labels, dict(self._view.get_trial(trial._trial_id).system_attrs)
+            if self._space.is_active(name, params):
+                params[name] = _suggest(trial, name, parameter)
+        return params, dict(self._view.get_trial(trial._trial_id).system_attrs)
 
     @property
     def study_attrs(self) -> Mapping[str, Any]:

@@ -75,16 +75,16 @@ def every(space: Space) -> Iterator[dict[str, Any]]:
     yield from _completions(space, list(space), {})
 
 
-def _completions(space: Space, names: Sequence[str], labels: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _completions(space: Space, names: Sequence[str], params: dict[str, Any]) -> Iterator[dict[str, Any]]:
     if not names:
-        yield dict(labels)
+        yield dict(params)
         return
     name, *rest = names
-    if not space.is_active(name, labels):
-        yield from _completions(space, rest, labels)
+    if not space.is_active(name, params):
+        yield from _completions(space, rest, params)
         return
     for value in space[name].values() or ():
-        yield from _completions(space, rest, {**labels, name: value})
+        yield from _completions(space, rest, {**params, name: value})
 
 
 def _same(a: Any, b: Any) -> bool:

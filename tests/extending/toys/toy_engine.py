@@ -19,7 +19,7 @@ class Knowing:
         self.checkpoints, self.seconds = checkpoints, {}
         self._members = {}
 
-    def foresee(self, assignment):
+    def prefetch(self, assignment):
         pass
 
     def start(self, assignment):
