@@ -38,8 +38,7 @@ import json, sys, time
 from pathlib import Path
 from search import data
 from search.engines.lanes import arithmetic, sizing
-from search.engines.lanes import contents
-from search.engines.lanes.builder import build, identified
+from search.engines.lanes.builder import TRACED, build, identified
 from search.trials.events import Assignment, Member
 from search.engines.training import Trainer, leave_tensorflow_out
 from search.storage.records import load
@@ -49,28 +48,23 @@ stored = load(Path(sys.argv[1]), "digits")
 settings = stored.file.settings
 trainer = Trainer.load(settings, stored.file.base, data.load(settings.data, stored.file.base, settings.study.seed))
 rows = sizing.rows_of(trainer)
-traced, compared, seen, kinds, looks = [], [], set(), set(), 0.0
+traced, compared, seen, kinds = [], [], {}, set()
 built = [build(trainer, Assignment(Member(t.number), t.config, t.epochs, t.seed)) for t in stored.trials]
-one = build(trainer, built[0].assignment)
-contents.of(one.model, one.slots)
-identified(one, rows)  # what the first trace imports is needed for training, too
+identified(build(trainer, built[0].assignment), rows)  # what the first trace imports is needed for training, too
 for one in built:
     began = time.process_time()
-    held = contents.of(one.model, one.slots)
-    looks += time.process_time() - began
-    began = time.process_time()
     one = identified(one, rows)
-    traced.append(((one.structure, held), time.process_time() - began))
+    traced.append((one.structure, time.process_time() - began))
     if (kind := sizing._without_batch_size(one)) not in kinds:
         kinds.add(kind)
         began = time.process_time()
         assert arithmetic.difference(one.model, one.slots, one.state, rows.train, one.batch_size) == ""
         compared.append(time.process_time() - began)
-first = looks
-for kind, seconds in traced:
-    first += seconds if kind not in seen else 0.0
-    seen.add(kind)
-every = looks + sum(seconds for _, seconds in traced)
+first = 0.0
+for structure, seconds in traced:
+    seen[structure] = seen.get(structure, 0) + 1
+    first += seconds if seen[structure] <= TRACED else 0.0
+every = sum(seconds for _, seconds in traced)
 print(json.dumps({"all": every, "first": first, "compared": sum(compared), "structures": len(kinds)}))
 """
 
@@ -90,7 +84,6 @@ def make(wanted):
         for module in (builder, engine, sizing):
             module.identified = unchecked
         arithmetic.difference = lambda *given: ""
-        builder.contents.of = lambda *given: "the same"
     return engine.make(wanted)
 
 plain = registry.ENGINES.get
@@ -100,30 +93,16 @@ run(int(sys.argv[1]))
 """
 """A worker, with the checks or without."""
 BUILDERS = {
-    "Keras's own parts": """
+    "manyfit's own builder": "",
+    "a builder of the user's": """
 from models.mlp import build as ours
 
 
 def build(config, data):
     return ours(config, data)
 """,
-    "a layer of the user's own": """
-import keras
-
-from models.mlp import build as ours
-
-
-class Own(keras.layers.Layer):
-    def call(self, x):
-        return x
-
-
-def build(config, data):
-    model = ours(config, data)
-    return keras.Sequential([keras.Input(data.input_shape), Own(), *model.layers])
-""",
 }
-"""By what every trial's model is made of: models with code of the user's are traced one and all, others once a kind."""
+"""Trials of the first are traced twice a structure, those of the second one and all."""
 
 
 def spent() -> float:
@@ -135,7 +114,7 @@ def spent() -> float:
 def side_by_side(folder: Path, text: str, builder: str, times: int) -> list[tuple[float, float]]:
     """Run a study with and without its checks, one after the other; return the processor time of each pair, in seconds."""
     (folder / "mine.py").write_text(builder, encoding="utf-8")
-    text = text.replace('build = "mlp"', 'build = "mine.py:build"')
+    text = text.replace('build = "mlp"', 'build = "mine.py:build"') if builder else text
     pairs = []
     for number in range(times + 1):
         pair = []

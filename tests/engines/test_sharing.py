@@ -66,47 +66,6 @@ def test_trial_never_gets_what_is_another_ones_by_a_way_that_no_layer_tells_of(w
     assert len(apart) == len(ways)
 
 
-def what_contents_say():
-    import keras
-    from brought import held
-    from lanes_kit import Assignment, Member, build, identified, trainer_of
-
-    from search.engines.lanes import contents
-
-    mine = trainer_of("sklearn:diabetes")
-
-    def looked_at(make, *values):
-        seen = []
-        for value in values:
-            object.__setattr__(mine, "build", lambda config, data, value=value: make(*value))
-            built = build(mine, Assignment(Member(len(seen)), {"batch_size": 32, "epochs": 1}, 1, len(seen)))
-            seen.append([built.structure, contents.of(built.model, built.slots), identified(built, rows_of(mine)).text])
-        keras.utils.clear_session()
-        return seen
-
-    from search.engines.lanes.sizing import rows_of
-
-    found = {"other": {}, "same": {}, "foreign": {}}
-    for name, (make, one, two) in held.OTHER.items():
-        a, b = looked_at(make, [one], [two])
-        found["other"][name] = [a[:2] == b[:2], a[1] != "", a[2] == b[2]]
-    for name, (make, one, two) in held.SAME.items():
-        a, b = looked_at(make, [one], [two])
-        found["same"][name] = [a[0] == b[0], a[1] == b[1], a[1] != "", a[2] == b[2]]
-    for name, make in held.FOREIGN.items():
-        ((_, said, _),) = looked_at(make, [])
-        found["foreign"][name] = said
-    return found
-
-
-def test_only_models_of_keras_own_parts_that_hold_the_same_are_taken_for_alike_untraced():
-    found = in_jax(what_contents_say, quickly=True)
-    assert set(map(tuple, found["same"].values())) == {(True,) * 4}, found["same"]
-    assert not any(alike for alike, _, _ in found["other"].values()), found["other"]
-    assert all(told for _, told, _ in found["other"].values()), found["other"]
-    assert set(found["foreign"].values()) == {""}, found["foreign"]
-
-
 def first_steps_apart():
     from lanes_kit import assignment, build, identified, rows, trainer
 

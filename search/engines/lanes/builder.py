@@ -12,7 +12,7 @@ import jax
 import keras
 
 from search.engines import failures, memory
-from search.engines.lanes import arithmetic, contents, keys, lifting
+from search.engines.lanes import arithmetic, keys, lifting
 from search.engines.lanes.program import Rows, State, state_of
 from search.engines.training import ReadConfig, Trainer
 from search.spec.usercode import Reference
@@ -25,7 +25,6 @@ class Built:
 
     Attributes:
         structure: the key of what its layers, optimizer, loss and metrics tell of themselves.
-        contents: of a model of Keras's own parts alone; "" for any other.
         text: what its steps compute; "" until `identified`.
         why_alone: why its numbers are constants of a program of its own; "": they live in its state.
     """
@@ -36,7 +35,6 @@ class Built:
     structure: str
     batch_size: int
     state: State
-    contents: str = ""
     text: str = ""
     why_alone: str = ""
 
@@ -51,13 +49,17 @@ class Built:
         return {} if self.why_alone else lifting.slots(self.model)
 
 
+# Models of our own builders and Keras's own losses and metrics hide nothing: after so many alike, the rest are not traced.
+TRACED = 2
+
+
 class Builder:
     """Builds one member after the other, in the order in which they are prefetched."""
 
     def __init__(self, trainer: Trainer, rows: Rows) -> None:
         self._trainer, self._rows = trainer, rows
         self.is_ours = _is_ours(trainer)
-        self._texts: dict[tuple[str, str], str] = {}
+        self._texts: dict[str, list[str]] = {}
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="builder")
         self._coming: dict[Member, Future[Built]] = {}
 
@@ -84,11 +86,11 @@ class Builder:
 
     def _shared(self, assignment: Assignment) -> Built:
         built = build(self._trainer, assignment)
-        if known := self._texts.get((built.structure, built.contents)):
-            return replace(built, text=known)
+        texts = self._texts.setdefault(built.structure, [])
+        if self.is_ours and len(texts) >= TRACED and len(set(texts)) == 1:
+            return replace(built, text=texts[0])
         built = identified(built, self._rows)
-        if built.contents:
-            self._texts[built.structure, built.contents] = built.text
+        texts.append(built.text)
         return built
 
     def forget(self, member: Member) -> None:
@@ -127,8 +129,7 @@ def build(trainer: Trainer, assignment: Assignment, *, why_alone: str = "") -> B
                 alone = f"trial {assignment.member.trial}.{assignment.member.replica}"
                 return Built(assignment, model, {}, alone, batch_size, state, why_alone=why_alone)
             described = keys.describe(model, found, batch_size)
-            held = contents.of(model, found)
-            return Built(assignment, model, described, keys.program_key(described), batch_size, state, held)
+            return Built(assignment, model, described, keys.program_key(described), batch_size, state)
 
 
 def identified(built: Built, rows: Rows) -> Built:

@@ -190,7 +190,7 @@ def _probe(trainer: Trainer, rows: Rows, fixed: Mapping[str, Any]) -> _Probed:
             for name, values in lifted.items()
             if name in params
         }
-        for name in _hidden(built, lambda one: identified(one, rows), params, moved):
+        for name in _hidden(lambda params, seed: identified(built(params, seed), rows), params, moved):
             _, needed = _values(space[name])
             programs *= needed
             if needed > most:
@@ -201,32 +201,25 @@ def _probe(trainer: Trainer, rows: Rows, fixed: Mapping[str, Any]) -> _Probed:
 
 
 def _hidden(
-    built: Callable[[Mapping[str, Any], int], Built],
-    traced: Callable[[Built], Built],
-    params: Mapping[str, Any],
-    moved: Mapping[str, Any],
+    traced: Callable[[Mapping[str, Any], int], Built], params: Mapping[str, Any], moved: Mapping[str, Any]
 ) -> list[str]:
     """Return the parameters of `moved` that change what a model computes, though its structure stays the same.
 
-    Where there are none it takes two models: one of `params`, one with another seed and every parameter moved; they are
-    traced unless they hold the same. NotLiftable if the seed changes it.
+    Where there are none it takes two traces: one of `params`, one with another seed and every parameter moved. NotLiftable if
+    the seed changes it.
     """
 
     def differs(names: Collection[str], seed: int) -> bool:
         try:
-            there = built({**params, **{name: moved[name] for name in names}}, seed)
-            if there.structure != here.structure or (there.contents and there.contents == here.contents):
-                return False
-            return traced(there).text != (here.text or traced(here).text)
+            there = traced({**params, **{name: moved[name] for name in names}}, seed)
         except UsageError:
             raise
         except BaseException:  # noqa: BLE001 (too much for the user's code; the trial with this config will tell)
             return False
+        return there.structure == here.structure and there.text != here.text
 
     try:
-        here = built(params, 0)
-        if not here.contents:
-            here = traced(here)  # now: the next that is built may change what its code reads from a global
+        here = traced(params, 0)
     except UsageError:
         raise
     except BaseException:  # noqa: BLE001 (the user's code; the trial with this config will tell)
