@@ -19,7 +19,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -52,6 +55,9 @@ ENGINES = (
     "sklearn.model_selection",
     "sklearn.preprocessing",
 )
+
+
+LATE = "late"
 
 
 class Server:
@@ -88,13 +94,19 @@ class Server:
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             files = [f"/proc/{os.getpid()}/fd/{file.fileno()}" for file in (out, err)]
             cwd = cwd or Path.cwd()
-            pid = int(self._ask({"what": what, "cwd": os.fspath(cwd), "environment": environment, "files": files}))
-            code = self._ask({"wait": pid, "timeout": timeout})
+            try:
+                pid = int(self._ask({"what": what, "cwd": os.fspath(cwd), "environment": environment, "files": files}))
+                code = self._ask({"wait": pid, "timeout": timeout})
+            except BaseException:
+                # A test's own time is over: an answer that nobody has read would be taken for the next one's.
+                self._process.kill()
+                server.cache_clear()
+                raise
             said = []
             for file in (out, err):
                 file.seek(0)
                 said.append(file.read().decode("utf-8", "replace"))
-        if not code:
+        if code == LATE:
             raise subprocess.TimeoutExpired(str(what), timeout, *said)
         return subprocess.CompletedProcess([f"{what}"], int(code), *said)
 
@@ -103,7 +115,9 @@ class Server:
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(question) + "\n")
         self._process.stdin.flush()
-        return self._process.stdout.readline().strip()
+        if not (answer := self._process.stdout.readline()):
+            raise RuntimeError("the server that forks has ended")
+        return answer.strip()
 
 
 @functools.cache
@@ -144,19 +158,20 @@ def _serve(backend: str) -> None:
 
 
 def _wait(pid: int, timeout: float) -> str:
-    """Return the exit code, as subprocess has it; "" for a process that had to be ended."""
+    """Return the exit code, as subprocess has it, or LATE for a process that had to be ended."""
     late = False
 
     def end(*_: object) -> None:
         nonlocal late
         late = True
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
     signal.signal(signal.SIGALRM, end)
     signal.setitimer(signal.ITIMER_REAL, timeout)
     status = os.waitpid(pid, 0)[1]
     signal.setitimer(signal.ITIMER_REAL, 0)
-    return "" if late else str(os.waitstatus_to_exitcode(status))
+    return LATE if late else str(os.waitstatus_to_exitcode(status))
 
 
 def _child(
@@ -183,6 +198,7 @@ def _child(
 
 def _become(environment: Mapping[str, str]) -> None:
     """Be as a process that has just begun, with that environment."""
+    atexit._clear()  # what the server would do at its own end
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGALRM, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
@@ -200,16 +216,21 @@ def _end_with(work: Callable[[], object]) -> NoReturn:
         code = 0
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        if isinstance(ended.code, str):
+            print(ended.code, file=sys.stderr)
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
     except BaseException:
-        import traceback
-
         traceback.print_exc()
     finally:
+        threading._shutdown()  # type: ignore[attr-defined]  # waits for threads that are no daemons, as Python does
+        atexit._run_exitfuncs()
         for stream in (sys.stdout, sys.stderr):
             try:
                 stream.flush()
             except (OSError, ValueError):
-                code = code or 1
+                code = code or 120
         os._exit(code)
 
 
@@ -245,18 +266,21 @@ def _launching(imported_with: Mapping[str, str], launch: Callable[..., Any]) -> 
         if pid:
             os.close(theirs)
             return Forked(pid, stderr)
+        _end_with(lambda: serve(descriptor, theirs, environment))
+
+    def serve(descriptor: int, theirs: int, environment: Mapping[str, str]) -> None:
         os.setsid()
         os.dup2(os.open(os.devnull, os.O_RDWR), 0)
         os.dup2(0, 1)
         os.dup2(theirs, 2)
         os.closerange(3, descriptor)
-        os.closerange(descriptor + 1, os.sysconf("SC_OPEN_MAX"))
+        os.closerange(descriptor + 1, max(int(opened.name) for opened in Path("/proc/self/fd").iterdir()) + 1)
         # Of their own: a thread may have been about to write into those of the coordinator.
         sys.stdout, sys.stderr = (os.fdopen(n, "w", buffering=1, errors="backslashreplace") for n in (1, 2))
         _become(environment)
         from search.workers.worker import run
 
-        _end_with(lambda: run(descriptor))
+        run(descriptor)
 
     return forked
 

@@ -123,7 +123,8 @@ def ran(
     where = [program.__code__.co_filename, program.__name__, [*arguments]]
     path = os.pathsep.join([*PATH, os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, **Device().environment(backend), **(env or {}), "PYTHONPATH": path}
-    if not is_counting_lines():
+    is_read_when_imported = any(name.startswith(("JAX_", "KERAS_", "PYTHON")) for name in env or {})
+    if not is_counting_lines() and not is_read_when_imported:
         return server(backend).function(where, cwd, environment, timeout)
     command = [sys.executable, "-c", f"import forking; forking.call(*{where!r})"]
     return subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True, timeout=timeout)

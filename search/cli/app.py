@@ -116,7 +116,7 @@ def run(  # noqa: PLR0913, PLR0917 (an option an argument: that is how typer rea
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing but errors on stderr.")] = False,
 ) -> None:
-    """Search, or go on where the study stopped; finished: say so.
+    """Start a study, or resume it. If it is finished, say so and exit with 0.
 
     The best config goes to stdout as JSON, and the best five to NAME.best.json beside the database. Ctrl-C stops cleanly.
 
@@ -560,7 +560,7 @@ def _short(path: Path) -> Path:
 def _stdout() -> Any:
     from search.views.plain import PlainConsole
 
-    # What is read by a program or a file is not cut to the width of a terminal that is not there.
+    # When stdout is not a terminal, use 200 columns so that tables are not cut.
     return PlainConsole(width=None if sys.stdout.isatty() else 200)
 
 

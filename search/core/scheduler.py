@@ -12,7 +12,8 @@ from search.spec.identity import Record
 from search.spec.study import StudyFile
 from search.trials.history import History
 
-# What goes on unjudged may be lost and computed again, so epochs may wait this long for company in one commit.
+# Losing an epoch of a running trial is harmless: it is recomputed on resume. So epochs are buffered for up to GATHER_S
+# seconds and written in one commit.
 GATHER_S = 0.1
 
 

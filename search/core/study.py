@@ -363,7 +363,7 @@ class Study:
             self.note("recomputed epoch differs", trial=trial.number, epoch=epoch, stored=stored, now=value)
 
     def _lose(self, trial: Trial, event: Lost) -> None:
-        # One that only waited for a place has its turn, in company, before it is under suspicion.
+        # A queued member was not training when the worker died, so this death does not count against it.
         trial.deaths += event.trained
         if event.hung and event.trained:
             # One of them is to blame: they go on one at a time at once, so that the next to stand still is the one.

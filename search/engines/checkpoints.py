@@ -111,7 +111,7 @@ class Checkpoints:
         epochs, marks, arrays = {}, {}, {}
         for assignment, epoch, state in members:
             name = _name(assignment.member)
-            epochs[name], marks[name] = epoch, assignment.mark
+            epochs[name], marks[name] = epoch, assignment.fingerprint
             arrays.update({f"{name}/{key}": array for key, array in state.items()})
         before, generations = self._mine(), GENERATIONS
         try:
@@ -139,7 +139,7 @@ class Checkpoints:
             with suppress(CheckpointError):
                 _, meta = read(path, beginning=_NOTHING)
                 # One of an older manyfit has no marks, and is nobody's.
-                is_its = meta.get("marks", {}).get(name) == assignment.mark
+                is_its = meta.get("marks", {}).get(name) == assignment.fingerprint
                 if is_its and 0 < (epoch := meta["epochs"][name]) <= assignment.done:
                     found.append((epoch, path))
         for epoch, path in sorted(found, reverse=True):

@@ -28,7 +28,7 @@ def inspect(trainer: Trainer, fixed: Mapping[str, Any]) -> Ready:
     """Build the model in the middle of the space (and of each branch of it) and describe it.
 
     Raises UsageError for what a person must mend: an unknown metric or loss, an objective that training does not report.
-    A builder that raises is no such thing: it may do so for some configs only, and is then that trial's failure.
+    A builder that raises is not an error here: it may fail for some configs only, and then only those trials fail.
     """
     _check_backend_holds(trainer)
     space = Space.parse(trainer.settings.space)

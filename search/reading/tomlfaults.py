@@ -23,7 +23,7 @@ _PLAINLY = {
     "Expected ']]' at the end of an array": "[[section]] ends with two brackets",
     "Unclosed array": "a list is not closed, or a comma between two of its values is missing",
     "Unclosed inline table": "a table is not closed, or a comma is missing in it; write { low = 0.0, high = 1.0 }",
-    "Invalid value": "no value of TOML; texts stand in quotes, true and false in small letters",
+    "Invalid value": "invalid value; put strings in quotes; write true and false in lower case",
     "Expected newline": "a line holds one `key = value`",
     "Invalid statement": "a line is `key = value` or `[section]`",
     "Invalid initial character for a key": "a key is missing, or has a letter beyond a-z, 0-9, _ and - without quotes",
@@ -61,7 +61,7 @@ def _bare_point(line: str, at: int, message: str) -> str:
         return f"a number begins with a digit; write {found[1]}0.{found[2]}"
     if line[at : at + 1] == "." and (before := re.search(r"(?<![\w.])[+-]?\d[\d_]*$", line[:at])):
         if line[at + 1 : at + 2] == ".":
-            return "no value of TOML; a range is { low = ..., high = ... }"
+            return "invalid value; a range is { low = ..., high = ... }"
         if re.match(r"\.(?:e|E|\D|$)", line[at:]):
             return f"a number ends with a digit; write {before[0]}.0"
     return ""
@@ -123,7 +123,7 @@ def _word(line: str, at: int, message: str) -> str:  # noqa: PLR0911 (a kind of 
         return ""
     bare = word[0].lower()
     if bare in _WORDS:
-        return f"no value of TOML; write {_WORDS[bare]} (texts stand in quotes, true and false in small letters)"
+        return f"invalid value; write {_WORDS[bare]} (put strings in quotes; write true and false in lower case)"
     if bare in _NOTHING:
         return "TOML has no such value; remove the line, so that the key has its default"
     if bare.lstrip("+-") in _SPECIAL:
@@ -131,17 +131,17 @@ def _word(line: str, at: int, message: str) -> str:  # noqa: PLR0911 (a kind of 
     if call := re.match(r"([\w.]+)\(", behind):
         return _call(call[1])
     if re.fullmatch(r"[^\W\d][\w.:/\\-]*", word[0]):
-        return f"no value of TOML; texts stand in quotes: {value(word[0])}"
+        return f"invalid value; put strings in quotes: {value(word[0])}"
     return ""
 
 
 def _call(name: str) -> str:
     is_log = "log" in name.lower()
     if re.search(r"uniform|range|float|int|suggest|quniform|randint", name.lower()):
-        return f"no value of TOML; a range is {{ low = ..., high = ...{', log = true' if is_log else ''} }}"
+        return f"invalid value; a range is {{ low = ..., high = ...{', log = true' if is_log else ''} }}"
     if "choice" in name.lower():
-        return "no value of TOML; a choice is a list, [1, 2, 3]"
-    return "no value of TOML; a study file holds no calls"
+        return "invalid value; a choice is a list, [1, 2, 3]"
+    return "invalid value; a study file holds no calls"
 
 
 def _behind_a_value(line: str, at: int, message: str) -> str:  # noqa: PLR0911 (a kind a line)
@@ -157,13 +157,13 @@ def _behind_a_value(line: str, at: int, message: str) -> str:  # noqa: PLR0911 (
     if number and re.match(r",\d{3}", behind):
         return f"digits are parted by _; write {number[1]}{behind.replace(',', '_')}"
     if number and behind.startswith("%"):
-        return "no value of TOML; write a share, 0.1 for 10%"
+        return "invalid value; write a share, 0.1 for 10%"
     if number and number[1].strip("+-") == "0" and behind[:1].isdigit():
         return f"a number begins with no 0; write {behind.lstrip('0') or '0'}"
     if number and re.match(r"\d*[A-Za-z]", line[at:]) and not re.search(r"[\s=]", behind):
-        return f"no value of TOML; a value with a unit is a text: {value(number[1] + behind)}"
+        return f"invalid value; a value with a unit is a text: {value(number[1] + behind)}"
     if number and re.match(r"\.\.|/|\*", behind):
-        return "no value of TOML; a study file holds no calculations, and a range is { low = ..., high = ... }"
+        return "invalid value; a study file holds no calculations, and a range is { low = ..., high = ... }"
     if behind.startswith(","):
         return "a list stands in square brackets, [1, 2], and a line holds one `key = value`"
     if behind.startswith(("]", "}", ")")):

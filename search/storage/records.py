@@ -181,7 +181,7 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection]:
         except ManyfitError:
             raise
         except Exception as error:  # noqa: BLE001 (rows that another program, or damage, has changed may make anything raise)
-            # Damage need not be where SQLite sees it: a page of zeros is a text without end.
+            # Corruption can pass SQLite's own checks: a zeroed page may decode as malformed text.
             what = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise StoreError(
                 f"{path} is damaged, for its studies can't be read ({what:.200}); {schema.advice(path)}"

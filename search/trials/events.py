@@ -37,8 +37,8 @@ class Assignment:
     done: int = 0
 
     @property
-    def mark(self) -> str:
-        """What tells this training from any other that may once have borne the same number."""
+    def fingerprint(self) -> str:
+        """Fingerprint of config, epochs and seed: a checkpoint of another trial with the same number is never loaded."""
         training = json.dumps([self.config, self.epochs, self.seed], sort_keys=True)
         return hashlib.sha256(training.encode()).hexdigest()[:16]
 

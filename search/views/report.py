@@ -27,7 +27,7 @@ from search.views.text import duration, label, number
 CURVES = 5
 # The kind of event that a program's compilation is.
 COMPILED = "program compiled"
-# With fewer different values importance is an accident.
+# With fewer distinct values, importance scores are noise.
 LEAST_VALUES = 4
 _PLOT_HEIGHT = 12
 _LEGEND_WIDTH = 22

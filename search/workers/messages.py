@@ -24,7 +24,7 @@ class Keep:
 
 @dataclass(frozen=True, slots=True)
 class Go:
-    """Ends what a worker is told for a tick: it applies all of it, trains, and answers. Anything without it has no answer."""
+    """The end of a batch of messages. The worker applies the batch, trains one epoch and replies."""
 
 
 @dataclass(frozen=True, slots=True)

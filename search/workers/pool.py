@@ -260,7 +260,7 @@ class WorkerPool:
                 elif isinstance(message, Refused):
                     raise (DataError if message.is_data else UsageError)(message.message)
                 elif isinstance(message, Saved):
-                    # Without a checkpoint nothing may be ended in the middle that could be ended afterwards.
+                    # Without a checkpoint, never replace a worker in the middle of a trial; wait until it is idle.
                     worker.is_saved = message.is_whole
                 elif isinstance(message, Event):
                     events.append(message)

@@ -344,7 +344,7 @@ def test_name_that_is_no_name_in_any_script_is_refused(tmp_path, name):
         ("d =", "a value is missing after ="),
         ("d = (1, 2)", "a list stands in square brackets, [1, 2]"),
         ("d = 1, 2", "a list stands in square brackets, [1, 2]"),
-        ("d = adam", 'texts stand in quotes: "adam"'),
+        ("d = adam", 'put strings in quotes: "adam"'),
         ("d = “adam”", "curly quotes"),
         ('d = "C:\\Users"', "a backslash in a text; write a path with /"),
         ("d = 1,000", "digits are parted by _; write 1_000"),
@@ -364,7 +364,7 @@ def test_what_is_no_toml_is_told_in_plain_words_with_the_fix(tmp_path, line, say
     path.write_text(f'[data]\nsource = "sklearn:digits"\n[space]\n{line}\n')
     with pytest.raises(StudyFileError) as raised:
         studyfile.read(path)
-    assert f"bad.toml, line 4: not valid TOML: {says}" in str(raised.value).replace("no value of TOML; ", "")
+    assert f"bad.toml, line 4: not valid TOML: {says}" in str(raised.value).replace("invalid value; ", "")
 
 
 def test_no_message_of_tomllib_is_passed_on_in_its_words():

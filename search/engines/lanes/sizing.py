@@ -87,7 +87,7 @@ def choose(trainer: Trainer, rows: Rows, fixed: Mapping[str, Any], *, workers: i
     settings = trainer.settings
     device = "cpu" if jax.default_backend() == "cpu" else "gpu"
     if settings.train.callbacks:
-        raise NotLiftable("train.callbacks watch one model's `fit`, which there is none of")
+        raise NotLiftable("train.callbacks need model.fit, which the lanes engine does not call")
     probed = _probe(trainer, rows, fixed)
     largest, programs = probed.largest, probed.programs
     if not is_asked_for:

@@ -298,7 +298,7 @@ class _Seen:
         """Take in what has become of a trial; one that diverged or failed stands for the worst score there is."""
         number = trial.number
         for epoch, value in objective.by_epoch(trial, int(self._epoch[number])).items():
-            # Sums of squares of more than that are no numbers any more.
+            # Clip, so that sums of squares stay finite in float64.
             self.report(number, epoch, min(max(objective.sign * value, -_MOST), _MOST))
         if trial.is_ended and self._state[number] == _RUNNING:
             is_bad = trial.ended == "diverged" or trial.state == "FAIL"
