@@ -24,6 +24,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NoReturn
 
 from search.engines.devices import Device
@@ -196,12 +197,21 @@ def _child(
     _end_with(work)
 
 
+_kept: list[ModuleType] = []
+
+
 def _become(environment: Mapping[str, str]) -> None:
     """Be as a process that has just begun, with that environment."""
     atexit._clear()  # what the server would do at its own end
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGALRM, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    # Tests' own modules would count as a part of the user's code.
+    here = str(Path(__file__).parent)
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None)).startswith(here):
+            _kept.append(sys.modules.pop(name))
+    sys.modules["__main__"] = ModuleType("__main__")
     os.environ.clear()
     os.environ.update(environment)
     random.seed()
