@@ -1,8 +1,8 @@
 """What it costs to compare every trial's arithmetic before it shares a program: a share of a study of 20 trials.
 
-Claim (docs/benchmarks.md): 4.0 % of the study's processor time with manyfit's own builder, 8.2 % with one of the user's,
-whose trials are all traced; a whole command with such a builder takes 17 % longer (n = 5 pairs). 2 shared cores of an AMD
-EPYC; 20 trials of digits, 30 epochs, the study of `make run`, its programs in the compile cache.
+Claim (docs/benchmarks.md): of the processor time of a study of digits 4.7 % with manyfit's own builder and 9.1 % with one of
+the user's, whose trials are all traced; with 20,000 rows 1.4 % and 2.7 %. A whole study of digits takes 13 % more (n = 2).
+2 shared cores of an AMD EPYC; 20 trials, 30 epochs, the study of `make run`, its programs in the compile cache.
 
     python benchmarks/checking.py
 """
