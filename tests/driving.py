@@ -23,7 +23,7 @@ if __name__ == "__main__":
 
 from support import curve, record, replay_file
 
-from search import points
+from search import failpoints
 from search.core.scheduler import search
 from search.core.study import Study
 from search.errors import ManyfitError
@@ -110,7 +110,7 @@ def _child(folder: Path, said: Path, action: str, kill_at: int = 0, **options: A
         with said.open("w") as file:
             os.dup2(file.fileno(), 2)
         os.environ["MANYFIT_KILL_AT"] = str(kill_at)
-        importlib.reload(points)
+        importlib.reload(failpoints)
         code = _act(folder, action, **options)
     except BaseException:
         import traceback

@@ -10,7 +10,7 @@ from support import ROOT
 ORDER = (
     "cli", "sessions", "views", "reading", "workers", "storage", "core", "engines", "policies", "data", "trials", "spec",
 )  # fmt: skip
-EVERYONES = {"errors", "log", "durable", "points", "registry"}
+EVERYONES = {"errors", "log", "durable", "failpoints", "registry"}
 
 
 def imported(tree: ast.AST) -> set[str]:

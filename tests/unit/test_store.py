@@ -79,7 +79,7 @@ def test_what_is_read_back_is_what_was_written(tmp_path):
     for ours, theirs in zip(study.trials, records.load(file.storage, "replay").trials, strict=True):
         for name in (
             "number",
-            "labels",
+            "params",
             "config",
             "epochs",
             "seed",

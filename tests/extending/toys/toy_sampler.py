@@ -15,11 +15,11 @@ class Climbing:
 
     def draw(self, trials, attempt, given):
         share = min(1.0, 0.5 + self._by * (len(trials) + attempt))
-        labels = {
+        params = {
             name: given.get(name, parameter.low + share * (parameter.high - parameter.low))
             for name, parameter in self._space.items()
         }
-        return labels, {"toy": {"share": share}}
+        return params, {"toy": {"share": share}}
 
     @property
     def study_attrs(self):
