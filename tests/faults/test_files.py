@@ -282,6 +282,7 @@ def test_transaction_that_a_kill_cut_in_half_is_undone_at_the_next_start(driver,
 def test_second_coordinator_is_refused_at_once_and_told_who_is_there(driver, undisturbed, tmp_path):
     """F12."""
     pid = begun(driver, tmp_path)
+    manyfit("--version")  # the first command waits for the server that forks it
     arguments = ["--set", "study.trials=6", "--set", "study.epochs=3"]
     for command in (["run", tmp_path / "replay.toml", *arguments], ["verify", tmp_path / "replay.toml", "--restore"]):
         began = time.monotonic()
