@@ -132,7 +132,7 @@ def side_by_side(folder: Path, text: str, builder: str, times: int) -> list[tupl
     return pairs[1:]  # the first pair fills the compile cache
 
 
-def main(times: int = 5) -> None:
+def main(times: int = 2) -> None:
     """Print the share of the checks in a study of the smallest data there is, and in one of more rows."""
     text = STUDY.read_text(encoding="utf-8")
     print("digits, 1,438 rows and 30 epochs:")

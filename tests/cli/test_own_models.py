@@ -144,7 +144,8 @@ def test_own_modules_layers_losses_metrics_and_callbacks_work(folder):
         "--set",
         'study.direction="maximize"',
     ]
-    done = manyfit("run", path, *how, cwd=folder)
+    # By a fresh Python, which has imported none of our packages before it meets the user's of the same names.
+    done = manyfit("run", path, *how, cwd=folder, env={})
     assert done.returncode == 0, done.stderr
     assert "'misspelt_width' is read by nothing" in done.stderr
     trials = load(path.with_suffix(".db"), "own").trials
