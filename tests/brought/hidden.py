@@ -1,6 +1,8 @@
 """Each builder reads "gain" by a way that layers, losses and optimizers do not tell of."""
 
+import jax
 import keras
+import numpy as np
 from keras import layers as L
 from keras import ops
 
@@ -89,6 +91,41 @@ def in_a_gradient_of_its_own(config, data):
             return clipped(x)
 
     return compiled(net(config, data, Clip()), config)
+
+
+def in_the_gradient_of_a_function_of_its_own(config, data):
+    @jax.custom_jvp
+    def clipped(x):
+        return x
+
+    clipped.defjvp(lambda at, along: (at[0], along[0] * config["gain"]))
+
+    class Clip(L.Layer):
+        def call(self, x):
+            return clipped(x)
+
+    return compiled(net(config, data, Clip()), config)
+
+
+def in_an_array_of_a_function_that_is_compiled_by_itself(config, data):
+    scale = np.full(8, config["gain"], "float32")
+
+    class Scale(L.Layer):
+        def call(self, x):
+            return jax.jit(lambda x: x * scale)(x)
+
+    return compiled(net(config, data, Scale()), config)
+
+
+def in_the_middle_of_a_long_array(config, data):
+    scale = np.ones((40, 8, 8), "float32")
+    scale[20] = config["gain"]
+
+    class Scale(L.Layer):
+        def call(self, x):
+            return jax.checkpoint(lambda x: x @ scale.mean(0) + x * scale[20, 0])(x)
+
+    return compiled(net(config, data, Scale()), config)
 
 
 class Gain(L.Layer):

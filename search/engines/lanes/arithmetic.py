@@ -11,12 +11,14 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import keras
 import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 from search.engines.lanes import lifting
 from search.engines.lanes.lifting import NotLiftable, Slot
@@ -71,12 +73,10 @@ def text(model: keras.Model, found: Mapping[str, Slot], state: Mapping[str, Any]
             return model.train_step(carry, train)
 
     metrics = [jax.ShapeDtypeStruct(variable.shape, variable.dtype) for variable in model.metrics_variables]
-    shown = _shown(parts, state, metrics, batches.train, batches.validation)
-    if _updates_by_code_of_its_own(model) or "custom_vjp" in shown or "custom_lin" in shown:
-        shown += _shown(whole, state, metrics, batches.train)
-    if "_callback[" in shown:
-        raise NotLiftable("a step of it calls back into Python, which can't be compared between trials")
-    return shown
+    told = _shown(parts, state, metrics, batches.train, batches.validation)
+    if _updates_by_code_of_its_own(model) or told.has_own_gradient:
+        return told.text + _shown(whole, state, metrics, batches.train).text
+    return told.text
 
 
 def _loss(model: keras.Model, state: Any, metrics: Any, batch: Any) -> Any:
@@ -88,11 +88,97 @@ def _loss(model: keras.Model, state: Any, metrics: Any, batch: Any) -> Any:
     )
 
 
-def _shown(function: Any, *arguments: Any) -> str:
+def _shown(function: Any, *arguments: Any) -> _Told:
+    told = _Told()
     traced = jax.make_jaxpr(function)(*arguments)
-    constants = [hashlib.sha256(np.asarray(constant).tobytes()).hexdigest() for constant in traced.consts]
-    # Strip memory addresses: they differ between functions that are alike.
-    return re.sub(r"0x[0-9a-f]+", "", f"{traced}") + "".join(constants)
+    told.text = told.closed(traced)
+    return told
+
+
+# Gradients by a rule of one's own, and arithmetic over lanes by one: a trace without gradients and lanes doesn't show them.
+_OWN_GRADIENT = frozenset({"custom_vjp_call", "custom_lin"})
+_OWN_LANES = frozenset({"custom_vmap_call"})
+_OF_JAX = str(Path(jax.__file__).parent)
+_ADDRESS = re.compile(r"0x[0-9a-f]+")
+
+
+class _Told:
+    """A jaxpr as a text, with all that it holds.
+
+    JAX's own printing leaves out the constants of inner jaxprs, shortens arrays, and names rules for gradients only.
+
+    Attributes:
+        text: the digest of the jaxpr.
+        has_own_gradient: whether a function in it has a rule for its gradient that isn't JAX's.
+    """
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.has_own_gradient = False
+        self._known: dict[int, tuple[str, Any]] = {}
+
+    def closed(self, jaxpr: ClosedJaxpr) -> str:
+        return _digest(self.open(jaxpr.jaxpr), *map(self._value, jaxpr.consts))
+
+    def open(self, jaxpr: Jaxpr) -> str:
+        if id(jaxpr) not in self._known:
+            # Kept with its jaxpr: an identity in memory is given anew once its owner is gone.
+            self._known[id(jaxpr)] = self._lines(jaxpr), jaxpr
+        return self._known[id(jaxpr)][0]
+
+    def _lines(self, jaxpr: Jaxpr) -> str:
+        numbers: dict[Any, int] = {}
+
+        def defined(variables: Any) -> str:
+            return " ".join(f"{numbers.setdefault(v, len(numbers))}:{v.aval.str_short()}" for v in variables)
+
+        def used(atoms: Any) -> str:
+            return " ".join(
+                f"{self._value(a.val)}:{a.aval.str_short()}" if isinstance(a, Literal) else str(numbers[a])
+                for a in atoms
+            )
+
+        lines = [defined((*jaxpr.constvars, *jaxpr.invars))]
+        for equation in jaxpr.eqns:
+            self._look_at(equation)
+            params = " ".join(f"{key}={self._value(value)}" for key, value in sorted(equation.params.items()))
+            lines.append(f"{used(equation.invars)} {equation.primitive.name} {params} {defined(equation.outvars)}")
+        return _digest(*lines, used(jaxpr.outvars))
+
+    def _look_at(self, equation: Any) -> None:
+        name = equation.primitive.name
+        if "_callback" in name:
+            raise NotLiftable("a step of it calls back into Python, which can't be compared between trials")
+        if name in _OWN_LANES:
+            raise NotLiftable(
+                "a step of it has a rule of its own for many rows at once (custom_vmap), which no trace shows"
+            )
+        if name == "custom_jvp_call":
+            where = equation.params["jvp_jaxpr_fun"].debug_info.func_src_info
+            self.has_own_gradient |= f" at {_OF_JAX}" not in where
+        self.has_own_gradient |= name in _OWN_GRADIENT
+
+    def _value(self, value: Any) -> str:
+        if isinstance(value, ClosedJaxpr | Jaxpr):
+            return self.closed(value) if isinstance(value, ClosedJaxpr) else self.open(value)
+        if isinstance(value, Mapping):
+            return _digest(*(f"{key}={self._value(inner)}" for key, inner in value.items()))
+        if isinstance(value, tuple | list):
+            return f"({' '.join(map(self._value, value))})"
+        if hasattr(value, "__array__"):
+            is_key = jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key)
+            array = np.asarray(jax.random.key_data(value) if is_key else value)
+            return _digest(f"{array.shape}{array.dtype}", array.tobytes()) if array.shape else repr(array.item())
+        # Strip memory addresses: they differ between functions that are alike.
+        return _ADDRESS.sub("", repr(value))
+
+
+def _digest(*parts: str | bytes) -> str:
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(part if isinstance(part, bytes) else part.encode())
+        found.update(b"\n")
+    return found.hexdigest()
 
 
 def _updates_by_code_of_its_own(model: keras.Model) -> bool:

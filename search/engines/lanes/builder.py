@@ -58,7 +58,7 @@ class Builder:
 
     def __init__(self, trainer: Trainer, rows: Rows) -> None:
         self._trainer, self._rows = trainer, rows
-        self.is_ours = _is_ours(trainer)
+        self.is_ours = is_ours(trainer)
         self._texts: dict[str, list[str]] = {}
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="builder")
         self._coming: dict[Member, Future[Built]] = {}
@@ -103,7 +103,7 @@ class Builder:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
 
-def _is_ours(trainer: Trainer) -> bool:
+def is_ours(trainer: Trainer) -> bool:
     """Whether no code of the user's has a part in the models of a study."""
     model, train = trainer.settings.model, trainer.settings.train
     named = [entry for entry in (model.build, train.loss, *(train.metrics or ())) if isinstance(entry, str)]

@@ -327,7 +327,8 @@ class LanesEngine:
     def _compiled(self, built: Built, *, width: int) -> tuple[Built, Program]:
         """Compile the program of a member whose key is new; return it with the member that it was traced from."""
         with lifting.KERAS_STATE:
-            if (built.text and identified(built, self._rows).text != built.text) or built.why_alone:
+            may_differ = bool(built.text) and not self._builder.is_ours
+            if (may_differ and identified(built, self._rows).text != built.text) or built.why_alone:
                 # Another member's builder may have changed a global since this one was built.
                 built = self._builder.build(built.assignment, why_alone=built.why_alone)
             width = 1 if built.why_alone else width

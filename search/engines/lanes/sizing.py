@@ -14,7 +14,7 @@ from keras.src.layers.convolutional.base_separable_conv import BaseSeparableConv
 
 from search.engines import failures, memory, preflight
 from search.engines.lanes import keys, lifting
-from search.engines.lanes.builder import Built, build, identified
+from search.engines.lanes.builder import Built, build, identified, is_ours
 from search.engines.lanes.lifting import NotLiftable
 from search.engines.lanes.program import Program, Rows
 from search.engines.training import Trainer
@@ -184,7 +184,8 @@ def _probe(trainer: Trainer, rows: Rows, fixed: Mapping[str, Any]) -> _Probed:
             one, different, *_ = alike.values()
             what = keys.difference(one.model, one.described, different.described)
             dearest = f"the parameter {name} changes {what} in a way that can't be lifted"
-    for params in list(branches.values())[:_MOST_BRANCHES]:
+    # Models of our own builders and Keras's own losses and metrics hide nothing.
+    for params in [] if is_ours(trainer) else list(branches.values())[:_MOST_BRANCHES]:
         moved = {
             name: next((value for value in values if value != params[name]), params[name])
             for name, values in lifted.items()
