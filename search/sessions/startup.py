@@ -6,10 +6,9 @@ anew each time. An engine has the last word on itself: it may decline a model, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from typing import Any
 
 from search.engines import devices
 from search.errors import Interrupted, StartError, UsageError
@@ -23,6 +22,7 @@ from search.spec.study import StudyFile
 from search.storage import records
 from search.storage.records import Stored
 from search.workers.local import Processes
+from search.workers.messages import WorkerSpec
 from search.workers.pool import Terms, WorkerPool
 
 # What "auto" tries, in this order: the last takes any model.
@@ -87,39 +87,39 @@ def as_before(file: StudyFile, stored: Stored) -> tuple[Resolved, list[devices.D
     return resolved, chosen
 
 
-def job(file: StudyFile, resolved: Resolved) -> dict[str, Any]:
-    """Return what a worker is sent before anything else."""
-    settings = file.settings.model_dump(mode="json")
-    settings["run"]["precision"] = resolved.precision
-    return {
-        "settings": settings,
-        "base": str(file.base),
-        "fixed": file.fixed(),
-        "engines": list(AUTO) if resolved.engine == "auto" else [resolved.engine],
-        "why": resolved.why,
-        "lanes": resolved.lanes,
-        "folder": str(file.beside(".files")),
-        "workers": max(1, resolved.devices.count("cpu")),
-    }
+def worker_spec(file: StudyFile, resolved: Resolved) -> WorkerSpec:
+    """Return the spec of a study's workers, with the number of the first one."""
+    run = file.settings.run.model_copy(update={"precision": resolved.precision})
+    return WorkerSpec(
+        settings=file.settings.model_copy(update={"run": run}),
+        base=str(file.base),
+        fixed=file.fixed(),
+        engines=AUTO if resolved.engine == "auto" else (resolved.engine,),
+        why=resolved.why,
+        lanes=resolved.lanes,
+        folder=str(file.beside(".files")),
+        number=0,
+        workers=max(1, resolved.devices.count("cpu")),
+    )
 
 
 def settled(
-    asked: Mapping[str, Any], start: Callable[[Mapping[str, Any]], WorkerPool], tick: Callable[[], None] = lambda: None
+    spec: WorkerSpec, start: Callable[[WorkerSpec], WorkerPool], tick: Callable[[], None] = lambda: None
 ) -> tuple[WorkerPool, Ready]:
-    """Start workers for a job and wait until they are ready; return them with what the first one says.
+    """Start workers by a spec and wait until they are ready; return them with what the first one says.
 
     Where several engines are possible, one whose look at the model kills its workers, or has no end, is left out from then
     on, as one that declines is: it runs the builder for more configs than the next does, and one of them was too much.
     """
     while True:
-        pool = start(asked)
+        pool = start(spec)
         try:
             return pool, pool.wait_until_ready(tick=tick)
         except StartError as error:
             pool.close()
-            if len(asked["engines"]) == 1:
+            if len(spec.engines) == 1:
                 raise
-            asked = {**asked, "engines": asked["engines"][1:], "why": error.why}
+            spec = replace(spec, engines=spec.engines[1:], why=error.why)
         except BaseException:
             pool.close()
             raise
@@ -147,20 +147,20 @@ def workers(
         folder=file.beside(".files"),
     )
 
-    def start(asked: Mapping[str, Any], backend: str) -> WorkerPool:
+    def start(spec: WorkerSpec, backend: str) -> WorkerPool:
         processes = Processes(backend, log, len(chosen))
-        return WorkerPool(asked, chosen, processes, log, terms=terms, interruption=interruption)
+        return WorkerPool(spec, chosen, processes, log, terms=terms, interruption=interruption)
 
     def tick() -> None:
         if number := interruption():
             raise Interrupted("stopped before the first trial; the same command starts it", number)
 
-    def wait(asked: Mapping[str, Any], backend: str) -> tuple[WorkerPool, Ready]:
+    def wait(spec: WorkerSpec, backend: str) -> tuple[WorkerPool, Ready]:
         with reporter.waiting(f"starting {backend} on {', '.join(resolved.devices)}, loading the data"):
-            return settled(asked, lambda changed: start(changed, backend), tick)
+            return settled(spec, lambda changed: start(changed, backend), tick)
 
     with closing(log):
-        pool, ready = wait(job(file, resolved), resolved.backend)
+        pool, ready = wait(worker_spec(file, resolved), resolved.backend)
         try:
             if resolved.engine == "auto":
                 resolved = replace(resolved, engine=ready.engine, why=ready.why, lanes=dict(ready.lanes))
@@ -168,8 +168,8 @@ def workers(
                 if ready.engine == "fit" and wanted != resolved.backend:
                     pool.close()
                     resolved = replace(resolved, backend=wanted)
-                    pool, ready = wait(job(file, resolved), wanted)
-            pool.go_on_as(job(file, replace(resolved, lanes=dict(ready.lanes))))
+                    pool, ready = wait(worker_spec(file, resolved), wanted)
+            pool.go_on_as(worker_spec(file, replace(resolved, lanes=dict(ready.lanes))))
             yield pool, ready, replace(resolved, lanes=dict(ready.lanes))
         finally:
             pool.close()

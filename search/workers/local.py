@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -23,7 +22,7 @@ from search.engines.devices import Device
 from search.engines.failures import shortened
 from search.log import StudyLog
 from search.workers import descendants, output
-from search.workers.messages import Message, decode, encode
+from search.workers.messages import Message, WorkerSpec, decode, encode
 from search.workers.transport import Gone, Link
 
 START = Path(__file__).resolve().parents[2] / "manyfit" / "start.py"
@@ -59,11 +58,6 @@ class Process:
         theirs.close()
         self._reader = threading.Thread(target=self._keep_stderr, daemon=True)
         self._reader.start()
-
-    def begin(self, job: Mapping[str, Any]) -> None:
-        """Give it its job; before that it does nothing."""
-        with suppress(OSError):
-            self.channel.send_bytes(json.dumps(job).encode())
 
     def _keep_stderr(self) -> None:
         assert self.process.stderr is not None  # noqa: S101 (it was asked for)
@@ -139,11 +133,11 @@ class Processes:
     def __init__(self, backend: str, log: StudyLog, count: int) -> None:
         self._backend, self._log, self._count = backend, log, count
 
-    def start(self, number: int, device: Device, job: Mapping[str, Any]) -> Process:
+    def start(self, number: int, device: Device, spec: WorkerSpec) -> Process:
         environment = {**pins.clean(os.environ), **device.environment(self._backend)}
         started = Process(number, environment, self._log)
         device.claim(started.process.pid, number, self._count)
-        started.begin(job)
+        started.send([spec])
         return started
 
     def wait(self, links: Collection[Link], *, for_s: float) -> Collection[Link]:

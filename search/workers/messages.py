@@ -3,15 +3,43 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, get_args
 
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
 
 from search.engines.protocol import SaveModel
 from search.spec.ready import Ready
+from search.spec.settings import Settings
 from search.trials.events import Assignment, Event, Member, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSpec:
+    """What a worker needs to start: the first message to every worker. No field has a default, and unknown ones are errors.
+
+    Attributes:
+        base: the folder that paths in the settings are relative to.
+        fixed: what every config has beside its parameters.
+        engines: to be tried in this order; the first one that takes the model trains.
+        why: the reason, if an engine was left out before.
+        lanes: what was decided at the study's first start, as `Ready.lanes`; empty if this worker decides.
+        folder: of the study's files, for checkpoints.
+        number: of this worker in the pool.
+        workers: how many share the CPU.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+    settings: Settings
+    base: str
+    fixed: Mapping[str, Any]
+    engines: tuple[str, ...]
+    why: str
+    lanes: Mapping[str, int]
+    folder: str
+    number: int
+    workers: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +75,9 @@ class Refused:
     is_data: bool = False
 
 
-Message: TypeAlias = Event | Assignment | Verdict | Keep | SaveModel | Go | Looking | Ready | Refused | Saved
+Message: TypeAlias = (
+    WorkerSpec | Event | Assignment | Verdict | Keep | SaveModel | Go | Looking | Ready | Refused | Saved
+)
 
 # Made now: pydantic looks up the names in annotations, and later a user's own module may bear the name of our package.
 _ADAPTERS: dict[str, TypeAdapter[Any]] = {kind.__name__: TypeAdapter(kind) for kind in get_args(Message)}
@@ -68,6 +98,8 @@ def _table(message: Message) -> dict[str, Any]:
     table = {name: getattr(message, name) for name in message.__slots__}
     if "member" in table:
         table["member"] = {"trial": message.member.trial, "replica": message.member.replica}  # type: ignore[union-attr]
+    if isinstance(message, WorkerSpec):
+        table["settings"] = message.settings.model_dump(mode="json")
     return {"type": type(message).__name__, **table}
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from search.trials.events import (
     Verdict,
     not_kept,
 )
-from search.workers.messages import Go, Keep, Looking, Refused, Saved
+from search.workers.messages import Go, Keep, Looking, Refused, Saved, WorkerSpec
 from search.workers.pace import OVERDUE_FACTOR, OVERDUE_SLACK_S, Pace
 from search.workers.transport import Gone, Link, Transport
 
@@ -105,7 +105,7 @@ class WorkerPool:
     """One worker a device, each with as many members as it says it has places for, behind the loop's port.
 
     Args:
-        job: what a worker is sent before anything else.
+        spec: of every worker, but for its number.
         transport: starts workers and reaches them.
         interruption: returns the number of a signal that has come, or 0: nothing is waited for then.
         clock: tells the time, in seconds.
@@ -113,7 +113,7 @@ class WorkerPool:
 
     def __init__(
         self,
-        job: Mapping[str, Any],
+        spec: WorkerSpec,
         devices: Sequence[Device],
         transport: Transport,
         log: StudyLog,
@@ -122,11 +122,11 @@ class WorkerPool:
         interruption: Callable[[], int] = lambda: 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._job, self._transport, self._log = dict(job), transport, log
+        self._spec, self._transport, self._log = spec, transport, log
         self._terms, self._interruption, self._clock = terms or Terms(), interruption, clock
         self._failed_starts = 0
         # A callback of the user's can't be saved.
-        self._can_go_on = not job["settings"]["train"]["callbacks"]
+        self._can_go_on = not spec.settings.train.callbacks
         self._first: Ready | None = None
         self._workers = [self._spawn(number, device) for number, device in enumerate(devices)]
 
@@ -143,9 +143,9 @@ class WorkerPool:
         assert self._first is not None  # noqa: S101 (there is at least one worker)
         return self._first
 
-    def go_on_as(self, job: Mapping[str, Any]) -> None:
+    def go_on_as(self, spec: WorkerSpec) -> None:
         """Give workers that will replace others what the first ones have found out, so that they need not do it again."""
-        self._job = dict(job)
+        self._spec = spec
 
     @property
     def has_capacity(self) -> bool:
@@ -232,7 +232,7 @@ class WorkerPool:
             worker.link.end()
 
     def _spawn(self, number: int, device: Device) -> _Worker:
-        link = self._transport.start(number, device, {**self._job, "worker": number})
+        link = self._transport.start(number, device, replace(self._spec, number=number))
         return _Worker(number, device, link, began=self._clock())
 
     def _receive(self) -> list[Event]:
@@ -320,7 +320,7 @@ class WorkerPool:
 
     def _end_endless_looks(self) -> None:
         """Raise StartError when a builder takes longer for the look of an engine than a trial may, and there is another."""
-        if self._terms.look_s is None or len(self._job["engines"]) == 1:
+        if self._terms.look_s is None or len(self._spec.engines) == 1:
             return
         for worker in self._workers:
             limit = OVERDUE_FACTOR * self._terms.look_s + OVERDUE_SLACK_S

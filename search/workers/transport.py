@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Collection, Sequence
+from typing import Protocol
 
 from search.engines.devices import Device
-from search.workers.messages import Message
+from search.workers.messages import Message, WorkerSpec
 
 
 class Gone(Exception):  # noqa: N818 (what happened to a worker, and no error of ours)
@@ -51,8 +51,8 @@ class Link(Protocol):
 class Transport(Protocol):
     """Starts workers and waits for them."""
 
-    def start(self, number: int, device: Device, job: Mapping[str, Any]) -> Link:
-        """Start a worker on a device, and give it its job."""
+    def start(self, number: int, device: Device, spec: WorkerSpec) -> Link:
+        """Start a worker on a device, and send it its spec."""
 
     def wait(self, links: Collection[Link], *, for_s: float) -> Collection[Link]:
         """Return those that have sent something, or are gone, waiting so long for the first of them."""

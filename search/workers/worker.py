@@ -6,7 +6,6 @@ Started as `python -P manyfit/start.py FD` with its environment (backend, device
 
 from __future__ import annotations
 
-import json
 import os
 import queue
 import signal
@@ -26,11 +25,10 @@ from search.errors import DataError, UsageError
 from search.registry import ENGINES
 from search.spec import sources
 from search.spec.ready import Ready
-from search.spec.settings import Settings
 from search.spec.usercode import Reference
 from search.trials.events import Assignment, Noted, Spent, Verdict, not_kept
 from search.workers import descendants
-from search.workers.messages import Go, Keep, Looking, Message, Refused, Saved, decode, encode
+from search.workers.messages import Go, Keep, Looking, Message, Refused, Saved, WorkerSpec, decode, encode
 
 if TYPE_CHECKING:
     from search.engines.training import Trainer
@@ -47,13 +45,14 @@ def main(descriptor: int) -> None:
     # A real one ends the process, which blames nobody; a KeyboardInterrupt is then the user's code's own.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     connection = Connection(descriptor)
-    job = json.loads(connection.recv_bytes())
+    (spec,) = decode(connection.recv_bytes())
+    assert isinstance(spec, WorkerSpec)  # noqa: S101 (the pool sends it first)
     inbox: queue.Queue[list[Message]] = queue.Queue()
     engines: list[Engine] = []
     # From the beginning: a builder that never returns must not outlive its coordinator.
     threading.Thread(target=_receive, args=(connection, inbox, engines), daemon=True).start()
     try:
-        engine, ready, trainer = _prepare(job, connection)
+        engine, ready, trainer = _prepare(spec, connection)
     except UsageError as error:
         refusal = failures.shortened(str(error), MOST_REFUSAL)
         connection.send_bytes(encode([Refused(refusal, is_data=isinstance(error, DataError))]))
@@ -130,9 +129,9 @@ def _listen(connection: Connection, inbox: queue.Queue[list[Message]], engines: 
         inbox.put(messages)
 
 
-def _prepare(job: dict[str, Any], connection: Connection) -> tuple[Engine, Ready, Trainer]:
+def _prepare(spec: WorkerSpec, connection: Connection) -> tuple[Engine, Ready, Trainer]:
     """Load data and builder, try them, and choose the engine; UsageError for what a person must mend."""
-    settings, base = Settings.model_validate(job["settings"]), Path(job["base"])
+    settings, base = spec.settings, Path(spec.base)
     if settings.run.deterministic:
         _make_deterministic()
     pins.import_keras()
@@ -140,7 +139,7 @@ def _prepare(job: dict[str, Any], connection: Connection) -> tuple[Engine, Ready
     from search import data
     from search.engines import preflight, training
 
-    kinds: list[tuple[str, Make]] = [(name, ENGINES.get(name)) for name in job["engines"]]
+    kinds: list[tuple[str, Make]] = [(name, ENGINES.get(name)) for name in spec.engines]
     if Reference.parse(settings.model.build, base) is None:
         training.builtin(settings.model.build)
     before = pins.Pins.now()
@@ -152,11 +151,11 @@ def _prepare(job: dict[str, Any], connection: Connection) -> tuple[Engine, Ready
     training.leave_tensorflow_out()
     # A callback of the user's may know of earlier epochs, and can't be saved: then trials begin anew.
     can_go_on = not settings.train.callbacks
-    files = Checkpoints(Path(job["folder"]), job["worker"], settings.run.disk, can_go_on=can_go_on)
+    files = Checkpoints(Path(spec.folder), spec.number, settings.run.disk, can_go_on=can_go_on)
     connection.send_bytes(encode([Looking()]))
-    ready = _with_sources(preflight.inspect(trainer, job["fixed"]), trainer)
-    why = job["why"]
-    wanted = Wanted(trainer, files, job["fixed"], job["lanes"], job["workers"], is_chosen=len(kinds) == 1)
+    ready = _with_sources(preflight.inspect(trainer, spec.fixed), trainer)
+    why = spec.why
+    wanted = Wanted(trainer, files, spec.fixed, spec.lanes, spec.workers, is_chosen=len(kinds) == 1)
     for name, make in kinds:
         try:
             made = make(wanted)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import fields
 from pathlib import Path
 from typing import get_args
 
@@ -13,13 +15,14 @@ from search.engines.devices import Device
 from search.engines.protocol import SaveModel
 from search.log import StudyLog
 from search.reading import studyfile
-from search.sessions.startup import job, resolve
+from search.sessions.startup import resolve, worker_spec
 from search.spec.ready import Ready
+from search.spec.settings import Settings
 from search.trials.events import Assignment, EpochEnd, Failed, Lost, Member, Noted, Overdue, Spent, Stopped, Verdict
 from search.workers import messages as wire
 from search.workers.inprocess import Replaying
 from search.workers.local import Processes
-from search.workers.messages import Go, Keep, Looking, Refused, Saved
+from search.workers.messages import Go, Keep, Looking, Refused, Saved, WorkerSpec
 from search.workers.pool import WorkerPool
 
 BUILDER = """
@@ -54,7 +57,7 @@ def engine(request, tmp_path_factory):
     how = ["run.engine=lanes", "run.lanes=2"] if request.param == "lanes" else [f"run.backend={request.param}"]
     file = studyfile.read(write_study(folder), ['model={ build = "mine.py:build" }', *how])
     resolved, _ = resolve(file)
-    pool = WorkerPool(job(file, resolved), [Device()], Processes(resolved.backend, StudyLog(), 1), StudyLog())
+    pool = WorkerPool(worker_spec(file, resolved), [Device()], Processes(resolved.backend, StudyLog(), 1), StudyLog())
     try:
         pool.wait_until_ready()
         yield pool
@@ -121,8 +124,30 @@ class TestEngine:
         train(engine, assignment(9))
 
 
+SPEC = WorkerSpec(
+    settings=Settings.model_validate(
+        {
+            "data": {"source": "rows.csv", "image_size": [4, 4]},
+            "train": {"momentum": 0.9, "callbacks": ["mine.py:make"], "metrics": ["mae", {"name": "auc"}]},
+            "space": {"units": {"choices": [[1, 2], [3]]}},
+            "search": {"sampler": {"name": "tpe", "n_startup_trials": 3}},
+            "run": {"devices": ["cpu", 0]},
+        }
+    ),
+    base="/studies/\udcff",
+    fixed={"units": [3], "epochs": 2},
+    engines=("lanes", "fit"),
+    why="no jax",
+    lanes={"places": 2},
+    folder="/studies/a.files",
+    number=1,
+    workers=2,
+)
+
+
 def test_messages_come_out_as_they_went_in():
     messages = [
+        SPEC,
         assignment(3, units=[1, 2]),
         EpochEnd(Member(1, 2), 3, {"loss": 0.5, "val_loss": float("inf")}, 1.5),
         Failed(Member(1), "why", "detail"),
@@ -147,6 +172,18 @@ def test_messages_come_out_as_they_went_in():
     assert wire.decode(wire.encode(messages)) == messages
     (back,) = wire.decode(wire.encode([EpochEnd(Member(0), 1, {"loss": float("nan")}, 0.0)]))
     assert math.isnan(back.metrics["loss"])
+
+
+def test_spec_of_a_worker_with_a_missing_or_an_unknown_field_is_refused():
+    (table,) = json.loads(wire.encode([SPEC]))
+    for field in fields(WorkerSpec):
+        less = {name: value for name, value in table.items() if name != field.name}
+        with pytest.raises(ValueError, match=rf"{field.name}\n +Field required"):
+            wire.decode(json.dumps([less]).encode())
+    with pytest.raises(ValueError, match=r"unheard\n +Unexpected keyword argument"):
+        wire.decode(json.dumps([{**table, "unheard": 1}]).encode())
+    with pytest.raises(ValueError, match=r"settings\.run\.unheard\n +Extra inputs"):
+        wire.decode(json.dumps([{**table, "settings": {**table["settings"], "run": {"unheard": 1}}}]).encode())
 
 
 @pytest.mark.parametrize(
@@ -210,7 +247,7 @@ def test_worker_that_can_not_read_what_it_is_told_ends_with_its_last_words(tmp_p
     how = ['model={ build = "mine.py:build" }', "run.engine=fit", "run.backend=jax"]
     file = studyfile.read(write_study(tmp_path), how)
     resolved, _ = resolve(file)
-    pool = WorkerPool(job(file, resolved), [Device()], Processes(resolved.backend, StudyLog(), 1), StudyLog())
+    pool = WorkerPool(worker_spec(file, resolved), [Device()], Processes(resolved.backend, StudyLog(), 1), StudyLog())
     try:
         pool.wait_until_ready()
         (worker,) = pool._workers

@@ -28,7 +28,7 @@ from support import toml
 from search.engines import failures
 from search.errors import ManyfitError
 from search.reading import studyfile
-from search.sessions.startup import job
+from search.sessions.startup import worker_spec
 from search.spec.resolved import Resolved
 from search.trials.events import Assignment, EpochEnd, Failed, Member, Verdict
 from search.workers import worker
@@ -82,15 +82,15 @@ def session(entry: Entry, engine: str, folder: Path) -> Session:
     path = folder / "gallery.toml"
     path.write_text(study_text(entry, engine), encoding="utf-8")
     file = studyfile.read(path)
-    given = job(file, Resolved(engine, keras.backend.backend(), ["cpu"], {}))
+    spec = worker_spec(file, Resolved(engine, keras.backend.backend(), ["cpu"], {}))
     ours, theirs = Pipe()
     try:
-        made, ready, trainer = worker._prepare({**given, "worker": 0}, theirs)
+        made, ready, trainer = worker._prepare(spec, theirs)
     finally:
         ours.close()
         theirs.close()
         gc.unfreeze()
-    return Session(made, ready, given["fixed"], trainer)
+    return Session(made, ready, spec.fixed, trainer)
 
 
 def train(started: Session, entry: Entry, numbers: Sequence[int] | None = None) -> tuple[list[Curve], list[str]]:

@@ -16,9 +16,10 @@ from search.errors import DataError, ManyfitError, UsageError
 from search.log import StudyLog
 from search.sessions.startup import settled
 from search.spec.ready import Ready
+from search.spec.settings import Settings
 from search.storage.memory import MemoryStorage
 from search.trials.events import Assignment, EpochEnd, Failed, Lost, Member, Noted, Overdue, Spent, Verdict
-from search.workers.messages import Go, Keep, Looking, Refused, Saved
+from search.workers.messages import Go, Keep, Looking, Refused, Saved, WorkerSpec
 from search.workers.pool import (
     BUSY_RENEWAL,
     GROWTH_BYTES,
@@ -30,7 +31,10 @@ from search.workers.pool import (
 from search.workers.transport import Gone
 
 READY = Ready({"train_rows": 3}, "data", "source")
-JOB = {"settings": {"train": {"callbacks": []}}, "engines": ["fit"], "why": ""}
+SPEC = WorkerSpec(
+    settings=Settings.model_validate({"data": {"source": "digits"}}),
+    base="", fixed={}, engines=("fit",), why="", lanes={}, folder="", number=0, workers=1,
+)  # fmt: skip
 
 
 class Link:
@@ -39,8 +43,8 @@ class Link:
     `fates` are asked for every tick: they may raise Gone, or return what is sent instead of epochs (None: nothing, ever).
     """
 
-    def __init__(self, office: Office, job: dict[str, Any]) -> None:
-        self.office, self.job = office, job
+    def __init__(self, office: Office, spec: WorkerSpec) -> None:
+        self.office, self.spec = office, spec
         self.told: list[Any] = []
         self.out: deque[Any] = deque()
         self.members: dict[Member, tuple[Assignment, int]] = {}
@@ -96,8 +100,8 @@ class Office:
         self.tick: Callable[[Link], list[Any]] = lambda link: link.epochs()
         self.kept: Callable[[Link], list[Any]] = lambda link: [[]]
 
-    def start(self, number: int, device: Device, job: Any) -> Link:
-        link = Link(self, dict(job))
+    def start(self, number: int, device: Device, spec: WorkerSpec) -> Link:
+        link = Link(self, spec)
         link.out.extend(self.begin(link))
         self.links.append(link)
         return link
@@ -107,8 +111,8 @@ class Office:
         self.now += 0.0 if heard else for_s
         return heard
 
-    def pool(self, devices: int = 1, job: Any = JOB, **more: Any) -> WorkerPool:
-        return WorkerPool(job, [Device()] * devices, self, StudyLog(), clock=lambda: self.now, **more)
+    def pool(self, devices: int = 1, spec: WorkerSpec = SPEC, **more: Any) -> WorkerPool:
+        return WorkerPool(spec, [Device()] * devices, self, StudyLog(), clock=lambda: self.now, **more)
 
     def ready_pool(self, devices: int = 1, **more: Any) -> WorkerPool:
         pool = self.pool(devices, **more)
@@ -203,19 +207,19 @@ def test_one_failed_start_is_tried_again():
 @pytest.mark.parametrize("devices", [1, 2])
 def test_looks_that_kill_workers_come_to_fit(devices):
     office = Office()
-    office.begin = lambda link: [[Looking()], [READY]] if link.job["engines"] == ["fit"] else [Gone]
-    settled({**JOB, "engines": ["lanes", "fit"]}, lambda job: office.pool(devices, job=job))
-    assert [link.job["engines"] for link in office.links[-devices:]] == [["fit"]] * devices
-    assert "workers that looked at the model for them died" in office.links[-1].job["why"]
+    office.begin = lambda link: [[Looking()], [READY]] if link.spec.engines == ("fit",) else [Gone]
+    settled(replace(SPEC, engines=("lanes", "fit")), lambda spec: office.pool(devices, spec=spec))
+    assert [link.spec.engines for link in office.links[-devices:]] == [("fit",)] * devices
+    assert "workers that looked at the model for them died" in office.links[-1].spec.why
 
 
 def test_look_without_end_comes_to_fit_after_twice_a_trials_time_and_ten_seconds():
     office = Office()
-    office.begin = lambda link: [[Looking()], [READY]] if link.job["engines"] == ["fit"] else [[Looking()]]
+    office.begin = lambda link: [[Looking()], [READY]] if link.spec.engines == ("fit",) else [[Looking()]]
     terms = Terms(look_s=30.0)
-    settled({**JOB, "engines": ["lanes", "fit"]}, lambda job: office.pool(job=job, terms=terms))
+    settled(replace(SPEC, engines=("lanes", "fit")), lambda spec: office.pool(spec=spec, terms=terms))
     assert office.now == pytest.approx(70.0, abs=0.3)
-    assert "not done after 70 s" in office.links[-1].job["why"]
+    assert "not done after 70 s" in office.links[-1].spec.why
 
 
 # -- what workers say of themselves ------------------------------------------------------------------------------------
@@ -346,14 +350,15 @@ def test_grown_worker_is_replaced_between_two_trials():
 def test_grown_worker_is_replaced_amid_a_trial_if_that_goes_on_from_a_checkpoint():
     office = Office()
     assert grown(office, ends=False, after_s=BUSY_RENEWAL) == 2
-    assert grown(unsaved := Office(), ends=False, after_s=BUSY_RENEWAL, job=with_callbacks()) == 1
+    assert grown(unsaved := Office(), ends=False, after_s=BUSY_RENEWAL, spec=with_callbacks()) == 1
     unsaved = Office()
     unsaved.is_saved = False
     assert grown(unsaved, ends=False, after_s=BUSY_RENEWAL) == 1
 
 
-def with_callbacks() -> dict[str, Any]:
-    return {**JOB, "settings": {"train": {"callbacks": ["mine.py:make"]}}}
+def with_callbacks() -> WorkerSpec:
+    table = {"data": {"source": "digits"}, "train": {"callbacks": ["mine.py:make"]}}
+    return replace(SPEC, settings=Settings.model_validate(table))
 
 
 # -- the end -----------------------------------------------------------------------------------------------------------
