@@ -38,7 +38,7 @@ import json, sys, time
 from pathlib import Path
 from search import data
 from search.engines.lanes import arithmetic, sizing
-from search.engines.lanes.builder import TRACED, build, identified
+from search.engines.lanes.builder import TRACED, build, fingerprinted
 from search.trials.events import Assignment, Member
 from search.engines.training import Trainer, leave_tensorflow_out
 from search.storage.records import load
@@ -50,10 +50,10 @@ trainer = Trainer.load(settings, stored.file.base, data.load(settings.data, stor
 rows = sizing.rows_of(trainer)
 traced, compared, seen, kinds = [], [], {}, set()
 built = [build(trainer, Assignment(Member(t.number), t.config, t.epochs, t.seed)) for t in stored.trials]
-identified(build(trainer, built[0].assignment), rows)  # what the first trace imports is needed for training, too
+fingerprinted(build(trainer, built[0].assignment), rows)  # what the first trace imports is needed for training, too
 for one in built:
     began = time.process_time()
-    one = identified(one, rows)
+    one = fingerprinted(one, rows)
     traced.append((one.structure, time.process_time() - began))
     if (kind := sizing._without_batch_size(one)) not in kinds:
         kinds.add(kind)
@@ -82,7 +82,7 @@ def make(wanted):
     if {is_without}:
         unchecked = lambda built, rows: built
         for module in (builder, engine, sizing):
-            module.identified = unchecked
+            module.fingerprinted = unchecked
         arithmetic.difference = lambda *given: ""
     return engine.make(wanted)
 

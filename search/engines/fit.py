@@ -145,7 +145,7 @@ class FitEngine:
             )
         except Exception as error:
             if memory.is_short(error):
-                memory.tell(error, memory.size_of(model))
+                memory.note_needed(error, memory.size_of(model))
             raise
         return reporter.epoch < assignment.epochs and not reporter.ended
 

@@ -188,7 +188,7 @@ def watched(there: MemoryLimit) -> Iterator[Watch]:
             # A variable without a value can make a builder, and Keras, raise anything.
             raise watch.refusal() from None
         if is_short(error) and watch.parameters:
-            tell(error, watch.so_far)
+            note_needed(error, watch.so_far)
         raise
     finally:
         kind._initialize_with_initializer = before
@@ -203,7 +203,7 @@ def is_short(error: BaseException) -> bool:
     return any(words in said for words in ("RESOURCE_EXHAUSTED", "Out of memory"))
 
 
-def tell(error: BaseException, needed: object) -> None:
+def note_needed(error: BaseException, needed: object) -> None:
     """Let an exception that says that memory is short know what was needed, for `reason`."""
     error.add_note(f"{_NEEDED}{needed}")
 

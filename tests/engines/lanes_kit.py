@@ -11,7 +11,7 @@ import numpy as np
 from search import data
 from search.engines.batches import Batches, Clock, shuffled
 from search.engines.lanes import keys, lifting, sizing
-from search.engines.lanes.builder import build, identified
+from search.engines.lanes.builder import build, fingerprinted
 from search.engines.lanes.engine import LanesEngine
 from search.engines.lanes.program import Block, Program
 from search.engines.training import Trainer, leave_tensorflow_out
@@ -60,7 +60,7 @@ def train(engine, assignments, places=4):
 def in_a_lane(given, epochs=3, trainer=trainer, beside=None):
     """Train one member in a block of two lanes, in the program of `beside`, who is in the other; return its state."""
     rows = sizing.rows_of(trainer)
-    built, other = (identified(build(trainer, one), rows) for one in (given, beside or given))
+    built, other = (fingerprinted(build(trainer, one), rows) for one in (given, beside or given))
     assert built.key == other.key
     block = Block(Program(other.model, other.slots, rows, width=2, batch_size=built.batch_size))
     block.program.compile(other.state)

@@ -99,7 +99,7 @@ def pairs_that_share():
                 trainer.compile(model, assignment(0, optimizer="sgd").config)
             try:
                 lifting.prepare(model)
-                made.append(keys.program_key(keys.describe(model, lifting.slots(model), 64)))
+                made.append(keys.program_key(keys.describe(model, lifting.find_slots(model), 64)))
             except lifting.NotLiftable:
                 made.append(len(made))
         found[name] = made[0] == made[1]
@@ -462,7 +462,7 @@ def keys_of_own_layers():
         model = keras.Sequential([keras.Input((64,)), Scale(factor), keras.layers.Dense(10)])
         trainer.compile(model, assignment(0).config)
         lifting.prepare(model)
-        found.append(keys.program_key(keys.describe(model, lifting.slots(model), 64)))
+        found.append(keys.program_key(keys.describe(model, lifting.find_slots(model), 64)))
     return found
 
 

@@ -67,7 +67,7 @@ def test_trial_never_gets_what_is_another_ones_by_a_way_that_no_layer_tells_of(w
 
 
 def first_steps_apart():
-    from lanes_kit import assignment, build, identified, rows, trainer
+    from lanes_kit import assignment, build, fingerprinted, rows, trainer
 
     from search.engines.lanes import arithmetic
 
@@ -107,7 +107,7 @@ def first_steps_apart():
         "exponential": {"optimizer": "sgd", "schedule": "exponential", "warmup": 0.0},
         "batch_norm": {"optimizer": "adam", "batch_norm": True, "dropout": 0.1},
     }.items():
-        built = identified(build(trainer, assignment(0, seed=7, **config)), rows)
+        built = fingerprinted(build(trainer, assignment(0, seed=7, **config)), rows)
         found[name] = arithmetic.difference(built.model, built.slots, built.state, rows.train, 64)
     return {name: what for name, what in found.items() if what}
 

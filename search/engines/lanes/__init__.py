@@ -1,1 +1,1 @@
-"""Lanes: many members trained at once by one compiled program, each in its own lane, refilled in place. JAX only."""
+"""Lanes: one compiled program trains many members at once, each in its own lane; free lanes are refilled. JAX only."""

@@ -1,4 +1,4 @@
-"""Builds members ahead of need: in a thread, and on the host's memory, while the device trains others."""
+"""Builds members in advance: in a thread and in the host's memory, while the device trains other members."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from search.trials.events import Assignment, Member
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A member before its first epoch. `model` serves as a template where no program has its key yet.
+    """A member before its first epoch. Its `model` is the template of a new program if no program has its key.
 
     Attributes:
-        structure: the key of what its layers, optimizer, loss and metrics tell of themselves.
-        text: what its steps compute; "" until `identified`.
-        why_alone: why its numbers are constants of a program of its own; "": they live in its state.
+        structure: key of the configs of its layers, optimizer, loss and metrics.
+        fingerprint: of what its steps compute; "" before `fingerprinted`.
+        why_alone: why it needs a program of its own, with its numbers as constants; "" if they live in its state.
     """
 
     assignment: Assignment
@@ -35,47 +35,47 @@ class Built:
     structure: str
     batch_size: int
     state: State
-    text: str = ""
+    fingerprint: str = ""
     why_alone: str = ""
 
     @property
     def key(self) -> str:
-        """The program key: members that have it in common compute alike, and share a program."""
-        return f"{self.structure}-{arithmetic.key_of(self.text)}"
+        """The program key: members with the same key share a program."""
+        return f"{self.structure}-{arithmetic.short_key(self.fingerprint)}"
 
     @property
     def slots(self) -> dict[str, lifting.Slot]:
-        """Where its lifted numbers stand."""
-        return {} if self.why_alone else lifting.slots(self.model)
+        """The slots of its lifted numbers, by path."""
+        return {} if self.why_alone else lifting.find_slots(self.model)
 
 
-# Models of our own builders and Keras's own losses and metrics hide nothing: after so many alike, the rest are not traced.
+# Without user code, the structure determines the arithmetic: after this many equal fingerprints of it, stop tracing.
 TRACED = 2
 
 
 class Builder:
-    """Builds one member after the other, in the order in which they are prefetched."""
+    """Builds one member after another, in the order of `prefetch`."""
 
     def __init__(self, trainer: Trainer, rows: Rows) -> None:
         self._trainer, self._rows = trainer, rows
         self.is_ours = is_ours(trainer)
-        self._texts: dict[str, list[str]] = {}
+        self._fingerprints: dict[str, list[str]] = {}
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="builder")
-        self._coming: dict[Member, Future[Built]] = {}
+        self._futures: dict[Member, Future[Built]] = {}
 
     def prefetch(self, assignment: Assignment) -> None:
-        """Begin to build a member, unless that has begun already. May be called from any thread."""
-        if assignment.member not in self._coming:
-            self._coming[assignment.member] = self._thread.submit(self.build, assignment)
+        """Begin to build a member, unless it is already queued. May be called from any thread."""
+        if assignment.member not in self._futures:
+            self._futures[assignment.member] = self._thread.submit(self.build, assignment)
 
     def get(self, assignment: Assignment) -> Built:
-        """Return a member when it is built; raises what its builder raised."""
+        """Wait until a member is built and return it; raises what its builder raised."""
         self.prefetch(assignment)
-        return self._coming.pop(assignment.member).result()
+        return self._futures.pop(assignment.member).result()
 
     def build(self, assignment: Assignment, *, why_alone: str = "") -> Built:
-        """Build a member now, in this thread; one that can't be lifted, or compared with others, for a program of its own."""
-        # Under one lock: what a builder leaves in a global is still its own when its model is traced.
+        """Build a member now, in this thread. If it can't be lifted or compared, build it for a program of its own."""
+        # One lock for build and trace: no other builder may change a global in between.
         with lifting.KERAS_STATE:
             if not why_alone:
                 try:
@@ -86,25 +86,25 @@ class Builder:
 
     def _shared(self, assignment: Assignment) -> Built:
         built = build(self._trainer, assignment)
-        texts = self._texts.setdefault(built.structure, [])
-        if self.is_ours and len(texts) >= TRACED and len(set(texts)) == 1:
-            return replace(built, text=texts[0])
-        built = identified(built, self._rows)
-        texts.append(built.text)
+        fingerprints = self._fingerprints.setdefault(built.structure, [])
+        if self.is_ours and len(fingerprints) >= TRACED and len(set(fingerprints)) == 1:
+            return replace(built, fingerprint=fingerprints[0])
+        built = fingerprinted(built, self._rows)
+        fingerprints.append(built.fingerprint)
         return built
 
     def forget(self, member: Member) -> None:
-        """Give up a member that will not train."""
-        if coming := self._coming.pop(member, None):
-            coming.cancel()
+        """Drop a member that will not train."""
+        if future := self._futures.pop(member, None):
+            future.cancel()
 
     def close(self) -> None:
-        """Begin nothing more."""
+        """Stop building; members that are still queued are cancelled."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
 
 def is_ours(trainer: Trainer) -> bool:
-    """Whether no code of the user's has a part in the models of a study."""
+    """Whether a study's models contain no user code: its builder, loss and metrics are all ours or Keras's."""
     model, train = trainer.settings.model, trainer.settings.train
     named = [entry for entry in (model.build, train.loss, *(train.metrics or ())) if isinstance(entry, str)]
     return all(Reference.parse(entry, trainer.base) is None for entry in named)
@@ -114,41 +114,41 @@ def build(trainer: Trainer, assignment: Assignment, *, why_alone: str = "") -> B
     """Build one member; raises NotLiftable, or what the user's builder raises."""
     config = ReadConfig(assignment.config)
     batch_size = int(config["batch_size"])
-    # On the host: otherwise every small operation of an initializer would queue behind the training on the device.
+    # On the host: on the device, every small operation of an initializer would wait for the training.
     with lifting.KERAS_STATE, jax.default_device(jax.devices("cpu")[0]):
         model = trainer.model(config, assignment.seed)
         if not why_alone and (changed := trainer.pins.changed()):
-            # Members are built while others train: what one sets would reach the others' programs.
+            # A process-wide setting would also change the programs of the members that train meanwhile.
             raise lifting.NotLiftable(f"its builder sets {', '.join(changed)} for the whole process")
         with _lifting_faults(model):
             keys.check(model)
             lifting.prepare(model)
-            found = {} if why_alone else lifting.slots(model)
-            state = state_of(model, found)
+            slots = {} if why_alone else lifting.find_slots(model)
+            state = state_of(model, slots)
             if why_alone:
                 alone = f"trial {assignment.member.trial}.{assignment.member.replica}"
                 return Built(assignment, model, {}, alone, batch_size, state, why_alone=why_alone)
-            described = keys.describe(model, found, batch_size)
+            described = keys.describe(model, slots, batch_size)
             return Built(assignment, model, described, keys.program_key(described), batch_size, state)
 
 
-def identified(built: Built, rows: Rows) -> Built:
-    """Return a member that has just been built with the text of what it computes; NotLiftable if it can't be traced."""
+def fingerprinted(built: Built, rows: Rows) -> Built:
+    """Trace a member that has just been built and add its fingerprint; NotLiftable if it can't be traced."""
     with lifting.KERAS_STATE, jax.default_device(jax.devices("cpu")[0]), _lifting_faults(built.model):
-        batches = arithmetic.Batches.of(rows.train, rows.validation, built.batch_size)
-        text = arithmetic.text(built.model, built.slots, built.state, batches)
-    return replace(built, text=text)
+        shapes = arithmetic.BatchShapes.of(rows.train, rows.validation, built.batch_size)
+        fingerprint = arithmetic.fingerprint(built.model, built.slots, built.state, shapes)
+    return replace(built, fingerprint=fingerprint)
 
 
 @contextmanager
 def _lifting_faults(model: keras.Model) -> Iterator[None]:
-    """Turn what a model raises while it is taken apart into NotLiftable."""
+    """Turn what a model raises during lifting into NotLiftable; out of memory passes through."""
     try:
         yield
     except lifting.NotLiftable:
         raise
     except BaseException as error:
         if memory.is_short(error):
-            memory.tell(error, memory.size_of(model))
+            memory.note_needed(error, memory.size_of(model))
             raise
         raise lifting.NotLiftable(f"it can't be taken apart: {failures.one_line(error)}") from error

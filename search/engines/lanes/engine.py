@@ -1,4 +1,4 @@
-"""The lanes engine: members in lanes of programs, all one epoch further at every tick. Runs in a worker process."""
+"""The lanes engine: at every tick it trains all members in lanes by one epoch. Runs in a worker process."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from search.engines import failures, memory
 from search.engines.batches import shuffled
 from search.engines.checkpoints import Checkpoints
 from search.engines.lanes import arithmetic, keys, lifting, sizing
-from search.engines.lanes.builder import Builder, Built, identified
+from search.engines.lanes.builder import Builder, Built, fingerprinted
 from search.engines.lanes.program import Block, Program, Rows, State
 from search.engines.logs import numbers
 from search.engines.protocol import Made, Wanted
 from search.engines.training import Trainer
 from search.trials.events import Assignment, EpochEnd, Event, Failed, Member, Noted, Verdict
 
-# Programs without members are kept for those to come, but not for ever: each holds a model and its compiled code.
+# Programs without members are kept for later members, up to this many: each holds a model and its compiled code.
 MOST_PROGRAMS = 32
-# The kind of event that says why a trial shares no program.
+# Event: why a trial shares no program.
 OWN_PROGRAM = "program of its own"
 _NOT_ALIKE = "what it computes is not what other trials with the same layers, optimizer, loss and metrics compute"
 
 
 @dataclass
 class _Lane:
-    """A member in a lane: `epoch` is its last whole one, counted from 1."""
+    """A member in a lane. `epoch` is its last complete epoch, counted from 1; 0 before the first."""
 
     assignment: Assignment
     epoch: int = 0
@@ -43,13 +43,13 @@ class _Lane:
 
 @dataclass
 class _Loaded:
-    """A program and its blocks of lanes: as many as its members need."""
+    """A program with as many blocks of lanes as its members need."""
 
     program: Program
     blocks: list[tuple[Block, dict[int, _Lane]]] = field(default_factory=list)
 
-    def place(self, lane: _Lane, state: State) -> None:
-        """Put a member into the first free lane, of a new block if there is none."""
+    def add(self, lane: _Lane, state: State) -> None:
+        """Put a member into the first free lane; without one, add a block."""
         for block, lanes in self.blocks:
             if len(lanes) < self.program.width:
                 self._put(block, lanes, lane, state)
@@ -59,22 +59,22 @@ class _Loaded:
         self.blocks.append((block, lanes))
 
     def free(self, members: set[Member]) -> None:
-        """Let members go. Their lanes compute along until they are filled again; nobody looks."""
+        """Free the lanes of members. Free lanes still compute until they are refilled; their results are ignored."""
         for _, lanes in self.blocks:
             for number in [number for number, lane in lanes.items() if lane.assignment.member in members]:
                 del lanes[number]
 
-    def close_ranks(self) -> None:
-        """Move members together where that saves a whole block: a block costs the same however few are in it."""
+    def compact(self) -> None:
+        """Move members into fewer blocks where possible: a block costs the same however few members it has."""
         self.blocks.sort(key=lambda pair: -len(pair[1]))
         while self.blocks:
-            last, leaving = self.blocks[-1]
+            last, moving = self.blocks[-1]
             holes = [
                 (block, lanes) for block, lanes in self.blocks[:-1] for _ in range(self.program.width - len(lanes))
             ]
-            if len(holes) < len(leaving):
+            if len(holes) < len(moving):
                 return
-            for (block, lanes), (number, lane) in zip(holes, sorted(leaving.items()), strict=False):
+            for (block, lanes), (number, lane) in zip(holes, sorted(moving.items()), strict=False):
                 self._put(block, lanes, lane, last.take(number))
             self.blocks.pop()
 
@@ -84,12 +84,12 @@ class _Loaded:
         lanes[number] = lane
 
 
-# What is decided at a study's first start, and told to every worker after that.
+# Decided at a study's first start; every later worker gets these values.
 _DECIDED = ("places", "ahead", "programs", "width")
 
 
 def make(wanted: Wanted) -> Made:
-    """Make the engine, in as many lanes as were decided or as fit; NotLiftable if the study's models are not lifted."""
+    """Make the engine with the lanes that were decided, or else that fit; NotLiftable if lanes can't train the models."""
     rows = sizing.rows_of(wanted.trainer)
     if wanted.lanes:
         places, ahead, programs, width = (wanted.lanes[name] for name in _DECIDED)
@@ -112,11 +112,11 @@ def make(wanted: Wanted) -> Made:
 
 
 class LanesEngine:
-    """Trains up to `places` members at once, in blocks of at most `width` lanes; more than that wait for a place.
+    """Trains up to `places` members at once, in blocks of at most `width` lanes; further members wait in a queue.
 
     Args:
-        programs: how many kinds of models the study is expected to have; further ones get programs of one lane.
-        compiled: programs that are there already, by their keys.
+        programs: how many the study is expected to need; a structure with more keys than that gets programs of one lane.
+        compiled: programs that are already compiled, by key.
     """
 
     def __init__(
@@ -135,39 +135,39 @@ class LanesEngine:
         self._places, self._width = places, width
         self._programs = programs
         self._builder = Builder(trainer, rows)
-        # By structure: the keys that its members have had. By structure and zeros: what differs when lifted ("": nothing).
-        self._kinds: dict[str, list[str]] = {}
-        self._compared: dict[tuple[str, frozenset[str]], Future[str]] = {}
+        # Keys by structure; by structure and zero numbers, the part of a step that lifting changes ("": none).
+        self._keys: dict[str, list[str]] = {}
+        self._comparisons: dict[tuple[str, frozenset[str]], Future[str]] = {}
         self._comparing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="comparing")
         self._loaded: dict[str, _Loaded] = {}
         self._waiting: deque[Assignment] = deque()
         self._orders: dict[Member, tuple[int, NDArray[np.int64]]] = {}
-        self._aside: list[Event] = []
+        self._pending_events: list[Event] = []
         self._is_short_of_memory = False
         self._trainer = trainer
         self._size: memory.Size | None = None
-        self._was_alone: Member | None = None
+        self._retried_alone: Member | None = None
         self.seconds: dict[str, float] = {"compile": 0.0, "build": 0.0}
         for key, program in (compiled or {}).items():
             self._loaded[key] = _Loaded(program)
-            self._tell_compiled(program)
+            self._note_compiled(program)
         gc.collect()
         gc.freeze()
 
     @property
     def traces(self) -> int:
-        """How often a program has been traced: once a program, whatever was refilled."""
+        """How often programs have been traced: once per program, however often its lanes are refilled."""
         return sum(loaded.program.traces for loaded in self._loaded.values())
 
     @property
     def members(self) -> list[Member]:
-        """All that have been started and not ended."""
+        """The members that have been started and not ended."""
         return sorted(
             [lane.assignment.member for lane in self._lanes()] + [assignment.member for assignment in self._waiting]
         )
 
     def prefetch(self, assignment: Assignment) -> None:
-        """Begin to build a member that will be started. May be called from any thread."""
+        """Begin to build a member that will be started later. May be called from any thread."""
         if not self._is_short_of_memory:
             self._builder.prefetch(assignment)
 
@@ -178,19 +178,19 @@ class LanesEngine:
     def advance(self) -> Sequence[Event]:
         while True:
             try:
-                self._settle()
+                self._fill_places()
                 events = self._train()
             except (jax.errors.JaxRuntimeError, ValueError) as error:
-                # Any other fault of the device's ends the worker, which blames nobody.
-                if not _is_the_devices(error) or not memory.is_short(error):
+                # Any other device error ends the worker without failing a member.
+                if not _is_device_error(error) or not memory.is_short(error):
                     raise
-                self._give_up_lanes(error)
+                self._reduce_places(error)
             else:
-                aside, self._aside = self._aside, []
-                return [*aside, *sorted(events, key=lambda event: (event.member, event.epoch))]
+                pending, self._pending_events = self._pending_events, []
+                return [*pending, *sorted(events, key=lambda event: (event.member, event.epoch))]
 
     def save(self) -> None:
-        """Write a checkpoint of all lanes if it is time."""
+        """Write a checkpoint of all lanes if one is due."""
         if self.checkpoints.is_due:
             self.checkpoints.save(self._states())
 
@@ -203,7 +203,7 @@ class LanesEngine:
                     yield lane.assignment, lane.epoch, state
 
     def keep(self, member: Member, path: Path) -> str:
-        """Write the best weights of a member in a lane; return why that could not be done, or ""."""
+        """Write the best weights of a member in a lane; return the error text, or ""."""
         for loaded in self._loaded.values():
             for block, lanes in loaded.blocks:
                 for number, lane in lanes.items():
@@ -232,8 +232,8 @@ class LanesEngine:
             for _, lanes in loaded.blocks:
                 yield from lanes.values()
 
-    def _settle(self) -> None:
-        """Give free places to those who wait longest."""
+    def _fill_places(self) -> None:
+        """Put waiting members into free lanes, in the order of their starts."""
         taken = sum(1 for _ in self._lanes())
         while self._waiting and taken < self._places:
             assignment = self._waiting.popleft()
@@ -246,43 +246,43 @@ class LanesEngine:
                 finally:
                     self.seconds["build"] += time.perf_counter() - began - (self.seconds["compile"] - before)
             except BaseException as error:
-                if _is_the_devices(error):
+                if _is_device_error(error):
                     self._waiting.appendleft(assignment)
                     raise
-                # The user's builder and layers: anything may come out of them.
+                # The user's builder and layers may raise anything.
                 reason = memory.reason(error, self._trainer.memory_limit())
-                self._aside.append(Failed(assignment.member, reason, failures.trace(error)))
+                self._pending_events.append(Failed(assignment.member, reason, failures.trace(error)))
                 continue
             if self._is_short_of_memory:
                 self._size = memory.size_of(built.model)
             try:
-                epoch, state = self._where_it_was(assignment, built.state)
-                loaded.place(_Lane(assignment, epoch), state)
+                epoch, state = self._resumed(assignment, built.state)
+                loaded.add(_Lane(assignment, epoch), state)
             except BaseException:
                 self._waiting.appendleft(assignment)
                 raise
             taken += 1
         for loaded in self._loaded.values():
-            loaded.close_ranks()
+            loaded.compact()
 
-    def _where_it_was(self, assignment: Assignment, fresh: State) -> tuple[int, State]:
-        """Return what a member goes on from: its epochs, and its state after them."""
-        found = self.checkpoints.load(assignment) if assignment.done else None
+    def _resumed(self, assignment: Assignment, fresh: State) -> tuple[int, State]:
+        """Return the epoch and state that a member resumes from: its checkpoint's, or 0 and `fresh`."""
+        checkpoint = self.checkpoints.load(assignment) if assignment.done else None
         leaves, structure = jax.tree.flatten(fresh)
-        if found is None or len(found[1]) != len(leaves):
+        if checkpoint is None or len(checkpoint[1]) != len(leaves):
             return 0, fresh
-        epoch, arrays = found
+        epoch, arrays = checkpoint
         return epoch, jax.tree.unflatten(structure, [arrays[str(number)] for number in range(len(leaves))])
 
     def _ready(self, assignment: Assignment) -> tuple[Built, _Loaded]:
-        """Return a member and its program: one that it shares, or its own where its numbers can't live in a lane's state.
+        """Return a member and its program: a shared one, or one of its own if its numbers can't live in a lane's state.
 
-        The lifted step is compared with Keras's own for every new structure, and for every new set of numbers that are zero:
-        a lifted number never says that it is zero.
+        The lifted step is compared with Keras's own step for every new structure and every new set of zero numbers: Keras
+        skips code for a plain zero, but a lifted number always counts as positive.
         """
         built = self._builder.get(assignment)
         comparison = None if built.why_alone else self._comparison(built)
-        built, loaded = self._program_of(built)  # compiles, while the comparison does
+        built, loaded = self._program_of(built)  # compiles while the comparison runs
         if comparison is not None and (why := self._why_alone(comparison)):
             return self._program_of(self._builder.build(assignment, why_alone=why))
         return built, loaded
@@ -290,46 +290,46 @@ class LanesEngine:
     def _why_alone(self, comparison: Future[str]) -> str:
         """Return why a member's numbers can't live in a lane's state; "" if they can."""
         try:
-            what = comparison.result()
+            part = comparison.result()
         except Exception as error:
             if not memory.is_short(error):
                 raise
             return "" if self._builder.is_ours else "there is no memory to compare its first step with Keras's own"
-        if not what:
+        if not part:
             return ""
-        return f"with its numbers in a lane's state, the {what} of its first step would not be those of Keras's own"
+        return f"with its numbers in a lane's state, the {part} of its first step would not be those of Keras's own"
 
     def _comparison(self, built: Built) -> Future[str]:
         zeros = frozenset(path for path, pair in built.state["numbers"].items() if not pair[0])
-        kind = (keys.program_key({**built.described, "batch_size": 0}), zeros)
-        known = self._compared.get(kind)
-        if known is None or (known.done() and known.exception() is not None):
+        case = (keys.program_key({**built.described, "batch_size": 0}), zeros)
+        comparison = self._comparisons.get(case)
+        if comparison is None or (comparison.done() and comparison.exception() is not None):
             given = (built.model, built.slots, built.state, self._rows.train, built.batch_size)
-            known = self._compared[kind] = self._comparing.submit(arithmetic.difference, *given)
-        return known
+            comparison = self._comparisons[case] = self._comparing.submit(arithmetic.difference, *given)
+        return comparison
 
     def _program_of(self, built: Built) -> tuple[Built, _Loaded]:
-        """Return the program of a member, and the member: one whose key is new may have to be built once more."""
-        known = self._kinds.setdefault(built.structure, [])
-        if built.key not in known:
-            known.append(built.key)
+        """Return a member and its program. If its key is new, the member may have been built again."""
+        known_keys = self._keys.setdefault(built.structure, [])
+        if built.key not in known_keys:
+            known_keys.append(built.key)
         if built.key not in self._loaded:
             empty = [key for key, loaded in self._loaded.items() if not loaded.blocks]
             for key in empty[: max(0, len(self._loaded) + 1 - MOST_PROGRAMS)]:
                 del self._loaded[key]
-            if why := built.why_alone or (_NOT_ALIKE if len(known) > 1 else ""):
-                self._aside.append(Noted(OWN_PROGRAM, {"trial": built.assignment.member.trial, "why": why}))
-            built, program = self._compiled(built, width=1 if len(known) > self._programs else self._width)
+            if why := built.why_alone or (_NOT_ALIKE if len(known_keys) > 1 else ""):
+                self._pending_events.append(Noted(OWN_PROGRAM, {"trial": built.assignment.member.trial, "why": why}))
+            built, program = self._compiled(built, width=1 if len(known_keys) > self._programs else self._width)
             self._loaded[built.key] = _Loaded(program)
-            self._tell_compiled(program)
+            self._note_compiled(program)
         return built, self._loaded[built.key]
 
     def _compiled(self, built: Built, *, width: int) -> tuple[Built, Program]:
-        """Compile the program of a member whose key is new; return it with the member that it was traced from."""
+        """Compile a program for a member with a new key; return it with the member that it was traced from."""
         with lifting.KERAS_STATE:
-            may_differ = bool(built.text) and not self._builder.is_ours
-            if (may_differ and identified(built, self._rows).text != built.text) or built.why_alone:
-                # Another member's builder may have changed a global since this one was built.
+            may_differ = bool(built.fingerprint) and not self._builder.is_ours
+            if built.why_alone or (may_differ and fingerprinted(built, self._rows).fingerprint != built.fingerprint):
+                # Another member's builder may have changed a global since this member was built.
                 built = self._builder.build(built.assignment, why_alone=built.why_alone)
             width = 1 if built.why_alone else width
             program = Program(built.model, built.slots, self._rows, width=width, batch_size=built.batch_size)
@@ -337,42 +337,42 @@ class LanesEngine:
         program.compile(built.state)
         return built, program
 
-    def _tell_compiled(self, program: Program) -> None:
+    def _note_compiled(self, program: Program) -> None:
         self.seconds["compile"] += program.compile_s
         detail = {"lanes": program.width, "batch_size": program.batch_size, "seconds": round(program.compile_s, 3)}
-        self._aside.append(Noted("program compiled", detail))
+        self._pending_events.append(Noted("program compiled", detail))
 
     def _train(self) -> list[EpochEnd]:
         events: list[EpochEnd] = []
-        # What is stored already is computed again first, so that afterwards all are where they were before the crash.
+        # Recompute the stored epochs first: then every member has reached its epoch before the crash.
         while behind := [lane for lane in self._lanes() if lane.epoch < lane.assignment.done]:
             events += self._epoch(behind)
         return events + self._epoch(list(self._lanes()))
 
     def _epoch(self, chosen: Sequence[_Lane]) -> list[EpochEnd]:
-        """Train some of the lanes by an epoch each."""
+        """Train the chosen lanes by one epoch each."""
         wanted = {lane.assignment.member for lane in chosen}
         busy = []
-        then = time.perf_counter()
+        last_end = time.perf_counter()
         for loaded in self._loaded.values():
             for block, lanes in loaded.blocks:
-                if now := {number: lane for number, lane in lanes.items() if lane.assignment.member in wanted}:
-                    block.begin({number: self._order(lane) for number, lane in now.items()})
-                    busy.append((block, now))
-        # While the device computes: the orders of the next epoch, a millisecond a lane with many rows.
+                if training := {number: lane for number, lane in lanes.items() if lane.assignment.member in wanted}:
+                    block.begin({number: self._order(lane) for number, lane in training.items()})
+                    busy.append((block, training))
+        # While the device computes, draw the orders of the next epoch: a millisecond per lane with many rows.
         for lane in chosen:
             if lane.epoch + 2 <= lane.assignment.epochs:
                 epoch, seed = lane.epoch + 2, lane.assignment.seed
                 self._orders[lane.assignment.member] = (epoch, shuffled(self._rows.count, seed, epoch))
         events: list[EpochEnd] = []
-        for block, now in busy:
+        for block, training in busy:
             metrics = block.end()
-            # Blocks run one after the other: each is charged its own time, and a member its share of that.
-            before, then = then, time.perf_counter()
-            share = (then - before) / len(now)
+            # Blocks run one after another: a member's seconds are its share of its own block's time.
+            began, last_end = last_end, time.perf_counter()
+            share = (last_end - began) / len(training)
             events += [
                 EpochEnd(lane.assignment.member, lane.epoch + 1, _of_lane(metrics, number), share)
-                for number, lane in sorted(now.items())
+                for number, lane in sorted(training.items())
             ]
         for lane in chosen:
             lane.epoch += 1
@@ -384,36 +384,36 @@ class LanesEngine:
             return shuffled(self._rows.count, lane.assignment.seed, lane.epoch + 1)
         return order
 
-    def _give_up_lanes(self, error: Exception) -> None:
-        """Halve the places, and let all members start over: they are back where they were before anyone goes on."""
+    def _reduce_places(self, error: Exception) -> None:
+        """Halve the places and restart all members; each first recomputes the epochs that it had completed."""
         lanes = sorted(self._lanes(), key=lambda lane: lane.assignment.member)
         self._loaded.clear()
         self._orders.clear()
-        again = [replace(lane.assignment, done=max(lane.assignment.done, lane.epoch)) for lane in lanes]
-        if len(again) + len(self._waiting) == 0:
+        restarted = [replace(lane.assignment, done=max(lane.assignment.done, lane.epoch)) for lane in lanes]
+        if len(restarted) + len(self._waiting) == 0:
             raise error
-        alone = again[0] if again else self._waiting[0]
-        if self._places == 1 and self._was_alone != alone.member:
-            # Once more, now that everything else is gone.
-            self._was_alone = alone.member
+        alone = restarted[0] if restarted else self._waiting[0]
+        if self._places == 1 and self._retried_alone != alone.member:
+            # Try it once more: only now is everything else freed.
+            self._retried_alone = alone.member
         elif self._places == 1:
-            (again or self._waiting).remove(alone)
+            (restarted or self._waiting).remove(alone)
             if self._size is not None:
-                memory.tell(error, self._size)
-            self._aside.append(Failed(alone.member, memory.reason(error, self._trainer.memory_limit())))
-        was, self._places = self._places, max(1, min(self._places, max(1, len(again))) // 2)
+                memory.note_needed(error, self._size)
+            self._pending_events.append(Failed(alone.member, memory.reason(error, self._trainer.memory_limit())))
+        before, self._places = self._places, max(1, min(self._places, max(1, len(restarted))) // 2)
         self._width = min(self._width, self._places)
-        self._waiting.extendleft(reversed(again))
+        self._waiting.extendleft(reversed(restarted))
         self._is_short_of_memory = True
         for assignment in self._waiting:
             self._builder.forget(assignment.member)
         gc.collect()
-        if self._places < was:
-            self._aside.append(Noted("out of memory", {"lanes_before": was, "lanes": self._places}))
+        if self._places < before:
+            self._pending_events.append(Noted("out of memory", {"lanes_before": before, "lanes": self._places}))
 
 
-def _is_the_devices(error: BaseException) -> bool:
-    """Whether an exception tells of the device. JAX has a type for that, and a ValueError where it copies an array there."""
+def _is_device_error(error: BaseException) -> bool:
+    """Whether the device failed. JAX raises its own type, but a ValueError when it copies an array to the device."""
     return isinstance(error, jax.errors.JaxRuntimeError) or (
         isinstance(error, ValueError) and f"{error}".startswith("RESOURCE_EXHAUSTED")
     )

@@ -1,4 +1,4 @@
-"""The program key: what members must have in common to share a compiled program."""
+"""The program key: two members share a compiled program only if their keys are equal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from search.engines.training import Decay
 
 
 def check(model: keras.Model) -> None:
-    """Raise NotLiftable with the reason for a model that no program can train."""
+    """Raise NotLiftable, with the reason, for a model that lanes can't train."""
     if type(model) not in (keras.Sequential, Functional):
         raise NotLiftable(f"{type(model).__name__} is a model class of its own, not Sequential or Functional")
     if model.run_eagerly:
@@ -32,22 +32,22 @@ def check(model: keras.Model) -> None:
         )
 
 
-def describe(model: keras.Model, found: Mapping[str, Slot], batch_size: int) -> dict[str, Any]:
-    """Describe what members must have in common to share a program: all but lifted numbers, weights and seeds.
+def describe(model: keras.Model, slots: Mapping[str, Slot], batch_size: int) -> dict[str, Any]:
+    """Describe all of a model that the program depends on: everything but lifted numbers, weights and seeds.
 
     Raises NotLiftable for a part that can't be compared.
     """
     lifted: dict[int, set[str]] = {}
-    for slot in found.values():
+    for slot in slots.values():
         lifted.setdefault(id(slot.owner), set()).add(slot.name)
-    if "loss.label_smoothing" in found:
+    if "loss.label_smoothing" in slots:
         lifted.setdefault(id(model.loss), set()).add("label_smoothing")
     layers = layers_of(model)
     variables = [*model.trainable_variables, *model.non_trainable_variables]
-    known = {id(thing): number for number, thing in enumerate([*layers, *variables])}
+    indices = {id(part): index for index, part in enumerate([*layers, *variables])}
     optimizer, compiled = model.optimizer, model._compile_metrics
     return {
-        "layers": [_layer_part(layer, known, lifted) for layer in layers],
+        "layers": [_layer_part(layer, indices, lifted) for layer in layers],
         "graph": _graph(model),
         "variables": [_variable_part(variable, lifted) for variable in model.trainable_variables],
         "frozen": [[list(v.shape), str(v.dtype)] for v in model.non_trainable_variables],
@@ -58,18 +58,18 @@ def describe(model: keras.Model, found: Mapping[str, Slot], batch_size: int) -> 
         "loss_weights": _plain(getattr(model._compile_loss, "_user_loss_weights", None)),
         "metrics": [_object_part(metric, lifted) for metric in getattr(compiled, "_user_metrics", None) or ()],
         "weighted_metrics": [_plain(m) for m in getattr(compiled, "_user_weighted_metrics", None) or ()],
-        "lifted": sorted(found),
+        "lifted": sorted(slots),
         "batch_size": batch_size,
     }
 
 
 def program_key(described: Mapping[str, Any]) -> str:
-    """Return the key of what `describe` says: equal for members that can share a program."""
+    """Return the hash of a description by `describe`."""
     return hashlib.sha256(_text(described).encode()).hexdigest()[:16]
 
 
 def difference(model: keras.Model, described: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    """Name what keeps two models from sharing a program: a layer of `model`, or another part of it."""
+    """Name the first part in which two descriptions differ: a layer of `model`, or another part of it."""
     for layer, one, two in zip(layers_of(model), described["layers"], other["layers"], strict=False):
         if _text(one) != _text(two):
             return f"the layer {layer.name} ({type(layer).__name__})"
@@ -82,7 +82,7 @@ def _text(described: Any) -> str:
 
 
 def _graph(model: keras.Model) -> Any:
-    """Describe how layers are connected, and the operations between them that are no layers (`keras.ops.clip(x, 0, 1)`)."""
+    """Describe the connections of layers, and operations that are not layers, such as `keras.ops.clip(x, 0, 1)`."""
     config = model.get_config()
     operations = [
         operation for operation in getattr(model, "operations", ()) if not isinstance(operation, keras.layers.Layer)
@@ -90,33 +90,35 @@ def _graph(model: keras.Model) -> Any:
     return [
         [[entry.get("name"), entry.get("inbound_nodes")] for entry in config.get("layers", [])],
         [config.get("input_layers"), config.get("output_layers")],
-        [[_name(type(o)), o.name, _attributes(o, _OF_ANY_OPERATION, set(), None)] for o in operations],
+        [[_name(type(o)), o.name, _attributes(o, _OPERATION_ATTRIBUTES, set(), None)] for o in operations],
     ]
 
 
-def _layer_part(layer: keras.layers.Layer, known: Known, lifted: Mapping[int, set[str]]) -> Any:
+def _layer_part(layer: keras.layers.Layer, indices: Indices, lifted: Mapping[int, set[str]]) -> Any:
     if isinstance(layer, keras.layers.Lambda):
         raise NotLiftable(f"the layer {layer.name} is a Lambda, whose function may hold anything")
     if isinstance(layer, keras.Model):
         if type(layer) not in (keras.Sequential, Functional):
             raise NotLiftable(f"{type(layer).__name__} is a model class of its own, not Sequential or Functional")
-        return [_name(type(layer)), _graph(layer)]  # its layers are in the list, too
+        return [_name(type(layer)), _graph(layer)]  # `layers_of` also lists its inner layers
     try:
         config = layer.get_config()
     except NotImplementedError:
         raise NotLiftable(
             f"the layer {layer.name} ({type(layer).__name__}) has no get_config to compare it by"
         ) from None
-    gone = lifted.get(id(layer), set())
+    lifted_names = lifted.get(id(layer), set())
     kept = {
         key: value
         for key, value in config.items()
-        if key != "seed" and not key.endswith(("_initializer", "_regularizer", "_constraint")) and key not in gone
+        if key != "seed"
+        and not key.endswith(("_initializer", "_regularizer", "_constraint"))
+        and key not in lifted_names
     }
     return [
         _name(type(layer)),
         kept,
-        _attributes(layer, _OF_ANY_LAYER, gone, known),
+        _attributes(layer, _LAYER_ATTRIBUTES, lifted_names, indices),
         _object_part(getattr(layer, "activity_regularizer", None), lifted),
     ]
 
@@ -140,23 +142,24 @@ def _object_part(thing: Any, lifted: Mapping[int, set[str]], drop: tuple[str, ..
     """Describe an optimizer, loss, metric, schedule, regularizer or constraint without its lifted numbers."""
     if not hasattr(thing, "get_config"):
         return _plain(thing)
-    # Not lifted but absent (None) is another program; so only the value goes, not the key.
-    gone = lifted.get(id(thing), set())
-    config = {key: "lifted" if key in gone else value for key, value in thing.get_config().items() if key not in drop}
-    common = next((names for kind, names in _common() if isinstance(thing, kind)), frozenset())
-    return [_name(type(thing)), config, _attributes(thing, common, gone, None)]
+    # Replace lifted values but keep their keys: a number that is None is not lifted and needs another program.
+    lifted_names = lifted.get(id(thing), set())
+    values = {key: value for key, value in thing.get_config().items() if key not in drop}
+    config = {key: "lifted" if key in lifted_names else value for key, value in values.items()}
+    common = next((names for kind, names in _common_attributes() if isinstance(thing, kind)), frozenset())
+    return [_name(type(thing)), config, _attributes(thing, common, lifted_names, None)]
 
 
-Known = Mapping[int, int]
-"""The layers and variables of a model by their identity in memory: which one of them it is."""
+Indices = Mapping[int, int]
+"""id -> index of each layer and variable of a model."""
 
-_OF_ANY_LAYER = frozenset(vars(keras.layers.Layer()))
-_OF_ANY_OPERATION = frozenset(vars(keras.Operation()))
+_LAYER_ATTRIBUTES = frozenset(vars(keras.layers.Layer()))
+_OPERATION_ATTRIBUTES = frozenset(vars(keras.Operation()))
 
 
 @functools.cache
-def _common() -> list[tuple[type[Any], frozenset[str]]]:
-    """Name what every optimizer, metric and loss holds: its variables, and Keras's books about them."""
+def _common_attributes() -> list[tuple[type[Any], frozenset[str]]]:
+    """Return the attributes that every optimizer, metric and loss has: variables, and Keras's own bookkeeping."""
     optimizer = keras.optimizers.SGD()
     optimizer.build([keras.Variable([0.0])])
     optimizer._use_weight_decay(optimizer.iterations)
@@ -167,57 +170,56 @@ def _common() -> list[tuple[type[Any], frozenset[str]]]:
     ]
 
 
-def _attributes(thing: Any, common: frozenset[str], gone: set[str], known: Known | None) -> dict[str, Any]:
-    """Return what an object holds beyond what `get_config` tells: its arithmetic may use it.
+def _attributes(thing: Any, common: frozenset[str], lifted: set[str], indices: Indices | None) -> dict[str, Any]:
+    """Return the attributes of an object that `get_config` may omit, because its arithmetic may use them.
 
-    Of Keras's own classes that is functions and arrays, of others everything. `known` are the model's
-    own layers and variables.
+    For Keras's own classes: functions and arrays only. For other classes: every attribute.
     """
-    is_known = type(thing).__module__.startswith("keras.") or type(thing) in (FormedLoss, FormedMetric, Decay)
-    # An operation that is no layer tells nothing by itself.
-    is_told = is_known and (isinstance(thing, keras.layers.Layer) or not isinstance(thing, keras.Operation))
-    found = {}
+    is_trusted = type(thing).__module__.startswith("keras.") or type(thing) in (FormedLoss, FormedMetric, Decay)
+    # The config of an operation that is not a layer is empty.
+    has_config = is_trusted and (isinstance(thing, keras.layers.Layer) or not isinstance(thing, keras.Operation))
+    attributes = {}
     for key, value in vars(thing).items():
         if key in common:
             continue
-        if key in gone:
-            found[key] = "lifted"
-        elif not is_told or inspect.isroutine(value) or isinstance(value, np.ndarray | jax.Array):
-            found[key] = _plain(value, f"{type(thing).__name__}.{key}", known)
-    return found
+        if key in lifted:
+            attributes[key] = "lifted"
+        elif not has_config or inspect.isroutine(value) or isinstance(value, np.ndarray | jax.Array):
+            attributes[key] = _plain(value, f"{type(thing).__name__}.{key}", indices)
+    return attributes
 
 
-def _plain(value: Any, where: str = "", known: Known | None = None) -> Any:
-    """Describe a value so that two that may compute differently are never equal; NotLiftable where that can't be told."""
-    found: Any
+def _plain(value: Any, where: str = "", indices: Indices | None = None) -> Any:
+    """Describe a value; values that may compute differently get different descriptions. NotLiftable if that is impossible."""
+    described: Any
     if value is None or isinstance(value, bool | int | float | str):
-        found = value
+        described = value
     elif isinstance(value, Mapping):
-        found = {str(key): _plain(inner, where, known) for key, inner in value.items()}
+        described = {str(key): _plain(inner, where, indices) for key, inner in value.items()}
     elif isinstance(value, list | tuple):
-        found = [_plain(entry, where, known) for entry in value]
+        described = [_plain(entry, where, indices) for entry in value]
     elif isinstance(value, set | frozenset):
-        found = sorted((_plain(entry, where, known) for entry in value), key=str)
+        described = sorted((_plain(entry, where, indices) for entry in value), key=str)
     elif isinstance(value, keras.layers.Layer):
-        # Layers are compared one by one: here it matters which one this is.
-        found = [_name(type(value)), (known or {}).get(id(value))]
-    elif isinstance(value, keras.Variable) and known is not None and id(value) in known:
-        found = known[id(value)]  # a lane has its own
+        # Every layer has its own description; here only its index matters.
+        described = [_name(type(value)), (indices or {}).get(id(value))]
+    elif isinstance(value, keras.Variable) and indices is not None and id(value) in indices:
+        described = indices[id(value)]  # its value is in the lane's state
     elif isinstance(value, keras.random.SeedGenerator | type):
-        found = _name(value if isinstance(value, type) else type(value))
+        described = _name(value if isinstance(value, type) else type(value))
     elif inspect.isroutine(value):
-        found = _function_part(value, where)
+        described = _function_part(value, where)
     elif hasattr(value, "get_config"):
-        found = _object_part(value, {})
+        described = _object_part(value, {})
     elif hasattr(value, "__array__"):
         array = np.asarray(value)
-        found = [list(array.shape), str(array.dtype), hashlib.sha256(array.tobytes()).hexdigest()]
+        described = [list(array.shape), str(array.dtype), hashlib.sha256(array.tobytes()).hexdigest()]
     elif isinstance(value, np.dtype | keras.InputSpec | keras.KerasTensor):
-        found = [_name(type(value)), str(value)]
+        described = [_name(type(value)), str(value)]
     else:
-        kind = type(value).__name__
-        raise NotLiftable(f"{where or 'the model'} holds a {kind}, which can't be compared between trials")
-    return found
+        name = type(value).__name__
+        raise NotLiftable(f"{where or 'the model'} holds a {name}, which can't be compared between trials")
+    return described
 
 
 def _function_part(function: Any, where: str = "") -> Any:
@@ -236,8 +238,8 @@ def _function_part(function: Any, where: str = "") -> Any:
 
 def _code_part(code: CodeType) -> Any:
     constants = [_code_part(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
-    told = repr((code.co_code, code.co_names, code.co_freevars, constants))
-    return hashlib.sha256(told.encode()).hexdigest()
+    text = repr((code.co_code, code.co_names, code.co_freevars, constants))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _name(thing: Any) -> str:

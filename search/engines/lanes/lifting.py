@@ -1,7 +1,7 @@
-"""Which numbers of a Keras model can live in a lane's state, and how a program reads them from there.
+"""Which numbers of a Keras model are lifted (live in a lane's state), and how a program reads them from there.
 
-A program is traced once, from one model (its template). While it is traced, every lifted number of the template is a
-`LaneNumber` that stands for "this lane's value"; a member brings its own values, weights and seeds.
+A program is traced once, from one model (its template). During the trace, every lifted number of the template is a
+`LaneNumber`, which stands for "this lane's value". Each member then brings its own values, weights and seeds.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from jax._src.lax.lax import _convert_element_type
 
 from search.engines.protocol import Declined
 
-# owner's class -> the numbers of it that are lifted. Optimizers' learning rates are variables of theirs and need no lifting.
+# Class -> its lifted numbers. An optimizer's learning rate is a variable and needs no lifting.
 _LAYERS: dict[type[Any], tuple[str, ...]] = {
     keras.layers.Dropout: ("rate",),
     keras.layers.SpatialDropout1D: ("rate",),
@@ -40,9 +40,9 @@ _CONSTRAINTS: dict[type[Any], tuple[str, ...]] = {
     keras.constraints.MinMaxNorm: ("min_value", "max_value", "rate"),
 }
 _OPTIMIZER_NUMBERS = ("weight_decay", "momentum", "beta_1", "beta_2", "rho", "epsilon", "clipnorm", "global_clipnorm")
-# Zero turns these off, which is another arithmetic: only positive ones are lifted.
+# Zero turns these off, which changes the arithmetic: only positive values are lifted.
 _OFF_AT_ZERO = ("clipnorm", "global_clipnorm")
-# Their arithmetic takes any of the numbers above as it is; those of other optimizers stay in the program's key.
+# The numbers above are lifted for these optimizers only; for other optimizers they stay in the program key.
 _OPTIMIZERS = (
     keras.optimizers.SGD, keras.optimizers.RMSprop, keras.optimizers.Adam, keras.optimizers.AdamW,
     keras.optimizers.Adamax, keras.optimizers.Nadam, keras.optimizers.Adagrad, keras.optimizers.Adadelta,
@@ -51,24 +51,24 @@ _OPTIMIZERS = (
 
 
 KERAS_STATE = threading.RLock()
-"""Held while a model is built or traced: Keras keeps its scopes in a global that `clear_session` swaps for all threads."""
+"""Hold this lock to build or trace a model: `clear_session` replaces Keras's global scopes for all threads."""
 
 
 class NotLiftable(Declined):
-    """A model can't be trained in a lane; the message says which part and why."""
+    """A model can't be trained in lanes; the message names the part and the reason."""
 
 
 class LaneNumber:
-    """A number that every lane has its own value of, in the place of a Python number while a program is traced.
+    """A number with one value per lane; it replaces a Python number while a program is traced.
 
-    Keras asks some numbers whether they are zero, to leave out what they would not change (`if self.rate > 0`). The answer
-    here is always that of a positive number, so that zero and non-zero share a program; the arithmetic is right for both.
-    Any other question can't be answered once for all lanes: NotLiftable.
+    Keras compares some numbers with zero to skip code without effect (`if self.rate > 0`). A LaneNumber always compares as
+    positive, so that zero and other values share a program: the unskipped arithmetic is right for both. Any other comparison
+    has no single result for all lanes and raises NotLiftable.
     """
 
     def __init__(self, pair: Any) -> None:
-        # 1 - value comes with it, from the host's double precision: 1 - float32(0.999) is off by 1e-5 of itself, which an
-        # optimizer turns into other weights than `model.fit` has.
+        # The host computes 1 - value in float64. In float32, 1 - 0.999 has a relative error of 1e-5, and the optimizer's
+        # weights would differ from those of `model.fit`.
         self._value, self._complement = _weak(pair[0]), _weak(pair[1])
 
     def __jax_array__(self) -> Any:
@@ -78,9 +78,9 @@ class LaneNumber:
         return True
 
     def __eq__(self, other: object) -> bool:
-        # 1 is asked of dropouts, whose rates of 1 are not lifted.
+        # Dropout compares its rate with 1; a rate of 1 is never lifted.
         if isinstance(other, int | float) and other not in (0, 1):
-            raise _asked("==", other)
+            raise _not_comparable("==", other)
         return False
 
     def __hash__(self) -> int:
@@ -88,14 +88,14 @@ class LaneNumber:
 
     def __gt__(self, other: object) -> bool:
         if other != 0:
-            raise _asked(">", other)
+            raise _not_comparable(">", other)
         return True
 
     __ge__ = __gt__
 
     def __lt__(self, other: object) -> bool:
         if other != 0:
-            raise _asked("<", other)
+            raise _not_comparable("<", other)
         return False
 
     __le__ = __lt__
@@ -132,20 +132,20 @@ class LaneNumber:
         return -self._value
 
 
-def _asked(what: str, other: object) -> NotLiftable:
-    return NotLiftable(f"a number that differs between lanes is asked whether it is {what} {other}")
+def _not_comparable(operator: str, other: object) -> NotLiftable:
+    return NotLiftable(f"a number that differs between lanes is asked whether it is {operator} {other}")
 
 
 def _weak(number: Any) -> Any:
-    """Let an array give way to the type of what it meets, as a Python number does: bfloat16 times it stays bfloat16."""
+    """Return a number as a weakly typed array, which promotes as a Python number does: bfloat16 * array stays bfloat16."""
     return _convert_element_type(jnp.asarray(number), np.dtype("float32"), weak_type=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Where a lifted number stands: an attribute of an object of the model, or an entry of a dict of it.
+    """Where a lifted number is stored: an attribute of an object of the model, or an entry of one of its dicts.
 
-    `is_array`: it is handed to functions of JAX, which take arrays and no LaneNumber, and never asked whether it is zero.
+    `is_array`: JAX functions get the number, so it must be an array and not a LaneNumber; nothing compares it with zero.
     """
 
     owner: Any
@@ -159,14 +159,14 @@ class Slot:
         if isinstance(self.owner, MutableMapping):
             self.owner[self.name] = value
         else:
-            # Past Keras's tracking, which would refuse to touch a built layer.
+            # Bypass Keras's tracking, which refuses to change a built layer.
             object.__setattr__(self.owner, self.name, value)
 
 
 def prepare(model: keras.Model) -> None:
-    """Give a model what it lacks where a number is zero (a dropout's seed, a momentum's slots); build its optimizer.
+    """Build the optimizer, and create what Keras omits for a zero: a dropout's seed, a momentum's slots.
 
-    Models that differ only in lifted numbers have the same variables in the same order afterwards.
+    Afterwards, models that differ only in lifted numbers have the same variables in the same order.
     """
     for layer in layers_of(model):
         if type(layer) in _LAYERS and not hasattr(layer, "seed_generator"):
@@ -183,20 +183,20 @@ def prepare(model: keras.Model) -> None:
             optimizer.momentum = momentum
 
 
-def slots(model: keras.Model) -> dict[str, Slot]:
-    """Return where the lifted numbers of a compiled model stand, by a path that is the same in all models alike."""
-    found: dict[str, Slot] = {}
+def find_slots(model: keras.Model) -> dict[str, Slot]:
+    """Return the slots of a compiled model's lifted numbers, by path; models of one structure have the same paths."""
+    slots: dict[str, Slot] = {}
     seen: set[int] = set()
 
-    def add(path: str, owner: Any, kinds: Mapping[type[Any], tuple[str, ...]]) -> None:
+    def add(path: str, owner: Any, lifted: Mapping[type[Any], tuple[str, ...]]) -> None:
         if id(owner) in seen:
             return
         seen.add(id(owner))
-        # Exactly those classes: one derived from them may compute with other numbers. It can name its own.
-        for name in kinds.get(type(owner), getattr(owner, "lane_numbers", ())):
+        # Exact classes only: a subclass may compute differently. Any class can name its own `lane_numbers`.
+        for name in lifted.get(type(owner), getattr(owner, "lane_numbers", ())):
             if name == "rate" and getattr(owner, name) == 1:
-                continue  # all is dropped, which is another arithmetic
-            found[f"{path}.{name}"] = Slot(owner, name, is_array=kinds is _CONSTRAINTS)
+                continue  # drops everything, which is different arithmetic
+            slots[f"{path}.{name}"] = Slot(owner, name, is_array=lifted is _CONSTRAINTS)
 
     for index, layer in enumerate(layers_of(model)):
         add(f"layer{index}", layer, _LAYERS)
@@ -208,40 +208,40 @@ def slots(model: keras.Model) -> dict[str, Slot]:
         for name in _OPTIMIZER_NUMBERS:
             value = getattr(model.optimizer, name, None)
             if value is not None and (value > 0 or name not in _OFF_AT_ZERO):
-                found[f"optimizer.{name}"] = Slot(model.optimizer, name)
+                slots[f"optimizer.{name}"] = Slot(model.optimizer, name)
     add("schedule", model.optimizer._learning_rate, {})
     add("loss", model.loss, {})
     arguments = getattr(model.loss, "_fn_kwargs", {})
     if "label_smoothing" in arguments:
-        found["loss.label_smoothing"] = Slot(arguments, "label_smoothing")
-    return found
+        slots["loss.label_smoothing"] = Slot(arguments, "label_smoothing")
+    return slots
 
 
-def numbers(found: Mapping[str, Slot]) -> dict[str, float]:
-    """Return a model's own values of its lifted numbers."""
-    return {path: float(slot.get()) for path, slot in found.items()}
+def numbers(slots: Mapping[str, Slot]) -> dict[str, float]:
+    """Return the values of a model's lifted numbers, by path."""
+    return {path: float(slot.get()) for path, slot in slots.items()}
 
 
 @contextmanager
-def bound(found: Mapping[str, Slot], values: Mapping[str, Any]) -> Iterator[None]:
-    """Let a model compute with `values` (traced arrays) in the places of its lifted numbers."""
-    before = {path: slot.get() for path, slot in found.items()}
-    patched = [slot.owner for slot in found.values() if type(slot.owner) is keras.layers.GaussianDropout]
+def bound(slots: Mapping[str, Slot], values: Mapping[str, Any]) -> Iterator[None]:
+    """Within this context, replace a model's lifted numbers by `values` (traced arrays)."""
+    before = {path: slot.get() for path, slot in slots.items()}
+    patched = [slot.owner for slot in slots.values() if type(slot.owner) is keras.layers.GaussianDropout]
     try:
-        for path, slot in found.items():
+        for path, slot in slots.items():
             slot.set(_weak(values[path][0]) if slot.is_array else LaneNumber(values[path]))
         for layer in patched:
             object.__setattr__(layer, "call", partial(_gaussian_dropout, layer))
         yield
     finally:
-        for path, slot in found.items():
+        for path, slot in slots.items():
             slot.set(before[path])
         for layer in patched:
             object.__delattr__(layer, "call")
 
 
 def _gaussian_dropout(layer: keras.layers.GaussianDropout, inputs: Any, training: bool = False) -> Any:
-    """Compute what the layer does, its standard deviation by `keras.ops`: it asks Python's `math`, which takes no array."""
+    """Compute what the layer does, but with `keras.ops.sqrt`: the layer's `math.sqrt` takes no array."""
     if not training:
         return inputs
     return inputs * keras.random.normal(
@@ -254,7 +254,7 @@ def _gaussian_dropout(layer: keras.layers.GaussianDropout, inputs: Any, training
 
 
 def as_arrays(values: Mapping[str, float]) -> dict[str, Any]:
-    """Return lifted numbers as arrays of a lane's state: each with its complement, 1 - value."""
+    """Return lifted numbers as arrays [value, 1 - value] for a lane's state."""
     return {path: np.array([value, 1.0 - value], np.float32) for path, value in values.items()}
 
 

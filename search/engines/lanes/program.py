@@ -1,7 +1,7 @@
-"""A compiled program: one epoch of training and one evaluation of a block of lanes, and what a lane's state holds.
+"""A compiled program, which trains a block of lanes by one epoch and evaluates them, and the state of a lane.
 
-The arithmetic is Keras's own: `train_step` and `test_step` of the JAX trainer are pure functions, here under `vmap` and
-`scan`. So a lane computes what `model.fit` computes, in the same order of batches.
+The arithmetic is Keras's own: `train_step` and `test_step` of its JAX trainer are pure functions, and the program runs them
+under `vmap` and `scan`. So a lane computes what `model.fit` computes, in the same order of batches.
 """
 
 from __future__ import annotations
@@ -20,23 +20,24 @@ from numpy.typing import NDArray
 
 from search.engines import logs
 from search.engines.lanes import lifting
-from search.engines.lanes.arithmetic import Batches, complete
+from search.engines.lanes.arithmetic import BatchShapes, complete
 from search.engines.lanes.lifting import NotLiftable
 from search.engines.training import validation_batch, weights_of
 
 State = dict[str, Any]
-"""A lane's state, all of it arrays: trainable, other (statistics, seeds), optimizer, numbers (the lifted ones), best (the
-weights of the best epoch so far) and score (that epoch's objective, the higher the better)."""
+"""A lane's state, all arrays: trainable, other (statistics, seeds), optimizer, numbers (the lifted ones), best (the weights
+of the best epoch so far) and score (the objective of that epoch; higher is better)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The rows that all members train on, on the device, and what is made of them.
+    """The rows that all members train on, as arrays on the device, and the study's objective.
 
     Attributes:
         train: x, y and, with class weights, sample weights.
         validation: x, y.
-        objective: what a member is judged by; `sign` is 1.0 where more of it is better, else -1.0.
+        objective: name of a metric.
+        sign: 1.0 to maximize the objective, -1.0 to minimize it.
     """
 
     train: tuple[Any, ...]
@@ -46,16 +47,16 @@ class Rows:
 
     @property
     def count(self) -> int:
-        """How many rows an epoch has."""
+        """The number of rows of an epoch."""
         return len(self.train[0])
 
 
 class Program:
-    """What the members of one program key share: the compiled epoch of `width` lanes.
+    """The compiled epoch of `width` lanes, shared by all members with the same program key.
 
     Args:
         template: a prepared, compiled model; the program is traced from it.
-        slots: where its lifted numbers stand.
+        slots: of the template's lifted numbers.
     """
 
     def __init__(
@@ -67,13 +68,13 @@ class Program:
         self._template, self._validation_batch = template, validation_batch(batch_size)
         self._slots = slots
         with lifting.KERAS_STATE:
-            complete(template, Batches.of(rows.train, rows.validation, batch_size))
+            complete(template, BatchShapes.of(rows.train, rows.validation, batch_size))
             self._metrics = [jnp.asarray(variable.value) for variable in template.metrics_variables]
         self._epoch: Any = None
         self._traced: Any = None
 
     def compile(self, state: State) -> None:
-        """Compile the program for states like `state` of one member. Once; nothing that a member brings needs it again."""
+        """Compile the program, once, for states with the shapes of `state`; every member of its key fits them."""
         if self._epoch is None:
             began = time.perf_counter()
             self.trace(state)
@@ -81,26 +82,26 @@ class Program:
             self.compile_s = time.perf_counter() - began
 
     def trace(self, state: State) -> None:
-        """Fix what the program computes by what its template is now. The caller may hold KERAS_STATE until then."""
+        """Trace the template as it is now; later changes of globals have no effect. The caller may hold KERAS_STATE."""
         if self._traced is None:
             self._traced = self._lower(state)
 
     @property
     def bytes(self) -> int:
-        """What a block takes on the device while it trains, as the compiler estimates it; 0 where it does not tell."""
-        found = self._epoch.memory_analysis()
-        if found is None:
+        """Device memory of a block in training, by the compiler's estimate; 0 without one."""
+        estimate = self._epoch.memory_analysis()
+        if estimate is None:
             return 0
-        sizes = (found.argument_size_in_bytes, found.output_size_in_bytes, found.temp_size_in_bytes)
+        sizes = (estimate.argument_size_in_bytes, estimate.output_size_in_bytes, estimate.temp_size_in_bytes)
         shared = sum(array.nbytes for array in (*self.rows.train, *self.rows.validation))
-        return int(sum(sizes) - found.alias_size_in_bytes - shared)
+        return int(sum(sizes) - estimate.alias_size_in_bytes - shared)
 
     def weights(self, best: Mapping[str, tuple[Any, ...]]) -> dict[str, NDArray[Any]]:
-        """Name the weights among the best of a lane, as `training.weights_of` names those of a model."""
+        """Return the weights in a lane's `best`, by the names of `training.weights_of`."""
         template = (self._template.trainable_variables, self._template.non_trainable_variables)
         arrays = [*best["trainable"], *best["other"]]
-        found = {id(variable): array for variable, array in zip([*template[0], *template[1]], arrays, strict=True)}
-        return {name: np.asarray(found[id(variable)]) for name, variable in weights_of(*template)}
+        by_id = {id(variable): array for variable, array in zip([*template[0], *template[1]], arrays, strict=True)}
+        return {name: np.asarray(by_id[id(variable)]) for name, variable in weights_of(*template)}
 
     def _lower(self, state: State) -> Any:
         lanes = jax.tree.map(lambda one: jax.ShapeDtypeStruct((self.width, *np.shape(one)), one.dtype), state)
@@ -118,9 +119,9 @@ class Program:
         with lifting.bound(self._slots, state["numbers"]):
             trained, train_logs, rate = self._train(state, order, arrays)
             trained, val_logs = self._evaluate(trained, validation)
-        judged = {f"val_{name}": value for name, value in val_logs.items()}
-        # A metric of the name learning_rate stays, as it does in `fit`.
-        reported = {"learning_rate": rate, **train_logs, **judged}
+        validated = {f"val_{name}": value for name, value in val_logs.items()}
+        # As in `fit`, a metric named learning_rate replaces the rate.
+        reported = {"learning_rate": rate, **train_logs, **validated}
         if (value := reported.get(self.rows.objective)) is not None and value.size == 1:
             score = self.rows.sign * value.reshape(()).astype(jnp.float32)
             weights = {part: trained[part] for part in ("trainable", "other")}
@@ -140,7 +141,7 @@ class Program:
         if whole:
             carry, _ = jax.lax.scan(step, carry, order[:whole].reshape(-1, self.batch_size))
         if whole < count:
-            # The last batch is smaller: a step of its own, exact for batch statistics and every loss.
+            # The last batch is smaller. Its own step, without padding, keeps batch statistics and losses exact.
             carry, _ = step(carry, order[whole:])
         trainable, other, optimizer, metrics = carry
         with backend.StatelessScope(
@@ -159,7 +160,7 @@ class Program:
         size = min(self._validation_batch, len(validation[0]))
         whole = len(validation[0]) // size * size
         chunks = tuple(part[:whole].reshape(-1, size, *part.shape[1:]) for part in validation)
-        # A layer may change state when it is evaluated, too: recurrent dropouts draw from their seeds all the same.
+        # Carry the state: evaluation may change it, too. Recurrent dropouts draw from their seeds.
         carry, _ = jax.lax.scan(step, (list(state["other"]), list(self._metrics)), chunks)
         if whole < len(validation[0]):
             carry, _ = step(carry, tuple(part[whole:] for part in validation))
@@ -169,17 +170,17 @@ class Program:
     def _results(self, metrics: list[Any]) -> dict[str, Any]:
         mapping = list(zip(self._template.metrics_variables, metrics, strict=True))
         with backend.StatelessScope(state_mapping=mapping):
-            found = {name: jnp.asarray(value) for name, value in self._template.get_metrics_result().items()}
-        for name, value in found.items():
+            results = {name: jnp.asarray(value) for name, value in self._template.get_metrics_result().items()}
+        for name, value in results.items():
             try:
                 logs.names(name, value.shape)
             except ValueError as error:
                 raise NotLiftable(str(error)) from None
-        return found
+        return results
 
 
 class Block:
-    """`width` lanes of a program: their states on the device, filled and taken one by one."""
+    """The states of `width` lanes of a program, on the device; each lane can be filled and read by itself."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
@@ -187,10 +188,10 @@ class Block:
         self._logs: dict[str, Any] = {}
 
     def fill(self, lane: int, state: State) -> None:
-        """Put a member's state into a lane, in the place of whatever was there."""
+        """Replace the state of a lane by a member's state."""
         if self._states is None:
             self.program.compile(state)
-            # Every lane starts as a copy of the first member; idle ones compute along and nobody looks.
+            # Every lane starts as a copy of the first member. Free lanes compute too, and their results are ignored.
             self._states = _spread(self.program.width, state)
         else:
             self._states = _refill(self._states, lane, state)
@@ -201,14 +202,14 @@ class Block:
         return state
 
     def on_host(self) -> State:
-        """Return the states of all lanes, copied to the host: arrays over the lanes."""
+        """Copy the states of all lanes to the host; the first axis of each array is the lane."""
         states: State = jax.device_get(self._states)
         return states
 
     def begin(self, orders: Mapping[int, NDArray[np.int64]]) -> None:
-        """Begin an epoch of the lanes in `orders`, lane -> order of the rows. The others compute along and stay the same.
+        """Begin an epoch of the lanes in `orders`: lane -> order of the rows. The state of other lanes stays the same.
 
-        Returns while the device computes; `end` waits for it.
+        Returns while the device computes; `end` waits for the results.
         """
         program = self.program
         all_orders = np.zeros((program.width, program.rows.count), np.int32)
@@ -220,14 +221,14 @@ class Block:
         )
 
     def end(self) -> dict[str, NDArray[Any]]:
-        """Wait for the epoch that was begun; return its metrics, each an array over the lanes."""
-        # Out of memory is raised here; an array that was never computed would end the process when numpy looks into it.
+        """Wait for the epoch that was begun; return its metrics, each an array with one value per lane."""
+        # Out of memory must be raised here: if numpy reads an array that was never computed, the process crashes.
         reported = jax.block_until_ready(self._logs)
         return {name: np.asarray(values) for name, values in reported.items()}
 
 
 def state_of(model: keras.Model, slots: Mapping[str, lifting.Slot]) -> State:
-    """Return the state of a member before its first epoch, from a prepared model of its own; its arrays on the host."""
+    """Return a member's state before its first epoch, as host arrays; `model` is the member's own prepared model."""
     trainable, other, optimizer = (
         tuple(np.asarray(value) for value in jax.block_until_ready([variable.value for variable in variables]))
         for variables in (model.trainable_variables, model.non_trainable_variables, model.optimizer.variables)

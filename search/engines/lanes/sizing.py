@@ -1,4 +1,4 @@
-"""How many lanes a study gets, and in how many programs: from the study and the device alone, never from the clock."""
+"""Decides a study's lanes and programs, from the study and the device alone: no measured times, so it is repeatable."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from keras.src.layers.convolutional.base_separable_conv import BaseSeparableConv
 
 from search.engines import failures, memory, preflight
 from search.engines.lanes import keys, lifting
-from search.engines.lanes.builder import Built, build, identified, is_ours
+from search.engines.lanes.builder import Built, build, fingerprinted, is_ours
 from search.engines.lanes.lifting import NotLiftable
 from search.engines.lanes.program import Program, Rows
 from search.engines.training import Trainer
@@ -22,39 +22,40 @@ from search.errors import UsageError
 from search.trials.events import Assignment, Member
 from spaces import Choice, Parameter, Space
 
-# More trials at a time than this bring little more on such a device, and the sampler learns later.
+# Members at a time. More gain little speed on such a device, and the sampler learns later.
 PLACES = {"cpu": 32, "gpu": 256}
-# How many lanes are compiled into one block. A CPU gains nothing from more (docs/benchmarks.md), and a block costs the same
-# however few members are in it; a GPU has that many small matrices to multiply at once.
+# Lanes of one block. A CPU gains nothing from more (docs/benchmarks.md), and a block costs the same however few members
+# it has; a GPU multiplies that many small matrices at once.
 WIDTH = {"cpu": 8, "gpu": 256}
-# The sampler learns nothing from trials that all run at once.
+# At most 1 / this of the trials run at a time: the sampler learns nothing from trials that all start together.
 SHARE_OF_TRIALS = 4
-# A sampler that learns loses a little by every trial that is drawn ahead of need; one that does not loses nothing.
+# At most 1 / this of the places are drawn ahead: each such trial is drawn by a sampler that has learned less.
 SHARE_AHEAD = 8
-# What lanes may take of a GPU's memory, and of a machine's.
+# The share of the machine's or GPU's memory that lanes may take.
 SHARE_OF_MEMORY = {"cpu": 0.5, "gpu": 0.9}
-# With fewer trials to a program than this, compiling would take longer than what lanes save. A study of very few trials may
-# be a first try of a larger one.
+# With fewer trials per program than this, compiling takes longer than lanes save. A study counts as LEAST_TRIALS trials at
+# least: a very small one may be a first try of a larger one.
 TRIALS_A_PROGRAM = 2
 LEAST_TRIALS = 20
-# A choice of more values than this is looked at in part.
+# Of a choice with more values than this, only the first are tried.
 _MOST_VALUES = 16
-# So many kinds of models are looked at for what their layers do not tell; of others, every trial is.
+# In this many structures, parameters are searched for hidden effects; in others, the fingerprint of each trial shows them.
 _MOST_BRANCHES = 4
-# More programs than anybody has trials: what a real range needs that can't be lifted.
+# More programs than any study has trials: the number for a range of real values that can't be lifted.
 _ENDLESS = 10**6
 
 
 @dataclass(frozen=True, slots=True)
 class Lanes:
-    """How many members train at a time, and in what.
+    """How many members train at a time, in how many lanes and programs.
 
     Attributes:
-        places: members at a time, in lanes of blocks of `width`.
+        places: members that train at a time.
         ahead: members that are built meanwhile.
         programs: how many the space needs.
-        memory: bytes that it takes at most, by the compiler's estimate, and that it may take.
-        compiled: programs that deciding has compiled, by their keys.
+        width: lanes of a block.
+        memory: (bytes needed at most, by the compiler's estimate; bytes allowed).
+        compiled: programs that were compiled to decide this, by key.
     """
 
     places: int
@@ -78,27 +79,27 @@ def rows_of(trainer: Trainer) -> Rows:
 def choose(trainer: Trainer, rows: Rows, fixed: Mapping[str, Any], *, workers: int, is_asked_for: bool) -> Lanes:
     """Decide the lanes of a study.
 
-    Raises NotLiftable, saying which part and why, if its model can't be trained in lanes or, unless lanes are asked for, if
-    that would not pay; UsageError for a number of lanes that can't fit.
+    Raises NotLiftable, with the part and the reason, if lanes can't train its models or, unless `is_asked_for`, would not be
+    faster; UsageError for a number of lanes that does not fit into memory.
 
     Args:
-        workers: that share this device's memory.
+        workers: how many share this device's memory.
     """
     settings = trainer.settings
     device = "cpu" if jax.default_backend() == "cpu" else "gpu"
     if settings.train.callbacks:
         raise NotLiftable("train.callbacks need model.fit, which the lanes engine does not call")
-    probed = _probe(trainer, rows, fixed)
-    largest, programs = probed.largest, probed.programs
+    probe = _probe(trainer, rows, fixed)
+    largest, programs = probe.largest, probe.programs
     if not is_asked_for:
         if device == "cpu" and (slow := _convolution(largest)):
             raise NotLiftable(f"the layer {slow} is a convolution, which lanes make slower on a CPU")
         most = max(settings.study.trials, LEAST_TRIALS) // TRIALS_A_PROGRAM
         if programs > most:
-            raise NotLiftable(f"{probed.dearest}, and its trials would need {_many(programs)} compiled programs")
+            raise NotLiftable(f"{probe.costliest}, and its trials would need {_many(programs)} compiled programs")
     wanted = settings.run.lanes
-    # Built once more: by now other builds may have changed what it reads from a global.
-    largest = identified(build(trainer, largest.assignment), rows)
+    # Build it again: other builds may have changed a global that its builder reads.
+    largest = fingerprinted(build(trainer, largest.assignment), rows)
     places = (
         wanted if isinstance(wanted, int) else max(1, min(PLACES[device], settings.study.trials // SHARE_OF_TRIALS))
     )
@@ -107,7 +108,7 @@ def choose(trainer: Trainer, rows: Rows, fixed: Mapping[str, Any], *, workers: i
         width = min(WIDTH[device], -(-places // programs))
         program = _program(largest, rows, width)
         shared = sum(array.nbytes for array in (*rows.train, *rows.validation))
-        # Each program may have one block that is not full.
+        # Each program may have one block that is partly empty.
         needed = shared + min(places, -(-places // width) + programs - 1) * program.bytes
         if needed <= allowed:
             break
@@ -125,27 +126,27 @@ def choose(trainer: Trainer, rows: Rows, fixed: Mapping[str, Any], *, workers: i
 
 
 @dataclass(frozen=True, slots=True)
-class _Probed:
-    """What the space comes to in programs.
+class _Probe:
+    """How many programs a space needs.
 
     Attributes:
-        largest: the model with the most weights of all that were built.
-        programs: the product over the parameters of the programs that their values need, all others in their middle.
-        dearest: the parameter that needs most of them, and why; "" if one program is enough.
+        largest: the model with the most weights times batch size of all that were built.
+        programs: the product, over the parameters, of the programs that a parameter needs while the others are in the middle.
+        costliest: the parameter that needs the most programs, and why; "" if one program is enough.
     """
 
     largest: Built
     programs: int
-    dearest: str
+    costliest: str
 
 
-def _probe(trainer: Trainer, rows: Rows, fixed: Mapping[str, Any]) -> _Probed:
-    """Build models of the space to tell its programs apart."""
+def _probe(trainer: Trainer, rows: Rows, fixed: Mapping[str, Any]) -> _Probe:
+    """Build models of the space and count the programs that they need."""
     space = Space.parse(trainer.settings.space)
     middle = space.middle()
 
     def built(params: Mapping[str, Any], seed: int = 0) -> Built:
-        active = {name: label for name, label in params.items() if space.is_active(name, params)}
+        active = {name: value for name, value in params.items() if space.is_active(name, params)}
         return build(trainer, _assignment({**fixed, **space.config(active)}, seed))
 
     try:
@@ -158,72 +159,72 @@ def _probe(trainer: Trainer, rows: Rows, fixed: Mapping[str, Any]) -> _Probed:
     if other_seed.structure != first.structure:
         what = keys.difference(first.model, first.described, other_seed.described)
         raise NotLiftable(f"every seed makes {what} another")
-    programs, most, dearest = 1, 1, ""
+    programs, most, costliest = 1, 1, ""
     branches = {_without_batch_size(first): middle}
     lifted: dict[str, list[Any]] = {}
     for name in space:
-        values, in_all = _values(space[name])
+        values, count = _values(space[name])
         base = middle if name in middle else preflight.middle_with(space, name)
-        alike: dict[str, Built] = {}
+        by_structure: dict[str, Built] = {}
         for value in values:
             try:
                 one = built({**base, name: value})
             except (NotLiftable, UsageError):
                 raise
-            except BaseException:  # noqa: BLE001, S112 (the user's builder; the trial with this config will tell)
+            except BaseException:  # noqa: BLE001, S112 (the user's builder; it fails again in the trial with this config)
                 continue
-            alike[one.structure] = one
+            by_structure[one.structure] = one
             branches.setdefault(_without_batch_size(one), {**base, name: value})
             largest = max(largest, one, key=lambda b: memory.parameters_of(b.model) * b.batch_size)
-        if len(alike) == 1:
+        if len(by_structure) == 1:
             lifted[name] = values
-        needed = in_all if 1 < len(alike) == len(values) else max(1, len(alike))
+        needed = count if 1 < len(by_structure) == len(values) else max(1, len(by_structure))
         programs *= needed
         if needed > most:
             most = needed
-            one, different, *_ = alike.values()
+            one, different, *_ = by_structure.values()
             what = keys.difference(one.model, one.described, different.described)
-            dearest = f"the parameter {name} changes {what} in a way that can't be lifted"
-    # Models of our own builders and Keras's own losses and metrics hide nothing.
+            costliest = f"the parameter {name} changes {what} in a way that can't be lifted"
+    # Without user code, the structure determines the arithmetic: nothing is hidden.
     for params in [] if is_ours(trainer) else list(branches.values())[:_MOST_BRANCHES]:
         moved = {
             name: next((value for value in values if value != params[name]), params[name])
             for name, values in lifted.items()
             if name in params
         }
-        for name in _hidden(lambda params, seed: identified(built(params, seed), rows), params, moved):
+        for name in _hidden(lambda params, seed: fingerprinted(built(params, seed), rows), params, moved):
             _, needed = _values(space[name])
             programs *= needed
             if needed > most:
                 most = needed
-                dearest = f"the parameter {name} changes what is computed in a way that no layer tells of"
+                costliest = f"the parameter {name} changes what is computed in a way that no layer tells of"
             del lifted[name]
-    return _Probed(largest, min(programs, _ENDLESS), dearest)
+    return _Probe(largest, min(programs, _ENDLESS), costliest)
 
 
 def _hidden(
     traced: Callable[[Mapping[str, Any], int], Built], params: Mapping[str, Any], moved: Mapping[str, Any]
 ) -> list[str]:
-    """Return the parameters of `moved` that change what a model computes, though its structure stays the same.
+    """Return the parameters of `moved` that change what a model computes but not its structure.
 
-    Where there are none it takes two traces: one of `params`, one with another seed and every parameter moved. NotLiftable if
-    the seed changes it.
+    Two traces are enough if there are none: one of `params`, one with another seed and every parameter moved. NotLiftable if
+    the seed alone changes what is computed.
     """
 
     def differs(names: Collection[str], seed: int) -> bool:
         try:
-            there = traced({**params, **{name: moved[name] for name in names}}, seed)
+            other = traced({**params, **{name: moved[name] for name in names}}, seed)
         except UsageError:
             raise
-        except BaseException:  # noqa: BLE001 (too much for the user's code; the trial with this config will tell)
+        except BaseException:  # noqa: BLE001 (the user's code; it fails again in the trial with this config)
             return False
-        return there.structure == here.structure and there.text != here.text
+        return other.structure == base.structure and other.fingerprint != base.fingerprint
 
     try:
-        here = traced(params, 0)
+        base = traced(params, 0)
     except UsageError:
         raise
-    except BaseException:  # noqa: BLE001 (the user's code; the trial with this config will tell)
+    except BaseException:  # noqa: BLE001 (the user's code; it fails again in the trial with this config)
         return []
     if not differs(moved, 1):
         return []
@@ -241,7 +242,7 @@ def _assignment(config: Mapping[str, Any], seed: int) -> Assignment:
 
 
 def _values(parameter: Parameter) -> tuple[list[Any], int]:
-    """Return values that tell whether a parameter needs programs of its own, and how many values it has in all."""
+    """Return the values of a parameter to try, and how many values it has in all."""
     if isinstance(parameter, Choice):
         values = parameter.values()
         return values[:_MOST_VALUES], len(values)
@@ -254,7 +255,7 @@ def _many(count: int) -> str:
 
 
 def _program(built: Built, rows: Rows, width: int) -> Program:
-    """Compile a program: what can't be traced can't be lifted."""
+    """Compile a program; NotLiftable if the model can't be traced."""
     try:
         program = Program(built.model, built.slots, rows, width=width, batch_size=built.batch_size)
         program.compile(built.state)
@@ -267,15 +268,15 @@ def _program(built: Built, rows: Rows, width: int) -> Program:
 
 def _convolution(built: Built) -> str:
     kinds = (BaseConv, BaseDepthwiseConv, BaseSeparableConv)
-    found: Iterator[str] = (layer.name for layer in lifting.layers_of(built.model) if isinstance(layer, kinds))
-    return next(found, "")
+    names: Iterator[str] = (layer.name for layer in lifting.layers_of(built.model) if isinstance(layer, kinds))
+    return next(names, "")
 
 
 def _allowed(device: str) -> int:
-    """Return the bytes that lanes may take: a share of what the device has, whoever uses it at the moment."""
+    """Return the bytes that lanes may take: a share of the device's total memory, whether free or in use."""
     if device == "gpu":
         stats = jax.devices()[0].memory_stats() or {}
-        there = int(stats.get("bytes_limit", 0)) or memory.machine().bytes
+        total = int(stats.get("bytes_limit", 0)) or memory.machine().bytes
     else:
-        there = memory.machine().bytes
-    return int(there * SHARE_OF_MEMORY[device])
+        total = memory.machine().bytes
+    return int(total * SHARE_OF_MEMORY[device])
