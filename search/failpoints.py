@@ -1,7 +1,7 @@
-"""The moments of a write at which a test ends the process, to show that the next start repairs what it finds.
+"""Failpoints: named steps of a write at which a test kills the process, to prove that the next start repairs the files.
 
-MANYFIT_KILL_AT=7 ends the process as `kill -9` would at the seventh write point that it reaches, "before a commit+7" at the
-seventh from the first of that name on. What it starts does not hear of it. Only tests set it.
+MANYFIT_KILL_AT=7 kills the process, as `kill -9` does, at its seventh failpoint. With "before a commit+7" the count starts at
+the first failpoint of that name. Child processes do not inherit the variable. Only tests set it.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import sys
 
 _from, _, _count = os.environ.pop("MANYFIT_KILL_AT", "").rpartition("+")
 _KILL_AT = int(_count or 0)
-_not_before = {_from} - {""}
-_reached = itertools.count(1)
+_awaited = {_from} - {""}
+_passed = itertools.count(1)
 
 
-def reached(name: str) -> None:
-    """Tell that a write has come to the point `name`. Costs one comparison and does nothing unless a test asked."""
+def failpoint(name: str) -> None:
+    """Kill the process here if a test chose this failpoint; otherwise do nothing, at the cost of one comparison."""
     if not _KILL_AT:
         return
-    _not_before.discard(name)
-    if not _not_before and next(_reached) == _KILL_AT:
+    _awaited.discard(name)
+    if not _awaited and next(_passed) == _KILL_AT:
         print(f"killed {name}", file=sys.stderr, flush=True)
         os.kill(os.getpid(), signal.SIGKILL)

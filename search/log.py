@@ -1,4 +1,4 @@
-"""The log file of a study: what happened when, and what its workers printed. It has a size that it does not pass."""
+"""The log file of a study: what happened when, and what its workers printed. Its size is limited."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from search.failpoints import reached
+from search.failpoints import failpoint
 
-# A file of this size becomes NAME.log.1, in the place of the one before; a builder may print without end.
-MOST_BYTES = 10_000_000
-# A study that is refused leaves no log, so that what comes before its first trial is kept in memory.
-MOST_BYTES_BEFORE = 1_000_000
+# A log of this size becomes NAME.log.1 and replaces the previous one: a builder may print without end.
+MAX_BYTES = 10_000_000
+# Up to this size, lines before the first trial are kept in memory: a study that is refused must leave no log.
+MAX_KEPT_BYTES = 1_000_000
 
 
 class StudyLog:
-    """Keeps lines in memory until it is given a file. A line that can't be written is dropped: no search ends for its log."""
+    """Keeps lines in memory until `open`, then writes a file. Drops a line that can't be written: a log ends no search."""
 
     def __init__(self) -> None:
         self._kept: deque[bytes] = deque()
@@ -29,7 +29,7 @@ class StudyLog:
         self._lock = threading.Lock()
 
     def open(self, path: Path) -> None:
-        """Append to `path` from now on, beginning with what was kept so far."""
+        """Append to `path` from now on, beginning with the lines kept so far."""
         with self._lock:
             self._path = path
             self._open()
@@ -40,7 +40,7 @@ class StudyLog:
             self._kept.clear()
 
     def write(self, line: str) -> None:
-        """Add a line. Called from several threads."""
+        """Add a line; safe to call from several threads."""
         content = _line(line)
         with self._lock:
             if self._path is not None:
@@ -48,7 +48,7 @@ class StudyLog:
                 return
             self._kept.append(content)
             self._kept_bytes += len(content)
-            while self._kept_bytes > MOST_BYTES_BEFORE:
+            while self._kept_bytes > MAX_KEPT_BYTES:
                 self._kept_bytes -= len(self._kept.popleft())
                 self._dropped += 1
 
@@ -58,7 +58,7 @@ class StudyLog:
             self._close()
 
     def _open(self) -> None:
-        assert self._path is not None  # noqa: S101 (its callers have one)
+        assert self._path is not None  # noqa: S101 (its callers have set it)
         with suppress(OSError):
             self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
             self._size = os.fstat(self._descriptor).st_size
@@ -72,19 +72,19 @@ class StudyLog:
     def _append(self, content: bytes) -> None:
         if self._descriptor < 0:
             return
-        if self._size + len(content) > MOST_BYTES and self._size:
+        if self._size + len(content) > MAX_BYTES and self._size:
             self._roll()
-        with suppress(OSError):  # a full disk ends a study where its trials are stored, not for a line here
+        with suppress(OSError):  # on a full disk the store raises the error, not the log
             self._size += os.write(self._descriptor, content)
 
     def _roll(self) -> None:
         assert self._path is not None  # noqa: S101 (it has been opened)
         self._close()
-        reached("before the log is rolled")
+        failpoint("before the log is rolled")
         with suppress(OSError):
             self._path.replace(self._path.with_name(f"{self._path.name}.1"))
         self._open()
-        if self._size >= MOST_BYTES:  # it can't be moved: no line more
+        if self._size >= MAX_BYTES:  # the rename failed: write no more lines
             self._close()
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from search import durable
 from search.errors import StoreError
-from search.failpoints import reached
+from search.failpoints import failpoint
 from search.storage import leftovers, schema
 
 Ended = set[tuple[str, int]]
@@ -58,7 +58,7 @@ def make(connection: sqlite3.Connection, path: Path, *, without: str | None = No
     try:
         schema.remove(partial)
         with closing(sqlite3.connect(partial, isolation_level=None)) as copy:
-            reached("before the backup is copied")
+            failpoint("before the backup is copied")
             connection.backup(copy)
             # In this mode a file is all that there is to a database.
             copy.execute("PRAGMA journal_mode = DELETE")
@@ -133,7 +133,7 @@ def _leave_out(copy: sqlite3.Connection, names: Collection[str]) -> list[str]:
     """Delete studies from a copy; return the names of those that were in it."""
     known = dict(copy.execute("SELECT study_name, study_id FROM studies").fetchall())
     gone = [name for name in names if name in known]
-    reached("before studies are left out of a copy")
+    failpoint("before studies are left out of a copy")
     copy.execute("BEGIN")
     for name in gone:
         leftovers.delete_study(copy, known[name])

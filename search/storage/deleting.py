@@ -11,7 +11,7 @@ from pathlib import Path
 
 from search.engines import checkpoints
 from search.errors import StoreError
-from search.failpoints import reached
+from search.failpoints import failpoint
 from search.spec.study import beside
 from search.storage import backup, leftovers, schema
 from search.storage.holding import hold
@@ -58,7 +58,7 @@ def delete(path: Path, name: str) -> Doomed:
                 raise StoreError(f"{name!r} was not deleted, for the backup would bring it back: {why}")
             _delete_all(connection, doomed)
         finally:
-            reached("before the -wal of a smaller database is given up")
+            failpoint("before the -wal of a smaller database is given up")
             with suppress(sqlite3.Error):
                 connection.execute("PRAGMA journal_mode = DELETE")
             connection.close()
@@ -105,12 +105,12 @@ def _delete_all(connection: sqlite3.Connection, doomed: Doomed) -> None:
         (study_id,) = connection.execute("SELECT study_id FROM studies WHERE study_name = ?", (doomed.name,)).fetchone()
         leftovers.delete_study(connection, study_id)
         leftovers.drop(connection)
-        reached("before the files of a study are deleted")
+        failpoint("before the files of a study are deleted")
         for file in doomed.files:
             _remove(file)
-        reached("after the files of a study are deleted")
+        failpoint("after the files of a study are deleted")
         connection.execute("COMMIT")
-        reached("after the rows of a study are deleted")
+        failpoint("after the rows of a study are deleted")
     except sqlite3.Error as error:
         with suppress(sqlite3.Error):
             connection.execute("ROLLBACK")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from search import durable
 from search.errors import StoreError
-from search.failpoints import reached
+from search.failpoints import failpoint
 from search.storage import schema
 from search.storage.holding import Hold
 
@@ -77,7 +77,7 @@ class Presence:
         partial = saved.with_name(f".{saved.name}.new")
         try:
             with closing(sqlite3.connect(partial, isolation_level=None)) as copy:
-                reached("before a deleted database is copied")
+                failpoint("before a deleted database is copied")
                 self._connection.backup(copy)
                 copy.execute("PRAGMA journal_mode = DELETE")
                 schema.check_whole(copy, saved)

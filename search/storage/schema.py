@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from search import durable
 from search.errors import DamagedError, Interrupted, StoreError
-from search.failpoints import reached
+from search.failpoints import failpoint
 
 # What Optuna 5.0 writes; `tests/unit/test_store.py` holds these against the installed Optuna.
 OPTUNA_SCHEMA = 12
@@ -119,9 +119,9 @@ def connect(
         if not readonly:
             connection.close()
             connection = _open(path, "rw", interruption)
-            reached("before the journal is a -wal")
+            failpoint("before the journal is a -wal")
             waiting(connection, "PRAGMA journal_mode = WAL", interruption)
-            reached("after the journal is a -wal")
+            failpoint("after the journal is a -wal")
             connection.execute("PRAGMA synchronous = FULL")
     except BaseException as error:
         if connection is not None:
@@ -280,7 +280,7 @@ def create(path: Path) -> None:
         storage.remove_session()
         storage.engine.dispose()
         with closing(sqlite3.connect(partial, isolation_level=None)) as connection:
-            reached("before our own tables are made")
+            failpoint("before our own tables are made")
             connection.executescript(f"BEGIN; {TABLES} COMMIT;")
             _check_schema(connection, path)
         durable.replace(partial, path)

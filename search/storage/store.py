@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from search.errors import DamagedError, StoreError
-from search.failpoints import reached
+from search.failpoints import failpoint
 from search.spec.identity import Record
 from search.spec.study import StudyFile
 from search.storage import backup, leftovers, records, rows, schema
@@ -158,9 +158,9 @@ class Store:
             self._leave_as_it_is()
         with suppress(sqlite3.Error):
             # So that those who only read it later leave no -wal and -shm beside it. Fails harmlessly while another reads.
-            reached("before the -wal is given up")
+            failpoint("before the -wal is given up")
             self._connection.execute("PRAGMA journal_mode = DELETE")
-            reached("after the -wal is given up")
+            failpoint("after the -wal is given up")
         with suppress(sqlite3.Error):
             self._connection.close()
         self._lock.release()
@@ -429,9 +429,9 @@ class _Transaction:
     ) -> None:
         problem = error
         try:
-            reached("before a commit")
+            failpoint("before a commit")
             self._connection.execute("COMMIT" if error is None else "ROLLBACK")
-            reached("after a commit")
+            failpoint("after a commit")
         except sqlite3.Error as ending:
             with suppress(sqlite3.Error):
                 self._connection.execute("ROLLBACK")

@@ -179,8 +179,8 @@ def test_log_that_can_not_be_written_stops_nothing(tmp_path, kind):
 
 def test_log_keeps_to_its_size_and_has_the_newest_lines(tmp_path, monkeypatch):
     """F15."""
-    monkeypatch.setattr(logs, "MOST_BYTES", 100_000)
-    monkeypatch.setattr(logs, "MOST_BYTES_BEFORE", 10_000)
+    monkeypatch.setattr(logs, "MAX_BYTES", 100_000)
+    monkeypatch.setattr(logs, "MAX_KEPT_BYTES", 10_000)
     log = StudyLog()
     for number in range(10_000):
         log.write(f"before {number}")

@@ -7,7 +7,7 @@ import ast
 import pytest
 from support import ROOT
 
-# Where writes that last stand, by file and function. One that comes here calls `reached` around it, and the tests of kills meet it.
+# Where writes that last stand, by file and function. One that comes here calls `failpoint` around it, and the tests of kills meet it.
 PLACES = {
     ("durable.py", "replace"),
     ("durable.py", "move"),
@@ -43,7 +43,7 @@ WORDS = ("COMMIT", "END TRANSACTION", "journal_mode =", "wal_checkpoint", "VACUU
 
 
 def writes(source: str) -> set[tuple[str, str, bool]]:
-    """Return (function, what it writes by, whether it calls `reached`) of all that a source writes by."""
+    """Return (function, what it writes by, whether it calls `failpoint`) of all that a source writes by."""
     found = set()
 
     def look(node: ast.AST, function: ast.AST | None) -> None:
@@ -53,7 +53,7 @@ def writes(source: str) -> set[tuple[str, str, bool]]:
             return  # a docstring
         if what := kind(node):
             called = {ast.unparse(n.func) for n in ast.walk(function or node) if isinstance(n, ast.Call)}
-            found.add((getattr(function, "name", ""), what, bool(called & {"reached", "points.reached"})))
+            found.add((getattr(function, "name", ""), what, "failpoint" in called))
         for inner in ast.iter_child_nodes(node):
             look(inner, function)
 
@@ -115,7 +115,7 @@ def test_what_lasts_is_written_where_a_kill_is_tried():
 )
 def test_such_a_write_would_be_seen(line):
     assert {is_hooked for _, _, is_hooked in writes(f"def write(): {line}")} == {False}
-    assert {is_hooked for _, _, is_hooked in writes(f"def write(): reached('it'); {line}")} == {True}
+    assert {is_hooked for _, _, is_hooked in writes(f"def write(): failpoint('it'); {line}")} == {True}
 
 
 def test_what_only_looks_like_one_is_none():
