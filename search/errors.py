@@ -1,40 +1,40 @@
-"""The errors that people see, and the exit code each of them ends a command with.
+"""The errors that people see, and the exit code of a command that ends with each.
 
-    ManyfitError                1  the study could not go on
+    ManyfitError                1  the study could not continue
     ├── StartError              1  no worker could start
     ├── UsageError              2  bad command line, bad file, bad data, changed identity
     │   ├── StudyFileError         a study file; names file, line, key, what was received, what to do
     │   ├── OptionError            an option of a sampler or pruner; `option` names it
     │   ├── DataError              a data source; names the file and, where there is one, the row
-    │   └── IdentityError          a study that is already there was started with something else
+    │   └── IdentityError          the study exists, and was started with another space, data or model
     ├── StoreError              3  study missing, locked, or of an unknown schema
-    │   └── DamagedError           what a backup would mend
-    └── Interrupted           130  SIGINT (143: SIGTERM, 129: SIGHUP); the same command goes on
+    │   └── DamagedError           the database is damaged; a backup can repair it
+    └── Interrupted           130  SIGINT (143: SIGTERM, 129: SIGHUP); the same command resumes the study
 
-Each says what happened, what was received and what to do, in that order.
+Each message says what happened, what was received and what to do, in that order.
 """
 
 from __future__ import annotations
 
 import re
 
-# A password may hold blanks and anything else: it reaches to the last @ of the line, and in an option to the next one.
-# pathlib leaves one stroke of the two.
+# A password may hold any character, also a blank: match up to the last @ of the line, in an option up to the next option.
+# `:/+`, because pathlib turns the two slashes of an address into one.
 _PASSWORD = re.compile(r":/+.*@|([?&][\w-]*(?:pass|pwd|key|secret|token)[\w-]*=)[^&'\"\n]+", re.IGNORECASE)
 
 
 def masked(text: str) -> str:
-    """Return `text` without the users and passwords of addresses in it, so that it can be shown and logged."""
-    return _PASSWORD.sub(lambda found: f"{found[1]}***" if found[1] else "://***@", text)
+    """Return `text` with users and passwords of addresses masked, so that it can be printed and logged."""
+    return _PASSWORD.sub(lambda match: f"{match[1]}***" if match[1] else "://***@", text)
 
 
 def printable(text: str) -> str:
-    r"""Return `text` with the bytes of names that are not UTF-8 written as escapes, such as \xe9."""
+    r"""Return `text` with bytes that are not UTF-8, as file names may hold them, written as escapes such as \xe9."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 class ManyfitError(Exception):
-    """What could not go on, in words for the person at the terminal."""
+    """An error with a message for the person at the terminal."""
 
     exit_code = 1
 
@@ -44,7 +44,7 @@ class UsageError(ManyfitError):
 
 
 class StartError(ManyfitError):
-    """No worker could start; `why` says so shortly, for the line that tells what was done instead."""
+    """No worker could start; `why` is the short reason, for the line that says what was done instead."""
 
     def __init__(self, message: str, why: str) -> None:
         super().__init__(message)
@@ -62,7 +62,7 @@ class OptionError(UsageError):
 
 
 class DataError(UsageError):
-    """Bad data; `key` is the study file's key that is to be mended. Names of files that are not UTF-8 are made printable."""
+    """Bad data; `key` is the key to correct in the study file. The message may hold file names that are not UTF-8."""
 
     def __init__(self, message: str, key: str = "data.source") -> None:
         super().__init__(printable(message))
@@ -81,8 +81,8 @@ class DamagedError(StoreError):
     pass
 
 
-class Interrupted(ManyfitError):  # noqa: N818 (an interruption is not an error of anybody's)
-    """The study was asked to stop by a signal and stopped cleanly."""
+class Interrupted(ManyfitError):  # noqa: N818 (a person interrupts on purpose)
+    """A signal asked the study to stop, and it stopped cleanly."""
 
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)

@@ -1,7 +1,7 @@
-"""What a study chooses by its name: samplers, pruners, data sources, storages and engines, ours and those of other packages.
+"""The samplers, pruners, data sources, storages and engines that a study chooses by name: ours and other packages'.
 
-Ours are named here and imported when they are asked for. Another package adds one by an entry point in a group such as
-`manyfit.samplers`, a program by `register`; docs/extending.md shows each.
+Ours are listed here and imported on first use. Another package adds one by an entry point in a group such as
+`manyfit.samplers`; a program adds one by `register`. docs/extending.md shows both.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from search.errors import UsageError
 
 
 class Registry:
-    """Things of one kind by their names. Iterating gives the names: ours, then what was registered or installed.
+    """Implementations of one kind, by name. Iterating yields the names: ours, then the registered, then the installed.
 
     Args:
-        kind: what they are, in the plural: "samplers".
-        ours: "module:attribute" of each of ours.
+        kind: a plural noun, which also names the group of entry points: "samplers".
+        ours: name -> "module:attribute" of each of ours.
     """
 
     def __init__(self, kind: str, ours: Mapping[str, str]) -> None:
@@ -30,17 +30,17 @@ class Registry:
         return iter(dict.fromkeys([*self._ours, *self._added, *self._installed()]))
 
     def __contains__(self, name: object) -> bool:
-        # What is installed is looked for last: reading all packages' entry points takes a while.
+        # The installed come last: reading the entry points of all packages takes a while.
         return name in self._ours or name in self._added or name in self._installed()
 
     def register(self, name: str, thing: Any) -> None:
-        """Add one for as long as this process lives; ValueError if there is one of that name."""
+        """Add `thing` under `name` until this process ends; ValueError if the name is taken."""
         if name in self:
             raise ValueError(f"{self.kind} have a {name!r} already")
         self._added[name] = thing
 
     def get(self, name: str) -> Any:
-        """Return the one of that name; KeyError if there is none, UsageError if another package's can't be imported."""
+        """Return the implementation `name`; KeyError if there is none, UsageError if another package's can't be imported."""
         if name in self._ours:
             module, _, attribute = self._ours[name].partition(":")
             return getattr(importlib.import_module(module), attribute)
@@ -76,8 +76,8 @@ SAMPLERS = Registry(
 PRUNERS = Registry(
     "pruners",
     {
-        name: f"search.policies.pruners:{kind}"
-        for name, kind in {
+        name: f"search.policies.pruners:{class_name}"
+        for name, class_name in {
             "none": "Nothing",
             "halving": "Halving",
             "hyperband": "Hyperband",
