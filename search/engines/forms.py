@@ -1,4 +1,4 @@
-"""Losses and metrics that see labels or outputs in another form than a study's rows and models have."""
+"""Losses and metrics that change the form of labels or outputs before they compute."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from keras.src import backend
 from keras.src.losses.losses import LossFunctionWrapper
 
 Shape = Literal["", "flat", "column", "one_hot"]
-"""Of labels or targets: (rows,), (rows, 1), one-hot rows; "" for any other, such as (rows, targets)."""
+"""Shapes of labels or targets: (rows,), (rows, 1), one-hot rows; "" for any other, such as (rows, targets)."""
 
 
 @dataclass(frozen=True)
 class Form:
-    """How labels and outputs are to be changed.
+    """How to change labels and outputs.
 
     Attributes:
-        given: the shape that labels come in.
-        labels: the shape that is wanted, or "" to leave them as they come.
+        given: the shape of labels before.
+        labels: the shape of labels after; "" to leave them unchanged.
         width: of one-hot rows.
-        outputs: "sigmoid" or "softmax" for probabilities of logits, "clip" to 0..1, "argmax", "above_0" or "above_half" for
-            numbers of classes; "" to leave them as they come.
+        outputs: "sigmoid" or "softmax" to turn logits into probabilities, "clip" to 0..1, "argmax", "above_0" or "above_half"
+            to get class numbers; "" to leave outputs unchanged.
     """
 
     given: Shape = ""
@@ -49,7 +49,7 @@ class Form:
         if not self.outputs:
             return y
         changed = {
-            # Keras on TensorFlow remembers the logits of these two, and computes any cross-entropy from them: "* 1" forgets.
+            # "* 1": Keras on TensorFlow would keep the logits of these two and compute any cross-entropy from them.
             "sigmoid": lambda y: ops.sigmoid(y) * 1,
             "softmax": lambda y: ops.softmax(y) * 1,
             "clip": lambda y: ops.clip(y, 0.0, 1.0),
@@ -64,16 +64,16 @@ class Form:
 
 
 class FormedLoss(LossFunctionWrapper):  # type: ignore[misc]
-    """A loss that sees labels and outputs in another form.
+    """A loss that gets labels and outputs in another form.
 
     Args:
-        loss: of Keras's own, or the user's own that computes in `call`.
+        loss: one of Keras's, or the user's own that computes in `call`.
     """
 
     def __init__(self, loss: keras.losses.Loss, form: Form) -> None:
         function = getattr(loss, "fn", loss.call)
         super().__init__(function, reduction=loss.reduction, name=loss.name, dtype=loss.dtype)
-        # The very dictionary: lanes put their own label smoothing there.
+        # Share the dict, do not copy it: lanes write their label smoothing into it.
         self._fn_kwargs = getattr(loss, "_fn_kwargs", {})
         self.form = form
 
@@ -85,7 +85,7 @@ class FormedLoss(LossFunctionWrapper):  # type: ignore[misc]
 
 
 class FormedMetric(keras.metrics.Metric):  # type: ignore[misc]
-    """A metric that sees labels and outputs in another form: accuracy cuts at 0.5, not at a logit of 0.5."""
+    """A metric that gets labels and outputs in another form: accuracy cuts at a probability, not a logit, of 0.5."""
 
     def __init__(self, metric: keras.metrics.Metric, form: Form) -> None:
         super().__init__(name=metric.name)

@@ -1,4 +1,4 @@
-"""The losses and metrics of Keras that a study file names: found in any spelling, their options checked."""
+"""Finds the losses and metrics of Keras that a study file names, in any spelling, and checks their options."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ _ALIASES = {
     "rocauc": "AUC", "auroc": "AUC", "topk": "TopKCategoricalAccuracy", "topkaccuracy": "TopKCategoricalAccuracy",
 }  # fmt: skip
 _METRICS_ALIASES = {"logcosh": "LogCoshError"}
-# Bases for metrics of one's own: they compare nothing.
+# Base classes, which compare nothing by themselves.
 _BASES = ("Loss", "Metric", "Mean", "Sum", "MeanMetricWrapper")
-_OF_ALL = ("reduction", "dtype")
+_COMMON = ("reduction", "dtype")
 
 
 @dataclass(frozen=True)
 class Named:
-    """A loss or metric of Keras with the options that a study file gives it.
+    """A loss or metric of Keras with its options from a study file.
 
     Attributes:
         key: of the study file, for errors.
-        entry: as the study file has it.
+        entry: as in the study file.
         kind: the class.
         options: for its constructor.
-        from_logits: what the study file says of the outputs; None where it says nothing.
+        from_logits: as in the study file; None if it is not set there.
     """
 
     key: str
@@ -54,20 +54,20 @@ class Named:
 
     @property
     def takes_from_logits(self) -> bool:
-        """Whether the class can be told that it gets logits."""
+        """Whether the class has the option from_logits."""
         return "from_logits" in _arguments(self.kind)
 
-    def told(self, **options: Any) -> Named:
-        """Return the same with more options."""
+    def with_options(self, **options: Any) -> Named:
+        """Return a copy with more options."""
         return replace(self, options={**self.options, **options})
 
     def make(self) -> Any:
-        """Make the loss or metric; UsageError for a value that Keras refuses."""
+        """Make the loss or metric; UsageError for a value that Keras rejects."""
         options = dict(self.options)
         if self.from_logits is not None and self.takes_from_logits:
             options["from_logits"] = self.from_logits
         if issubclass(self.kind, keras.metrics.Metric) and isinstance(self.entry, str):
-            # Keras numbers the names of metrics through a process: the second trial's would be "auc_1".
+            # Keras numbers metric names within a process: without a name, the second trial would report "auc_1".
             options["name"] = self.entry.lower()
         try:
             return self.kind(**options)
@@ -77,15 +77,15 @@ class Named:
 
 
 def find(key: str, entry: str | Mapping[str, Any]) -> Named:
-    """Return what an entry of `key` names; UsageError for an unknown class or option."""
+    """Return the loss or metric that an entry of `key` names; UsageError for an unknown class or option."""
     is_metric = key == "train.metrics"
     options = dict(entry) if isinstance(entry, Mapping) else {"name": entry}
     name = str(options.pop("name", ""))
-    known = _classes(is_metric=is_metric)
-    kind = known.get(_plain(name))
+    classes = _classes(is_metric=is_metric)
+    kind = classes.get(_plain(name))
     if kind is None:
         what, example = ("metrics", "my_metric") if is_metric else ("losses", "my_loss")
-        spellings = ["accuracy"] * is_metric + [to_snake_case(kind.__name__) for kind in known.values()]
+        spellings = ["accuracy"] * is_metric + [to_snake_case(kind.__name__) for kind in classes.values()]
         raise UsageError(
             f"{key}: Keras does not take {name!r}{closest(name, spellings)}; name one of Keras's {what}, or a function of "
             f'yours, such as "my_model.py:{example}"'
@@ -97,7 +97,7 @@ def find(key: str, entry: str | Mapping[str, Any]) -> Named:
 
 
 def refuse_option(named: Named, option: str) -> None:
-    """Raise the UsageError for an option that a class has not."""
+    """Raise a UsageError for an option that a class does not have."""
     takes = ["name", *_arguments(named.kind)]
     raise UsageError(
         f"{named.key}: {named.name} has no option {option!r}{closest(option, takes)}; it takes {', '.join(takes[1:])}"
@@ -109,15 +109,15 @@ def _checked(key: str, kind: type[Any], options: Mapping[str, Any]) -> Iterator[
     for option, value in options.items():
         if option not in arguments:
             refuse_option(Named(key, kind.__name__, kind), option)
-        # TOML tells 2 from 2.0, and some of Keras's classes take only the latter.
+        # TOML reads 2 as an int, but some of Keras's classes accept only 2.0.
         is_float = isinstance(arguments[option].default, float) and type(value) is int
         yield option, float(value) if is_float else value
 
 
 def _arguments(kind: type[Any]) -> dict[str, inspect.Parameter]:
-    found = dict(inspect.signature(kind.__init__).parameters)
-    own = {name: found[name] for name in found if name not in ("self", "name", "kwargs", *_OF_ALL)}
-    return {**own, **{name: found[name] for name in _OF_ALL if name in found}}
+    parameters = dict(inspect.signature(kind.__init__).parameters)
+    own = {name: parameters[name] for name in parameters if name not in ("self", "name", "kwargs", *_COMMON)}
+    return {**own, **{name: parameters[name] for name in _COMMON if name in parameters}}
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Whether a model gives logits or probabilities: told by Keras's own last layer, or else by what comes out of the model."""
+"""Determines whether a model gives logits or probabilities: by its last layer if that is Keras's, else by its outputs."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 End = Literal["logits", "probabilities", ""]
 
-# Rows that a model is judged by, drawn from all over the training rows.
+# Rows to try a model on, spread over all training rows.
 _ROWS = 64
-# Float32 outputs of a softmax sum to 1 within this, bfloat16 ones within the other.
+# Outputs of a softmax sum to 1 within this tolerance.
 _SUM_TOLERANCE = {"float32": 1e-3, "bfloat16": 3e-2, "float16": 1e-2}
-# Layers whose output is that of their `activation`.
+# Layers that end in their `activation`.
 _ACTIVATED = (keras.layers.Dense, keras.layers.EinsumDense, BaseConv, BaseConvTranspose, keras.layers.Activation)
-# What changes no value while a model is evaluated.
+# Layers that change no value in evaluation.
 _PASSING = (
     "Reshape", "Flatten", "Permute", "Identity", "Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D",
     "GaussianDropout", "GaussianNoise", "AlphaDropout", "ActivityRegularization", "Squeeze", "ExpandDims", "Cast",
@@ -30,66 +30,66 @@ _SQUASHING = ("softmax", "sigmoid", "hard_sigmoid")
 
 
 def output_shape(model: keras.Model, x: NDArray[Any]) -> tuple[int | None, ...] | None:
-    """Return the shape of a model's outputs; None if there are several arrays of them."""
+    """Return the shape of a model's output; None if it has several outputs."""
     outputs = keras.tree.flatten(getattr(model, "outputs", None) or [])
     if not outputs:
         with backend.StatelessScope():
             outputs = keras.tree.flatten(model(x[:2], training=False))
-    # TensorFlow's shapes are no tuples.
+    # TensorFlow's shapes are not tuples.
     return tuple(None if size is None else int(size) for size in outputs[0].shape) if len(outputs) == 1 else None
 
 
 def end_of(model: keras.Model) -> End:
-    """Tell what a model ends in, where it is a layer or operation of Keras's own that leaves no doubt; else ""."""
+    """Return what a model ends in if its last layer or operation is Keras's and settles it; else ""."""
     with suppress(AttributeError, IndexError, TypeError, KeyError):
         return _end_at(model.outputs[0])
     return ""
 
 
-def judged(model: keras.Model, x: NDArray[Any]) -> End:
-    """Tell by a model's outputs whether they are logits or probabilities; "" where that can't be told.
+def end_from_outputs(model: keras.Model, x: NDArray[Any]) -> End:
+    """Determine from a model's outputs whether they are logits or probabilities; "" if that is not clear.
 
-    Logits leave 0..1. Rows that sum to 1 are probabilities. All else may be either. The model's state stays as it is.
+    Outputs outside of 0..1 are logits. Rows that all sum to 1 are probabilities. The model's state does not change.
     """
     rows = x[np.linspace(0, len(x) - 1, min(len(x), _ROWS)).astype(int)]
-    sums_to_one, seen = True, False
+    sums_to_one, has_outputs = True, False
     for outputs in _outputs(model, rows):
-        seen = True
+        has_outputs = True
         tolerance = _SUM_TOLERANCE.get(model.compute_dtype, 1e-3)
         if outputs.min() < 0 or outputs.max() > 1 + tolerance:
             return "logits"
         sums_to_one &= outputs.shape[-1] > 1 and np.allclose(outputs.sum(axis=-1), 1.0, atol=tolerance)
-    if seen and sums_to_one:
+    if has_outputs and sums_to_one:
         return "probabilities"
     return _end_of_call(model, x.shape[1:])
 
 
 def _outputs(model: keras.Model, rows: NDArray[Any]) -> Iterator[NDArray[np.float32]]:
-    """Yield what a model gives for rows, for rows far from all others, and for noise."""
+    """Yield a model's finite outputs for rows, for the same rows scaled to extremes, and for noise."""
     noise = np.random.default_rng(0).normal(size=rows.shape)
     for inputs in (rows, rows * 1e3, rows * -1e3, noise * (1 + 10 * np.abs(rows).max())):
         try:
-            # What layers would write (seeds, statistics) is lost with the scope.
+            # The scope discards what layers write (seeds, statistics).
             with backend.StatelessScope():
                 (outputs,) = keras.tree.flatten(model(inputs.astype(rows.dtype), training=False))
-            found = np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(outputs, "float32")))
+            array = np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(outputs, "float32")))
         except Exception:
             if inputs is rows:
                 raise
-            continue  # such rows mean nothing to it: an embedding's numbers, say
-        if np.isfinite(found).all():
-            yield found
+            continue  # the model does not accept such rows: an embedding takes ids only
+        if np.isfinite(array).all():
+            yield array
 
 
 def _end_of_call(model: keras.Model, shape: tuple[int, ...]) -> End:
-    """Tell what the `call` of a model class ends in, by calling it with a symbol in the place of rows."""
+    """Return what the `call` of a model class ends in, by calling it with a symbolic tensor."""
     if hasattr(model, "_functional") or type(model).call is keras.Model.call:
         return ""
     try:
         with backend.StatelessScope():
             (output,) = keras.tree.flatten(model.call(keras.KerasTensor((None, *shape))))
             return _end_at(output)
-    except Exception:  # noqa: BLE001 (the user's code need not know such symbols)
+    except Exception:  # noqa: BLE001 (the user's code may not accept symbolic tensors)
         return ""
 
 

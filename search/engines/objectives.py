@@ -1,7 +1,7 @@
-"""What every loss and metric of Keras is made for, and how it gets that from a study's labels and a model's outputs.
+"""Which labels and outputs every loss and metric of Keras needs, and how they are made from a study's and a model's.
 
-The one place that knows. The user's own losses and metrics get what the data source and the model give; `pairing` sees to
-their columns.
+No other module knows this. The user's own losses and metrics get labels and outputs unchanged, except that `pairing` may
+turn labels into a column or back.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ Outputs = Literal["probabilities", "margins", "values", "scores", "classes", "em
 
 @dataclass(frozen=True)
 class Needs:
-    """What a loss or metric is made for.
+    """The labels and outputs that a loss or metric needs.
 
     Attributes:
-        outputs: "probabilities"; "margins" around 0; "values" as close to the targets as can be; "scores", of which only the
-            order matters; numbers of "classes"; "embeddings" of any length; "sequences".
-        is_sparse: labels are whole numbers; if not, they have the shape of the outputs: columns, one-hot rows, targets.
-        is_categorical: a row's outputs are one for each class, which exclude each other.
-        is_flat: labels may be (rows,) only.
-        is_of_bits: labels are 0 or 1.
+        outputs: "probabilities"; "margins" around 0; "values" that approximate the targets; "scores", of which only the order
+            matters; numbers of "classes"; "embeddings" of any length; "sequences".
+        is_sparse: labels are class numbers; if False, they have the shape of the outputs: columns, one-hot rows, targets.
+        is_categorical: a row has one output per class, and exactly one class is right.
+        is_flat: labels must be (rows,).
+        is_of_bits: labels must be 0 or 1.
     """
 
     outputs: Outputs
@@ -41,14 +41,14 @@ class Needs:
     is_of_bits: bool = False
 
 
-_OF_CLASSES = Needs("probabilities", is_categorical=True)
+_CATEGORICAL = Needs("probabilities", is_categorical=True)
 _PROBABILITIES, _MARGINS, _VALUES = Needs("probabilities"), Needs("margins"), Needs("values")
 
 LOSSES: dict[str, Needs] = {
     "BinaryCrossentropy": _PROBABILITIES,
     "BinaryFocalCrossentropy": _PROBABILITIES,
-    "CategoricalCrossentropy": _OF_CLASSES,
-    "CategoricalFocalCrossentropy": _OF_CLASSES,
+    "CategoricalCrossentropy": _CATEGORICAL,
+    "CategoricalFocalCrossentropy": _CATEGORICAL,
     "SparseCategoricalCrossentropy": Needs("probabilities", is_sparse=True, is_categorical=True),
     "CategoricalGeneralizedCrossEntropy": Needs("probabilities", is_sparse=True, is_categorical=True, is_flat=True),
     "KLDivergence": _PROBABILITIES,
@@ -65,7 +65,7 @@ LOSSES: dict[str, Needs] = {
     "Circle": Needs("embeddings", is_sparse=True),
     "CTC": Needs("sequences"),
 }  # fmt: skip
-"""`tests/engines/test_objectives.py` holds these tables against the classes of the installed Keras."""
+"""`tests/engines/test_objectives.py` compares these tables with the classes of the installed Keras."""
 
 METRICS: dict[str, Needs] = {
     **dict.fromkeys(
@@ -76,7 +76,7 @@ METRICS: dict[str, Needs] = {
     ),
     "BinaryCrossentropy": _PROBABILITIES,
     "KLDivergence": _PROBABILITIES,
-    "CategoricalCrossentropy": _OF_CLASSES,
+    "CategoricalCrossentropy": _CATEGORICAL,
     "SparseCategoricalCrossentropy": Needs("probabilities", is_sparse=True, is_categorical=True),
     "CategoricalAccuracy": Needs("scores", is_categorical=True),
     "TopKCategoricalAccuracy": Needs("scores", is_categorical=True),
@@ -101,12 +101,12 @@ ACCURACIES = ("accuracy", "acc")
 
 @dataclass(frozen=True)
 class Target:
-    """What a study's rows are judged against.
+    """The labels or targets of a study's rows.
 
     Attributes:
-        shape: of the labels or targets as they are handed over; "" for several targets a row.
-        width: how many numbers a row of them has.
-        classes: how many there are; 0 for regression.
+        shape: in which the data have them; "" for several targets a row.
+        width: numbers per row.
+        classes: number of classes; 0 for regression.
         is_bits: all are 0 or 1.
         is_shares: all are in 0..1.
     """
@@ -132,14 +132,14 @@ class Target:
 
 @dataclass(frozen=True)
 class Rule:
-    """What losses and metrics of one model get.
+    """How losses and metrics of one model get its labels and outputs.
 
     Attributes:
-        target: what it is judged against.
-        width: how many outputs it gives a row; 0 where it gives something else than rows of numbers, which is left alone.
-        squash: what makes probabilities of its outputs, "sigmoid" or "softmax"; "" where they are probabilities, or values.
-        is_bounded: all outputs are within 0..1.
-        is_categorical: a row's outputs exclude each other.
+        target: the labels or targets of the study.
+        width: outputs per row; 0 if outputs are not rows of numbers. Then labels and outputs stay unchanged.
+        squash: what turns outputs into probabilities, "sigmoid" or "softmax"; "" if they are probabilities or values.
+        is_bounded: all outputs are in 0..1.
+        is_categorical: a row has one output per class, and exactly one class is right.
     """
 
     target: Target
@@ -148,52 +148,52 @@ class Rule:
     is_bounded: bool = False
     is_categorical: bool = False
 
-    def loss(self, found: Named) -> keras.losses.Loss:
+    def loss(self, named: Named) -> keras.losses.Loss:
         """Make a loss of Keras's for this model; UsageError if it can't be computed from these labels and outputs."""
-        needs = LOSSES.get(found.name)
-        if found.takes_from_logits and found.from_logits is None:
-            found = replace(found, from_logits=bool(self.squash))
+        needs = LOSSES.get(named.name)
+        if named.takes_from_logits and named.from_logits is None:
+            named = replace(named, from_logits=bool(self.squash))
         if needs is None or not self.width:
-            return found.make()
-        self._check(found, needs, LOSSES)
-        outputs = self.squash if needs.outputs == "probabilities" and not found.takes_from_logits else ""
-        # Keras's losses put (rows,) beside one output a row into a column themselves; in another form they are not asked to.
-        does_keras = self.width == 1 and self.target.shape == "flat" and not outputs
-        form = Form(self.target.shape, "" if does_keras else self._labels(needs), self.width, outputs)
-        made = found.make()
+            return named.make()
+        self._check(named, needs, LOSSES)
+        outputs = self.squash if needs.outputs == "probabilities" and not named.takes_from_logits else ""
+        # With one output a row, Keras's losses themselves reshape (rows,) to a column; a FormedLoss has to do it.
+        keras_reshapes = self.width == 1 and self.target.shape == "flat" and not outputs
+        form = Form(self.target.shape, "" if keras_reshapes else self._labels(needs), self.width, outputs)
+        made = named.make()
         return made if form.changes_nothing else FormedLoss(made, form)
 
-    def metric(self, found: Named) -> keras.metrics.Metric:
+    def metric(self, named: Named) -> keras.metrics.Metric:
         """Make a metric of Keras's for this model; UsageError if it can't be computed from these labels and outputs."""
-        if found.name == "Accuracy" and self.width:
-            found = replace(found, kind=self._accuracy(found))
-        needs = METRICS.get(found.name)
-        if not self.width and found.takes_from_logits and found.from_logits is None:
-            found = replace(found, from_logits=bool(self.squash))
+        if named.name == "Accuracy" and self.width:
+            named = replace(named, kind=self._accuracy(named))
+        needs = METRICS.get(named.name)
+        if not self.width and named.takes_from_logits and named.from_logits is None:
+            named = replace(named, from_logits=bool(self.squash))
         if needs is None or not self.width:
-            return found.make()
-        self._check(found, needs, METRICS)
-        found = self._completed(found)
-        found, outputs = self._outputs(found, needs)
-        made = found.make()
+            return named.make()
+        self._check(named, needs, METRICS)
+        named = self._completed(named)
+        named, outputs = self._outputs(named, needs)
+        made = named.make()
         labels = self._labels(needs)
         if needs.outputs == "classes":
-            labels, outputs = self._of_classes(made)
-        elif needs.outputs in ("probabilities", "values") and not outputs and not self._has_probabilities(found):
-            # Keras drops without a word what is outside of its evenly spaced thresholds.
+            labels, outputs = self._class_numbers(made)
+        elif needs.outputs in ("probabilities", "values") and not outputs and not self._has_probabilities(named):
+            # Keras silently drops outputs outside of its evenly spaced thresholds.
             outputs = "clip" if getattr(made, "_thresholds_distributed_evenly", False) else ""
-        elif found.takes_from_logits and not outputs and not found.from_logits and self._is_of_other_kind(needs):
-            # Keras on TensorFlow would take the logits of a softmax for those of sigmoids, and the other way round.
+        elif named.takes_from_logits and not outputs and not named.from_logits and self._mismatches(needs):
+            # Keras on TensorFlow would read the logits of a softmax as those of sigmoids, or the reverse.
             outputs = "clip"
         form = Form(self.target.shape, labels, self.width if self.width > 1 else self.target.classes, outputs)
         return made if form.changes_nothing else FormedMetric(made, form)
 
     def _labels(self, needs: Needs) -> Shape:
-        """Return the shape that labels must be put into, or "" if they have it."""
+        """Return the shape that labels must be changed to, or "" if they already have it."""
         given = self.target.shape
         wanted: Shape
         if needs.is_sparse:
-            # One number a row may stand in a column for most.
+            # Most of these accept a column, too.
             wanted = "flat" if given == "one_hot" or needs.is_flat else given
         elif self.width == 1:
             wanted = "column"
@@ -203,38 +203,38 @@ class Rule:
             wanted = given
         return "" if wanted == given and (wanted != "one_hot" or self.target.width == self.width) else wanted
 
-    def _outputs(self, found: Named, needs: Needs) -> tuple[Named, str]:
-        """Tell a metric that it gets logits, where it can be told, or else say what to do to the outputs."""
-        if needs.outputs not in ("probabilities", "values") or not self.squash or found.from_logits is not None:
-            return found, ""
-        sigmoid, options = self.squash == "sigmoid", found.options
-        if found.takes_from_logits and sigmoid != needs.is_categorical:
-            return replace(found, from_logits=True), ""
-        if sigmoid and found.name in ("BinaryAccuracy", "BinaryIoU") and options.get("threshold", 0.5) == 0.5:
-            return found.told(threshold=0.0), ""
+    def _outputs(self, named: Named, needs: Needs) -> tuple[Named, str]:
+        """Set up a metric for logits if its class can do that; otherwise return the squash for the outputs."""
+        if needs.outputs not in ("probabilities", "values") or not self.squash or named.from_logits is not None:
+            return named, ""
+        sigmoid, options = self.squash == "sigmoid", named.options
+        if named.takes_from_logits and sigmoid != needs.is_categorical:
+            return replace(named, from_logits=True), ""
+        if sigmoid and named.name in ("BinaryAccuracy", "BinaryIoU") and options.get("threshold", 0.5) == 0.5:
+            return named.with_options(threshold=0.0), ""
         cuts = ("Precision", "Recall", "TruePositives", "TrueNegatives", "FalsePositives", "FalseNegatives")
-        if sigmoid and found.name in cuts and options.get("thresholds") is None and options.get("top_k") is None:
-            return found.told(thresholds=0), ""
-        return found, self.squash
+        if sigmoid and named.name in cuts and options.get("thresholds") is None and options.get("top_k") is None:
+            return named.with_options(thresholds=0), ""
+        return named, self.squash
 
-    def _completed(self, found: Named) -> Named:
-        """Fill in what makes a metric a number, and one of this task."""
-        if found.name in ("F1Score", "FBetaScore"):
-            if not self.is_categorical and found.options.get("threshold") is None:
-                # Keras takes the highest output of a row for its class: the only one, here.
-                found = found.told(threshold=0.5)
-            if found.options.get("average") is None:
-                found = found.told(average="macro")
-        return found
+    def _completed(self, named: Named) -> Named:
+        """Fill in options so that a metric gives one number that fits the task."""
+        if named.name in ("F1Score", "FBetaScore"):
+            if not self.is_categorical and named.options.get("threshold") is None:
+                # Without a threshold, Keras takes a row's highest output as its class: always class 0 if there is one output.
+                named = named.with_options(threshold=0.5)
+            if named.options.get("average") is None:
+                named = named.with_options(average="macro")
+        return named
 
-    def _is_of_other_kind(self, needs: Needs) -> bool:
+    def _mismatches(self, needs: Needs) -> bool:
         return self.width > 1 and needs.is_categorical != self.is_categorical
 
-    def _has_probabilities(self, found: Named) -> bool:
-        return self.is_bounded or bool(self.squash) or bool(found.from_logits)
+    def _has_probabilities(self, named: Named) -> bool:
+        return self.is_bounded or bool(self.squash) or bool(named.from_logits)
 
-    def _of_classes(self, made: keras.metrics.Metric) -> tuple[Shape, str]:
-        """Return how labels and outputs become what a metric of intersections over unions asks for."""
+    def _class_numbers(self, made: keras.metrics.Metric) -> tuple[Shape, str]:
+        """Return how to change labels and outputs for an intersection-over-union metric."""
         if made.num_classes < self.target.classes:
             raise UsageError(
                 f"train.metrics: {type(made).__name__} with num_classes = {made.num_classes} would leave out rows: the data "
@@ -248,8 +248,8 @@ class Rule:
             return labels, ""
         return labels, "argmax" if self.width > 1 else "above_0" if self.squash else "above_half"
 
-    def _accuracy(self, found: Named) -> type[Any]:
-        """Return the kind of accuracy that fits."""
+    def _accuracy(self, named: Named) -> type[Any]:
+        """Return the accuracy class that fits."""
         target = self.target
         if self.width == 1 and (target.is_bits or target.task == "binary"):
             return keras.metrics.BinaryAccuracy  # type: ignore[no-any-return]
@@ -261,19 +261,19 @@ class Rule:
         if target.is_bits:
             return keras.metrics.BinaryAccuracy  # type: ignore[no-any-return]
         raise UsageError(
-            f'{found.key}: accuracy is of classes; the task is {target.task} with {self.width} outputs a row: name "mae" or '
+            f'{named.key}: accuracy is of classes; the task is {target.task} with {self.width} outputs a row: name "mae" or '
             '"r2_score", say, or give classes'
         )
 
-    def _check(self, found: Named, needs: Needs, table: Mapping[str, Needs]) -> None:
-        for trouble in self._troubles(found, needs):
-            raise UsageError(f"{found.key}: {found.name} {trouble}")
-        lacks_from_logits = found.from_logits is not None and not found.takes_from_logits
+    def _check(self, named: Named, needs: Needs, table: Mapping[str, Needs]) -> None:
+        for problem in self._problems(named, needs):
+            raise UsageError(f"{named.key}: {named.name} {problem}")
+        lacks_from_logits = named.from_logits is not None and not named.takes_from_logits
         if lacks_from_logits and not (table is LOSSES and needs.outputs == "probabilities"):
-            keras_names.refuse_option(found, "from_logits")
+            keras_names.refuse_option(named, "from_logits")
 
-    def _troubles(self, found: Named, needs: Needs) -> Iterator[str]:
-        """Yield why a loss or metric can't be computed, or would give a number that means nothing."""
+    def _problems(self, named: Named, needs: Needs) -> Iterator[str]:
+        """Yield the reasons why a loss or metric can't be computed or would be meaningless."""
         target, width = self.target, self.width
         if needs.outputs == "sequences":
             yield "is of sequences: it needs outputs (rows, steps, classes); this model gives one row of numbers for each row"
@@ -285,8 +285,8 @@ class Rule:
             yield 'is of labels 0 and 1; the task is regression, with other targets: use "mae" or "r2_score", say'
         if not target.classes and needs.outputs == "probabilities" and not target.is_shares:
             yield "is of shares in 0..1, and there are targets outside of that: scale the targets, or use another"
-        if width < 2 and (needs.is_categorical or found.options.get("sparse_y_pred") is False):
-            yield f"needs an output for each class; this model gives one a row: use {_of_one_output(found.name)}"
+        if width < 2 and (needs.is_categorical or named.options.get("sparse_y_pred") is False):
+            yield f"needs an output for each class; this model gives one a row: use {_of_one_output(named.name)}"
         if not target.classes and width != target.width:
             yield f"needs an output for each target: the model gives {width} outputs a row, the data have {target.width}"
         is_short = width < target.classes and (width > 1 or (target.classes > 2 and needs.outputs != "values"))
@@ -295,12 +295,12 @@ class Rule:
                 f"needs an output for each class: the model gives {width} outputs a row, the data have {target.classes} "
                 "classes; end it with data.outputs units"
             )
-        of_a_row = found.name in ("PearsonCorrelation", "ConcordanceCorrelation") and found.options.get("axis", -1) != 0
+        of_a_row = named.name in ("PearsonCorrelation", "ConcordanceCorrelation") and named.options.get("axis", -1) != 0
         if of_a_row and width == 1:
             yield "is of the outputs of a row, and this model gives one: add axis = 0, for the rows of each batch"
-        if (number := found.options.get("class_id")) is not None and not 0 <= number < width:
+        if (number := named.options.get("class_id")) is not None and not 0 <= number < width:
             yield f"has class_id = {number}; the model's outputs are numbered 0 to {width - 1}"
-        if found.options.get("from_sorted_ids"):
+        if named.options.get("from_sorted_ids"):
             yield "with from_sorted_ids is of numbers of classes; this model gives an output for each: remove it"
 
 
@@ -313,7 +313,7 @@ def _of_one_output(name: str) -> str:
 
 
 def width_of(model: keras.Model, data: Data) -> int | None:
-    """Return how many outputs a model gives a row; 0 for rows of more dimensions, None for several arrays of outputs."""
+    """Return a model's number of outputs per row; 0 if a row has more dimensions, None for several output arrays."""
     shape = logits.output_shape(model, data.x_train)
     if shape is None:
         return None
@@ -321,9 +321,9 @@ def width_of(model: keras.Model, data: Data) -> int | None:
 
 
 def rule_for(model: keras.Model, data: Data, loss: Named | str, width: int | None) -> Rule:
-    """Return what losses and metrics of a model get; `loss` is one of Keras's, or the text of the user's own.
+    """Return the rule for a model's losses and metrics; `loss` is Keras's, or the entry of the user's own.
 
-    UsageError where it matters whether the model gives logits and that can't be told.
+    UsageError if the loss depends on whether the model gives logits and that can't be determined.
     """
     target = Target.of(data)
     if width is None:
@@ -340,20 +340,20 @@ def rule_for(model: keras.Model, data: Data, loss: Named | str, width: int | Non
     elif needs.outputs == "margins":
         end = end or "logits"
     else:
-        end = end or logits.judged(model, data.x_train)
+        end = end or logits.end_from_outputs(model, data.x_train)
         if not end and isinstance(loss, Named):
-            raise UsageError(_ask(loss))
+            raise UsageError(_ambiguity(loss))
     squash = ("softmax" if rule.is_categorical else "sigmoid") if end == "logits" else ""
     return replace(rule, squash=squash, is_bounded=end == "probabilities")
 
 
 def loss_of_task(data: Data, width: int | None, label_smoothing: float | None) -> Named:
-    """Return the loss of a study's task for a model of `width` outputs; UsageError if they are not the task's.
+    """Return the default loss of a study's task for a model of `width` outputs; UsageError if `width` does not fit the task.
 
-    `label_smoothing` is None where the study says nothing of it.
+    `label_smoothing` is None if the study does not set it.
     """
     target, info = Target.of(data), data.info
-    # Two outputs tell two classes apart as well as one does.
+    # Two classes need one output or two.
     if width and width not in ((1, 2) if info.task == "binary" else (info.outputs,)):
         what = f"{info.classes} classes" if info.classes else f"{info.outputs} targets"
         raise UsageError(
@@ -375,19 +375,19 @@ def _needs(loss: Named | str, target: Target, width: int) -> Needs:
         return LOSSES.get(loss.name, _VALUES)
     if not target.classes:
         return _VALUES
-    return _PROBABILITIES if width == 1 else _OF_CLASSES
+    return _PROBABILITIES if width == 1 else _CATEGORICAL
 
 
 def _is_categorical(loss: Named | str, needs: Needs, target: Target, width: int) -> bool:
-    """Whether a row's outputs exclude each other: one for each class, by the loss or by the labels."""
+    """Whether a row has one output per class and exactly one class is right, by the loss or by the labels."""
     name = loss.name if isinstance(loss, Named) else ""
     if width == 1 or name in ("BinaryCrossentropy", "BinaryFocalCrossentropy"):
         return False
     return needs.is_categorical or name == "KLDivergence" or bool(target.classes)
 
 
-def _ask(loss: Named) -> str:
+def _ambiguity(loss: Named) -> str:
     return (
-        "train.loss: whether this model gives probabilities or logits can't be told; "
+        "train.loss: whether this model gives probabilities or logits can't be with_options; "
         f'add loss = {{ name = "{loss.name}", from_logits = true }} (or false) to [train]'
     )

@@ -1,7 +1,7 @@
-"""Losses and metrics of the user's own beside a column of outputs: whether they see (rows,) or (rows, 1).
+"""Decides whether a user's own loss or metric gets labels (rows,) or (rows, 1) when outputs are a column (rows, 1).
 
-Labels (rows,) less outputs (rows, 1) are an array of rows x rows: every row is compared with every other, without a word. A
-loss or metric that pairs each row with its own changes when the labels alone change places; a mean over all pairs does not.
+Labels (rows,) minus outputs (rows, 1) give a rows x rows array: every row is silently compared with every other row. Test:
+if only the labels are permuted, a loss or metric that pairs rows correctly changes; a mean over all pairs does not.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _CHANGE = 1e-4
 
 
 def form_for(own: Any, given: Shape, *, is_binary: bool, is_metric: bool) -> Form:
-    """Return the form of labels in which a loss or metric of the user's own pairs rows: the source's own if it does.
+    """Return the form of labels in which a user's loss or metric pairs rows; the source's own form is tried first.
 
-    `given` is "flat" or "column". Where no form can be told to be right, labels stay as the source gives them.
+    `given`, the shape of the labels, is "flat" or "column". If no form pairs rows, labels stay unchanged.
     """
-    # Keras puts (rows,) into a column before a loss function sees it: "flat" is another form than "" there.
+    # Keras reshapes (rows,) to a column before it calls a loss function, so "flat" differs from "" there.
     others: tuple[Shape, ...] = ("flat",) if given == "column" else ("column",) if is_metric else ("column", "flat")
     for labels in ("", *others):
         form = Form(given, labels)
@@ -34,7 +34,7 @@ def form_for(own: Any, given: Shape, *, is_binary: bool, is_metric: bool) -> For
 
 
 def formed(own: Any, form: Form, *, is_metric: bool) -> Any:
-    """Return a loss or metric of the user's own that sees labels in another form."""
+    """Wrap a user's loss or metric so that it gets labels in another form."""
     if form.changes_nothing:
         return own
     if is_metric:
@@ -45,7 +45,7 @@ def formed(own: Any, form: Form, *, is_metric: bool) -> Any:
 
 
 def warnings_of(model: keras.Model, given: Shape, *, is_binary: bool) -> Iterator[str]:
-    """Yield the losses and metrics of a model that came compiled which compare every row with every other."""
+    """Yield a warning for each loss or metric of a builder's own that compares every row with every other."""
     own = [("loss", model.loss)]
     own += [("metric", metric) for metric in getattr(model._compile_metrics, "_user_metrics", None) or ()]
     for what, item in own:
@@ -62,7 +62,7 @@ def warnings_of(model: keras.Model, given: Shape, *, is_binary: bool) -> Iterato
 
 
 class _Function(keras.losses.Loss):  # type: ignore[misc]
-    """A loss function, as Keras makes a loss of it."""
+    """A loss function as a Keras loss."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(name=getattr(function, "__name__", "loss"))
@@ -74,7 +74,7 @@ class _Function(keras.losses.Loss):  # type: ignore[misc]
 
 def _pairs(own: Any, form: Form, *, is_binary: bool, is_metric: bool) -> bool:
     if not is_metric and isinstance(own, keras.losses.Loss) and type(own).__call__ is not keras.losses.Loss.__call__:
-        return form.changes_nothing  # it does not compute in `call`, where a form could be changed
+        return form.changes_nothing  # FormedLoss can only wrap `call`
     value = _metric_value(own, form) if is_metric else _loss_value(own, form)
     for labels, outputs in _samples(form.given, is_binary=is_binary):
         try:
@@ -84,13 +84,13 @@ def _pairs(own: Any, form: Form, *, is_binary: bool, is_metric: bool) -> bool:
                 for seed in range(3)
             ):
                 return True
-        except Exception:  # noqa: BLE001, S112 (labels of another shape than the user's code is written for)
+        except Exception:  # noqa: BLE001, S112 (the user's code may not accept labels of this shape)
             continue
     return False
 
 
 def _samples(given: Shape, *, is_binary: bool) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-    """Yield labels and outputs: such as are probabilities, and such as are logits or values around 0."""
+    """Yield (labels, outputs) twice: first positive outputs (probabilities if binary), then values around 0."""
     rng = np.random.default_rng(0)
     labels = np.array([0, 1, 1, 0, 1, 0, 0, 1], np.int32) if is_binary else rng.uniform(0.5, 2, _ROWS).astype("float32")
     labels = labels if given == "flat" else labels.reshape(-1, 1)

@@ -1,4 +1,4 @@
-"""Turns a study's settings and a config into a compiled Keras model, in worker processes. No other module compiles models."""
+"""Turns settings and a config into a compiled Keras model, in a worker process. Only this module compiles models."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ from search.spec.settings import Settings
 from search.spec.usercode import Reference
 from search.spec.vocabulary import direction_of, optimizer_arguments, optimizer_class
 
-# What Keras calls the variable of a SeedGenerator.
+# Keras's name for the variable of a SeedGenerator.
 SEED_NAME = "seed_generator_state"
 
 
 def leave_tensorflow_out() -> None:
-    """Keep Keras on JAX from importing TensorFlow, seconds and hundreds of megabytes, only to seed its generator.
+    """Stop Keras on JAX from importing TensorFlow only to seed its generator: that costs seconds and hundreds of megabytes.
 
-    Where a study's own code has imported it, nothing changes.
+    Does nothing if the study's own code has imported TensorFlow.
     """
     if keras.backend.backend() == "jax" and "tensorflow" not in sys.modules:
         module_utils.tensorflow._available = False
 
 
 def weights_of(trainable: Sequence[Any], other: Sequence[Any]) -> list[tuple[str, Any]]:
-    """Name the weights of a model, given its trainable and other variables: seeds of dropouts and the like are none."""
+    """Name the weights among a model's trainable and other variables; seeds, such as a dropout's, are not weights."""
     statistics = [variable for variable in other if variable.name != SEED_NAME]
     return [
         *((f"trainable/{i}", variable) for i, variable in enumerate(trainable)),
@@ -56,25 +56,25 @@ def builtin(name: str) -> ModuleType:
 
 
 def has_call(model: keras.Model) -> bool:
-    """Whether a model computes outputs from inputs; one with a `train_step` of its own need not."""
+    """Whether a model computes outputs from inputs; a model with its own `train_step` may not."""
     return type(model).call is not keras.Model.call
 
 
 def can_evaluate(model: keras.Model) -> bool:
-    """Whether a model can be evaluated: by its outputs, or by a `test_step` of its own."""
+    """Whether a model can be evaluated: from its outputs, or by its own `test_step`."""
     return has_call(model) or type(model).test_step is not keras.Model.test_step
 
 
 def validation_batch(batch_size: int) -> int:
-    """Return the batch size of evaluations: larger than a training's.
+    """Return the batch size of evaluations: at least 256.
 
-    Only the values of losses and metrics that are no mean over rows depend on it.
+    It affects only losses and metrics that are not a mean over rows.
     """
     return max(256, batch_size)
 
 
 class ReadConfig(Mapping[str, Any]):
-    """A config that remembers what was read of it: a parameter that nothing reads is probably misspelt."""
+    """A config that records which keys are read: a parameter that nothing reads is probably misspelt."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self._config = dict(config)
@@ -95,7 +95,7 @@ class ReadConfig(Mapping[str, Any]):
         return len(self._config)
 
     def copy(self) -> dict[str, Any]:
-        """Return a plain dict of it, as a dict's own copy would be."""
+        """Return a plain dict, as `dict.copy` does; this reads every key."""
         return {key: self[key] for key in self}
 
 
@@ -105,12 +105,12 @@ class Trainer:
 
     Attributes:
         settings: of the study.
-        base: the folder its paths are relative to.
-        data: loaded; the held-out rows are not in it.
+        base: the folder that the study's paths are relative to.
+        data: the training and validation rows, without the held-out rows.
         build: the builder.
-        source: hash of the builder's source.
-        forms: in which the user's own losses and metrics see the labels of a model of one output, by (key, text).
-        pins: settings of Keras and JAX that every model begins from.
+        source: hash of the source of the builder and of the user's losses, metrics and callbacks.
+        forms: (key, text) of a user's loss or metric -> the form of labels that it gets for a model of one output.
+        pins: settings of Keras and JAX that are restored before every model.
     """
 
     settings: Settings
@@ -123,13 +123,13 @@ class Trainer:
 
     @classmethod
     def load(cls, settings: Settings, base: Path, data: Data) -> Trainer:
-        """Import the builder; UsageError if it can't be."""
+        """Import the builder, losses, metrics and callbacks; UsageError if that fails."""
         reference = Reference.parse(settings.model.build, base)
         train = settings.train
         named = [entry for entry in (train.loss, *(train.metrics or ()), *train.callbacks) if isinstance(entry, str)]
         others = [other for other in (Reference.parse(entry, base) for entry in named) if other is not None]
-        # All are imported before any is hashed: a hash covers the modules beside a file that are there by then.
-        # Ours before theirs: a folder of theirs may have a `models/`, too.
+        # Import all before hashing any: a hash covers the modules beside a file that have been imported by then.
+        # Import ours first: the user's folder may have a `models/`, too.
         if reference is None:
             ours = builtin(settings.model.build)
             build, hashes = ours.build, [str(ours.REVISION)]
@@ -145,14 +145,14 @@ class Trainer:
         return cls(settings, base, data, build, source, dict(_forms(settings, base, data)))
 
     def model(self, config: Mapping[str, Any], seed: int) -> keras.Model:
-        """Build and compile the model of a config, its weights drawn from `seed` alone.
+        """Build and compile the model of a config; its weights depend on `seed` alone.
 
-        A model that comes compiled keeps its own optimizer, loss and metrics. Whatever the builder raises passes through;
-        TooLarge for a model that can't be trained in the memory there is.
+        A model that the builder has compiled keeps its optimizer, loss and metrics. Errors of the builder pass through;
+        TooLarge for a model that does not fit into memory while it trains.
         """
-        # What the builder of another config has set ends here.
+        # Undo settings that the builder of another config has changed.
         self.pins.set()
-        # Names begin anew. Collecting garbage is left to the engines: it takes a tenth of a second.
+        # Restart Keras's numbering of names. The engines collect garbage, not this: it takes a tenth of a second.
         keras.utils.clear_session(free_memory=False)
         precision = self.settings.run.precision
         keras.config.set_dtype_policy("float32" if precision == "auto" else precision)
@@ -175,23 +175,23 @@ class Trainer:
     def compile(self, model: keras.Model, config: Mapping[str, Any]) -> None:
         """Compile a model with the optimizer, loss and metrics of the study; UsageError for what Keras does not know."""
         width = objectives.width_of(model, self.data)
-        found = self._found_loss(config, width)
-        rule = objectives.rule_for(model, self.data, found, width)
+        loss = self._loss(config, width)
+        rule = objectives.rule_for(model, self.data, loss, width)
         model.compile(
             optimizer=make_optimizer(config, self.steps(config)),
-            loss=rule.loss(found) if isinstance(found, Named) else self._own("train.loss", found, rule),
+            loss=rule.loss(loss) if isinstance(loss, Named) else self._own("train.loss", loss, rule),
             metrics=[self._metric(entry, rule) for entry in self.metrics()],
         )
 
     @property
     def objective(self) -> tuple[str, float]:
-        """What a member is judged by, and 1.0 if more of it is better, else -1.0."""
+        """The name of the objective, and 1.0 to maximize it or -1.0 to minimize it."""
         study = self.settings.study
         direction = study.direction or direction_of(study.objective)
         return study.objective, 1.0 if direction == "maximize" else -1.0
 
     def steps(self, config: Mapping[str, Any]) -> int:
-        """Return how many steps the whole training of a config has."""
+        """Return the number of steps of the whole training of a config."""
         return -(-self.data.info.train_rows // int(config["batch_size"])) * int(config["epochs"])
 
     def arrays(self) -> tuple[NDArray[Any], ...]:
@@ -201,7 +201,7 @@ class Trainer:
         return rows if weights is None else (*rows, weights)
 
     def callbacks(self, config: Mapping[str, Any]) -> list[keras.callbacks.Callback]:
-        """Make the user's callbacks, fresh for one training."""
+        """Make new instances of the user's callbacks, for one training."""
         made = []
         for text in self.settings.train.callbacks:
             factory = self._function("train.callbacks", text)
@@ -212,8 +212,8 @@ class Trainer:
             made.append(callback)
         return made
 
-    def _found_loss(self, config: Mapping[str, Any], width: int | None) -> Named | str:
-        """Return the loss of Keras that the study names, or the task's; or the text of one of the user's own."""
+    def _loss(self, config: Mapping[str, Any], width: int | None) -> Named | str:
+        """Return Keras's loss that the study names, or the task's default; or the entry of a loss of the user's own."""
         entry = self.settings.train.loss
         if entry is None or (isinstance(entry, str) and entry.lower() in ("crossentropy", "ce")):
             return objectives.loss_of_task(self.data, width, config.get("label_smoothing"))
@@ -229,15 +229,15 @@ class Trainer:
         if self._is_own(entry):
             return self._own("train.metrics", str(entry), rule)
         if isinstance(entry, str) and entry.lower() in objectives.ACCURACIES:
-            found = Named("train.metrics", entry, keras.metrics.Accuracy)
-            return rule.metric(found) if rule.width else entry.lower()  # Keras picks the kind that fits
+            accuracy = Named("train.metrics", entry, keras.metrics.Accuracy)
+            return rule.metric(accuracy) if rule.width else entry.lower()  # Keras picks the class that fits
         return rule.metric(keras_names.find("train.metrics", entry))
 
     def _is_own(self, entry: str | dict[str, Any]) -> bool:
         return isinstance(entry, str) and Reference.parse(entry, self.base) is not None
 
     def _own(self, key: str, text: str, rule: Rule) -> Any:
-        """Return a loss or metric of the user's own, which sees what the data source and the model give."""
+        """Return a loss or metric of the user's own; only the shape of its labels may be changed."""
         function = self._function(key, text)
         own = function() if isinstance(function, type) else function
         form = self.forms.get((key, text), Form()) if rule.width == 1 else Form()
@@ -272,14 +272,14 @@ class Trainer:
 class Decay(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
     """A linear warm-up from 0 to the learning rate, then its decay towards `end_factor` times it.
 
-    Steps are counted from 0, as by Keras's own schedules (`decay_steps` = `steps`): the first has the whole rate and the last
-    what is left at (steps - 1) / steps of the way. The end itself is the rate after the last step.
+    Steps count from 0, as in Keras's own schedules (`decay_steps` = `steps`): the first step has the full rate, the last the
+    rate at (steps - 1) / steps of the decay. The decay ends after the last step.
 
     Args:
         kind: "constant", "cosine", "linear" or "exponential".
         steps: of the whole training.
-        warmup: the share of the steps in which the rate rises.
-        end_factor: last rate / learning rate; "exponential" needs it above 0.
+        warmup: share of the steps in which the rate rises.
+        end_factor: final rate / learning rate; above 0 for "exponential".
 
     Source: cosine without restarts, SGDR (Loshchilov & Hutter, 2017, arXiv:1608.03983); warm-up, Goyal et al. (2017).
     """
@@ -292,11 +292,11 @@ class Decay(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[mi
         self.warmup, self.end_factor = warmup, end_factor
 
     def __call__(self, step: Any) -> Any:
-        # In keras.ops throughout: any of the numbers may be an array of a lane's.
+        # Use keras.ops throughout: in a lane, each of the numbers may be an array.
         ops = keras.ops
         step = ops.cast(step, "float32")
-        risen = self.warmup * self.steps
-        share = ops.clip((step - risen) / ops.maximum(self.steps - risen, 1.0), 0.0, 1.0)
+        warmup_steps = self.warmup * self.steps
+        share = ops.clip((step - warmup_steps) / ops.maximum(self.steps - warmup_steps, 1.0), 0.0, 1.0)
         if self.kind == "cosine":
             factor = self.end_factor + (1 - self.end_factor) * 0.5 * (1 + ops.cos(np.pi * share))
         elif self.kind == "linear":
@@ -305,7 +305,7 @@ class Decay(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[mi
             factor = ops.exp(share * ops.log(self.end_factor * ops.ones_like(share)))
         else:
             factor = ops.ones_like(share)
-        return self.learning_rate * factor * ops.minimum(1.0, (step + 1) / ops.maximum(risen, 1.0))
+        return self.learning_rate * factor * ops.minimum(1.0, (step + 1) / ops.maximum(warmup_steps, 1.0))
 
     def get_config(self) -> dict[str, Any]:
         names = ("learning_rate", "kind", "steps", "warmup", "end_factor")
@@ -313,9 +313,9 @@ class Decay(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[mi
 
 
 def _forms(settings: Settings, base: Path, data: Data) -> Iterator[tuple[tuple[str, str], Form]]:
-    """Yield how the user's own losses and metrics see a column of labels.
+    """Yield the form in which each of the user's own losses and metrics gets a column of labels.
 
-    Before any model is built: Keras numbers the names of metrics, and the ones that are made here must not count.
+    Call this before any model is built: Keras numbers the names of metrics, and the metrics made here must not count.
     """
     target = Target.of(data)
     train = settings.train
@@ -327,16 +327,16 @@ def _forms(settings: Settings, base: Path, data: Data) -> Iterator[tuple[tuple[s
         try:
             function = reference.load()
             own = function() if isinstance(function, type) else function
-        except Exception:  # noqa: BLE001, S112 (compiling the first model tells what is wrong)
+        except Exception:  # noqa: BLE001, S112 (compiling the first model raises it again)
             continue
         is_binary, is_metric = data.info.task == "binary" or target.is_bits, key == "train.metrics"
         yield (key, str(text)), pairing.form_for(own, target.shape, is_binary=is_binary, is_metric=is_metric)
 
 
 def make_optimizer(config: Mapping[str, Any], steps: int) -> keras.optimizers.Optimizer:
-    """Make the optimizer of a config: those of its numbers that the optimizer takes, Keras's defaults for the rest.
+    """Make the optimizer of a config, with the config's numbers that it takes and Keras's defaults for the rest.
 
-    `steps` is the length of the whole training, for schedules. ValueError or TypeError if Keras refuses a number.
+    `steps` is the length of the whole training, for schedules. ValueError or TypeError if Keras rejects a number.
     """
     name = config["optimizer"]
     kind = getattr(keras.optimizers, optimizer_class(name))

@@ -48,7 +48,7 @@ def objects_of_every_spelling():
     for entry in ("auroc", "roc_auc", "AUC", "precision", "recall", "f1", "f1_score", "fbeta-score"):
         known = keras_names.find("train.metrics", entry)
         if known.kind.__name__ in ("F1Score", "FBetaScore"):
-            known = known.told(threshold=0.5, average="macro")
+            known = known.with_options(threshold=0.5, average="macro")
         if portable.metric(known.make(), entry, Yardstick(bits, chances), "labels") is None:
             missing.append(entry)
     from search.engines.forms import Form, FormedLoss
