@@ -1,1 +1,1 @@
-"""A study from its first command to its last, for the command line and for Python: nothing here needs a terminal."""
+"""Running a study from start to end, for the command line and for Python. Nothing here needs a terminal."""

@@ -1,4 +1,4 @@
-"""What would run, where and why, told by the same steps that a run begins with."""
+"""What a run would train, where and why, by the same first steps as a run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from search.core.study import Study
 from search.log import StudyLog
 from search.reading import studychecks, unused
-from search.sessions.startup import resolution, workers
+from search.sessions.startup import resolve_or_load, workers
 from search.spec import identity
 from search.spec.resolved import how
 from search.spec.study import StudyFile
@@ -16,10 +16,10 @@ from search.storage import records
 
 
 def plan(file: StudyFile) -> dict[str, Any]:
-    """Load the data and build one model in a worker, and tell what a `run` would do. Writes nothing."""
-    resolved, chosen = resolution(file)
-    with workers(file, resolved, chosen[:1], StudyLog()) as (_, ready, came_to):
-        resolved = replace(came_to, devices=resolved.devices)
+    """Load the data and build one model in a worker; return what a `run` would do. Writes nothing."""
+    resolved, chosen = resolve_or_load(file)
+    with workers(file, resolved, chosen[:1], StudyLog()) as (_, ready, decided):
+        resolved = replace(decided, devices=resolved.devices)
     done = 0
     if records.exists(file.storage, file.name):
         stored = records.load(file.storage, file.name)

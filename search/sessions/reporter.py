@@ -1,4 +1,4 @@
-"""Who is told what a session does."""
+"""Where a session reports its progress."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ _LOG = logging.getLogger("manyfit")
 
 
 class Reporter(Protocol):
-    """What a session tells: lines for people, and a study that can be looked at after every tick."""
+    """Receives what a session reports: lines of text, and the study itself after every tick."""
 
     def waiting(self, what: str) -> AbstractContextManager[object]:
-        """Say what is waited for, until the context ends."""
+        """Report what the session waits for while the context lasts."""
 
     def line(self, text: str) -> None:
-        """Tell what is done."""
+        """Report a fact."""
 
     def note(self, text: str) -> None:
-        """Tell what is allowed and probably not meant."""
+        """Report a setting that is allowed but probably not intended."""
 
     def warning(self, text: str) -> None:
-        """Tell what went wrong, or will, without ending anything."""
+        """Report a present or future problem that does not end the session."""
 
     def following(self, study: Study, *, programs: int) -> AbstractContextManager[Callable[[], None]]:
-        """Follow a study while the context lasts: what it gives is called after every tick.
+        """Follow a study while the context lasts. The session calls the yielded function after every tick.
 
-        `programs` are compiled at most; 0 where none is, or where that can't be told.
+        `programs` is the most programs that will be compiled; 0 if none, or if unknown.
         """
 
 
 class Logging:
-    """A reporter that writes to the standard logger `manyfit`, and says nothing of single epochs."""
+    """A reporter that writes to the standard logger `manyfit`: trials, but not single epochs."""
 
     @contextmanager
     def waiting(self, what: str) -> Iterator[None]:
@@ -51,17 +51,17 @@ class Logging:
         _LOG.warning("%s", text)
 
     @contextmanager
-    def following(self, study: Study, *, programs: int) -> Iterator[Callable[[], None]]:  # noqa: ARG002 (a reporter's)
+    def following(self, study: Study, *, programs: int) -> Iterator[Callable[[], None]]:  # noqa: ARG002 (of the protocol)
         ended = {trial.number for trial in study.trials if trial.is_ended}
 
-        def look() -> None:
+        def log_ended() -> None:
             for trial in study.trials:
                 if trial.is_ended and trial.number not in ended:
                     ended.add(trial.number)
                     _LOG.info("trial %d: %s %s", trial.number, trial.value, trial.ended)
 
-        yield look
-        look()
+        yield log_ended
+        log_ended()
 
 
 LOGGING = Logging()

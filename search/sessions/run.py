@@ -1,4 +1,4 @@
-"""A study from its settings to its best.json: begun, or gone on with. The one place where all packages meet."""
+"""Starts or resumes a study, from its settings to its best.json. All packages meet in this module."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from search.errors import Interrupted, ManyfitError, StoreError, UsageError
 from search.log import StudyLog
 from search.reading import studychecks, unused
 from search.sessions.reporter import LOGGING, Reporter
-from search.sessions.startup import as_before, resolve, workers
+from search.sessions.startup import load_resolved, resolve, workers
 from search.spec import identity, sources
 from search.spec.identity import Record
 from search.spec.ready import Ready
@@ -37,13 +37,13 @@ from search.views import export
 from search.views.text import number
 from search.workers.pool import WorkerPool
 
-# A second signal that comes sooner than this after the first is the same one, pressed twice.
-TWICE_S = 1.0
+# A second signal within this time after the first counts as the same one: Ctrl-C pressed twice.
+DOUBLE_PRESS_S = 1.0
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a `run` ended. `stored` is the study as it is now; `ended` are the numbers of the trials ended by this command."""
+    """How a `run` ended. `stored` is the study after it, `ended` the numbers of the trials that this command ended."""
 
     stored: Stored
     best_path: Path
@@ -53,23 +53,23 @@ class Outcome:
 
 
 def run(file: StudyFile, reporter: Reporter = LOGGING, *, allow_unused: bool = False) -> Outcome:
-    """Start the study, or go on with it. Writes its best.json at the end, when interrupted and when it has to give up.
+    """Start or resume a study. Writes its best.json at the end, when interrupted and when the study fails.
 
-    A new study that sets something which nothing reads is refused, UsageError, unless `allow_unused`.
+    Raises UsageError for a new study with a setting that nothing reads, unless `allow_unused`.
     """
     if records.exists(file.storage, file.name):
-        return _go_on(file, reporter)
-    return _begin(file, reporter, allow_unused=allow_unused)
+        return _resume(file, reporter)
+    return _start(file, reporter, allow_unused=allow_unused)
 
 
 @dataclass(frozen=True)
-class Saved:
+class SavedModel:
     """A written model file.
 
     Attributes:
-        value: the objective, evaluated once more; None if it is no metric of the validation rows.
-        is_of_file: that is what the written file gives, loaded back.
-        lines: what a person has to know of the file.
+        value: the objective, evaluated again; None if it is not a metric of the validation rows.
+        is_of_file: whether the value was evaluated with the written file, loaded back.
+        lines: notes about the file for its user.
     """
 
     value: float | None
@@ -77,20 +77,20 @@ class Saved:
     lines: Sequence[str]
 
 
-def save_model(stored: Stored, trial: Trial, path: Path, reporter: Reporter) -> Saved:
-    """Save the model of a trial whose weights were kept, and evaluate it anew.
+def save_model(stored: Stored, trial: Trial, path: Path, reporter: Reporter) -> SavedModel:
+    """Save the model of a trial whose weights were kept, and evaluate it again.
 
-    Raises UsageError if its weights are not there, if data or builder are no longer the study's, or if Keras can't save it.
+    Raises UsageError if its weights are missing, if data or builder have changed, or if Keras can't save it.
     """
     if durable.is_special(path):
         raise UsageError(f"{path} is a device or a pipe; a model is saved as a file: name another with --model")
     weights = checkpoints.kept_path(stored.files, Member(trial.number))
     if not weights.exists():
         raise UsageError(f"the weights of trial {trial.number} were not kept: {_why_not_kept(stored, trial)}")
-    resolved, chosen = as_before(stored.file, stored)
-    # One at a time, on the backend that trained it.
+    resolved, chosen = load_resolved(stored.file, stored)
+    # Without lanes, on the backend that trained the model.
     resolved = replace(resolved, engine="fit", lanes={})
-    # Keras asks for the suffix.
+    # Keras requires the suffix.
     partial = path.with_name(f".{path.stem}.{os.getpid()}.partial.keras").absolute()
     with workers(stored.file, resolved, chosen[:1], StudyLog(), reporter=reporter) as (pool, ready, _):
         identity.check_ready(stored.file, stored.identity, ready)
@@ -107,13 +107,13 @@ def save_model(stored: Stored, trial: Trial, path: Path, reporter: Reporter) -> 
         finally:
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
-    objective = stored.file.settings.study.objective
-    return Saved(answer.detail["values"].get(objective), objective in answer.detail["of_file"], answer.detail["lines"])
+    objective, detail = stored.file.settings.study.objective, answer.detail
+    return SavedModel(detail["values"].get(objective), objective in detail["of_file"], detail["lines"])
 
 
 def _best_learning_rate(trial: Trial) -> float | None:
     metrics = trial.curve[trial.best_epoch - 1] if trial.best_epoch else {}
-    return None if "val_learning_rate" in metrics else metrics.get("learning_rate")  # a metric may have that name
+    return None if "val_learning_rate" in metrics else metrics.get("learning_rate")  # a metric may have this name
 
 
 def _why_not_kept(stored: Stored, trial: Trial) -> str:
@@ -126,17 +126,17 @@ def _why_not_kept(stored: Stored, trial: Trial) -> str:
     )
 
 
-def _begin(file: StudyFile, reporter: Reporter, *, allow_unused: bool) -> Outcome:
+def _start(file: StudyFile, reporter: Reporter, *, allow_unused: bool) -> Outcome:
     resolved, chosen = resolve(file)
     log = StudyLog()
     with (
         signals() as interruption,
         workers(file, resolved, chosen, log, reporter=reporter, interruption=interruption) as (pool, ready, resolved),
     ):
-        found = unused.find(file, ready)
+        unread = unused.find(file, ready)
         if not allow_unused:
-            unused.refuse(file, found)
-        _warn(reporter, [*map(str, found), *ready.warnings])
+            unused.refuse(file, unread)
+        _warn(reporter, [*map(str, unread), *ready.warnings])
         for text in studychecks.notes(file):
             reporter.note(text)
         reporter.line(how(resolved))
@@ -146,28 +146,28 @@ def _begin(file: StudyFile, reporter: Reporter, *, allow_unused: bool) -> Outcom
             log.open(file.beside(".log"))
             log.write(f"study {file.name!r} begins: {how(resolved)}")
             outcome = _search(Study(file), store, pool, reporter, interruption, resolved)
-            _warn(reporter, _changed_meanwhile(file, ready))
+            _warn(reporter, _changed_files(file, ready))
             return outcome
 
 
-def _go_on(file: StudyFile, reporter: Reporter) -> Outcome:
+def _resume(file: StudyFile, reporter: Reporter) -> Outcome:
     stored = records.load(file.storage, file.name)
     identity.check_unchanged(file.name, stored.identity, identity.declared(file))
     with signals() as interruption, Store.of(file, interruption=interruption) as store:
         # Reload under the lock: another command may have changed the study since it was first read.
         stored = records.load(file.storage, file.name)
-        # A builder that has only ever failed may be mended: no result came from it.
-        may_mend = not any(trial.curve or trial.state in ("COMPLETE", "PRUNED") for trial in stored.trials)
+        # A builder whose trials all failed may be changed: no result depends on it.
+        may_change_builder = not any(trial.curve or trial.state in ("COMPLETE", "PRUNED") for trial in stored.trials)
         has_failed = any(trial.state == "FAIL" for trial in stored.trials)
-        is_mended = may_mend and has_failed and not identity.has_same_files(file, stored.identity)
-        # What "auto" came to binds no study in which nothing was trained, unless its memory was too short for that.
-        is_new = may_mend and not any(kind == "out of memory" for _, kind, _ in stored.events)
-        resolved, chosen = resolve(file) if is_new else as_before(file, stored)
+        is_rebuilt = may_change_builder and has_failed and not identity.has_same_files(file, stored.identity)
+        # If nothing was trained yet, "auto" is resolved again, unless memory ran out: then keep to fewer lanes.
+        is_new = may_change_builder and not any(kind == "out of memory" for _, kind, _ in stored.events)
+        resolved, chosen = resolve(file) if is_new else load_resolved(file, stored)
         study = Study.of(stored, file)
-        if study.has_changes:  # a process died, and this one may be stopped before its first trial
+        if study.has_changes:  # a process died: store that now, as this command may stop before its first trial
             scheduler.store(study, store)
-        if is_mended:
-            # All its trials are drawn again; they are deleted once workers are ready.
+        if is_rebuilt:
+            # Draw all trials again. The failed ones are deleted once the workers are ready.
             study = Study(file, seconds=stored.seconds, spent=stored.spent)
         if study.is_done():
             identity.check_files(file, stored.identity)
@@ -180,11 +180,11 @@ def _go_on(file: StudyFile, reporter: Reporter) -> Outcome:
             ready,
             resolved,
         ):
-            now = identity.check_ready(file, stored.identity, ready, may_mend_builder=may_mend)
+            now = identity.check_ready(file, stored.identity, ready, may_mend_builder=may_change_builder)
             _warn(reporter, [*map(str, unused.find(file, ready)), *ready.warnings])
             reporter.line(how(resolved))
-            reporter.line(_going_on(study))
-            store.renew(file, now, asdict(resolved) if is_new else None, anew=_failures(stored) if is_mended else None)
+            reporter.line(_progress(study))
+            store.renew(file, now, asdict(resolved) if is_new else None, anew=_failures(stored) if is_rebuilt else None)
             log.open(file.beside(".log"))
             log.write(f"study {file.name!r} goes on with {len(study.trials)} trials")
             if not is_new and identity.versions() != stored.resolved["versions"]:
@@ -194,17 +194,17 @@ def _go_on(file: StudyFile, reporter: Reporter) -> Outcome:
             if not is_new and resolved.devices != stored.resolved["devices"]:
                 study.note("devices changed", was=stored.resolved["devices"], now=resolved.devices)
             outcome = _search(study, store, pool, reporter, interruption, resolved)
-            _warn(reporter, _changed_meanwhile(file, ready))
+            _warn(reporter, _changed_files(file, ready))
             return outcome
 
 
-def _changed_meanwhile(file: StudyFile, ready: Ready) -> list[str]:
+def _changed_files(file: StudyFile, ready: Ready) -> list[str]:
     files = {name: digest for name, digest in ready.files.items() if not name.startswith("manyfit:")}
     changed = sources.changed(files, sources.hashes(sources.written(file.settings, file.base)), file.base)
     if not changed:
         return []
-    says = "its trials are of the source that it began with: change it back, or go on under another --name"
-    return [f"changed while this command ran: {', '.join(changed)}; {says}"]
+    advice = "its trials are of the source that it began with: change it back, or go on under another --name"
+    return [f"changed while this command ran: {', '.join(changed)}; {advice}"]
 
 
 def _warn(reporter: Reporter, warnings: Iterable[str]) -> None:
@@ -213,13 +213,13 @@ def _warn(reporter: Reporter, warnings: Iterable[str]) -> None:
 
 
 def _failures(stored: Stored) -> dict[str, Any]:
-    """Return what is kept of failed trials that are to be deleted."""
+    """Return the record that remains of failed trials when they are deleted."""
     failed = [trial for trial in stored.trials if trial.state == "FAIL"]
     return {"failed": len(failed), "by": failed[-1].why}
 
 
-def _going_on(study: Study) -> str:
-    """Say where a study stands that goes on."""
+def _progress(study: Study) -> str:
+    """Return a line on the progress of a study that is resumed."""
     done = sum(trial.is_ended for trial in study.trials)
     best = "" if study.best is None else f", best {number(study.best.value)} (trial {study.best.number})"
     return f"going on: {done} of {study.budget} done{best}"
@@ -235,22 +235,22 @@ def _search(
 ) -> Outcome:
     ended_before = {trial.number for trial in study.trials if trial.is_ended}
     seconds_before = study.seconds_before
-    kept: list[Trial] = []
+    best: list[Trial] = []
 
     def watch() -> None:
-        nonlocal kept
-        look()
-        if study.best_trials != kept:
-            kept = study.best_trials
-            checkpoints.drop(study.file.beside(".files"), map(_member, kept))
+        nonlocal best
+        report()
+        if study.best_trials != best:
+            best = study.best_trials
+            checkpoints.drop(study.file.beside(".files"), map(_member, best))
 
     _tidy(study)
     try:
         try:
-            with reporter.following(study, programs=resolved.lanes.get("programs", 0)) as look:
+            with reporter.following(study, programs=resolved.lanes.get("programs", 0)) as report:
                 scheduler.search(study, store, pool, interruption=interruption, watch=watch)
         finally:
-            pool.close()  # before the last tidying: a worker may be in the middle of writing a checkpoint
+            pool.close()  # before `_tidy`: a worker may be writing a checkpoint
     except Interrupted as interrupted:
         outcome = _outcome(study, store, reporter, ended=(), seconds=0.0)
         done = sum(trial.is_ended for trial in outcome.stored.trials)
@@ -296,7 +296,7 @@ def _outcome(study: Study, store: Store, reporter: Reporter, *, ended: tuple[int
     try:
         export.write(best_path, export.to_json(export.best(stored)))
     except UsageError as error:
-        # The search is not the worse for it: all of it is in the database.
+        # Nothing is lost: all results are in the database.
         _warn(reporter, [f"{error}"])
     reason = "" if stored.ended == ALL_TRIALS else stored.ended
     return Outcome(stored, best_path, ended, reason, seconds)
@@ -304,24 +304,24 @@ def _outcome(study: Study, store: Store, reporter: Reporter, *, ended: tuple[int
 
 @contextmanager
 def signals() -> Iterator[Callable[[], int]]:
-    """Turn the first SIGINT, SIGTERM or SIGHUP into a number to be asked for; a later one ends the process at once.
+    """Yield a function that returns the number of the first SIGINT, SIGTERM or SIGHUP, or 0; a later one ends the process.
 
-    A terminal that goes away sends SIGHUP. Under `nohup`, which ignores it, the search goes on. Ctrl-C pressed twice quickly
-    counts once: whoever does so wants the study stopped, and should read that it goes on.
+    A closed terminal sends SIGHUP; under `nohup`, which ignores it, the search continues. Ctrl-C pressed twice quickly counts
+    once, so that the command still prints how to resume.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield lambda: 0  # signals go to the main thread, whose business they are
+        yield lambda: 0  # only the main thread may set signal handlers
         return
-    came: list[int] = []
+    received: list[int] = []
     first = 0.0
 
     def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
         nonlocal first
-        if not came:
-            came.append(number)
+        if not received:
+            received.append(number)
             first = time.monotonic()
-        elif time.monotonic() - first > TWICE_S:
-            # The default action: at once, with the exit status that says so. The database is whole at any moment.
+        elif time.monotonic() - first > DOUBLE_PRESS_S:
+            # Repeat it with the default action: end at once, with the right exit status. The database is always consistent.
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 
@@ -330,9 +330,9 @@ def signals() -> Iterator[Callable[[], int]]:
         numbers.append(signal.SIGHUP)
     before = {number: signal.signal(number, handle) for number in numbers}
     try:
-        yield lambda: came[0] if came else 0
+        yield lambda: received[0] if received else 0
     finally:
-        # A second press may come while the last line is written: by then nothing but that is left to be ended.
-        is_ending = came and time.monotonic() - first < TWICE_S
+        # Ignore a second press of Ctrl-C while the command prints its last line.
+        is_ending = received and time.monotonic() - first < DOUBLE_PRESS_S
         for number, handler in before.items():
             signal.signal(number, signal.SIG_IGN if is_ending else handler)

@@ -1,7 +1,7 @@
-"""Start-up: what "auto" comes to, and workers that are ready.
+"""Start-up: resolve "auto" settings and start the workers.
 
-Engine, backend, precision and lanes are decided here, at a study's first start, and obeyed ever after; devices are chosen
-anew each time. An engine has the last word on itself: it may decline a model, and says how many lanes fit.
+Engine, backend, precision and lanes are decided here at a study's first start and stay fixed. Devices are chosen at every
+start. An engine itself may decline a model, and decides how many lanes fit.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from search.storage import records
 from search.storage.records import Stored
 from search.workers.local import Processes
 from search.workers.messages import WorkerSpec
-from search.workers.pool import Terms, WorkerPool
+from search.workers.pool import WorkerLimits, WorkerPool
 
-# What "auto" tries, in this order: the last takes any model.
+# The engines that "auto" tries, in this order; the last one accepts any model.
 AUTO = ("lanes", "fit")
 
 
 def resolve(file: StudyFile) -> tuple[Resolved, list[devices.Device]]:
-    """Decide what "auto" means on this machine; UsageError for what is not there."""
+    """Resolve "auto" settings for this machine; UsageError if a requested device or backend is missing."""
     run = file.settings.run
     chosen = devices.choose(run.devices)
     engine, why = run.engine, ""
@@ -48,15 +48,15 @@ def resolve(file: StudyFile) -> tuple[Resolved, list[devices.Device]]:
     return Resolved(engine, backend, [device.name for device in chosen], identity.versions(), precision, why), chosen
 
 
-def resolution(file: StudyFile) -> tuple[Resolved, list[devices.Device]]:
-    """Return what a `run` would go by: what the study was resolved to at its first start, or would be now."""
+def resolve_or_load(file: StudyFile) -> tuple[Resolved, list[devices.Device]]:
+    """Return the settings that a `run` would use: those of the stored study, or else newly resolved ones."""
     if records.exists(file.storage, file.name):
-        return as_before(file, records.load(file.storage, file.name, with_trials=False))
+        return load_resolved(file, records.load(file.storage, file.name, with_trials=False))
     return resolve(file)
 
 
-def as_before(file: StudyFile, stored: Stored) -> tuple[Resolved, list[devices.Device]]:
-    """Return what the study was resolved to at its first start; UsageError if the file now asks for something else."""
+def load_resolved(file: StudyFile, stored: Stored) -> tuple[Resolved, list[devices.Device]]:
+    """Return the resolved settings of a stored study; UsageError if its file now asks for others."""
     run, before = file.settings.run, records.resolved(stored)
     for key, wanted in (("backend", run.backend), ("engine", run.engine), ("precision", run.precision)):
         was = getattr(before, key)
@@ -72,14 +72,14 @@ def as_before(file: StudyFile, stored: Stored) -> tuple[Resolved, list[devices.D
     chosen = devices.choose(run.devices)
     devices.choose_backend(before.backend)
     resolved = replace(before, devices=[device.name for device in chosen])
-    # Lanes that had to be given up for want of memory would not fit now, either.
-    given_up = [detail for _, kind, detail in stored.events if kind == "out of memory"]
-    if resolved.lanes and given_up:
-        places = min(detail["lanes"] for detail in given_up)
+    # Lanes that were given up for lack of memory would not fit now either.
+    memory_events = [detail for _, kind, detail in stored.events if kind == "out of memory"]
+    if resolved.lanes and memory_events:
+        places = min(detail["lanes"] for detail in memory_events)
         width = min(places, resolved.lanes.get("width", places))
         resolved = replace(resolved, lanes={**resolved.lanes, "places": places, "width": width})
     places = resolved.lanes.get("places", run.lanes)
-    if run.lanes not in ("auto", places) and not given_up:
+    if run.lanes not in ("auto", places) and not memory_events:
         raise UsageError(
             f"study {file.name!r} was started with {places} lanes, run.lanes now says {run.lanes}; "
             "give it another --name, or leave run.lanes at auto"
@@ -88,7 +88,7 @@ def as_before(file: StudyFile, stored: Stored) -> tuple[Resolved, list[devices.D
 
 
 def worker_spec(file: StudyFile, resolved: Resolved) -> WorkerSpec:
-    """Return the spec of a study's workers, with the number of the first one."""
+    """Return the spec of a study's workers. It has the number of the first one; the pool sets the others."""
     run = file.settings.run.model_copy(update={"precision": resolved.precision})
     return WorkerSpec(
         settings=file.settings.model_copy(update={"run": run}),
@@ -103,13 +103,13 @@ def worker_spec(file: StudyFile, resolved: Resolved) -> WorkerSpec:
     )
 
 
-def settled(
+def start_ready(
     spec: WorkerSpec, start: Callable[[WorkerSpec], WorkerPool], tick: Callable[[], None] = lambda: None
 ) -> tuple[WorkerPool, Ready]:
-    """Start workers by a spec and wait until they are ready; return them with what the first one says.
+    """Start workers and wait until they are ready; return the pool and the Ready of its first worker.
 
-    Where several engines are possible, one whose look at the model kills its workers, or has no end, is left out from then
-    on, as one that declines is: it runs the builder for more configs than the next does, and one of them was too much.
+    If the spec has several engines and the workers die or hang while the first one inspects the model, the workers restart
+    without that engine. It runs the builder for more configs than the next engine does, and one config caused the failure.
     """
     while True:
         pool = start(spec)
@@ -135,21 +135,21 @@ def workers(
     reporter: Reporter = LOGGING,
     interruption: Callable[[], int] = lambda: 0,
 ) -> Iterator[tuple[WorkerPool, Ready, Resolved]]:
-    """Start the workers of a study, wait until they are ready, and end them again, whatever happens.
+    """Start the workers of a study, wait until they are ready, and end them when the context ends.
 
-    Yields what "auto" came to, too. A model that can't be trained in lanes goes on by fit, on the backend that is the
-    default for that: then the workers are started once more.
+    Yields the pool, the first worker's Ready and the final settings. If "auto" came to fit, whose default backend may be
+    another one than that of lanes, the workers restart on that backend.
     """
     memory = file.settings.run.worker_memory
-    terms = Terms(
+    limits = WorkerLimits(
         memory=None if memory == "auto" else int(memory),
-        look_s=file.settings.run.trial_time,
+        trial_s=file.settings.run.trial_time,
         folder=file.beside(".files"),
     )
 
     def start(spec: WorkerSpec, backend: str) -> WorkerPool:
         processes = Processes(backend, log, len(chosen))
-        return WorkerPool(spec, chosen, processes, log, terms=terms, interruption=interruption)
+        return WorkerPool(spec, chosen, processes, log, limits=limits, interruption=interruption)
 
     def tick() -> None:
         if number := interruption():
@@ -157,18 +157,18 @@ def workers(
 
     def wait(spec: WorkerSpec, backend: str) -> tuple[WorkerPool, Ready]:
         with reporter.waiting(f"starting {backend} on {', '.join(resolved.devices)}, loading the data"):
-            return settled(spec, lambda changed: start(changed, backend), tick)
+            return start_ready(spec, lambda changed: start(changed, backend), tick)
 
     with closing(log):
         pool, ready = wait(worker_spec(file, resolved), resolved.backend)
         try:
             if resolved.engine == "auto":
                 resolved = replace(resolved, engine=ready.engine, why=ready.why, lanes=dict(ready.lanes))
-                wanted = devices.choose_backend(file.settings.run.backend)
-                if ready.engine == "fit" and wanted != resolved.backend:
+                backend = devices.choose_backend(file.settings.run.backend)
+                if ready.engine == "fit" and backend != resolved.backend:
                     pool.close()
-                    resolved = replace(resolved, backend=wanted)
-                    pool, ready = wait(worker_spec(file, resolved), wanted)
+                    resolved = replace(resolved, backend=backend)
+                    pool, ready = wait(worker_spec(file, resolved), backend)
             pool.go_on_as(worker_spec(file, replace(resolved, lanes=dict(ready.lanes))))
             yield pool, ready, replace(resolved, lanes=dict(ready.lanes))
         finally:

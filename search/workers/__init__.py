@@ -1,1 +1,1 @@
-"""The processes that host engines: what starts, feeds, watches and replaces them, and what runs inside."""
+"""Worker processes that host engines: the pool that starts, feeds, watches and replaces them, and the worker itself."""

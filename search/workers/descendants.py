@@ -1,7 +1,7 @@
-"""Everything that a worker has started, ended with it: in sessions of their own, and with parents that are gone.
+"""Kills every process that a worker started, including daemons and processes in sessions of their own.
 
-A worker carries a mark in its environment, which all its descendants inherit unless they are given another one; those that
-are still below the worker are found by that.
+A worker has a tag in its environment. Its descendants inherit the tag, unless they get a new environment: those are known
+only as children of the worker, while it runs.
 """
 
 from __future__ import annotations
@@ -12,35 +12,35 @@ from contextlib import suppress
 
 import psutil
 
-MARK = "MANYFIT_WORKER"
-# What ends a descendant may meet one that is just starting another.
+TAG = "MANYFIT_WORKER"
+# A process that is killed may just have started another one, so search for the tag several times.
 _ROUNDS = 5
 
 
-def below(pid: int) -> list[psutil.Process]:
-    """Return what a process and its children have started, as long as it lives."""
+def find(pid: int) -> list[psutil.Process]:
+    """Return the descendants of a running process; none if it has ended."""
     with suppress(psutil.Error):
         return psutil.Process(pid).children(recursive=True)
     return []
 
 
-def end(mark: str, known: list[psutil.Process], *, spare: int = 0) -> None:
-    """End processes `known`, and all that carry a mark, with SIGKILL; but not the process `spare`."""
+def kill(tag: str, known: list[psutil.Process], *, spare: int = 0) -> None:
+    """Kill the processes `known` and all processes with a tag by SIGKILL, except the process `spare`."""
     for process in known:
         with suppress(psutil.Error):
-            process.kill()  # psutil makes sure that the number is not another's by now
+            process.kill()  # psutil checks that the pid was not reused
     for _ in range(_ROUNDS):
-        marked = [pid for pid in psutil.pids() if pid != spare and _carries(pid, mark)]
-        for pid in marked:
+        tagged = [pid for pid in psutil.pids() if pid != spare and _has_tag(pid, tag)]
+        for pid in tagged:
             with suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
-        if not marked:
+        if not tagged:
             return
 
 
-def _carries(pid: int, mark: str) -> bool:
+def _has_tag(pid: int, tag: str) -> bool:
     try:
         process = psutil.Process(pid)
-        return process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE
+        return process.environ().get(TAG) == tag and process.status() != psutil.STATUS_ZOMBIE
     except (psutil.Error, OSError):
         return False

@@ -1,4 +1,4 @@
-"""An engine in this very process, as the loop sees those who train: for what needs no Keras, and no process to die alone."""
+"""A trainer for the search loop that runs its engine in this process: for replay, tests and engines without Keras."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from search.trials.events import Assignment, Event, Member, Verdict, not_kept
 
 
 class InProcess:
-    """Trains up to `capacity` members by an engine that was made here.
+    """Trains up to `capacity` members by an engine in this process.
 
     Args:
-        folder: where the weights of the best members go; None to keep none.
+        folder: the folder for the weights of the best members; None keeps no weights.
     """
 
     def __init__(self, engine: Engine, *, capacity: int = 1, folder: Path | None = None) -> None:
@@ -37,8 +37,8 @@ class InProcess:
     def keep(self, members: Sequence[Member]) -> Sequence[Event]:
         if self._folder is None:
             return []
-        troubles = [(member, self._engine.keep(member, kept_path(self._folder, member))) for member in members]
-        return [not_kept(member, why) for member, why in troubles if why]
+        errors = [(member, self._engine.keep(member, kept_path(self._folder, member))) for member in members]
+        return [not_kept(member, why) for member, why in errors if why]
 
     def apply(self, verdicts: Sequence[Verdict]) -> None:
         ended = {verdict.member for verdict in verdicts if verdict.ends}
@@ -52,7 +52,7 @@ class InProcess:
 
 
 class Replaying(InProcess):
-    """Plays curves instead of training, in `lanes` places; `ahead` more members may wait for one."""
+    """Replays curves instead of training. `lanes` members train at a time, and `ahead` more may wait for a lane."""
 
     def __init__(self, curves: Curves, lanes: int = 1, ahead: int = 0) -> None:
         super().__init__(ReplayEngine(curves, lanes), capacity=lanes + ahead)

@@ -1,4 +1,4 @@
-"""Workers as processes of this machine. Nothing here imports keras."""
+"""Workers as processes on this machine. Nothing here imports keras."""
 
 from __future__ import annotations
 
@@ -26,41 +26,41 @@ from search.workers.messages import Message, WorkerSpec, decode, encode
 from search.workers.transport import Gone, Link
 
 START = Path(__file__).resolve().parents[2] / "manyfit" / "start.py"
-"""What a worker process runs."""
+"""The script that a worker process runs."""
 
 STDERR_LINES = 20
 
 
 def launch(descriptor: int, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """Start a process that serves what it is asked through the socket `descriptor`, with that environment."""
+    """Start a worker process that speaks over the socket `descriptor`."""
     return subprocess.Popen(
-        # -P, and our packages by their folder: the working directory or PYTHONPATH may hold a search.py of the user's.
+        # -P and a path to the script: the working directory or PYTHONPATH may contain a user's search.py.
         [sys.executable, "-P", str(START), str(descriptor)],
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         pass_fds=[descriptor],
-        # Ctrl-C is the coordinator's to handle; a worker that got it too would die in the middle of its answer.
+        # Only the coordinator handles Ctrl-C; a worker that also got the signal would die in the middle of its reply.
         start_new_session=True,
     )
 
 
 class Process:
-    """A worker in a process, reached by a socket. Its number tells it apart in the log."""
+    """A worker in a process, reached by a socket. The log names the worker by its number."""
 
     def __init__(self, number: int, environment: Mapping[str, str], log: StudyLog) -> None:
         self._number, self._log = number, log
-        self._mark = uuid.uuid4().hex  # in the environment of all that it starts
+        self._tag = uuid.uuid4().hex  # all processes that it starts inherit this
         self._stderr: deque[str] = deque(maxlen=STDERR_LINES)
         self.channel, theirs = mp.Pipe()
-        self.process = launch(theirs.fileno(), {**environment, descendants.MARK: self._mark})
+        self.process = launch(theirs.fileno(), {**environment, descendants.TAG: self._tag})
         theirs.close()
         self._reader = threading.Thread(target=self._keep_stderr, daemon=True)
         self._reader.start()
 
     def _keep_stderr(self) -> None:
-        assert self.process.stderr is not None  # noqa: S101 (it was asked for)
+        assert self.process.stderr is not None  # noqa: S101 (launched with a pipe)
         for line in output.lines(self.process.stderr.fileno()):
             self._stderr.append(line)
             self._log.write(f"worker {self._number}: {line}")
@@ -94,7 +94,7 @@ class Process:
 
     def kill(self) -> None:
         with suppress(ProcessLookupError):
-            # It leads a session of its own: whatever a model may have started goes with it.
+            # The worker leads its process group, so this also kills children that a model started.
             os.killpg(self.process.pid, signal.SIGKILL)
 
     def end(self) -> None:
@@ -102,11 +102,11 @@ class Process:
             return
         with suppress(OSError):
             self.channel.close()
-        known = descendants.below(self.process.pid)
+        known = descendants.find(self.process.pid)
         self.kill()
         self.process.wait()
-        # What has a session of its own, too.
-        descendants.end(self._mark, known)
+        # `kill` reached only the worker's own session.
+        descendants.kill(self._tag, known)
         self._reader.join(timeout=1)
         if self.process.stderr is not None and not self._reader.is_alive():
             self.process.stderr.close()
@@ -124,10 +124,10 @@ class Process:
 
 
 class Processes:
-    """Starts workers as processes, and waits for them.
+    """Starts workers as processes and waits for them.
 
     Args:
-        count: how many there will be at a time.
+        count: how many workers run at a time.
     """
 
     def __init__(self, backend: str, log: StudyLog, count: int) -> None:

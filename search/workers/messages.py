@@ -1,4 +1,4 @@
-"""What coordinator and worker send each other, as JSON. Nothing here imports keras."""
+"""Messages between coordinator and worker, as JSON. Nothing here imports keras."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from search.trials.events import Assignment, Event, Member, Verdict
 
 @dataclass(frozen=True, slots=True)
 class WorkerSpec:
-    """What a worker needs to start: the first message to every worker. No field has a default, and unknown ones are errors.
+    """What a worker needs to start: its first message. No field has a default; an unknown field is an error.
 
     Attributes:
         base: the folder that paths in the settings are relative to.
-        fixed: what every config has beside its parameters.
-        engines: to be tried in this order; the first one that takes the model trains.
-        why: the reason, if an engine was left out before.
-        lanes: what was decided at the study's first start, as `Ready.lanes`; empty if this worker decides.
-        folder: of the study's files, for checkpoints.
-        number: of this worker in the pool.
-        workers: how many share the CPU.
+        fixed: arguments that every config has beside its parameters.
+        engines: names to try in this order; the first engine that accepts the model trains.
+        why: the reason, if an earlier engine was left out; else empty.
+        lanes: as `Ready.lanes`, decided at the study's first start; empty if this worker decides.
+        folder: for checkpoints and weights of the study.
+        number: the worker's number in the pool.
+        workers: how many workers share the CPU.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -44,7 +44,7 @@ class WorkerSpec:
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """Write the best weights of a member that is about to end into a file, and answer when they are there."""
+    """Write the best weights of a member that is about to end to a file, then reply."""
 
     member: Member
     path: str
@@ -57,44 +57,44 @@ class Go:
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """Whether the last checkpoint that a worker had to write is there; True before the first one."""
+    """Whether the worker could write its last checkpoint; True before the first one."""
 
     is_whole: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Looking:
-    """A worker has its data and begins to run the builder, which may die or hang for some configs."""
+class Inspecting:
+    """A worker has loaded its data and begins to run the builder, which may crash or hang for some configs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A worker found something in the study that a person must mend first."""
+    """A worker can't start: a person must first correct the study or its data."""
 
     message: str
     is_data: bool = False
 
 
 Message: TypeAlias = (
-    WorkerSpec | Event | Assignment | Verdict | Keep | SaveModel | Go | Looking | Ready | Refused | Saved
+    WorkerSpec | Event | Assignment | Verdict | Keep | SaveModel | Go | Inspecting | Ready | Refused | Saved
 )
 
-# Made now: pydantic looks up the names in annotations, and later a user's own module may bear the name of our package.
+# Built at import: pydantic resolves annotations by name, and later a user's module may have the name of our package.
 _ADAPTERS: dict[str, TypeAdapter[Any]] = {kind.__name__: TypeAdapter(kind) for kind in get_args(Message)}
 
 
 def encode(messages: Sequence[Message]) -> bytes:
-    """Write messages that belong together (a tick's events, or its verdicts) as JSON: no pickle crosses between processes."""
+    """Return one batch of messages (such as the events of a tick) as JSON. Pickle would run code of the sender."""
     return json.dumps([_table(message) for message in messages]).encode()
 
 
 def decode(raw: bytes) -> list[Message]:
-    """Read what `encode` wrote, every value of the type that its message says; ValueError for what is no message."""
+    """Return the messages that `encode` wrote, with every value validated; ValueError for anything else."""
     return [_message(table) for table in json.loads(raw)]
 
 
 def _table(message: Message) -> dict[str, Any]:
-    # Not `asdict`, which copies all that is in a message first.
+    # `asdict` would copy all values first.
     table = {name: getattr(message, name) for name in message.__slots__}
     if "member" in table:
         table["member"] = {"trial": message.member.trial, "replica": message.member.replica}  # type: ignore[union-attr]
@@ -108,5 +108,5 @@ def _message(table: dict[str, Any]) -> Message:
     adapter = _ADAPTERS.get(name) if isinstance(name, str) else None
     if adapter is None:
         raise ValueError(f"no such message: {name!r}")
-    found: Message = adapter.validate_python(table)
-    return found
+    message: Message = adapter.validate_python(table)
+    return message

@@ -1,4 +1,4 @@
-"""Supervises workers: starts, feeds, watches and replaces them, so that all of them together look like one trainer.
+"""Supervises workers: starts, feeds, watches and replaces them. The search loop sees one trainer.
 
 Nothing here imports keras.
 """
@@ -31,35 +31,36 @@ from search.trials.events import (
     Verdict,
     not_kept,
 )
-from search.workers.messages import Go, Keep, Looking, Refused, Saved, WorkerSpec
+from search.workers.messages import Go, Inspecting, Keep, Refused, Saved, WorkerSpec
 from search.workers.pace import OVERDUE_FACTOR, OVERDUE_SLACK_S, Pace
 from search.workers.transport import Gone, Link, Transport
 
-# How long `advance` waits for something to happen: signals, the clock and the store are looked after in between.
+# `advance` waits this long for messages, then returns so that the loop can handle signals, the clock and the store.
 TICK_S = 0.1
-# A worker is replaced when it has grown by this much since its first trial, unless run.worker_memory says otherwise.
+# A worker is replaced when it has grown by this much since its first trial, unless run.worker_memory sets a limit.
 GROWTH_BYTES = 2 * 1024**3
-# In the middle of trials no sooner than after so many times what its start took.
+# A grown worker is replaced in the middle of trials only after it has run for this many times its start-up time.
 BUSY_RENEWAL = 20.0
-# A worker that can't even start this often in a row will not start at all.
-MOST_FAILED_STARTS = 2
-# How long a worker may take to end a training before it is ended itself.
-SETTLE_S = 5.0
-# How long the weights of a member may take to be written; and after a signal, which is to end a command within 10 s.
+# After this many failed starts in a row, the study can't start.
+MAX_FAILED_STARTS = 2
+# At close, how long a worker may take for its last tick before the pool kills it.
+LAST_TICK_S = 5.0
+# How long a worker may take to write a member's weights; less after a signal, which must end a command within 10 s.
 KEEP_S, KEEP_INTERRUPTED_S = 120.0, 5.0
 
 
 @dataclass
 class _Worker:
-    """A worker and what it is at.
+    """A worker and its state.
 
     Attributes:
-        ready: None until it has its data.
-        members: what it trains, with how far each of them is.
-        began: the moment of its start; `start_s`: the seconds until it was ready.
-        outbox: what it is told at the next tick, all at once: so that it never begins an epoch with half of it.
-        busy_since: the moment of the tick that it has still to answer; None if there is none. What is sent meanwhile is
-            for the tick after it.
+        ready: None until the worker is ready.
+        members: the assignments that it trains, with `done` kept up to date.
+        began: the time of its start; `start_s`: the seconds until it was ready.
+        outbox: messages for the next tick, sent as one batch: a worker never begins an epoch with half of them.
+        busy_since: the time of the tick that the worker has not answered yet; None if it is idle. Messages that are sent
+            while it is busy are for the tick after that.
+        first_size: bytes of its memory when they were first measured; 0 before.
         is_saved: whether its last checkpoint could be written.
     """
 
@@ -82,33 +83,33 @@ class _Worker:
 
     @property
     def is_full(self) -> bool:
-        """Whether it can train as many members at once as it ever will, whoever is still to come."""
+        """Whether every place has a member. Further members would only wait in the worker."""
         return self.ready is not None and len(self.members) >= self.ready.places
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
-    """What a study asks of its workers.
+class WorkerLimits:
+    """Limits that a study sets for its workers, and the folder of its files.
 
     Attributes:
-        memory: bytes at which a worker is replaced between two trials; None: when it has grown by GROWTH_BYTES.
-        look_s: seconds that a trial may take, if that is limited: workers may not look at the model much longer.
+        memory: bytes at which a worker is replaced; None replaces it when it has grown by GROWTH_BYTES.
+        trial_s: the study's time limit for a trial, if any: inspecting the model may not take much longer.
         folder: of the study's files.
     """
 
     memory: int | None = None
-    look_s: float | None = None
+    trial_s: float | None = None
     folder: Path = Path()
 
 
 class WorkerPool:
-    """One worker a device, each with as many members as it says it has places for, behind the loop's port.
+    """One worker for each device, behind the trainer port of the search loop. Each worker reports its own capacity.
 
     Args:
-        spec: of every worker, but for its number.
+        spec: the spec of all workers; the pool sets the number in it.
         transport: starts workers and reaches them.
-        interruption: returns the number of a signal that has come, or 0: nothing is waited for then.
-        clock: tells the time, in seconds.
+        interruption: returns the number of a received signal, or 0. After a signal the pool waits less for workers.
+        clock: returns the time in seconds.
     """
 
     def __init__(
@@ -118,33 +119,33 @@ class WorkerPool:
         transport: Transport,
         log: StudyLog,
         *,
-        terms: Terms | None = None,
+        limits: WorkerLimits | None = None,
         interruption: Callable[[], int] = lambda: 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._spec, self._transport, self._log = spec, transport, log
-        self._terms, self._interruption, self._clock = terms or Terms(), interruption, clock
+        self._limits, self._interruption, self._clock = limits or WorkerLimits(), interruption, clock
         self._failed_starts = 0
-        # A callback of the user's can't be saved.
-        self._can_go_on = not spec.settings.train.callbacks
+        # The state of a user's callback can't be saved.
+        self._can_resume = not spec.settings.train.callbacks
         self._first: Ready | None = None
         self._workers = [self._spawn(number, device) for number, device in enumerate(devices)]
 
     def wait_until_ready(self, *, tick: Any = None) -> Ready:
-        """Wait for every worker's data and builder; return what the first one says.
+        """Wait until all workers are ready; return the first worker's Ready.
 
-        Raises what a worker refused (exit 2), or StartError with the end of its stderr if it died.
+        Raises UsageError or DataError if a worker refused to start, StartError with the end of its stderr if it died.
         """
         while any(worker.ready is None for worker in self._workers):
             self._receive()
-            self._end_endless_looks()
+            self._check_inspection_time()
             if tick is not None:
                 tick()
         assert self._first is not None  # noqa: S101 (there is at least one worker)
         return self._first
 
     def go_on_as(self, spec: WorkerSpec) -> None:
-        """Give workers that will replace others what the first ones have found out, so that they need not do it again."""
+        """Use this spec for replacement workers: it contains what the first workers decided, such as the lanes."""
         self._spec = spec
 
     @property
@@ -152,38 +153,38 @@ class WorkerPool:
         return any(worker.has_capacity for worker in self._workers)
 
     def start(self, assignment: Assignment) -> None:
-        # The emptiest one, so that several devices fill up together; of equals the first.
+        # The worker with the fewest members, so that all devices fill up evenly.
         worker = min((w for w in self._workers if w.has_capacity), key=lambda w: len(w.members))
         worker.members[assignment.member] = assignment
         worker.outbox.append(assignment)
         if worker.busy_since is not None:
-            # It trains: this one is for later, and can be built meanwhile.
+            # Send at once: the worker can build this member's model while it trains the others.
             self._send(worker)
 
     def advance(self) -> Sequence[Event]:
         for worker in self._workers:
             if worker.ready is not None and worker.busy_since is None and (worker.outbox or worker.members):
-                self._go(worker)
+                self._start_tick(worker)
         return [*self._receive(), *self._overdue()]
 
     def keep(self, members: Sequence[Member]) -> Sequence[Event]:
         events: list[Event] = []
-        until = math.inf
+        deadline = math.inf
         for member in members:
             worker = next((w for w in self._workers if member in w.members), None)
             if worker is None or worker.busy_since is not None:
                 events.append(not_kept(member, "its worker was lost"))
                 continue
-            worker.outbox, outbox = [Keep(member, str(kept_path(self._terms.folder, member)))], worker.outbox
+            worker.outbox, outbox = [Keep(member, str(kept_path(self._limits.folder, member)))], worker.outbox
             self._send(worker)
             worker.outbox = outbox
             began = self._clock()
             while not worker.link.has_sent(within_s=TICK_S):
                 now = self._clock()
                 if self._interruption():
-                    until = min(until, now + KEEP_INTERRUPTED_S)  # for all of them together
-                if now - began > KEEP_S or now > until:
-                    # It is given up, and its end noticed at the next `advance`.
+                    deadline = min(deadline, now + KEEP_INTERRUPTED_S)  # one deadline for all members together
+                if now - began > KEEP_S or now > deadline:
+                    # The next `advance` notices the end and replaces the worker.
                     worker.link.kill()
                     events.append(not_kept(member, f"they were not written after {now - began:.0f} s"))
                     break
@@ -195,7 +196,7 @@ class WorkerPool:
         return events
 
     def save_model(self, order: SaveModel) -> Noted | Failed:
-        """Let a worker that trains nothing save a model; return its metrics, or what went wrong."""
+        """Let an idle worker save a model; return the metrics, or Failed."""
         worker = self._workers[0]
         worker.outbox = [order]
         self._send(worker)
@@ -203,7 +204,7 @@ class WorkerPool:
             (answer,) = worker.link.receive()
         except Gone:
             return Failed(order.member, "its worker was lost", worker.link.last_words)
-        assert isinstance(answer, Noted | Failed)  # noqa: S101 (a worker answers so)
+        assert isinstance(answer, Noted | Failed)  # noqa: S101 (the only replies to SaveModel)
         return answer
 
     def apply(self, verdicts: Sequence[Verdict]) -> None:
@@ -217,17 +218,17 @@ class WorkerPool:
                 del worker.members[verdict.member]
                 ended.add(worker.number)
         for worker in list(self._workers):
-            # One that has only just started is as large as it has to be.
+            # A worker that has trained nothing since its start has not grown.
             if worker.ready is not None and worker.busy_since is None and (worker.members or worker.number in ended):
                 self._renew_if_grown(worker)
         for worker in self._workers:
             if worker.is_full and worker.busy_since is None:
-                # At once: what is still to be drawn is drawn while the device trains.
-                self._go(worker)
+                # Start at once: the sampler draws further trials while the device trains.
+                self._start_tick(worker)
 
     def close(self) -> None:
         for worker in self._workers:
-            self._settle(worker)
+            self._finish(worker)
         for worker in self._workers:
             worker.link.end()
 
@@ -237,12 +238,12 @@ class WorkerPool:
 
     def _receive(self) -> list[Event]:
         events: list[Event] = []
-        heard = self._transport.wait([worker.link for worker in self._workers], for_s=TICK_S)
+        readable = self._transport.wait([worker.link for worker in self._workers], for_s=TICK_S)
         for worker in list(self._workers):
             if worker is not self._workers[worker.number]:
-                continue  # another one's death has ended all of them
-            if worker.link not in heard:
-                # What it has started may hold its end of the channel open.
+                continue  # it was replaced within this loop
+            if worker.link not in readable:
+                # A dead worker's child may keep the channel open, so check the process itself.
                 if not worker.link.is_running and not worker.link.has_sent():
                     events += self._replace(worker)
                 continue
@@ -253,10 +254,10 @@ class WorkerPool:
                 continue
             worker.busy_since = None
             for message in messages:
-                if isinstance(message, Looking):
+                if isinstance(message, Inspecting):
                     worker.busy_since = self._clock()
                 elif isinstance(message, Ready):
-                    self._greet(worker, message)
+                    self._accept_ready(worker, message)
                 elif isinstance(message, Refused):
                     raise (DataError if message.is_data else UsageError)(message.message)
                 elif isinstance(message, Saved):
@@ -264,22 +265,22 @@ class WorkerPool:
                     worker.is_saved = message.is_whole
                 elif isinstance(message, Event):
                     events.append(message)
-                    self._watch(worker, message)
+                    self._record(worker, message)
         return events
 
-    def _watch(self, worker: _Worker, event: Event) -> None:
-        """Take note of how far members are, and of what an epoch of this worker takes."""
+    def _record(self, worker: _Worker, event: Event) -> None:
+        """Record the progress of members, and the times of the worker's ticks."""
         if isinstance(event, Spent):
-            worker.pace.ticked(event.seconds.get("train", 0.0))
+            worker.pace.end_tick(event.seconds.get("train", 0.0))
         if isinstance(event, Noted) and event.kind == "program compiled":
-            worker.pace.compiled += 1
+            worker.pace.programs += 1
         if isinstance(event, EpochEnd) and event.member in worker.members:
             assignment = worker.members[event.member]
             worker.members[event.member] = replace(assignment, done=max(assignment.done, event.epoch))
-            worker.pace.spent[event.member] = worker.pace.spent.get(event.member, 0.0) + event.seconds
+            worker.pace.seconds[event.member] = worker.pace.seconds.get(event.member, 0.0) + event.seconds
 
-    def _greet(self, worker: _Worker, ready: Ready) -> None:
-        """Let a worker begin that has the data and the builder that all others have; UsageError if they differ."""
+    def _accept_ready(self, worker: _Worker, ready: Ready) -> None:
+        """Mark a worker as ready; UsageError if its data or builder differ from those of the first worker."""
         self._first = self._first or ready
         if ready.fingerprint != self._first.fingerprint:
             raise UsageError("the data are not what this command began with: a file was changed, or a source is random")
@@ -296,40 +297,40 @@ class WorkerPool:
         self._failed_starts = 0
 
     def _replace(self, worker: _Worker, *, hung: bool = False) -> list[Event]:
-        """Start a new worker in the place of a dead one; return what that means for its members."""
+        """End a worker and start another on its device; return a Lost event for each of its members."""
         worker.link.end()
         reason = worker.link.death
         self._log.write(f"worker {worker.number} {reason}")
         tail = worker.link.last_words
         if worker.ready is None:
             self._failed_starts += 1
-            if self._failed_starts >= MOST_FAILED_STARTS:
+            if self._failed_starts >= MAX_FAILED_STARTS:
                 raise StartError(
                     f"the worker on {worker.device.name} can't start: it {reason}; its last words:\n{tail}",
                     f"workers that looked at the model for them died; the last one {reason}",
                 )
         new = self._workers[worker.number] = self._spawn(worker.number, worker.device)
-        new.pace, new.start_s = worker.pace.after(), worker.start_s
+        new.pace, new.start_s = worker.pace.for_successor(), worker.start_s
         alone = len(worker.members) == 1
-        # Members get their places in the order in which they came.
+        # Members got their places in the order of their starts; the others only waited.
         places = worker.ready.places if worker.ready is not None else 1
         return [
             Lost(member, f"its worker {reason}", tail, alone=alone, trained=number < places, hung=hung)
             for number, member in enumerate(worker.members)
         ]
 
-    def _end_endless_looks(self) -> None:
-        """Raise StartError when a builder takes longer for the look of an engine than a trial may, and there is another."""
-        if self._terms.look_s is None or len(self._spec.engines) == 1:
+    def _check_inspection_time(self) -> None:
+        """Raise StartError if inspecting the model takes much longer than a trial may, and another engine is left to try."""
+        if self._limits.trial_s is None or len(self._spec.engines) == 1:
             return
         for worker in self._workers:
-            limit = OVERDUE_FACTOR * self._terms.look_s + OVERDUE_SLACK_S
-            if worker.busy_since is not None and self._clock() - worker.busy_since > limit:
-                why = f"looking at the model for them was not done after {limit:.0f} s"
+            limit_s = OVERDUE_FACTOR * self._limits.trial_s + OVERDUE_SLACK_S
+            if worker.busy_since is not None and self._clock() - worker.busy_since > limit_s:
+                why = f"looking at the model for them was not done after {limit_s:.0f} s"
                 raise StartError(f"the worker on {worker.device.name} can't start: {why}", why)
 
     def _overdue(self) -> list[Event]:
-        """End workers that stand still. A member that was alone is to blame; several go on one at a time, to find the one."""
+        """Replace hung workers. A single member is Overdue; several are Lost, and each is retried alone to find the cause."""
         events: list[Event] = []
         for worker in list(self._workers):
             if worker.busy_since is None or not worker.members:
@@ -344,30 +345,30 @@ class WorkerPool:
         return events
 
     def _renew_if_grown(self, worker: _Worker) -> None:
-        """Replace a worker when its memory has passed the limit.
+        """Replace a worker whose memory has passed the limit.
 
-        Between two trials at once; in the middle of some, which then go on from their checkpoints, only if it has worked so
-        much longer than it took to start that this costs a twentieth at most.
+        An idle worker is replaced at once. A busy one is replaced only if its members can resume from checkpoints, and if it
+        has run so long that the restart costs at most a twentieth of that time.
         """
-        if worker.members and not (self._can_go_on and worker.is_saved):
+        if worker.members and not (self._can_resume and worker.is_saved):
             return
         if worker.members and self._clock() - worker.began < BUSY_RENEWAL * worker.start_s:
             return
         if not (size := worker.link.memory):
             return
         worker.first_size = worker.first_size or size
-        limit = self._terms.memory if self._terms.memory is not None else worker.first_size + GROWTH_BYTES
+        limit = self._limits.memory if self._limits.memory is not None else worker.first_size + GROWTH_BYTES
         if size > limit:
             self._log.write(f"worker {worker.number} has grown to {size / 1e6:.0f} MB and is replaced")
-            self._settle(worker)
+            self._finish(worker)
             worker.link.end()
             new = self._workers[worker.number] = self._spawn(worker.number, worker.device)
-            new.members, new.pace, new.start_s = dict(worker.members), worker.pace.after(), worker.start_s
+            new.members, new.pace, new.start_s = dict(worker.members), worker.pace.for_successor(), worker.start_s
             new.outbox = list(worker.members.values())
 
-    def _go(self, worker: _Worker) -> None:
+    def _start_tick(self, worker: _Worker) -> None:
         worker.outbox.append(Go())
-        worker.pace.begins(worker.members.values())
+        worker.pace.begin_tick(worker.members.values())
         worker.busy_since = self._clock()
         self._send(worker)
 
@@ -375,9 +376,9 @@ class WorkerPool:
         messages, worker.outbox = worker.outbox, []
         worker.link.send(messages)
 
-    def _settle(self, worker: _Worker) -> None:
-        """Let a worker without members finish what it is at: the last verdict reaches the model's callbacks, too."""
+    def _finish(self, worker: _Worker) -> None:
+        """Let a worker without members apply its last verdicts: the callbacks of its models learn that training ended."""
         if worker.members or not worker.outbox or worker.busy_since is not None:
             return
-        self._go(worker)
-        worker.link.has_sent(within_s=SETTLE_S)
+        self._start_tick(worker)
+        worker.link.has_sent(within_s=LAST_TICK_S)

@@ -1,4 +1,4 @@
-"""How a worker is reached. What supervises workers needs no more of them than this. Nothing here imports keras."""
+"""The interface through which the pool starts workers and reaches them. Nothing here imports keras."""
 
 from __future__ import annotations
 
@@ -9,43 +9,43 @@ from search.engines.devices import Device
 from search.workers.messages import Message, WorkerSpec
 
 
-class Gone(Exception):  # noqa: N818 (what happened to a worker, and no error of ours)
-    """The worker at the other end of a link is gone."""
+class Gone(Exception):  # noqa: N818 (a worker's end, not an error)
+    """The worker at the other end of a link has ended."""
 
 
 class Link(Protocol):
     """One worker, from its start to its end."""
 
     def send(self, messages: Sequence[Message]) -> None:
-        """Send messages that belong together. Of a worker that is gone nothing is said here: `receive` tells."""
+        """Send one batch of messages. If the worker has ended, nothing happens here; `receive` raises Gone."""
 
     def receive(self) -> Sequence[Message]:
-        """Return what it sent next, waiting for that; Gone if it is."""
+        """Wait for the worker's next batch of messages and return it; Gone if the worker has ended."""
 
     def has_sent(self, *, within_s: float = 0.0) -> bool:
-        """Tell whether `receive` would return, or raise, at once; wait so long for that."""
+        """Wait up to `within_s` seconds; return whether `receive` would now return or raise at once."""
 
     @property
     def is_running(self) -> bool:
-        """Whether it lives. What it sent before its end can still be received."""
+        """Whether the worker runs. Messages that it sent before its end can still be received."""
 
     @property
     def memory(self) -> int:
-        """The bytes that it takes; 0 if that is not known."""
+        """The worker's memory in bytes; 0 if unknown."""
 
     def kill(self) -> None:
-        """Let it die; it is noticed by `receive`."""
+        """Kill the worker without waiting; `receive` then raises Gone."""
 
     def end(self) -> None:
-        """End it and all that it has started, and wait for that. Safe to call twice."""
+        """End the worker and all processes that it started, and wait for that. Safe to call twice."""
 
     @property
     def death(self) -> str:
-        """How it ended, for people: "was ended by SIGKILL"."""
+        """How the worker ended, as a phrase: "was ended by SIGKILL"."""
 
     @property
     def last_words(self) -> str:
-        """The last lines that it printed."""
+        """The last lines that the worker printed."""
 
 
 class Transport(Protocol):
@@ -55,4 +55,4 @@ class Transport(Protocol):
         """Start a worker on a device, and send it its spec."""
 
     def wait(self, links: Collection[Link], *, for_s: float) -> Collection[Link]:
-        """Return those that have sent something, or are gone, waiting so long for the first of them."""
+        """Wait up to `for_s` seconds for the first link with a message or an end; return all such links."""

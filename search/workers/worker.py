@@ -1,7 +1,7 @@
-"""The worker process: hosts an engine, knows nothing of samplers, pruners or storage.
+"""The worker process: hosts an engine; does not know samplers, pruners or storage.
 
-Started as `python -P manyfit/start.py FD` with its environment (backend, device, threads) set by the pool. Speaks
-`messages` over the socket FD; what it prints goes to stderr, which the pool keeps. It ends when its coordinator is gone.
+The pool starts it as `python -P manyfit/start.py FD`, with an environment for its backend, device and threads. It exchanges
+`messages` over the socket FD. All that it prints goes to stderr, which the pool logs. It ends when the coordinator ends.
 """
 
 from __future__ import annotations
@@ -28,41 +28,41 @@ from search.spec.ready import Ready
 from search.spec.usercode import Reference
 from search.trials.events import Assignment, Noted, Spent, Verdict, not_kept
 from search.workers import descendants
-from search.workers.messages import Go, Keep, Looking, Message, Refused, Saved, WorkerSpec, decode, encode
+from search.workers.messages import Go, Inspecting, Keep, Message, Refused, Saved, WorkerSpec, decode, encode
 
 if TYPE_CHECKING:
     from search.engines.training import Trainer
 
-# A refusal may repeat what the user's own code raised.
-MOST_REFUSAL = 4_000
+# A refusal may quote an error of the user's code, of any length.
+MAX_REFUSAL_CHARACTERS = 4_000
 
 
 def main(descriptor: int) -> None:
-    """Serve until the coordinator says so or is gone."""
-    # Nothing of a user's may be read from or printed into the channel.
+    """Serve the coordinator until the channel closes, which ends the process."""
+    # User code must not read from stdin, and its prints must go to stderr.
     sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115, PTH123 (for the life of the process)
     sys.stdout = sys.stderr
-    # A real one ends the process, which blames nobody; a KeyboardInterrupt is then the user's code's own.
+    # A real SIGINT ends the process, and no trial is blamed. So a KeyboardInterrupt can only come from the user's code.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     connection = Connection(descriptor)
     (spec,) = decode(connection.recv_bytes())
     assert isinstance(spec, WorkerSpec)  # noqa: S101 (the pool sends it first)
     inbox: queue.Queue[list[Message]] = queue.Queue()
     engines: list[Engine] = []
-    # From the beginning: a builder that never returns must not outlive its coordinator.
+    # Before `_prepare`: a builder that never returns must not outlive the coordinator.
     threading.Thread(target=_receive, args=(connection, inbox, engines), daemon=True).start()
     try:
         engine, ready, trainer = _prepare(spec, connection)
     except UsageError as error:
-        refusal = failures.shortened(str(error), MOST_REFUSAL)
+        refusal = failures.shortened(str(error), MAX_REFUSAL_CHARACTERS)
         connection.send_bytes(encode([Refused(refusal, is_data=isinstance(error, DataError))]))
         return
     engines.append(engine)
     connection.send_bytes(encode([ready]))
-    # The first wait is for the study to begin.
-    told, saving, spent_before = 0.0, 0.0, dict.fromkeys(engine.seconds, 0.0)
+    # The first wait is for the study to begin, so it does not count as waiting for verdicts.
+    idle_since, save_s, seconds_before = 0.0, 0.0, dict.fromkeys(engine.seconds, 0.0)
     while True:
-        # A tick: verdicts free places, assignments fill them, then all members go on by an epoch.
+        # A tick: verdicts free places, assignments fill them, then all members train for one epoch.
         messages = inbox.get()
         if isinstance(messages[0], Keep):
             why = engine.keep(messages[0].member, Path(messages[0].path))
@@ -82,29 +82,29 @@ def main(descriptor: int) -> None:
                 engine.start(message)
         if not any(isinstance(message, Go) for message in messages):
             continue
-        began, inside = time.perf_counter(), sum(engine.seconds.values())
+        began, other_s = time.perf_counter(), sum(engine.seconds.values())
         events = [*engine.advance()]
         ended, now = time.perf_counter(), dict(engine.seconds)
-        spent = {part: seconds - spent_before[part] for part, seconds in now.items()}
+        spent = {part: seconds - seconds_before[part] for part, seconds in now.items()}
         spent |= {
-            "wait": began - (told or began),
-            "train": ended - began - (sum(now.values()) - inside),
-            "save": saving,
+            "wait": began - (idle_since or began),
+            "train": ended - began - (sum(now.values()) - other_s),
+            "save": save_s,
         }
-        if trouble := engine.checkpoints.take_trouble():
-            events.append(Noted("no checkpoint", {"why": trouble}))
+        if why := engine.checkpoints.take_trouble():
+            events.append(Noted("no checkpoint", {"why": why}))
         connection.send_bytes(encode([*events, Spent(spent), Saved(engine.checkpoints.are_whole)]))
-        # While the coordinator judges.
+        # Save while the coordinator decides on the verdicts.
         began = time.perf_counter()
         engine.save()
-        told, spent_before = time.perf_counter(), now
-        saving = told - began
+        idle_since, seconds_before = time.perf_counter(), now
+        save_s = idle_since - began
 
 
 def _receive(connection: Connection, inbox: queue.Queue[list[Message]], engines: list[Engine]) -> None:
     try:
         _listen(connection, inbox, engines)
-    except BaseException:  # noqa: BLE001 (a worker that hears nothing more would wait for ever)
+    except BaseException:  # noqa: BLE001 (a worker that receives nothing more would wait forever)
         traceback.print_exc()
         sys.stderr.flush()
         os._exit(1)
@@ -115,11 +115,11 @@ def _listen(connection: Connection, inbox: queue.Queue[list[Message]], engines: 
         try:
             messages = decode(connection.recv_bytes())
         except (EOFError, OSError):
-            # The coordinator has closed the channel, or is gone. Training may be deep in C; nothing of it is to be kept, nor
-            # of what a model has started: the pool made this process the first of its group.
-            known = descendants.below(os.getpid())
-            if mark := os.environ.get(descendants.MARK, ""):
-                descendants.end(mark, known, spare=os.getpid())
+            # The coordinator closed the channel or ended. Training may be deep in C code, so end the process without it. End
+            # also all that a model started: the pool made this process the leader of its group.
+            known = descendants.find(os.getpid())
+            if tag := os.environ.get(descendants.TAG, ""):
+                descendants.kill(tag, known, spare=os.getpid())
             if os.getpgrp() == os.getpid():
                 os.killpg(0, signal.SIGKILL)
             os._exit(0)
@@ -130,33 +130,33 @@ def _listen(connection: Connection, inbox: queue.Queue[list[Message]], engines: 
 
 
 def _prepare(spec: WorkerSpec, connection: Connection) -> tuple[Engine, Ready, Trainer]:
-    """Load data and builder, try them, and choose the engine; UsageError for what a person must mend."""
+    """Load data and builder, inspect them, and choose the engine; UsageError for errors that a person must correct."""
     settings, base = spec.settings, Path(spec.base)
     if settings.run.deterministic:
         _make_deterministic()
     pins.import_keras()
-    # All of ours is imported before anything of the user's, whose modules may bear the same names.
+    # Import our modules before the user's, which may have the same names.
     from search import data
     from search.engines import preflight, training
 
-    kinds: list[tuple[str, Make]] = [(name, ENGINES.get(name)) for name in spec.engines]
+    engines: list[tuple[str, Make]] = [(name, ENGINES.get(name)) for name in spec.engines]
     if Reference.parse(settings.model.build, base) is None:
         training.builtin(settings.model.build)
     before = pins.Pins.now()
     loaded = data.load(settings.data, base, settings.study.seed)
     if not sources.is_imported(settings, base):
-        # The source of a data function is no part of a study's identity: it may set nothing for training.
+        # A data function's source is not part of a study's identity, so it must not change settings of training.
         before.set()
     trainer = training.Trainer.load(settings, base, loaded)
     training.leave_tensorflow_out()
-    # A callback of the user's may know of earlier epochs, and can't be saved: then trials begin anew.
+    # The state of a user's callback can't be saved, so trials with callbacks restart instead of resuming.
     can_go_on = not settings.train.callbacks
     files = Checkpoints(Path(spec.folder), spec.number, settings.run.disk, can_go_on=can_go_on)
-    connection.send_bytes(encode([Looking()]))
+    connection.send_bytes(encode([Inspecting()]))
     ready = _with_sources(preflight.inspect(trainer, spec.fixed), trainer)
     why = spec.why
-    wanted = Wanted(trainer, files, spec.fixed, spec.lanes, spec.workers, is_chosen=len(kinds) == 1)
-    for name, make in kinds:
+    wanted = Wanted(trainer, files, spec.fixed, spec.lanes, spec.workers, is_chosen=len(engines) == 1)
+    for name, make in engines:
         try:
             made = make(wanted)
         except Declined as reason:
@@ -164,18 +164,18 @@ def _prepare(spec: WorkerSpec, connection: Connection) -> tuple[Engine, Ready, T
                 raise UsageError(f'run.engine: {name} can\'t train this model: {reason}; set engine = "fit"') from None
             why = str(reason)
             continue
-        why = why if name == kinds[-1][0] else ""
+        why = why if name == engines[-1][0] else ""
         ready = replace(ready, engine=name, why=why, lanes=made.lanes, memory=made.memory)
         return made.engine, ready, trainer
     raise UsageError(f"run.engine: no engine can train this model: {why}")
 
 
 def _with_sources(ready: Ready, trainer: Any) -> Ready:
-    """Add the files that the user's functions are made of, those included that building has imported."""
+    """Add the source files of the user's functions, including modules that the builder imported while it ran."""
     settings, base = trainer.settings, trainer.base
     files = sources.hashes(sources.written(settings, base) | sources.imported(settings, base))
     if not files:
-        return ready  # the hash of our own builder is the source
+        return ready  # our own builder: `source` is already its hash
     if Reference.parse(settings.model.build, base) is None:
         from search.engines import training
 
@@ -184,7 +184,7 @@ def _with_sources(ready: Ready, trainer: Any) -> Ready:
 
 
 def _make_deterministic() -> None:
-    """Ask the backend for the same bits at every run, at some cost in speed. Before anything is computed."""
+    """Make the backend compute the same bits in every run, at some cost in speed. Call it before any computation."""
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
     if os.environ["KERAS_BACKEND"] == "tensorflow":
         import tensorflow as tf
@@ -196,10 +196,10 @@ def run(descriptor: int) -> NoReturn:
     """Serve, then end the process."""
     try:
         main(descriptor)
-    except BaseException:  # noqa: BLE001 (the edge: the pool reads what is printed here)
+    except BaseException:  # noqa: BLE001 (the outermost edge: the pool reads this from stderr)
         traceback.print_exc()
         sys.stderr.flush()
         os._exit(1)
-    # Backends can take seconds to take themselves down, and nothing here needs that.
+    # Skip the shutdown of the backend, which can take seconds.
     sys.stderr.flush()
     os._exit(0)

@@ -22,7 +22,7 @@ from search.trials.events import Assignment, EpochEnd, Failed, Lost, Member, Not
 from search.workers import messages as wire
 from search.workers.inprocess import Replaying
 from search.workers.local import Processes
-from search.workers.messages import Go, Keep, Looking, Refused, Saved, WorkerSpec
+from search.workers.messages import Go, Inspecting, Keep, Refused, Saved, WorkerSpec
 from search.workers.pool import WorkerPool
 
 BUILDER = """
@@ -160,7 +160,7 @@ def test_messages_come_out_as_they_went_in():
         Go(),
         Keep(Member(0), "weights.npz"),
         SaveModel(Member(0), {"units": [3]}, 1, "weights.npz", "model.keras", 0.1),
-        Looking(),
+        Inspecting(),
         Refused("no such column", is_data=True),
         Saved(is_whole=False),
         Ready(

@@ -50,8 +50,8 @@ def test_lines_are_kept_as_they_were_printed():
 def test_output_without_newlines_is_cut_and_the_rest_counted(parts):
     """F16: 12 x 20 MB took 1.47 GB of the coordinator's memory."""
     (first, *others) = read(*parts)
-    assert len(first) < output.MOST_BYTES + 50
-    assert f"({sum(map(len, parts)) - output.MOST_BYTES - (5 if others else 0):,} more bytes)" in first
+    assert len(first) < output.MAX_LINE_BYTES + 50
+    assert f"({sum(map(len, parts)) - output.MAX_LINE_BYTES - (5 if others else 0):,} more bytes)" in first
     assert others == (["end"] if len(parts) == 2 else [])
 
 
@@ -118,51 +118,51 @@ def members(count: int, limit_s: float | None = 60.0, done: int = 0) -> list[Ass
 @pytest.mark.parametrize("count", [1, 2, 8, 32])
 def test_deadline_of_a_tick_does_not_grow_with_the_number_of_lanes(count):
     """F5: of 32 lanes with a limit of 60 s, one that hung was noticed after 64 minutes."""
-    worker = Pace(compiled=1)
-    worker.begins(members(count))
+    worker = Pace(programs=1)
+    worker.begin_tick(members(count))
     assert worker.deadline_s(members(count), start_s=10, programs=1) == OVERDUE_FACTOR * 60 + OVERDUE_SLACK_S + 10
-    worker.ticked(0.5)
-    worker.begins(members(count))
+    worker.end_tick(0.5)
+    worker.begin_tick(members(count))
     assert worker.deadline_s(members(count), start_s=10, programs=1) <= 2 * 60.5 + 20
-    worker.spent = {Member(n): 55.0 for n in range(count)}
+    worker.seconds = {Member(n): 55.0 for n in range(count)}
     assert worker.deadline_s(members(count), start_s=10, programs=1) == 2 * 5.5 + 10 + 10
 
 
 def test_deadline_follows_from_what_epochs_take_and_from_the_largest_limit_left():
     worker = Pace()
-    worker.begins(members(32))
-    worker.ticked(300)
-    worker.begins(members(32))
+    worker.begin_tick(members(32))
+    worker.end_tick(300)
+    worker.begin_tick(members(32))
     # An epoch of this worker is known to take minutes, and is no hang.
     assert worker.deadline_s(members(32), start_s=10, programs=1) > 2 * 300
-    worker.spent = {Member(n): 60.0 for n in range(31)}
+    worker.seconds = {Member(n): 60.0 for n in range(31)}
     assert worker.deadline_s(members(32), start_s=0, programs=0) == 2 * (60 + 300) + 10
     assert worker.deadline_s(members(3, None), start_s=10, programs=1) is None
     # More members than were in it before take more.
     worker = Pace()
-    worker.begins(members(2))
-    worker.ticked(10)
-    worker.begins(members(8))
+    worker.begin_tick(members(2))
+    worker.end_tick(10)
+    worker.begin_tick(members(8))
     assert worker.deadline_s(members(8), start_s=0, programs=0) == 2 * (60 + 40) + 10
     # Old ticks are forgotten.
     for _ in range(16):
-        worker.ticked(1)
+        worker.end_tick(1)
     assert worker.deadline_s(members(8), start_s=0, programs=0) == 2 * (60 + 1) + 10
 
 
 def test_deadline_leaves_time_to_compile_and_to_compute_again():
     worker = Pace()
-    worker.begins(members(8))
+    worker.begin_tick(members(8))
     assert worker.deadline_s(members(8), start_s=10, programs=5) == 2 * 60 + 10 + 10 * (1 + 5)
-    worker.compiled = 5
+    worker.programs = 5
     assert worker.deadline_s(members(8), start_s=10, programs=5) == 2 * 60 + 10 + 10
     again = Pace()
-    again.begins(members(8, done=100))
+    again.begin_tick(members(8, done=100))
     assert again.deadline_s(members(8), start_s=0, programs=0) == 2 * 8 * 60 + 10
     again.ticks.append((0.5, 8))
     assert again.deadline_s(members(8), start_s=0, programs=0) == 2 * (60 + 0.5 * 101) + 10
-    again.ticked(200)  # a tick that computed 100 epochs again says nothing of one
-    assert list(again.after().ticks) == [(0.5, 8)]
+    again.end_tick(200)  # a tick that computed 100 epochs again says nothing of one
+    assert list(again.for_successor().ticks) == [(0.5, 8)]
     assert pace.OVERDUE_SLACK_S == 10
 
 
@@ -193,20 +193,20 @@ def test_all_that_a_worker_has_started_ends_with_it():
     """F2: what has a session of its own outlived it; daemons and those without their environment are its, too."""
     process = subprocess.Popen(
         [sys.executable, "-c", WORKER],
-        env={**os.environ, descendants.MARK: "this one"},
+        env={**os.environ, descendants.TAG: "this one"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
-    other = subprocess.Popen(["sleep", "600"], env={**os.environ, descendants.MARK: "another"})
+    other = subprocess.Popen(["sleep", "600"], env={**os.environ, descendants.TAG: "another"})
     pids = [int(pid) for pid in (process.stdout.readline() + process.stdout.readline()).split()]
     assert len(pids) == 4
     try:
-        known = descendants.below(process.pid)
+        known = descendants.find(process.pid)
         process.kill()
         process.wait()
-        descendants.end("this one", known)
+        descendants.kill("this one", known)
         wait_for(lambda: not any(map(is_running, pids)), "their end", timeout=5)
         assert other.poll() is None
     finally:

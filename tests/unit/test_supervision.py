@@ -14,18 +14,18 @@ from search.core import scheduler
 from search.engines.devices import Device
 from search.errors import DataError, ManyfitError, UsageError
 from search.log import StudyLog
-from search.sessions.startup import settled
+from search.sessions.startup import start_ready
 from search.spec.ready import Ready
 from search.spec.settings import Settings
 from search.storage.memory import MemoryStorage
 from search.trials.events import Assignment, EpochEnd, Failed, Lost, Member, Noted, Overdue, Spent, Verdict
-from search.workers.messages import Go, Keep, Looking, Refused, Saved, WorkerSpec
+from search.workers.messages import Go, Inspecting, Keep, Refused, Saved, WorkerSpec
 from search.workers.pool import (
     BUSY_RENEWAL,
     GROWTH_BYTES,
     KEEP_INTERRUPTED_S,
     KEEP_S,
-    Terms,
+    WorkerLimits,
     WorkerPool,
 )
 from search.workers.transport import Gone
@@ -96,7 +96,7 @@ class Office:
     def __init__(self, ready: Ready = READY) -> None:
         self.now, self.ready, self.is_saved = 0.0, ready, True
         self.links: list[Link] = []
-        self.begin: Callable[[Link], list[Any]] = lambda link: [[Looking()], [self.ready]]
+        self.begin: Callable[[Link], list[Any]] = lambda link: [[Inspecting()], [self.ready]]
         self.tick: Callable[[Link], list[Any]] = lambda link: link.epochs()
         self.kept: Callable[[Link], list[Any]] = lambda link: [[]]
 
@@ -207,17 +207,17 @@ def test_one_failed_start_is_tried_again():
 @pytest.mark.parametrize("devices", [1, 2])
 def test_looks_that_kill_workers_come_to_fit(devices):
     office = Office()
-    office.begin = lambda link: [[Looking()], [READY]] if link.spec.engines == ("fit",) else [Gone]
-    settled(replace(SPEC, engines=("lanes", "fit")), lambda spec: office.pool(devices, spec=spec))
+    office.begin = lambda link: [[Inspecting()], [READY]] if link.spec.engines == ("fit",) else [Gone]
+    start_ready(replace(SPEC, engines=("lanes", "fit")), lambda spec: office.pool(devices, spec=spec))
     assert [link.spec.engines for link in office.links[-devices:]] == [("fit",)] * devices
     assert "workers that looked at the model for them died" in office.links[-1].spec.why
 
 
 def test_look_without_end_comes_to_fit_after_twice_a_trials_time_and_ten_seconds():
     office = Office()
-    office.begin = lambda link: [[Looking()], [READY]] if link.spec.engines == ("fit",) else [[Looking()]]
-    terms = Terms(look_s=30.0)
-    settled(replace(SPEC, engines=("lanes", "fit")), lambda spec: office.pool(spec=spec, terms=terms))
+    office.begin = lambda link: [[Inspecting()], [READY]] if link.spec.engines == ("fit",) else [[Inspecting()]]
+    limits = WorkerLimits(trial_s=30.0)
+    start_ready(replace(SPEC, engines=("lanes", "fit")), lambda spec: office.pool(spec=spec, limits=limits))
     assert office.now == pytest.approx(70.0, abs=0.3)
     assert "not done after 70 s" in office.links[-1].spec.why
 
@@ -295,7 +295,7 @@ def one_epoch(office: Office, **more: Any) -> WorkerPool:
 
 def test_weights_are_asked_for_and_what_went_wrong_is_told(tmp_path):
     office = Office()
-    pool = one_epoch(office, terms=Terms(folder=tmp_path))
+    pool = one_epoch(office, limits=WorkerLimits(folder=tmp_path))
     assert list(pool.keep([Member(0)])) == []
     assert office.links[0].told[-1] == Keep(Member(0), str(tmp_path / "trial-0.npz"))
     trouble = Noted("weights not kept", {"trial": 0, "why": "the disk is full"})
@@ -344,7 +344,7 @@ def grown(office: Office, *, ends: bool, by: int = GROWTH_BYTES + 1, after_s: fl
 def test_grown_worker_is_replaced_between_two_trials():
     assert grown(Office(), ends=True) == 2
     assert grown(Office(), ends=True, by=GROWTH_BYTES - 1) == 1
-    assert grown(Office(), ends=True, by=1, terms=Terms(memory=10**9)) == 2
+    assert grown(Office(), ends=True, by=1, limits=WorkerLimits(memory=10**9)) == 2
 
 
 def test_grown_worker_is_replaced_amid_a_trial_if_that_goes_on_from_a_checkpoint():
