@@ -1,4 +1,4 @@
-"""A trial's trained model as a file of Keras alone: scaling inside, compiled without a class of ours.
+"""Saves a trial's trained model as a file that Keras alone can open: scaling inside, compiled without our classes.
 
 Runs in a worker process.
 """
@@ -29,16 +29,16 @@ from search.engines.training import Trainer, make_optimizer, validation_batch, w
 from search.spec.vocabulary import SCHEDULE_NUMBERS
 from search.trials.events import Failed, Noted
 
-# Normalization takes no spread below Keras's epsilon, and squares beyond these are not finite in float32.
+# Keras's Normalization replaces a spread below its epsilon; the square of a very large one is not finite in float32.
 _SPREADS = (1e-6, 1e18)
-# Raw rows in float32 have fewer digits than the rows that were scaled in float64: outputs may differ by this share.
+# Relative tolerance of outputs: the file scales rows in float32, the study scaled them in float64.
 _SAME_SCALED = 1e-3
 _SHOWN_CLASSES = 5
 
 
 @dataclass(frozen=True)
-class Judged:
-    """The trained model as the study compiles it, and what it comes to on the validation rows."""
+class Evaluated:
+    """The trained model as the study compiles it, with its outputs and metrics on the validation rows."""
 
     model: keras.Model
     outputs: Any
@@ -47,8 +47,8 @@ class Judged:
     batch_size: int
 
     @classmethod
-    def of(cls, trainer: Trainer, order: SaveModel, weights: Mapping[str, NDArray[Any]]) -> Judged:
-        """Build, compile and evaluate a trial's model as its study does."""
+    def of(cls, trainer: Trainer, order: SaveModel, weights: Mapping[str, NDArray[Any]]) -> Evaluated:
+        """Build, compile and evaluate a trial's model as the study does."""
         data, info, batch_size = trainer.data, trainer.data.info, validation_batch(int(order.config["batch_size"]))
         model = trainer.model(order.config, order.seed)
         _assign(model, weights)
@@ -60,12 +60,12 @@ class Judged:
 
 @dataclass(frozen=True)
 class Compiled:
-    """What a file's model is compiled with, all of it Keras's own.
+    """How a file's model is compiled, with Keras's own classes only.
 
     Attributes:
         arguments: of `Model.compile`; None for a model that is not compiled.
         form: of the labels that `evaluate` takes: "labels" or "one-hot".
-        lines: what is left out, and how to come to it.
+        lines: for the user: what is left out, and how to compute it.
     """
 
     arguments: dict[str, Any] | None
@@ -73,7 +73,7 @@ class Compiled:
     lines: tuple[str, ...] = ()
 
     def without(self, wrong: Mapping[str, str]) -> Compiled:
-        """Leave out metrics by name, or all where the loss is among them; `wrong` says of each what is wrong."""
+        """Leave out metrics by name, or do not compile at all if the loss is wrong. `wrong`: name -> reason."""
         metrics = (self.arguments or {}).get("metrics")
         kept = [metric for metric in metrics if _name(metric) not in wrong] if isinstance(metrics, list) else metrics
         if "loss" in wrong or kept == metrics:
@@ -89,7 +89,7 @@ def _uncompiled(why: str) -> Compiled:
 
 @dataclass(frozen=True)
 class Packed:
-    """A model ready to be written, and validation rows as it takes them."""
+    """A model ready to be saved, and the validation rows in the form that it takes."""
 
     model: keras.Model
     rows: NDArray[Any]
@@ -98,80 +98,80 @@ class Packed:
 
 
 class _Bare(Trainer):
-    """Builds models and compiles none: a builder's own compilation stays."""
+    """Builds models but does not compile them; a builder's own compilation stays."""
 
     def compile(self, model: keras.Model, config: Mapping[str, Any]) -> None:
         """Leave the model as it is."""
 
 
 def saved(trainer: Trainer, order: SaveModel) -> Noted | Failed:
-    """Save a trial's model, and tell what it comes to on the validation set; or what went wrong."""
+    """Save a trial's model; return its metrics on the validation rows, or Failed with the error."""
     try:
         return save(trainer, order)
-    except BaseException as error:  # noqa: BLE001 (the user's layers: anything may come out of saving them)
+    except BaseException as error:  # noqa: BLE001 (the user's layers may raise anything when saved)
         return Failed(order.member, failures.one_line(error), failures.trace(error))
 
 
 def save(trainer: Trainer, order: SaveModel) -> Noted:
     """Write a trial's model with its kept weights, load the file back, and evaluate it on raw validation rows.
 
-    The file holds no class of ours. What Keras has no object for is left out and told in a line, and so is what needs the
-    user's own code. Whatever a user's layer raises while it is saved passes through.
+    The file holds no class of ours. A loss or metric without an equivalent in Keras, or in the user's own code, is left out
+    and a line says so. Errors of the user's layers pass through.
     """
     weights, _ = read(Path(order.weights))
-    judged = Judged.of(trainer, order, weights)
+    evaluated = Evaluated.of(trainer, order, weights)
     bare = _Bare(**{field.name: getattr(trainer, field.name) for field in fields(Trainer)})
     model = bare.model(order.config, order.seed)
     _assign(model, weights)
-    # A builder's own loss gets labels in the form of the source, the first of the forms.
-    own_form = next(iter(judged.labels.forms))
-    compiled = replace(_of_builder(model), form=own_form) if model.compiled else _of_study(trainer, order, judged)
-    packed = pack(model, trainer.data, judged)
+    # A builder's own loss gets labels in the source's form, which is the first form.
+    own_form = next(iter(evaluated.labels.forms))
+    compiled = replace(_of_builder(model), form=own_form) if model.compiled else _of_study(trainer, order, evaluated)
+    packed = pack(model, trainer.data, evaluated)
     while True:
         _write(packed.model, compiled, order.path)
-        loaded, trouble = _load(order.path, model)
+        loaded, load_lines = _load(order.path, model)
         if loaded is None or compiled.arguments is None:
             values: dict[str, float] = {}
             break
-        values = _values(loaded, packed.rows, judged.labels.forms[compiled.form], judged.batch_size)
-        if not (wrong := _differing(values, judged, is_scaling=packed.is_scaling)):
+        values = _values(loaded, packed.rows, evaluated.labels.forms[compiled.form], evaluated.batch_size)
+        if not (wrong := _differing(values, evaluated, is_scaling=packed.is_scaling)):
             break
         compiled = compiled.without(wrong)
     if loaded is not None and not _are_alike(
-        loaded.predict(packed.rows, batch_size=judged.batch_size, verbose=0), judged.outputs
+        loaded.predict(packed.rows, batch_size=evaluated.batch_size, verbose=0), evaluated.outputs
     ):
-        trouble = (
-            *trouble,
+        load_lines = (
+            *load_lines,
             "the file's predictions differ from the trained model's: its layers may draw, or save not all",
         )
-    lines = [*packed.lines, *compiled.lines, *_label_lines(compiled, trainer.data), *trouble]
+    lines = [*packed.lines, *compiled.lines, *_label_lines(compiled, trainer.data), *load_lines]
     if values:
-        told = {line.partition(" is left out")[0] for line in lines}
+        left_out = {line.partition(" is left out")[0] for line in lines}
         lines += [
             f"{name} is left out of the file: its evaluate gives no value of that name"
-            for name in judged.values
-            if name not in values and re.sub(r"\[\d+\]$", "", name) not in told
+            for name in evaluated.values
+            if name not in values and re.sub(r"\[\d+\]$", "", name) not in left_out
         ]
     return Noted(
         "model saved",
         {
-            "values": {f"val_{name}": value for name, value in {**judged.values, **values}.items()},
+            "values": {f"val_{name}": value for name, value in {**evaluated.values, **values}.items()},
             "of_file": [f"val_{name}" for name in values],
             "lines": lines,
         },
     )
 
 
-def pack(model: keras.Model, data: Data, judged: Judged) -> Packed:
-    """Put what a study does to raw rows in front of a model, so that it takes rows as the source has them."""
+def pack(model: keras.Model, data: Data, evaluated: Evaluated) -> Packed:
+    """Put the study's scaling in front of a model, so that it takes rows as the source has them."""
     scaling, raw = data.scaling, data.raw.x_validation
     if scaling.kind == "none" and scaling.divisor == 1:
         return Packed(model, raw)
     try:
         whole = _in_front(_layers(scaling), model, data.info.input_shape)
-        outputs = whole.predict(raw, batch_size=judged.batch_size, verbose=0)
-        why = "" if _are_alike(outputs, judged.outputs) else "float32 has too few digits for these rows"
-    except Exception as error:  # noqa: BLE001 (a model of the user's may not be callable inside of another)
+        outputs = whole.predict(raw, batch_size=evaluated.batch_size, verbose=0)
+        why = "" if _are_alike(outputs, evaluated.outputs) else "float32 has too few digits for these rows"
+    except Exception as error:  # noqa: BLE001 (a user's model may not work inside another model)
         why = failures.one_line(error)
     if why:
         how = (
@@ -187,7 +187,7 @@ def pack(model: keras.Model, data: Data, judged: Judged) -> Packed:
 
 
 def _layers(scaling: Scaling) -> list[keras.layers.Layer]:
-    """Return the layers that scale as a study does, in float32 whatever the precision of the model."""
+    """Return the layers that scale as a study does; always in float32, even if the model has another precision."""
     if scaling.mean is None or scaling.spread is None:
         return [keras.layers.Rescaling(1 / scaling.divisor, dtype="float32")]
     mean, spread = scaling.mean.tolist(), scaling.spread
@@ -209,17 +209,17 @@ def _in_front(layers: Sequence[keras.layers.Layer], model: keras.Model, shape: t
     return keras.Model(inputs, model(x))
 
 
-def _of_study(trainer: Trainer, order: SaveModel, judged: Judged) -> Compiled:
-    """Return what stands for the study's own loss, metrics and optimizer."""
-    outputs = keras.tree.flatten(judged.outputs)
+def _of_study(trainer: Trainer, order: SaveModel, evaluated: Evaluated) -> Compiled:
+    """Return Keras's equivalents of the study's loss, metrics and optimizer."""
+    outputs = keras.tree.flatten(evaluated.outputs)
     if len(outputs) > 1:
         return _uncompiled("the model has several outputs")
     settings, info = trainer.settings.train, trainer.data.info
-    yardstick = Yardstick(judged.labels, outputs[0])
+    yardstick = Yardstick(evaluated.labels, outputs[0])
 
     def own_loss(y: Any, output: Any) -> Any:
-        # An output may have a name.
-        return judged.model._compile_loss(y, keras.tree.pack_sequence_as(judged.outputs, [output]))
+        # Restore the structure: an output may have a name.
+        return evaluated.model._compile_loss(y, keras.tree.pack_sequence_as(evaluated.outputs, [output]))
 
     loss = portable.loss(
         own_loss,
@@ -233,18 +233,18 @@ def _of_study(trainer: Trainer, order: SaveModel, judged: Judged) -> Compiled:
         return _uncompiled(f"the loss {why}")
     entries = trainer.metrics()
     metrics, lines = [], []
-    for entry, own in zip(entries, judged.model._compile_metrics.metrics, strict=True):
-        found = portable.metric(own, entry, yardstick, loss.form)
-        if found is None:
+    for entry, own in zip(entries, evaluated.model._compile_metrics.metrics, strict=True):
+        equivalent = portable.metric(own, entry, yardstick, loss.form)
+        if equivalent is None:
             lines.append(f"{own.name} is left out of the file: {portable.recipe(own, entry, yardstick)}")
         else:
-            metrics.append(found)
+            metrics.append(equivalent)
     optimizer = _optimizer(trainer, order)
     return Compiled({"optimizer": optimizer, "loss": loss.object, "metrics": metrics}, loss.form, tuple(lines))
 
 
 def _optimizer(trainer: Trainer, order: SaveModel) -> keras.optimizers.Optimizer:
-    """Return a trial's optimizer with one rate: the best epoch's, where a schedule or a callback changed it."""
+    """Return a trial's optimizer with a constant rate: the best epoch's, if a schedule or callback changed the rate."""
     given = {name: value for name, value in order.config.items() if name not in SCHEDULE_NUMBERS}
     is_changing = len(given) < len(order.config) or bool(trainer.settings.train.callbacks)
     if is_changing and order.learning_rate is not None:
@@ -253,7 +253,7 @@ def _optimizer(trainer: Trainer, order: SaveModel) -> keras.optimizers.Optimizer
 
 
 def _of_builder(model: keras.Model) -> Compiled:
-    """Return a builder's own compilation, as far as it is Keras's own."""
+    """Return the parts of a builder's compilation that use Keras's own classes."""
     config = getattr(model, "_compile_config", None)
     if config is None or type(model).compile is not keras.Model.compile:
         return _uncompiled("the model's class has a compile method of its own")
@@ -270,11 +270,11 @@ def _of_builder(model: keras.Model) -> Compiled:
 
 
 def _without_own(given: Any, lines: list[str]) -> Any:
-    """Return metrics, in a structure of any kind, without those that are the user's code; a line is added for each."""
+    """Return metrics, in any nested structure, without the user's own; append a line for each that is left out."""
     if isinstance(given, dict):
         return {key: _without_own(item, lines) for key, item in given.items()}
     if isinstance(given, list | tuple):
-        # What is left out of a list is None; a list in a list stands for an output.
+        # Drop left-out entries, but keep None that was there before: an inner list may stand for an output.
         kept = [_without_own(item, lines) for item in given]
         return [item for item, before in zip(kept, given, strict=True) if item is not None or before is None]
     if given is None or portable.is_of_keras(given):
@@ -285,18 +285,18 @@ def _without_own(given: Any, lines: list[str]) -> Any:
 
 def _write(model: keras.Model, compiled: Compiled, path: str) -> None:
     for layer in model._flatten_layers():
-        # Keras would also write what a model inside of another is compiled with.
+        # Otherwise Keras would also save how an inner model is compiled.
         if isinstance(layer, keras.Model):
             layer.compiled = False
     if compiled.arguments is not None:
         model.compile(**compiled.arguments)
-        # Keras warns of an optimizer that is saved without its variables.
+        # Otherwise Keras warns that the optimizer is saved without variables.
         model.optimizer.build(model.trainable_variables)
     model.save(path)
 
 
 def _load(path: str, model: keras.Model) -> tuple[keras.Model | None, tuple[str, ...]]:
-    """Load a written file in safe mode; return the model, or None, and what a person has to know for that."""
+    """Load a written file in safe mode; return the model, or None, and lines on what the user needs to load it."""
     with zipfile.ZipFile(path) as file:
         foreign = portable.foreign(json.loads(file.read("config.json")))
     lines: tuple[str, ...] = ()
@@ -308,36 +308,36 @@ def _load(path: str, model: keras.Model) -> tuple[keras.Model | None, tuple[str,
             *lines,
             "it opens with load_model(path, safe_mode=False) only, for a lambda in it",
         )
-    kinds = {type(layer).__name__: type(layer) for layer in model._flatten_layers()}
-    objects = {name: _users(name, foreign[name]) or kinds.get(name) for name in names}
+    classes = {type(layer).__name__: type(layer) for layer in model._flatten_layers()}
+    objects = {name: _users(name, foreign[name]) or classes.get(name) for name in names}
     try:
         return keras.saving.load_model(path, custom_objects=objects, safe_mode=True), lines
-    except Exception as error:  # noqa: BLE001 (the user's layers: anything may come out of loading them)
+    except Exception as error:  # noqa: BLE001 (the user's layers may raise anything when loaded)
         return None, (*lines, f"the file was written, but load_model fails: {failures.one_line(error)}")
 
 
 def _users(name: str, module: str) -> Any:
-    """Find a class or function of the user's; of functions Keras does not write where they are from."""
-    if found := getattr(sys.modules.get(module), name, None):
-        return found
+    """Return a class or function of the user's, or None. Keras saves no module of a function, so all modules are searched."""
+    if item := getattr(sys.modules.get(module), name, None):
+        return item
     return next(
         (
-            found
+            item
             for key, other in list(sys.modules.items())
-            if (found := vars(other).get(name)) is not None and getattr(found, "__module__", None) == key
+            if (item := vars(other).get(name)) is not None and getattr(item, "__module__", None) == key
         ),
         None,
     )
 
 
-def _differing(values: Mapping[str, float], judged: Judged, *, is_scaling: bool) -> dict[str, str]:
-    """Return the metrics of a file that are not the study's, and what they are."""
-    # A row on the edge of two classes may change sides where scaling is rounded.
-    share, rest = (_SAME_SCALED, 1.5 / len(judged.labels.study)) if is_scaling else (portable.SAME, portable.SAME)
+def _differing(values: Mapping[str, float], evaluated: Evaluated, *, is_scaling: bool) -> dict[str, str]:
+    """Return the metrics whose values differ between file and study: name -> the two values, as text."""
+    # With scaling inside, rounding may move a row at a class boundary to the other class.
+    rtol, atol = (_SAME_SCALED, 1.5 / len(evaluated.labels.study)) if is_scaling else (portable.SAME, portable.SAME)
     return {
-        name: f"from the file it is {value:.5g}, in the study {judged.values[name]:.5g}"
+        name: f"from the file it is {value:.5g}, in the study {evaluated.values[name]:.5g}"
         for name, value in values.items()
-        if name in judged.values and not np.isclose(value, judged.values[name], rtol=share, atol=rest, equal_nan=True)
+        if name in evaluated.values and not np.isclose(value, evaluated.values[name], rtol, atol, equal_nan=True)
     }
 
 
@@ -350,7 +350,7 @@ def _are_alike(some: Any, others: Any) -> bool:
 
 
 def _label_lines(compiled: Compiled, data: Data) -> Sequence[str]:
-    """Say what labels `evaluate` takes, where they are not the source's."""
+    """Return lines on the labels that `evaluate` takes, if they differ from the source's."""
     names, lines = data.info.class_names, []
     if names and names != tuple(map(str, range(len(names)))):
         shown = ", ".join(f"{number} is {name}" for number, name in enumerate(names[:_SHOWN_CLASSES]))
@@ -369,9 +369,9 @@ def _assign(model: keras.Model, weights: Mapping[str, NDArray[Any]]) -> None:
 
 
 def _values(model: keras.Model, x: Any, y: Any, batch_size: int) -> dict[str, float]:
-    """Evaluate a model; return what its metrics come to, as numbers."""
-    found = model.evaluate(x, y, batch_size=batch_size, verbose=0, return_dict=True)
-    return numbers({name: keras.ops.convert_to_numpy(value) for name, value in found.items()})
+    """Evaluate a model; return its metrics as numbers."""
+    results = model.evaluate(x, y, batch_size=batch_size, verbose=0, return_dict=True)
+    return numbers({name: keras.ops.convert_to_numpy(value) for name, value in results.items()})
 
 
 def _name(metric: Any) -> str:

@@ -1,7 +1,7 @@
-"""Losses and metrics of Keras alone that give the values of a study's own: what a written model file may hold.
+"""Finds Keras's own losses and metrics that give the same values as a study's, for a saved model file.
 
-A study may train with classes of ours (a metric of probabilities on logits, a smoothed loss of whole labels). Keras opens no
-file that names them. Whether an object of Keras stands for one of the study's is computed, on real and on random outputs.
+A study may train with classes of ours (a metric of probabilities on logits, a smoothed loss of class numbers), and Keras
+can't open a file that names them. Equality is tested by computing both objects on real and on random outputs.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from search.engines import keras_names
 
 Entry = str | dict[str, Any]
 
-# Two float32 sums over the same rows differ by less.
+# Tolerance: two float32 sums over the same rows differ by less.
 SAME = 1e-5
-# Rows of each sample: enough that no two different losses or metrics agree on all of them.
+# Rows per sample: so many that different losses or metrics do not agree by chance.
 _SAMPLE = 256
-# The name of what Keras opens only with safe_mode=False.
+# Stands for a lambda: Keras opens a file with one only with safe_mode=False.
 LAMBDA = "a lambda"
 _ACCURACY = ("accuracy", "acc")
 _LOSS_OF_TASK = ("crossentropy", "ce")
@@ -33,12 +33,11 @@ _LOSS_OF_TASK = ("crossentropy", "ce")
 
 @dataclass(frozen=True)
 class Labels:
-    """The labels of the validation rows in the forms that losses and metrics of Keras take.
+    """The labels of the validation rows, in the forms that Keras's losses and metrics take.
 
     Attributes:
-        study: as the study's own objects get them.
-        forms: "labels" (as the study has them; whole numbers for classes) and, for several classes, "one-hot"; the form of
-            the source first.
+        study: as the study's own losses and metrics get them.
+        forms: "labels" (as in the study; classes are numbers) and, for classes, "one-hot"; the source's form is first.
     """
 
     study: NDArray[Any]
@@ -46,7 +45,7 @@ class Labels:
 
     @classmethod
     def of(cls, y: NDArray[Any], *, task: str, classes: int, is_one_hot: bool) -> Labels:
-        """Write the labels of a study in all forms; `is_one_hot` tells that the source has them one-hot."""
+        """Return the labels of a study in all forms; `is_one_hot`: the source has one-hot labels."""
         if task == "binary" and is_one_hot:
             return cls(y, {"one-hot": y, "labels": y.argmax(axis=-1).astype(np.int32).reshape(-1, 1)})
         if task != "classification":
@@ -59,14 +58,14 @@ class Labels:
 
 @dataclass(frozen=True)
 class Chosen:
-    """An object of Keras and the form of labels it takes."""
+    """An object of Keras and the form of labels that it takes."""
 
     object: Any
     form: str
 
 
 class Yardstick:
-    """Rows on which a study's own loss or metric is compared with one of Keras: real outputs, exchanged ones, random ones."""
+    """Rows to compare a study's loss or metric with one of Keras's: with real, permuted and random outputs."""
 
     def __init__(self, labels: Labels, outputs: NDArray[Any]) -> None:
         rng = np.random.default_rng(0)
@@ -81,26 +80,26 @@ class Yardstick:
         ]
 
     def agrees(self, study: Any, candidate: Any, form: str, squash: Any = None) -> bool:
-        """Tell whether `candidate` gives the values of `study` with labels of `form` and the outputs, `squash`ed."""
+        """Whether `candidate`, with labels of `form` and with outputs through `squash`, gives the same values as `study`."""
         compared = 0
         for y, forms, outputs in self._samples:
-            # The study's own may refuse random outputs; Keras's may refuse labels or outputs of this form.
+            # The study's object may reject random outputs; Keras's may reject labels or outputs of this form.
             if (expected := _value(study, y, outputs)) is None:
                 continue
-            got = _value(candidate, forms[form], outputs if squash is None else squash(outputs))
-            if got is None or not _is_same(got, expected):
+            received = _value(candidate, forms[form], outputs if squash is None else squash(outputs))
+            if received is None or not _is_same(received, expected):
                 return False
             compared += bool(np.all(np.isfinite(expected)))
         return compared > 0
 
 
 def loss(study: Any, entry: Entry | None, yardstick: Yardstick, *, task: str, smoothing: float) -> Chosen | None:
-    """Return Keras's own loss that gives what the study's does; None if there is none, or if it is the user's code.
+    """Return a loss of Keras's that is equal to the study's; None if there is none, or if the study's is the user's code.
 
-    `entry` is what the study file says, `smoothing` the label smoothing of the task's own loss.
+    `entry` is from the study file; `smoothing` is the label smoothing of the task's default loss.
     """
-    is_tasks = entry is None or (isinstance(entry, str) and entry.lower() in _LOSS_OF_TASK)
-    wanted = _loss_of_task(task, smoothing) if is_tasks else _canonical("train.loss", entry)
+    is_default = entry is None or (isinstance(entry, str) and entry.lower() in _LOSS_OF_TASK)
+    wanted = _loss_of_task(task, smoothing) if is_default else _canonical("train.loss", entry)
     for form in yardstick.forms:
         for candidate in _variants(wanted, keras.losses):
             if yardstick.agrees(study, candidate, form):
@@ -109,7 +108,7 @@ def loss(study: Any, entry: Entry | None, yardstick: Yardstick, *, task: str, sm
 
 
 def metric(study: Any, entry: Entry, yardstick: Yardstick, form: str) -> Any | None:
-    """Return Keras's own metric that gives what the study's does on labels of `form`, or None; it bears the same name."""
+    """Return a metric of Keras's that is equal to the study's on labels of `form`, under the same name; or None."""
     for candidate in _metrics(entry, study):
         if yardstick.agrees(study, candidate, form):
             candidate.reset_state()
@@ -118,7 +117,7 @@ def metric(study: Any, entry: Entry, yardstick: Yardstick, form: str) -> Any | N
 
 
 def recipe(study: Any, entry: Entry, yardstick: Yardstick) -> str:
-    """Say how a metric that no object of Keras gives on a model's own outputs and labels is computed by hand."""
+    """Return a text that explains how to compute a metric that has no equal in Keras on a model's plain outputs."""
     squashes = {"the outputs": None, "their sigmoid": keras.ops.sigmoid, "their softmax": keras.ops.softmax}
     for candidate, form, (what, squash) in product(_metrics(entry, study), yardstick.forms, squashes.items()):
         if yardstick.agrees(study, candidate, form, squash):
@@ -130,49 +129,49 @@ def recipe(study: Any, entry: Entry, yardstick: Yardstick) -> str:
 
 
 def is_users(entry: Entry | None) -> bool:
-    """Tell whether a loss or metric of the study file is the user's code."""
+    """Whether an entry of the study file is the user's code."""
     return isinstance(entry, str) and ":" in entry
 
 
 def foreign(config: Any) -> dict[str, str]:
-    """Return what is not Keras's own in a serialized object: name -> module."""
+    """Return the parts of a serialized object that are not Keras's own: name -> module."""
     if isinstance(config, Mapping):
-        found = {name: module for value in config.values() for name, module in foreign(value).items()}
+        modules = {name: module for value in config.values() for name, module in foreign(value).items()}
         kind, module = config.get("class_name"), str(config.get("module"))
         if kind == "__lambda__":
-            found[LAMBDA] = module
+            modules[LAMBDA] = module
         elif kind == "function" and not _is_function_of_keras(str(config.get("config"))):
-            found[str(config["config"]).rpartition(">")[2]] = module
+            modules[str(config["config"]).rpartition(">")[2]] = module
         elif isinstance(kind, str) and module not in ("None", "builtins", "keras") and not module.startswith("keras."):
-            found[kind] = module
-        return found
+            modules[kind] = module
+        return modules
     if isinstance(config, list | tuple):
         return {name: module for value in config for name, module in foreign(value).items()}
     return {}
 
 
 def completed(item: Any) -> Any:
-    """Let Keras write the options that the `get_config` of one of its losses or metrics forgets: Huber's delta, an axis."""
+    """Add the options that `get_config` of some of Keras's losses and metrics omits, such as Huber's delta or an axis."""
     if not str(type(item).__module__).startswith("keras."):
         return item
     config, takes = item.get_config(), inspect.signature(type(item)).parameters
-    forgotten = {
+    omitted = {
         key: value for key, value in getattr(item, "_fn_kwargs", {}).items() if key in takes and key not in config
     }
-    if forgotten:
-        # Asked when it is written: by then it may bear another name.
-        item.get_config = lambda: {**type(item).get_config(item), **forgotten}
+    if omitted:
+        # Call the class's `get_config` only on saving: the name may change until then.
+        item.get_config = lambda: {**type(item).get_config(item), **omitted}
     return item
 
 
 def is_of_keras(item: Any) -> bool:
-    """Tell whether an argument of `compile` is Keras's own through and through."""
+    """Whether an argument of `compile` contains only Keras's own classes and functions."""
     if inspect.isfunction(item):
-        # Keras writes no more of a function than its name: one of the user's may bear the name of one of Keras's.
+        # Keras saves only a function's name, and a user's function may have the name of one of Keras's.
         return item.__module__.startswith("keras.")
     try:
         return not foreign(keras.saving.serialize_keras_object(item))
-    except Exception:  # noqa: BLE001 (the user's get_config: what can't be written is not kept)
+    except Exception:  # noqa: BLE001 (the user's get_config may raise anything)
         return False
 
 
@@ -185,7 +184,7 @@ def _is_function_of_keras(name: str) -> bool:
 
 
 def _value(item: Any, y: NDArray[Any], outputs: Any) -> NDArray[Any] | None:
-    """Return what a loss or metric gives; None if it raises."""
+    """Return the value of a loss or metric; None if it raises."""
     try:
         if isinstance(item, keras.metrics.Metric):
             item.reset_state()
@@ -193,7 +192,7 @@ def _value(item: Any, y: NDArray[Any], outputs: Any) -> NDArray[Any] | None:
             result = item.result()
         else:
             result = keras.ops.mean(item(y, outputs))
-    except Exception:  # noqa: BLE001 (the user's own, or a form that Keras refuses)
+    except Exception:  # noqa: BLE001 (the user's own, or a form that Keras rejects)
         return None
     return np.asarray(keras.ops.convert_to_numpy(result))
 
@@ -211,19 +210,19 @@ def _loss_of_task(task: str, smoothing: float) -> Entry:
 
 
 def _canonical(key: str, entry: Entry | None) -> Entry:
-    """Return an entry with Keras's own name of what it names, however it is spelt there."""
+    """Return an entry with its name in Keras's own spelling."""
     if entry is None or is_users(entry):
         return entry or ""
-    found = keras_names.find(key, entry)
-    logits = {} if found.from_logits is None else {"from_logits": found.from_logits}
-    return {"name": found.kind.__name__, **found.options, **logits}
+    named = keras_names.find(key, entry)
+    logits = {} if named.from_logits is None else {"from_logits": named.from_logits}
+    return {"name": named.kind.__name__, **named.options, **logits}
 
 
 def _metrics(entry: Entry, study: Any) -> Iterator[Any]:
-    """Yield all metrics of Keras that may be meant by `entry`, under the name of the study's own."""
+    """Yield all metrics of Keras that `entry` may mean, under the name of the study's metric."""
     name, inner = study.name, getattr(study, "metric", study)
     if type(inner).__module__.startswith("keras.") and not isinstance(inner, keras.metrics.MeanMetricWrapper):
-        # The study may have given it options that the entry leaves open: an average, a threshold.
+        # The study may have set options that the entry omits, such as an average or a threshold.
         yield type(inner).from_config({**inner.get_config(), "name": name})
     if isinstance(entry, str) and entry.lower() in _ACCURACY:
         entries: Sequence[Entry] = ["BinaryAccuracy", "CategoricalAccuracy", "Accuracy"]
@@ -241,7 +240,7 @@ def _metrics(entry: Entry, study: Any) -> Iterator[Any]:
 
 
 def _variants(entry: Entry, module: Any) -> Iterator[Any]:
-    """Yield an entry's loss or metric as it stands, of logits, and of labels in the other form."""
+    """Yield an entry's loss or metric as it is, for logits, and for labels in the other form."""
     if is_users(entry):
         return
     options = dict(entry) if isinstance(entry, dict) else {"name": entry}
@@ -267,7 +266,7 @@ def _variants(entry: Entry, module: Any) -> Iterator[Any]:
 
 
 def _settings(kind: Any, options: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the arguments that tell a class of Keras whether it gets probabilities or logits."""
+    """Yield constructor arguments of a Keras class for probabilities and for logits."""
     yield {}
     takes = inspect.signature(kind).parameters
     if "from_logits" in takes and "from_logits" not in options:
