@@ -1,1 +1,1 @@
-"""Study files as people write them: TOML in, a study or an error with its place out. Runs nothing of the user's."""
+"""Read study files: TOML in, a study or an error with file, line and key out. Never runs the user's code."""

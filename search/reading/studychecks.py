@@ -1,6 +1,6 @@
-"""What a study file says that its builder, its objective or its ranges can't be, and what is allowed and probably not meant.
+"""Checks of a study's ranges, objective and builder, and remarks on settings that are probably not meant.
 
-Nothing here imports keras, and nothing here runs a user's code.
+Nothing here imports keras, and nothing here runs the user's code.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from spaces import Choice, Parameter, is_number
 if TYPE_CHECKING:
     from search.spec.study import StudyFile
 
-# From this factor between two choices on, a range of them would be drawn by its exponent.
+# If two choices differ by at least this factor, the suggested range is logarithmic.
 _LOG_FACTOR = 100
-# A parameter as like as this to a known one is refused as misspelt; what is less like may be another, and nothing reads it.
-_LIKE = 0.75
+# An unknown parameter at least this similar to a known one is refused as misspelt; others are left to `unused`.
+_MIN_SIMILARITY = 0.75
 
 
 def check_ranges(space: Mapping[str, Any], text: StudyText) -> None:
-    """Refuse parameters in the form of other tools, with the form to write."""
+    """Refuse parameters in the form of other tools; the error shows the form to write."""
     for name, entry in space.items():
-        if not isinstance(entry, dict) or (key := foreign.foreign_key(entry)) is None:
+        if not isinstance(entry, dict) or (key := foreign.first_unknown_key(entry)) is None:
             continue
-        if form := foreign.rewritten(name, entry):
-            raise text.error(f"space.{name}.{key}", f"unknown key; {form}")
+        if suggestion := foreign.suggest(name, entry):
+            raise text.error(f"space.{name}.{key}", f"unknown key; {suggestion}")
         if hint := closest(key, foreign.KEYS):
             raise text.error(
                 f"space.{name}.{key}", f"unknown key{hint}; a parameter has {', '.join(sorted(foreign.KEYS))}"
@@ -40,7 +40,7 @@ def check_ranges(space: Mapping[str, Any], text: StudyText) -> None:
 
 
 def check_objective(study: StudyFile, text: StudyText) -> None:
-    """Refuse an objective on rows that a search never sees, and one whose rows have another name here."""
+    """Refuse an objective on test rows, which a search never uses, or with a prefix other than val_."""
     objective = study.settings.study.objective
     prefix, _, rest = objective.partition("_")
     meant = f"did you mean 'val_{rest}'? It judges rows that were not trained on"
@@ -51,22 +51,22 @@ def check_objective(study: StudyFile, text: StudyText) -> None:
 
 
 def objective_hint(study: StudyFile) -> str:
-    """Return "; did you mean ...?" for an objective that is like one that training reports."""
+    """Return "; did you mean ...?" for an objective that resembles a reported one; "" for any other."""
     names = _reported(study)
     return closest(study.settings.study.objective, [f"val_{name}" for name in names] + names)
 
 
 def _reported(study: StudyFile) -> list[str]:
-    """Return the names that training probably reports, without val_: those of lists of names are known."""
+    """Return the names that training probably reports, without val_. Only metrics given by name are known."""
     metrics = study.settings.train.metrics
     named = ("accuracy", "mae") if metrics is None else metrics
     return ["loss", *(name for name in named if isinstance(name, str) and ":" not in name)]
 
 
 def check_builder(study: StudyFile, text: StudyText, *, allow_unused: bool) -> None:
-    """Refuse what a built-in builder doesn't take, and a builder of the user's that can't be called as it will be.
+    """Refuse arguments that a built-in builder lacks, and a user's builder that can't be called with (config, data).
 
-    A study that is stored goes on as it was begun, whatever would be refused today.
+    A stored study is never refused: it resumes as it began.
     """
     try:
         if study.builder is None:
@@ -80,27 +80,27 @@ def check_builder(study: StudyFile, text: StudyText, *, allow_unused: bool) -> N
 
 def _check_arguments(study: StudyFile, text: StudyText, *, allow_unused: bool) -> None:
     name = study.settings.model.build
-    takes = BUILDERS[name]
-    known = [*takes, *TRAIN_PARAMETERS]
+    accepted = BUILDERS[name]
+    known = [*accepted, *TRAIN_PARAMETERS]
     for key, value in study.settings.model.arguments.items():
-        if key not in takes and allow_unused:
+        if key not in accepted and allow_unused:
             continue
-        if key not in takes:
-            hint = hints.elsewhere_or_here(key, [*takes, "build"], "model")
-            raise text.error(f"model.{key}", f"{name} has no {key}{hint}; it has {', '.join(takes)}")
-        _check_fixed(key, takes[key], value, text)
-    # What stands there already is not what a strange name was meant to be.
-    free = [name for name in known if name not in study.space and name not in study.settings.model.arguments]
+        if key not in accepted:
+            hint = hints.key_hint(key, [*accepted, "build"], "model")
+            raise text.error(f"model.{key}", f"{name} has no {key}{hint}; it has {', '.join(accepted)}")
+        _check_fixed(key, accepted[key], value, text)
+    # A misspelt name was not meant to be one that the file already uses.
+    available = [name for name in known if name not in study.space and name not in study.settings.model.arguments]
     for key, parameter in study.space.items():
-        if key in takes:
-            _check_argument(f"space.{key}", takes[key], key, extremes(parameter), text)
+        if key in accepted:
+            _check_argument(f"space.{key}", accepted[key], key, extremes(parameter), text)
         elif (
             key not in TRAIN_PARAMETERS
             and not allow_unused
-            and (hint := hints.home_of(key, except_for="model") or closest(key, free, _LIKE))
+            and (hint := hints.section_hint(key, except_for="model") or closest(key, available, _MIN_SIMILARITY))
         ):
-            used = f"; search.start uses {meant}" if (meant := _in_start(study, key, known)) else ""
-            raise text.error(f"space.{key}", f"neither training nor {name} reads {key}{hint}{used}")
+            start_hint = f"; search.start uses {meant}" if (meant := _name_in_start(study, key, known)) else ""
+            raise text.error(f"space.{key}", f"neither training nor {name} reads {key}{hint}{start_hint}")
 
 
 def _check_fixed(key: str, argument: Argument, value: Any, text: StudyText) -> None:
@@ -118,17 +118,17 @@ def _check_argument(key: str, argument: Argument, name: str, values: Iterable[An
             raise text.error(key, str(error)) from None
 
 
-def _in_start(study: StudyFile, key: str, known: list[str]) -> str:
-    """Return the name by which a start gives a value to the misspelt parameter `key`, or nothing."""
-    used = {name for start in study.settings.search.start for name in start if name not in study.space}
-    return next((name for name in sorted(used) if hints.misnamed(name, {key: None}, known)), "")
+def _name_in_start(study: StudyFile, key: str, known: list[str]) -> str:
+    """Return the name that search.start uses for the misspelt parameter `key`; "" if it uses none."""
+    names = {name for start in study.settings.search.start for name in start if name not in study.space}
+    return next((name for name in sorted(names) if hints.misspelling_of(name, {key: None}, known)), "")
 
 
 def _check_signature(study: StudyFile, text: StudyText) -> None:
     builder = study.builder
-    if builder is None or not (fault := signatures.misfit(builder.path, builder.function, ("config", "data"))):
+    if builder is None or not (fault := signatures.call_error(builder.path, builder.function, ("config", "data"))):
         return
-    if signatures.asks_for(builder.path, builder.function, "hp", "hps", "hyperparameters", "trial"):
+    if signatures.first_argument_is(builder.path, builder.function, "hp", "hps", "hyperparameters", "trial"):
         fault += (
             '; a builder of another tuner is rewritten so: the ranges go under [space], and hp.Int("units", ...) becomes '
             'config["units"]'
@@ -147,41 +147,41 @@ def _is_stored(study: StudyFile) -> bool:
         return False
 
 
-def blame(study: StudyFile, text: StudyText, name: str, key: str, message: str) -> StudyFileError:
-    """Return the error of a parameter `name` that is used at `key` and that the space lacks.
+def missing_parameter_error(study: StudyFile, text: StudyText, name: str, key: str, message: str) -> StudyFileError:
+    """Return the error for a parameter `name` that `key` uses and the space lacks.
 
-    If a parameter of the space is that name misspelt, the error is of the line where that stands.
+    If the space has a misspelling of `name`, the error gives the line of that misspelling.
     """
-    return _blame(study.settings, study.space, text, name, key, message)
+    return _missing_parameter_error(study.settings, study.space, text, name, key, message)
 
 
 def check_parents(settings: Settings, text: StudyText) -> None:
-    """Refuse conditions on parameters that the space lacks, with the line where the mistake is."""
+    """Refuse conditions on parameters that the space lacks; the error gives the line of the mistake."""
     for name, entry in settings.space.items():
         conditions = entry.get("when") if isinstance(entry, dict) else None
         for parent in conditions if isinstance(conditions, dict) else ():
             if parent not in settings.space:
                 message = f"{parent!r} is not a parameter of the space; it has {', '.join(settings.space)}"
-                raise _blame(settings, settings.space, text, parent, f"space.{name}.when", message)
+                raise _missing_parameter_error(settings, settings.space, text, parent, f"space.{name}.when", message)
 
 
-def _blame(
+def _missing_parameter_error(
     settings: Settings, space: Mapping[str, Any], text: StudyText, name: str, key: str, message: str
 ) -> StudyFileError:
     known = [*TRAIN_PARAMETERS, *BUILDERS.get(settings.model.build, {})]
-    if wrong := hints.misnamed(name, space, known):
+    if misspelt := hints.misspelling_of(name, space, known):
         where = "search.start" if key.startswith("search.start") else key
-        return text.error(f"space.{wrong}", f"did you mean {name!r}? ({where} uses {name})")
+        return text.error(f"space.{misspelt}", f"did you mean {name!r}? ({where} uses {name})")
     return text.error(key, f"{message}{closest(name, space)}")
 
 
 def extremes(parameter: Parameter) -> Iterable[Any]:
-    """Return the values of a parameter between which all others lie."""
+    """Return both ends of a range, or all choices."""
     return parameter.choices if isinstance(parameter, Choice) else (parameter.low, parameter.high)
 
 
 def notes(study: StudyFile) -> list[str]:
-    """Say what is allowed and probably not meant."""
+    """Return remarks on settings that are allowed and probably not meant."""
     return [*_note_on_objective(study), *_notes_on_choices(study)]
 
 
@@ -194,15 +194,15 @@ def _note_on_objective(study: StudyFile) -> list[str]:
 
 
 def _notes_on_choices(study: StudyFile) -> list[str]:
-    found = []
+    lines = []
     for name, parameter in study.space.items():
         values = parameter.choices if isinstance(parameter, Choice) else ()
         if len(values) != 2 or not all(map(is_number, values)) or all(isinstance(value, int) for value in values):
             continue
         low, high = sorted(map(float, values))
         log = ", log = true" if low > 0 and high / low >= _LOG_FACTOR else ""
-        found.append(
+        lines.append(
             f"{name} has two choices, {toml(values[0])} and {toml(values[1])}; "
             f"a range between them is {name} = {{ low = {toml(low)}, high = {toml(high)}{log} }}"
         )
-    return found
+    return lines

@@ -1,6 +1,6 @@
-"""Study TOML -> StudyFile: read, overridden from the command line, validated, every error with its place.
+"""Study TOML -> StudyFile: read the file, apply overrides, validate. Every error names file, line and key.
 
-Nothing here imports keras, and nothing here runs a user's code.
+Nothing here imports keras, and nothing here runs the user's code.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def read(path: Path, overrides: Sequence[str] = (), *, allow_unused: bool = Fals
 
     With `allow_unused`, names that a built-in builder does not read are accepted.
 
-    Raises StudyFileError with file, line, key, what was received and what to do. Runs nothing of the user's. Takes
-    milliseconds, and up to half a second where a sampler has to be imported to be asked for its options.
+    Raises StudyFileError with file, line, key, what was received and what to do. Takes milliseconds, or up to half a
+    second if a sampler must be imported to check its options.
     """
     text = StudyText.read(path)
     if not text.table:
@@ -49,7 +49,7 @@ def read(path: Path, overrides: Sequence[str] = (), *, allow_unused: bool = Fals
 
 
 def locate(path: Path) -> tuple[Path, str]:
-    """Return database and name of the study of a file, without looking at its data or its model, which may be gone."""
+    """Return the database and the name of a file's study, without reading its data or model, which may be gone."""
     text = StudyText.read(path)
     try:
         study = StudyFile(path.resolve(), Settings.model_validate(_with_preset(text)))
@@ -60,14 +60,14 @@ def locate(path: Path) -> tuple[Path, str]:
 
 
 def stored_with(file: StudyFile, storage: Path, overrides: Sequence[str]) -> StudyFile:
-    """Return a stored study with some keys changed, in the database it was found in."""
+    """Return a stored study with some keys changed; it stays in the database `storage`."""
     table = file.settings.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
     text = StudyText(storage, "", table).overridden_by(overrides)
     if any(f"{key}.".startswith("run.storage.") for key in text.overridden):
         raise text.error(
             "run.storage", "a study that is named by its database stays in it; copy the file to have it elsewhere"
         )
-    # What it was begun with, it goes on with.
+    # A stored study keeps unused names that it began with.
     return _build(file.path, text, storage.resolve(), allow_unused=True)
 
 
@@ -86,13 +86,13 @@ def _build(path: Path, text: StudyText, database: Path | None = None, *, allow_u
         raise text.error("space", "there is nothing to search; give at least one parameter, or use a preset")
     study = StudyFile(path.resolve(), settings, database)
     _check(study, text, allow_unused=allow_unused)
-    # Stored with the study, which must keep its name when the file is renamed.
-    named = settings.study.model_copy(update={"name": study.name})
-    return StudyFile(study.path, settings.model_copy(update={"study": named}), database)
+    # Store the name in the settings, so that the study keeps it when the file is renamed.
+    section = settings.study.model_copy(update={"name": study.name})
+    return StudyFile(study.path, settings.model_copy(update={"study": section}), database)
 
 
 def _with_preset(text: StudyText) -> dict[str, Any]:
-    """Resolve `use`: the preset's parameters, less what is fixed elsewhere in the file, under the file's own."""
+    """Resolve `use`: add the preset's parameters, except those that the file fixes or defines itself."""
     table = text.table
     space = table.get("space", {})
     if not isinstance(space, dict) or "use" not in space:
@@ -108,7 +108,7 @@ def _with_preset(text: StudyText) -> dict[str, Any]:
 
 
 def _check(study: StudyFile, text: StudyText, *, allow_unused: bool) -> None:
-    """Check what a single section can't know of itself."""
+    """Run the checks that one section can't do alone."""
     _check_study(study, text)
     _check_train(study, text)
     _check_space(study, text)
@@ -145,18 +145,18 @@ def _check_train(study: StudyFile, text: StudyText) -> None:
     numbers, optimizers = study.settings.train.numbers, _optimizers(study)
     for key, value in numbers.items():
         if key not in TRAIN_NUMBERS:
-            hint = hints.elsewhere_or_here(key, [*TRAIN_NUMBERS, *TrainSection.model_fields], "train")
+            hint = hints.key_hint(key, [*TRAIN_NUMBERS, *TrainSection.model_fields], "train")
             raise text.error(f"train.{key}", f"unknown key{hint}; remove it; arguments of the builder go under [model]")
         try:
             TRAIN_NUMBERS[key].check(key, value)
         except ValueError as error:
             raise text.error(f"train.{key}", str(error)) from None
-        # Of a searched optimizer that is misspelt, the space tells.
+        # `_check_space` reports a misspelt name among searched optimizers.
         known = [o for o in optimizers if isinstance(o, str) and o.lower() in {k.lower() for k in OPTIMIZERS}]
-        if known and not any(key in _read_by(optimizer) for optimizer in known):
-            takers = [o.lower() for o in OPTIMIZERS if key in _read_by(o)]
+        if known and not any(key in _numbers_of(optimizer) for optimizer in known):
+            supporting = [o.lower() for o in OPTIMIZERS if key in _numbers_of(o)]
             names = ", ".join(map(repr, known))
-            raise text.error(f"train.{key}", f"{names} has no {key}; remove it, or use one of {', '.join(takers)}")
+            raise text.error(f"train.{key}", f"{names} has no {key}; remove it, or use one of {', '.join(supporting)}")
     is_scheduled = numbers.get("schedule", "constant") != "constant" or "schedule" in study.space
     if "end_factor" in numbers and not is_scheduled:
         raise text.error("train.end_factor", 'has no effect without a schedule; add schedule = "cosine", say')
@@ -164,15 +164,15 @@ def _check_train(study: StudyFile, text: StudyText) -> None:
 
 def _check_space(study: StudyFile, text: StudyText) -> None:
     settings = study.settings
-    given = {
+    fixed_in = {
         **dict.fromkeys(settings.model.arguments, "model"),
         **dict.fromkeys(settings.train.model_fields_set | set(settings.train.numbers), "train"),
         **({"epochs": "study"} if settings.study.epochs is not None else {}),
     }
     for name, parameter in study.space.items():
-        if name in given:
+        if name in fixed_in:
             raise text.error(
-                f"space.{name}", f"{name!r} is both searched here and fixed in [{given[name]}]; remove one of them"
+                f"space.{name}", f"{name!r} is both searched here and fixed in [{fixed_in[name]}]; remove one of them"
             )
         if name in TrainSection.model_fields and name not in TRAIN_PARAMETERS:
             raise text.error(f"space.{name}", f"{name} can't be searched; fix it under [train]")
@@ -184,7 +184,7 @@ def _check_space(study: StudyFile, text: StudyText) -> None:
 
 
 def _check_value(name: str, value: Any) -> None:
-    """Raise ValueError if training can't read `value` as its parameter `name`."""
+    """Raise ValueError if training can't use `value` as its parameter `name`."""
     if name in TRAIN_NUMBERS:
         TRAIN_NUMBERS[name].check(name, value)
     elif name == "optimizer":
@@ -195,19 +195,19 @@ def _check_value(name: str, value: Any) -> None:
 
 def _check_search(study: StudyFile, text: StudyText) -> None:
     search, space = study.settings.search, study.space
-    whole: dict[str, int] = {}
+    seen: dict[str, int] = {}
     for index, start in enumerate(search.start):
         try:
             params = space.check(start)
         except SpaceError as error:
             key = f"search.start.{index}.{error.key}"
             if error.key not in space:
-                raise studychecks.blame(study, text, error.key, key, str(error)) from None
+                raise studychecks.missing_parameter_error(study, text, error.key, key, str(error)) from None
             raise text.error(key, str(error)) from None
         active = [name for name in space if space.is_active(name, params)]
         if search.duplicates or not all(name in params for name in active):
             continue
-        if (first := whole.setdefault(repr([params[name] for name in active]), index)) != index:
+        if (first := seen.setdefault(repr([params[name] for name in active]), index)) != index:
             raise text.error(
                 f"search.start.{index}",
                 f"is the config of start {first} again; drop one, or set search.duplicates = true",
@@ -227,17 +227,17 @@ def _optimizers(study: StudyFile) -> list[str]:
     return list(searched.choices) if isinstance(searched, Choice) else [study.settings.train.optimizer]
 
 
-def _read_by(optimizer: str) -> tuple[str, ...]:
+def _numbers_of(optimizer: str) -> tuple[str, ...]:
     return (*optimizer_arguments(optimizer), "label_smoothing", *SCHEDULE_NUMBERS)
 
 
 def _check_functions(study: StudyFile, text: StudyText) -> None:
-    """Make sure that the user's functions are there, and that what names none is one of ours."""
+    """Check that the user's functions exist, and that any other builder is a built-in one."""
     model, train = study.settings.model, study.settings.train
-    named = [("model.build", model.build), ("train.loss", train.loss)]
-    named += [(f"train.metrics.{index}", entry) for index, entry in enumerate(train.metrics or ())]
-    named += [(f"train.callbacks.{index}", entry) for index, entry in enumerate(train.callbacks)]
-    for key, entry in named:
+    entries = [("model.build", model.build), ("train.loss", train.loss)]
+    entries += [(f"train.metrics.{index}", entry) for index, entry in enumerate(train.metrics or ())]
+    entries += [(f"train.callbacks.{index}", entry) for index, entry in enumerate(train.callbacks)]
+    for key, entry in entries:
         try:
             reference = Reference.parse(entry, study.base) if isinstance(entry, str) else None
             if reference is not None:
@@ -266,7 +266,7 @@ def _check_storage(study: StudyFile, text: StudyText) -> None:
     location = study.settings.run.storage
     scheme, separator, rest = location.partition("://")
     if separator and (scheme != "sqlite" or not rest.startswith("/") or "?" in rest):
-        # The address is not repeated: it may hold a password.
+        # Do not repeat the address: it may hold a password.
         what = f"an address of {scheme!r}" if scheme != "sqlite" else "an address with a host or options"
         raise text.error("run.storage", f'must be an SQLite file, such as "studies.db"; received {what}')
     try:
@@ -277,6 +277,6 @@ def _check_storage(study: StudyFile, text: StudyText) -> None:
         if not storage.parent.is_dir():
             raise text.error("run.storage", f"the folder {storage.parent} is not there; make it first")
     except (OSError, ValueError, RuntimeError) as error:
-        # Before Python 3.13 links that lead in a circle are a RuntimeError.
+        # Before Python 3.13 a circle of links raises RuntimeError.
         reason = getattr(error, "strerror", None) or error
         raise text.error("run.storage", f"can't name a file: {reason}; received {shorten(location)}") from None

@@ -1,6 +1,6 @@
-"""What is wrong with a text that is no TOML, in plain words and with the way to write it.
+"""Explain in plain words why a text is not valid TOML, and what to write instead.
 
-`tomllib` says where it stopped and seldom why. A rule looks at the line there for what people write instead of TOML.
+`tomllib` reports where it stopped and seldom why. Each rule searches the line there for one common mistake.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from collections.abc import Callable
 
 from search.reading.tomltext import value
 
-# Where tomllib stopped: the line, the place in it counted from 0, and what tomllib says.
+# (line where tomllib stopped, index in that line, message of tomllib) -> explanation, or "".
 _Rule = Callable[[str, int, str], str]
 
-_PLAINLY = {
+_EXPLANATIONS = {
     "Cannot overwrite a value": "the key stands twice; remove one of them",
     "Cannot mutate immutable": "the table stands twice; remove one of them",
     "Unterminated string": "a text is not closed",
@@ -29,18 +29,18 @@ _PLAINLY = {
     "Invalid initial character for a key": "a key is missing, or has a letter beyond a-z, 0-9, _ and - without quotes",
     "Expected '=' after": "a line is `key = value` or `[section]`",
 }
-_WORDS = {"true": "true", "false": "false", "yes": "true", "no": "false", "on": "true", "off": "false"}
-_NOTHING = ("none", "null", "nil", "undefined", "~")
-_SPECIAL = {"inf", "infinity", "nan"}
+_BOOLEANS = {"true": "true", "false": "false", "yes": "true", "no": "false", "on": "true", "off": "false"}
+_NULLS = ("none", "null", "nil", "undefined", "~")
+_NOT_FINITE = {"inf", "infinity", "nan"}
 
 
 def explain(message: str, line: str, column: int) -> str:
-    """Return what is wrong in plain words; `column` (from 1) is where tomllib stopped in `line`, 0 at the end of the text."""
+    """Return what is wrong in plain words; tomllib stopped in `line` at `column` (from 1), or at the end of the text (0)."""
     at = column - 1 if column else len(line)
     for rule in _RULES:
-        if found := rule(line, at, message):
-            return found
-    return next((words for start, words in _PLAINLY.items() if message.startswith(start)), message)
+        if explanation := rule(line, at, message):
+            return explanation
+    return next((explanation for start, explanation in _EXPLANATIONS.items() if message.startswith(start)), message)
 
 
 def _curly_quotes(line: str, at: int, message: str) -> str:  # noqa: ARG001
@@ -56,9 +56,9 @@ def _backslash(line: str, at: int, message: str) -> str:  # noqa: ARG001
 
 
 def _bare_point(line: str, at: int, message: str) -> str:
-    """Mend `.1`, `-.5` and `5.`: a point stands between two digits."""
-    if message.startswith("Invalid value") and (found := re.match(r"([+-]?)\.(\d[\d_]*(?:[eE][+-]?\d+)?)", line[at:])):
-        return f"a number begins with a digit; write {found[1]}0.{found[2]}"
+    """Explain `.1`, `-.5` and `5.`: a point needs a digit on both sides."""
+    if message.startswith("Invalid value") and (number := re.match(r"([+-]?)\.(\d[\d_]*(?:[eE][+-]?\d+)?)", line[at:])):
+        return f"a number begins with a digit; write {number[1]}0.{number[2]}"
     if line[at : at + 1] == "." and (before := re.search(r"(?<![\w.])[+-]?\d[\d_]*$", line[:at])):
         if line[at + 1 : at + 2] == ".":
             return "invalid value; a range is { low = ..., high = ... }"
@@ -67,14 +67,14 @@ def _bare_point(line: str, at: int, message: str) -> str:
     return ""
 
 
-def _inline_table_of_lines(line: str, at: int, message: str) -> str:
+def _multiline_table(line: str, at: int, message: str) -> str:
     if not message.startswith("Invalid initial character for a key"):
         return ""
-    behind = line[at:].strip()
-    if behind.startswith("}") and line[:at].rstrip().endswith(","):
+    rest = line[at:].strip()
+    if rest.startswith("}") and line[:at].rstrip().endswith(","):
         return "a comma before }; remove it"
-    # tomllib stops at the end of the line in which the table is open.
-    if not behind.startswith(("}", ",")) and re.search(r"[{,]\s*(#.*)?$", line) and "{" in line:
+    # tomllib stops at the end of the line that opens the table.
+    if not rest.startswith(("}", ",")) and re.search(r"[{,]\s*(#.*)?$", line) and "{" in line:
         name = re.match(r"\s*([\w.-]+)\s*=", line)
         section = f"[{'space.' if name and '.' not in name[1] else ''}{name[1] if name else 'section.key'}]"
         return f"a table in braces stands on one line; join the lines, or write {section} and a line a key below it"
@@ -82,12 +82,12 @@ def _inline_table_of_lines(line: str, at: int, message: str) -> str:
 
 
 def _missing_comma(line: str, at: int, message: str) -> str:
-    if not message.startswith(("Unclosed inline table", "Unclosed array")) or not (behind := line[at:].strip()):
+    if not message.startswith(("Unclosed inline table", "Unclosed array")) or not (rest := line[at:].strip()):
         return ""
-    if behind.startswith(";"):
+    if rest.startswith(";"):
         return "a semicolon; values are parted by commas"
     before = re.search(r'("[^"]*"|\'[^\']*\'|[^\s,={\[]+)\s*$', line[:at])
-    return f"a comma is missing after {before[1]}" if before and not behind.startswith("#") else ""
+    return f"a comma is missing after {before[1]}" if before and not rest.startswith("#") else ""
 
 
 def _colon(line: str, at: int, message: str) -> str:
@@ -101,34 +101,34 @@ def _equals(line: str, at: int, message: str) -> str:
         return ""
     if line[at : at + 1] == "=":
         return "two =; write one"
-    behind = line[at:].strip()
-    if re.match(r"[\w-]+\s*=", behind):
-        return f"braces are missing; write {{ {behind} }}"
-    if not behind or behind.startswith("#"):
+    rest = line[at:].strip()
+    if re.match(r"[\w-]+\s*=", rest):
+        return f"braces are missing; write {{ {rest} }}"
+    if not rest or rest.startswith("#"):
         return "a value is missing after =; give one, or remove the line"
     return ""
 
 
-def _word(line: str, at: int, message: str) -> str:  # noqa: PLR0911 (a kind of word a line)
-    """Mend words of Python, YAML and JSON, and texts without quotes."""
+def _bare_word(line: str, at: int, message: str) -> str:  # noqa: PLR0911 (one return for each kind of word)
+    """Explain words of Python, YAML and JSON, and texts without quotes."""
     if not message.startswith("Invalid value"):
         return ""
-    behind = line[at:]
-    if behind.startswith("("):
+    rest = line[at:]
+    if rest.startswith("("):
         return "a list stands in square brackets, [1, 2]"
-    if behind[:1] == ",":
+    if rest[:1] == ",":
         return "a comma too many; remove it"
-    word = re.match(r"[+-]?[^\s,\]}#]+", behind)
+    word = re.match(r"[+-]?[^\s,\]}#]+", rest)
     if word is None:
         return ""
     bare = word[0].lower()
-    if bare in _WORDS:
-        return f"invalid value; write {_WORDS[bare]} (put strings in quotes; write true and false in lower case)"
-    if bare in _NOTHING:
+    if bare in _BOOLEANS:
+        return f"invalid value; write {_BOOLEANS[bare]} (put strings in quotes; write true and false in lower case)"
+    if bare in _NULLS:
         return "TOML has no such value; remove the line, so that the key has its default"
-    if bare.lstrip("+-") in _SPECIAL:
+    if bare.lstrip("+-") in _NOT_FINITE:
         return "no finite number; give one"
-    if call := re.match(r"([\w.]+)\(", behind):
+    if call := re.match(r"([\w.]+)\(", rest):
         return _call(call[1])
     if re.fullmatch(r"[^\W\d][\w.:/\\-]*", word[0]):
         return f"invalid value; put strings in quotes: {value(word[0])}"
@@ -144,30 +144,30 @@ def _call(name: str) -> str:
     return "invalid value; a study file holds no calls"
 
 
-def _behind_a_value(line: str, at: int, message: str) -> str:  # noqa: PLR0911 (a kind a line)
-    """Say what may not stand behind a value: a unit, a second value, separators of thousands."""
+def _after_value(line: str, at: int, message: str) -> str:  # noqa: PLR0911 (one return for each fault)
+    """Explain what may not follow a value: a unit, a second value, separators of thousands."""
     if not message.startswith("Expected newline"):
         return ""
-    behind, before = line[at:].strip(), line[:at]
+    rest, before = line[at:].strip(), line[:at]
     number = re.search(r"(?:^|[=\s])([+-]?\d[\d_.]*(?:[eE][+-]?\d+)?)\s*$", before)
     if line.lstrip().startswith("["):
         return "brackets too many, or more behind [section]; its keys stand on lines of their own"
-    if behind.startswith(";"):
+    if rest.startswith(";"):
         return "a semicolon; remove it: a line ends by itself"
-    if number and re.match(r",\d{3}", behind):
-        return f"digits are parted by _; write {number[1]}{behind.replace(',', '_')}"
-    if number and behind.startswith("%"):
+    if number and re.match(r",\d{3}", rest):
+        return f"digits are parted by _; write {number[1]}{rest.replace(',', '_')}"
+    if number and rest.startswith("%"):
         return "invalid value; write a share, 0.1 for 10%"
-    if number and number[1].strip("+-") == "0" and behind[:1].isdigit():
-        return f"a number begins with no 0; write {behind.lstrip('0') or '0'}"
-    if number and re.match(r"\d*[A-Za-z]", line[at:]) and not re.search(r"[\s=]", behind):
-        return f"invalid value; a value with a unit is a text: {value(number[1] + behind)}"
-    if number and re.match(r"\.\.|/|\*", behind):
+    if number and number[1].strip("+-") == "0" and rest[:1].isdigit():
+        return f"a number begins with no 0; write {rest.lstrip('0') or '0'}"
+    if number and re.match(r"\d*[A-Za-z]", line[at:]) and not re.search(r"[\s=]", rest):
+        return f"invalid value; a value with a unit is a text: {value(number[1] + rest)}"
+    if number and re.match(r"\.\.|/|\*", rest):
         return "invalid value; a study file holds no calculations, and a range is { low = ..., high = ... }"
-    if behind.startswith(","):
+    if rest.startswith(","):
         return "a list stands in square brackets, [1, 2], and a line holds one `key = value`"
-    if behind.startswith(("]", "}", ")")):
-        return f"{behind[0]} closes what is not open; remove it"
+    if rest.startswith(("]", "}", ")")):
+        return f"{rest[0]} closes what is not open; remove it"
     return ""
 
 
@@ -192,11 +192,11 @@ _RULES: tuple[_Rule, ...] = (
     _curly_quotes,
     _backslash,
     _bare_point,
-    _inline_table_of_lines,
+    _multiline_table,
     _missing_comma,
     _colon,
     _equals,
-    _word,
-    _behind_a_value,
+    _bare_word,
+    _after_value,
     _statement,
 )

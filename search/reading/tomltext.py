@@ -1,4 +1,4 @@
-"""Values -> TOML: what errors say to write, and settings as people read them. The standard library only reads TOML."""
+"""Write values as TOML, for suggestions in errors and for printed settings. The standard library only reads TOML."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def value(given: Any) -> str:
-    """Return a value on one line, as it stands behind `key = `; ValueError for what TOML can't hold."""
+    """Return a value as one line of TOML, as it follows `key = `; ValueError for a type that TOML lacks."""
     if isinstance(given, bool):
         return str(given).lower()
     if isinstance(given, str):
@@ -19,7 +19,7 @@ def value(given: Any) -> str:
     if isinstance(given, int):
         return str(given)
     if isinstance(given, float):
-        return repr(given)  # 1e-05, inf and nan are TOML, too
+        return repr(given)  # 1e-05, inf and nan are valid TOML
     if isinstance(given, list | tuple):
         return f"[{', '.join(map(value, given))}]"
     if isinstance(given, Mapping):
@@ -29,12 +29,12 @@ def value(given: Any) -> str:
 
 
 def key(name: str) -> str:
-    """Return a key as TOML writes it: in quotes where it must be."""
+    """Return a key as TOML writes it, in quotes if necessary."""
     return name if _BARE.fullmatch(name) else value(name)
 
 
 def document(table: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return a table of sections as TOML, a line a key; keys without a value are left out."""
+    """Return a table of sections as TOML, one line for each key with a value."""
     sections = []
     for name, entries in table.items():
         lines = [f"{key(inner)} = {value(entry)}" for inner, entry in entries.items() if entry is not None]

@@ -10,7 +10,7 @@ from search.log import StudyLog
 from search.reading import studychecks, unused
 from search.sessions.startup import resolve_or_load, workers
 from search.spec import identity
-from search.spec.resolved import how
+from search.spec.resolved import describe
 from search.spec.study import StudyFile
 from search.storage import records
 
@@ -37,7 +37,7 @@ def plan(file: StudyFile) -> dict[str, Any]:
         "data": dict(ready.data),
         "model": dict(ready.model),
         "engine": resolved.engine,
-        "how": how(resolved),
+        "how": describe(resolved),
         "why": resolved.why,
         "lanes": resolved.lanes.get("places", 0),
         "programs": resolved.lanes.get("programs", 0),

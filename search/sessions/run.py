@@ -26,7 +26,7 @@ from search.sessions.startup import load_resolved, resolve, workers
 from search.spec import identity, sources
 from search.spec.identity import Record
 from search.spec.ready import Ready
-from search.spec.resolved import Resolved, how
+from search.spec.resolved import Resolved, describe
 from search.spec.study import StudyFile
 from search.storage import records
 from search.storage.records import Stored
@@ -139,12 +139,12 @@ def _start(file: StudyFile, reporter: Reporter, *, allow_unused: bool) -> Outcom
         _warn(reporter, [*map(str, unread), *ready.warnings])
         for text in studychecks.notes(file):
             reporter.note(text)
-        reporter.line(how(resolved))
+        reporter.line(describe(resolved))
         note = identity.note(file, asdict(resolved), ready.data)
         record = Record(asdict(resolved), identity.full(file, ready), note)
         with Store.create(file, record, interruption=interruption) as store:
             log.open(file.beside(".log"))
-            log.write(f"study {file.name!r} begins: {how(resolved)}")
+            log.write(f"study {file.name!r} begins: {describe(resolved)}")
             outcome = _search(Study(file), store, pool, reporter, interruption, resolved)
             _warn(reporter, _changed_files(file, ready))
             return outcome
@@ -182,7 +182,7 @@ def _resume(file: StudyFile, reporter: Reporter) -> Outcome:
         ):
             now = identity.check_ready(file, stored.identity, ready, may_mend_builder=may_change_builder)
             _warn(reporter, [*map(str, unused.find(file, ready)), *ready.warnings])
-            reporter.line(how(resolved))
+            reporter.line(describe(resolved))
             reporter.line(_progress(study))
             store.renew(file, now, asdict(resolved) if is_new else None, anew=_failures(stored) if is_rebuilt else None)
             log.open(file.beside(".log"))
@@ -200,7 +200,7 @@ def _resume(file: StudyFile, reporter: Reporter) -> Outcome:
 
 def _changed_files(file: StudyFile, ready: Ready) -> list[str]:
     files = {name: digest for name, digest in ready.files.items() if not name.startswith("manyfit:")}
-    changed = sources.changed(files, sources.hashes(sources.written(file.settings, file.base)), file.base)
+    changed = sources.changed_files(files, sources.hashes(sources.source_files(file.settings, file.base)), file.base)
     if not changed:
         return []
     advice = "its trials are of the source that it began with: change it back, or go on under another --name"

@@ -1,1 +1,1 @@
-"""A study as it is written: its file, its settings, what identifies it, and the user's code that it names."""
+"""A study as its file defines it: settings, vocabulary, identity, and the user's code that it names."""

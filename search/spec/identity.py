@@ -1,4 +1,4 @@
-"""What makes a study this study: what may not change between its first command and its last, and how it reads."""
+"""The identity of a study: the settings, data and code that may not change after its first start."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Record:
     """What is stored with a study at its first start.
 
     Attributes:
-        resolved: what "auto" came to (engine, backend, devices) and the versions of what computes.
+        resolved: what "auto" settings resolved to (engine, backend, devices), and the versions of numeric libraries.
         identity: what may not change; plain JSON.
-        note: the same for people, as Markdown, for optuna-dashboard.
+        note: a description for people, as Markdown, for optuna-dashboard.
     """
 
     resolved: dict[str, Any]
@@ -33,17 +33,17 @@ class Record:
 
 def versions() -> dict[str, str]:
     """Return the installed versions of what a study's results may depend on."""
-    found = {}
+    installed = {}
     for name in VERSIONED:
         try:
-            found[name] = metadata.version(name)
+            installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def declared(file: StudyFile) -> dict[str, Any]:
-    """Return what identifies a study as far as its file tells: all but the fingerprints of data and source."""
+    """Return the identity that the study file alone determines: all but the fingerprints of data and source."""
     settings = file.settings.model_dump(mode="json")
     study = settings["study"]
     return {
@@ -52,7 +52,7 @@ def declared(file: StudyFile) -> dict[str, Any]:
         "epochs": file.epochs,
         "seed": study["seed"],
         "space": file.space.describe(),
-        # Samplers draw in this order, so that another order is another study.
+        # Samplers draw in this order, so another order makes another study.
         "order": list(file.space),
         "data": settings["data"],
         "model": settings["model"],
@@ -62,7 +62,7 @@ def declared(file: StudyFile) -> dict[str, Any]:
 
 
 def full(file: StudyFile, ready: Ready) -> dict[str, Any]:
-    """Return all that identifies a study; `ready` comes from a worker that has its data and its builder."""
+    """Return the whole identity; `ready` comes from a worker that has loaded the data and the builder."""
     identity = declared(file)
     identity["data"] = {**identity["data"], "fingerprint": ready.fingerprint}
     identity["model"] = {**identity["model"], "source": ready.source}
@@ -74,9 +74,9 @@ def full(file: StudyFile, ready: Ready) -> dict[str, Any]:
 def check_ready(
     file: StudyFile, stored: Mapping[str, Any], ready: Ready, *, may_mend_builder: bool = False
 ) -> dict[str, Any]:
-    """Raise IdentityError if what a worker has is not what the study was started with; return its identity now.
+    """Return the current identity; IdentityError if it differs from the one `stored` at the first start.
 
-    With `may_mend_builder` the builder's source may be another.
+    With `may_mend_builder` the builder's source may differ.
     """
     now = full(file, ready)
     changed = [] if may_mend_builder else _changed_source(file, stored, ready)
@@ -86,43 +86,44 @@ def check_ready(
 
 
 def has_same_files(file: StudyFile, stored: Mapping[str, Any]) -> bool:
-    """Tell whether the files of the user's functions are those of the study's start, as far as reading them tells."""
+    """Return whether the files of the user's functions are those of the first start, without importing them."""
     return not _changed_files(file, stored)
 
 
 def check_files(file: StudyFile, stored: Mapping[str, Any]) -> None:
-    """Raise IdentityError if the files of the user's functions are not those of the start. Needs no worker."""
+    """Raise IdentityError if the files of the user's functions differ from those of the first start. Needs no worker."""
     check_unchanged(file.name, stored, declared(file), source=_changed_files(file, stored))
 
 
 def _changed_files(file: StudyFile, stored: Mapping[str, Any]) -> list[str]:
     files, build = stored["model"].get("files"), file.settings.model.build
     if files:
-        others = {name: digest for name, digest in files.items() if name != f"manyfit:{build}"}
-        return sources.changed(others, sources.hashes(sources.written(file.settings, file.base)), file.base)
-    # A study that was begun by manyfit 0.1.0 keeps no list of files: it is compared if its builder is a single file.
-    before, was = sources.hash_before(file.settings, file.base), stored["model"].get("source")
-    return [] if was is None or before in ("", was) else [build]
+        user_files = {name: digest for name, digest in files.items() if name != f"manyfit:{build}"}
+        now = sources.hashes(sources.source_files(file.settings, file.base))
+        return sources.changed_files(user_files, now, file.base)
+    # A study of manyfit 0.1.0 stores no list of files: its hash is comparable only if the builder is a single file.
+    legacy_hash, stored_hash = sources.legacy_hash(file.settings, file.base), stored["model"].get("source")
+    return [] if stored_hash is None or legacy_hash in ("", stored_hash) else [build]
 
 
 def _changed_source(file: StudyFile, stored: Mapping[str, Any], ready: Ready) -> list[str]:
-    """Return the names of the files of the user's functions, or of our builder, that have changed since the start."""
-    was, build = stored["model"], file.settings.model.build
-    if was.get("source") in (ready.source, None):
+    """Return which files of the user's functions, or which built-in builder, have changed since the first start."""
+    stored_model, build = stored["model"], file.settings.model.build
+    if stored_model.get("source") in (ready.source, None):
         return []
-    if "files" in was:
-        return sources.changed(was["files"], ready.files, file.base)
-    # By the rule of manyfit 0.1.0, which left out what a function imports when it is called.
-    return [] if was["source"] == ready.source_before else [build]
+    if "files" in stored_model:
+        return sources.changed_files(stored_model["files"], ready.files, file.base)
+    # The hash of manyfit 0.1.0 lacks modules that a function imports when it is called.
+    return [] if stored_model["source"] == ready.legacy_source else [build]
 
 
 def check_unchanged(
     name: str, stored: Mapping[str, Any], now: Mapping[str, Any], *, source: Collection[str] = ()
 ) -> None:
-    """Raise IdentityError with a readable difference if `now` is not what the study was started with.
+    """Raise IdentityError with a readable difference if `now` is not the identity that the study started with.
 
-    Keys that `now` lacks altogether (fingerprints, before a worker has told them) are not compared. `source` names the files
-    of the builder that have changed.
+    Fingerprints that `now` lacks, because no worker has reported them yet, are not compared. `source` names the changed
+    files of the builder.
     """
     lines = list(_differences("", stored, now))
     if source:
@@ -140,16 +141,16 @@ def _differences(path: str, stored: Any, now: Any) -> Iterator[str]:
         for key in dict.fromkeys([*stored, *now]):
             inner = f"{path}.{key}" if path else key
             if inner == "model.files" or (key in ("fingerprint", "source") and key not in now):
-                continue  # files are compared by themselves
+                continue  # `source` of check_unchanged covers files
             if key not in now:
                 yield f"{inner}: was {_text(stored[key])}, now absent"
             elif key not in stored:
                 yield f"{inner}: was absent, now {_text(now[key])}"
             else:
                 yield from _differences(inner, stored[key], now[key])
-    # As JSON: whole numbers and reals (1 and 1.0, a range of another kind) and truth values are not the same.
     elif path == "order" and sorted(stored) != sorted(now):
-        return  # parameters that came or went are told as such
+        return  # the comparison of "space" reports added and removed parameters
+    # Compare as JSON: in Python 1, 1.0 and True are equal, but they define different studies.
     elif json.dumps(stored) != json.dumps(now):
         if path in ("data.fingerprint", "model.source"):
             what = "the data are not the same" if path.startswith("data") else "the builder's source has changed"
@@ -164,7 +165,7 @@ def _text(value: Any) -> str:
 
 
 def note(file: StudyFile, resolved: Mapping[str, Any], data: Mapping[str, Any]) -> str:
-    """Describe a study for people, as Markdown."""
+    """Return a description of the study for people, as Markdown."""
     study, search = file.settings.study, file.settings.search
     fixed = {**file.settings.model.arguments, **file.settings.train.numbers}
     lines = [

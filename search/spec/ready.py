@@ -1,4 +1,4 @@
-"""What trying a study's data and builder has found out, before its first trial."""
+"""What a worker reports before the first trial, after it has tried the data and the builder."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A worker has its data and its builder, and both look sound.
+    """The report of a worker whose data and builder work.
 
     Attributes:
         data: `DataInfo` as a table.
         fingerprint: of the data.
         source: hash of the builder's source.
-        files: hash of each file that the user's functions are made of, by its name.
-        source_before: what `source` would be by the rule of manyfit 0.1.0, for studies that were begun by that.
-        engine: which one it is; with engine = "auto" the worker has decided.
-        why: the reason, if that is fit where lanes were possible.
-        lanes: how many members it trains at a time (`places`), how many more it takes, to build their models meanwhile
-            (`ahead`), in how many compiled `programs`, and in blocks of what `width`; empty for an engine without lanes.
-        memory: bytes that all lanes together need, as the compiler estimates it, and bytes that they may have; 0: not known.
-        warnings: what is allowed and probably not meant.
-        model: parameters, layers and bytes of the model in the middle of the space; empty if its builder raised there.
-        read: names that builder and callbacks asked their config for, whether they were in it or not.
-        undrawn: parameters that no model was built with, since the builder raised: whether they are read is not known.
-        compiles_itself: whether every model that was built came compiled.
-        steps: of the shortest training in the space.
+        files: hash of each file of the user's functions, by its name.
+        legacy_source: `source` by the rule of manyfit 0.1.0, to compare with studies that began with that version.
+        engine: the engine; with engine = "auto" the worker has chosen it.
+        why: the reason, if "auto" chose fit instead of lanes.
+        lanes: how many members train at a time (`places`), how many more have their models built meanwhile (`ahead`),
+            the number of compiled `programs`, and the `width` of a block; empty for an engine without lanes.
+        memory: bytes that all lanes need, by the compiler's estimate, and bytes that they may use; 0: not known.
+        warnings: remarks on what is allowed and probably not meant.
+        model: parameters, layers and bytes of the model in the middle of the space; empty if the builder raised there.
+        read: names that the builder and the callbacks read from their config, whether it had them or not.
+        undrawn: parameters of which no model was built, because the builder raised: whether it reads them is not known.
+        compiles_itself: whether the builder compiled every model that was built.
+        steps: training steps of the shortest training in the space.
     """
 
     data: Mapping[str, Any]
@@ -40,7 +40,7 @@ class Ready:
     warnings: tuple[str, ...] = ()
     model: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
-    source_before: str = ""
+    legacy_source: str = ""
     read: tuple[str, ...] = ()
     undrawn: tuple[str, ...] = ()
     compiles_itself: bool = False
@@ -48,10 +48,10 @@ class Ready:
 
     @property
     def places(self) -> int:
-        """How many members it trains at a time."""
+        """The number of members that train at a time."""
         return self.lanes.get("places", 1)
 
     @property
     def capacity(self) -> int:
-        """How many members it takes: those that it trains, and those that it builds meanwhile."""
+        """The number of members that the worker accepts: those in training, and those whose models it builds meanwhile."""
         return self.places + self.lanes.get("ahead", 0)

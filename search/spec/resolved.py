@@ -1,4 +1,4 @@
-"""What "auto" came to: engine, backend, precision and lanes, fixed at a study's first start, and devices."""
+"""What "auto" settings resolve to: engine, backend, precision, lanes and devices."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Resolved:
-    """What "auto" came to: fixed at a study's first start and obeyed ever after, but for the devices.
+    """What "auto" settings resolve to. All but the devices is fixed at a study's first start.
 
-    Those are chosen anew at every start, for they may be others by then; the study's history says when they were.
+    Every start chooses the devices again, because the machine may have changed; the study's history records a change.
 
     Attributes:
-        engine: "auto" until a worker has looked at the model.
-        why: the reason, if auto came to fit.
-        lanes: what `Ready.lanes` says; empty for an engine without lanes.
+        engine: "auto" until a worker has tried the model.
+        why: the reason, if "auto" resolved to fit.
+        lanes: as in `Ready.lanes`; empty for an engine without lanes.
     """
 
     engine: str
@@ -26,8 +26,8 @@ class Resolved:
     lanes: dict[str, int] = field(default_factory=dict)
 
 
-def how(resolved: Resolved) -> str:
-    """Say in a line how a study's trials are trained, and why."""
+def describe(resolved: Resolved) -> str:
+    """Return in one line how a study's trials are trained, and why."""
     each = "" if len(resolved.devices) == 1 else f" in each of {len(resolved.devices)} workers"
     where = f"on {resolved.backend}, {', '.join(resolved.devices)}"
     if not resolved.lanes:

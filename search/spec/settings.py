@@ -1,4 +1,4 @@
-"""What a study file may say, section by section: the pydantic models behind it. Nothing here imports keras or optuna."""
+"""The sections of a study file, as pydantic models. Nothing here imports keras or optuna."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from pydantic import (
 from search.spec.vocabulary import optimizer_class
 from spaces import is_number
 
-# Of a study that neither says nor searches them.
+# For a study that neither fixes nor searches its epochs.
 DEFAULT_EPOCHS = 20
 
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", re.ASCII)
 
 
-# With what is added to it a name must still be a file's, of 255 bytes at most.
+# Files are named after the study, with a suffix, and a file's name has at most 255 bytes.
 _NAME_BYTES = 200
 
 
 def plain_name(name: str) -> str:
-    """Return a study's name in the one form (NFC) of the several in which letters with accents can be written."""
+    """Return a study's name in Unicode NFC, so that each accented letter has one form."""
     return unicodedata.normalize("NFC", name)
 
 
 def _is_name(name: str) -> bool:
-    # Letters of any script, with the marks that belong to them, and decimal digits: no controls, separators, surrogates.
-    kinds = [unicodedata.category(character) for character in name]
-    if not (kinds[0].startswith("L") or kinds[0] == "Nd") or len(name.encode("utf-8", "replace")) > _NAME_BYTES:
+    # Letters of any script with their combining marks, and decimal digits; no controls, separators or surrogates.
+    codes = [unicodedata.category(character) for character in name]
+    if not (codes[0].startswith("L") or codes[0] == "Nd") or len(name.encode("utf-8", "replace")) > _NAME_BYTES:
         return False
     return all(
-        kind[0] in "LM" or kind == "Nd" or character in "._ +-" for kind, character in zip(kinds, name, strict=True)
+        code[0] in "LM" or code == "Nd" or character in "._ +-" for code, character in zip(codes, name, strict=True)
     )
 
 
@@ -60,7 +60,7 @@ def _seconds(value: Any) -> Any:
 
 
 def _named_table(value: Any) -> Any:
-    """Let `sampler = "tpe"` stand for `sampler = { name = "tpe" }`."""
+    """Accept `sampler = "tpe"` as short for `sampler = { name = "tpe" }`."""
     table = {"name": value} if isinstance(value, str) else value
     if isinstance(table, Named) or (isinstance(table, dict) and isinstance(table.get("name"), str)):
         return table
@@ -97,7 +97,7 @@ def _lanes(value: Any) -> Any:
 
 
 def _engine(value: Any) -> Any:
-    # Which names there are, other packages decide: reading a study file asks the registry.
+    # Other packages may add engines, so `search.reading.studyfile` checks the name against the registry.
     if not isinstance(value, str):
         raise ValueError("must be 'auto', 'fit' or 'lanes'")  # noqa: TRY004 (pydantic takes a ValueError)
     return value
@@ -158,7 +158,7 @@ def _metrics(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Refuse what can't be stored as JSON and come back the same: dates, inf, nan."""
+    """Refuse values that JSON can't store and restore unchanged: dates, inf, nan."""
     try:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError):
@@ -190,7 +190,7 @@ class Named(BaseModel):
 
     @property
     def options(self) -> dict[str, Any]:
-        """Return the options that stand beside the name."""
+        """Return the options beside the name."""
         return dict(self.model_extra or {})
 
 
@@ -236,7 +236,7 @@ class DataSection(Section):
 
 
 class ModelSection(BaseModel):
-    """The builder, and whatever else stands there: its fixed arguments."""
+    """The builder; every other key is one of its fixed arguments."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
     __pydantic_extra__: dict[str, Plain] = Field(init=False)
@@ -249,7 +249,7 @@ class ModelSection(BaseModel):
 
 
 class TrainSection(BaseModel):
-    """What is fixed in training. Any number of the vocabulary may stand here or, as a parameter, in the space."""
+    """The fixed settings of training. Any number of the vocabulary may be fixed here or searched in the space."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
     optimizer: str = "adam"
@@ -267,12 +267,12 @@ class TrainSection(BaseModel):
 
     @property
     def numbers(self) -> dict[str, Any]:
-        """Return the optimizer's and schedule's numbers that are fixed; `search.reading.studyfile` has checked them."""
+        """Return the fixed numbers of optimizer and schedule; `search.reading.studyfile` has checked them."""
         return dict(self.model_extra or {})
 
 
 class EarlyStopping(Section):
-    """Keras's names: stop after `patience` epochs in which the objective got better by no more than `min_delta`."""
+    """Stop after `patience` epochs in which the objective improved by at most `min_delta`. The names are Keras's."""
 
     patience: Count
     min_delta: Annotated[Real, Field(ge=0)] = 0.0
@@ -288,7 +288,7 @@ class SearchSection(Section):
 
     @property
     def learns(self) -> bool:
-        """Whether what is drawn depends on how earlier trials did."""
+        """Whether the drawn configs depend on the results of earlier trials."""
         return self.sampler.name not in ("random", "qmc", "grid")
 
 
@@ -307,9 +307,9 @@ class RunSection(Section):
 
 
 class Settings(BaseModel):
-    """A whole study file after its defaults: what is stored with the study and what a worker is sent.
+    """A whole study file with its defaults, as the store keeps it and as workers receive it.
 
-    `space` stays the plain table of the file (presets resolved); `search.spec.study.StudyFile` holds it parsed.
+    `space` is the plain table of the file (presets resolved); `search.spec.study.StudyFile` parses it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -1,8 +1,8 @@
-"""The files that the user's functions are made of: found by reading them, and by what they have imported.
+"""The files that the user's functions depend on: those that their code names, and those that the process has imported.
 
-Reading follows every import, at any depth of the code and in functions that have not run yet. It needs no worker and takes
-milliseconds. What was imported covers names that are made at run time. Files that code reads as data can't be known.
-Nothing here imports keras, and nothing here runs a user's code.
+Reading the code finds every import, at any depth and in functions that have not run yet. It needs no worker and takes
+milliseconds. The imported modules add names that are made at run time. Files that the code reads as data stay unknown.
+Nothing here imports keras, and nothing here runs the user's code.
 """
 
 from __future__ import annotations
@@ -28,44 +28,44 @@ _OURS = tuple(HOME / name for name in ("search", "spaces", "models", "manyfit"))
 _STANDARD = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib"))
 _INSTALLED = frozenset(("site-packages", "dist-packages"))
 _SUFFIXES = (".py", ".so", ".pyd")
-# A file's path in code is short; longer texts are none.
+# A longer text in the code is not a path.
 _LONGEST_PATH = 300
 
 
 def references(settings: Settings, base: Path) -> list[tuple[str, Reference]]:
-    """Return the user's functions that a model is made of, each with its path as the study file writes it."""
+    """Return the user's functions that a study names, each with its path as the study file writes it."""
     train = settings.train
     entries = [settings.model.build, train.loss, *(train.metrics or ()), *train.callbacks]
     texts = [entry.get("name") if isinstance(entry, dict) else entry for entry in entries]
-    found = []
+    pairs = []
     for text in texts:
         reference = Reference.parse(text, base) if isinstance(text, str) else None
         if reference is not None:
-            found.append((str(text).rpartition(":")[0], reference))
-    return found
+            pairs.append((str(text).rpartition(":")[0], reference))
+    return pairs
 
 
-def written(settings: Settings, base: Path) -> dict[str, Path]:
-    """Return the files of a study's functions as far as reading tells, by names that stay when the folder is moved."""
-    found: dict[str, Path] = {}
+def source_files(settings: Settings, base: Path) -> dict[str, Path]:
+    """Return the files that the code of a study's functions names, by names that stay when the folder is moved."""
+    files: dict[str, Path] = {}
     given = references(settings, base)
     for _, reference in given:
         for path, module in _Reader(reference.path.parent).closure(reference.path).items():
-            found.setdefault(_name(path, module, given), path)
-    return found
+            files.setdefault(_name(path, module, given), path)
+    return files
 
 
-def imported(settings: Settings, base: Path) -> dict[str, Path]:
-    """Return the files of this process's modules that are the user's: beside and below the functions, or on PYTHONPATH."""
+def imported_files(settings: Settings, base: Path) -> dict[str, Path]:
+    """Return the user's files among this process's modules: beside and below the functions, or on PYTHONPATH."""
     given = references(settings, base)
     if not given:
         return {}
-    found = {}
+    files = {}
     for name, module in list(sys.modules.items()):
         path = Path(getattr(module, "__file__", None) or "/")
         if name != "__main__" and path.suffix in _SUFFIXES and not _is_installed(path):
-            found[_name(path, name, given)] = path
-    return found
+            files[_name(path, name, given)] = path
+    return files
 
 
 def hashes(files: Mapping[str, Path]) -> dict[str, str]:
@@ -73,16 +73,16 @@ def hashes(files: Mapping[str, Path]) -> dict[str, str]:
     return {name: _hash(path) for name, path in sorted(files.items())}
 
 
-def combined(files: Mapping[str, str]) -> str:
+def combine_hashes(files: Mapping[str, str]) -> str:
     """Return one hash of all files and their names."""
     lines = "".join(f"{name}\0{digest}\0" for name, digest in sorted(files.items()))
     return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 
-def changed(stored: Mapping[str, str], now: Mapping[str, str], base: Path) -> list[str]:
-    """Return the names of files that are not what they were; `now` need not hold all that `stored` does.
+def changed_files(stored: Mapping[str, str], now: Mapping[str, str], base: Path) -> list[str]:
+    """Return the names of files whose hashes differ; `now` may lack some files of `stored`.
 
-    A name in angle brackets is a module outside of the study's folders. It is compared only where it is found.
+    A name in angle brackets is a module outside of the study's folders. It is compared only if `now` has it.
     """
     names = [name for name in now if name not in stored]
     for name, digest in stored.items():
@@ -91,14 +91,14 @@ def changed(stored: Mapping[str, str], now: Mapping[str, str], base: Path) -> li
     return sorted(names)
 
 
-def says(settings: Settings, base: Path, name: str) -> bool:
-    """Tell whether the text `name` stands in the files of a study's functions, or may be put together there."""
-    return any(name in texts or texts.may_make(name) for texts in map(_texts, written(settings, base).values()))
+def mentions(settings: Settings, base: Path, name: str) -> bool:
+    """Return whether the files of a study's functions contain the text `name`, or may compose it."""
+    return any(name in texts or texts.can_compose(name) for texts in map(_texts, source_files(settings, base).values()))
 
 
-def hash_before(settings: Settings, base: Path) -> str:
-    """Return what manyfit 0.1.0 stored as the source of a builder that is one file; "" of any other."""
-    files, given = written(settings, base), references(settings, base)
+def legacy_hash(settings: Settings, base: Path) -> str:
+    """Return the source hash that manyfit 0.1.0 stored for a builder of one file; "" for any other builder."""
+    files, given = source_files(settings, base), references(settings, base)
     if len(files) != 1 or len(given) != 1 or given[0][0] != settings.model.build.rpartition(":")[0]:
         return ""
     path = given[0][1].path
@@ -141,7 +141,7 @@ def _parse(path: Path) -> ast.AST | None:
 
 @dataclass
 class _Reader:
-    """Follows imports from a file; `folder` is the first place that Python looks in."""
+    """Follows imports from a file; `folder` is the first one that Python searches."""
 
     folder: Path
     roots: list[Path] = field(default_factory=list)
@@ -151,28 +151,28 @@ class _Reader:
         self.roots = [self.folder, *(path for path in paths if path.is_dir() and path != HOME)]
 
     def closure(self, path: Path) -> dict[Path, str]:
-        """Return the file and all that it imports, each with the name of its module."""
-        found: dict[Path, str] = {}
-        waiting = [(path, path.stem)]
-        while waiting:
-            path, module = waiting.pop()
-            if path in found or not path.is_file() or (path != self.folder and _is_installed(path)):
+        """Return the file and all that it imports, each with its module's name."""
+        files: dict[Path, str] = {}
+        pending = [(path, path.stem)]
+        while pending:
+            path, module = pending.pop()
+            if path in files or not path.is_file() or (path != self.folder and _is_installed(path)):
                 continue
-            found[path] = module
+            files[path] = module
             if path.suffix == ".py" and (tree := _parse(path)) is not None:
-                waiting += self._imports(tree, path)
-        return found
+                pending += self._imports(tree, path)
+        return files
 
     def _imports(self, tree: ast.AST, path: Path) -> Iterator[tuple[Path, str]]:
         nodes = list(ast.walk(tree))
-        # Folders that the code itself may add to sys.path, and files that it may run.
+        # Texts in the code may be folders that it adds to sys.path, or files that it runs.
         texts = [text for node in nodes for text in _paths(node)]
         for text in texts:
-            for place in (path.parent, self.folder):
-                candidate = place / text
+            for folder in (path.parent, self.folder):
+                candidate = folder / text
                 if text.endswith(_SUFFIXES) and candidate.is_file():
                     yield candidate.resolve(), candidate.stem
-        folders = [place / text for text in texts for place in (path.parent, self.folder)]
+        folders = [folder / text for text in texts for folder in (path.parent, self.folder)]
         roots = [*self.roots, path.parent, *(folder for folder in folders if _is_folder(folder))]
         for node in nodes:
             for level, name in _modules(node):
@@ -198,7 +198,7 @@ def _modules(node: ast.AST) -> Iterator[tuple[int, str]]:
     elif isinstance(node, ast.ImportFrom):
         module = node.module or ""
         yield node.level, module
-        # What is imported from a package may be a module of it.
+        # A name that is imported from a package may be a module of it.
         yield from ((node.level, f"{module}.{alias.name}".strip(".")) for alias in node.names)
     elif isinstance(node, ast.Call) and node.args:
         called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
@@ -209,22 +209,22 @@ def _modules(node: ast.AST) -> Iterator[tuple[int, str]]:
 
 
 def _resolve(root: Path, name: str) -> Iterator[tuple[Path, str]]:
-    """Yield the files that importing a dotted name from a folder runs: the packages' own and the module's."""
-    place, parts = root, [part for part in name.split(".") if part and part != "*"]
+    """Yield the files that importing a dotted name from a folder runs: the __init__ of each package, and the module."""
+    target, parts = root, [part for part in name.split(".") if part and part != "*"]
     if not parts and (root / "__init__.py").is_file():
         yield root / "__init__.py", root.name
     for depth, part in enumerate(parts, 1):
         dotted = ".".join(parts[:depth])
-        place = place / part
-        if (place / "__init__.py").is_file():
-            yield place / "__init__.py", dotted
-        elif (module := place.parent / f"{part}.py").is_file():
+        target = target / part
+        if (target / "__init__.py").is_file():
+            yield target / "__init__.py", dotted
+        elif (module := target.parent / f"{part}.py").is_file():
             yield module, dotted
             return
-        elif _is_folder(place):
+        elif _is_folder(target):
             continue
         else:
-            yield from ((file, dotted) for file in place.parent.glob(f"{part}.*.so"))
+            yield from ((file, dotted) for file in target.parent.glob(f"{part}.*.so"))
             return
 
 
@@ -233,7 +233,7 @@ def _paths(node: ast.AST) -> Iterator[str]:
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         parts = [node.value]
     elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
-        parts = [n.value for n in _in_order(node) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+        parts = [n.value for n in _operands(node) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
     elif isinstance(node, ast.Call):
         parts = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
     else:
@@ -243,10 +243,10 @@ def _paths(node: ast.AST) -> Iterator[str]:
         yield text
 
 
-def _in_order(node: ast.AST) -> Iterator[ast.AST]:
+def _operands(node: ast.AST) -> Iterator[ast.AST]:
     if isinstance(node, ast.BinOp):
-        yield from _in_order(node.left)
-        yield from _in_order(node.right)
+        yield from _operands(node.left)
+        yield from _operands(node.right)
     else:
         yield node
 
@@ -261,12 +261,12 @@ class _Texts:
     def __contains__(self, name: str) -> bool:
         return name in self.constants
 
-    def may_make(self, name: str) -> bool:
-        """Tell whether an f-string or a sum of texts may come to `name`."""
-        return any(_fits(name, parts) for parts in self.patterns)
+    def can_compose(self, name: str) -> bool:
+        """Return whether an f-string or a sum of texts may result in `name`."""
+        return any(_contains_in_order(name, parts) for parts in self.patterns)
 
 
-def _fits(name: str, parts: tuple[str, ...]) -> bool:
+def _contains_in_order(name: str, parts: tuple[str, ...]) -> bool:
     at = 0
     for part in parts:
         at = name.find(part, at)
@@ -297,6 +297,6 @@ def _texts(path: Path) -> _Texts:
 
 
 def is_imported(settings: Any, base: Path) -> bool:
-    """Tell whether a file of the study's functions has been imported in this process."""
-    files = set(written(settings, base).values())
+    """Return whether this process has imported a file of the study's functions."""
+    files = set(source_files(settings, base).values())
     return any(Path(getattr(module, "__file__", None) or "/") in files for module in list(sys.modules.values()))

@@ -1,4 +1,4 @@
-"""A study as a value: its settings, and what follows from them."""
+"""A study as a value: its settings, and values derived from them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from spaces import Choice, Space
 
 @dataclass(frozen=True)
 class StudyFile:
-    """A study as its file and the command line describe it; the resolved settings of one that is stored are the same.
+    """A study as its file and the command line describe it, or as a database stores it.
 
     Attributes:
-        path: the TOML file (of a stored study: the one that it was first started from).
+        path: the TOML file; for a stored study, the file of its first start.
         settings: every section, defaults filled in.
-        database: where a stored study was found; None: where its file says.
+        database: the database of a stored study; None if `settings` give it.
     """
 
     path: Path
@@ -29,7 +29,7 @@ class StudyFile:
 
     @classmethod
     def stored(cls, path: Path, table: dict[str, Any]) -> StudyFile:
-        """Return a study as a database holds it, without looking at files that may be gone by now."""
+        """Return a study as a database holds it, without reading files, which may be gone."""
         return cls(path, Settings.model_validate(table))
 
     @property
@@ -65,20 +65,20 @@ class StudyFile:
         if searched is None:
             return self.settings.study.epochs or DEFAULT_EPOCHS
         most = int(max(searched.values())) if isinstance(searched, Choice) else int(searched.high)
-        # Under a condition: without it a trial has the epochs of a study that says none.
+        # If the condition of `epochs` does not hold, a trial has the default epochs.
         return max(most, DEFAULT_EPOCHS) if searched.when else most
 
     @property
     def builder(self) -> Reference | None:
-        """The user's own builder; None for one of ours in `models/`."""
+        """The user's own builder; None for a built-in one in `models/`."""
         return Reference.parse(self.settings.model.build, self.base)
 
     def beside(self, suffix: str) -> Path:
-        """Return the path of what is kept beside the study's database: its log, its best.json."""
+        """Return the path of a file beside the study's database, such as its log or its best.json."""
         return beside(self.storage, self.name, suffix)
 
     def fixed(self) -> dict[str, Any]:
-        """Return what every config of the study has beside its parameters: the arguments of [model] and [train]."""
+        """Return the fixed values of every config of the study: the arguments of [model] and [train]."""
         train = self.settings.train
         return {
             **self.settings.model.arguments,
@@ -90,12 +90,12 @@ class StudyFile:
 
 
 def beside(storage: Path, name: str, suffix: str) -> Path:
-    """Return the path of what is kept of the study `name` beside its database: NAME.best.json, say.
+    """Return the path of a file of the study `name` beside its database, such as NAME.best.json.
 
-    A database that is not called like its study gives its own name, too: two in one folder may each have a study `name`. No
-    study's name holds an @, so that no two share a path.
+    If the database has another name than the study, the path contains both names: two databases in one folder may each
+    have a study `name`. A study's name never contains @, so two studies never share a path.
     """
     if plain_name(storage.stem) == name:
-        # As the file is written: two files whose names differ in the form of an accent are two.
+        # Keep the form of the stem: names that differ only in the form of an accent belong to different files.
         return storage.with_name(f"{storage.stem}{suffix}")
     return storage.with_name(f"{name}@{storage.stem}{suffix}")

@@ -1,15 +1,15 @@
-"""What people call things elsewhere -> what they are called here: the registry behind every "did you mean".
+"""Names that other tools use -> names in a study file: the table behind every "did you mean".
 
-The words come from KerasTuner, Optuna, Ray Tune, W&B sweeps, scikit-learn, Keras, PyTorch and plain habit. A synonym is never
-taken for the name itself: the error says what to write. Nothing here knows of files or commands.
+Synonyms come from KerasTuner, Optuna, Ray Tune, W&B sweeps, scikit-learn, Keras, PyTorch and habit. A synonym is never
+accepted in place of the name: the error shows the name to write. Nothing here knows of files or commands.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-# Ours -> what it is called elsewhere. A word may stand at several of ours: the place that it is used in decides.
-_CALLED: Mapping[str, str] = {
+# Name -> its synonyms elsewhere. A synonym may belong to several names: the section that uses it decides.
+_SYNONYMS: Mapping[str, str] = {
     # Sections.
     "space": (
         "search_space searchspace parameters parameter params param hyperparameters hyperparameter hparams "
@@ -241,8 +241,8 @@ _CALLED: Mapping[str, str] = {
     "conv": "cnn convnet images image",
 }
 
-# What there is no word for here: why, and what to do instead.
-_ABSENT: Mapping[str, str] = {
+# Names of other tools that have no counterpart here -> why, and what to do instead.
+_ABSENT_NAMES: Mapping[str, str] = {
     "n_startup_trials n_ei_candidates multivariate constant_liar popsize scramble points n_initial_points": (
         'an option stands in the sampler\'s table: sampler = { name = "tpe", n_startup_trials = 5 }'
     ),
@@ -277,21 +277,21 @@ _REASONS: Mapping[str, str] = {
 
 
 def plain(name: str) -> str:
-    """Return a name as it is compared: small letters and digits alone."""
+    """Return a name in the form that is compared: lower-case letters and digits only."""
     return "".join(character for character in name.lower() if character.isalnum())
 
 
-_OURS: dict[str, list[str]] = {}
-for _name, _words in _CALLED.items():
+_NAMES_OF: dict[str, list[str]] = {}
+for _name, _words in _SYNONYMS.items():
     for _word in _words.split():
-        _OURS.setdefault(plain(_word), []).append(_name)
-_WHY_NOT = {plain(word): why for words, why in _ABSENT.items() for word in words.split()}
+        _NAMES_OF.setdefault(plain(_word), []).append(_name)
+_ABSENCE_REASONS = {plain(word): why for words, why in _ABSENT_NAMES.items() for word in words.split()}
 
 
-def ours(name: str, known: Iterable[str]) -> str | None:
-    """Return which of the `known` names is what others call `name`; None if it is none of them.
+def known_name(name: str, known: Iterable[str]) -> str | None:
+    """Return the one of the `known` names that has the synonym `name`; None if there is none.
 
-    A known name that differs only in case, blanks, hyphens or underscores is one, too.
+    A name that differs only in case, blanks, hyphens or underscores counts as a synonym.
     """
     by_plain: dict[str, str] = {}
     for word in known:
@@ -301,14 +301,14 @@ def ours(name: str, known: Iterable[str]) -> str | None:
         return None
     if wanted in by_plain:
         return by_plain[wanted]
-    return next((by_plain[plain(word)] for word in _OURS.get(wanted, ()) if plain(word) in by_plain), None)
+    return next((by_plain[plain(word)] for word in _NAMES_OF.get(wanted, ()) if plain(word) in by_plain), None)
 
 
 def reason(name: str) -> str:
-    """Return a remark on what is known elsewhere as `name`, or nothing."""
+    """Return a remark on the synonym `name`; "" if there is none."""
     return _REASONS.get(plain(name), "")
 
 
-def absent(name: str) -> str:
-    """Return why there is no such thing here and what to do instead, or nothing."""
-    return _WHY_NOT.get(plain(name), "")
+def absence_reason(name: str) -> str:
+    """Return why `name` has no counterpart here and what to do instead; "" if no reason is known."""
+    return _ABSENCE_REASONS.get(plain(name), "")

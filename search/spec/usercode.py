@@ -1,8 +1,8 @@
-"""Functions in users' own Python files: found, imported with their own modules winning over ours, fingerprinted.
+"""Functions in users' own Python files: check them, import them, hash their source. Users' modules win over ours.
 
-A user's folder may hold its own `models/`, `spaces/` or `search.py`, the names of our packages. Import happens only in
-worker processes, after everything of ours that a worker needs was imported; our modules are then taken out of
-`sys.modules` under the names that the user's folder claims, so that `import models.blocks` finds theirs.
+A user's folder may hold its own `models/`, `spaces/` or `search.py`, the names of our packages. Only worker processes
+import these files, after they have imported all they need of ours. Then our modules leave `sys.modules` under the names
+that the user's folder also has, so that `import models.blocks` imports the user's.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from search.spec.vocabulary import closest
 
 _OURS = ("search", "spaces", "models")
 HOME = Path(__file__).resolve().parents[2]
-"""The folder that our packages are in."""
+"""The folder of our packages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Reference:
 
     @classmethod
     def parse(cls, text: str, base: Path) -> Reference | None:
-        """Read `file.py:function`; None where `text` is not of that form."""
+        """Parse `file.py:function`; None if `text` has another form."""
         path, colon, function = text.rpartition(":")
         if not colon or not path.endswith(".py"):
             return None
@@ -47,7 +47,7 @@ class Reference:
             ) from None
 
     def check(self) -> None:
-        """Make sure, without running it, that the file is Python and defines the function; UsageError if not."""
+        """Raise UsageError unless the file is valid Python and defines the function. Does not run the file."""
         try:
             source = self.path.read_bytes()
         except FileNotFoundError:
@@ -61,7 +61,7 @@ class Reference:
             line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
             what = error.msg if isinstance(error, SyntaxError) else str(error)
             raise UsageError(f"{self.path}{line}: not valid Python: {what}; mend the file") from None
-        names = set(_names_bound(tree))
+        names = set(_bound_names(tree))
         if "*" not in names and self.function not in names:
             raise UsageError(
                 f"{self.path} has no {self.function!r} at its top level{closest(self.function, names)}; "
@@ -71,20 +71,20 @@ class Reference:
     def load(self) -> Callable[..., Any]:
         """Import the file and return its function; UsageError with the cause if it can't be imported."""
         folder = self.path.parent
-        _let_folder_win(folder)
+        _prefer_folder(folder)
         spec = importlib.util.spec_from_file_location(self.path.stem, self.path)
         if spec is None or spec.loader is None:
             raise UsageError(f"{self.path} can't be imported as Python")
-        already = sys.modules.get(self.path.stem)
-        if already is not None and Path(getattr(already, "__file__", None) or "") == self.path:
-            module = already
+        imported = sys.modules.get(self.path.stem)
+        if imported is not None and Path(getattr(imported, "__file__", None) or "") == self.path:
+            module = imported
         else:
             module = importlib.util.module_from_spec(spec)
-            # Registered under its stem, as `import my_model` from a sibling file would find it.
+            # Register the module under its stem, so that `import my_model` in a sibling file gets the same one.
             sys.modules[self.path.stem] = module
             try:
                 spec.loader.exec_module(module)
-            except (Exception, SystemExit) as error:  # the user's own code: anything may come out of it
+            except (Exception, SystemExit) as error:  # the user's code may raise anything
                 del sys.modules[self.path.stem]
                 raise UsageError(
                     f"{self.path} can't be imported: {type(error).__name__}: {error}; mend the file and try again"
@@ -95,7 +95,7 @@ class Reference:
         return function  # type: ignore[no-any-return]
 
     def source_hash(self) -> str:
-        """Hash the file and the modules beside and below it that have been imported: what the function is made of."""
+        """Hash the file and the imported modules beside and below it: the source of the function."""
         folder = self.path.parent
         files = {self.path}
         for module in list(sys.modules.values()):
@@ -110,8 +110,8 @@ class Reference:
         return digest.hexdigest()[:32]
 
 
-def _names_bound(node: ast.AST) -> Iterator[str]:
-    """Give the names that running `node` binds where it stands: nothing inside of functions and classes."""
+def _bound_names(node: ast.AST) -> Iterator[str]:
+    """Yield the names that running `node` binds in its own scope, not inside functions and classes."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         yield node.name
         return
@@ -120,22 +120,22 @@ def _names_bound(node: ast.AST) -> Iterator[str]:
     elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
         yield node.id
     for child in ast.iter_child_nodes(node):
-        yield from _names_bound(child)
+        yield from _bound_names(child)
 
 
-def _let_folder_win(folder: Path) -> None:
+def _prefer_folder(folder: Path) -> None:
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
-    elsewhere = [Path(text).absolute() for text in os.environ.get("PYTHONPATH", "").split(os.pathsep) if text]
-    elsewhere = [place for place in elsewhere if place != HOME]
+    other_folders = [Path(text).absolute() for text in os.environ.get("PYTHONPATH", "").split(os.pathsep) if text]
+    other_folders = [other for other in other_folders if other != HOME]
     for name in _OURS:
         file = Path(getattr(sys.modules.get(name), "__file__", None) or "/")
         is_ours = file.is_relative_to(HOME / name)
-        gives_way = not file.is_relative_to(folder) and _claims(folder, name)
-        if gives_way or (is_ours and any(_claims(place, name) for place in elsewhere)):
+        is_shadowed = not file.is_relative_to(folder) and _has_module(folder, name)
+        if is_shadowed or (is_ours and any(_has_module(other, name) for other in other_folders)):
             for loaded in [m for m in sys.modules if m == name or m.startswith(f"{name}.")]:
                 del sys.modules[loaded]
 
 
-def _claims(folder: Path, name: str) -> bool:
+def _has_module(folder: Path, name: str) -> bool:
     return (folder / f"{name}.py").is_file() or (folder / name).is_dir()

@@ -1,6 +1,6 @@
 """The names of Keras that a study file may use, known without importing Keras.
 
-`tests/engines/test_vocabulary.py` holds these tables against the installed Keras.
+`tests/engines/test_vocabulary.py` compares these tables with the installed Keras.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ SCHEDULE_NUMBERS = ("schedule", "warmup", "end_factor")
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What a number of training may be: its type and the bounds that no optimizer accepts it beyond."""
+    """The valid values of a number of training: its type, and bounds that hold for every optimizer."""
 
     kind: type[bool] | type[int] | type[float] | type[str]
     low: float = -math.inf
@@ -64,7 +64,7 @@ class Rule:
     choices: tuple[str, ...] = ()
 
     def check(self, key: str, value: Any) -> None:
-        """Raise ValueError if `value` can't be `key`."""
+        """Raise ValueError if `value` is not valid for `key`."""
         if self.kind is str:
             if value not in self.choices:
                 hint = closest(value, self.choices) if isinstance(value, str) else ""
@@ -89,7 +89,7 @@ class Rule:
 
 _FLAG = Rule(bool)
 _SHARE = Rule(float, 0, 1)
-_UNLIKE_THE_REST: dict[str, Rule] = {
+_SPECIAL_RULES: dict[str, Rule] = {
     **dict.fromkeys(("amsgrad", "centered", "nesterov", "use_ema", "relative_step"), _FLAG),
     **dict.fromkeys(("beta_1", "beta_2", "rho", "momentum", "ema_momentum"), _SHARE),
     "ema_overwrite_frequency": Rule(int, low=1),
@@ -102,16 +102,16 @@ _UNLIKE_THE_REST: dict[str, Rule] = {
 TRAIN_NUMBERS: dict[str, Rule] = {
     "learning_rate": Rule(float, low=0),
     **{name: Rule(float, low=0) for names in (_COMMON, *OPTIMIZERS.values()) for name in names},
-    **_UNLIKE_THE_REST,
+    **_SPECIAL_RULES,
     "label_smoothing": _SHARE,
     "schedule": Rule(str, choices=SCHEDULES),
     "warmup": _SHARE,
     "end_factor": _SHARE,
 }
-"""Everything of training that is a number (or flag, or schedule): fixed in [train] or searched in [space]."""
+"""Every number, flag and schedule of training: fixed in [train] or searched in [space]."""
 
 TRAIN_PARAMETERS = frozenset(TRAIN_NUMBERS) | {"optimizer", "batch_size", "epochs"}
-"""The parameters that training reads by itself; all others are the builder's."""
+"""The parameters that training reads itself; the builder reads all others."""
 
 _MAXIMIZED = (
     "accuracy", "acc", "auc", "precision", "recall", "f1", "fbeta", "iou", "r2", "cosine_similarity", "hits", "correlation",
@@ -124,16 +124,16 @@ _MINIMIZED = (
 
 
 def direction_of(objective: str) -> str | None:
-    """Return "maximize" or "minimize" for a metric whose name tells it, None for any other."""
+    """Return "maximize" or "minimize" if the name of the metric implies it, else None."""
     name = objective.removeprefix("val_").lower()
-    # Losses first: "categorical_hinge_accuracy" does not exist, "sparse_categorical_crossentropy" does.
+    # A name with parts of both lists implies no direction.
     if name in ("auc", "acc", "f1_score", "r2_score") or any(part in name for part in _MAXIMIZED):
         return "maximize" if not any(part in name for part in _MINIMIZED) else None
     return "minimize" if any(part in name for part in _MINIMIZED) else None
 
 
 def optimizer_class(name: str) -> str:
-    """Return the Keras class that `name` (in any case) stands for; ValueError for an unknown one."""
+    """Return the Keras class of the optimizer `name` (in any case); ValueError if it is unknown."""
     for known in OPTIMIZERS:
         if known.lower() == name.lower():
             return known
@@ -147,13 +147,13 @@ def optimizer_arguments(name: str) -> tuple[str, ...]:
 
 
 def closest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """Return '; did you mean …?' for a misspelt name, or one that others use for a known one; else nothing.
+    """Return '; did you mean ...?' for a misspelt name or a synonym of a known one; else "".
 
-    `cutoff` is how like a misspelt name must be, in 0..1, as `difflib` measures it.
+    `cutoff` is the least similarity of a misspelt name, in 0..1, as `difflib` measures it.
     """
     names = list(known)
-    if called := synonyms.ours(name, names):
+    if meant := synonyms.known_name(name, names):
         why = synonyms.reason(name)
-        return f"; did you mean {called!r}?" + (f" ({why})" if why else "")
+        return f"; did you mean {meant!r}?" + (f" ({why})" if why else "")
     near = difflib.get_close_matches(name, names, n=1, cutoff=cutoff)
     return f"; did you mean {near[0]!r}?" if near else ""

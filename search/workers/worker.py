@@ -76,7 +76,7 @@ def main(descriptor: int) -> None:
             continue
         verdicts = [message for message in messages if isinstance(message, Verdict)]
         engine.apply(verdicts)
-        engine.checkpoints.end(verdict.member for verdict in verdicts if verdict.ends)
+        engine.checkpoints.mark_ended(verdict.member for verdict in verdicts if verdict.ends)
         for message in messages:
             if isinstance(message, Assignment):
                 engine.start(message)
@@ -91,9 +91,9 @@ def main(descriptor: int) -> None:
             "train": ended - began - (sum(now.values()) - other_s),
             "save": save_s,
         }
-        if why := engine.checkpoints.take_trouble():
+        if why := engine.checkpoints.take_error():
             events.append(Noted("no checkpoint", {"why": why}))
-        connection.send_bytes(encode([*events, Spent(spent), Saved(engine.checkpoints.are_whole)]))
+        connection.send_bytes(encode([*events, Spent(spent), Saved(engine.checkpoints.is_saved)]))
         # Save while the coordinator decides on the verdicts.
         began = time.perf_counter()
         engine.save()
@@ -151,7 +151,7 @@ def _prepare(spec: WorkerSpec, connection: Connection) -> tuple[Engine, Ready, T
     training.leave_tensorflow_out()
     # The state of a user's callback can't be saved, so trials with callbacks restart instead of resuming.
     can_go_on = not settings.train.callbacks
-    files = Checkpoints(Path(spec.folder), spec.number, settings.run.disk, can_go_on=can_go_on)
+    files = Checkpoints(Path(spec.folder), spec.number, settings.run.disk, can_resume=can_go_on)
     connection.send_bytes(encode([Inspecting()]))
     ready = _with_sources(preflight.inspect(trainer, spec.fixed), trainer)
     why = spec.why
@@ -173,14 +173,14 @@ def _prepare(spec: WorkerSpec, connection: Connection) -> tuple[Engine, Ready, T
 def _with_sources(ready: Ready, trainer: Any) -> Ready:
     """Add the source files of the user's functions, including modules that the builder imported while it ran."""
     settings, base = trainer.settings, trainer.base
-    files = sources.hashes(sources.written(settings, base) | sources.imported(settings, base))
+    files = sources.hashes(sources.source_files(settings, base) | sources.imported_files(settings, base))
     if not files:
         return ready  # our own builder: `source` is already its hash
     if Reference.parse(settings.model.build, base) is None:
         from search.engines import training
 
         files[f"manyfit:{settings.model.build}"] = training.builtin(settings.model.build).REVISION
-    return replace(ready, source=sources.combined(files), files=files, source_before=trainer.source)
+    return replace(ready, source=sources.combine_hashes(files), files=files, legacy_source=trainer.source)
 
 
 def _make_deterministic() -> None:

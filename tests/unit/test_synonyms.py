@@ -324,7 +324,7 @@ def test_every_synonym_stands_for_a_name_that_there_is():
         *SAMPLERS,
         *PRUNERS,
     }  # fmt: skip
-    known = {word for word in synonyms._CALLED if word in names}
+    known = {word for word in synonyms._SYNONYMS if word in names}
     assert len(known) > 80
 
 
