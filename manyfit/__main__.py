@@ -1,4 +1,4 @@
-"""`python -m manyfit`, and the command that pip installs."""
+"""Entry point of `python -m manyfit` and of the installed command."""
 
 from __future__ import annotations
 

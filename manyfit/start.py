@@ -1,8 +1,8 @@
-"""Imports manyfit's own packages before a user's of the same names can be found; run as a file, it starts a worker.
+"""Imports manyfit's packages before a user's modules of the same names. Run as a file, it starts a worker.
 
-`search`, `spaces` and `models` are common names, and PYTHONPATH comes before what is installed. The packages are imported
-from this file's own folder. `sys.path` stays as it is, so that everything else is found where the user wants it.
-Nothing here imports anything but the standard library before that.
+`search`, `spaces` and `models` are common names, and PYTHONPATH comes before installed packages. So they are imported from
+the folder above this file. `sys.path` does not change: all other imports work as the user expects.
+Before that, nothing here imports anything but the standard library.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ PACKAGES = ("spaces", "models", "search")
 
 
 def own_packages_first() -> None:
-    """Import our packages from beside this one, whatever else bears their names."""
+    """Import our packages from the folder of this one, even if other modules have the same names."""
     home = str(Path(__file__).resolve().parent.parent)
     for name in PACKAGES:
         spec = PathFinder.find_spec(name, [home])

@@ -1,4 +1,4 @@
-"""The command line: the only user of typer. Each command is a thin function over the library."""
+"""The command line. Only this package uses typer. Each command is a thin function over the library."""
 
 from search.cli.app import app, main
 

@@ -1,4 +1,4 @@
-"""The commands of `manyfit`, each a thin function over the library. What was asked for goes to stdout, the rest to stderr."""
+"""The commands of `manyfit`, each a thin function over the library. Results go to stdout, everything else to stderr."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from search.views.printable import printable
 
 P = ParamSpec("P")
 
-# As pathlib leaves an address: postgresql:/user:password@host/name.
+# pathlib shortens the // of an address: postgresql:/user:password@host/name.
 _ADDRESS = re.compile(r"([A-Za-z][\w+.-]*):/")
 
 app = typer.Typer(
@@ -47,33 +47,33 @@ class _State:
 
 
 def _command(function: Callable[P, None]) -> Callable[P, None]:
-    """Turn errors into one line on stderr and an exit code; a traceback only with --debug."""
+    """Register a command whose errors become one line on stderr and an exit code; a traceback only with --debug."""
 
     @functools.wraps(function)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             function(*args, **kwargs)
-            # A search is worth more than what it prints: its results are in its files.
+            # A failed print does not fail `run`: its results are in files.
             if function.__name__ != "run":
                 _check_stdout()
         except ManyfitError as error:
             if _State.debug:
-                _say(traceback.format_exc().rstrip())
-            _say(f"manyfit: {error}")
+                _echo(traceback.format_exc().rstrip())
+            _echo(f"manyfit: {error}")
             raise typer.Exit(error.exit_code) from None
         except (typer.Exit, typer.Abort, KeyboardInterrupt):
             raise
         except OSError as error:
             if _State.debug:
-                _say(traceback.format_exc().rstrip())
-            where = f": {_shorten(str(error.filename))}" if error.filename else ""
-            _say(f"manyfit: {error.strerror or error}{where}")
-            # What can't be a file's name is wrong on the command line.
+                _echo(traceback.format_exc().rstrip())
+            file = f": {_shorten(str(error.filename))}" if error.filename else ""
+            _echo(f"manyfit: {error.strerror or error}{file}")
+            # An impossible file name is a mistake on the command line.
             raise typer.Exit(2 if error.errno in (errno.ENAMETOOLONG, errno.ELOOP) else 1) from None
-        except Exception as error:  # noqa: BLE001 (the edge: nothing below it may end in a traceback)
+        except Exception as error:  # noqa: BLE001 (the outermost edge: users get a line, not a traceback)
             if _State.debug:
-                _say(traceback.format_exc().rstrip())
-            _say(
+                _echo(traceback.format_exc().rstrip())
+            _echo(
                 f"manyfit: this should not have happened: {type(error).__name__}: {error}; "
                 "what was stored is safe. Run `manyfit --debug ...` for a traceback and report it"
             )
@@ -100,7 +100,7 @@ def _options(
 
 
 @_command
-def run(  # noqa: PLR0913, PLR0917 (an option an argument: that is how typer reads them)
+def run(  # noqa: PLR0913, PLR0917 (typer reads one option from each argument)
     study: Target,
     name: Name = "",
     trials: Annotated[str | None, typer.Option(metavar="N", help="How many trials the study has in all.")] = None,
@@ -128,7 +128,7 @@ def run(  # noqa: PLR0913, PLR0917 (an option an argument: that is how typer rea
     from search.views.text import number
 
     flags = {
-        "study.trials": _total(trials, study, name),
+        "study.trials": _total_trials(trials, study, name),
         "search.sampler": sampler,
         "search.pruner": pruner,
         "study.seed": seed,
@@ -150,14 +150,14 @@ def run(  # noqa: PLR0913, PLR0917 (an option an argument: that is how typer rea
             f"best: {stored.file.settings.study.objective} {number(best.value)}, trial {best.trial}, epoch {best.epoch}"
         )
         print(json.dumps(best.model_dump(mode="json", exclude={"curve", "seconds", "config", "rank"}), indent=2))
-        if trouble := streams.trouble_of_stdout():
+        if error := streams.stdout_error():
             console.print(
-                f"stdout can't be written ({trouble.strerror}): the best config is in {outcome.best_path.name} only"
+                f"stdout can't be written ({error.strerror}): the best config is in {outcome.best_path.name} only"
             )
     else:
         console.print(f"no trial is complete, so there is no best config yet; {standing.line(stored, 1)}")
     console.print(
-        f"written: {_short(outcome.best_path)}; look closer: manyfit show {chosen}, manyfit dashboard {chosen}",
+        f"written: {_relative(outcome.best_path)}; look closer: manyfit show {chosen}, manyfit dashboard {chosen}",
         markup=False,
     )
     if stored.trials and all(trial.state == "FAIL" for trial in stored.trials):
@@ -170,7 +170,7 @@ def run(  # noqa: PLR0913, PLR0917 (an option an argument: that is how typer rea
 
 @_command
 def list_(
-    places: Annotated[
+    paths: Annotated[
         list[Path] | None,
         typer.Argument(metavar="[PATH]...", help="Folders, databases or study files; default: studies/, or here."),
     ] = None,
@@ -183,20 +183,20 @@ def list_(
     from search.storage import records
     from search.views import report
 
-    wanted = places or [Path("studies") if Path("studies").is_dir() else Path()]
+    paths = paths or [Path("studies") if Path("studies").is_dir() else Path()]
     briefs, unread = [], 0
-    for path in [found for place in wanted for found in _databases(place)]:
+    for database in [file for path in paths for file in _databases(path)]:
         try:
-            briefs += records.briefs(path)
+            briefs += records.briefs(database)
         except StoreError as error:
             unread += 1
-            _say(f"manyfit: {error}")
+            _echo(f"manyfit: {error}")
     if as_json:
         print(json.dumps([report.brief_json(brief) for brief in briefs], indent=2))
     elif briefs:
         _stdout().print(report.list_table(briefs, Path.cwd()))
     elif not unread:
-        _say(f"no studies in {', '.join(map(str, wanted))}; `manyfit run` with a study file makes one")
+        _echo(f"no studies in {', '.join(map(str, paths))}; `manyfit run` with a study file makes one")
     if unread:
         raise typer.Exit(StoreError.exit_code)
 
@@ -219,8 +219,8 @@ def show(
 
     stored = records.load(*_stored(study, name))
     if as_json:
-        told = report.show_json(stored, top) if trial is None else report.trial_json(stored, trial)
-        print(json.dumps(told, indent=2, allow_nan=False))
+        table = report.show_json(stored, top) if trial is None else report.trial_json(stored, trial)
+        print(json.dumps(table, indent=2, allow_nan=False))
     elif settings:
         print(report.settings_toml(stored))
     elif trial is None:
@@ -259,13 +259,13 @@ def export(
     best = exports.best(stored, top)
     text = exports.to_csv(stored) if csv else exports.to_json(best)
     if not csv and (output is not None or best.ahead):
-        _say(standing.line(stored, top))
+        _echo(standing.line(stored, top))
     if output is None:
-        # A program gets the bytes as they are; a terminal would obey them.
+        # Escape control characters for a terminal, which would obey them; a program gets the exact text.
         print(printable(text) if sys.stdout.isatty() else text, end="")
         return
     exports.write(output, text)
-    _say(f"written: {output}")
+    _echo(f"written: {output}")
 
 
 def _export_model(stored: Any, path: Path, number: int | None) -> None:
@@ -279,15 +279,15 @@ def _export_model(stored: Any, path: Path, number: int | None) -> None:
         raise UsageError("no trial is complete yet" if number is None else f"--trial: the study has no trial {number}")
     saved = sessions.save_model(stored, chosen[0], path, console.ConsoleReporter(console.stderr()))
     objective, value = stored.file.settings.study.objective, text.number(chosen[0].value)
-    again = f"{objective} {value}"
+    result = f"{objective} {value}"
     if saved.value is not None:
-        of_what = "evaluated once more" if saved.is_of_file else "evaluated once more before it was written"
-        again = f"{objective} {text.number(saved.value)}, {of_what} (in the study: {value})"
-    _say(f"written: {path}, the model of trial {chosen[0].number}; {again}")
+        when = "evaluated once more" if saved.is_of_file else "evaluated once more before it was written"
+        result = f"{objective} {text.number(saved.value)}, {when} (in the study: {value})"
+    _echo(f"written: {path}, the model of trial {chosen[0].number}; {result}")
     for line in saved.lines:
-        _say(f"  {line}")
+        _echo(f"  {line}")
     if number is None:
-        _say(f"  {standing.line(stored, 1)}")
+        _echo(f"  {standing.line(stored, 1)}")
 
 
 @_command
@@ -298,8 +298,8 @@ def verify(
 ) -> None:
     """Check that a database holds together: its pages, its schema, and the numbers, curves and values of all its studies.
 
-    What is wrong is told a line each, with exit code 3. --restore puts the backup in the place of a damaged database, which
-    is kept beside it.
+    Each problem is printed on a line of its own, with exit code 3. --restore replaces a damaged database by its backup; the
+    damaged file is kept beside it.
 
     Example: [bold]manyfit verify studies/digits.toml[/]
     """
@@ -316,11 +316,11 @@ def verify(
     else:
         print(printable("\n".join(soundness.restored_lines(report, restored) if restored else soundness.lines(report))))
         if restore and restored is None:
-            _say("nothing to restore" if report.is_sound else "nothing that a backup would mend")
+            _echo("nothing to restore" if report.is_sound else "nothing that a backup would mend")
     if not report.is_sound and restored is None:
-        found = f"{len(report.problems)} things are" if len(report.problems) > 1 else "something is"
-        way = soundness.way_out(report, study)
-        raise StoreError(f"{path}: {found} wrong; it was left as it is" + (f"; {way}" if way else ""))
+        what = f"{len(report.problems)} things are" if len(report.problems) > 1 else "something is"
+        remedy = soundness.way_out(report, study)
+        raise StoreError(f"{path}: {what} wrong; it was left as it is" + (f"; {remedy}" if remedy else ""))
 
 
 @_command
@@ -339,7 +339,7 @@ def clean(
     from search.views.text import size
 
     done = upkeep.clean(*_stored(study, name), weights=weights)
-    _say(
+    _echo(
         f"deleted: {len(done.gone)} files, {size(done.bytes)}; kept: {done.kept} files of weights, {size(done.kept_bytes)}"
     )
 
@@ -359,23 +359,23 @@ def delete(
     from search.storage import deleting
     from search.views.text import size
 
-    path, found = _stored(study, name)
-    doomed = deleting.look(path, found)
-    parts = [f"{doomed.trials} trials", *(file.name for file in doomed.files)]
-    if doomed.with_database:
+    path, name = _stored(study, name)
+    deletion = deleting.plan_deletion(path, name)
+    parts = [f"{deletion.trials} trials", *(file.name for file in deletion.files)]
+    if deletion.with_database:
         parts.append(f"{path.name} and its backup, for no other study is in it")
-    what = f"study {found!r} of {path}: {', '.join(parts)} ({size(doomed.bytes)})"
+    what = f"study {name!r} of {path}: {', '.join(parts)} ({size(deletion.bytes)})"
     if not yes:
         if not sys.stdin.isatty():
             raise UsageError(
                 "delete asks first, and there is no terminal to ask at; add --yes to delete without being asked"
             )
-        _say(f"this deletes {what}")
+        _echo(f"this deletes {what}")
         if not typer.confirm("delete it?", err=True):
-            _say("nothing was deleted")
+            _echo("nothing was deleted")
             raise typer.Exit(1)
-    deleting.delete(path, found)
-    _say(f"deleted: {what}")
+    deleting.delete(path, name)
+    _echo(f"deleted: {what}")
 
 
 @_command
@@ -394,9 +394,9 @@ def dashboard(
     from search.views import dashboard as dashboards
 
     dashboards.check_address(host, port)
-    path, found = _stored(study, name)
+    path, name = _stored(study, name)
     dashboards.serve(
-        path, port, study=found, on_ready=lambda url: _say(f"optuna-dashboard, read-only: {url}\nCtrl-C ends it")
+        path, port, study=name, on_ready=lambda url: _echo(f"optuna-dashboard, read-only: {url}\nCtrl-C ends it")
     )
 
 
@@ -414,11 +414,11 @@ def plan(
     from search.sessions.planning import plan
     from search.views import planning
 
-    found = plan(_study_file(study, name, set_ or [], allow_unused=True))
+    planned = plan(_study_file(study, name, set_ or [], allow_unused=True))
     if as_json:
-        print(json.dumps(found, indent=2))
+        print(json.dumps(planned, indent=2))
     else:
-        _stdout().print(planning.table(found))
+        _stdout().print(planning.table(planned))
 
 
 @_command
@@ -429,14 +429,14 @@ def doctor(as_json: Json = False) -> None:
     """
     from search.views import doctor as doctors
 
-    found = doctors.examine(Path.cwd())
+    findings = doctors.examine(Path.cwd())
     if as_json:
-        print(json.dumps(found, indent=2))
+        print(json.dumps(findings, indent=2))
     else:
-        _stdout().print(doctors.table(found))
-    problems = doctors.problems(found)
+        _stdout().print(doctors.table(findings))
+    problems = doctors.problems(findings)
     for problem in problems:
-        _say(f"manyfit: {problem}")
+        _echo(f"manyfit: {problem}")
     if problems:
         raise typer.Exit(1)
 
@@ -448,14 +448,14 @@ def main() -> None:
 
 
 def _check_stdout() -> None:
-    """End with exit code 1 if what was asked for could not be written; a reader that has read enough is no error."""
-    trouble = streams.trouble_of_stdout()
-    if trouble is not None and not isinstance(trouble, BrokenPipeError):
-        raise OSError(trouble.errno, trouble.strerror, "stdout")
+    """Raise OSError, for exit code 1, if stdout could not be written. A reader that closed the pipe early is not an error."""
+    error = streams.stdout_error()
+    if error is not None and not isinstance(error, BrokenPipeError):
+        raise OSError(error.errno, error.strerror, "stdout")
 
 
 def _study_file(path: Path, name: str, overrides: list[str], *, allow_unused: bool) -> Any:
-    """Return the study that a command line names: a study file, or one that a database holds."""
+    """Return the study that a command line names, from a study file or from a database."""
     from search.reading import studyfile
     from search.spec.settings import plain_name
     from search.storage import records
@@ -469,8 +469,8 @@ def _study_file(path: Path, name: str, overrides: list[str], *, allow_unused: bo
     return studyfile.stored_with(stored.file, path, [o for o in overrides if not o.startswith("study.name=")])
 
 
-def _total(trials: str | None, study: Path, name: str) -> int | str | None:
-    """Return what --trials gives; UsageError for `+20`, which would add again whenever the command is repeated."""
+def _total_trials(trials: str | None, study: Path, name: str) -> int | str | None:
+    """Return the value of --trials; UsageError for `+20`, which would add trials again at every repetition."""
     if trials is None:
         return None
     if not re.fullmatch(r"\+\d{1,9}", trials.strip()):
@@ -481,35 +481,35 @@ def _total(trials: str | None, study: Path, name: str) -> int | str | None:
 
     more = int(trials)
     try:
-        there = len(records.load(*_stored(study, name)).trials)
+        count = len(records.load(*_stored(study, name)).trials)
     except StoreError:
-        there = 0
+        count = 0
     raise UsageError(
         f"--trials is the study's total; received {trials}; "
-        + (f"--trials {there + more} adds {more} to its {there}" if there else f"write --trials {more}")
+        + (f"--trials {count + more} adds {more} to its {count}" if count else f"write --trials {more}")
     )
 
 
 def _stored(path: Path, name: str) -> tuple[Path, str]:
-    """Return database and name of a study that should be there already."""
+    """Return database and name of a stored study; StoreError if it has not been run yet."""
     from search.reading import studyfile
     from search.spec.settings import plain_name
     from search.storage import records, schema
 
     name = plain_name(name)
     if _is_database(path):
-        path = _resolved(path)  # the lock on it is that of the file that a link leads to
+        path = _resolved(path)  # the lock belongs to the target of a link
         return path, name or records.only_name(path)
     storage, own_name = studyfile.locate(path)
     if not storage.exists():
         schema.check_gone(storage)
-        studyfile.read(path)  # a file that could never be run is told what is wrong with it
+        studyfile.read(path)  # raises the errors of an invalid study file first
         raise StoreError(f"{path} has not been run yet; `manyfit run {shlex.quote(str(path))}` does")
     return storage, name or own_name
 
 
 def _database(path: Path) -> Path:
-    """Return the database that a command line names, which may be damaged or gone."""
+    """Return the path of the database that a command line names. The file may be damaged or missing."""
     from search.reading import studyfile
 
     return _resolved(path) if _is_database(path) else studyfile.locate(path)[0]
@@ -517,7 +517,7 @@ def _database(path: Path) -> Path:
 
 def _is_database(path: Path) -> bool:
     if address := _ADDRESS.match(str(path)):
-        # It is not repeated: it may hold a password.
+        # Print only the scheme: the address may contain a password.
         raise UsageError(
             f"a study is a file; received an address of {address[1]!r}; name a study file or an SQLite file"
         )
@@ -539,21 +539,21 @@ def _shorten(text: str) -> str:
     return text if len(text) <= 200 else f"{text[:80]}...{text[-80:]}"
 
 
-def _databases(place: Path) -> list[Path]:
-    if place.is_dir():
-        return sorted(path for path in place.glob("*.db") if path.is_file())
-    if _is_database(place):
-        return [place]
+def _databases(path: Path) -> list[Path]:
+    if path.is_dir():
+        return sorted(database for database in path.glob("*.db") if database.is_file())
+    if _is_database(path):
+        return [path]
     from search.reading import studyfile
 
-    storage, _ = studyfile.locate(place)
+    storage, _ = studyfile.locate(path)
     if not storage.exists():
-        studyfile.read(place)
+        studyfile.read(path)
         return []
     return [storage]
 
 
-def _short(path: Path) -> Path:
+def _relative(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
@@ -564,5 +564,5 @@ def _stdout() -> Any:
     return PlainConsole(width=None if sys.stdout.isatty() else 200)
 
 
-def _say(text: str) -> None:
+def _echo(text: str) -> None:
     print(printable(masked(text)), file=sys.stderr)

@@ -1,6 +1,6 @@
-"""Wrong command lines in one line: what was wrong, and the option or command that was probably meant.
+"""One-line errors for wrong command lines: the mistake, and the option or command that was probably meant.
 
-typer's own errors list all options; these know what other tools call things, and that every key of a study file can be set.
+typer's own errors list all options. These also know the names that other tools use, and that --set takes every study key.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typer.core import TyperCommand, TyperGroup
 
 from search.errors import masked
 
-# The base of all of typer's (click's) errors of a command line, under whichever name typer ships it.
-_WrongLine: type[Exception] = typer.BadParameter.__bases__[0]
+# The base class of click's usage errors, taken from a subclass: typer may ship its own copy of click.
+_UsageMistake: type[Exception] = typer.BadParameter.__bases__[0]
 
-_GOES_ON = "run goes on by itself with a study that is there; another --name begins another one"
+_RESUME_HINT = "run goes on by itself with a study that is there; another --name begins another one"
 
-# What others call the commands; what other words mean stands in `search.spec.synonyms`.
+# Names of the commands in other tools; synonyms of study keys are in `search.spec.synonyms`.
 _COMMANDS = {
     "run": "train search tune optimize optimise fit start go execute launch sweep study",
     "list": "ls studies ps dir",
@@ -35,9 +35,9 @@ _COMMANDS = {
     "plan": "dry-run preview explain estimate simulate dryrun",
     "doctor": "devices env environment diagnose system gpus versions",
 }
-_GO_ON = ("resume", "continue", "restart", "go-on", "load-if-exists", "reload")
+_RESUME_WORDS = ("resume", "continue", "restart", "go-on", "load-if-exists", "reload")
 
-# Options that go by other names elsewhere.
+# Names of the options in other tools.
 _OPTIONS = {
     "--trials": "n-trials max-trials num-trials num-samples n-iter budget evals max-evals count",
     "--time": "timeout max-time time-budget time-limit duration deadline",
@@ -59,54 +59,54 @@ _OPTIONS = {
     "--csv": "table format",
     "--model": "keras save-model weights",
 }
-_BEFORE_THE_COMMAND = {"debug": "--debug", "traceback": "--debug", "version": "--version"}
+_GLOBAL_OPTIONS = {"debug": "--debug", "traceback": "--debug", "version": "--version"}
 
 
 class Command(TyperCommand):
-    """A command whose wrong lines are told in one line."""
+    """A command that reports a wrong command line in one line."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments of the command; exit with 2 for wrong ones."""
         given = list(args)
         with _in_one_line(
-            lambda error: _wrong_option(self, error, given) or _wrong_value(error, given) or _plain(ctx, error)
+            lambda error: _wrong_option(self, error, given) or _wrong_value(error, given) or _reworded(ctx, error)
         ):
             return super().parse_args(ctx, args)
 
 
 class Group(TyperGroup):
-    """All commands; a wrong one is told in one line."""
+    """All commands; reports a wrong command name in one line."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the options before the command; exit with 2 for wrong ones."""
         given = list(args)
-        with _in_one_line(lambda error: _wrong_option(self, error, given) or _plain(ctx, error)):
+        with _in_one_line(lambda error: _wrong_option(self, error, given) or _reworded(ctx, error)):
             return super().parse_args(ctx, args)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Find the command; exit with 2 if there is none of that name."""
-        with _in_one_line(lambda error: _wrong_command(args, sorted(self.commands)) or _plain(ctx, error)):
+        with _in_one_line(lambda error: _wrong_command(args, sorted(self.commands)) or _reworded(ctx, error)):
             return super().resolve_command(ctx, args)  # type: ignore[return-value,unused-ignore]
 
 
 @contextmanager
-def _in_one_line(say: Callable[[Any], str]) -> Iterator[None]:
+def _in_one_line(explain: Callable[[Any], str]) -> Iterator[None]:
     try:
         yield
-    except _WrongLine as error:
+    except _UsageMistake as error:
         if type(error).__name__ == "NoArgsIsHelpError":
             raise
-        fail(say(error))
+        fail(explain(error))
 
 
 def fail(message: str) -> NoReturn:
-    """Say what is wrong with a command line, and exit with 2."""
+    """Print what is wrong with a command line, and exit with 2."""
     text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in masked(message))
     print(f"manyfit: {text if len(text) < 900 else text[:900] + '...'}", file=sys.stderr)
     raise typer.Exit(2)
 
 
-def _plain(ctx: Any, error: Any) -> str:
+def _reworded(ctx: Any, error: Any) -> str:
     message = str(error.format_message() if hasattr(error, "format_message") else error).strip().rstrip(".")
     message = " ".join(message.split())
     return f"{message[:1].lower()}{message[1:]}; `{ctx.command_path} --help` tells what there is"
@@ -116,13 +116,13 @@ def _wrong_command(args: Sequence[str], known: list[str]) -> str:
     name = args[0]
     if name in known:
         return ""
-    plain = name.lower().replace("_", "-").strip("-")
+    word = name.lower().replace("_", "-").strip("-")
     if name.endswith((".toml", ".db")):
         return f"{name} is no command; write: manyfit run {shlex.quote(name)}, or one of {', '.join(known)}"
-    if plain in _GO_ON:
-        return f"no command {name!r}: {_GOES_ON}"
-    meant = next((command for command, words in _COMMANDS.items() if command in known and plain in words.split()), None)
-    near = difflib.get_close_matches(plain, known, n=1)
+    if word in _RESUME_WORDS:
+        return f"no command {name!r}: {_RESUME_HINT}"
+    meant = next((command for command, words in _COMMANDS.items() if command in known and word in words.split()), None)
+    near = difflib.get_close_matches(word, known, n=1)
     hint = f"; did you mean {meant or near[0]!r}?" if meant or near else ""
     return f"no command {name!r}{hint}; there are {', '.join(known)}"
 
@@ -133,23 +133,23 @@ def _wrong_option(command: Any, error: Any, args: Sequence[str]) -> str:  # noqa
         return ""
     own = [name for parameter in command.params for name in parameter.opts if name.startswith("--")]
     name = option.lstrip("-").lower().replace("_", "-")
-    which = f"{command.name} has no option {option}" if isinstance(command, Command) else f"no option {option}"
-    if name in _GO_ON:
-        return f"{which}: {_GOES_ON}"
-    if name in _BEFORE_THE_COMMAND and isinstance(command, Command):
-        return f"{which}; it stands before the command: manyfit {_BEFORE_THE_COMMAND[name]} {command.name} ..."
-    if meant := next((ours for ours, words in _OPTIONS.items() if ours in own and name in words.split()), None):
-        return f"{which}; did you mean {meant}?"
+    mistake = f"{command.name} has no option {option}" if isinstance(command, Command) else f"no option {option}"
+    if name in _RESUME_WORDS:
+        return f"{mistake}: {_RESUME_HINT}"
+    if name in _GLOBAL_OPTIONS and isinstance(command, Command):
+        return f"{mistake}; it stands before the command: manyfit {_GLOBAL_OPTIONS[name]} {command.name} ..."
+    if meant := next((flag for flag, words in _OPTIONS.items() if flag in own and name in words.split()), None):
+        return f"{mistake}; did you mean {meant}?"
     if "--set" in own and (setting := _setting(name, _value_of(option, args))):
-        return f"{which}; write {setting}"
-    if not isinstance(command, Command) and (home := _home_of(command, option)):
-        return f"{which} before the command; it belongs behind one: {home}"
+        return f"{mistake}; write {setting}"
+    if not isinstance(command, Command) and (usage := _usage_of(command, option)):
+        return f"{mistake} before the command; it belongs behind one: {usage}"
     near = difflib.get_close_matches(f"--{name}", own, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
-    return f"{which}{hint}; there are {', '.join(own)}"
+    return f"{mistake}{hint}; there are {', '.join(own)}"
 
 
-_PLAINLY = (
+_REWORDED_LIMITS = (
     ("should be a valid integer", "must be a whole number"),
     ("is not a valid int", "must be a whole number"),
     ("should be greater than or equal to ", "must be at least "),
@@ -158,10 +158,10 @@ _PLAINLY = (
 
 
 def _wrong_value(error: Any, args: Sequence[str]) -> str:
-    """Say of a number that typer refuses what it must be, and what was received."""
+    """Return what a refused number must be and what was received; "" for other mistakes."""
     options = [name for name in getattr(getattr(error, "param", None), "opts", ()) if name.startswith("-")]
     message = str(getattr(error, "message", error))
-    for start, words in _PLAINLY:
+    for start, words in _REWORDED_LIMITS:
         if start in message and options:
             bound = message.partition(start)[2].split()[0].rstrip(",.") if start.endswith(" ") else ""
             value = next((value for name in options if (value := _value_of(name, args)) != "VALUE"), "")
@@ -169,13 +169,13 @@ def _wrong_value(error: Any, args: Sequence[str]) -> str:
     return ""
 
 
-def _home_of(group: Any, option: str) -> str:
-    having = [name for name, command in group.commands.items() if any(option in p.opts for p in command.params)]
-    return f"manyfit {having[0]} ... {option}" if having else ""
+def _usage_of(group: Any, option: str) -> str:
+    names = [name for name, command in group.commands.items() if any(option in p.opts for p in command.params)]
+    return f"manyfit {names[0]} ... {option}" if names else ""
 
 
 def _value_of(option: str, args: Sequence[str]) -> str:
-    """Return the value that an unknown option was given on its line, or an example of one."""
+    """Return the value after an unknown option on the command line, or the word VALUE."""
     for index, word in enumerate(args):
         if word.startswith(f"{option}="):
             return word.partition("=")[2]
@@ -185,7 +185,7 @@ def _value_of(option: str, args: Sequence[str]) -> str:
 
 
 def _setting(name: str, value: str) -> str:
-    """Return the --set that an option stands for which is a key of a study file; nothing if it is none."""
+    """Return the --set for an option that is named like a key of a study file, or ""."""
     from search.reading import hints
     from search.spec import synonyms
 
@@ -195,6 +195,6 @@ def _setting(name: str, value: str) -> str:
         if key in names:
             return f"--set {shlex.quote(f'{section}.{key}={value}')}"
     for section, names in sections:
-        if meant := synonyms.ours(key, names):
+        if meant := synonyms.known_name(key, names):
             return f"--set {shlex.quote(f'{section}.{meant}={value}')}"
     return ""

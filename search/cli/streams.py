@@ -1,7 +1,7 @@
-"""stdout and stderr of a command that must not end because nobody reads it: what can't be shown is dropped.
+"""stdout and stderr that never end a command: output that can't be written is dropped.
 
-A reader that has gone away, a full disk behind a redirection, a closed descriptor, a terminal that is gone, letters that the
-terminal's encoding has not: none of these is a reason to stop a search.
+A search continues without its reader, on a full disk behind a redirection, with a closed descriptor, without its terminal,
+and with characters that the terminal's encoding lacks.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import time
 from contextlib import suppress
 from typing import Any, TextIO
 
-# A pipe that is ready takes so many bytes without waiting for its reader.
-_AT_ONCE = 4096
-# How long progress waits for a reader that stands still (a pager, Ctrl-S), before it is dropped until that reads on.
+# A pipe that polls as ready accepts this many bytes without blocking.
+_CHUNK_BYTES = 4096
+# How long stderr waits for a reader that has stopped (a pager, Ctrl-S). After that it drops output until the reader is back.
 PATIENCE_S = 2.0
 
 
-class Dropping(io.RawIOBase):
-    """Writes to a descriptor; what can't be written is dropped. `failure` is the first reason, or None.
+class DroppingStream(io.RawIOBase):
+    """Writes to a descriptor and drops output that can't be written. `failure` is the first error, or None.
 
     Args:
         descriptor: None if it was closed when the process began.
-        patience_s: how long to wait for a reader; None for as long as that takes.
+        patience_s: how long to wait for a reader; None waits without limit.
     """
 
     def __init__(self, descriptor: int | None, patience_s: float | None) -> None:
@@ -57,15 +57,15 @@ class Dropping(io.RawIOBase):
         if self._descriptor is None:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         if self.failure is not None and self.failure.errno == errno.EPIPE:
-            return  # it does not come back
+            return  # a reader that closed the pipe does not come back
         while content:
             if not self._is_ready():
                 return
             with suppress(BlockingIOError):
-                content = content[os.write(self._descriptor, content[:_AT_ONCE]) :]
+                content = content[os.write(self._descriptor, content[:_CHUNK_BYTES]) :]
 
     def _is_ready(self) -> bool:
-        assert self._descriptor is not None  # noqa: S101 (its caller has looked)
+        assert self._descriptor is not None  # noqa: S101 (checked by `_write`)
         poll = select.poll()
         poll.register(self._descriptor, select.POLLOUT)
         wait_s = 0.0 if self._is_stuck else self._patience_s
@@ -80,45 +80,45 @@ class Dropping(io.RawIOBase):
                 return False
 
 
-class Guards:
-    """The raw streams of this process, once `guard` was called."""
+class GuardedStreams:
+    """The raw streams of this process, after `guard` was called."""
 
-    stdout: Dropping | None = None
+    stdout: DroppingStream | None = None
 
 
 def guard() -> None:
-    """Put streams in the place of sys.stdout and sys.stderr that drop what they can't write; once, as a process begins."""
+    """Replace sys.stdout and sys.stderr by streams that drop what they can't write. Call it once, when the process begins."""
     closed = _fill_closed()
-    out = Dropping(None if 1 in closed else 1, None)
-    err = Dropping(None if 2 in closed else 2, PATIENCE_S)
-    Guards.stdout = out
+    out = DroppingStream(None if 1 in closed else 1, None)
+    err = DroppingStream(None if 2 in closed else 2, PATIENCE_S)
+    GuardedStreams.stdout = out
     sys.stdout = _text(out, sys.stdout, line_buffering=out.isatty())
     sys.stderr = _text(err, sys.stderr, line_buffering=True)
 
 
-def trouble_of_stdout() -> OSError | None:
-    """Return why something of stdout could not be written, or None."""
+def stdout_error() -> OSError | None:
+    """Flush stdout; return the first error in writing to it, or None."""
     with suppress(OSError, ValueError):
         sys.stdout.flush()
-    return Guards.stdout.failure if Guards.stdout is not None else None
+    return GuardedStreams.stdout.failure if GuardedStreams.stdout is not None else None
 
 
 def _fill_closed() -> set[int]:
-    """Open /dev/null in the place of closed standard streams: else the database would get their number, and their output."""
+    """Open /dev/null for closed standard streams: otherwise the database file would get their number, and their output."""
     closed = set()
     for number in (0, 1, 2):
         try:
             os.fstat(number)
         except OSError:
             closed.add(number)
-            # The lowest free number is taken, and all below are open by now.
+            # `open` returns the lowest free number: this one, since all lower ones are open by now.
             os.open(os.devnull, os.O_RDWR)
     return closed
 
 
-def _text(raw: Dropping, before: TextIO | None, *, line_buffering: bool) -> io.TextIOWrapper:
+def _text(raw: DroppingStream, before: TextIO | None, *, line_buffering: bool) -> io.TextIOWrapper:
     encoding = getattr(before, "encoding", None) or "utf-8"
-    # Letters that the encoding has not are shown as their numbers.
+    # Characters that the encoding lacks are written as escapes.
     return io.TextIOWrapper(
         io.BufferedWriter(raw), encoding=encoding, errors="backslashreplace", line_buffering=line_buffering
     )
