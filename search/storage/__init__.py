@@ -1,1 +1,1 @@
-"""The only writers of studies: SQLite in Optuna's schema, its lock, its backup, and what reads it back."""
+"""Read and write studies: SQLite in Optuna's schema, its lock and its backup. Only this package writes them."""

@@ -1,6 +1,6 @@
 """The backup beside a database: made while a study runs, brought back when the database is damaged.
 
-There is one, NAME.db.backup, and it is replaced by copies whose pages are sound only.
+There is one backup, NAME.db.backup. Only a copy whose pages are sound replaces it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Ended = set[tuple[str, int]]
 
 @dataclass(frozen=True)
 class Backup:
-    """A backup as it was found: sound, and of a schema that is known."""
+    """A sound backup of a known schema: its path, when it was made, and the trials that had ended."""
 
     path: Path
     at: datetime
@@ -38,8 +38,8 @@ class Restored:
 
     Attributes:
         kept: where the damaged database is now; None if there was none.
-        lost: trials that had ended in it and are not in the backup; None if it can't be read.
-        left_out: studies that are in the backup and had been deleted since.
+        lost: trials that had ended in the damaged database and are not in the backup; None if that can't be read.
+        left_out: studies of the backup that were not restored, because they had been deleted since.
     """
 
     backup: Backup
@@ -49,9 +49,9 @@ class Restored:
 
 
 def make(connection: sqlite3.Connection, path: Path, *, without: str | None = None) -> str:
-    """Copy the database of `connection` to its backup; return why that could not be done (the old one stays), or "".
+    """Copy the database of `connection` to its backup; return why that failed (the old backup stays), or "".
 
-    What is left of deleted studies, and the study `without`, which is to be deleted, are not in the copy.
+    If `without` names a study that is about to be deleted, the copy has neither that study nor rows of deleted ones.
     Raises DamagedError if the copy shows that the database is damaged. Other programs may read and write meanwhile.
     """
     partial = path.with_name(f".{path.name}.backup.new")
@@ -60,7 +60,7 @@ def make(connection: sqlite3.Connection, path: Path, *, without: str | None = No
         with closing(sqlite3.connect(partial, isolation_level=None)) as copy:
             failpoint("before the backup is copied")
             connection.backup(copy)
-            # In this mode a file is all that there is to a database.
+            # In this mode the database is one file, without a -wal.
             copy.execute("PRAGMA journal_mode = DELETE")
             if without is not None:
                 _leave_out(copy, [without])
@@ -82,7 +82,7 @@ def moment(path: Path) -> datetime | None:
 
 
 def find(path: Path) -> Backup | None:
-    """Return the backup of a database, or None; StoreError if it is damaged itself."""
+    """Return the backup of a database, or None without one; StoreError if the backup is damaged."""
     backup, at = schema.backup_of(path), moment(path)
     if at is None:
         return None
@@ -96,22 +96,21 @@ def find(path: Path) -> Backup | None:
 
 
 def restore(path: Path, *, deleted: Collection[str] = ()) -> Restored:
-    """Put the backup of a database in its place, and keep the damaged one beside it; the caller holds the lock on `path`.
+    """Replace a database by its backup and keep the damaged one beside it; the caller holds the lock on `path`.
 
-    Studies that are known to be `deleted` since are not brought back.
-    The backup stays. StoreError if there is none, if it is damaged, or if the files can't be written; after a kill in the
-    middle, no database is there until this is called again.
+    The studies in `deleted` are left out. The backup file stays. StoreError if there is no backup, if it is damaged, or if
+    files can't be written. After a kill in the middle there is no database at `path` until `restore` runs again.
     """
-    found = find(path)
-    if found is None:
+    backup = find(path)
+    if backup is None:
         raise StoreError(
             f"{path} has no backup: {schema.backup_of(path).name} is not beside it; bring back a copy of yours"
         )
-    lost = _lost(path, found)
+    lost = _lost(path, backup)
     partial = path.with_name(f".{path.name}.new")
     try:
         schema.remove(partial)
-        shutil.copyfile(found.path, partial)
+        shutil.copyfile(backup.path, partial)
         left_out = []
         if deleted:
             with closing(sqlite3.connect(partial, isolation_level=None)) as copy:
@@ -126,41 +125,41 @@ def restore(path: Path, *, deleted: Collection[str] = ()) -> Restored:
     finally:
         with suppress(OSError):
             schema.remove(partial)
-    return Restored(found, kept, lost, tuple(left_out))
+    return Restored(backup, kept, lost, tuple(left_out))
 
 
 def _leave_out(copy: sqlite3.Connection, names: Collection[str]) -> list[str]:
     """Delete studies from a copy; return the names of those that were in it."""
-    known = dict(copy.execute("SELECT study_name, study_id FROM studies").fetchall())
-    gone = [name for name in names if name in known]
+    ids = dict(copy.execute("SELECT study_name, study_id FROM studies").fetchall())
+    deleted = [name for name in names if name in ids]
     failpoint("before studies are left out of a copy")
     copy.execute("BEGIN")
-    for name in gone:
-        leftovers.delete_study(copy, known[name])
+    for name in deleted:
+        leftovers.delete_study(copy, ids[name])
     leftovers.drop(copy)
     copy.execute("COMMIT")
-    # So that the file holds nothing of them any more.
+    # Without it the file would still hold the deleted rows, in its free pages.
     copy.execute("VACUUM")
-    return gone
+    return deleted
 
 
 def _move_away(path: Path) -> Path | None:
-    """Move a database and its journals to another name, the database first; return that name, or None if nothing is there."""
+    """Move a database and its journals to another name, the database first; return that name, or None if nothing moved."""
     kept = path.with_name(f"{path.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
-    moved = path.exists()
-    if moved:
+    has_moved = path.exists()
+    if has_moved:
         durable.move(path, kept)
     else:
-        # A restoration may have been killed between these moves: journals that it left belong to what it moved last.
+        # An earlier restore may have been killed between these moves: its journals belong to the database it moved last.
         kept = max(path.parent.glob(f"{glob.escape(path.name)}.damaged-*Z"), default=kept)
-    # They belong to the damaged database: SQLite would play them into the restored one.
+    # SQLite would replay the journals of the damaged database into the restored one.
     for suffix in ("-wal", "-shm", "-journal"):
-        left, beside = (whole.with_name(f"{whole.name}{suffix}") for whole in (path, kept))
-        if left.exists() and not beside.exists():
-            durable.move(left, beside)
-            moved = True
-        left.unlink(missing_ok=True)
-    return kept if moved else None
+        journal, target = (database.with_name(f"{database.name}{suffix}") for database in (path, kept))
+        if journal.exists() and not target.exists():
+            durable.move(journal, target)
+            has_moved = True
+        journal.unlink(missing_ok=True)
+    return kept if has_moved else None
 
 
 def _lost(path: Path, backup: Backup) -> Ended | None:

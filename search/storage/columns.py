@@ -1,6 +1,6 @@
-"""What the columns of a database may hold: SQLite stores any value in any column, whatever its type says.
+"""Check the values in a database's columns: SQLite stores any value in any column, whatever the column's type.
 
-Every query stops at the first value that is wrong.
+Each query stops at the first wrong value.
 """
 
 from __future__ import annotations
@@ -8,100 +8,100 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 
-_WHOLE = "typeof({0}) != 'integer'"
-_REAL = "typeof({0}) NOT IN ('integer', 'real') OR {0} NOT BETWEEN -1.7e308 AND 1.7e308"
-_TEXT = "typeof({0}) != 'text'"
-# CASE and not OR: SQLite may look at the sides of an OR in any order, and json_type raises for what is no JSON.
-_NO_OBJECT = (
+_NOT_WHOLE = "typeof({0}) != 'integer'"
+_NOT_REAL = "typeof({0}) NOT IN ('integer', 'real') OR {0} NOT BETWEEN -1.7e308 AND 1.7e308"
+_NOT_TEXT = "typeof({0}) != 'text'"
+# CASE, not OR: SQLite may evaluate the sides of an OR in any order, and json_type raises for text that is not JSON.
+_UNLESS_OBJECT = (
     "CASE WHEN typeof({0}) != 'text' THEN 1 WHEN NOT json_valid({0}) THEN 1 WHEN json_type({0}) != 'object' THEN 1"
 )
-_OBJECT = f"{_NO_OBJECT} ELSE 0 END"
-_NUMBERS = (
-    f"{_NO_OBJECT} ELSE EXISTS (SELECT 1 FROM json_each({{0}}) WHERE type NOT IN ('integer', 'real', 'null')) END"  # noqa: S608
+_NOT_OBJECT = f"{_UNLESS_OBJECT} ELSE 0 END"
+_NOT_NUMBERS = (
+    f"{_UNLESS_OBJECT} ELSE EXISTS (SELECT 1 FROM json_each({{0}}) WHERE type NOT IN ('integer', 'real', 'null')) END"  # noqa: S608
 )
-# Optuna's columns hold a moment as text, our own too.
-_MOMENT = "typeof({0}) != 'text' OR julianday({0}) IS NULL"
+# Optuna's tables and ours hold a moment as text.
+_NOT_MOMENT = "typeof({0}) != 'text' OR julianday({0}) IS NULL"
 
 
-def _maybe(wrong: str) -> str:
+def _unless_null(wrong: str) -> str:
     return f"{{0}} IS NOT NULL AND ({wrong})"
 
 
-# Table -> column -> (when a value of it is wrong, what belongs there).
+# Table -> column -> (SQL condition of a wrong value, the expected value in words).
 _COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
     "manyfit_studies": {
-        "study_id": (_WHOLE, "a whole number"),
-        "format": (_WHOLE, "a whole number"),
+        "study_id": (_NOT_WHOLE, "a whole number"),
+        "format": (_NOT_WHOLE, "a whole number"),
         "file": ("typeof({0}) NOT IN ('text', 'blob')", "a path"),
-        "settings": (_OBJECT, "a JSON object"),
-        "resolved": (_OBJECT, "a JSON object"),
-        "identity": (_OBJECT, "a JSON object"),
-        "seconds": (f"{_REAL} OR {{0}} < 0", "a number of seconds"),
+        "settings": (_NOT_OBJECT, "a JSON object"),
+        "resolved": (_NOT_OBJECT, "a JSON object"),
+        "identity": (_NOT_OBJECT, "a JSON object"),
+        "seconds": (f"{_NOT_REAL} OR {{0}} < 0", "a number of seconds"),
         "spent": (
-            _NUMBERS,
+            _NOT_NUMBERS,
             "a JSON object of numbers",
         ),
-        "ended": (_TEXT, "a text"),
+        "ended": (_NOT_TEXT, "a text"),
     },
     "manyfit_epochs": {
-        "trial_id": (_WHOLE, "a whole number"),
-        "replica": (_WHOLE, "a whole number"),
-        "epoch": (f"{_WHOLE} OR {{0}} < 1", "a whole number from 1"),
-        "seconds": (f"{_REAL} OR {{0}} < 0", "a number of seconds"),
+        "trial_id": (_NOT_WHOLE, "a whole number"),
+        "replica": (_NOT_WHOLE, "a whole number"),
+        "epoch": (f"{_NOT_WHOLE} OR {{0}} < 1", "a whole number from 1"),
+        "seconds": (f"{_NOT_REAL} OR {{0}} < 0", "a number of seconds"),
         "metrics": (
-            _NUMBERS,
+            _NOT_NUMBERS,
             "a JSON object of numbers",
         ),
     },
     "manyfit_events": {
-        "study_id": (_WHOLE, "a whole number"),
-        "at": (_MOMENT, "a moment"),
-        "kind": (_TEXT, "a text"),
-        "detail": (_OBJECT, "a JSON object"),
+        "study_id": (_NOT_WHOLE, "a whole number"),
+        "at": (_NOT_MOMENT, "a moment"),
+        "kind": (_NOT_TEXT, "a text"),
+        "detail": (_NOT_OBJECT, "a JSON object"),
     },
-    "studies": {"study_name": (_TEXT, "a text")},
+    "studies": {"study_name": (_NOT_TEXT, "a text")},
     "study_directions": {
         "direction": ("{0} NOT IN ('MINIMIZE', 'MAXIMIZE', 'NOT_SET')", "MINIMIZE or MAXIMIZE"),
-        "study_id": (_WHOLE, "a whole number"),
+        "study_id": (_NOT_WHOLE, "a whole number"),
     },
-    "study_system_attributes": {"key": (_TEXT, "a text"), "value_json": (_TEXT, "a text")},
+    "study_system_attributes": {"key": (_NOT_TEXT, "a text"), "value_json": (_NOT_TEXT, "a text")},
     "trials": {
-        "number": (f"{_WHOLE} OR {{0}} < 0", "a whole number"),
-        "study_id": (_maybe(_WHOLE), "a whole number"),
+        "number": (f"{_NOT_WHOLE} OR {{0}} < 0", "a whole number"),
+        "study_id": (_unless_null(_NOT_WHOLE), "a whole number"),
         "state": ("{0} IS NULL OR {0} NOT IN ('RUNNING', 'WAITING', 'COMPLETE', 'PRUNED', 'FAIL')", "a trial's state"),
-        "datetime_start": (_maybe(_MOMENT), "a moment"),
-        "datetime_complete": (_maybe(_MOMENT), "a moment"),
+        "datetime_start": (_unless_null(_NOT_MOMENT), "a moment"),
+        "datetime_complete": (_unless_null(_NOT_MOMENT), "a moment"),
     },
     "trial_params": {
-        "trial_id": (_WHOLE, "a whole number"),
-        "param_name": (_TEXT, "a text"),
-        "param_value": (_REAL, "a number"),
-        "distribution_json": (_TEXT, "a text"),
+        "trial_id": (_NOT_WHOLE, "a whole number"),
+        "param_name": (_NOT_TEXT, "a text"),
+        "param_value": (_NOT_REAL, "a number"),
+        "distribution_json": (_NOT_TEXT, "a text"),
     },
     "trial_values": {
-        "trial_id": (_WHOLE, "a whole number"),
-        "objective": (_WHOLE, "a whole number"),
-        "value": (_maybe(_REAL), "a number"),
+        "trial_id": (_NOT_WHOLE, "a whole number"),
+        "objective": (_NOT_WHOLE, "a whole number"),
+        "value": (_unless_null(_NOT_REAL), "a number"),
         "value_type": ("{0} NOT IN ('FINITE', 'INF_POS', 'INF_NEG')", "FINITE"),
     },
     "trial_intermediate_values": {
-        "trial_id": (_WHOLE, "a whole number"),
-        "step": (_WHOLE, "a whole number"),
-        "intermediate_value": (_maybe(_REAL), "a number"),
+        "trial_id": (_NOT_WHOLE, "a whole number"),
+        "step": (_NOT_WHOLE, "a whole number"),
+        "intermediate_value": (_unless_null(_NOT_REAL), "a number"),
     },
     "trial_user_attributes": {
-        "trial_id": (_WHOLE, "a whole number"),
-        "key": (_TEXT, "a text"),
-        "value_json": (_TEXT, "a text"),
+        "trial_id": (_NOT_WHOLE, "a whole number"),
+        "key": (_NOT_TEXT, "a text"),
+        "value_json": (_NOT_TEXT, "a text"),
     },
     "trial_system_attributes": {
-        "trial_id": (_WHOLE, "a whole number"),
-        "key": (_TEXT, "a text"),
-        "value_json": (_TEXT, "a text"),
+        "trial_id": (_NOT_WHOLE, "a whole number"),
+        "key": (_NOT_TEXT, "a text"),
+        "value_json": (_NOT_TEXT, "a text"),
     },
 }
-_OF_LISTS = ("manyfit_studies", "studies", "trials", "trial_values")
-# Attributes by which a trial goes on: key -> what `json_type` says of them.
+_LISTED_TABLES = ("manyfit_studies", "studies", "trials", "trial_values")
+# User attributes that manyfit reads back: key -> the JSON types that it expects.
 _ATTRIBUTES = {
     "ended": ("text",),
     "why": ("text",),
@@ -113,32 +113,32 @@ _ATTRIBUTES = {
 
 
 def problems(connection: sqlite3.Connection, *, briefly: bool = False) -> Iterator[str]:
-    """Yield what is wrong with the values in the columns of a database of ours, a line for each column.
+    """Yield a line for each column of Optuna's tables and ours that holds a wrong value.
 
-    `briefly`: only of the tables that a list of studies is made of.
+    `briefly` checks only the tables that `manyfit list` reads.
     """
     for table, columns in _COLUMNS.items():
-        if briefly and table not in _OF_LISTS:
+        if briefly and table not in _LISTED_TABLES:
             continue
-        for column, (wrong, right) in columns.items():
+        for column, (wrong, expected) in columns.items():
             # `IS NOT 0`: a comparison with NULL is NULL, and then the value is wrong, too.
-            yield from _wrong(connection, table, column, f"({wrong.format(column)}) IS NOT 0", right)
-    for key, kinds in () if briefly else _ATTRIBUTES.items():
-        types = ", ".join(f"'{kind}'" for kind in kinds)
-        # What is no JSON at all is told when it is read.
-        kind = "CASE WHEN json_valid(value_json) THEN json_type(value_json) END"
-        condition = f"key = '{key}' AND {kind} NOT IN ({types})"
+            yield from _wrong(connection, table, column, f"({wrong.format(column)}) IS NOT 0", expected)
+    for key, json_types in () if briefly else _ATTRIBUTES.items():
+        types = ", ".join(f"'{json_type}'" for json_type in json_types)
+        # Reading the attribute raises an error for text that is not JSON.
+        stored = "CASE WHEN json_valid(value_json) THEN json_type(value_json) END"
+        condition = f"key = '{key}' AND {stored} NOT IN ({types})"
         yield from _wrong(connection, "trial_user_attributes", "value_json", condition, f"what {key!r} is")
 
 
-def _wrong(connection: sqlite3.Connection, table: str, column: str, condition: str, right: str) -> Iterator[str]:
-    # As hexadecimal digits: what stands there need not be text that can be decoded.
+def _wrong(connection: sqlite3.Connection, table: str, column: str, condition: str, expected: str) -> Iterator[str]:
+    # In hexadecimal, because the value may be text that can't be decoded.
     query = (
         f"SELECT typeof({column}), hex(substr(CAST({column} AS BLOB), 1, 60)), 0 FROM {table} WHERE {condition} LIMIT 1"  # noqa: S608 (names are ours)
     )
     row = connection.execute(query).fetchone()
     if row is not None:
-        kind, digits, _ = row
+        sql_type, digits, _ = row
         text = bytes.fromhex(digits or "").decode("utf-8", "backslashreplace")
-        received = "nothing" if kind == "null" else repr(text)
-        yield f"{table}.{column} holds {received} where {right} belongs"
+        received = "nothing" if sql_type == "null" else repr(text)
+        yield f"{table}.{column} holds {received} where {expected} belongs"

@@ -1,4 +1,4 @@
-"""Which process works on a database now, told by its lock file without touching the lock."""
+"""Return which process holds a database now: read its lock file, and never touch the lock."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pathlib import Path
 
 import psutil
 
-# A process can't have written its number before it began; clocks of files and processes differ by less than this.
+# A process writes its pid after its start; the clocks of files and of processes differ by less than this.
 _CLOCKS_S = 2.0
 
 
 @dataclass(frozen=True)
 class Holder:
-    """A process that holds a database; `host` is "" on this machine, and `since` when it took it."""
+    """A process that holds a database; `host` is "" for this machine, `since` is when the process took the lock."""
 
     pid: int
     host: str
@@ -31,33 +31,33 @@ class Holder:
 
 
 def holder(path: Path) -> Holder | None:
-    """Return the process that works on a database, or None; one on another machine may have ended unseen."""
+    """Return the process that holds a database, or None. A process on another machine may have ended: nothing shows that."""
     lock = path.with_name(f"{path.name}.lock")
     try:
         note = json.loads(lock.read_text(encoding="utf-8"))
         pid, host = int(note["pid"]), str(note["host"])
-        found = lock.stat()
+        status = lock.stat()
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    since = datetime.fromtimestamp(found.st_mtime).astimezone()
+    since = datetime.fromtimestamp(status.st_mtime).astimezone()
     if host != socket.gethostname():
         return Holder(pid, host, since)
-    if not _is_there(pid, found.st_mtime) or not _is_locked(found.st_ino):
+    if not _is_alive(pid, status.st_mtime) or not _is_locked(status.st_ino):
         return None
     return Holder(pid, "", since)
 
 
-def _is_there(pid: int, written: float) -> bool:
+def _is_alive(pid: int, written_at: float) -> bool:
     try:
         process = psutil.Process(pid)
-        # Numbers are given again: a younger process is another one.
-        return process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= written + _CLOCKS_S
+        # The system reuses pids: a process younger than the lock file is another one.
+        return process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= written_at + _CLOCKS_S
     except (psutil.Error, ValueError, OverflowError):
         return False
 
 
 def _is_locked(inode: int) -> bool:
-    """Tell whether a file is locked, by Linux's table of locks; True where there is no such table."""
+    """Return whether a file is locked, by Linux's table of locks; True on a POSIX system without that table."""
     with suppress(OSError):
         lines = Path("/proc/locks").read_text(encoding="ascii", errors="replace").splitlines()
         return any(f":{inode} " in f"{line} " for line in lines)

@@ -1,7 +1,7 @@
-"""The writer's lock on a database: of its name, and of the file itself, whatever names that has.
+"""The writer's lock on a database. It has two parts: a lock on the database's name, and a lock on the file itself.
 
-The lock of the name is a file beside the database. The lock of the file is a range lock of the operating system far behind
-the bytes that SQLite locks: it holds under a hard link's name, too, and where somebody has deleted the lock file.
+The lock on the name is a lock file beside the database. The lock on the file is a range lock of the operating system, far
+beyond the bytes that SQLite locks: it also holds under a hard link's name, and after somebody deleted the lock file.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 
 from search.errors import StoreError
 
-# SQLite locks bytes from 2^30 on and no database of ours comes near this one.
+# SQLite locks bytes from 2^30 on, and no database of ours is large enough to reach this byte.
 _LOCKED_BYTE = 1 << 62
 _FD_LOCK = getattr(fcntl, "F_OFD_SETLK", None)
 
@@ -30,8 +30,8 @@ _FD_LOCK = getattr(fcntl, "F_OFD_SETLK", None)
 class Hold:
     """The lock on a database, held by this process alone. A context manager; `release` may be called twice.
 
-    The descriptor stays open as long as the lock is held: closing a file gives up all of SQLite's locks that this process
-    has on it (sqlite.org/howtocorrupt.html, 2.2), so it is opened before SQLite's connection and closed after it.
+    The descriptor is opened before SQLite's connection and closed after it: closing a file drops all locks of SQLite that
+    this process has on that file (sqlite.org/howtocorrupt.html, 2.2).
     """
 
     def __init__(self, path: Path) -> None:
@@ -41,7 +41,7 @@ class Hold:
         self._take_name()
         try:
             self.take_file()
-            # On a full disk the lock holds, and only who holds it can't be told.
+            # On a full disk the lock still holds; other processes just can't read who holds it.
             with suppress(OSError):
                 note = json.dumps({"pid": os.getpid(), "host": socket.gethostname()})
                 Path(self._lock.lock_file).write_text(note, encoding="utf-8")
@@ -53,33 +53,33 @@ class Hold:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.release()
 
     def take_file(self) -> None:
-        """Lock the file itself if it is there; StoreError if another process holds it. Called again once it is made."""
+        """Lock the file itself if it exists; StoreError if another process holds it. Call again after creating the file."""
         if self._descriptor >= 0:
             return
         try:
-            found = self.path.stat()
-            if not stat.S_ISREG(found.st_mode):
+            status = self.path.stat()
+            if not stat.S_ISREG(status.st_mode):
                 return
             self._descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
         except OSError:
-            return  # it is not there yet, or can't be written: SQLite tells better
+            return  # it does not exist yet, or can't be written: SQLite raises a clearer error
         if _FD_LOCK is None:
             return
-        wanted = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, _LOCKED_BYTE, 1, 0)
+        request = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, _LOCKED_BYTE, 1, 0)
         try:
-            fcntl.fcntl(self._descriptor, _FD_LOCK, wanted)
+            fcntl.fcntl(self._descriptor, _FD_LOCK, request)
         except BlockingIOError:
             raise StoreError(f"{self.path} is in use: {self._holder()}; wait for it to end, or stop it") from None
         except OSError:
-            return  # a file system without such locks has the one of the name
+            return  # a file system without range locks: only the lock on the name holds
 
     def release(self) -> None:
-        """Give the lock back."""
+        """Release both locks; safe to call twice."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -87,12 +87,12 @@ class Hold:
 
     @property
     def size(self) -> int:
-        """The bytes of the locked file, whatever is at its name."""
+        """The bytes of the locked file, even if its name leads to another file by now."""
         return os.fstat(self._descriptor).st_size if self._descriptor >= 0 else 0
 
     @property
     def is_at_its_name(self) -> bool:
-        """Whether the locked file is still the one that its name leads to."""
+        """Whether the name still leads to the locked file."""
         if self._descriptor < 0:
             return True
         try:
@@ -102,7 +102,7 @@ class Hold:
 
     @property
     def now_at(self) -> Path | None:
-        """Where the locked file is now; None if it has been deleted, or if that can't be known."""
+        """The current path of the locked file; None if the file was deleted or the path can't be known."""
         with suppress(OSError):
             name = Path(f"/proc/self/fd/{self._descriptor}").readlink()
             if os.path.samestat(os.fstat(self._descriptor), name.stat()):
@@ -111,7 +111,7 @@ class Hold:
 
     @property
     def is_deleted(self) -> bool:
-        """Whether the locked file has no name left, so that it is gone as soon as it is closed."""
+        """Whether the locked file has no name left, so that its content is lost when it is closed."""
         return self._descriptor >= 0 and os.fstat(self._descriptor).st_nlink == 0
 
     def _take_name(self) -> None:
@@ -132,25 +132,25 @@ class Hold:
             return "another process works on it"
 
     def _holder(self) -> str:
-        """Say which process of this user's has the file open, and by which name."""
-        wanted = os.fstat(self._descriptor)
-        for pid, name in _open_files():
+        """Describe the process of this user that has the file open, and the name under which it opened the file."""
+        ours = os.fstat(self._descriptor)
+        for pid, number in _open_files():
             with suppress(OSError):
-                if os.path.samestat(wanted, os.stat(f"/proc/{pid}/fd/{name}")):  # noqa: PTH116 (follows the link)
-                    where = Path(f"/proc/{pid}/fd/{name}").readlink()
-                    under = "" if where == self.path.resolve() else f", under the name {where}"
+                if os.path.samestat(ours, os.stat(f"/proc/{pid}/fd/{number}")):  # noqa: PTH116 (follows the link)
+                    name = Path(f"/proc/{pid}/fd/{number}").readlink()
+                    under = "" if name == self.path.resolve() else f", under the name {name}"
                     return f"process {pid} on {socket.gethostname()} works on it{under}"
         return "another process works on the same file, perhaps under another name"
 
 
 def hold(path: Path) -> Hold:
-    """Take the one writer's lock on a database: the operating system's, so that it ends with the process."""
+    """Take the writer's lock on a database; the operating system releases it when the process ends."""
     return Hold(path)
 
 
 def _open_files() -> Iterator[tuple[int, str]]:
-    """Give the files that other processes have open, as far as this user may know: (pid, number of a descriptor)."""
+    """Yield (pid, descriptor number) of the files that other processes have open, as far as this user may see them."""
     for pid in psutil.pids():
         if pid != os.getpid():
             with suppress(OSError):
-                yield from ((pid, name) for name in os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208
+                yield from ((pid, number) for number in os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208

@@ -1,29 +1,29 @@
-"""Rows of ours that a study left behind: Optuna deletes a study from its own tables and knows nothing of ours.
+"""Leftovers: rows of ours whose study or trial is gone. Optuna deletes a study from its own tables only.
 
-SQLite gives the ids of deleted rows to new ones. A row of ours that nobody owns would then belong to somebody else's study.
+SQLite reuses the ids of deleted rows, so a leftover would later belong to another study.
 """
 
 from __future__ import annotations
 
 import sqlite3
 
-# Every study of ours has this attribute from its first transaction on. One that Optuna makes under a freed id has not.
+# The first transaction of every study of ours sets this attribute. A study that Optuna makes under a reused id lacks it.
 OUR_STUDIES = (
     "(SELECT m.*, s.study_name FROM manyfit_studies m JOIN studies s USING (study_id) WHERE EXISTS "
     "(SELECT 1 FROM study_system_attributes a WHERE a.study_id = m.study_id AND a.key = 'study:metric_names'))"
 )
-"""A table to select from: manyfit_studies with study_name, without what is left of deleted studies."""
+"""A table to select from: manyfit_studies with study_name, without leftovers."""
 
 _OURS = f"SELECT study_id FROM {OUR_STUDIES}"  # noqa: S608 (nothing in it comes from outside)
-# Trials without a study were taken out of one by hand, and keep what they hold.
-_NOBODYS_EPOCHS = f"trial_id NOT IN (SELECT trial_id FROM trials WHERE study_id IS NULL OR study_id IN ({_OURS}))"  # noqa: S608
+# A trial without a study was detached from one by hand, and keeps its epochs.
+_LEFT_EPOCHS = f"trial_id NOT IN (SELECT trial_id FROM trials WHERE study_id IS NULL OR study_id IN ({_OURS}))"  # noqa: S608
 
 TABLES = frozenset({"manyfit_studies", "manyfit_events", "manyfit_epochs"})
-"""In which another program's deletion leaves rows."""
+"""The tables in which another program's deletion leaves rows."""
 
 
-def studies(connection: sqlite3.Connection) -> int:
-    """Count the deleted studies of which rows are left."""
+def count_studies(connection: sqlite3.Connection) -> int:
+    """Count the deleted studies that left rows."""
     (count,) = connection.execute(f"SELECT count(*) FROM manyfit_studies WHERE study_id NOT IN ({_OURS})").fetchone()  # noqa: S608
     return int(count)
 
@@ -31,32 +31,32 @@ def studies(connection: sqlite3.Connection) -> int:
 _ROW = "m.study_id, m.file, m.resolved, m.identity"
 
 
-def rows(connection: sqlite3.Connection) -> set[tuple[object, ...]]:
-    """Return what is left of deleted studies in manyfit_studies, as `names` tells it of others."""
-    found = connection.execute(f"SELECT {_ROW} FROM manyfit_studies m WHERE study_id NOT IN ({_OURS})")  # noqa: S608
-    return set(map(tuple, found))
+def deleted_rows(connection: sqlite3.Connection) -> set[tuple[object, ...]]:
+    """Return the rows of deleted studies that are left in manyfit_studies, in the form of `rows_by_name`."""
+    rows = connection.execute(f"SELECT {_ROW} FROM manyfit_studies m WHERE study_id NOT IN ({_OURS})")  # noqa: S608
+    return set(map(tuple, rows))
 
 
-def names(connection: sqlite3.Connection) -> dict[str, tuple[object, ...]]:
-    """Return the studies: by their names, what tells each from others."""
-    found = connection.execute(f"SELECT study_name, {_ROW} FROM manyfit_studies m JOIN studies USING (study_id)")  # noqa: S608
-    return {name: tuple(row) for name, *row in found}
+def rows_by_name(connection: sqlite3.Connection) -> dict[str, tuple[object, ...]]:
+    """Return the name of each study -> the values in manyfit_studies that identify it."""
+    rows = connection.execute(f"SELECT study_name, {_ROW} FROM manyfit_studies m JOIN studies USING (study_id)")  # noqa: S608
+    return {name: tuple(row) for name, *row in rows}
 
 
 def are_there(connection: sqlite3.Connection) -> bool:
-    """Tell whether a deleted study or trial has left rows."""
+    """Return whether a deleted study or trial has left rows."""
     for where in (
         f"manyfit_studies WHERE study_id NOT IN ({_OURS})",
         f"manyfit_events WHERE study_id NOT IN ({_OURS})",
-        f"(SELECT DISTINCT trial_id FROM manyfit_epochs) WHERE {_NOBODYS_EPOCHS}",  # noqa: S608
+        f"(SELECT DISTINCT trial_id FROM manyfit_epochs) WHERE {_LEFT_EPOCHS}",  # noqa: S608
     ):
         if connection.execute(f"SELECT 1 FROM {where} LIMIT 1").fetchone():  # noqa: S608
             return True
     return False
 
 
-def strays(connection: sqlite3.Connection) -> list[tuple[str, int, str]]:
-    """Return rows of other tables that belong to nothing, which no deletion leaves: (table, row, table of the parent)."""
+def orphans(connection: sqlite3.Connection) -> list[tuple[str, int, str]]:
+    """Return rows of other tables without a parent row, which no deletion leaves: (table, row, table of the parent)."""
     return [
         (table, row, parent)
         for table, row, parent, _ in connection.execute("PRAGMA foreign_key_check")
@@ -65,20 +65,20 @@ def strays(connection: sqlite3.Connection) -> list[tuple[str, int, str]]:
 
 
 def drop(connection: sqlite3.Connection) -> None:
-    """Delete what is left of deleted studies and trials; the caller has begun a transaction."""
-    connection.execute(f"DELETE FROM manyfit_epochs WHERE {_NOBODYS_EPOCHS}")  # noqa: S608
+    """Delete the leftovers of deleted studies and trials; the caller has begun a transaction."""
+    connection.execute(f"DELETE FROM manyfit_epochs WHERE {_LEFT_EPOCHS}")  # noqa: S608
     connection.execute(f"DELETE FROM manyfit_studies WHERE study_id NOT IN ({_OURS})")  # noqa: S608
     connection.execute("DELETE FROM manyfit_events WHERE study_id NOT IN (SELECT study_id FROM manyfit_studies)")
 
 
 def delete_study(connection: sqlite3.Connection, study_id: int) -> None:
-    """Delete all rows of a study, Optuna's and ours; the caller has begun a transaction."""
+    """Delete all rows of a study, in Optuna's tables and ours; the caller has begun a transaction."""
     columns: dict[str, set[str]] = {}
     for table, column in connection.execute(
         "SELECT t.name, c.name FROM sqlite_master t, pragma_table_info(t.name) c WHERE t.type = 'table'"
     ).fetchall():
         columns.setdefault(table, set()).add(column)
-    # What belongs to trials, then to the study, then the two themselves.
+    # The order follows the foreign keys: rows of trials, rows of the study, the trials, the study.
     of_trials = [table for table, names in columns.items() if "trial_id" in names and table != "trials"]
     of_study = [table for table, names in columns.items() if "study_id" in names and table not in ("trials", "studies")]
     for table in of_trials:

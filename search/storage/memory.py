@@ -1,4 +1,4 @@
-"""A storage that lasts as long as its process: for what is tried out, and for benchmarks of a search alone."""
+"""A storage that lasts as long as its process: for experiments, and for benchmarks without a database."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from search.trials.trial import make_trial
 
 
 class MemoryStorage:
-    """A study as a history in memory: it can be opened again as long as anybody holds it. A context manager."""
+    """A study as a history in memory. It can be reopened as long as an object refers to it. A context manager."""
 
     _open: ClassVar[WeakValueDictionary[tuple[Path, str], MemoryStorage]] = WeakValueDictionary()
 
@@ -30,24 +30,24 @@ class MemoryStorage:
 
     @classmethod
     def exists(cls, file: StudyFile) -> bool:
-        """Tell whether the study that `file` describes is there."""
+        """Return whether the study that `file` describes exists."""
         return _key(file) in cls._open
 
     @classmethod
     def create(cls, file: StudyFile, record: Record, *, interruption: Callable[[], int] = lambda: 0) -> MemoryStorage:  # noqa: ARG003
-        """Make a new study; StoreError if there is one of its name."""
+        """Create a study; StoreError if its name is taken."""
         if _key(file) in cls._open:
             raise StoreError(f"there is a study {file.name!r} already; give another --name")
-        cls._open[_key(file)] = made = cls(file, record)
-        return made
+        cls._open[_key(file)] = storage = cls(file, record)
+        return storage
 
     @classmethod
     def of(cls, file: StudyFile, *, interruption: Callable[[], int] = lambda: 0) -> MemoryStorage:  # noqa: ARG003
         """Open the study that `file` describes; StoreError if there is none."""
-        found = cls._open.get(_key(file))
-        if found is None:
+        storage = cls._open.get(_key(file))
+        if storage is None:
             raise StoreError(f"no study {file.name!r} is in memory")
-        return found
+        return storage
 
     def __enter__(self) -> MemoryStorage:
         return self
@@ -56,10 +56,10 @@ class MemoryStorage:
         self.close()
 
     def close(self) -> None:
-        """Leave the study as it is."""
+        """Do nothing: the study stays in memory."""
 
     def load(self) -> History:
-        """Return all that is stored."""
+        """Return a copy of the history."""
         copied = {part: deepcopy(getattr(self._history, part)) for part in ("trials", "events", "study_attrs", "spent")}
         return replace(self._history, **copied)
 
@@ -67,10 +67,10 @@ class MemoryStorage:
         """Add a commit to the history."""
         history = self._history
         trials, file = history.trials, history.file
-        # All that may be no JSON first: a commit is stored whole or not at all.
-        drawn, kept = ([_plain(one.attrs) for one in some] for some in (commit.started, commit.states))
+        # Convert to JSON first, because that may raise: a commit is stored whole or not at all.
+        start_attrs, state_attrs = ([_plain(one.attrs) for one in part] for part in (commit.started, commit.states))
         study_attrs, details = _plain(commit.study_attrs), [_plain(event.detail) for event in commit.events]
-        for start, attrs in zip(commit.started, drawn, strict=True):
+        for start, attrs in zip(commit.started, start_attrs, strict=True):
             trial = make_trial(file, start.number, start.params)
             trial.started_at, trial.attrs = start.at, attrs
             trials.append(trial)
@@ -79,7 +79,7 @@ class MemoryStorage:
             trial.curve.append(dict(epoch.metrics))
             trial.seconds.append(epoch.seconds)
             trial.value, trial.best_epoch = Objective.of(file).best_of(trial.curve)
-        for state, attrs in zip(commit.states, kept, strict=True):
+        for state, attrs in zip(commit.states, state_attrs, strict=True):
             trial = trials[state.number]
             trial.state, trial.ended_at = state.state, state.ended_at
             if state.is_ended:
@@ -99,7 +99,7 @@ class MemoryStorage:
         *,
         anew: Mapping[str, Any] | None = None,
     ) -> None:
-        """Keep the settings that a study goes on with; with `anew`, what is noted of them, drop its untrained trials."""
+        """Store the settings to resume with; `anew`, the detail of an event, also drops the trials, none of them trained."""
         history = self._history
         if anew is not None:
             history.trials.clear()
@@ -110,7 +110,7 @@ class MemoryStorage:
         )
 
     def back_up(self) -> str:
-        """Do nothing: what is in memory outlives no process."""
+        """Do nothing: a backup in memory would end with the process, too."""
         return ""
 
 
@@ -119,6 +119,6 @@ def _key(file: StudyFile) -> tuple[Path, str]:
 
 
 def _plain(table: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a table is after it was written as JSON, as other storages keep it."""
+    """Return a table as it comes back from JSON, in which other storages keep it."""
     plain: dict[str, Any] = json.loads(json.dumps(dict(table)))
     return plain

@@ -1,4 +1,4 @@
-"""Whether the database at a path is still the one that a command has open, with what the command has stored in it.
+"""Check that the database at a path is still the one that a command has open, with the rows that the command stored.
 
 A file can be renamed, deleted, replaced or overwritten under a running command, and SQLite notices none of that.
 """
@@ -23,29 +23,29 @@ class Presence:
 
     def __init__(self, hold: Hold, connection: sqlite3.Connection) -> None:
         self._hold, self._connection = hold, connection
-        self._seen = self._now = self._state()
+        self._accepted = self._current = self._state()
 
     def check(self) -> bool:
-        """Make sure that the path still leads to the open file; return whether its content has changed since `accept`.
+        """Check that the path still leads to the open file; return whether its content has changed since `accept`.
 
-        Costs three calls of the operating system. StoreError says where the trials are and what to do.
+        Costs three system calls. The StoreError says where the trials are and what to do.
         """
         if not self._hold.is_at_its_name:
             raise self._gone()
-        self._now = self._state()
-        return self._now != self._seen
+        self._current = self._state()
+        return self._current != self._accepted
 
     def accept(self) -> None:
-        """Take the content that `check` saw last for the right one."""
-        self._seen = self._now
+        """Accept the content at the last `check` as the right one."""
+        self._accepted = self._current
 
     def _state(self) -> tuple[int, int]:
-        # SQLite writes to the file itself only now and then, when it takes the -wal in.
+        # SQLite writes to the database file only at a checkpoint, when it copies the -wal into it.
         try:
-            found = self._hold.path.stat()
+            status = self._hold.path.stat()
         except OSError:
             return (-1, -1)
-        return found.st_size, found.st_mtime_ns
+        return status.st_size, status.st_mtime_ns
 
     def _gone(self) -> StoreError:
         path = self._hold.path
@@ -73,7 +73,7 @@ class Presence:
         )
 
     def _rescue(self, saved: Path) -> str:
-        """Copy the open file, which has no name any more, to a new one; return why that could not be done, or ""."""
+        """Copy the open file, which has no name any more, to a new one; return why that failed, or ""."""
         partial = saved.with_name(f".{saved.name}.new")
         try:
             with closing(sqlite3.connect(partial, isolation_level=None)) as copy:
@@ -91,15 +91,15 @@ class Presence:
 
 
 def check_other_names(path: Path) -> None:
-    """Refuse a database of several names if another of them has a journal: SQLite would not see what is in that one."""
+    """Refuse a database with several hard links if another link has a journal: SQLite would not read that journal."""
     with suppress(OSError):
-        found = path.stat()
-        if found.st_nlink < 2:
+        status = path.stat()
+        if status.st_nlink < 2:
             return
         for other in os.scandir(path.parent):
-            is_another = other.name != path.name and other.inode() == found.st_ino
-            for kind in ("-wal", "-journal") if is_another else ():
-                journal = Path(f"{other.path}{kind}")
+            is_link = other.name != path.name and other.inode() == status.st_ino
+            for suffix in ("-wal", "-journal") if is_link else ():
+                journal = Path(f"{other.path}{suffix}")
                 if journal.exists() and journal.stat().st_size:
                     raise StoreError(
                         f"{path} and {other.name} are one file, and {journal.name} holds the newest trials of it; use the "

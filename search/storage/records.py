@@ -1,4 +1,4 @@
-"""Reading studies back out of a database: for recovery, and for everything that shows or exports. Writes nothing."""
+"""Read studies from a database: for recovery, views and exports. Nothing here writes."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ from spaces import Space
 
 @dataclass(frozen=True, kw_only=True)
 class Stored(History):
-    """A study as its database, at `path`, holds it."""
+    """A study as the database at `path` holds it."""
 
     path: Path
     name: str
 
     @property
     def files(self) -> Path:
-        """The folder of its checkpoints and of the weights of its best trials; it need not be there."""
+        """The folder of its checkpoints and of the weights of its best trials; it may not exist."""
         return beside(self.path, self.name, ".files")
 
 
 @dataclass(frozen=True)
 class Brief:
-    """A line about a study, for lists.
+    """A summary of a study, for lists.
 
     Attributes:
-        best: of the COMPLETE trials.
-        ahead: value, number and state of the best trial that was not trained fully, where that beats `best`.
+        best: the best value of the COMPLETE trials.
+        ahead: value, number and state of the best trial that was not trained fully, if it beats `best`.
     """
 
     path: Path
@@ -62,7 +62,7 @@ class Brief:
 
 
 def briefs(path: Path) -> list[Brief]:
-    """Return a line about every study of a database, without reading its trials one by one."""
+    """Return a summary of every study of a database, without reading its trials one by one."""
     with _reading(path) as connection:
         for problem in columns.problems(connection, briefly=True):
             raise DamagedError(f"{path} is damaged: {problem}; {schema.advice(path)}")
@@ -90,7 +90,7 @@ def load(path: Path, name: str, *, with_trials: bool = True) -> Stored:
 
 
 def resolved(stored: Stored) -> Resolved:
-    """Return what a study was resolved to at its first start; DamagedError if that is not in its database any more."""
+    """Return what a study was resolved to at its first start; DamagedError if the database has lost that."""
     try:
         return Resolved(**stored.resolved)
     except TypeError:
@@ -99,9 +99,9 @@ def resolved(stored: Stored) -> Resolved:
 
 
 def exists(path: Path, name: str) -> bool:
-    """Tell whether `path` holds the study; False if there is no file.
+    """Return whether `path` holds the study; False if there is no file.
 
-    StoreError for a file that is no database of ours, and for what is left of one that is gone.
+    StoreError if the file is not a database of ours, or if only its journal or its backup is left.
     """
     if not path.exists():
         schema.check_gone(path)
@@ -110,19 +110,19 @@ def exists(path: Path, name: str) -> bool:
 
 
 def only_name(path: Path) -> str:
-    """Return the name of the one study of a database; UsageError if there are several to choose from, or none."""
-    found = names(path)
-    if len(found) == 1:
-        return found[0]
-    if not found:
+    """Return the name of the only study of a database; StoreError if there is none, UsageError if there are several."""
+    studies = names(path)
+    if len(studies) == 1:
+        return studies[0]
+    if not studies:
         raise StoreError(f"{path} has no study yet")
-    raise UsageError(f"{path} holds several studies; choose one with --name: {', '.join(found)}")
+    raise UsageError(f"{path} holds several studies; choose one with --name: {', '.join(studies)}")
 
 
 def check_trials(connection: sqlite3.Connection, path: Path, name: str) -> tuple[int, Space]:
-    """Make sure that a search can go on with the trials of a study; return its study_id and its space.
+    """Check that a search can resume with the trials of a study; return its study_id and its space.
 
-    StoreError if the study is missing or a trial of it is another program's, DamagedError if they are not numbered 0..n-1.
+    StoreError if the study is missing or another program added a trial, DamagedError if the numbers are not 0..n-1.
     """
     study = connection.execute(
         f"SELECT study_id, settings FROM {leftovers.OUR_STUDIES} WHERE study_name = ?",  # noqa: S608
@@ -131,7 +131,7 @@ def check_trials(connection: sqlite3.Connection, path: Path, name: str) -> tuple
     if study is None:
         raise StoreError(f"{path} has no study {name!r}")
     space = StudyFile.stored(path, json.loads(study["settings"])).space
-    always = {name for name, parameter in space.items() if not parameter.when}
+    unconditional = {name for name, parameter in space.items() if not parameter.when}
     rows = connection.execute(
         "SELECT trial_id, number, datetime_start, state IN ('COMPLETE', 'PRUNED', 'FAIL') AS is_ended, "
         "EXISTS (SELECT 1 FROM trial_user_attributes u WHERE u.trial_id = t.trial_id AND key = 'ended') AS has_ending, "
@@ -141,29 +141,29 @@ def check_trials(connection: sqlite3.Connection, path: Path, name: str) -> tuple
         (study["study_id"],),
     ).fetchall()
 
-    def is_strange(row: sqlite3.Row) -> bool:
+    def is_foreign(row: sqlite3.Row) -> bool:
         if row["is_ended"]:
             return not row["has_ending"]
         params = connection.execute("SELECT param_name FROM trial_params WHERE trial_id = ?", (row["trial_id"],))
-        is_whole = always <= {param for (param,) in params} and row["datetime_start"] is not None
-        return not is_whole or row["has_values"] != row["has_epochs"]
+        is_complete = unconditional <= {param for (param,) in params} and row["datetime_start"] is not None
+        return not is_complete or row["has_values"] != row["has_epochs"]
 
-    if strange := {row["trial_id"]: row["number"] for row in rows if is_strange(row)}:
-        raise strange_trials(path, strange)
+    if foreign := {row["trial_id"]: row["number"] for row in rows if is_foreign(row)}:
+        raise foreign_trials_error(path, foreign)
     if [row["number"] for row in rows] != list(range(len(rows))):
-        tells = f"`manyfit verify {shlex.quote(str(path))}`"
+        command = f"`manyfit verify {shlex.quote(str(path))}`"
         raise DamagedError(
-            f"{path}: the trials of {name!r} are not numbered 0 to {len(rows) - 1}, once each; {tells} "
+            f"{path}: the trials of {name!r} are not numbered 0 to {len(rows) - 1}, once each; {command} "
             f"tells which are wrong; {schema.advice(path)}"
         )
     return int(study["study_id"]), space
 
 
-def strange_trials(path: Path, found: Mapping[int, int]) -> StoreError:
-    """Return the error of trials, number by trial_id, that another program has added to a study of ours."""
-    which, them = ("trial", "it") if len(found) == 1 else ("trials", "them")
-    numbers, ids = (", ".join(map(str, some)) for some in (found.values(), found))
-    # Without a study they are nobody's: neither Optuna nor manyfit shows them, and what they hold stays.
+def foreign_trials_error(path: Path, trials: Mapping[int, int]) -> StoreError:
+    """Return the error for trials, trial_id -> number, that another program has added to a study of ours."""
+    which, them = ("trial", "it") if len(trials) == 1 else ("trials", "them")
+    numbers, ids = (", ".join(map(str, part)) for part in (trials.values(), trials))
+    # A trial without a study keeps its rows, but neither Optuna nor manyfit shows the trial.
     taking_out = f"UPDATE trials SET study_id = NULL WHERE trial_id IN ({ids})"  # noqa: S608 (ids are numbers)
     return StoreError(
         f"{path}: another program has added {which} {numbers}, and no search can go on with {them}; all that was stored "
@@ -180,7 +180,7 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection]:
             raise StoreError(f"{path} can't be read: {error}; {schema.advice(path)}") from None
         except ManyfitError:
             raise
-        except Exception as error:  # noqa: BLE001 (rows that another program, or damage, has changed may make anything raise)
+        except Exception as error:  # noqa: BLE001 (a row that another program or damage has changed may raise anything)
             # Corruption can pass SQLite's own checks: a zeroed page may decode as malformed text.
             what = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise StoreError(
@@ -211,9 +211,9 @@ def _brief(connection: sqlite3.Connection, path: Path, row: sqlite3.Row) -> Brie
 def _best(
     connection: sqlite3.Connection, study_id: int, direction: str
 ) -> tuple[float | None, tuple[float, int, str] | None]:
-    """Return the best value of the COMPLETE trials, and (value, number, state) of another that is better."""
+    """Return the best value of the COMPLETE trials, and (value, number, state) of a better trial of another state."""
     better, order = (max, "DESC") if direction == "maximize" else (min, "ASC")
-    # Trials that go on have no value yet, only epochs. Diverged and failed ones have none.
+    # A running or waiting trial has epochs but no value yet. A diverged or failed trial has no value.
     rows = connection.execute(
         "SELECT state, number, value FROM ("  # noqa: S608 (the words are ours)
         "SELECT t.state, t.number, v.value FROM trial_values v JOIN trials t USING (trial_id) WHERE t.study_id = :study "
@@ -230,15 +230,15 @@ def _best(
 
 
 def read(
-    connection: sqlite3.Connection, path: Path, name: str, *, with_trials: bool = True, whatever: bool = False
+    connection: sqlite3.Connection, path: Path, name: str, *, with_trials: bool = True, unchecked: bool = False
 ) -> Stored:
-    """Read a study by a connection that is in no transaction, and leave it in one; StoreError if the study is missing.
+    """Read a study in a new transaction, and leave the connection in it; StoreError if the study is missing.
 
-    DamagedError if a column holds what does not belong there, unless `whatever`: then anything may be raised.
+    DamagedError if a column holds a wrong value. With `unchecked`, wrong values are not looked for and may raise anything.
     """
-    # One read transaction, so that a running study is seen at one moment.
+    # One read transaction, so that all rows of a running study are of the same moment.
     connection.execute("BEGIN")
-    for problem in () if whatever else columns.problems(connection):
+    for problem in () if unchecked else columns.problems(connection):
         raise DamagedError(f"{path} is damaged: {problem}; {schema.advice(path)}")
     row = connection.execute(
         f"SELECT * FROM {leftovers.OUR_STUDIES} WHERE study_name = ?",  # noqa: S608
@@ -274,17 +274,17 @@ def read(
 
 def _trials(connection: sqlite3.Connection, path: Path, study_id: int, file: StudyFile) -> list[Trial]:
     of_study = "JOIN trials t USING (trial_id) WHERE t.study_id = ?"
-    users = _attrs(connection, "trial_user_attributes", of_study, study_id)
+    user_attrs = _attrs(connection, "trial_user_attributes", of_study, study_id)
     params: dict[int, dict[str, float]] = defaultdict(dict)
-    strange: dict[int, int] = {}
+    foreign: dict[int, int] = {}
     query = f"SELECT trial_id, number, param_name, param_value FROM trial_params {of_study} ORDER BY param_id"  # noqa: S608
     for trial_id, number, name, value in connection.execute(query, (study_id,)):
         params[trial_id][name] = value
-        if name not in file.space and "ended" not in users[trial_id]:
-            strange[trial_id] = number
-    if strange:
-        raise strange_trials(path, strange)
-    systems = _attrs(connection, "trial_system_attributes", of_study, study_id)
+        if name not in file.space and "ended" not in user_attrs[trial_id]:
+            foreign[trial_id] = number
+    if foreign:
+        raise foreign_trials_error(path, foreign)
+    system_attrs = _attrs(connection, "trial_system_attributes", of_study, study_id)
     values = dict(
         connection.execute(f"SELECT trial_id, v.value FROM trial_values v {of_study}", (study_id,))  # noqa: S608
     )
@@ -301,16 +301,16 @@ def _trials(connection: sqlite3.Connection, path: Path, study_id: int, file: Stu
             values=params[row["trial_id"]],
             curve=curves[row["trial_id"]],
             value=values.get(row["trial_id"]),
-            shown=users[row["trial_id"]],
-            attrs=systems[row["trial_id"]],
+            shown=user_attrs[row["trial_id"]],
+            attrs=system_attrs[row["trial_id"]],
         )
         for row in connection.execute("SELECT * FROM trials WHERE study_id = ? ORDER BY number", (study_id,))
     ]
 
 
 def _attrs(connection: sqlite3.Connection, table: str, of_study: str, study_id: int) -> dict[int, dict[str, Any]]:
-    found: dict[int, dict[str, Any]] = defaultdict(dict)
+    attrs: dict[int, dict[str, Any]] = defaultdict(dict)
     query = f"SELECT trial_id, key, value_json FROM {table} {of_study}"  # noqa: S608 (names are ours)
     for trial_id, key, value in connection.execute(query, (study_id,)):
-        found[trial_id][key] = json.loads(value)
-    return found
+        attrs[trial_id][key] = json.loads(value)
+    return attrs

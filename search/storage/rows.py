@@ -1,4 +1,4 @@
-"""Rows and values: what a study says is written into Optuna's tables and ours here, and read back out of them here."""
+"""Convert params, epochs, events and trials to rows of Optuna's tables and ours, and back."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from spaces import Space
 
 
 def moment(at: datetime | None) -> str | None:
-    """Write a moment as Optuna's SQLite columns hold it: naive UTC."""
+    """Return a moment as Optuna's SQLite columns hold it: naive UTC."""
     return None if at is None else at.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
 
 
-def when(text: str | None) -> datetime | None:
-    """Read what `moment` wrote."""
+def read_moment(text: str | None) -> datetime | None:
+    """Return the moment of which `moment` returned the text."""
     return None if text is None else datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
 def path_value(path: Path) -> str | bytes:
-    """Return a path as SQLite takes it: text, or the bytes of one that is not UTF-8."""
+    """Return a path as a value for SQLite: text, or bytes if the path is not UTF-8."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
@@ -37,7 +37,7 @@ def path_value(path: Path) -> str | bytes:
 
 
 def note_attrs(note: str) -> dict[str, Any]:
-    """Return the attributes in which optuna-dashboard 0.21 keeps a study's note, split as it wants them."""
+    """Return the attributes in which optuna-dashboard 0.21 keeps a study's note: parts of at most 2045 characters."""
     size = 2045
     parts = [note[start : start + size] for start in range(0, len(note), size)]
     return {"dashboard:note_ver": 1, **{f"dashboard:note_str:{i}": part for i, part in enumerate(parts)}}
@@ -48,14 +48,14 @@ def param_rows(params: Mapping[str, Any], space: Space) -> list[tuple[str, float
     from optuna.distributions import distribution_to_json
 
     rows = []
-    for name, label in params.items():
+    for name, value in params.items():
         drawn_from = distribution(space[name])
-        rows.append((name, float(drawn_from.to_internal_repr(label)), distribution_to_json(drawn_from)))
+        rows.append((name, float(drawn_from.to_internal_repr(value)), distribution_to_json(drawn_from)))
     return rows
 
 
 def params(values: Mapping[str, float], space: Space) -> dict[str, Any]:
-    """Return params from the rows' param_value."""
+    """Return the params of rows: parameter -> value, from parameter -> param_value."""
     return {name: distribution(space[name]).to_external_repr(value) for name, value in values.items()}
 
 
@@ -71,11 +71,11 @@ def event(one: HistoryEvent, study_id: int) -> tuple[Any, ...]:
 
 def read_event(at: str, kind: str, detail: str) -> tuple[datetime, str, dict[str, Any]]:
     """Return the moment of an event, its kind and its detail."""
-    return when(at) or datetime.now(UTC), kind, json.loads(detail)
+    return read_moment(at) or datetime.now(UTC), kind, json.loads(detail)
 
 
 def shown_attrs(state: TrialState) -> dict[str, Any]:
-    """Return what optuna-dashboard shows of a trial beside its values, and what recovery needs."""
+    """Return the user attributes of an ended trial: optuna-dashboard shows them, and recovery reads them."""
     attrs: dict[str, Any] = {"ended": state.ended, "why": state.why, "epochs": state.epochs}
     if state.best_epoch is not None:
         attrs["best_epoch"] = state.best_epoch
@@ -95,21 +95,21 @@ def trial(
     shown: Mapping[str, Any],
     attrs: dict[str, Any],
 ) -> Trial:
-    """Return a trial of its row in Optuna's table and of what belongs to it.
+    """Return a trial, made of its row in Optuna's table and of the rows that belong to it.
 
     Args:
         values: param_value of each parameter.
         curve: (seconds, metrics as JSON) of each epoch, in order.
-        shown: what `shown_attrs` returned; empty for one that has not ended.
+        shown: what `shown_attrs` returned; empty for a trial that has not ended.
     """
-    found = make_trial(file, row["number"], params(values, file.space))
-    found.state, found.attrs = row["state"], attrs
-    found.started_at, found.ended_at = when(row["datetime_start"]), when(row["datetime_complete"])
+    stored = make_trial(file, row["number"], params(values, file.space))
+    stored.state, stored.attrs = row["state"], attrs
+    stored.started_at, stored.ended_at = read_moment(row["datetime_start"]), read_moment(row["datetime_complete"])
     for seconds, metrics in curve:
-        found.seconds.append(seconds)
-        found.curve.append(json.loads(metrics))
-    found.ended, found.why, found.detail = shown.get("ended", ""), shown.get("why", ""), shown.get("detail", "")
-    found.value, found.best_epoch = value, shown.get("best_epoch")
-    if not found.is_ended:
-        found.value, found.best_epoch = Objective.of(file).best_of(found.curve)
-    return found
+        stored.seconds.append(seconds)
+        stored.curve.append(json.loads(metrics))
+    stored.ended, stored.why, stored.detail = shown.get("ended", ""), shown.get("why", ""), shown.get("detail", "")
+    stored.value, stored.best_epoch = value, shown.get("best_epoch")
+    if not stored.is_ended:
+        stored.value, stored.best_epoch = Objective.of(file).best_of(stored.curve)
+    return stored

@@ -1,6 +1,6 @@
-"""The database: Optuna's schema, made by Optuna and pinned, and our own tables beside it.
+"""The database's schema: Optuna's tables, made by Optuna and pinned to a version, and our own tables beside them.
 
-Nothing here writes trials; that is the store's. Nothing here migrates anything: an unknown schema is refused.
+Nothing here writes trials; the store does that. Nothing here migrates a database: an unknown schema is refused.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from search import durable
 from search.errors import DamagedError, Interrupted, StoreError
 from search.failpoints import failpoint
 
-# What Optuna 5.0 writes; `tests/unit/test_store.py` holds these against the installed Optuna.
+# What Optuna 5.0 writes; `tests/unit/test_store.py` compares these with the installed Optuna.
 OPTUNA_SCHEMA = 12
 OPTUNA_REVISION = "v3.2.0.a"
 
-# Another program may hold the database for a while; a long busy timeout of SQLite's own would keep signals waiting.
+# Wait this long for another program, but in short steps: a long busy timeout of SQLite itself would delay signals.
 BUSY_FOR_S = 60.0
 _BUSY_STEP_S = 0.5
 
-# After a signal: long enough for what another program writes, short enough for who pressed Ctrl-C.
+# After a signal: long enough for a write of another program, short enough for a person who pressed Ctrl-C.
 INTERRUPTED_FOR_S = 2.0
 
-# What SQLite writes beside a database, and the database itself.
+# Suffixes of the database itself and of the files that SQLite writes beside it.
 JOURNALS = ("", "-journal", "-wal", "-shm")
 
 FORMAT = 1
-"""Of our own tables. A database of another one is refused."""
+"""The version of our own tables. A database of another version is refused."""
 
 TABLES = """
 CREATE TABLE manyfit_studies (
@@ -67,7 +67,7 @@ CREATE TABLE manyfit_events (
 """
 
 
-_OPTUNAS = frozenset(
+_OPTUNA_TABLES = frozenset(
     (
         "alembic_version",
         "studies",
@@ -84,19 +84,19 @@ _OPTUNAS = frozenset(
         "version_info",
     )
 )
-_MANYFITS = frozenset(("manyfit_studies", "manyfit_epochs", "manyfit_events"))
-# Unique, and made by Optuna.
+_OUR_TABLES = frozenset(("manyfit_studies", "manyfit_epochs", "manyfit_events"))
+# The unique indexes that Optuna makes.
 _INDEXES = frozenset(("ix_studies_study_name",))
 
 
 def connect(
     path: Path, *, readonly: bool, whole: bool = False, interruption: Callable[[], int] = lambda: 0
 ) -> sqlite3.Connection:
-    """Open a database that is there; StoreError if it is missing, damaged, no database, or of another schema.
+    """Open an existing database; StoreError if it is missing, damaged, no database, or of another schema.
 
-    What is to be written is read first, all of it, and with `whole` what is not, too. Never makes a file, and never writes to
-    one that is not whole. Waits for a program that holds it locked; Interrupted if `interruption` returns the number of a
-    signal meanwhile.
+    Reads and checks all pages first, unless `readonly` without `whole`. Never creates a file, and never writes to a damaged
+    one. Waits while another program holds the database locked; Interrupted if `interruption` returns the number of a signal
+    meanwhile.
     """
     check_file(path)
     connection: sqlite3.Connection | None = None
@@ -106,21 +106,21 @@ def connect(
         except sqlite3.OperationalError as error:
             if error.sqlite_errorname != "SQLITE_READONLY_ROLLBACK":
                 raise
-            # A process died while it wrote; SQLite undoes that half of a transaction as soon as it may write.
+            # A process died during a transaction; SQLite undoes that transaction once a connection may write.
             _open(path, "rw", interruption).close()
             connection = _open(path, "ro", interruption)
         _check_length(connection, path)
         _check_schema(connection, path)
         if not readonly:
-            check_own(connection, path)
+            check_objects(connection, path)
         if whole or not readonly:
-            # By a connection that can't write: one that can would, when closed, copy the -wal into a damaged file.
+            # Check on the read-only connection: closing a writable one would copy the -wal into a damaged file.
             check_whole(connection, path)
         if not readonly:
             connection.close()
             connection = _open(path, "rw", interruption)
             failpoint("before the journal is a -wal")
-            waiting(connection, "PRAGMA journal_mode = WAL", interruption)
+            run_waiting(connection, "PRAGMA journal_mode = WAL", interruption)
             failpoint("after the journal is a -wal")
             connection.execute("PRAGMA synchronous = FULL")
     except BaseException as error:
@@ -137,7 +137,7 @@ def connect(
 
 
 def reader(path: Path) -> sqlite3.Connection:
-    """Open a database that may be damaged, to read and to hold it; sqlite3.Error if that is impossible."""
+    """Open a database read-only although it may be damaged; sqlite3.Error if that is impossible."""
     return _open(path, "ro", lambda: 0)
 
 
@@ -147,16 +147,16 @@ def _open(path: Path, mode: str, interruption: Callable[[], int]) -> sqlite3.Con
     )
     connection.row_factory = sqlite3.Row
     try:
-        # SQLite opens lazily: this first read meets locks and damaged headers.
-        waiting(connection, "SELECT count(*) FROM sqlite_master", interruption)
+        # SQLite opens lazily: locks and damaged headers raise at this first read.
+        run_waiting(connection, "SELECT count(*) FROM sqlite_master", interruption)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def waiting(connection: sqlite3.Connection, statement: str, interruption: Callable[[], int] = lambda: 0) -> None:
-    """Execute a statement that other programs may keep waiting, in short steps so that signals get through.
+def run_waiting(connection: sqlite3.Connection, statement: str, interruption: Callable[[], int] = lambda: 0) -> None:
+    """Execute a statement, waiting for other programs in short steps so that signals get through.
 
     Raises sqlite3.OperationalError if the database is still locked after BUSY_FOR_S, and Interrupted INTERRUPTED_FOR_S
     after a signal whose number `interruption` returns.
@@ -181,64 +181,64 @@ def waiting(connection: sqlite3.Connection, statement: str, interruption: Callab
 
 
 def check_file(path: Path) -> None:
-    """Make sure that there is a file with something in it at `path`; StoreError if not.
+    """Check that `path` is a readable file and not empty; StoreError if not.
 
-    Does not open it: closing a file gives up all locks that this process has on it, an open store's among them, and the next
-    program to close the database would take the -wal away under the store's hands (sqlite.org/howtocorrupt.html, 2.2).
+    Does not open the file: closing it would drop all locks that this process has on it, also those of an open store. The next
+    program to close the database would then delete the -wal that the store uses (sqlite.org/howtocorrupt.html, 2.2).
     """
     try:
-        found = path.stat()
+        status = path.stat()
     except FileNotFoundError:
         check_gone(path)
         raise StoreError(f"{path}: no such study; `manyfit run` with a study file makes one") from None
     except OSError as error:
         raise StoreError(f"{path} can't be read: {error.strerror}; it was left as it is") from None
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         raise StoreError(f"{path} can't be read: it is a folder, or no file; it was left as it is")
     if not os.access(path, os.R_OK):
         raise StoreError(f"{path} can't be read: Permission denied; it was left as it is")
-    if not found.st_size:
+    if not status.st_size:
         raise DamagedError(f"{path} is empty; {advice(path)}")
 
 
 def _check_length(connection: sqlite3.Connection, path: Path) -> None:
-    """Make sure that a database is whole pages: SQLite reads a cut last page as if it ended in zeros."""
+    """Check that a database consists of whole pages: SQLite reads a cut last page as if it ended in zeros."""
     journal = path.with_name(f"{path.name}-wal")
     if journal.exists() and journal.stat().st_size:
-        return  # what a power cut left of the last page is in there
+        return  # after a power cut the -wal still holds the last page
     (page_size,) = connection.execute("PRAGMA page_size").fetchone()
     if path.stat().st_size % page_size:
         raise DamagedError(f"{path} is damaged: its last page is cut; {advice(path)}")
 
 
 def check_whole(connection: sqlite3.Connection, path: Path, *, indexes: bool = False) -> None:
-    """Read all of a database and make sure that its pages are sound; DamagedError if not.
+    """Read a whole database and check its pages; DamagedError if one is damaged.
 
-    With `indexes`, each is also held against its table: pages of two databases, each sound, differ there.
+    With `indexes`, also compare each index with its table: in a mix of sound pages of two databases they differ.
 
-    Takes 0.04 s for 10,000 trials of 20 epochs (32 MB), which is nothing beside the start of a worker.
+    Takes 0.04 s for 10,000 trials of 20 epochs (32 MB), much less than the start of a worker.
     """
-    (found,) = connection.execute(f"PRAGMA {'integrity' if indexes else 'quick'}_check(1)").fetchone()
-    if found != "ok":
-        raise DamagedError(f"{path} is damaged: {' '.join(found.split())}; {advice(path)}")
+    (result,) = connection.execute(f"PRAGMA {'integrity' if indexes else 'quick'}_check(1)").fetchone()
+    if result != "ok":
+        raise DamagedError(f"{path} is damaged: {' '.join(result.split())}; {advice(path)}")
 
 
 def check_gone(path: Path) -> None:
-    """Make sure that nothing is left of a database that is not there; DamagedError if its journal or its backup is.
+    """Check that a missing database has left neither a journal nor a backup; DamagedError if it has.
 
-    SQLite would play an old journal into a new database of that name, and a backup would be replaced by one of the new.
+    SQLite would replay an old journal into a new database of that name, and the new backup would replace the old one.
     """
     for suffix in ("-wal", "-journal"):
-        left = path.with_name(f"{path.name}{suffix}")
-        if left.exists() and left.stat().st_size:
+        journal = path.with_name(f"{path.name}{suffix}")
+        if journal.exists() and journal.stat().st_size:
             raise DamagedError(
-                f"{path} is gone, and {left.name}, which belongs to it, is there; bring {path.name} back"
+                f"{path} is gone, and {journal.name}, which belongs to it, is there; bring {path.name} back"
                 + (
                     f" (`manyfit verify {shlex.quote(str(path))} --restore` brings back its backup)"
                     if backup_of(path).exists()
                     else ""
                 )
-                + f", or move {left.name} away, too"
+                + f", or move {journal.name} away, too"
             )
     if backup_of(path).exists():
         raise DamagedError(
@@ -248,21 +248,21 @@ def check_gone(path: Path) -> None:
 
 
 def backup_of(path: Path) -> Path:
-    """Return where the backup of a database is kept."""
+    """Return the path of a database's backup."""
     return path.with_name(f"{path.name}.backup")
 
 
 def advice(path: Path) -> str:
-    """Say what can be done about a damaged database."""
+    """Return what to do about a damaged database, for the end of an error message."""
     if backup_of(path).exists():
         return f"it was left as it is: `manyfit verify {shlex.quote(str(path))} --restore` brings back its backup"
     return "it was left as it is: bring back a copy of it, or move it away"
 
 
 def create(path: Path) -> None:
-    """Make an empty database of both schemas at `path`, whole or not at all; the caller holds the lock on `path`.
+    """Create an empty database of both schemas at `path`, whole or not at all; the caller holds the lock on `path`.
 
-    StoreError if that can't be done, or if something of an older database is left there.
+    StoreError if that fails, or if a journal or a backup of an older database is left there.
     """
     from optuna.exceptions import StorageInternalError
     from optuna.storages import RDBStorage
@@ -273,7 +273,7 @@ def create(path: Path) -> None:
     partial = path.with_name(f".{path.name}.new")
     try:
         remove(partial)
-        # A creator and not a URL, in which a "?" or "%" of a folder's name would mean something else.
+        # A creator, not a URL: in a URL, a "?" or "%" of a folder's name would have a meaning.
         storage = RDBStorage(
             "sqlite://", engine_kwargs={"creator": lambda: sqlite3.connect(partial), "poolclass": NullPool}
         )
@@ -293,7 +293,7 @@ def create(path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a database that is no study's, and its journals, which would be played into the next one of that name."""
+    """Remove a database that no study needs, and its journals: SQLite would replay them into the next one of that name."""
     for suffix in JOURNALS:
         path.with_name(f"{path.name}{suffix}").unlink(missing_ok=True)
 
@@ -301,20 +301,20 @@ def remove(path: Path) -> None:
 def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
     tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     views = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'view'")}
-    if own := sorted(views & (_OPTUNAS | _MANYFITS)):
-        raise DamagedError(f"{path} is damaged: {own[0]} is a view where a table belongs; {advice(path)}")
+    if replaced := sorted(views & (_OPTUNA_TABLES | _OUR_TABLES)):
+        raise DamagedError(f"{path} is damaged: {replaced[0]} is a view where a table belongs; {advice(path)}")
     if not tables and backup_of(path).exists():
-        # Made by a program that opened it before it was there, or emptied: what the backup holds would be overwritten.
+        # Another program created or emptied it. A new study here would overwrite the backup.
         raise DamagedError(f"{path} is empty; {advice(path)}")
     if not {"version_info", "alembic_version", "studies"} <= tables:
         raise StoreError(f"{path} is a database of something else; name another file in run.storage")
     schema = connection.execute("SELECT schema_version FROM version_info").fetchone()
     revision = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-    found = (schema and schema[0], revision and revision[0])
-    if found != (OPTUNA_SCHEMA, OPTUNA_REVISION):
+    stored = (schema and schema[0], revision and revision[0])
+    if stored != (OPTUNA_SCHEMA, OPTUNA_REVISION):
         raise StoreError(
-            f"{path} has Optuna's schema {found[0]} ({found[1]}); this manyfit knows {OPTUNA_SCHEMA} ({OPTUNA_REVISION}); "
-            + _way_to_our_schema(path, found)
+            f"{path} has Optuna's schema {stored[0]} ({stored[1]}); this manyfit knows {OPTUNA_SCHEMA} ({OPTUNA_REVISION}); "
+            + _upgrade_advice(path, stored)
         )
     if "manyfit_studies" not in tables:
         raise StoreError(f"{path} holds studies of plain Optuna and none of manyfit; name another file in run.storage")
@@ -326,30 +326,30 @@ def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
             f"{path} is damaged: manyfit_studies.format holds {other[0]!r} where a whole number belongs; {advice(path)}"
         )
     if other is not None:
-        age, way = (
+        age, hint = (
             ("a newer", "run `git pull` in manyfit's folder")
             if other[0] > FORMAT
-            else ("an older", _way_back(other[1]))
+            else ("an older", _checkout_advice(other[1]))
         )
         raise StoreError(
-            f"{path} was written by {age} manyfit, in format {other[0]}; this one knows format {FORMAT}; {way}"
+            f"{path} was written by {age} manyfit, in format {other[0]}; this one knows format {FORMAT}; {hint}"
         )
 
 
-def check_own(connection: sqlite3.Connection, path: Path) -> None:
-    """Make sure that nothing in a database changes what is written into it; StoreError for a trigger, a view and the like."""
-    for problem in strange_objects(connection):
+def check_objects(connection: sqlite3.Connection, path: Path) -> None:
+    """Check that no trigger, view or unique index of another program changes or refuses what we write; StoreError if so."""
+    for problem in foreign_objects(connection):
         raise StoreError(f"{path}: {problem}; nothing was written")
 
 
-def strange_objects(connection: sqlite3.Connection) -> Iterator[str]:
-    """Say which triggers, views and unique indexes are in a database that neither Optuna nor manyfit makes."""
+def foreign_objects(connection: sqlite3.Connection) -> Iterator[str]:
+    """Yield a line for each trigger, view and unique index that neither Optuna nor manyfit makes."""
     drop = "drop it with `sqlite3 FILE 'DROP {} \"{}\"'`, if nothing of yours needs it"
-    for kind, name, table in connection.execute(
+    for object_type, name, table in connection.execute(
         "SELECT type, name, tbl_name FROM sqlite_master WHERE type IN ('trigger', 'view') ORDER BY name"
     ):
-        what = f"on {table}, which changes what is stored" if kind == "trigger" else "that is no table of ours"
-        yield f"it has a {kind} {name!r} {what}: {drop.format(kind.upper(), name)}"
+        what = f"on {table}, which changes what is stored" if object_type == "trigger" else "that is no table of ours"
+        yield f"it has a {object_type} {name!r} {what}: {drop.format(object_type.upper(), name)}"
     for name, table, text in connection.execute(
         "SELECT name, tbl_name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL ORDER BY name"
     ):
@@ -357,15 +357,15 @@ def strange_objects(connection: sqlite3.Connection) -> Iterator[str]:
             yield f"it has a unique index {name!r} on {table}, which refuses or replaces rows: {drop.format('INDEX', name)}"
 
 
-def _way_to_our_schema(path: Path, found: tuple[int | None, str | None]) -> str:
-    # Revisions read v3.2.0.a: in the order of their texts as long as their numbers have one digit.
-    if (found[0] or 0) > OPTUNA_SCHEMA or (found[1] or "") > OPTUNA_REVISION:
+def _upgrade_advice(path: Path, stored: tuple[int | None, str | None]) -> str:
+    # Revisions such as v3.2.0.a compare as text as long as their numbers have one digit.
+    if (stored[0] or 0) > OPTUNA_SCHEMA or (stored[1] or "") > OPTUNA_REVISION:
         return "a newer Optuna upgraded it: run `git pull` in manyfit's folder, then `make run`"
     return f"copy the file, then run `optuna storage upgrade --storage {shlex.quote(f'sqlite:///{path.name}')}` in its folder"
 
 
-def _way_back(resolved: str) -> str:
-    """Say how to come to the manyfit which wrote a study, by what that study keeps of versions."""
+def _checkout_advice(resolved: str) -> str:
+    """Return how to check out the manyfit that wrote a study, by the version in the study's `resolved`."""
     version = ""
     with suppress(ValueError, KeyError, TypeError):
         version = str(json.loads(resolved)["versions"]["manyfit"])

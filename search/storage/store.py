@@ -1,4 +1,4 @@
-"""The only writer of a study: lock, recovery, one transaction a commit.
+"""The only writer of a study: lock, recovery, one transaction per commit.
 
 Writes Optuna's tables directly (their schema is pinned in `schema`), because Optuna's own storage costs 58 ms a trial of 20
 epochs where this costs one or two transactions.
@@ -27,18 +27,18 @@ from search.trials.events import Noted
 from search.trials.history import Commit, Epoch, HistoryEvent, TrialStart, TrialState
 from spaces import Space
 
-# What a damaged disk may cost: a minute of work. A backup is written no more often, and takes a hundredth of the time at
-# most: copying, checking and syncing the 32 MB of 10,000 trials of 20 epochs takes 0.1 s, and more in proportion to the size.
+# A damaged disk may cost a minute of work. A backup is written at most this often, and takes at most a hundredth of the time:
+# copying, checking and syncing the 32 MB of 10,000 trials of 20 epochs takes 0.1 s, and the time grows with the size.
 BACKUP_EVERY_S = 60.0
 BACKUP_SHARE = 0.01
 BACKUP_BYTES_PER_S = 2e8
 
-# A command that ends, perhaps by Ctrl-C, waits no longer than this for its last backup.
+# A command that ends, perhaps by Ctrl-C, waits at most this long for its last backup.
 LAST_BACKUP_S = 5.0
 
 
 _COUNT_EPOCHS = "SELECT count(*) FROM manyfit_epochs JOIN trials USING (trial_id) WHERE study_id = ?"
-# Tables of what belongs to a trial, and at last the trials.
+# The tables with rows of a trial, and last the table of trials.
 _OF_TRIALS = (
     "trial_params",
     "trial_values",
@@ -52,7 +52,7 @@ _OF_TRIALS = (
 
 
 class Store:
-    """An open study in its database, held by this process alone. A context manager; leaving it gives the lock back."""
+    """An open study in its database, held by this process alone. A context manager; leaving it releases the lock."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class Store:
         space: Space,
         interruption: Callable[[], int],
         *,
-        is_freed: bool,
+        had_leftovers: bool,
     ) -> None:
         self.path = path
         self.study_id, self.name = study
@@ -72,12 +72,12 @@ class Store:
         self.commits = 0
         self._space = space
         self._lock, self._connection, self._interruption = lock, connection, interruption
-        known = connection.execute("SELECT number, trial_id FROM trials WHERE study_id = ?", (study_id,))
-        self._trial_ids: dict[int, int] = {row["number"]: row["trial_id"] for row in known}
+        trials = connection.execute("SELECT number, trial_id FROM trials WHERE study_id = ?", (study_id,))
+        self._trial_ids: dict[int, int] = {row["number"]: row["trial_id"] for row in trials}
         self._last_id = max(self._trial_ids.values(), default=0)
         self._backed_up = time.monotonic()
-        # What a backup lacks, in trials and epochs. After a kill the last one may not have been written, and a study that is
-        # done would never get it.
+        # The number of trials and epochs that the backup lacks. Count them here: a kill may have prevented the last backup,
+        # and a study that is done would never get one.
         (self._not_backed_up,) = connection.execute(
             "SELECT count(*) FROM trials WHERE coalesce(datetime_complete, '9') > ?",
             (rows.moment(backup.moment(path)) or "",),
@@ -86,25 +86,25 @@ class Store:
         self._is_damaged = False
         self._presence = Presence(lock, connection)
         (self._epochs,) = connection.execute(_COUNT_EPOCHS, (study_id,)).fetchone()
-        # So that the backup does not bring back what was deleted; if it can't be written, the next one is.
-        if is_freed and schema.backup_of(path).exists() and backup.make(connection, path):
+        # The backup must not bring back deleted studies. If it can't be written now, count it as due.
+        if had_leftovers and schema.backup_of(path).exists() and backup.make(connection, path):
             self._not_backed_up += 1
 
     @classmethod
     def open(cls, path: Path, name: str, *, interruption: Callable[[], int] = lambda: 0) -> Store:
-        """Open the study `name` for writing; StoreError if it is missing, damaged, held by another process or not ours alone.
+        """Open the study `name` for writing; StoreError if it is missing, damaged, in use or has another program's trials.
 
-        Wherever the store has to wait for another program it asks `interruption` for the number of a signal, and raises
-        Interrupted soon after one.
+        Whenever the store waits for another program it calls `interruption`, and raises Interrupted soon after that has
+        returned the number of a signal.
         """
         lock = hold(path)
         try:
             check_other_names(path)
             connection = schema.connect(path, readonly=False, interruption=interruption)
             try:
-                is_freed = _drop_leftovers(connection, path, interruption)
+                had_leftovers = _drop_leftovers(connection, path, interruption)
                 study_id, space = records.check_trials(connection, path, name)
-                return cls(path, lock, connection, (study_id, name), space, interruption, is_freed=is_freed)
+                return cls(path, lock, connection, (study_id, name), space, interruption, had_leftovers=had_leftovers)
             except BaseException:
                 connection.close()
                 raise
@@ -114,17 +114,17 @@ class Store:
 
     @classmethod
     def exists(cls, file: StudyFile) -> bool:
-        """Tell whether the study that `file` describes is there; StoreError for a file that is no database of ours."""
+        """Return whether the study that `file` describes exists; StoreError if its storage is not a database of ours."""
         return records.exists(file.storage, file.name)
 
     @classmethod
     def of(cls, file: StudyFile, *, interruption: Callable[[], int] = lambda: 0) -> Store:
-        """Open the study that `file` describes, where it says that it is."""
+        """Open the study that `file` describes, in the database that `file` names."""
         return cls.open(file.storage, file.name, interruption=interruption)
 
     @classmethod
     def create(cls, file: StudyFile, record: Record, *, interruption: Callable[[], int] = lambda: 0) -> Store:
-        """Make a new study, and its database if that is not there yet; no half of either is left behind if it fails."""
+        """Create a study, and its database if that does not exist; a failure leaves no half of either behind."""
         path = file.storage
         lock = hold(path)
         try:
@@ -134,9 +134,9 @@ class Store:
                 lock.take_file()
             connection = schema.connect(path, readonly=False, interruption=interruption)
             try:
-                is_freed = _drop_leftovers(connection, path, interruption)
-                study_id = _insert_study(connection, file, record, interruption)
-                return cls(path, lock, connection, (study_id, file.name), file.space, interruption, is_freed=is_freed)
+                had_leftovers = _drop_leftovers(connection, path, interruption)
+                study = _insert_study(connection, file, record, interruption), file.name
+                return cls(path, lock, connection, study, file.space, interruption, had_leftovers=had_leftovers)
             except BaseException:
                 connection.close()
                 raise
@@ -148,16 +148,16 @@ class Store:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
 
     def close(self) -> None:
-        """Give database and lock back. Safe to call twice."""
+        """Close the database and release the lock; safe to call twice."""
         if self._is_damaged:
-            self._leave_as_it_is()
+            self._close_without_checkpoint()
         with suppress(sqlite3.Error):
-            # So that those who only read it later leave no -wal and -shm beside it. Fails harmlessly while another reads.
+            # Later readers then leave no -wal and -shm beside the database. Fails harmlessly while another program reads.
             failpoint("before the -wal is given up")
             self._connection.execute("PRAGMA journal_mode = DELETE")
             failpoint("after the -wal is given up")
@@ -165,21 +165,21 @@ class Store:
             self._connection.close()
         self._lock.release()
 
-    def _leave_as_it_is(self) -> None:
-        """Close the connection without what is in the -wal being copied into the database, as the last one to close does."""
+    def _close_without_checkpoint(self) -> None:
+        """Close the connection while another is open: only the last one to close copies the -wal into the database."""
         with suppress(sqlite3.Error), closing(schema.reader(self.path)):
             self._connection.close()
 
     def load(self) -> records.Stored:
-        """Return all that is stored; StoreError if the database is no longer the one that was opened."""
+        """Read the study; StoreError if the database is no longer the one that was opened."""
         stored = records.load(self.path, self.name)
-        self.check()  # or what was read is another file's
+        self.check()  # after the load, which may have read another file
         return stored
 
     def append(self, commit: Commit) -> Sequence[Noted]:
-        """Write a commit in one transaction; return why the backup that was due could not be written, if so.
+        """Write a commit in one transaction; return an event if a backup was due and failed.
 
-        Raises StoreError if it can't be written; the database then holds all of the last transaction and nothing of this.
+        StoreError if the commit can't be written; the database then holds all earlier commits and nothing of this one.
         """
         began = time.perf_counter()
         self.check()
@@ -189,7 +189,7 @@ class Store:
                 self._check_rows(connection)
                 self._write(connection, commit)
         except BaseException:
-            # What was rolled back is not there.
+            # The trials of a transaction that was rolled back have no rows.
             self._last_id = last_id
             for trial in commit.started:
                 self._trial_ids.pop(trial.number, None)
@@ -208,15 +208,15 @@ class Store:
         return noted
 
     def check(self) -> None:
-        """Make sure that the database is still the one that was opened; StoreError, with what to do, if it is not."""
+        """Check that the database is still the one that was opened; StoreError, with what to do, if it is not."""
         if not self._presence.check():
             return
-        # SQLite has taken the -wal in, or another program has written over the file: reading it all tells.
+        # Either SQLite copied the -wal into the file, or another program wrote over the file. A full check shows which.
         try:
             with closing(schema.connect(self.path, readonly=True)) as connection:
                 self._check_content(connection)
         except (StoreError, sqlite3.DatabaseError) as error:
-            # What is in the -wal may not belong to the file any more, and a backup must not be made of the two.
+            # The -wal may not belong to the file any more: no backup may be made of the two.
             self._is_damaged = True
             if isinstance(error, sqlite3.DatabaseError):
                 raise self._overwritten(f"{error}") from None
@@ -230,14 +230,14 @@ class Store:
         (trials,) = connection.execute(
             "SELECT count(*) FROM trials WHERE study_id = ? AND trial_id <= ?", (self.study_id, self._last_id)
         ).fetchone()
-        for what, stored, there in (("epochs", self._epochs, epochs), ("trials", len(self._trial_ids), trials)):
-            if stored != there:
-                raise self._overwritten(f"{stored} {what} were stored, and {there} are there")
-        if strays := leftovers.strays(connection):
-            raise self._overwritten(f"{len(strays)} rows belong to nothing, the first of them in {strays[0][0]}")
+        for what, stored, present in (("epochs", self._epochs, epochs), ("trials", len(self._trial_ids), trials)):
+            if stored != present:
+                raise self._overwritten(f"{stored} {what} were stored, and {present} are there")
+        if orphans := leftovers.orphans(connection):
+            raise self._overwritten(f"{len(orphans)} rows belong to nothing, the first of them in {orphans[0][0]}")
 
     def _check_rows(self, connection: sqlite3.Connection) -> None:
-        """Make sure that the study and its trials are there: another program may have deleted them meanwhile."""
+        """Check that the study and its trials still exist: another program may have deleted them."""
         names = connection.execute(
             f"SELECT study_name FROM {leftovers.OUR_STUDIES} WHERE study_id = ?",  # noqa: S608
             (self.study_id,),
@@ -258,9 +258,9 @@ class Store:
         )
 
     def back_up(self) -> str:
-        """Write the backup if there is anything new since the last one; return why that could not be done, or "".
+        """Write the backup if anything is new since the last one; return why that failed, or "".
 
-        Only a sound copy takes the place of the backup before; DamagedError if the database is found damaged.
+        Only a sound copy replaces the last backup; DamagedError if the database is damaged.
         """
         if not self._not_backed_up or self._backup_takes_s() > max(
             LAST_BACKUP_S, BACKUP_SHARE * (time.monotonic() - self._backed_up)
@@ -305,10 +305,10 @@ class Store:
         *,
         anew: Mapping[str, Any] | None = None,
     ) -> None:
-        """Store the settings that a study goes on with: its budget may have changed, and a broken builder been mended.
+        """Store the settings to resume with: the budget may have changed, or a broken builder may have been mended.
 
-        With `anew`, what is noted of them, all trials of a study in which nothing was trained are deleted, too. StoreError if
-        the database is no longer the one that was opened, or, then, if another program has added a trial.
+        With `anew`, the detail of the event to record, also delete all trials, none of which was trained. StoreError if the
+        database is no longer the one that was opened or, with `anew`, if another program has added a trial.
         """
         self.check()
         with self._transaction() as connection:
@@ -332,7 +332,7 @@ class Store:
             self._not_backed_up += 1  # else the backup would bring them back
 
     def _delete_trials(self, connection: sqlite3.Connection) -> None:
-        """Delete all trials of the study, in which nothing was trained, and what its sampler keeps."""
+        """Delete all trials of the study, none of which was trained, and the attributes that its sampler keeps."""
         trained = connection.execute(
             "SELECT 1 FROM manyfit_epochs JOIN trials USING (trial_id) WHERE study_id = ?", (self.study_id,)
         ).fetchone()
@@ -340,8 +340,8 @@ class Store:
         trials = connection.execute(
             "SELECT trial_id, number FROM trials WHERE study_id = ?", (self.study_id,)
         ).fetchall()
-        if strange := [row for row in trials if row[0] not in self._trial_ids.values()]:
-            raise records.strange_trials(self.path, dict(strange))
+        if foreign := [row for row in trials if row[0] not in self._trial_ids.values()]:
+            raise records.foreign_trials_error(self.path, dict(foreign))
         for table in _OF_TRIALS:
             connection.execute(
                 f"DELETE FROM {table} WHERE trial_id IN (SELECT trial_id FROM trials WHERE study_id = ?)",  # noqa: S608
@@ -354,13 +354,13 @@ class Store:
         )
 
     def _insert_trial(self, connection: sqlite3.Connection, trial: TrialStart) -> None:
-        # Optuna numbers a trial by counting, so that one of another program's has the number that this one is to have.
-        strange = connection.execute(
+        # Optuna numbers trials by counting, so a trial of another program would have the number of this one.
+        foreign = connection.execute(
             "SELECT trial_id, number FROM trials WHERE study_id = ? AND trial_id > ? ORDER BY trial_id",
             (self.study_id, self._last_id),
         ).fetchall()
-        if strange:
-            raise records.strange_trials(self.path, dict(strange))
+        if foreign:
+            raise records.foreign_trials_error(self.path, dict(foreign))
         cursor = connection.execute(
             "INSERT INTO trials (number, study_id, state, datetime_start) VALUES (?, ?, 'RUNNING', ?)",
             (trial.number, self.study_id, rows.moment(trial.at)),
@@ -368,7 +368,7 @@ class Store:
         trial_id = cursor.lastrowid
         assert trial_id is not None  # noqa: S101 (an INSERT has a row)
         self._trial_ids[trial.number] = self._last_id = trial_id
-        # SQLite gives a deleted trial's id to a new one, and Optuna, which deletes studies, leaves our rows behind.
+        # SQLite reuses the id of a deleted trial, and Optuna deletes a study without our rows.
         connection.execute("DELETE FROM manyfit_epochs WHERE trial_id = ?", (trial_id,))
         connection.executemany(
             "INSERT INTO trial_params (trial_id, param_name, param_value, distribution_json) VALUES (?, ?, ?, ?)",
@@ -412,30 +412,30 @@ class Store:
 
 
 class _Transaction:
-    """BEGIN IMMEDIATE ... COMMIT, waiting for other programs in short steps so that signals get through."""
+    """BEGIN IMMEDIATE ... COMMIT as a context manager; it waits in short steps, so that signals get through."""
 
     def __init__(self, connection: sqlite3.Connection, path: Path, interruption: Callable[[], int]) -> None:
         self._connection, self._path, self._interruption = connection, path, interruption
 
     def __enter__(self) -> sqlite3.Connection:
         try:
-            schema.waiting(self._connection, "BEGIN IMMEDIATE", self._interruption)
+            schema.run_waiting(self._connection, "BEGIN IMMEDIATE", self._interruption)
         except sqlite3.OperationalError as error:
             raise _unwritable(self._path, error) from None
         return self._connection
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         problem = error
         try:
             failpoint("before a commit")
             self._connection.execute("COMMIT" if error is None else "ROLLBACK")
             failpoint("after a commit")
-        except sqlite3.Error as ending:
+        except sqlite3.Error as commit_error:
             with suppress(sqlite3.Error):
                 self._connection.execute("ROLLBACK")
-            problem = error or ending
+            problem = error or commit_error
         if isinstance(problem, sqlite3.Error):
             raise _unwritable(self._path, problem) from None
 
@@ -445,7 +445,7 @@ def _unwritable(path: Path, error: sqlite3.Error) -> StoreError:
     if "locked" in what:
         what = f"another program has held it locked for {schema.BUSY_FOR_S:.0f} s"
     elif "I/O" in what:
-        # A file that has come to the limit of its size is an I/O error to SQLite, as a broken disk is.
+        # SQLite reports a file at its size limit as an I/O error, like a broken disk.
         what = f"{what} (a full disk, or a limit on the size of files?)"
     return StoreError(
         f"{path} can't be written: {what}; all earlier trials are in it: mend the cause, repeat the command"
@@ -453,7 +453,7 @@ def _unwritable(path: Path, error: sqlite3.Error) -> StoreError:
 
 
 def _drop_leftovers(connection: sqlite3.Connection, path: Path, interruption: Callable[[], int]) -> bool:
-    """Delete what is left of studies that another program has deleted; return whether there was any."""
+    """Delete the leftovers of studies that another program has deleted; return whether there were any."""
     if not leftovers.are_there(connection):
         return False
     with _Transaction(connection, path, interruption):

@@ -1,4 +1,4 @@
-"""`manyfit clean`: what no longer serves a study, and what it takes on disk."""
+"""`manyfit clean`: delete the files that a study no longer needs, and count their bytes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from search.trials.events import Member
 
 @dataclass(frozen=True)
 class Cleaned:
-    """What was deleted, and the bytes that it took; `kept` weights of the best trials take `kept_bytes`."""
+    """The deleted files and their `bytes`; the `kept` weight files of the best trials take `kept_bytes`."""
 
     gone: list[Path]
     bytes: int
@@ -24,9 +24,9 @@ class Cleaned:
 
 
 def clean(path: Path, name: str, *, weights: bool) -> Cleaned:
-    """Delete checkpoints that nothing goes on from, weights of trials that are not among the best, half-written files.
+    """Delete checkpoints that no trial resumes from, weights of trials that are not among the best, half-written files.
 
-    With `weights` those of the best trials go, too. The database stays as it is. StoreError while another process holds it.
+    With `weights`, also delete the best trials' weights. The database is unchanged. StoreError while it is in use.
     """
     with hold(path):
         stored = records.load(path, name)
@@ -36,8 +36,8 @@ def clean(path: Path, name: str, *, weights: bool) -> Cleaned:
         gone = checkpoints.tidy(folder, best, unfinished)
         best_path = beside(path, name, ".best.json")
         gone |= checkpoints.delete(path.parent.glob(f".{glob.escape(best_path.name)}.[0-9]*.partial"))
-        # A restoration or a backup that was killed; whoever holds the lock writes neither.
-        halves = (f".{path.name}{kind}.new{journal}" for kind in ("", ".backup") for journal in schema.JOURNALS)
-        gone |= checkpoints.delete(path.with_name(half) for half in halves)
-    kept = [found.stat().st_size for found in folder.glob("trial-*.npz")]
+        # Left by a killed restore or backup. Both need the lock, which is held here, so nobody writes these files now.
+        partials = (f".{path.name}{suffix}.new{journal}" for suffix in ("", ".backup") for journal in schema.JOURNALS)
+        gone |= checkpoints.delete(path.with_name(partial) for partial in partials)
+    kept = [file.stat().st_size for file in folder.glob("trial-*.npz")]
     return Cleaned(list(gone), sum(gone.values()), len(kept), sum(kept))

@@ -1,7 +1,7 @@
-"""Whether a database holds together: its pages, its schema, and what every study in it says of itself. Writes nothing.
+"""Check that a database is consistent: its pages, its schema and the rows of every study. Nothing here writes.
 
-A check is a function of a study as it was read and of the connection that it was read by; it yields what is wrong. One that
-looks at something new goes into CHECKS.
+A check is a function of a study and of the connection that the study was read by; it yields what is wrong. Add a new check
+to CHECKS.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from search.storage.backup import Backup, Restored
 from search.storage.holding import hold
 from search.storage.records import Stored
 from search.trials.objective import Objective
-from spaces import MAX_GRID_POINTS, Choice, Float, Parameter, SpaceError, is_number
+from spaces import MAX_GRID_CONFIGS, Choice, Float, Parameter, SpaceError, is_number
 
 ENDINGS = {
     "RUNNING": {""},
@@ -31,7 +31,7 @@ ENDINGS = {
     "PRUNED": {"pruned", "diverged"},
     "FAIL": {"failed", "crashed", "callback", "timeout", "time"},
 }
-"""What may have ended a trial of each state."""
+"""State of a trial -> what may have ended the trial."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Problem:
     """Something that is wrong.
 
     Attributes:
-        study: "" where it concerns the whole file; `trial` is None where no one trial.
-        is_damage: of the database itself, so that a backup mends it; else its surroundings: a lock, a checkpoint, a version.
+        study: "" if it concerns the whole file; `trial` is None if it concerns no single trial.
+        is_damage: whether the database itself is damaged, which a backup repairs; else it is a lock, a checkpoint, a version.
     """
 
     what: str
@@ -55,9 +55,9 @@ class Problem:
 
 @dataclass
 class Report:
-    """What was found in a database: how much of it, what is wrong with it, and what its backup holds.
+    """The result of `verify`: trials by study, the number of epochs, the problems, and the backup.
 
-    `deleted` counts studies that another program has deleted and of which rows are left, which is no fault.
+    `deleted` counts studies of which another program's deletion left rows; that is not a problem.
     """
 
     path: Path
@@ -73,12 +73,12 @@ class Report:
 
     @property
     def is_damaged(self) -> bool:
-        """Whether something is wrong that a backup mends."""
+        """Whether something is wrong that a backup repairs."""
         return any(problem.is_damage for problem in self.problems)
 
 
 def verify(path: Path) -> Report:
-    """Check a database and its backup; what is wrong is in the report. Raises StoreError only if neither is there."""
+    """Check a database and its backup; return a report. StoreError only if neither exists."""
     report = Report(path)
     try:
         report.backup = backup.find(path)
@@ -91,7 +91,7 @@ def verify(path: Path) -> Report:
 
 
 def restore(path: Path) -> tuple[Report, Restored | None]:
-    """Bring back the backup of a damaged database; of one that is not damaged return None, and leave it as it is.
+    """Replace a damaged database by its backup; return None, and change nothing, if the database is not damaged.
 
     Raises StoreError if another process holds the database, if there is no sound backup, or if files can't be written.
     """
@@ -102,43 +102,43 @@ def restore(path: Path) -> tuple[Report, Restored | None]:
         if not report.is_damaged:
             return report, None
         if report.backup is not None:
-            held = Report(report.backup.path)
-            _check_database(held.path, held)
-            if held.problems:
+            of_backup = Report(report.backup.path)
+            _check_database(of_backup.path, of_backup)
+            if of_backup.problems:
                 raise StoreError(
-                    f"{path} is damaged, and so is its backup: {held.problems[0]}; nothing was changed: bring back a copy "
-                    "of yours"
+                    f"{path} is damaged, and so is its backup: {of_backup.problems[0]}; nothing was changed: bring back a "
+                    "copy of yours"
                 )
         return report, backup.restore(path, deleted=_deleted(path))
 
 
 def _deleted(path: Path) -> set[str]:
-    """Return the studies of a backup of which the database shows that they were deleted, where its pages are sound.
+    """Return the studies of a backup of which the database still holds leftovers, if its pages are sound.
 
-    That they are not in it shows nothing: another database may have been written over it.
+    Leftovers prove a deletion. A missing study proves nothing: another database may have been written over this one.
     """
     try:
         with closing(schema.reader(path)) as connection, closing(schema.reader(schema.backup_of(path))) as copy:
             if connection.execute("PRAGMA integrity_check(1)").fetchone()[0] != "ok":
                 return set()
-            there = {name for (name,) in connection.execute("SELECT study_name FROM studies")}
-            left = leftovers.rows(connection)
-            return {name for name, row in leftovers.names(copy).items() if row in left} - there
+            present = {name for (name,) in connection.execute("SELECT study_name FROM studies")}
+            deleted = leftovers.deleted_rows(connection)
+            return {name for name, row in leftovers.rows_by_name(copy).items() if row in deleted} - present
     except (OSError, sqlite3.Error):
         return set()
 
 
 def _check_database(path: Path, report: Report) -> None:
-    """Add to a report what is wrong with a database, and how much there is in it."""
+    """Add the problems and the counts of a database to a report."""
     try:
         with closing(schema.connect(path, readonly=True)) as connection:
             damage = list(_file_problems(connection))
             report.problems += damage
             report.problems += [Problem(what) for what in columns.problems(connection)] if not damage else []
-            # A backup holds them, too.
-            report.problems += [Problem(what, is_damage=False) for what in schema.strange_objects(connection)]
-            # What damaged pages say of the studies is not worth reading.
-            report.deleted = 0 if damage else leftovers.studies(connection)
+            # Not damage, because a backup holds these objects, too.
+            report.problems += [Problem(what, is_damage=False) for what in schema.foreign_objects(connection)]
+            # The rows on damaged pages prove nothing about the studies.
+            report.deleted = 0 if damage else leftovers.count_studies(connection)
             for name in [] if damage else _names(connection):
                 _check_study(connection, path, name, report)
     except StoreError as error:
@@ -149,10 +149,10 @@ def _check_database(path: Path, report: Report) -> None:
 
 
 def _file_problems(connection: sqlite3.Connection) -> Iterator[Problem]:
-    for (found,) in connection.execute("PRAGMA integrity_check(20)").fetchall():
-        if found != "ok":
-            yield Problem(f"the file is damaged: {' '.join(found.split())}")
-    for table, row, parent in leftovers.strays(connection)[:20]:
+    for (result,) in connection.execute("PRAGMA integrity_check(20)").fetchall():
+        if result != "ok":
+            yield Problem(f"the file is damaged: {' '.join(result.split())}")
+    for table, row, parent in leftovers.orphans(connection)[:20]:
         yield Problem(f"row {row} of {table} belongs to nothing in {parent}")
 
 
@@ -162,15 +162,15 @@ def _names(connection: sqlite3.Connection) -> list[str]:
 
 def _check_study(connection: sqlite3.Connection, path: Path, name: str, report: Report) -> None:
     try:
-        # It begins the read transaction in which the checks look, too: the study may be running.
-        stored = records.read(connection, path, name, whatever=True)
+        # `read` begins a transaction, and the checks read in it, too, because the study may be running.
+        stored = records.read(connection, path, name, unchecked=True)
         report.studies[name] = len(stored.trials)
         report.epochs += sum(len(trial.curve) for trial in stored.trials)
         for check in CHECKS:
             report.problems += [Problem(what, name, trial) for trial, what in check(stored, connection)]
         report.problems += [Problem(what, name, trial, is_damage=False) for trial, what in _steps(stored)]
         report.problems += [Problem(what, name, is_damage=False) for what in _damaged_files(stored.files)]
-    except Exception as error:  # noqa: BLE001 (whatever a damaged row makes raise: that it can't be read is what is wrong)
+    except Exception as error:  # noqa: BLE001 (a damaged row may raise anything, and that is the problem to report)
         what = " ".join(str(error).split())
         report.problems.append(Problem(f"can't be read: {type(error).__name__}: {what[:300]}", name))
     finally:
@@ -178,13 +178,13 @@ def _check_study(connection: sqlite3.Connection, path: Path, name: str, report: 
             connection.execute("ROLLBACK")
 
 
-Found = Iterator[tuple[int | None, str]]
+Findings = Iterator[tuple[int | None, str]]
 """(number of a trial or None, what is wrong)"""
 
 _OF_STUDY = "JOIN trials t USING (trial_id) JOIN studies s USING (study_id) WHERE s.study_name = ?"
 
 
-def _numbers(stored: Stored, connection: sqlite3.Connection) -> Found:
+def _numbers(stored: Stored, connection: sqlite3.Connection) -> Findings:
     """Trials are numbered 0..n-1, once each."""
     del connection
     counts = Counter(trial.number for trial in stored.trials)
@@ -195,8 +195,8 @@ def _numbers(stored: Stored, connection: sqlite3.Connection) -> Found:
             yield number, f"is there {times} times"
 
 
-def _whole(stored: Stored, connection: sqlite3.Connection) -> Found:
-    """What the study was resolved to, and what identifies it, is there."""
+def _whole(stored: Stored, connection: sqlite3.Connection) -> Findings:
+    """The study has all keys of what it was resolved to and of its identity."""
     del connection
     for column, table, keys in (
         ("resolved", stored.resolved, ("engine", "backend", "devices", "versions")),
@@ -206,7 +206,7 @@ def _whole(stored: Stored, connection: sqlite3.Connection) -> Found:
             yield None, f"its {column} lacks {', '.join(missing)}"
 
 
-def _curves(stored: Stored, connection: sqlite3.Connection) -> Found:
+def _curves(stored: Stored, connection: sqlite3.Connection) -> Findings:
     """The epochs of a curve are 1..n, and Optuna's intermediate values are its objective."""
     objective = stored.file.settings.study.objective
     curves: dict[int, dict[int, float | None]] = defaultdict(dict)
@@ -222,19 +222,19 @@ def _curves(stored: Stored, connection: sqlite3.Connection) -> Found:
     ):
         values[number][step] = value
     for trial in stored.trials:
-        curve, seen = curves[trial.number], values[trial.number]
+        curve, intermediate = curves[trial.number], values[trial.number]
         if gaps := sorted(set(range(1, max(curve, default=0) + 1)) - set(curve)):
             yield trial.number, f"its curve lacks {_epochs(gaps)}"
-        if strange := [epoch for epoch in curve if not 1 <= epoch <= trial.epochs]:
-            yield trial.number, f"its curve has {_epochs(strange)}, of at most {trial.epochs}"
-        if differing := sorted(epoch for epoch in {*curve, *seen} if curve.get(epoch) != seen.get(epoch)):
+        if outside := [epoch for epoch in curve if not 1 <= epoch <= trial.epochs]:
+            yield trial.number, f"its curve has {_epochs(outside)}, of at most {trial.epochs}"
+        if differing := sorted(e for e in {*curve, *intermediate} if curve.get(e) != intermediate.get(e)):
             yield trial.number, f"its intermediate values are not its curve's {objective} at {_epochs(differing)}"
         if empty := [epoch for epoch, value in curve.items() if value is None]:
             yield trial.number, f"its curve has no {objective} at {_epochs(empty)}"
 
 
-def _values(stored: Stored, connection: sqlite3.Connection) -> Found:
-    """A trial that has ended with a value has its best epoch's; one that failed, diverged or goes on has none."""
+def _values(stored: Stored, connection: sqlite3.Connection) -> Findings:
+    """An ended trial has the value of its best epoch; a trial that failed, diverged or still runs has no value."""
     values: dict[int, float | None] = dict(
         connection.execute(f"SELECT t.number, value FROM trial_values v {_OF_STUDY}", (stored.name,))  # noqa: S608
     )
@@ -250,8 +250,8 @@ def _values(stored: Stored, connection: sqlite3.Connection) -> Found:
             yield trial.number, "is COMPLETE without an epoch"
 
 
-def _endings(stored: Stored, connection: sqlite3.Connection) -> Found:
-    """State, ending and length of a trial agree, and what has ended has a moment of it."""
+def _endings(stored: Stored, connection: sqlite3.Connection) -> Findings:
+    """State, ending and length of a trial agree, and an ended trial has the moment of its end."""
     del connection
     for trial in stored.trials:
         if trial.ended not in ENDINGS.get(trial.state, set()):
@@ -262,7 +262,7 @@ def _endings(stored: Stored, connection: sqlite3.Connection) -> Found:
             yield trial.number, f"is finished with {len(trial.curve)} of its {trial.epochs} epochs"
 
 
-def _params(stored: Stored, connection: sqlite3.Connection) -> Found:
+def _params(stored: Stored, connection: sqlite3.Connection) -> Findings:
     """Every trial has the parameters that are active in it, each within the space."""
     del connection
     space = stored.file.space
@@ -270,57 +270,57 @@ def _params(stored: Stored, connection: sqlite3.Connection) -> Found:
         active = {name for name in space if space.is_active(name, trial.params)}
         if missing := sorted(active - set(trial.params)):
             yield trial.number, f"has no {', '.join(missing)}"
-        for name, label in trial.params.items():
-            if not _is_in(space[name], label) and not _is_between_steps(space[name], label):
-                yield trial.number, f"its {name} is {label}, outside of the space"
+        for name, value in trial.params.items():
+            if not _is_in(space[name], value) and not _is_between_steps(space[name], value):
+                yield trial.number, f"its {name} is {value}, outside of the space"
 
 
-def _steps(stored: Stored) -> Found:
-    """No value lies between the steps of its range. In studies that an earlier version began some may.
+def _steps(stored: Stored) -> Findings:
+    """No value lies between the steps of its range. Samplers of an earlier version drew such values.
 
-    The database is sound then: the trial was trained with just that value, and no backup has another.
+    They are no damage: the trial was trained with exactly that value, and a backup holds the same value.
     """
     space = stored.file.space
     for trial in stored.trials:
-        for name, label in trial.params.items():
+        for name, value in trial.params.items():
             parameter = space[name]
-            if not isinstance(parameter, Choice) and _is_between_steps(parameter, label):
+            if not isinstance(parameter, Choice) and _is_between_steps(parameter, value):
                 yield (
                     trial.number,
-                    f"its {name} is {label}, between steps of {parameter.step}; it was drawn and trained so",
+                    f"its {name} is {value}, between steps of {parameter.step}; it was drawn and trained so",
                 )
 
 
-def _is_in(parameter: Parameter, label: Any) -> bool:
+def _is_in(parameter: Parameter, value: Any) -> bool:
     try:
-        parameter.check(label)
+        parameter.check(value)
     except SpaceError:
         return False
     return True
 
 
-def _is_between_steps(parameter: Parameter, label: Any) -> bool:
-    """Tell whether a value is off the steps of a range of very many, where a sampler of an earlier version ignored steps."""
-    if isinstance(parameter, Choice) or (parameter.count or 0) <= MAX_GRID_POINTS or _is_in(parameter, label):
+def _is_between_steps(parameter: Parameter, value: Any) -> bool:
+    """Return whether a value lies between steps, in a range of so many that samplers of an earlier version ignored them."""
+    if isinstance(parameter, Choice) or (parameter.count or 0) <= MAX_GRID_CONFIGS or _is_in(parameter, value):
         return False
-    whole = isinstance(label, int) or isinstance(parameter, Float)
-    return is_number(label) and whole and parameter.low <= label <= parameter.high
+    has_type = isinstance(value, int) or isinstance(parameter, Float)
+    return is_number(value) and has_type and parameter.low <= value <= parameter.high
 
 
 def _damaged_files(folder: Path) -> Iterator[str]:
-    """Check checkpoints and kept weights. What was never kept is no fault: a full disk may have been the reason."""
+    """Check checkpoints and kept weights. A missing file is no problem: the disk may have been full."""
     for path in checkpoints.files(folder):
         try:
             checkpoints.read(path)
         except checkpoints.CheckpointError as error:
             if not path.exists():
-                continue  # the study is running, and has newer ones
+                continue  # the study is running and has replaced it
             is_kept = path.parent == folder
-            rest = "its trial's weights are lost" if is_kept else "its trials go on from an older one, or begin anew"
-            yield f"{error}; delete it: {rest}"
+            effect = "its trial's weights are lost" if is_kept else "its trials go on from an older one, or begin anew"
+            yield f"{error}; delete it: {effect}"
 
 
-CHECKS: tuple[Callable[[Stored, sqlite3.Connection], Found], ...] = (
+CHECKS: tuple[Callable[[Stored, sqlite3.Connection], Findings], ...] = (
     _whole,
     _numbers,
     _curves,
