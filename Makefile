@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STUDY ?= studies/digits.toml
 
-.PHONY: run test coverage faults gallery check docs bench clean
+.PHONY: run test coverage faults gallery check oldest docs bench clean
 
 run: .venv/installed
 	$(BIN)/manyfit run $(STUDY)
@@ -31,6 +31,15 @@ check: .venv/installed-dev
 	$(BIN)/mypy
 	$(MAKE) --no-print-directory docs
 
+# The same packages in their oldest versions that pyproject.toml allows, before those that are installed.
+OLDEST := optuna keras jax
+oldest: .oldest/installed
+	PYTHONPATH=$(CURDIR)/.oldest $(BIN)/python -m pytest tests/unit tests/engines -m "not faults and not gallery" -n 2 --dist loadscope
+
+.oldest/installed: .venv/installed-dev
+	$(BIN)/pip install -q --no-deps --upgrade --target .oldest $$($(BIN)/python tests/oldest.py $(OLDEST))
+	touch $@
+
 # The site, in site/: from docs/, README.md and the docstrings.
 docs: .venv/installed-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q
@@ -52,4 +61,4 @@ bench: .venv/installed-dev
 	touch $@
 
 clean:
-	rm -rf .venv site .mypy_cache .ruff_cache .pytest_cache .coverage
+	rm -rf .venv .oldest site .mypy_cache .ruff_cache .pytest_cache .coverage
