@@ -17,7 +17,7 @@ from measuring import hardware, heading, versions
 from rich.console import Console
 from rich.table import Table
 
-from search.policies.samplers import Searched
+from search.policies.samplers import SearchProblem
 from search.policies.samplers.bayes import GROWTH, BayesSampler
 from search.trials.objective import Objective
 from search.trials.trial import Trial, Trials
@@ -43,8 +43,8 @@ def space(parameters: int) -> Space:
 
 def filled(parameters: int, trials: int, lanes: int) -> tuple[BayesSampler, Trials]:
     """Return a sampler and so many trials, the last `lanes` of them under way."""
-    searched = Searched(space(parameters), Objective("score", "maximize"), seed=0, epochs=EPOCHS)
-    sampler, known = BayesSampler(searched), Trials()
+    problem = SearchProblem(space(parameters), Objective("score", "maximize"), seed=0, epochs=EPOCHS)
+    sampler, known = BayesSampler(problem), Trials()
     rng = np.random.default_rng(0)
     for number in range(trials):
         point = rng.random(parameters)

@@ -12,7 +12,7 @@ Condition: TypeAlias = Mapping[str, tuple[Any, ...]]
 """Parent parameter -> the values of it under which a parameter is drawn at all."""
 
 # A grid of more points than this is nobody's intention, and listing it would take all memory.
-MAX_GRID_POINTS = 100_000
+MAX_GRID_CONFIGS = 100_000
 
 # A message lists so many of the values of a choice.
 _LISTED = 20
@@ -62,7 +62,7 @@ class Float:
     def values(self, points: int | None = None) -> list[float] | None:
         """List the values of a stepped parameter, or `points` evenly spread ones; None if it has no end of them."""
         if (count := self.count) is not None:
-            return [self.at(i) for i in range(count)] if count <= MAX_GRID_POINTS else None
+            return [self.at(i) for i in range(count)] if count <= MAX_GRID_CONFIGS else None
         if points is None:
             return None
         shares = [i / (points - 1) for i in range(1, points - 1)]
@@ -139,7 +139,7 @@ class Int:
 
     def values(self, points: int | None = None) -> list[int] | None:  # noqa: ARG002 (one signature for all kinds)
         """List all values, or None if there are too many to try each."""
-        return list(range(self.low, self.high + 1, self.step)) if self.count <= MAX_GRID_POINTS else None
+        return list(range(self.low, self.high + 1, self.step)) if self.count <= MAX_GRID_CONFIGS else None
 
     def middle(self) -> int:
         """Return the value in the middle of the range, on the parameter's own scale."""

@@ -22,7 +22,7 @@ from search.core import scheduler
 from search.engines.devices import Device
 from search.errors import Interrupted, StoreError
 from search.policies import samplers
-from search.policies.samplers import Searched
+from search.policies.samplers import SearchProblem
 from search.policies.samplers.draws import Draws
 from search.reading import studyfile
 from search.spec.identity import Record, declared
@@ -207,8 +207,8 @@ class Drawing:
         study_attrs: Mapping[str, Any] | None = None,
         trials: Iterable[Trial] = (),
     ) -> None:
-        searched = Searched(space, Objective("val_loss", direction), seed, epochs, study_attrs or {})
-        self.sampler: Any = samplers.make(name, options or {}, searched)
+        problem = SearchProblem(space, Objective("val_loss", direction), seed, epochs, study_attrs or {})
+        self.sampler: Any = samplers.make(name, options or {}, problem)
         section = SearchSection(sampler=Named(name=name, **(options or {})), start=tuple(start), duplicates=True)
         self._draws = Draws(self.sampler, section, space, seed)
         self.trials = Trials(trials)
@@ -247,12 +247,12 @@ class Drawing:
         trial.state, trial.value, trial.ended = state, value, "diverged" if diverged else "finished"
         self.trials.touch(trial)
 
-    def spares(self, number: int, epoch: int) -> bool:
-        """Ask whether a trial is to go on."""
-        return bool(self.sampler.spares(self.trials, number, epoch))
+    def vetoes_pruning(self, number: int, epoch: int) -> bool:
+        """Return whether the sampler lets a trial go on that halving would prune."""
+        return bool(self.sampler.vetoes_pruning(self.trials, number, epoch))
 
     def outlook(self) -> Any:
-        """Return what the sampler believes."""
+        """Return what the sampler has learned."""
         return self.sampler.outlook(self.trials)
 
 

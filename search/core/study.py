@@ -1,6 +1,6 @@
-"""A study in memory: its trials, what is drawn next, and what becomes of each. The truth while a search runs.
+"""A study in memory: it draws trials and decides when they end. While a search runs, this object is the current state.
 
-Nothing here imports keras or touches a file; a storage writes down what `pending` says.
+Nothing here imports keras or touches a file; a storage writes what `pending` returns.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ from search.trials.history import Commit, Epoch, History, HistoryEvent, TrialSta
 from search.trials.objective import Objective
 from search.trials.trial import Trial, Trials, make_trial
 
-# Failures of one kind in a row that end a study: the fault is then in the study and not in a config.
+# The study ends after so many failures in a row with the same reason: the cause is then the study and not a config.
 LIKE_FAILURES = 3
-# How a study ends that ran out of neither time nor configs.
+# Why a study ended that ran out of neither time nor configs.
 ALL_TRIALS = "all trials"
 
-# Recomputed epochs may differ by rounding; more than this is worth a line in the study's history.
+# Recomputed epochs may differ by rounding. A larger difference than this is noted in the study's history.
 SAME = 1e-6
 
 
 @dataclass(slots=True)
 class _Pending:
-    """What has happened since the last commit, each thing once: numbers of trials, and of their epochs."""
+    """All changes since the last commit, each one once: numbers of trials, (trial, epoch) pairs, and events."""
 
     started: list[int] = field(default_factory=list)
     epochs: list[tuple[int, int]] = field(default_factory=list)
@@ -61,7 +61,7 @@ class _Pending:
 
 
 class Study:
-    """One search: draws trials, records what engines report, judges, and knows when it is done."""
+    """One search: draws trials, records events of engines, judges trials, and decides when the search is done."""
 
     def __init__(
         self,
@@ -76,24 +76,24 @@ class Study:
         self.trials = Trials()
         self.seconds_before = seconds
         self.sampler_seconds = 0.0
-        # Where the workers' time went, in seconds by part.
+        # The workers' time in seconds by part.
         self.spent: Counter[str] = Counter(spent or {})
-        # Programs that this command has compiled.
+        # The number of programs that this command has compiled.
         self.compiled = 0
         self.gave_up: LikeFailuresError | None = None
-        # Of this command, for those who watch.
+        # The history events of this command, for the views.
         self.noted: list[HistoryEvent] = []
         self._objective = Objective.of(file)
-        self._standings, self._seen = Standings(file.epochs), 0
+        self._standings, self._log_position = Standings(file.epochs), 0
         self._policies = Policies.of(file, self.trials, study_attrs or {})
-        # Copies: a sampler may change its own.
+        # A copy, because a sampler may change its attributes in place.
         self._stored_attrs = deepcopy(dict(study_attrs or {}))
         self._pending = _Pending()
         self._waiting: list[Trial] = []
         self._running: dict[int, Trial] = {}
         self._best: list[Trial] = []
-        # Those that have ended, in the order in which they did.
-        self._endings: list[Trial] = []
+        # Ended trials, in the order in which they ended.
+        self._ended: list[Trial] = []
         self._failures: list[str] = []
         self._began = time.monotonic()
         for trial in trials:
@@ -101,18 +101,18 @@ class Study:
 
     @classmethod
     def of(cls, history: History, file: StudyFile) -> Study:
-        """Return the study of a history, to go on with it under the settings of `file`."""
+        """Return the study of a history, to continue it under the settings of `file`."""
         return cls(file, history.trials, study_attrs=history.study_attrs, seconds=history.seconds, spent=history.spent)
 
     def begin(self) -> None:
-        """Start the study's clock: what came before (starting workers, loading data) does not count."""
+        """Start the study's clock: the time before (starting workers, loading data) does not count."""
         self._began = time.monotonic()
 
-    # -- what the loop asks ------------------------------------------------------------------------------------------
+    # -- what the loop calls -----------------------------------------------------------------------------------------
 
     @property
     def budget(self) -> int:
-        """How many trials the study may have: its `trials`, or all configs that there are if these are fewer."""
+        """How many trials the study may have: its `trials`, or the number of all configs if that is lower."""
         wanted = self.file.settings.study.trials
         return wanted if self._policies.draws.configs is None else min(wanted, self._policies.draws.configs)
 
@@ -123,7 +123,7 @@ class Study:
 
     @property
     def best(self) -> Trial | None:
-        """The best COMPLETE trial; of equals the first."""
+        """The best COMPLETE trial; among equal ones that with the lowest number."""
         return self._best[0] if self._best else None
 
     @property
@@ -133,30 +133,30 @@ class Study:
 
     @property
     def ending(self) -> str:
-        """Why nothing is left to do; "" while something is."""
+        """Why the study has ended; "" while something is left to do."""
         if self._running or self._waiting:
             return ""
         return self._out_of_time or self._nothing_to_draw
 
     def is_done(self) -> bool:
-        """Tell whether nothing is left to do; `ending` says why."""
+        """Return whether nothing is left to do; `ending` is the reason."""
         return bool(self.ending)
 
     @property
     def unfinished(self) -> list[Member]:
-        """Those that are under way, and those that wait to go on."""
+        """The members that run, and the interrupted ones that wait to go on."""
         return [Member(trial.number) for trial in (*self._waiting, *self.running)]
 
     def next_trial(self) -> Trial | None:
-        """Return the next trial to start: an interrupted one, a newly drawn one, or None if none is to be.
+        """Return the next trial to start: an interrupted one, a newly drawn one, or None if none may start now.
 
-        An interrupted one goes on when the study's time is over, too: its next epoch is then its last, and it has a value.
+        Interrupted trials go on even after the study's time is used up: they train one more epoch, so that they have a value.
         """
         if any(trial.deaths >= 2 for trial in self._running.values()):
             return None
         if self._waiting:
             if self._waiting[0].deaths >= 2 and self._running:
-                return None  # it lived through two deaths in a row: now it goes on alone, so that a third has one cause
+                return None  # two workers in a row died with this trial: train it alone, so that a third death has one cause
             trial = self._waiting.pop(0)
             trial.state = "RUNNING"
             self._pending.restated.add(trial.number)
@@ -170,7 +170,10 @@ class Study:
         return trial
 
     def record(self, events: Sequence[Event]) -> list[Trial]:
-        """Take in what happened, all of it before anything is judged; return the trials touched, in order of numbers."""
+        """Record events; return the trials that they touched, in order of their numbers.
+
+        Record all events of a tick before any trial is judged, because a judgement compares with all trials.
+        """
         touched = set()
         for event in events:
             if isinstance(event, Noted):
@@ -183,7 +186,7 @@ class Study:
             touched.add(event.member.trial)
             trial = self.trials[event.member.trial]
             if trial.is_ended:
-                continue  # a late result of a trial already given up is normal, not an error
+                continue  # a late result of a trial that has ended is normal, not an error
             if isinstance(event, EpochEnd):
                 self._record_epoch(trial, event)
             elif isinstance(event, Stopped):
@@ -198,8 +201,8 @@ class Study:
         return [self.trials[number] for number in sorted(touched)]
 
     def judge(self, trial: Trial) -> Verdict:
-        """Decide what becomes of a trial that an event has touched."""
-        # An epoch that was computed again after a crash has been judged before.
+        """Decide whether a trial that an event has touched goes on."""
+        # An epoch that is recomputed after a crash was judged before.
         if trial.number in self._running and len(trial.curve) > trial.judged:
             trial.judged = len(trial.curve)
             self._judge_running(trial)
@@ -207,29 +210,29 @@ class Study:
 
     @property
     def has_changes(self) -> bool:
-        """Whether `pending` has anything to say that has not been stored."""
+        """Whether there are changes that have not been stored."""
         return bool(self._pending)
 
     def worth_keeping(self, touched: Sequence[Trial]) -> list[Member]:
-        """Return those that have just ended among the best of the study, as many as `run.keep`."""
+        """Return the members that have just ended and are among the best `run.keep` of the study."""
         best = {trial.number for trial in self.best_trials}
         return [Member(trial.number) for trial in touched if trial.number in best and trial.is_ended]
 
     @property
     def standings(self) -> Standings:
         """The scores of all trials as they are now."""
-        changed, self._seen = self.trials.since(self._seen)
+        changed, self._log_position = self.trials.since(self._log_position)
         for trial in changed:
-            self._standings.see(trial, self._objective)
+            self._standings.update(trial, self._objective)
         return self._standings
 
     @property
     def best_trials(self) -> list[Trial]:
-        """The best COMPLETE trials, as many as `run.keep`, the best first; of equals the lower number first."""
+        """The best `run.keep` COMPLETE trials, the best first; among equal ones the lower number first."""
         return self._best[: self.file.settings.run.keep]
 
     def pending(self) -> Commit:
-        """Return what has happened since `mark_stored` was called last."""
+        """Return all changes since the last call of `mark_stored`."""
         objective = self.file.settings.study.objective
         attrs = deepcopy(dict(self._policies.sampler.study_attrs))
         return Commit(
@@ -251,12 +254,12 @@ class Study:
         )
 
     def mark_stored(self, commit: Commit) -> None:
-        """Forget all that was pending: `commit` said it, and is stored."""
+        """Clear the pending changes; `commit`, which holds them, is stored."""
         self._stored_attrs |= commit.study_attrs
         self._pending = _Pending()
 
     def put_back(self) -> None:
-        """Stop where we are: what is running waits to be started again, with its config and number."""
+        """Make all running trials wait; they will start again with the same config and number."""
         for trial in self.running:
             trial.state = "WAITING"
             self._pending.restated.add(trial.number)
@@ -264,7 +267,7 @@ class Study:
         self._running.clear()
 
     def note(self, kind: str, **detail: Any) -> None:
-        """Write an event into the study's history."""
+        """Add an event to the study's history."""
         event = HistoryEvent(kind, detail, datetime.now(UTC))
         self.noted.append(event)
         self._pending.events.append(event)
@@ -292,9 +295,9 @@ class Study:
         return "" if len(self.trials) < self.file.settings.study.trials else ALL_TRIALS
 
     def _results(self) -> list[float | None]:
-        """Return the scores of all that has ended, None for what can't be the best."""
+        """Return the scores of all ended trials, None for those that can't be the best."""
         sign = self._objective.sign
-        return [sign * t.value if t.value is not None and t.state == "COMPLETE" else None for t in self._endings]
+        return [sign * t.value if t.value is not None and t.state == "COMPLETE" else None for t in self._ended]
 
     @property
     def _out_of_time(self) -> str:
@@ -317,13 +320,13 @@ class Study:
 
     def _restore(self, trial: Trial) -> None:
         self.trials.append(trial)
-        # A trial that was cut off between its last epoch and the verdict on it has yet to be judged.
+        # A crash between a trial's last epoch and its verdict leaves that epoch to be judged.
         trial.judged = min(len(trial.curve), trial.epochs - 1)
         if trial.is_ended:
             self._close(trial)
         else:
             if trial.state == "RUNNING":
-                # Its process died. It may wait for long, and what nobody trains must not be shown as running.
+                # Its process died. It may have to wait, and must not be shown as running meanwhile.
                 trial.state = "WAITING"
                 self._pending.restated.add(trial.number)
             self._waiting.append(trial)
@@ -348,7 +351,7 @@ class Study:
             return
         trial.curve.append(metrics)
         trial.seconds.append(event.seconds)
-        # Two deaths in a row are two without an epoch between them.
+        # Only deaths in a row count, and an epoch breaks the row.
         trial.deaths = 0
         if self._objective.is_better(value, trial.value):
             trial.value, trial.best_epoch = value, event.epoch
@@ -356,17 +359,17 @@ class Study:
         self._pending.epochs.append((trial.number, event.epoch))
 
     def _compare(self, trial: Trial, epoch: int, value: float | None) -> None:
-        """Hold an epoch that is computed again against what is stored; what is stored stays."""
+        """Note in the history if a recomputed epoch differs from the stored one. The stored one stays."""
         stored = trial.curve[epoch - 1].get(self.file.settings.study.objective)
-        same = stored is not None and value is not None and math.isclose(stored, value, rel_tol=SAME, abs_tol=SAME)
-        if not same:
+        is_same = stored is not None and value is not None and math.isclose(stored, value, rel_tol=SAME, abs_tol=SAME)
+        if not is_same:
             self.note("recomputed epoch differs", trial=trial.number, epoch=epoch, stored=stored, now=value)
 
     def _lose(self, trial: Trial, event: Lost) -> None:
         # A queued member was not training when the worker died, so this death does not count against it.
         trial.deaths += event.trained
         if event.hung and event.trained:
-            # One of them is to blame: they go on one at a time at once, so that the next to stand still is the one.
+            # One of the members hung. Let them go on one at a time, so that the next one to hang is the cause.
             trial.deaths = max(2, trial.deaths)
         self.note("worker lost", trial=trial.number, reason=event.reason, detail=event.detail)
         if event.alone and trial.deaths >= 2:
@@ -398,7 +401,7 @@ class Study:
             self._end(trial, ruling.state, ruling.ended, ruling.why)
 
     def _end_early(self, trial: Trial, ended: str, why: str) -> None:
-        """End a trial that is not to go on: what it reached so far is its value; without an epoch it failed."""
+        """End a trial before its last epoch: it keeps its best value so far; without any value it has failed."""
         if trial.value is None:
             self._fail(trial, ended, why, "")
         else:
@@ -415,20 +418,20 @@ class Study:
         self._pending.restated.add(trial.number)
 
     def _now(self) -> datetime:
-        """Return the time, or a moment after the last ending if the clock stands still or was put back.
+        """Return the time, or 1 us after the last trial's end if the clock stands still or was put back.
 
-        The order of the endings is read from their times.
+        A resumed study reads the order in which trials ended from these times.
         """
         now = datetime.now(UTC)
-        last = self._endings[-1].ended_at if self._endings else None
+        last = self._ended[-1].ended_at if self._ended else None
         return now if last is None else max(now, last + timedelta(microseconds=1))
 
     def _close(self, trial: Trial) -> None:
-        bisect.insort(self._endings, trial, key=_when_ended)
+        bisect.insort(self._ended, trial, key=_when_ended)
         if trial.state != "FAIL":
             self._failures.clear()
         if trial.state == "COMPLETE" and trial.value is not None:
-            # Of equal values the lower number wins, whichever ended first.
+            # `rank` puts the lower number first among equal values, whichever ended first.
             bisect.insort(self._best, trial, key=self._objective.rank)
             del self._best[max(1, self.file.settings.run.keep) :]
 
@@ -438,7 +441,7 @@ def _when_ended(trial: Trial) -> tuple[datetime, int]:
 
 
 class LikeFailuresError(ManyfitError):
-    """The same failure came three times in a row, so it is the study's and not a config's."""
+    """The same failure happened three times in a row, so the cause is the study and not a config."""
 
     def __init__(self, reason: str, detail: str) -> None:
         self.detail = detail

@@ -1,1 +1,1 @@
-"""What decides: samplers draw configs, pruners and stopping rules end trials. Pure functions of what has happened."""
+"""Decisions: samplers draw configs, pruners and stopping rules end trials. All are pure functions of the study so far."""

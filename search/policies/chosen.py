@@ -1,4 +1,4 @@
-"""The sampler and the pruner that a study asks for, made for it."""
+"""Makes the sampler and the pruner that a study names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from search.policies import pruners, samplers
 from search.policies.pruners import Pruner
-from search.policies.samplers import Sampler, Searched
+from search.policies.samplers import Sampler, SearchProblem
 from search.policies.samplers.draws import Draws
 from search.spec.study import StudyFile
 from search.trials.objective import Objective
@@ -17,7 +17,7 @@ from search.trials.trial import Trials
 
 @dataclass(frozen=True, slots=True)
 class Policies:
-    """What a study's search is decided by."""
+    """The sampler and the pruner of a study."""
 
     sampler: Sampler
     draws: Draws
@@ -25,13 +25,13 @@ class Policies:
 
     @classmethod
     def of(cls, file: StudyFile, trials: Trials, study_attrs: Mapping[str, Any]) -> Policies:
-        """Make those of a study, for `trials`."""
+        """Make the policies of a study; `trials` are its trials, now and later."""
         search, seed = file.settings.search, file.settings.study.seed
-        searched = Searched(file.space, Objective.of(file), seed, file.epochs, study_attrs)
-        sampler = samplers.make(search.sampler.name, search.sampler.options, searched)
+        problem = SearchProblem(file.space, Objective.of(file), seed, file.epochs, study_attrs)
+        sampler = samplers.make(search.sampler.name, search.sampler.options, problem)
         pruner = pruners.make(search.pruner.name, search.pruner.options, epochs=file.epochs)
-        spares = getattr(sampler, "spares", None)
-        # Other pruners are taken at their word; this one comes with such a sampler, and is asked a few times a trial.
-        if spares is not None and search.pruner.name == "halving":
-            pruner = pruners.Sparing(pruner, lambda number, epoch: spares(trials, number, epoch))
+        vetoes = getattr(sampler, "vetoes_pruning", None)
+        # Only halving can be vetoed: it is bayes's default pruner, and prunes rarely enough for the cost of a veto.
+        if vetoes is not None and search.pruner.name == "halving":
+            pruner = pruners.WithVeto(pruner, lambda number, epoch: vetoes(trials, number, epoch))
         return cls(sampler, Draws(sampler, search, file.space, seed), pruner)

@@ -1,7 +1,7 @@
-"""Name -> pruner: which running trials are not worth their next epoch.
+"""Name -> pruner: decides which running trials end before their last epoch.
 
-Optuna's own pruners compare with complete trials only, so that with many trials in step they prune nothing; ours compare
-with all curves, running ones included (docs/decisions/0003). Nothing here knows of storage or engines.
+Optuna's pruners compare with complete trials only, so they prune nothing while many trials train side by side. These
+compare with all curves, running ones included (docs/decisions/0003). Nothing here imports storage or engines.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from spaces import is_number
 
 
 class Standings:
-    """The best score so far of every trial at every epoch. Scores grow with quality whatever the objective's direction.
+    """The best score so far of every trial at every epoch. Higher scores are better whatever the objective's direction.
 
-    `scores[trial, epoch]` is nan where a running trial has not come yet; that of an ended one stays what it was, so that
-    a trial that was pruned keeps counting among those that are worse. A trial that diverged or failed has the worst score of
-    all, -inf, at every epoch. Row and column 0 are trial 0 and epoch 0 (unused).
+    `_scores[trial, epoch]` is nan at epochs that a running trial has not reached. An ended trial keeps its last score at all
+    later epochs, so that pruned trials still count as worse ones. A trial that diverged or failed has the score -inf at every
+    epoch. Row 0 is trial 0; column 0 (epoch 0) is unused.
     """
 
     def __init__(self, epochs: int) -> None:
         self._scores: NDArray[np.float64] = np.full((64, epochs + 1), math.nan)
         self._reached: NDArray[np.int64] = np.zeros(64, dtype=np.int64)
 
-    def see(self, trial: Trial, objective: Objective) -> None:
-        """Take in what has become of a trial since it was seen last."""
+    def update(self, trial: Trial, objective: Objective) -> None:
+        """Read the epochs and the end of `trial` that are new since its last update."""
         number = trial.number
-        self._make_room(number)
+        self._grow(number)
         reached = int(self._reached[number])
         best = self._scores[number, reached] if reached else -math.inf
         for epoch, value in objective.by_epoch(trial, reached).items():
@@ -49,19 +49,19 @@ class Standings:
             self.close(number)
 
     def record(self, trial: int, epoch: int, best: float) -> None:
-        """Note the best score of `trial` up to `epoch`."""
-        self._make_room(trial)
+        """Record the best score of `trial` up to `epoch`."""
+        self._grow(trial)
         self._scores[trial, epoch] = best
         self._reached[trial] = epoch
 
     def close(self, trial: int) -> None:
-        """Note that `trial` has ended: its last score stands for all later epochs."""
+        """Record that `trial` has ended: it keeps its last score at all later epochs."""
         if trial < len(self._reached) and (last := self._reached[trial]):
             self._scores[trial, last + 1 :] = self._scores[trial, last]
 
     def fail(self, trial: int) -> None:
-        """Note that `trial` has diverged or failed: however good it was at first, it is worse than all others."""
-        self._make_room(trial)
+        """Record that `trial` has diverged or failed: it gets the worst score at all epochs, even at those it trained."""
+        self._grow(trial)
         self._scores[trial, 1:] = -math.inf
 
     def score(self, trial: int, epoch: int) -> float:
@@ -69,11 +69,11 @@ class Standings:
         return float(self._scores[trial, epoch])
 
     def at(self, epoch: int, *, reached: bool) -> NDArray[np.float64]:
-        """Return the scores at `epoch`, nan for trials without one; `reached` leaves out those that ended before it."""
+        """Return the scores at `epoch`, nan for trials without one, and with `reached` for those that ended before it."""
         scores = self._scores[:, epoch]
         return np.where(self._reached >= epoch, scores, math.nan) if reached else scores
 
-    def _make_room(self, trial: int) -> None:
+    def _grow(self, trial: int) -> None:
         while trial >= len(self._reached):
             self._scores = np.concatenate([self._scores, np.full_like(self._scores, math.nan)])
             self._reached = np.concatenate([self._reached, np.zeros_like(self._reached)])
@@ -85,12 +85,12 @@ def _check(holds: bool, option: str, rule: str, received: object) -> None:
 
 
 class Pruner(Protocol):
-    """Judges one trial that has just ended an epoch."""
+    """Decides whether a trial that has just finished an epoch is pruned."""
 
     def reason(self, standings: Standings, trial: int, epoch: int, share: float = 1.0) -> str | None:
-        """Return why `trial` is to be pruned at `epoch`, or None to let it go on.
+        """Return why `trial` is pruned at `epoch`, or None to let it go on.
 
-        `share`: its epochs as a share of the most that a trial of the study may have; below 1 where `epochs` is searched.
+        `share`: the trial's epochs as a share of the most that a trial may have; below 1 only if the study searches `epochs`.
         """
 
 
@@ -104,14 +104,14 @@ class Nothing:
 
 @dataclass(frozen=True, slots=True)
 class Halving:
-    """Successive halving without waiting: at epoch first_rung * eta^k only the best 1/eta of those that reached it go on.
+    """Asynchronous successive halving: at epoch first_rung * eta^k only the best 1/eta of the trials that reached it go on.
 
-    With fewer than `eta` there, all go on. Equal scores share a rank. Source: ASHA (Li et al., 2020, arXiv:1810.05934),
-    its stopping variant (Syne Tune's "stopping" type), with the best score so far instead of the last one. Where a study
-    does not say `first_rung`, `make` takes a ninth of its epochs (docs/search.md tells why).
+    While fewer than `eta` trials reached a rung, all go on. Equal scores share a rank. Source: ASHA (Li et al., 2020,
+    arXiv:1810.05934), its stopping variant (Syne Tune's "stopping" type), with the best score so far instead of the last
+    one. If a study does not set `first_rung`, `make` uses a ninth of its epochs (docs/search.md has the reason).
 
-    `first_rung` is that of a trial with the most epochs. One with fewer has its rungs as much earlier, so that trials of any
-    length are compared, each at its own rungs with all that have come as far (docs/decisions/0014).
+    `first_rung` is that of a trial with the most epochs. A trial with half as many epochs has its rungs at half the epoch. It
+    is compared at its own rungs with all trials that reached that epoch (docs/decisions/0014).
     """
 
     first_rung: int = 1
@@ -122,7 +122,7 @@ class Halving:
         _check(self.eta >= 2, "eta", "be at least 2", self.eta)
 
     def is_rung(self, epoch: int, share: float = 1.0) -> bool:
-        """Whether trials of so large a share of the most epochs are compared at `epoch`."""
+        """Return whether `epoch` is a rung of trials with this share of the most epochs."""
         rung = max(1, round(self.first_rung * share))
         while rung < epoch:
             rung *= self.eta
@@ -132,22 +132,22 @@ class Halving:
         return self.reason_among(standings.at(epoch, reached=True), trial, epoch, share)
 
     def reason_among(self, scores: NDArray[np.float64], trial: int, epoch: int, share: float) -> str | None:
-        """Judge `trial` among those trials whose `scores` are numbers."""
+        """Return why `trial` is pruned among the trials whose `scores` are not nan, or None."""
         if not self.is_rung(epoch, share):
             return None
-        there = int(np.count_nonzero(~np.isnan(scores)))
+        count = int(np.count_nonzero(~np.isnan(scores)))
         rank = 1 + int(np.count_nonzero(scores > scores[trial]))
-        if there < self.eta or rank <= math.ceil(there / self.eta):
+        if count < self.eta or rank <= math.ceil(count / self.eta):
             return None
-        return f"rung {epoch}: rank {rank} of {there}"
+        return f"rung {epoch}: rank {rank} of {count}"
 
 
 @dataclass(frozen=True, slots=True)
 class Hyperband:
-    """Several halvings side by side, each with a later first rung, trials dealt out by their number.
+    """Several halvings side by side, each with a later first rung; a trial's number decides its bracket.
 
     Bracket s has its first rung at first_rung * eta^s and gets eta times fewer trials than bracket s - 1, so that all
-    brackets cost about alike. Source: Hyperband (Li et al., 2018, arXiv:1603.06560), as asynchronous brackets.
+    brackets cost about the same. Source: Hyperband (Li et al., 2018, arXiv:1603.06560), as asynchronous brackets.
     """
 
     first_rung: int = 1
@@ -159,30 +159,29 @@ class Hyperband:
         _check(1 <= self.brackets <= 10, "brackets", "be in 1..10", self.brackets)
 
     def bracket(self, trials: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return each trial's bracket: of every 1 + eta + eta^2 ... trials, most go to bracket 0."""
+        """Return each trial's bracket: of every 1 + eta + eta^2 ... trials, most are in bracket 0."""
         sizes = [self.eta ** (self.brackets - 1 - s) for s in range(self.brackets)]
-        places: NDArray[np.int64] = np.searchsorted(np.cumsum(sizes), trials % sum(sizes), side="right").astype(
-            np.int64
-        )
-        return places
+        positions = trials % sum(sizes)
+        brackets: NDArray[np.int64] = np.searchsorted(np.cumsum(sizes), positions, side="right").astype(np.int64)
+        return brackets
 
     def reason(self, standings: Standings, trial: int, epoch: int, share: float = 1.0) -> str | None:
         scores = standings.at(epoch, reached=True)
         brackets = self.bracket(np.arange(len(scores)))
-        mine = int(brackets[trial])
-        halving = Halving(self.first_rung * self.eta**mine, self.eta)
-        among = np.where(brackets == mine, scores, math.nan)
-        why = halving.reason_among(among, trial, epoch, share)
-        return f"bracket {mine}, {why}" if why else None
+        bracket = int(brackets[trial])
+        halving = Halving(self.first_rung * self.eta**bracket, self.eta)
+        scores_in_bracket = np.where(brackets == bracket, scores, math.nan)
+        why = halving.reason_among(scores_in_bracket, trial, epoch, share)
+        return f"bracket {bracket}, {why}" if why else None
 
 
 @dataclass(frozen=True, slots=True)
 class Percentile:
-    """Prunes what is not among the best `percentile` % of all trials at the same epoch, ended ones with their last score.
+    """Prunes trials outside the best `percentile` % of all trials at the same epoch; ended ones count with their last score.
 
     Attributes:
-        startup_trials: how many others must have come as far (or have ended) before anything is pruned.
-        warmup_epochs: up to this epoch nothing is pruned.
+        startup_trials: how many other trials must have reached the epoch (or ended) before one is pruned.
+        warmup_epochs: up to this epoch no trial is pruned.
     """
 
     percentile: float = 25.0
@@ -206,22 +205,22 @@ class Percentile:
         return f"epoch {epoch}: rank {better + 1} of {len(others) + 1}"
 
     def _bound(self, others: NDArray[np.float64]) -> float:
-        """Return the score that a trial needs."""
-        # Between -inf and a number numpy finds no number, and every score is as good as that.
+        """Return the lowest score that is not pruned."""
+        # Interpolation between -inf and a number may give nan; then no score is below the bound, and no trial is pruned.
         with np.errstate(invalid="ignore"):
             return float(np.percentile(others, 100 - self.percentile))
 
 
 @dataclass(frozen=True, slots=True)
 class Median(Percentile):
-    """Prunes what is worse than the median of all trials at the same epoch (Vizier's median rule, KDD 2017)."""
+    """Prunes trials below the median of all trials at the same epoch (Vizier's median rule, KDD 2017)."""
 
     percentile: float = field(default=50.0, init=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Patient:
-    """Lets another pruner act only on a trial that has not got better for more than `patience` epochs."""
+    """Lets another pruner act only on trials that have not improved for more than `patience` epochs."""
 
     wrapped: Pruner = Median()
     patience: int = 3
@@ -238,41 +237,41 @@ class Patient:
 
 
 @dataclass(frozen=True, slots=True)
-class Sparing:
-    """Another pruner whose word is not the last: what `spares`, asked for (trial, epoch), still expects much of goes on."""
+class WithVeto:
+    """Another pruner, whose decision to prune is dropped if `vetoes(trial, epoch)` returns True."""
 
     wrapped: Pruner
-    spares: Callable[[int, int], bool]
+    vetoes: Callable[[int, int], bool]
 
     def reason(self, standings: Standings, trial: int, epoch: int, share: float = 1.0) -> str | None:
         why = self.wrapped.reason(standings, trial, epoch, share)
-        return None if why and self.spares(trial, epoch) else why
+        return None if why and self.vetoes(trial, epoch) else why
 
 
 def first_rung(epochs: int) -> int:
-    """Return the first rung of a halving in a study of so many epochs that does not say one: a ninth of them."""
+    """Return the default first rung of halving in a study of so many epochs: a ninth of them."""
     return max(1, round(epochs / 9))
 
 
 def make(name: str, options: Mapping[str, Any], *, epochs: int) -> Pruner:
-    """Make the pruner `name` for a study of so many epochs; OptionError naming the option that is unknown or out of range."""
+    """Make the pruner `name` for a study of so many epochs; OptionError with an option that is unknown or out of range."""
     if name not in PRUNERS:
         raise OptionError(f"no such pruner: {name!r}{closest(name, PRUNERS)}; there are {', '.join(PRUNERS)}")
-    kind, given = PRUNERS.get(name), dict(options)
-    if kind is Halving:
-        given.setdefault("first_rung", first_rung(epochs))
-    known = {option.name: option.default for option in fields(kind) if option.init}
-    for key, value in given.items():
-        if key not in known:
-            has = f"it has {', '.join(known) or 'none'}"
-            raise OptionError(f"the pruner {name} has no option {key!r}{closest(key, known)}; {has}", key)
+    pruner, arguments = PRUNERS.get(name), dict(options)
+    if pruner is Halving:
+        arguments.setdefault("first_rung", first_rung(epochs))
+    defaults = {option.name: option.default for option in fields(pruner) if option.init}
+    for key, value in arguments.items():
+        if key not in defaults:
+            has = f"it has {', '.join(defaults) or 'none'}"
+            raise OptionError(f"the pruner {name} has no option {key!r}{closest(key, defaults)}; {has}", key)
         if key == "wrapped":
-            given[key] = _wrapped(value, epochs)
+            arguments[key] = _wrapped(value, epochs)
             continue
-        whole = isinstance(known[key], int)
-        if not is_number(value) or (whole and not isinstance(value, int)):
-            raise OptionError(f"{key} must be a {'whole ' if whole else ''}number; received {value!r}", key)
-    return kind(**given)  # type: ignore[no-any-return]
+        is_whole = isinstance(defaults[key], int)
+        if not is_number(value) or (is_whole and not isinstance(value, int)):
+            raise OptionError(f"{key} must be a {'whole ' if is_whole else ''}number; received {value!r}", key)
+    return pruner(**arguments)  # type: ignore[no-any-return]
 
 
 def _wrapped(value: Any, epochs: int) -> Pruner:

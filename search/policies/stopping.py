@@ -1,4 +1,4 @@
-"""When a trial stops by itself, and when a study is done: pure functions of what has happened."""
+"""The stopping rules: early stopping of a trial, and `stop_after` of a study. Both are pure functions of scores."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from search.spec.settings import EarlyStopping
 
 
 def stops_early(rule: EarlyStopping, scores: Sequence[float]) -> bool:
-    """Tell whether training should stop after the last of `scores` (one an epoch; higher is better).
+    """Return whether training stops after the last of `scores` (one per epoch; higher is better).
 
-    As Keras's EarlyStopping counts, bit for bit: an epoch improves only if it beats the best before it by more than
-    `min_delta`; after `patience` epochs in a row that do not, training stops. The first `start_from_epoch` epochs are not
-    looked at. Keras's logs are float32 values as 64-bit floats, from which it takes `min_delta` in 64 bits, and compares in
-    32. Scores are these values as the shortest decimals, of either sign (keras/src/callbacks/monitor_callback.py).
+    Counts as Keras's EarlyStopping does, bit for bit: an epoch improves only if it beats the best before it by more than
+    `min_delta`; after `patience` epochs in a row that do not improve, training stops. The first `start_from_epoch` epochs
+    are ignored. Keras's logs are float32 values in 64-bit floats: Keras subtracts `min_delta` in 64 bits and compares in 32.
+    Scores are these values as shortest decimals, of either sign (keras/src/callbacks/monitor_callback.py).
     """
-    looked_at = np.array(scores[rule.start_from_epoch :], np.float32)
+    considered = np.array(scores[rule.start_from_epoch :], np.float32)
     with np.errstate(over="ignore"):
-        needed = (looked_at.astype(np.float64) - rule.min_delta).astype(np.float32)
+        reduced_scores = (considered.astype(np.float64) - rule.min_delta).astype(np.float32)
     best: np.float32 | None = None
     waited = 0
-    for score, reduced in zip(looked_at, needed, strict=True):
+    for score, reduced in zip(considered, reduced_scores, strict=True):
         if best is None or reduced > best:
             best, waited = score, 0
         else:
@@ -31,9 +31,9 @@ def stops_early(rule: EarlyStopping, scores: Sequence[float]) -> bool:
 
 
 def stagnates(values: Sequence[float | None], stop_after: int) -> bool:
-    """Tell whether the last `stop_after` of the ended trials' scores brought nothing better.
+    """Return whether the last `stop_after` ended trials brought no better score.
 
-    `values` are in the order in which the trials ended; None stands for one that can't be the best: it was pruned, or failed.
+    `values` are in the order in which the trials ended. None is a trial that can't be the best: it was pruned, or it failed.
     """
     best: float | None = None
     since = 0

@@ -15,13 +15,13 @@ from rich.text import Text
 
 from search.errors import UsageError
 from search.reading import tomltext
-from search.spec.resolved import how
+from search.spec.resolved import describe
 from search.storage import records
 from search.storage.holder import Holder, holder
 from search.storage.records import Brief, Stored
 from search.trials.trial import Trial
 from search.views import export, standing
-from search.views.beliefs import beliefs, panel
+from search.views.hyperparameters import hyperparameters, panel
 from search.views.text import duration, label, number
 
 CURVES = 5
@@ -158,7 +158,7 @@ def show_json(stored: Stored, top: int) -> dict[str, Any]:
         "ended_because": stored.ended,
         "ended": dict(endings(stored)),
         "importance": importance(stored),
-        "beliefs": beliefs(stored),
+        "beliefs": hyperparameters(stored),
         "seconds": stored.seconds,
         "spent": stored.spent,
         "compiled": _compiled(stored),
@@ -174,8 +174,8 @@ def show(stored: Stored, top: int, console: Console) -> None:
         console.print(_curves(stored, stored.complete[:CURVES], console))
         console.print()
     shares = importance(stored)
-    if believed := panel(stored):
-        console.print(believed)
+    if summary := panel(stored):
+        console.print(summary)
         if note := _differ(stored, shares):
             console.print(Text(note, style="dim"))
         console.print()
@@ -189,7 +189,7 @@ def show(stored: Stored, top: int, console: Console) -> None:
 def _headline(stored: Stored, console: Console) -> None:
     study = stored.file.settings.study
     why = f" ({stored.ended})" if stored.ended else ""
-    console.print(Text(f"{how(records.resolved(stored))}{_spent(stored)}; all settings: --settings", style="dim"))
+    console.print(Text(f"{describe(records.resolved(stored))}{_spent(stored)}; all settings: --settings", style="dim"))
     console.print(
         Text.assemble(
             (stored.name, "bold"),
@@ -201,11 +201,11 @@ def _headline(stored: Stored, console: Console) -> None:
 
 
 def _differ(stored: Stored, shares: Mapping[str, float]) -> str:
-    """Say why importance and what the search believes order the parameters differently, where they do."""
-    believed = beliefs(stored)
-    if not believed or not shares:
+    """Return why importance and the length scales order the parameters differently; "" if they do not."""
+    learned = hyperparameters(stored)
+    if not learned or not shares:
         return ""
-    first = min(believed["length_scales"], key=believed["length_scales"].__getitem__)
+    first = min(learned["length_scales"], key=learned["length_scales"].__getitem__)
     if first == next(iter(shares)):
         return ""
     return (

@@ -18,7 +18,7 @@ from search.errors import Interrupted
 from search.policies.samplers import bayes, gaussian_process
 from search.policies.samplers.bayes import BayesSampler
 from search.policies.samplers.encoding import Encoding
-from search.policies.samplers.gaussian_process import Beliefs, Process, learn, log_improvement
+from search.policies.samplers.gaussian_process import GaussianProcess, Hyperparameters, learn, log_expected_improvement
 from spaces import Space
 
 MIXED = Space.parse(
@@ -127,12 +127,14 @@ def some_rows(count=40, seed=0, *, at_ends=False):
 def test_process_goes_through_what_it_has_seen_and_knows_less_elsewhere():
     rows = some_rows()
     features, _, epochs, scores = rows
-    beliefs = learn(*rows)
+    hyperparameters = learn(*rows)
     late = epochs == 9
-    mean, deviation = Process(beliefs, *rows).predict(features[late], 9)
+    mean, deviation = GaussianProcess(hyperparameters, *rows).predict(features[late], 9)
     np.testing.assert_allclose(mean, scores[late], atol=0.01)
     assert deviation.max() < 0.05
-    far_mean, far_deviation = Process(beliefs, features[:5], SQUARE_LAYOUT, epochs[:5], scores[:5]).predict(features, 9)
+    far_mean, far_deviation = GaussianProcess(
+        hyperparameters, features[:5], SQUARE_LAYOUT, epochs[:5], scores[:5]
+    ).predict(features, 9)
     assert far_mean.shape == far_deviation.shape == (40,)
     assert far_deviation.max() > 2 * deviation.max()
 
@@ -140,7 +142,9 @@ def test_process_goes_through_what_it_has_seen_and_knows_less_elsewhere():
 def test_process_foretells_late_scores_from_early_ones():
     """Configs seen at epoch 3 only, when others have shown how epochs matter."""
     features, layout, epochs, scores = some_rows(60)
-    mean, _ = Process(learn(features, layout, epochs, scores), features, layout, epochs, scores).predict(features, 9)
+    mean, _ = GaussianProcess(learn(features, layout, epochs, scores), features, layout, epochs, scores).predict(
+        features, 9
+    )
     truth = np.sin(3 * features[:, 0]) + math.log(9)
     assert np.abs(mean - truth).max() < 0.1
 
@@ -152,16 +156,16 @@ def test_learning_finds_what_matters_and_how_much_is_noise():
     assert quiet.length_scales[0] < 0.3 * quiet.length_scales[1]
     noisy_scores = scores + rng.normal(0, 0.2, len(scores))
     noisy = learn(features, layout, epochs, noisy_scores)
-    told = Process(noisy, features, layout, epochs, noisy_scores).noise
-    assert 0.14 < told < 0.26
+    noise = GaussianProcess(noisy, features, layout, epochs, noisy_scores).noise
+    assert 0.14 < noise < 0.26
     assert quiet.noise < noisy.noise / 30
 
 
 def test_learning_finds_at_which_end_of_a_range_scores_change():
     features = np.random.default_rng(2).random((60, 2))
     scores = np.exp(-20 * features[:, 0]) + 0.5 * features[:, 1]
-    beliefs = learn(features, SQUARE_LAYOUT, np.full(60, 9.0), scores)
-    a, b = beliefs.warps.T
+    hyperparameters = learn(features, SQUARE_LAYOUT, np.full(60, 9.0), scores)
+    a, b = hyperparameters.warps.T
     warped = 1 - (1 - np.array([[0.2], [0.8]]) ** a) ** b
     assert warped[0, 0] > 0.5  # as much as happens in the other four fifths
     assert np.abs(warped[:, 1] - (0.2, 0.8)).max() < 0.2
@@ -197,30 +201,30 @@ def test_gradient_is_the_one_of_the_likelihood(monkeypatch, at_ends):
     assert max(asked["difference"]) < 1e-4 * max(1.0, asked["scale"])
 
 
-def test_beliefs_come_back_bit_for_bit():
+def test_hyperparameters_come_back_bit_for_bit():
     import json
 
     drawing = sampler()
     searched(drawing, 30)
     stored = [json.loads(json.dumps(trial.attrs)) for trial in drawing.trials if trial.attrs]
-    again = Beliefs.read(stored[-1][bayes.KEY]["beliefs"], len(SQUARE))
-    assert again.warps.tolist() == drawing._beliefs.warps.tolist()
-    assert list(again.length_scales) == list(drawing._beliefs.length_scales)
-    assert (again.epoch_scale, again.noise) == (drawing._beliefs.epoch_scale, drawing._beliefs.noise)
+    again = Hyperparameters.read(stored[-1][bayes.KEY]["beliefs"], len(SQUARE))
+    assert again.warps.tolist() == drawing._hyperparameters.warps.tolist()
+    assert list(again.length_scales) == list(drawing._hyperparameters.length_scales)
+    assert (again.epoch_scale, again.noise) == (drawing._hyperparameters.epoch_scale, drawing._hyperparameters.noise)
 
 
-def test_beliefs_without_warps_are_read_too():
-    old = Beliefs.read([math.log(0.3), math.log(0.6), 0.0, -8.0], 2)
+def test_hyperparameters_without_warps_are_read_too():
+    old = Hyperparameters.read([math.log(0.3), math.log(0.6), 0.0, -8.0], 2)
     assert old.warps.tolist() == [[1, 1], [1, 1]]
     np.testing.assert_allclose(old.length_scales, [0.3, 0.6])
-    assert Beliefs.read(old.written(), 2).written() == old.written()
+    assert Hyperparameters.read(old.written(), 2).written() == old.written()
 
 
-def test_what_is_supposed_changes_no_mean_and_takes_the_doubt_away():
+def test_fantasies_change_no_mean_and_take_the_deviation_away():
     rows = some_rows(12)
-    one, other = (Process(Beliefs.prior(2), *rows) for _ in range(2))
+    one, other = (GaussianProcess(Hyperparameters.prior(2), *rows) for _ in range(2))
     pending, elsewhere = np.array([[0.9, 0.9], [0.1, 0.95]]), np.random.default_rng(3).random((20, 2))
-    other.suppose(pending, 9)
+    other.fantasize(pending, 9)
     np.testing.assert_allclose(one.predict(elsewhere, 9)[0], other.predict(elsewhere, 9)[0], atol=1e-6)
     before, after = one.predict(pending, 9)[1], other.predict(pending, 9)[1]
     assert (after < np.minimum(before, 0.02)).all()
@@ -228,18 +232,18 @@ def test_what_is_supposed_changes_no_mean_and_takes_the_doubt_away():
 
 @pytest.mark.parametrize("z", [3.0, 0.0, -0.9, -1.1, -5.0, -12.0])
 def test_expected_improvement_is_the_integral(z):
-    told = log_improvement(np.array([z * 2.0 + 1.0]), np.array([2.0]), 1.0)[0]
+    computed = log_expected_improvement(np.array([z * 2.0 + 1.0]), np.array([2.0]), 1.0)[0]
     # By t = -z + s/|z|, so that the mass lies near 0 however far out.
     scale = 1 / max(1.0, abs(z))
     integral, _ = quad(lambda s: s * scale * norm.pdf(-z + s * scale) / norm.pdf(-z) * scale, 0, 60)
-    assert told == pytest.approx(math.log(2.0 * integral) + norm.logpdf(-z), abs=1e-5)
+    assert computed == pytest.approx(math.log(2.0 * integral) + norm.logpdf(-z), abs=1e-5)
 
 
 def test_expected_improvement_is_finite_and_falls_however_hopeless():
     z = -np.geomspace(1, 1e6, 200)
-    told = log_improvement(z, np.ones_like(z), 0.0)
-    assert np.isfinite(told).all()
-    assert (np.diff(told) < 0).all()
+    computed = log_expected_improvement(z, np.ones_like(z), 0.0)
+    assert np.isfinite(computed).all()
+    assert (np.diff(computed) < 0).all()
 
 
 # -- drawing -----------------------------------------------------------------------------------------------------------
@@ -267,8 +271,8 @@ def test_smooth_peak_is_found_in_few_trials(seed):
     assert max(peak({"x": rng.random(), "y": rng.random()}) for _ in range(200)) < 1 - 1e-4
 
 
-def test_hardly_anything_promises_more_than_the_next_config():
-    """The most that is promised is often in a corner, of which seven parameters have 128."""
+def test_next_config_nearly_maximizes_the_acquisition():
+    """The maximum is often in one of the 128 corners that seven parameters have."""
     space = Space.parse({name: {"low": 0.0, "high": 1.0} for name in "abcdefg"})
     encoding, corners = Encoding(space), np.array(list(product((0.0, 1.0), repeat=7)))
     short = []
@@ -277,14 +281,14 @@ def test_hardly_anything_promises_more_than_the_next_config():
         seen = np.concatenate([rng.random((30, 7)), corners[rng.integers(0, 128, 10)]])
         a, b, c, d, *_ = seen.T
         scores = -np.square(a - 0.3) - b + c * d + np.maximum(0, a + b - 1.8)
-        beliefs = replace(Beliefs.prior(7), length_scales=np.array([0.4, 0.6, 0.8, 0.8, 2.0, 2.0, 2.0]))
-        process = Process(beliefs, seen, encoding.layout, np.full(40, 9.0), scores)
-        view = bayes._View(process, encoding, 9, np.arange(40), seen)
+        hyperparameters = replace(Hyperparameters.prior(7), length_scales=np.array([0.4, 0.6, 0.8, 0.8, 2.0, 2.0, 2.0]))
+        process = GaussianProcess(hyperparameters, seen, encoding.layout, np.full(40, 9.0), scores)
+        posterior = bayes._Posterior(process, encoding, 9, np.arange(40), seen)
         drawing = sampler(space)
-        found = [drawing._most_promising(view, np.random.default_rng(draw))[1] for draw in range(5)]
+        maxima = [drawing._maximize_acquisition(posterior, np.random.default_rng(draw))[1] for draw in range(5)]
         others = np.concatenate([corners, rng.random((20_000, 7))])
-        most = max(*found, view.promise(others).max())
-        short += [most - promise for promise in found]
+        most = max(*maxima, posterior.acquisition(others).max())
+        short += [most - maximum for maximum in maxima]
     assert np.mean(short) < 0.003
 
 
@@ -358,7 +362,7 @@ def test_losses_that_explode_are_just_bad(high):
     assert min(searched(sampler(direction="minimize"), 40, score)) < 1.01
 
 
-def test_nothing_is_believed_when_all_that_taught_it_has_diverged():
+def test_nothing_is_learned_when_every_trial_has_diverged():
     drawing = sampler(epochs=32)
     for number in range(20):
         labels, _ = drawing.draw(number)
@@ -413,16 +417,16 @@ def test_config_is_not_drawn_again(space):
 
 
 def test_ten_thousand_trials_are_few_rows_the_best_among_them():
-    seen = bayes._Seen(52, 2)
+    observed = bayes._Observations(52, 2)
     rng = np.random.default_rng(0)
     best = 7_000
     for trial in range(10_000):
-        seen.place(trial, rng.random(2))
+        observed.add(trial, rng.random(2))
         for epoch in (3, 6, 13, 26, 52) if trial % 9 == 0 else (3, 6):
-            seen.report(trial, epoch, 2.0 if trial == best else rng.random())
+            observed.report(trial, epoch, 2.0 if trial == best else rng.random())
         if trial < 9_990:
-            seen.end(trial, is_bad=trial % 50 == 1, is_complete=trial % 9 == 0)
-    rows = seen.rows(10_000, 400)
+            observed.end(trial, is_bad=trial % 50 == 1, is_complete=trial % 9 == 0)
+    rows = observed.rows(10_000, 400)
     assert len(rows.scores) <= 400
     assert best in rows.trials
     assert set(rows.running) <= set(range(9_990, 10_000))
@@ -443,8 +447,8 @@ def test_process_of_ten_thousand_trials_is_no_larger_than_that_of_a_thousand():
                 drawing.report(number, epoch, peak(labels) * (1 - 0.5 / epoch))
             drawing.tell(number, "COMPLETE", peak(labels))
         drawing.draw(trials)
-        view = drawing._view(trials, drawing._beliefs)
-        sizes.append((len(view.process._y), len(view.trials)))
+        posterior = drawing._posterior(trials, drawing._hyperparameters)
+        sizes.append((len(posterior.process._y), len(posterior.trials)))
     assert sizes[0] == sizes[1] == (bayes.ROWS, bayes.ROWS // 2)
 
 
@@ -453,7 +457,7 @@ def late(labels, epoch: int) -> float:
     return 0.5 * (1 - labels["x"]) + labels["x"] * (epoch / 9) ** 3
 
 
-def test_late_bloomer_is_spared_and_what_has_no_hope_is_not():
+def test_pruning_of_a_late_bloomer_is_vetoed_and_that_of_a_hopeless_trial_is_not():
     drawing = sampler()
     for number in range(24):
         labels, _ = drawing.draw(number)
@@ -464,20 +468,20 @@ def test_late_bloomer_is_spared_and_what_has_no_hope_is_not():
         drawing.tell(number, "COMPLETE", late(labels, 9))
     drawing.draw(24)
     begun = {}
-    for number, x, is_spared in ((24, 0.3, False), (25, 0.99, True)):
+    for number, x, is_vetoed in ((24, 0.3, False), (25, 0.99, True)):
         labels = {"x": x, "y": 0.5}
         drawing.put(number, labels)
         drawing.report(number, 1, begun.setdefault(x, late(labels, 1)))
-        assert drawing.spares(number, 1) == is_spared
+        assert drawing.vetoes_pruning(number, 1) == is_vetoed
         drawing.tell(number, "PRUNED", late(labels, 1))
     assert begun[0.99] < begun[0.3], "halving would have taken the other one"
 
 
-def test_nothing_is_spared_before_anything_is_believed():
+def test_nothing_is_vetoed_before_anything_is_learned():
     drawing = sampler()
     drawing.draw(0)
     drawing.report(0, 1, 0.5)
-    assert not drawing.spares(0, 1)
+    assert not drawing.vetoes_pruning(0, 1)
 
 
 def test_outlook_tells_what_was_learned():
@@ -599,16 +603,16 @@ def test_interrupted_study_skips_the_same_duplicates(tmp_path, after):
 
 
 @pytest.mark.parametrize("after", [90, *(pytest.param(n, marks=pytest.mark.gallery) for n in (60, 115))])
-def test_interrupted_study_spares_the_same_trials(tmp_path, monkeypatch, after):
-    spared: list[list[int]] = [[], []]
-    spares = BayesSampler.spares
+def test_interrupted_study_vetoes_the_same_prunings(tmp_path, monkeypatch, after):
+    vetoed: list[list[int]] = [[], []]
+    vetoes_pruning = BayesSampler.vetoes_pruning
 
     def noted(self, trials, number: int, epoch: int) -> bool:
-        found = spares(self, trials, number, epoch)
-        spared[-1 if (tmp_path / "b" / "replay.db").exists() else 0].extend([number] * found)
-        return found
+        is_vetoed = vetoes_pruning(self, trials, number, epoch)
+        vetoed[-1 if (tmp_path / "b" / "replay.db").exists() else 0].extend([number] * is_vetoed)
+        return is_vetoed
 
-    monkeypatch.setattr(BayesSampler, "spares", noted)
+    monkeypatch.setattr(BayesSampler, "vetoes_pruning", noted)
 
     def curves(assignment, epoch):
         rate = 1 + math.log10(assignment.config["learning_rate"]) / 4
@@ -624,4 +628,4 @@ def test_interrupted_study_spares_the_same_trials(tmp_path, monkeypatch, after):
         replay(disturbed, curves, lanes=2, interruption=lambda: signal.SIGINT if next(ticks) == after else 0)
     replay(disturbed, curves, lanes=2)
     assert table(disturbed.storage, "replay") == table(undisturbed.storage, "replay")
-    assert spared[0] == spared[1] != []
+    assert vetoed[0] == vetoed[1] != []

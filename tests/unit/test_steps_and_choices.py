@@ -19,9 +19,9 @@ from search.policies.samplers import check, limit
 from search.policies.samplers.encoding import Encoding
 from search.reading import studyfile
 from search.storage import verify
-from spaces import MAX_GRID_POINTS, Choice, Float, Int, Space, SpaceError
+from spaces import MAX_GRID_CONFIGS, Choice, Float, Int, Space, SpaceError
 
-# Each with more than MAX_GRID_POINTS values but for those said.
+# Each with more than MAX_GRID_CONFIGS values but for those said.
 RANGES = {
     "whole": {"low": 0, "high": 1_000_000, "step": 8},
     "low is no multiple of the step": {"low": 3, "high": 3 + 7 * 200_000, "step": 7},
@@ -35,8 +35,8 @@ RANGES = {
     "quarters": {"low": -1e6, "high": 1e6, "step": 0.25},
     "a billion": {"low": 0.0, "high": 1e6, "step": 0.001},
     "few": {"low": 5, "high": 50, "step": 9},
-    "exactly as many as are listed": {"low": 0, "high": (MAX_GRID_POINTS - 1) * 3, "step": 3},
-    "one more": {"low": 0, "high": MAX_GRID_POINTS * 3, "step": 3},
+    "exactly as many as are listed": {"low": 0, "high": (MAX_GRID_CONFIGS - 1) * 3, "step": 3},
+    "one more": {"low": 0, "high": MAX_GRID_CONFIGS * 3, "step": 3},
 }
 SAMPLERS = ["bayes", "random", "tpe", "qmc", "cmaes"]
 

@@ -1,7 +1,7 @@
-"""Name -> sampler: draws configs for a study from what has become of its trials. Nothing here touches a database.
+"""Name -> sampler: draws configs for a study from its trials so far. Nothing here touches a database.
 
-What a sampler draws depends on what the study holds and not on what this process did before, which is what lets a study
-go on after a crash as if nothing had happened (docs/decisions/0002).
+A sampler's draw depends only on the study, not on what this process did before. So a study that is resumed after a crash
+draws the same configs as one that was never interrupted (docs/decisions/0002).
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from spaces import Space
 
 
 @dataclass(frozen=True, slots=True)
-class Searched:
-    """What a sampler is made for.
+class SearchProblem:
+    """What a sampler searches.
 
     Attributes:
         epochs: the most that a trial may have.
-        study_attrs: what another sampler has kept with the study: this one goes on from it.
+        study_attrs: what an earlier sampler stored with the study; the new one continues from it.
     """
 
     space: Space
@@ -36,33 +36,33 @@ class Searched:
 
 
 class Sampler(Protocol):
-    """Draws the config of the next trial from what has become of all before it.
+    """Draws the config of the next trial from the trials before it.
 
-    It is made by `kind(searched, **options)`. A kind may have OPTIONS, a `Rule` for each option by its name, and a class
-    method `check(options, space)`, which raises OptionError for what can't be searched. One that has a method
-    `spares(trials, number, epoch)` is asked before halving ends a trial whether that is to go on.
+    A sampler is made by `kind(problem, **options)`. Its class may have OPTIONS, name -> `Rule`, and a class method
+    `check(options, space)`, which raises OptionError for a space that it can't search. If it has a method
+    `vetoes_pruning(trials, number, epoch)`, halving calls that before it prunes a trial; True lets the trial go on.
     """
 
     def draw(self, trials: Trials, attempt: int, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the params of the next trial, and what the storage keeps with it: plain JSON.
 
-        `given` are parameters that a person, or the study, has decided. A higher `attempt` draws another config for the same
-        trial. What it remembers of trials can be thrown away: one that is made anew draws the same.
+        `given` are params that the user, or the study, has fixed. A higher `attempt` draws another config for the same trial.
+        A sampler may cache what it read of `trials`: a new one must draw the same.
         """
 
     @property
     def study_attrs(self) -> Mapping[str, Any]:
-        """What is to be kept with the study, plain JSON: it is given to the sampler that goes on with it."""
+        """Plain JSON to store with the study; the sampler of the next command receives it."""
 
 
-def make(name: str, options: Mapping[str, Any], searched: Searched) -> Sampler:
-    """Make the sampler `name`, whose options `check` has seen."""
-    made: Sampler = SAMPLERS.get(name)(searched, **options)
+def make(name: str, options: Mapping[str, Any], problem: SearchProblem) -> Sampler:
+    """Make the sampler `name`, with options that `check` has accepted."""
+    made: Sampler = SAMPLERS.get(name)(problem, **options)
     return made
 
 
 def check(name: str, options: Mapping[str, Any], space: Space) -> None:
-    """Raise OptionError for an unknown sampler or option, one whose package is missing, or one that can't search `space`."""
+    """Raise OptionError for an unknown sampler or option, a missing package, or a space that the sampler can't search."""
     if name not in SAMPLERS:
         raise OptionError(f"no such sampler: {name!r}{closest(name, SAMPLERS)}; there are {', '.join(SAMPLERS)}")
     kind = SAMPLERS.get(name)
@@ -80,9 +80,9 @@ def check(name: str, options: Mapping[str, Any], space: Space) -> None:
 
 
 def limit(name: str, options: Mapping[str, Any], space: Space, start: Sequence[Mapping[str, Any]] = ()) -> int | None:
-    """Return how many different configs there are to draw, `start` among them; None if there is no end of them."""
+    """Return how many different configs there are to draw, `start` among them; None if they can't be counted."""
     if name == "grid" and start:
-        return len(grid.points(options, space, [space.check(values) for values in start], seed=0))
+        return len(grid.configs(options, space, [space.check(values) for values in start], seed=0))
     if name == "grid":
         return grid.size(options, space)
     return grid.count(space)

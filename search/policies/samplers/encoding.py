@@ -1,4 +1,4 @@
-"""A space as numbers: every config a point of the unit cube, and the distances between configs that a process sees."""
+"""A space as numbers: each config is a point of the unit cube, and has features that distances are measured between."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ Array: TypeAlias = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class _Axis:
-    """One parameter on [0, 1], so that a point drawn evenly there is a value drawn evenly on the parameter's own scale.
+    """One parameter on [0, 1]: a uniform draw there is a uniform draw on the parameter's own scale.
 
     Attributes:
-        count: how many values it has, each with an equal share of [0, 1]. 0: a range without steps or a logarithmic one.
-        labels: those of a choice, in their order.
-        is_ordered: whether neighbours are alike. Choices that are all numbers are sorted, for 32 lies between 16 and 64; of
-            other choices any two differ by as much as any others.
-        low, high: ends of a range that is not counted, its logarithms if it is logarithmic.
+        count: how many values it has, each with an equal share of [0, 1]; 0 for logarithmic ranges and those without steps.
+        choices: the params of a choice, in order; `positions`: param -> its index there.
+        is_ordered: whether neighbouring values are alike. Choices that are all numbers are sorted; any two values of another
+            choice differ by the same distance.
+        low, high: the ends of a range with count 0, as logarithms if it is logarithmic.
     """
 
     parameter: Parameter
     count: int = 0
-    labels: tuple[Any, ...] = ()
-    places: Mapping[Any, int] = field(default_factory=dict)
+    choices: tuple[Any, ...] = ()
+    positions: Mapping[Any, int] = field(default_factory=dict)
     is_ordered: bool = True
     low: float = 0.0
     high: float = 1.0
@@ -38,17 +38,16 @@ class _Axis:
     @classmethod
     def of(cls, parameter: Parameter) -> _Axis:
         if isinstance(parameter, Choice):
-            labels = parameter.values()
-            is_ordered = len(labels) > 1 and all(is_number(label) for label in labels)
-            labels = sorted(labels) if is_ordered else labels
-            places = {label: place for place, label in enumerate(labels)}
-            return cls(parameter, len(labels), tuple(labels), places, is_ordered)
-        # However many there are: a step is kept, and listed is nothing.
+            choices = parameter.values()
+            is_ordered = len(choices) > 1 and all(map(is_number, choices))
+            choices = sorted(choices) if is_ordered else choices
+            positions = {param: position for position, param in enumerate(choices)}
+            return cls(parameter, len(choices), tuple(choices), positions, is_ordered)
         if not parameter.log and (count := parameter.count) is not None:
             return cls(parameter, count)
         if isinstance(parameter, Float):
             ends = (parameter.low, parameter.high)
-        else:  # each whole number has its share, those at the ends, too
+        else:  # the whole numbers at the ends have a full share, too
             ends = (parameter.low - 0.5, parameter.high + 0.5)
         low, high = (math.log(end) for end in ends) if parameter.log else ends
         return cls(parameter, low=low, high=high)
@@ -58,18 +57,18 @@ class _Axis:
         return not isinstance(self.parameter, Choice) and self.parameter.log
 
     def indices(self, u: Array) -> Array:
-        """Return which of its values points stand for, as whole numbers from 0."""
+        """Return the indices of the values at points `u`, as floats."""
         return np.minimum(np.floor(u * self.count), self.count - 1)
 
     def snapped(self, u: Array) -> Array:
-        """Move points to the nearest that stand for a value."""
+        """Move points to the nearest ones that are exactly a value."""
         if self.count:
             middles: Array = (self.indices(u) + 0.5) / self.count
             return middles
         parameter = self.parameter
         if not isinstance(parameter, Int):
             return u
-        # Half a number at each end is one rounding away from what is out of range.
+        # Clip: the range was widened by 0.5 at each end, which may round to a number outside.
         whole = np.clip(np.rint(np.exp(self.low + (self.high - self.low) * u)), parameter.low, parameter.high)
         moved: Array = (np.log(whole) - self.low) / (self.high - self.low)
         return moved
@@ -78,34 +77,32 @@ class _Axis:
         parameter = self.parameter
         if self.count:
             index = min(int(u * self.count), self.count - 1)
-            return self.labels[index] if isinstance(parameter, Choice) else parameter.at(index)
-        assert not isinstance(parameter, Choice)  # noqa: S101 (those are counted)
-        if isinstance(parameter, Float) and u in (
-            0,
-            1,
-        ):  # exp(log(x)) is x but for its last digit, and an end is often drawn
+            return self.choices[index] if isinstance(parameter, Choice) else parameter.at(index)
+        assert not isinstance(parameter, Choice)  # noqa: S101 (a choice has a count)
+        # Ends are often drawn, and exp(log(x)) may differ from x in its last digit.
+        if isinstance(parameter, Float) and u in (0, 1):
             return parameter.high if u else parameter.low
         value = self.low + (self.high - self.low) * u
         value = math.exp(value) if self.is_log else value
-        # Near an end it may be out of range by its last digit, too.
+        # Clip: rounding may put a value near an end out of range by its last digit.
         return min(max(round(value) if isinstance(parameter, Int) else value, parameter.low), parameter.high)
 
-    def point(self, label: Any) -> float:
+    def point(self, param: Any) -> float:
         if self.count:
             parameter = self.parameter
-            place = self.places[label] if isinstance(parameter, Choice) else parameter.index(label)
-            return float((place + 0.5) / self.count)
-        return float(((math.log(label) if self.is_log else label) - self.low) / (self.high - self.low))
+            index = self.positions[param] if isinstance(parameter, Choice) else parameter.index(param)
+            return float((index + 0.5) / self.count)
+        return float(((math.log(param) if self.is_log else param) - self.low) / (self.high - self.low))
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What the columns of features are.
+    """The columns of features, by parameter. Parameters are counted from 0.
 
     Attributes:
         groups: of shape (f,), the parameter of each column, in order.
-        ranges: the parameters that have one column, from 0 to 1 along a range or a list of numbers: those that are warped.
-        unordered: the parameters whose one column says which of a choice's values it is, -1 for none: any two differ alike.
+        ranges: the parameters with one column from 0 to 1 along a range or a list of numbers: only these are warped.
+        unordered: the parameters with one column that holds the index of a choice's value, -1 where it is inactive.
     """
 
     groups: NDArray[np.intp]
@@ -126,9 +123,9 @@ class Layout:
 class Encoding:
     """Configs of a space as rows of numbers.
 
-    A *point* is a row of [0, 1]^d, one number a parameter, 0 for one that is not active. *Features* are what distances are
-    measured between (`process.squared_distances`); `layout` says what they are. Along the axes `unordered`
-    no value is more alike than any other.
+    A *point* is a row of [0, 1]^d: one number per parameter, 0 for an inactive one. *Features* are rows that distances are
+    measured between (`gaussian_process.squared_distances`); `layout` describes their columns. `unordered` are the
+    parameters whose values are all equally far apart.
     """
 
     def __init__(self, space: Space) -> None:
@@ -142,9 +139,9 @@ class Encoding:
             np.array(ranges, np.intp),
             np.array(self.unordered, np.intp),
         )
-        # By parameter and parent, which of the parent's values are meant.
-        self._wanted = {
-            (name, parent): np.array([label in values for label in self._axes[parent].labels])
+        # (parameter, parent) -> for each value of the parent, whether it activates the parameter.
+        self._activates = {
+            (name, parent): np.array([param in values for param in self._axes[parent].choices])
             for name in space
             for parent, values in space.condition(name).items()
         }
@@ -153,7 +150,7 @@ class Encoding:
         return len(self._axes)
 
     def params(self, point: Sequence[float] | Array, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Return the config that a point stands for, but for the values of it that are given."""
+        """Return the params at a point; those in `given` replace the point's own."""
         params: dict[str, Any] = {}
         for u, (name, axis) in zip(point, self._axes.items(), strict=True):
             if self._space.is_active(name, params):
@@ -161,21 +158,20 @@ class Encoding:
         return params
 
     def point(self, params: Mapping[str, Any]) -> Array:
-        """Return the point that stands for a config."""
+        """Return the point of a config."""
         return np.array([axis.point(params[name]) if name in params else 0.0 for name, axis in self._axes.items()])
 
     def snapped(self, points: Array) -> Array:
-        """Move points of shape (n, d) to where configs are: to whole numbers, to choices, and to 0 what is not active."""
+        """Move points of shape (n, d) to the nearest ones of configs, with 0 for inactive parameters."""
         moved = np.column_stack([axis.snapped(points[:, k]) for k, axis in enumerate(self._axes.values())])
         return np.where(self._active(moved), moved, 0.0)
 
     def features(self, points: Array) -> Array:
-        """Return points of shape (n, d), snapped, as features.
+        """Return the features of snapped points of shape (n, d).
 
-        Two different values of a choice are at distance 1, as are the ends of a range, and at half the square of that from
-        configs that lack it. A parameter along a range that is not always active
-        lies on an arc around the place of those configs that lack it, which is therefore as far from one value as from any
-        other. Source: Swersky et al. 2014 (arXiv:1409.4011).
+        Two values of a choice are at distance 1, as are the ends of a range. A config without the choice is at squared
+        distance 0.5 from each of its values. A conditional range has two columns: its values lie on an arc around the origin.
+        Configs without it are at the origin, equally far from all values. Source: Swersky et al. 2014 (arXiv:1409.4011).
         """
         active = self._active(points)
         columns = []
@@ -196,8 +192,8 @@ class Encoding:
         for name, k in order.items():
             for parent, values in self._space.condition(name).items():
                 axis, column = self._axes[parent], order[parent]
-                if axis.labels:
-                    holds = self._wanted[name, parent][axis.indices(points[:, column]).astype(np.intp)]
+                if axis.choices:
+                    holds = self._activates[name, parent][axis.indices(points[:, column]).astype(np.intp)]
                 else:
                     holds = np.array([axis.value(u) in values for u in points[:, column]])
                 active[:, k] &= active[:, column] & holds

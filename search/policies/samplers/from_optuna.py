@@ -1,7 +1,7 @@
-"""Optuna's samplers, unaltered, fed from a study in memory.
+"""Optuna's samplers, unaltered, on a copy of the study in Optuna's in-memory storage.
 
-A sampler is made anew for every trial, seeded by the study's seed and the trial's number, so that it has no memory but the
-study (docs/decisions/0002).
+Every trial has a new sampler, seeded by the study's seed and the trial's number. So a draw depends only on the study
+(docs/decisions/0002).
 """
 
 from __future__ import annotations
@@ -18,44 +18,45 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from search.errors import OptionError
-from search.policies.samplers import Searched, grid
+from search.policies.samplers import SearchProblem, grid
 from search.spec.vocabulary import Rule
 from search.trials.distributions import distribution
 from search.trials.objective import Objective
 from search.trials.streams import stream
 from search.trials.trial import Trial, Trials
-from spaces import MAX_GRID_POINTS, Choice, Float, Parameter, Space
+from spaces import MAX_GRID_CONFIGS, Choice, Float, Parameter, Space
 
 
 class OptunaSampler:
-    """Draws what one of Optuna's samplers would draw: each subclass says which.
+    """Draws by one of Optuna's samplers; each subclass names one.
 
     Attributes:
-        OPTIONS: those of Optuna's arguments that a study may set.
-        kind: the name of Optuna's class; `needs`, of a package that it imports.
+        OPTIONS: the arguments of Optuna's class that a study may set.
+        kind: the name of Optuna's class.
+        needs: the name of a package that Optuna's class imports; "" for none.
     """
 
     OPTIONS: ClassVar[Mapping[str, Rule]] = {}
     kind: ClassVar[str]
     needs: ClassVar[str] = ""
 
-    def __init__(self, searched: Searched, **options: Any) -> None:
-        self._options, self._space, self._seed = options, searched.space, searched.seed
-        self._objective = searched.objective
-        self._view = _View(searched.objective)
+    def __init__(self, problem: SearchProblem, **options: Any) -> None:
+        self._options, self._space, self._seed = options, problem.space, problem.seed
+        self._objective = problem.objective
+        self._storage = _Storage(problem.objective)
         with _quiet():
             self._study = optuna.create_study(
-                storage=self._view,
-                direction=optuna.study.StudyDirection[searched.objective.direction.upper()],
+                storage=self._storage,
+                direction=optuna.study.StudyDirection[problem.objective.direction.upper()],
                 sampler=optuna.samplers.RandomSampler(seed=0),
             )
-        for key, value in searched.study_attrs.items():
-            self._view.set_study_system_attr(self._study._study_id, key, value)
-        # Of the log of trials, and of the trials themselves.
-        self._seen = self._asked = 0
+        for key, value in problem.study_attrs.items():
+            self._storage.set_study_system_attr(self._study._study_id, key, value)
+        # The position in the log of trials, and the number of trials in Optuna's storage.
+        self._log_position = self._count = 0
 
     @classmethod
-    def check(cls, options: Mapping[str, Any], space: Space) -> None:  # noqa: ARG003 (grid's looks at it)
+    def check(cls, options: Mapping[str, Any], space: Space) -> None:  # noqa: ARG003 (Grid checks it)
         """Raise OptionError if Optuna does not take the options, or its package is missing."""
         name = cls.__name__.lower()
         if cls.needs and importlib.util.find_spec(cls.needs) is None:
@@ -69,52 +70,52 @@ class OptunaSampler:
 
     @classmethod
     def optunas(cls, options: Mapping[str, Any], *, seed: int, path: Sequence[int]) -> BaseSampler:
-        """Make Optuna's sampler that draws one trial.
+        """Make the Optuna sampler that draws one trial.
 
-        `path` is the trial's number and, if another config is wanted for it, which attempt this is.
+        `path` selects its random stream: the trial's number and, from the second attempt on, the number of the attempt.
         """
         with _quiet():
-            given = cls.arguments(options, seed=seed, path=path)
-            return getattr(optuna.samplers, cls.kind)(**given)  # type: ignore[no-any-return]
+            arguments = cls.arguments(options, seed=seed, path=path)
+            return getattr(optuna.samplers, cls.kind)(**arguments)  # type: ignore[no-any-return]
 
     @classmethod
     def arguments(cls, options: Mapping[str, Any], *, seed: int, path: Sequence[int]) -> dict[str, Any]:
-        """Return the arguments of Optuna's class."""
+        """Return the arguments for Optuna's class."""
         return {**options, "seed": stream(seed, 0, *path)}
 
     def draw(self, trials: Trials, attempt: int, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        self._look(trials)
+        self._update(trials)
         number = len(trials)
         with _quiet():
             path = (number, attempt) if attempt else (number,)
             self._study.sampler = self.optunas(self._options, seed=self._seed, path=path)
-            if number < self._asked:
-                self._view.empty(self._id(number), given)
+            if number < self._count:
+                self._storage.reset(self._id(number), given)
                 return self._suggested(optuna.Trial(self._study, self._id(number)))
             if given:
                 self._study.enqueue_trial(dict(given))
-            self._asked = number + 1
+            self._count = number + 1
             return self._suggested(self._study.ask())
 
-    def _look(self, trials: Trials) -> None:
-        """Take in what has become of trials since the last draw."""
-        changed, self._seen = trials.since(self._seen)
+    def _update(self, trials: Trials) -> None:
+        """Copy the trials that changed since the last draw into Optuna's storage."""
+        changed, self._log_position = trials.since(self._log_position)
         for trial in changed:
-            if trial.number >= self._asked:
-                self._asked = trial.number + 1
-                self._view.create_new_trial(self._study._study_id, self._frozen(trial))
-            elif self._view.get_trial(self._id(trial.number)).params != trial.params:
-                # It was drawn here more than once, and the study took an earlier draw.
-                self._view.replace(self._id(trial.number), self._frozen(trial))
+            if trial.number >= self._count:
+                self._count = trial.number + 1
+                self._storage.create_new_trial(self._study._study_id, self._frozen(trial))
+            elif self._storage.get_trial(self._id(trial.number)).params != trial.params:
+                # The trial was drawn here more than once, and the study used an earlier draw.
+                self._storage.replace(self._id(trial.number), self._frozen(trial))
             else:
-                self._view.update(self._id(trial.number), trial)
+                self._storage.update(self._id(trial.number), trial)
             if trial.is_ended:
-                self._view.end(trial)
+                self._storage.end(trial)
 
     def _frozen(self, trial: Trial) -> FrozenTrial:
-        """Return a trial that another process has drawn, as Optuna has it: running until it has ended."""
-        # Moments are not kept: no sampler reads them, and Optuna only wants them present.
-        now = datetime.now()  # noqa: DTZ005 (Optuna's moments are naive local time)
+        """Return a trial that another process drew as an Optuna trial, which is running until it has ended."""
+        # The times are invented: Optuna requires them, but no sampler reads them.
+        now = datetime.now()  # noqa: DTZ005 (Optuna uses naive local time)
         return FrozenTrial(
             number=trial.number,
             state=TrialState[trial.state] if trial.is_ended else TrialState.RUNNING,
@@ -134,20 +135,20 @@ class OptunaSampler:
         for name, parameter in self._space.items():
             if self._space.is_active(name, params):
                 params[name] = _suggest(trial, name, parameter)
-        return params, dict(self._view.get_trial(trial._trial_id).system_attrs)
+        return params, dict(self._storage.get_trial(trial._trial_id).system_attrs)
 
     @property
     def study_attrs(self) -> Mapping[str, Any]:
-        return dict(self._view.get_study_system_attrs(self._study._study_id))
+        return dict(self._storage.get_study_system_attrs(self._study._study_id))
 
     def _id(self, number: int) -> int:
-        return self._view.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
+        return self._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
 
 
-class _View(InMemoryStorage):
-    """The study as samplers see it: a diverged trial stands there as complete, with the worst value seen so far.
+class _Storage(InMemoryStorage):
+    """The study as Optuna's samplers read it: diverged trials are complete there, with the worst value so far.
 
-    Otherwise TPE would rank it by how long it lived, and a Gaussian process would not see it at all.
+    Otherwise TPE would rank them by the number of their epochs, and a Gaussian process would ignore them.
     """
 
     def __init__(self, objective: Objective) -> None:
@@ -156,29 +157,29 @@ class _View(InMemoryStorage):
         self._worst: float | None = None
         self._diverged: set[int] = set()
 
-    def empty(self, trial_id: int, given: Mapping[str, Any]) -> None:
-        """Make a trial as it was when it was asked for, with these params fixed, so that it can be drawn again."""
+    def reset(self, trial_id: int, given: Mapping[str, Any]) -> None:
+        """Make a trial empty again, with the `given` params fixed, so that it can be drawn again."""
         trial = self.get_trial(trial_id)
         trial.params, trial.distributions = {}, {}
         trial.system_attrs = {"fixed_params": dict(given)} if given else {}
         self._set_trial(trial_id, trial)
 
     def replace(self, trial_id: int, trial: FrozenTrial) -> None:
-        """Let another trial stand in the place of one."""
+        """Replace a trial by another one."""
         trial._trial_id = trial_id
         self._set_trial(trial_id, trial)
 
     def update(self, trial_id: int, trial: Trial) -> None:
-        """Bring a trial that was asked for here up to date."""
-        known = self.get_trial(trial_id)
-        for epoch, value in self._objective.by_epoch(trial, max(known.intermediate_values, default=0)).items():
+        """Add the new epochs and the end of `trial` to its copy."""
+        copy = self.get_trial(trial_id)
+        for epoch, value in self._objective.by_epoch(trial, max(copy.intermediate_values, default=0)).items():
             self.set_trial_intermediate_value(trial_id, epoch, value)
-        if trial.is_ended and not known.state.is_finished():
+        if trial.is_ended and not copy.state.is_finished():
             values = None if trial.value is None else [trial.value]
             self.set_trial_state_values(trial_id, TrialState[trial.state], values)
 
     def end(self, trial: Trial) -> None:
-        """Remember which trials have diverged, and the worst of all values."""
+        """Remember whether `trial` diverged, and the worst of all values."""
         if trial.ended == "diverged":
             self._diverged.add(trial.number)
         if trial.value is not None and (self._worst is None or self._objective.is_better(self._worst, trial.value)):
@@ -190,10 +191,10 @@ class _View(InMemoryStorage):
         if not self._diverged or self._worst is None or states == (TrialState.WAITING,):
             return super().get_all_trials(study_id, deepcopy, states)
         trials = super().get_all_trials(study_id, deepcopy)
-        shown = [self._shown(trial) if trial.number in self._diverged else trial for trial in trials]
-        return [trial for trial in shown if states is None or trial.state in states]
+        changed = [self._completed(trial) if trial.number in self._diverged else trial for trial in trials]
+        return [trial for trial in changed if states is None or trial.state in states]
 
-    def _shown(self, trial: FrozenTrial) -> FrozenTrial:
+    def _completed(self, trial: FrozenTrial) -> FrozenTrial:
         if not trial.state.is_finished():
             return trial
         return FrozenTrial(
@@ -220,7 +221,7 @@ def _suggest(trial: optuna.Trial, name: str, parameter: Parameter) -> Any:
 
 
 class Random(OptunaSampler):
-    """Every config anew, from the whole space."""
+    """Draws every config independently, from the whole space."""
 
     kind = "RandomSampler"
 
@@ -274,18 +275,18 @@ class Qmc(OptunaSampler):
 
     @classmethod
     def arguments(cls, options: Mapping[str, Any], *, seed: int, path: Sequence[int]) -> dict[str, Any]:
-        # One sequence for the whole study, which the seed scrambles unless the study says otherwise: Optuna's default is the
-        # same for all seeds and begins with all lows. What it does not cover is drawn by the trial's own stream.
+        # The study has one sequence, which its seed scrambles unless an option turns that off: Optuna's default sequence is
+        # the same for all seeds and starts with all lows. Conditional parameters are drawn from the trial's own stream.
         independent = optuna.samplers.RandomSampler(seed=stream(seed, 0, *path))
         fixed = {"seed": stream(seed, 0), "independent_sampler": independent, "warn_independent_sampling": False}
         return {"scramble": True, **options, **fixed}
 
 
 class Grid(OptunaSampler):
-    """Every config once. All of them are known from the start, so that Optuna is never asked for one."""
+    """Every config of the grid once. `Draws` passes each of them as `given`, so that Optuna never draws one."""
 
     kind = "RandomSampler"
-    OPTIONS: ClassVar[Mapping[str, Rule]] = {"points": Rule(int, 2, MAX_GRID_POINTS)}
+    OPTIONS: ClassVar[Mapping[str, Rule]] = {"points": Rule(int, 2, MAX_GRID_CONFIGS)}
 
     @classmethod
     def check(cls, options: Mapping[str, Any], space: Space) -> None:
@@ -298,7 +299,7 @@ class Grid(OptunaSampler):
 
 
 class _quiet(warnings.catch_warnings):  # noqa: N801 (reads as the statement it is)
-    """Keep Optuna's notes about experimental arguments, and its log, out of the user's terminal."""
+    """Hide Optuna's warnings about experimental arguments, and its log, from the user's terminal."""
 
     def __init__(self) -> None:
         super().__init__(record=False, action="ignore")

@@ -1,4 +1,4 @@
-"""All configs of finite lists of values: what the grid draws, and what is left when a sampler has drawn nearly everything."""
+"""All configs of a finite space: the grid draws them, and other samplers take undrawn ones when few are left."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from search.errors import OptionError
 from search.trials.streams import stream
-from spaces import MAX_GRID_POINTS, Choice, Space
+from spaces import MAX_GRID_CONFIGS, Choice, Space
 
 
 def check(options: Mapping[str, Any], space: Space) -> None:
@@ -31,47 +31,47 @@ def check(options: Mapping[str, Any], space: Space) -> None:
                 f"grid needs a finite list of values for {key!r}; give it a step, or write "
                 'sampler = { name = "grid", points = 5 }'
             )
-    if (count := size(options, space)) > MAX_GRID_POINTS:
+    if (count := size(options, space)) > MAX_GRID_CONFIGS:
         raise OptionError(
-            f"the grid must have at most {MAX_GRID_POINTS:,} configs; received {count:,}; use fewer values, or random"
+            f"the grid must have at most {MAX_GRID_CONFIGS:,} configs; received {count:,}; use fewer values, or random"
         )
 
 
 def size(options: Mapping[str, Any], space: Space) -> int:
-    """Return how many points a grid has."""
+    """Return how many configs a grid has."""
     return math.prod(len(parameter.values(options.get("points")) or ()) for parameter in space.values())
 
 
-def points(
+def configs(
     options: Mapping[str, Any], space: Space, start: Sequence[Mapping[str, Any]], *, seed: int
 ) -> list[dict[str, Any]]:
     """List all configs of a grid in an order that the seed decides, the start configs first.
 
-    A start config on the grid takes its point's place; a partial one, that of the first point that agrees with it.
+    A start config replaces the first grid config that has the same values; a partial one is completed by it.
     """
     values = [parameter.values(options.get("points")) or [] for parameter in space.values()]
-    found = [dict(zip(space, chosen, strict=True)) for chosen in itertools.product(*values)]
-    order = np.random.default_rng(stream(seed, 0)).permutation(len(found))
-    rest = [found[i] for i in order]
+    combinations = [dict(zip(space, combination, strict=True)) for combination in itertools.product(*values)]
+    order = np.random.default_rng(stream(seed, 0)).permutation(len(combinations))
+    rest = [combinations[i] for i in order]
     first = []
     for given in start:
-        agreeing = next((p for p in rest if all(_same(p[key], value) for key, value in given.items())), None)
-        if agreeing is not None:
-            rest.remove(agreeing)
-        first.append(agreeing or {**space.middle(), **given})
+        match = next((config for config in rest if all(_is_same(config[key], given[key]) for key in given)), None)
+        if match is not None:
+            rest.remove(match)
+        first.append(match or {**space.middle(), **given})
     return first + rest
 
 
 def count(space: Space) -> int | None:
-    """Return how many different configs a space has; None if there is no end of them, or too many to list."""
+    """Return how many different configs a space has; None if they are infinitely many, or too many to list."""
     values = [parameter.values() for parameter in space.values()]
-    if any(listed is None for listed in values) or math.prod(len(v or ()) for v in values) > MAX_GRID_POINTS:
+    if any(listed is None for listed in values) or math.prod(len(v or ()) for v in values) > MAX_GRID_CONFIGS:
         return None
-    return sum(1 for _ in every(space))
+    return sum(1 for _ in all_configs(space))
 
 
-def every(space: Space) -> Iterator[dict[str, Any]]:
-    """List all configs of a space that `count` can count, in the order of their values."""
+def all_configs(space: Space) -> Iterator[dict[str, Any]]:
+    """Yield all configs of a space that `count` can count, in the order of their values."""
     yield from _completions(space, list(space), {})
 
 
@@ -87,6 +87,6 @@ def _completions(space: Space, names: Sequence[str], params: dict[str, Any]) -> 
         yield from _completions(space, rest, {**params, name: value})
 
 
-def _same(a: Any, b: Any) -> bool:
-    # The third of five points between 0 and 1 may differ from the 0.5 that a person writes in its last digit.
+def _is_same(a: Any, b: Any) -> bool:
+    # A value computed between the ends of a range may differ in its last digit from the one that the user writes.
     return math.isclose(a, b) if isinstance(a, float) else bool(a == b)

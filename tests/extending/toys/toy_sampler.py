@@ -10,8 +10,8 @@ from search.spec.vocabulary import Rule
 class Climbing:
     OPTIONS: ClassVar = {"by": Rule(float, 0)}
 
-    def __init__(self, searched, by=0.01):
-        self._space, self._by = searched.space, by
+    def __init__(self, problem, by=0.01):
+        self._space, self._by = problem.space, by
 
     def draw(self, trials, attempt, given):
         share = min(1.0, 0.5 + self._by * (len(trials) + attempt))

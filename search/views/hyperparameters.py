@@ -1,4 +1,4 @@
-"""What the default sampler believes of a study, for people and programs."""
+"""What the default sampler has learned from a study, for people and programs."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 _BAR = 24
 
 
-def beliefs(stored: Stored) -> dict[str, Any] | None:
-    """Return what the process has learned as plain JSON; None if there is none, or it has learned nothing yet."""
+def hyperparameters(stored: Stored) -> dict[str, Any] | None:
+    """Return the learned hyperparameters as plain JSON; None for other samplers, and before anything is learned."""
     outlook = _outlook(stored)
     return None if outlook is None else asdict(outlook)
 
 
 def panel(stored: Stored) -> RenderableType | None:
-    """Return the same for people: what it expects, and the parameters, those that matter over the least change first."""
+    """Return the same for people: the best expected trial, and the parameters by length scale, the shortest first."""
     outlook = _outlook(stored)
     if outlook is None:
         return None
@@ -51,9 +51,9 @@ def _outlook(stored: Stored) -> Outlook | None:
     search, study = stored.file.settings.search, stored.file.settings.study
     if search.sampler.name != "bayes":
         return None
-    from search.policies.samplers import Searched
+    from search.policies.samplers import SearchProblem
     from search.policies.samplers.bayes import BayesSampler
 
     file = stored.file
-    sampler = BayesSampler(Searched(file.space, Objective.of(file), study.seed, file.epochs))
+    sampler = BayesSampler(SearchProblem(file.space, Objective.of(file), study.seed, file.epochs))
     return sampler.outlook(Trials(stored.trials))
