@@ -1,4 +1,4 @@
-"""What becomes of a trial after an epoch: a pure function of what has happened."""
+"""Decides after an epoch whether a trial ends: a pure function of the study so far."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ from search.trials.trial import Trial
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """How a trial ends: `state` and `ended` are those of `Trial`, and the clock's decisions are noted in the history."""
+    """How a trial ends.
+
+    Attributes:
+        state, ended, why: those of `Trial`.
+        is_of_clock: whether a time limit ended it; such ends are noted in the study's history.
+    """
 
     state: str
     ended: str
@@ -24,9 +29,9 @@ class Ruling:
 def judge(
     trial: Trial, file: StudyFile, standings: Standings, pruner: Pruner, *, is_out_of_time: bool
 ) -> Ruling | None:
-    """Return how a trial that has just done an epoch ends, or None if it goes on.
+    """Return how a trial that has just finished an epoch ends, or None if it goes on.
 
-    `standings` hold all trials as they are now; `is_out_of_time` tells whether the study's time is used up.
+    `standings` hold all trials as they are now; `is_out_of_time` means that the study's time is used up.
     """
     epoch, settings = len(trial.curve), file.settings
     if epoch >= trial.epochs:

@@ -1,4 +1,4 @@
-"""What the loop needs of others: something that trains, and something that keeps."""
+"""The two interfaces that the loop uses: `Trainers` train members, and a `Storage` stores the study."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from search.trials.history import Commit, History
 
 
 class Trainers(Protocol):
-    """Those who train members, in this process or in others: all of them together look like one."""
+    """Trains members, in this process or in workers; the loop uses all workers as one object."""
 
     @property
     def has_capacity(self) -> bool:
         """Whether `start` may be called now."""
 
     def start(self, assignment: Assignment) -> None:
-        """Take a member in; its first epoch begins no later than the next `advance`."""
+        """Accept a member; its first epoch begins no later than the next `advance`."""
 
     def advance(self) -> Sequence[Event]:
-        """Return what happened: every member in step one epoch further, or nothing yet (then call again)."""
+        """Return new events: each member in step has finished one more epoch. If there are none yet, call again."""
 
     def keep(self, members: Sequence[Member]) -> Sequence[Event]:
-        """See that the best weights of members that are about to end are stored; return what went wrong."""
+        """Store the best weights of members that are about to end; return an event for each failure."""
 
     def apply(self, verdicts: Sequence[Verdict]) -> None:
-        """Go on with the members that may, free the places of those that may not."""
+        """Continue the members that go on, and free the places of those that end."""
 
     def close(self) -> None:
-        """End everything, whatever is under way. Safe to call twice."""
+        """End everything, even in the middle of an epoch. Safe to call twice."""
 
 
 class Storage(Protocol):
-    """A study where it is kept, held by this process alone. A context manager. One contract test class holds for all.
+    """The storage of a study, locked by this process. A context manager. One contract test class covers all storages.
 
-    Where it has to wait for another program it asks `interruption` for the number of a signal, and raises Interrupted soon
-    after one. What can't be written is a StoreError; what is stored then is whole.
+    While a storage waits for another program, it calls `interruption` for the number of a signal, and raises Interrupted soon
+    after one. If a write fails, it raises StoreError; what was stored before stays intact.
     """
 
     def __enter__(self) -> Self: ...
@@ -51,21 +51,21 @@ class Storage(Protocol):
 
     @classmethod
     def exists(cls, file: StudyFile) -> bool:
-        """Tell whether the study that `file` describes is there."""
+        """Return whether the study that `file` describes is stored."""
 
     @classmethod
     def create(cls, file: StudyFile, record: Record, *, interruption: Callable[[], int] = ...) -> Self:
-        """Make a new study; no half of it is left behind if that fails."""
+        """Create a new study; if that fails, nothing of it is stored."""
 
     @classmethod
     def of(cls, file: StudyFile, *, interruption: Callable[[], int] = ...) -> Self:
-        """Open the study that `file` describes, to go on with it."""
+        """Open the study that `file` describes, to continue it."""
 
     def load(self) -> History:
         """Return all that is stored."""
 
     def append(self, commit: Commit) -> Sequence[Noted]:
-        """Store all of a commit or nothing; return what is worth a line in the study's history."""
+        """Store all of a commit or nothing; return events for the study's history."""
 
     def renew(
         self,
@@ -75,10 +75,10 @@ class Storage(Protocol):
         *,
         anew: Mapping[str, Any] | None = None,
     ) -> None:
-        """Store the settings that a study goes on with; with `anew`, what is noted of them, drop its untrained trials."""
+        """Store the settings to continue with; with `anew`, the detail of a history event, drop untrained trials."""
 
     def back_up(self) -> str:
-        """See that what is stored outlives a damaged disk; return why that could not be done, or ""."""
+        """Back up the study in case the disk is damaged; return why that failed, or ""."""
 
     def close(self) -> None:
-        """Give the study back. Safe to call twice."""
+        """Unlock and close the study. Safe to call twice."""

@@ -1,4 +1,4 @@
-"""The loop. It imports no keras, jax or tensorflow, and decides nothing itself: the study judges, the storage writes."""
+"""The search loop. It imports no keras, jax or tensorflow. It only calls: the study decides, the storage writes."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def search(
     interruption: Callable[[], int] = lambda: 0,
     watch: Callable[[], None] = lambda: None,
 ) -> None:
-    """Search until the study is done or a signal asks to stop; safe to call again after any crash.
+    """Search until the study is done or a signal arrives; safe to call again after any crash.
 
-    `interruption` returns the number of a signal that has come, or 0. `watch` is called after every tick. Raises
-    Interrupted, LikeFailuresError or what an engine can't go on from, with everything stored and nothing left RUNNING;
-    StoreError if the study can't be stored, which then holds all that was stored before.
+    `interruption` returns the number of a signal that has arrived, or 0. `watch` is called after every tick. Raises
+    Interrupted, LikeFailuresError or the fatal error of an engine, with everything stored and no trial left RUNNING;
+    StoreError if a write fails; what was stored before stays intact.
     """
     study.begin()
     stored_at = time.monotonic()
@@ -39,16 +39,18 @@ def search(
                 raise Interrupted("stopped; the same command goes on", signal_number)
             while trainers.has_capacity and (trial := study.next_trial()):
                 trainers.start(study.assignment(trial))
-            touched = study.record(trainers.advance())  # all of it, before anything is judged
+            touched = study.record(
+                trainers.advance()
+            )  # record all events first: a judgement compares with other trials
             verdicts = [study.judge(trial) for trial in touched]
-            # On disk before the database says that they have ended.
+            # Weights are on disk before the database says that their trial has ended.
             study.record(trainers.keep(study.worth_keeping(touched)))
             if any(verdict.ends for verdict in verdicts) or (
                 study.has_changes and time.monotonic() - stored_at >= GATHER_S
             ):
                 store(study, storage)
                 stored_at = time.monotonic()
-            trainers.apply(verdicts)  # places are freed only for what is stored
+            trainers.apply(verdicts)  # after the commit: a place is freed only when its trial's end is stored
             watch()
             if study.gave_up is not None:
                 raise study.gave_up
@@ -70,7 +72,7 @@ def run(
     interruption: Callable[[], int] = lambda: 0,
     watch: Callable[[], None] = lambda: None,
 ) -> History:
-    """Open the study of `file`, or make it, with `record`; search, and return all that is stored.
+    """Open the study of `file`, or create it with `record`; search, and return all that is stored.
 
     Raises as `search` does. The trainers stay open.
     """
@@ -87,7 +89,7 @@ def run(
 
 
 def store(study: Study, storage: Storage) -> None:
-    """Store what has happened. Whatever ends the wait for it, a signal say, loses nothing: it is stored the next time."""
+    """Store all pending changes. If this raises, as after a signal, they stay pending and the next call stores them."""
     commit = study.pending()
     noted = storage.append(commit)
     study.mark_stored(commit)

@@ -1,1 +1,1 @@
-"""What is known of trials: plain values that every other package may hold. Nothing here decides, trains or stores."""
+"""Trials and their events as plain values, for every other package. Nothing here decides, trains or stores."""

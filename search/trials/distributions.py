@@ -1,4 +1,4 @@
-"""Parameters as Optuna knows them."""
+"""Parameters as Optuna's distributions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def distribution(parameter: Parameter) -> BaseDistribution:
     """Return the Optuna distribution of a parameter."""
-    # A quarter of a second, which what only lists studies does not need.
+    # This import takes a quarter of a second, and commands that only list studies don't need it.
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if isinstance(parameter, Choice):

@@ -1,4 +1,4 @@
-"""What the loop and those who train say to each other: members, what happened to them, and what becomes of them."""
+"""The messages between the loop and the engines: members to train, events of members, and verdicts on them."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Assignment:
     """A member to train.
 
     Attributes:
-        config: everything a builder and training read: fixed arguments and the trial's parameters.
+        config: everything that the builder and the training read: fixed arguments and the trial's params.
         epochs: how many epochs it may have.
-        seed: what its weights, shuffles and dropout depend on, and nothing else does.
-        limit_s: seconds that its epochs may take together; None for no limit.
-        done: epochs of it that are stored already; they are computed again before its neighbours go on.
+        seed: of its initial weights, shuffles and dropout; nothing else depends on it.
+        limit_s: seconds that all its epochs together may take; None for no limit.
+        done: how many of its epochs are stored already; they are recomputed before its neighbours go on.
     """
 
     member: Member
@@ -45,11 +45,11 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class EpochEnd:
-    """A member is one epoch further.
+    """A member has finished an epoch.
 
     Attributes:
         epoch: counted from 1.
-        metrics: all that was measured, `val_` for the validation set; may hold nan and inf.
+        metrics: all metrics by name, those of the validation set with the prefix `val_`; may hold nan and inf.
         seconds: wall time of this epoch, evaluation included.
     """
 
@@ -61,7 +61,7 @@ class EpochEnd:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """The member's own training ended before its epochs were used up: a callback of the user's asked for it."""
+    """A callback of the user stopped the member's training before its last epoch."""
 
     member: Member
 
@@ -77,12 +77,12 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The member's worker is gone, which blames nobody.
+    """The member's worker has ended; which member caused that is not known.
 
     Attributes:
         alone: no other member was in that worker.
-        trained: it was being trained, and not only waiting for a place.
-        hung: the worker was ended because it stood still, which one of its members is to blame for.
+        trained: the member was training, and not only waiting for a place.
+        hung: the worker was ended because it made no progress; one of its members is the cause.
     """
 
     member: Member
@@ -103,31 +103,31 @@ class Overdue:
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """Something for the study's history that no single member is the cause of: a program compiled, lanes given up."""
+    """An event for the study's history that belongs to no single member, such as a compiled program."""
 
     kind: str
     detail: Mapping[str, Any]
 
 
 def not_kept(member: Member, why: str) -> Noted:
-    """Return what the study's history says of weights that could not be kept."""
+    """Return the event for weights that could not be kept."""
     return Noted("weights not kept", {"trial": member.trial, "why": why})
 
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """Where a worker's time went since it last told, in seconds by part."""
+    """A worker's time since its last report, in seconds by part."""
 
     seconds: Mapping[str, float]
 
 
 Event: TypeAlias = EpochEnd | Stopped | Failed | Lost | Overdue | Noted | Spent
-"""What an engine, or the worker that hosts it, reports."""
+"""Any report of an engine or of its worker."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What becomes of a member after its event: `ends` frees its place, otherwise it goes on."""
+    """The decision on a member after its event: it `ends` and its place becomes free, or it goes on."""
 
     member: Member
     ends: bool

@@ -1,4 +1,4 @@
-"""What is kept of a study: all of it, as a storage gives it back, and what a commit adds to it."""
+"""A stored study as plain values: all of it as a storage loads it, and what a commit adds to it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from search.trials.trial import Trial
 
 @dataclass(frozen=True, slots=True)
 class HistoryEvent:
-    """Something that the study's table alone does not explain: a lost worker, a clock's decision, an interruption."""
+    """An event that the table of trials does not show: a lost worker, a time limit, an interruption."""
 
     kind: str
     detail: dict[str, Any]
@@ -27,13 +27,13 @@ class History:
     """A study as it is stored.
 
     Attributes:
-        file: its settings; the path is that of the study file it was first started from, which may be gone.
+        file: its settings; the path is that of the study file it was first started from, which may no longer exist.
         seconds: spent on it so far.
-        spent: where its workers' time went, in seconds by part: compile, build (waiting for models to be built), train (and
-            evaluate), wait (for the coordinator), save (checkpoints, while the coordinator judges).
+        spent: its workers' time in seconds by part: compile, build (waiting for models to be built), train (and evaluate),
+            wait (for the coordinator), save (checkpoints, while the coordinator judges).
         ended: why it is done, or "".
-        events: (moment in UTC, kind, detail), the first first.
-        study_attrs: what its sampler keeps with it.
+        events: (time in UTC, kind, detail), the oldest first.
+        study_attrs: what its sampler stores with it.
     """
 
     file: StudyFile
@@ -48,9 +48,9 @@ class History:
 
     @property
     def complete(self) -> list[Trial]:
-        """COMPLETE trials, the best first; of equals the lower number first."""
-        done = [trial for trial in self.trials if trial.state == "COMPLETE" and trial.value is not None]
-        return sorted(done, key=Objective.of(self.file).rank)
+        """COMPLETE trials, the best first; among equal ones the lower number first."""
+        complete = [trial for trial in self.trials if trial.state == "COMPLETE" and trial.value is not None]
+        return sorted(complete, key=Objective.of(self.file).rank)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class TrialStart:
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """A whole epoch of a member, counted from 1. `value` is its objective."""
+    """A finished epoch of a member, counted from 1. `value` is its objective."""
 
     member: Member
     epoch: int
@@ -76,7 +76,7 @@ class Epoch:
 
 @dataclass(frozen=True, slots=True)
 class TrialState:
-    """What a trial has come to: the attributes are those of `Trial`, the seconds those of all its epochs together."""
+    """The current state of a trial, with the attributes of `Trial`; `seconds` are those of all its epochs together."""
 
     number: int
     state: str
@@ -97,12 +97,12 @@ class TrialState:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """All that has happened to a study since the last commit: stored whole, or not at all.
+    """All changes of a study since the last commit. A storage stores all of it, or nothing.
 
     Attributes:
-        states: of trials that changed theirs, as they are now.
+        states: the current states of all trials whose state changed.
         study_attrs: those that the sampler has changed.
-        seconds, spent, ended: as `History` has them, of the whole study.
+        seconds, spent, ended: of the whole study, as in `History`.
     """
 
     started: Sequence[TrialStart] = ()

@@ -1,4 +1,4 @@
-"""A trial: a config, its number, and all that became of it; and all trials of a study."""
+"""A trial: a config, its number, and its results; and all trials of a study."""
 
 from __future__ import annotations
 
@@ -10,25 +10,27 @@ from typing import Any
 from search.spec.study import StudyFile
 from search.trials.streams import stream
 
-# Beside stream 0, which is the sampler's.
-_TRAINING = 1
+# The random stream of trainings; stream 0 is the sampler's.
+_TRAINING_STREAM = 1
 
 
 @dataclass(slots=True)
 class Trial:
-    """A config and its number, and all that became of it.
+    """A config, its number, and its results.
 
     Attributes:
-        params: the drawn parameters as Optuna and tables show them (a list as JSON).
-        config: everything a builder reads.
+        params: the drawn params as Optuna and tables show them (lists and tables as JSON).
+        config: all values that the builder reads.
         epochs: how many it may have.
         state: Optuna's word: WAITING (interrupted, goes on), RUNNING, COMPLETE, PRUNED or FAIL.
         ended: finished, stopped early, callback, pruned, diverged, timeout, time, failed or crashed; "" while it runs.
-        why: more of that for people.
-        curve: all metrics by epoch, the first epoch first; nothing but finite numbers and None.
+        why: the reason for `ended`, for people; `detail` is a traceback or a worker's last output.
+        curve: the metrics of each epoch, from the first on; all values are finite numbers or None.
         seconds: of each epoch.
-        value: the best epoch's objective; `best_epoch` counts from 1.
-        attrs: what the sampler keeps with the trial.
+        value: the objective of the best epoch; `best_epoch` counts from 1.
+        attrs: what the sampler stores with the trial.
+        deaths: how many workers in a row ended while they trained it; an epoch sets it to 0.
+        judged: how many of its epochs have been judged.
     """
 
     number: int
@@ -63,14 +65,14 @@ def make_trial(file: StudyFile, number: int, params: Mapping[str, Any]) -> Trial
         params=dict(params),
         config=config,
         epochs=int(config["epochs"]),
-        seed=stream(file.settings.study.seed, _TRAINING, number, 0),
+        seed=stream(file.settings.study.seed, _TRAINING_STREAM, number, 0),
     )
 
 
 class Trials:
-    """All trials of a study, by their numbers, and a log of which are new, an epoch further, or ended.
+    """All trials of a study by number, and a log of their changes: drawn, an epoch further, ended.
 
-    What is made of trials can follow the log.
+    Code that caches data of trials reads the changes with `since`.
     """
 
     def __init__(self, trials: Iterable[Trial] = ()) -> None:
@@ -94,9 +96,9 @@ class Trials:
         self._log.append(trial.number)
 
     def touch(self, trial: Trial) -> None:
-        """Note that a trial has changed."""
+        """Append a changed trial to the log."""
         self._log.append(trial.number)
 
     def since(self, seen: int) -> tuple[list[Trial], int]:
-        """Return the trials that are new, further or ended since a look that returned `seen`, and what to ask by next."""
+        """Return the trials that changed after position `seen` of the log, and the position to pass next (at first 0)."""
         return [self._trials[number] for number in dict.fromkeys(self._log[seen:])], len(self._log)

@@ -200,7 +200,7 @@ def test_equal_times_are_counted_by_number(tmp_path):
         limited = lengths(tmp_path, study__stop_after=stop_after, **EARLY)
         study = Study(limited, load(file.storage, file.name).trials)
         assert study.is_done() == is_over
-    assert study._endings == list(study.trials)
+    assert study._ended == list(study.trials)
     assert study._now() > datetime(2026, 1, 1, tzinfo=UTC)
 
 
