@@ -1,4 +1,4 @@
-"""Numbers that float32 can't hold: whole ones are kept as integers or refused, real ones that lose too much are told."""
+"""Numbers that float32 can't hold: whole ones stay integers or are refused, real ones that lose much give a warning."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
 
     from search.data.parts import Array, Part, Parts
 
-# Whole numbers up to here are exact in float32; beyond it every second one is lost, and then more.
+# float32 holds every whole number up to here; above, it holds only every second one, and later fewer.
 _EXACT = 2.0**24
-# A column of reals beyond this can't be ids: no integer type holds them.
+# Real numbers above this can't be ids, because no integer type holds them.
 _LARGEST = 2.0**64
-# What arithmetic leaves of equal numbers differs by less than this, relative to their size: nobody measured that.
-_NOISE = 1e-10
+# A spread below this, relative to the numbers, comes from rounding in arithmetic on equal numbers, not from data.
+_ROUNDING_NOISE = 1e-10
 _FEWEST_STEPS = 1000
 
 
-def refusal(where: str, value: int) -> str:
-    """Say that a whole number can't be kept beside real numbers."""
+def rounding_message(where: str, value: int) -> str:
+    """Return the error text for a whole number that real numbers beside it force into float32."""
     return (
         f"{where}: {value} is a whole number that would be rounded ({_rounded(value)} as float32) beside real numbers; "
         "number ids 0, 1, 2, ... (below 16777217), or leave the column out; for a quantity use "
@@ -36,11 +36,11 @@ def _rounded(value: int) -> int:
     return int(np.float32(value))
 
 
-def whole_dtype(parts: Parts, scale: str) -> np.dtype[Any] | None:
-    """Return the integer type that features must keep so that no whole number changes; None where float32 does.
+def integer_dtype(parts: Parts, scale: str) -> np.dtype[Any] | None:
+    """Return the integer dtype that keeps all whole numbers of the features exact; None if float32 keeps them.
 
-    int32 if it holds them all, else int64. Scaling makes quantities of numbers, in float64, so that it needs none.
-    Raises DataError naming the row: whole numbers kept as reals, or beside reals, or beyond int64.
+    int32 if it holds them all, else int64. Scaling needs none: it treats numbers as quantities and computes in float64.
+    Raises DataError that names the row: whole numbers stored as reals, or beside reals, or beyond int64.
     """
     import numpy as np
 
@@ -48,8 +48,8 @@ def whole_dtype(parts: Parts, scale: str) -> np.dtype[Any] | None:
         return None
     if rounded := [part.rounded for part in parts.splits.values() if part.rounded]:
         raise DataError(rounded[0])
-    found = ((part, _first_inexact(part.x)) for part in parts.splits.values())
-    part, index = next(((part, index) for part, index in found if index is not None), (parts.splits["train"], None))
+    inexact = ((part, _first_inexact(part.x)) for part in parts.splits.values())
+    part, index = next(((part, index) for part, index in inexact if index is not None), (parts.splits["train"], None))
     if index is None:
         return None
     if any(part.x.dtype.kind == "f" for part in parts.splits.values()):
@@ -72,7 +72,7 @@ def _kept_as_real(part: Part, index: tuple[int, ...]) -> str:
     where = part.place(index[0]) + (f", column {column!r}" if column is not None else "")
     value = int(part.x[index])
     if column is not None:
-        return refusal(where, value)
+        return rounding_message(where, value)
     return (
         f"{where}: {value} is a whole number of type {part.x.dtype} that float32 would round to {_rounded(value)}; "
         'give ids as integers (all of x of an integer type); for quantities use scale = "standard", or divide them'
@@ -80,9 +80,9 @@ def _kept_as_real(part: Part, index: tuple[int, ...]) -> str:
 
 
 def _first_inexact(values: Array) -> tuple[int, ...] | None:
-    """Return the place of the first whole number that float32 would change.
+    """Return the index of the first whole number that float32 would change; None if it would change none.
 
-    A column of reals (the last axis) counts if all its numbers are whole: what has fractions is measured, and rounded.
+    A column of reals (the last axis) counts if all its numbers are whole: fractions mean quantities, which may be rounded.
     """
     import numpy as np
 
@@ -96,11 +96,11 @@ def _first_inexact(values: Array) -> tuple[int, ...] | None:
         flat = values.reshape(len(values), -1, values.shape[-1])
         wide = np.abs(flat).max(axis=(0, 1))
         for column in np.flatnonzero((wide > _EXACT) & (wide < _LARGEST)):
-            one = flat[:, :, column]
-            if (one == np.floor(one)).all() and (moved := _changed(one)).any():
-                row, inner = np.argwhere(moved)[0]
-                place = np.unravel_index(inner * flat.shape[2] + column, values.shape[1:])
-                return (int(row), *(int(axis) for axis in place))
+            numbers = flat[:, :, column]
+            if (numbers == np.floor(numbers)).all() and (changed := _changed(numbers)).any():
+                row, inner = np.argwhere(changed)[0]
+                position = np.unravel_index(inner * flat.shape[2] + column, values.shape[1:])
+                return (int(row), *(int(axis) for axis in position))
         return None
     return tuple(int(axis) for axis in np.argwhere(changed)[0]) if changed.any() else None
 
@@ -108,22 +108,22 @@ def _first_inexact(values: Array) -> tuple[int, ...] | None:
 def _changed(values: Array) -> Array:
     import numpy as np
 
-    with np.errstate(invalid="ignore", over="ignore"):  # the top of int64 is rounded out of it, which is a change
+    with np.errstate(invalid="ignore", over="ignore"):  # int64's largest numbers overflow, which is a change
         changed: Array = values.astype(np.float32).astype(values.dtype) != values
         return changed
 
 
-def losses(parts: Parts, scale: str, *, is_regression: bool) -> list[str]:
-    """Warn of numbers that lose much as float32; DataError for whole targets of which float32 makes equal ones."""
+def precision_warnings(parts: Parts, scale: str, *, is_regression: bool) -> list[str]:
+    """Return warnings on numbers that lose much as float32; DataError for whole targets that float32 makes equal."""
     train = parts.splits["train"]
-    found: list[str] = []
+    warnings: list[str] = []
     if scale == "none":
-        found += _blurred(train, train.x, "features")
+        warnings += _close_columns(train, train.x, "features")
     if is_regression:
         y = train.y.reshape(len(train.y), -1)
-        found += _rounded_targets(train, y)
-        found += _blurred(train, y, "targets")
-    return found
+        warnings += _rounded_targets(train, y)
+        warnings += _close_columns(train, y, "targets")
+    return warnings
 
 
 def _rounded_targets(part: Part, y: Array) -> Iterator[str]:
@@ -146,8 +146,8 @@ def _rounded_targets(part: Part, y: Array) -> Iterator[str]:
     )
 
 
-def _blurred(part: Part, values: Array, what: str) -> Iterator[str]:
-    """Warn of columns of reals that lie so close together that float32 keeps few of their differences."""
+def _close_columns(part: Part, values: Array, what: str) -> Iterator[str]:
+    """Yield warnings on columns of reals so close together that float32 keeps few of their differences."""
     import numpy as np
 
     if values.dtype.kind != "f" or values.dtype.itemsize <= 4:
@@ -155,7 +155,7 @@ def _blurred(part: Part, values: Array, what: str) -> Iterator[str]:
     flat = values.reshape(-1, values.shape[-1])
     low, high = flat.min(axis=0).astype(np.float64), flat.max(axis=0).astype(np.float64)
     size = np.maximum(np.abs(low), np.abs(high))
-    close = (high - low < _FEWEST_STEPS * np.spacing(size.astype(np.float32))) & (high - low > _NOISE * size)
+    close = (high - low < _FEWEST_STEPS * np.spacing(size.astype(np.float32))) & (high - low > _ROUNDING_NOISE * size)
     columns = [column for column in np.flatnonzero(close) if _changed(flat[:, column]).any()]
     if columns:
         first = columns[0]
@@ -173,15 +173,15 @@ def _blurred(part: Part, values: Array, what: str) -> Iterator[str]:
 
 
 def _steps(column: Array) -> float:
-    """Return how many steps of float32 lie between a column's smallest and largest number."""
+    """Return the number of float32 steps between a column's smallest and largest number."""
     import numpy as np
 
     low, high = float(column.min()), float(column.max())
     return (high - low) / float(np.spacing(np.float32(max(abs(low), abs(high)))))
 
 
-def keep(arrays: dict[str, Array], dtype: np.dtype[Any]) -> None:
-    """Turn all features into integers of `dtype` in place, as `scale` turns them into float32."""
+def to_integers(arrays: dict[str, Array], dtype: np.dtype[Any]) -> None:
+    """Convert all features to integers of `dtype` in place, as `scale` converts them to float32."""
     import numpy as np
 
     for key in [key for key in arrays if key.startswith("x_")]:

@@ -1,11 +1,11 @@
-"""Tables of pandas as arrays: every column a number, whole numbers kept whole."""
+"""Tables of pandas as arrays: all columns are numbers, and whole numbers stay exact."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from search.data.exact import refusal
+from search.data.exact import rounding_message
 from search.data.labels import DECIMAL_COMMA, is_missing
 from search.errors import DataError
 
@@ -20,40 +20,40 @@ _FLOAT64_WHOLE = 2**53
 
 
 def matrix_of(frame: pd.DataFrame, place: Callable[[int], str]) -> tuple[Array, str]:
-    """Return a table's columns as one array, int64 or uint64 where all are whole, else float64; and what that changed.
+    """Return a table as one array, int64 or uint64 if all columns are whole, else float64; and an error text.
 
-    The text is a refusal of the first whole number that float64 can't hold; "" if there is none. Columns of one dtype are
-    converted together, so that the time is linear in the number of columns. Raises DataError naming row and column: text.
+    The text is for the first whole number that float64 can't hold; "" if there is none. Columns of one dtype are converted
+    together, so that the time is linear in the number of columns. Raises DataError that names row and column of a text.
     """
     import numpy as np
 
     dtypes = frame.dtypes.to_numpy()
     groups = {dtype: np.flatnonzero(dtypes == dtype) for dtype in dict.fromkeys(dtypes)}
-    parts = [(index, _numbers(frame.iloc[:, index], place)) for index in groups.values()]
-    dtype = _dtype([part for _, part in parts])
+    blocks = [(index, _numbers(frame.iloc[:, index], place)) for index in groups.values()]
+    dtype = _dtype([block for _, block in blocks])
     values = np.empty(frame.shape, dtype)
-    rounded = ""
-    for index, part in parts:
-        values[:, index] = part
-        if dtype == np.float64 and not rounded:
-            rounded = _rounded(part, frame.iloc[:, index], place)
-    return values, rounded
+    rounding_error = ""
+    for index, block in blocks:
+        values[:, index] = block
+        if dtype == np.float64 and not rounding_error:
+            rounding_error = _rounding_error(block, frame.iloc[:, index], place)
+    return values, rounding_error
 
 
-def _dtype(parts: list[Array]) -> np.dtype[Any]:
-    """Return int64, or uint64 for values beyond it, where all are whole and one type holds them; else float64."""
+def _dtype(blocks: list[Array]) -> np.dtype[Any]:
+    """Return int64, or uint64 for values beyond it, if all are whole and one type holds them; else float64."""
     import numpy as np
 
-    if not {part.dtype.kind for part in parts} <= set("biu"):
+    if not {block.dtype.kind for block in blocks} <= set("biu"):
         return np.dtype(np.float64)
-    if not any(part.dtype == np.uint64 and part.size and int(part.max()) > _INT64_MAX for part in parts):
+    if not any(block.dtype == np.uint64 and block.size and int(block.max()) > _INT64_MAX for block in blocks):
         return np.dtype(np.int64)
-    is_positive = all(part.dtype.kind in "bu" or not part.size or int(part.min()) >= 0 for part in parts)
+    is_positive = all(block.dtype.kind in "bu" or not block.size or int(block.min()) >= 0 for block in blocks)
     return np.dtype(np.uint64 if is_positive else np.float64)
 
 
 def _numbers(frame: pd.DataFrame, place: Callable[[int], str]) -> Array:
-    """Convert columns of one dtype; NaN stands where a nullable column has no value."""
+    """Convert columns of one dtype; missing values of a nullable column become NaN."""
     import numpy as np
     import pandas as pd
 
@@ -77,9 +77,9 @@ def _nullable(column: pd.Series[Any]) -> Array:
         return column.to_numpy(dtype=np.float64, na_value=np.nan)
     if pd.api.types.is_bool_dtype(column.dtype):
         return column.to_numpy(dtype=np.bool_)
-    kind = np.float64 if pd.api.types.is_float_dtype(column.dtype) else np.int64
+    signed = np.float64 if pd.api.types.is_float_dtype(column.dtype) else np.int64
     is_unsigned = pd.api.types.is_unsigned_integer_dtype(column.dtype)
-    return column.to_numpy(dtype=np.uint64 if is_unsigned else kind)
+    return column.to_numpy(dtype=np.uint64 if is_unsigned else signed)
 
 
 def _text_numbers(column: pd.Series[Any], place: Callable[[int], str]) -> Array:
@@ -90,19 +90,19 @@ def _text_numbers(column: pd.Series[Any], place: Callable[[int], str]) -> Array:
     missing = numbers.isna().to_numpy()
     values = numbers.to_numpy()
     if missing.any() or values.dtype.kind not in "biuf":
-        raise DataError(_no_number(column, missing, place))
+        raise DataError(_no_number_message(column, missing, place))
     return values
 
 
-def _no_number(column: pd.Series[Any], missing: Array, place: Callable[[int], str]) -> str:
-    """Say which cell is no number, and what would mend it."""
-    # In a column of true and false, the culprit is the cell that is neither.
-    odd = missing & ~column.astype(str).str.lower().isin(["true", "false"]).to_numpy()
-    row = int((odd if odd.any() else missing).argmax())
+def _no_number_message(column: pd.Series[Any], missing: Array, place: Callable[[int], str]) -> str:
+    """Return the error text for the first cell that is not a number, with its remedy."""
+    # In a column of booleans, name the cell that is not a boolean.
+    not_boolean = missing & ~column.astype(str).str.lower().isin(["true", "false"]).to_numpy()
+    row = int((not_boolean if not_boolean.any() else missing).argmax())
     cell = column.iloc[row]
     text = str(cell)
-    kind = "" if isinstance(cell, str) else f" ({type(cell).__name__})"
-    where = f"{place(row)}, column {str(column.name)!r}: {text[:80]!r}{kind}"
+    type_note = "" if isinstance(cell, str) else f" ({type(cell).__name__})"
+    where = f"{place(row)}, column {str(column.name)!r}: {text[:80]!r}{type_note}"
     if is_missing(text):
         return f"{where} stands for a missing value; fill it in, or remove the row or the column"
     if DECIMAL_COMMA.fullmatch(text.strip()):
@@ -113,20 +113,20 @@ def _no_number(column: pd.Series[Any], missing: Array, place: Callable[[int], st
     )
 
 
-def _rounded(part: Array, columns: pd.DataFrame, place: Callable[[int], str]) -> str:
-    """Refuse the first whole number of some columns, as they stood in the table, that float64 can't hold."""
+def _rounding_error(block: Array, columns: pd.DataFrame, place: Callable[[int], str]) -> str:
+    """Return the error text for the first whole number of these columns that float64 can't hold; "" if there is none."""
     import numpy as np
     import pandas as pd
 
-    if part.dtype.kind in "iu":
-        with np.errstate(invalid="ignore"):  # the top of int64 is rounded out of it, which is a change
-            changed = np.argwhere(part.astype(np.float64).astype(part.dtype) != part)
+    if block.dtype.kind in "iu":
+        with np.errstate(invalid="ignore"):  # int64's largest numbers overflow, which is a change
+            changed = np.argwhere(block.astype(np.float64).astype(block.dtype) != block)
     elif pd.api.types.is_object_dtype(columns.dtypes.iloc[0]):
-        changed = np.argwhere(np.abs(part) > _FLOAT64_WHOLE)
+        changed = np.argwhere(np.abs(block) > _FLOAT64_WHOLE)
     else:
         return ""
     for row, column in changed.tolist():
         cell = columns.iat[row, column]
         if isinstance(cell, int | np.integer) and int(float(cell)) != int(cell):
-            return refusal(f"{place(row)}, column {str(columns.columns[column])!r}", int(cell))
+            return rounding_message(f"{place(row)}, column {str(columns.columns[column])!r}", int(cell))
     return ""

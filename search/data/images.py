@@ -1,4 +1,4 @@
-"""Folders of images as a source: a folder for each class, maybe within a folder for each split."""
+"""Folders of images as a source: one folder for each class, maybe inside one folder for each split."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from search.data.labels import alike
+from search.data.labels import lookalikes
 from search.data.parts import SPLITS, Part, Parts
 from search.errors import DataError, printable
 from search.spec.vocabulary import closest
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from search.data.parts import Array
 
-# Image files by their names: one that can't be read is refused. Any other file is used if Pillow can open it.
+# A file with one of these endings is refused if Pillow can't read it. Any other file is used if Pillow can open it.
 _ENDINGS = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"))
 _UNREADABLE = frozenset(
     (
@@ -52,7 +52,7 @@ _Layout: TypeAlias = dict[str, dict[Path, list[Path]]]
 
 @dataclass(frozen=True, slots=True)
 class _Header:
-    """What an image says of itself: its mode, (height, width), and whether it has more than one frame or page."""
+    """An image's mode, its (height, width), and whether it has more than one frame or page."""
 
     mode: str
     size: tuple[int, int]
@@ -61,7 +61,7 @@ class _Header:
 
 @dataclass(frozen=True)
 class Images:
-    """A folder of images: class folders, or train/validation/test folders with class folders in them."""
+    """A folder of images: class folders, or train/validation/test folders that contain class folders."""
 
     path: Path
     size: tuple[int, int] | None
@@ -74,7 +74,7 @@ class Images:
                 )
 
     def _layout(self) -> _Layout:
-        """List all files of all classes, each in order of its path."""
+        """Return the files of all classes of all splits, sorted by path."""
         folders = _folders(self.path)
         if "train" not in folders or not _folders(folders["train"]):
             return {"train": self._classes(self.path)}
@@ -97,37 +97,37 @@ class Images:
 
     def read(self, seed: int) -> Parts:  # noqa: ARG002 (one signature for all sources)
         with ThreadPoolExecutor() as pool:
-            layout, others = self._images_among(pool, self._layout())
+            layout, others = self._separate_images(pool, self._layout())
             files = [file for classes in layout.values() for inner in classes.values() for file in inner]
             headers = list(pool.map(_image_header, files))
             size = self.size or headers[0].size
             if self.size is None:
                 _check_sizes(files, headers)
             mode = "L" if all(header.mode == "L" for header in headers) else "RGB"
-            splits = {split: _decoded(pool, classes, size, mode) for split, classes in layout.items()}
+            splits = {split: _decode_all(pool, classes, size, mode) for split, classes in layout.items()}
         names = sorted({folder.name for classes in layout.values() for folder in classes})
-        warnings = (*self._left_out(layout, others), *self._frames(headers), *alike(names, str(self.path)))
+        warnings = (*self._left_out(layout, others), *self._frames(headers), *lookalikes(names, str(self.path)))
         return Parts(str(self.path), splits, warnings=tuple(map(printable, warnings)))
 
-    def _images_among(self, pool: ThreadPoolExecutor, layout: _Layout) -> tuple[_Layout, list[Path]]:
-        """Part the images of every class from its other files."""
+    def _separate_images(self, pool: ThreadPoolExecutor, layout: _Layout) -> tuple[_Layout, list[Path]]:
+        """Separate the images of every class from its other files."""
         images: _Layout = {}
         others: list[Path] = []
         for split, classes in layout.items():
             images[split] = {}
             for folder, files in classes.items():
                 is_image = list(pool.map(_is_image, files))
-                images[split][folder] = [file for file, used in zip(files, is_image, strict=True) if used]
-                others += [file for file, used in zip(files, is_image, strict=True) if not used]
+                images[split][folder] = [file for file, is_used in zip(files, is_image, strict=True) if is_used]
+                others += [file for file, is_used in zip(files, is_image, strict=True) if not is_used]
                 others += [file for file, is_shown in _walk(folder) if not is_shown]
                 _check_class(folder, images[split][folder])
         return images, others
 
     def _left_out(self, layout: _Layout, others: list[Path]) -> Iterator[str]:
-        """Tell how many files of class folders are no images, and how many images stand in no class folder."""
+        """Yield warnings on files of class folders that are not images, and on images outside class folders."""
         if others:
-            kinds = Counter(file.suffix.lower() or file.name for file in others)
-            shown = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5))
+            suffixes = Counter(file.suffix.lower() or file.name for file in others)
+            shown = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common(5))
             yield (
                 f"{self.path}: {len(others)} of the files in the class folders are no images and were left out ({shown}); "
                 "remove them, or save images as PNG or JPEG"
@@ -159,12 +159,12 @@ def _folders(path: Path) -> dict[str, Path]:
 
 
 def _files(folder: Path) -> list[Path]:
-    """List the files in a class folder and below it, in order of their paths, the system's own left out."""
+    """Return the files in and below a class folder, sorted by path, without hidden and system files."""
     return sorted(file for file, is_shown in _walk(folder) if is_shown)
 
 
 def _walk(folder: Path) -> Iterator[tuple[Path, bool]]:
-    """Give every file below a folder, and whether it is shown; links to folders are followed, once."""
+    """Yield every file below a folder, and whether it is not hidden; follow each link to a folder once."""
 
     def refuse(error: OSError) -> None:
         raise error
@@ -183,7 +183,7 @@ def _walk(folder: Path) -> Iterator[tuple[Path, bool]]:
 
 
 def _check_class(folder: Path, files: list[Path]) -> None:
-    """Refuse a class without images of its own; where all are in folders below it, those may be the classes."""
+    """Refuse a class folder without images of its own: if only folders below it have some, those may be the classes."""
     if not files:
         raise DataError(f"{folder}: holds no images ({' '.join(sorted(_ENDINGS))}); add some or remove it")
     if not any(file.parent == folder for file in files):
@@ -194,7 +194,7 @@ def _check_class(folder: Path, files: list[Path]) -> None:
 
 
 def _is_image(file: Path) -> bool:
-    """Tell whether a file of a class folder is to be used; DataError for an image that Pillow can't open."""
+    """Return whether a file of a class folder is an image; DataError for an image that Pillow can't open."""
     if file.suffix.lower() in _ENDINGS:
         return True
     from PIL import Image
@@ -202,7 +202,7 @@ def _is_image(file: Path) -> bool:
     try:
         with Image.open(file):
             return True
-    except Exception:  # noqa: BLE001 (any kind of file may stand here, and Pillow's readers raise anything)
+    except Exception:  # noqa: BLE001 (the file may be of any format, and Pillow's readers may raise anything)
         if file.suffix.lower() in _UNREADABLE:
             raise DataError(
                 f"{file}: Pillow can't open this kind of image; save it as PNG or JPEG, or remove it"
@@ -211,26 +211,26 @@ def _is_image(file: Path) -> bool:
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[Image.Image]:
-    """Open an image; what Pillow raises for a broken file while it is open ends in a DataError."""
+def _open_image(file: Path) -> Iterator[Image.Image]:
+    """Open an image; errors of Pillow for a damaged file, also while it is open, become a DataError."""
     from PIL import Image
 
-    # The SyntaxError is Pillow's PNG reader's.
-    broken = (OSError, EOFError, SyntaxError, ValueError, IndexError, struct.error, zlib.error)
+    # Pillow's PNG reader raises SyntaxError.
+    damage = (OSError, EOFError, SyntaxError, ValueError, IndexError, struct.error, zlib.error)
     try:
         with Image.open(file) as image:
             yield image
-    except (*broken, Image.DecompressionBombError) as error:
+    except (*damage, Image.DecompressionBombError) as error:
         raise DataError(f"{file}: can't be read as an image: {error}; mend or remove it") from None
 
 
 def _image_header(file: Path) -> _Header:
-    with _opened(file) as image:
-        # Photos of some phones (MPO) have a small copy of themselves as a second frame.
+    with _open_image(file) as image:
+        # The second frame of an MPO, a photo of some phones, is a small copy of the photo.
         has_frames = image.format != "MPO" and bool(getattr(image, "is_animated", False))
         header = _Header(image.mode, (image.height, image.width), has_frames)
     if header.mode.startswith(("I", "F")):
-        # Pillow would cut these off at 255 and hand out white images.
+        # Pillow would clip these at 255 and return white images.
         raise DataError(f"{file}: has pixels of mode {header.mode}, more than 8 bits; save it with 8 bits a channel")
     return header
 
@@ -245,8 +245,8 @@ def _check_sizes(files: list[Path], headers: list[_Header]) -> None:
             )
 
 
-def _decoded(pool: ThreadPoolExecutor, classes: Mapping[Path, list[Path]], size: tuple[int, int], mode: str) -> Part:
-    """Read the images of a split into (rows, height, width, channels), on as many threads as the pool has."""
+def _decode_all(pool: ThreadPoolExecutor, classes: Mapping[Path, list[Path]], size: tuple[int, int], mode: str) -> Part:
+    """Decode the images of a split into (rows, height, width, channels), on the threads of the pool."""
     import numpy as np
 
     files = [file for inner in classes.values() for file in inner]
@@ -257,7 +257,7 @@ def _decoded(pool: ThreadPoolExecutor, classes: Mapping[Path, list[Path]], size:
         x[row] = _pixels(files[row], mode, size).reshape(x.shape[1:])
 
     for _ in pool.map(decode, range(len(files))):
-        pass  # a failed one raises here
+        pass  # the error of a failed image is raised here
     return Part(x, np.array(labels, dtype=str), lambda row: str(files[row]))
 
 
@@ -265,7 +265,7 @@ def _pixels(file: Path, mode: str, size: tuple[int, int]) -> Array:
     import numpy as np
     from PIL import Image
 
-    with _opened(file) as image:
+    with _open_image(file) as image:
         converted = image.convert(mode)
         if (image.height, image.width) != size:
             converted = converted.resize((size[1], size[0]), Image.Resampling.BILINEAR)

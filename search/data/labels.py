@@ -1,4 +1,4 @@
-"""Labels of text, cleaned: blanks around them, words for missing values, spellings that were meant to be one."""
+"""Labels that are texts: strip blanks, refuse words for missing values, warn of similar spellings."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ DECIMAL_COMMA = re.compile(r"[+-]?\d+(\.\d{3})*,\d+")
 
 
 def is_missing(text: str) -> bool:
-    """Tell whether a text is what people and programs write for a missing value."""
+    """Return whether people or programs write this text for a missing value."""
     return text.strip().casefold() in _MISSING
 
 
-def cleaned(parts: Parts, column: str | None = None) -> Parts:
-    """Strip the blanks around labels of text, and warn of classes that may not be meant.
+def clean_labels(parts: Parts, column: str | None = None) -> Parts:
+    """Strip the blanks around labels that are texts, and add warnings on classes that may not be meant.
 
-    `column` is the target's name in a table. Raises DataError naming the row: an empty label, a word for a missing
+    `column` is the target's name in a table. Raises DataError that names the row: an empty label, a word for a missing
     value among numbers (or true and false), numbers written with a decimal comma.
     """
     import numpy as np
@@ -61,11 +61,11 @@ def cleaned(parts: Parts, column: str | None = None) -> Parts:
     if not texts:
         return parts
     values = sorted({str(value) for part in texts.values() for value in np.unique(part.y)})
-    _check(texts, values, where)
-    return replace(parts, splits=splits, warnings=(*parts.warnings, *_doubts(texts, values, parts.name + where)))
+    _check_texts(texts, values, where)
+    return replace(parts, splits=splits, warnings=(*parts.warnings, *_warnings(texts, values, parts.name + where)))
 
 
-def _check(texts: dict[str, Part], values: list[str], where: str) -> None:
+def _check_texts(texts: dict[str, Part], values: list[str], where: str) -> None:
     missing = [value for value in values if is_missing(value)]
     others = [value for value in values if not is_missing(value)]
     if "" in missing:
@@ -87,7 +87,7 @@ def _check(texts: dict[str, Part], values: list[str], where: str) -> None:
 
 
 def _first(texts: dict[str, Part], values: list[str]) -> tuple[str, str]:
-    """Return the place and the label of the first row that has one of these."""
+    """Return the place (as `Part.place` names it) and the label of the first row with one of these labels."""
     import numpy as np
 
     rows = {split: np.flatnonzero(np.isin(part.y, values)) for split, part in texts.items()}
@@ -96,18 +96,18 @@ def _first(texts: dict[str, Part], values: list[str]) -> tuple[str, str]:
     return texts[split].place(row), str(texts[split].y[row])
 
 
-def _doubts(texts: dict[str, Part], values: list[str], name: str) -> Iterator[str]:
+def _warnings(texts: dict[str, Part], values: list[str], name: str) -> Iterator[str]:
     for value in values:
         if is_missing(value) and not (value == "-" and "+" in values):
             count = sum(int((part.y == value).sum()) for part in texts.values())
             yield (
                 f"{name}: {value!r} ({count} rows) is a class of its own; if it stands for missing labels, remove these rows"
             )
-    yield from alike(values, name)
+    yield from lookalikes(values, name)
 
 
-def alike(values: Iterable[str], name: str) -> Iterator[str]:
-    """Warn of classes whose names differ only in case, in blanks or in how a number is written."""
+def lookalikes(values: Iterable[str], name: str) -> Iterator[str]:
+    """Yield warnings on classes whose names differ only in case, blanks or the notation of a number."""
     seen: dict[str, str] = {}
     for value in values:
         key = " ".join(unicodedata.normalize("NFKC", value).casefold().split())

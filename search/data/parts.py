@@ -1,4 +1,4 @@
-"""What a source gives: rows of arrays, in splits if it has its own, put together and checked for soundness here."""
+"""What a source holds: rows of features and targets, in splits if it has its own. They are validated here."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _FLOAT32_MAX = 3.4028234663852886e38
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Rows of a source that stand together, and how an error names them.
+    """The rows of one split of a source, and how an error names them.
 
     Attributes:
-        x, y: the features and the labels, as the source has them.
-        place: the source and the row of an index, such as "wine.csv, line 5".
-        columns: the names of a table's features; empty for anything else.
-        rounded: why these features are refused unless they are scaled: whole numbers that even float64 has changed.
+        x, y: the features and the targets, as the source has them.
+        place: row index -> place of the row for an error, such as "wine.csv, line 5".
+        columns: the names of a table's features; empty for any other source.
+        rounded: the error text for whole numbers that even float64 has changed; only scaling permits them. "" if none.
     """
 
     x: Array
@@ -47,9 +47,9 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """What a source holds: "train" (every row, where it has no splits), maybe "validation" and "test".
+    """What a source holds: "train" (every row, if it has no splits), maybe "validation" and "test".
 
-    `warnings` are lines about what was taken and may not be meant.
+    `warnings` are remarks on data that were taken and may not be meant.
     """
 
     name: str
@@ -60,12 +60,12 @@ class Parts:
 
 
 def rows_of(name: str, key: str) -> Callable[[int], str]:
-    """Return the function that names a row of the array `key`."""
+    """Return the function that names a row of the array `key`, for `Part.place`."""
     return lambda row: f"{name}, row {row} of {key} (counted from 0)"
 
 
 def is_number(text: str) -> bool:
-    """Tell whether a text can be read as a number."""
+    """Return whether a text can be read as a number."""
     try:
         float(text)
     except ValueError:
@@ -74,13 +74,13 @@ def is_number(text: str) -> bool:
 
 
 def pairs_of(keys: Iterable[str], name: str) -> dict[str, tuple[str, str]]:
-    """Find the pairs of arrays among `keys`: split -> (key of x, key of y); DataError for a key that is none of them."""
+    """Return the pairs of arrays among `keys`: split -> (key of x, key of y); DataError for any other key."""
     known = [f"{letter}{ending}" for letter in "xy" for ending in _SPLIT_OF_KEY]
     keys = list(keys)
-    there = set(keys)
-    if len(there) < len(keys):
-        twice = next(key for key, count in Counter(keys).items() if count > 1)
-        raise DataError(f"{name}: has {twice} twice; keep one of them")
+    present = set(keys)
+    if len(present) < len(keys):
+        duplicate = next(key for key, count in Counter(keys).items() if count > 1)
+        raise DataError(f"{name}: has {duplicate} twice; keep one of them")
     pairs: dict[str, tuple[str, str]] = {}
     unknown = []
     for key in keys:
@@ -89,9 +89,9 @@ def pairs_of(keys: Iterable[str], name: str) -> dict[str, tuple[str, str]]:
                 raise DataError(f"{name}: unknown key {key!r}{hint}")
             unknown.append(key)
             continue
-        other = ("y" if key[0] == "x" else "x") + key[1:]
-        if other not in there:
-            raise DataError(f"{name}: has {key} but no {other}; there must be both")
+        partner = ("y" if key[0] == "x" else "x") + key[1:]
+        if partner not in present:
+            raise DataError(f"{name}: has {key} but no {partner}; there must be both")
         split, pair = _SPLIT_OF_KEY[key[1:]], ("x" + key[1:], "y" + key[1:])
         if pairs.setdefault(split, pair) != pair:
             raise DataError(f"{name}: has both {pairs[split][0]} and {pair[0]}; keep one of them")
@@ -100,19 +100,19 @@ def pairs_of(keys: Iterable[str], name: str) -> dict[str, tuple[str, str]]:
             f"{name}: no x_train and y_train (or x and y); it has {', '.join(keys[:20]) or 'nothing'}: rename the arrays"
         )
     if unknown:
-        raise DataError(f"{name}: unknown key {unknown[0]!r}; {_unknown(unknown[0], known)}")
+        raise DataError(f"{name}: unknown key {unknown[0]!r}; {_unknown_key_advice(unknown[0], known)}")
     return pairs
 
 
-def _unknown(key: str, known: Iterable[str]) -> str:
+def _unknown_key_advice(key: str, known: Iterable[str]) -> str:
     if "weight" in key.lower() or key.lower().partition("_")[0] in ("w", "sw"):
         return f"{NO_WEIGHTS}: remove it"
     return f"known are {', '.join(known)}: rename or remove it"
 
 
-def sound(parts: Parts) -> Parts:
-    """Check features and lengths; return the parts with (rows,) made (rows, 1)."""
-    splits = {split: _sound_part(part, split, parts.name) for split, part in parts.splits.items()}
+def validate(parts: Parts) -> Parts:
+    """Return the parts with features of shape (rows,) made (rows, 1); DataError for bad types, shapes, lengths or numbers."""
+    splits = {split: _validate_part(part, split, parts.name) for split, part in parts.splits.items()}
     train = splits["train"].x
     for split, part in splits.items():
         if part.x.shape[1:] != train.shape[1:]:
@@ -128,7 +128,7 @@ def sound(parts: Parts) -> Parts:
     return replace(parts, splits=splits)
 
 
-def _sound_part(part: Part, split: str, name: str) -> Part:
+def _validate_part(part: Part, split: str, name: str) -> Part:
     x, y = part.x, part.y
     for what, array, kinds in (("features", x, "biuf"), ("labels", y, "biufU")):
         if array.dtype.kind not in kinds:
@@ -150,7 +150,7 @@ def _sound_part(part: Part, split: str, name: str) -> Part:
 def _check_finite(part: Part, values: Array, what: str) -> None:
     import numpy as np
 
-    # NaN survives min and max: two passes without a copy, and the row is looked for only if there is one.
+    # NaN survives min and max: check without a copy, and search for the row only if the check fails.
     if float(values.min()) >= -_FLOAT32_MAX and float(values.max()) <= _FLOAT32_MAX:
         return
     wide = values.astype(np.float64)

@@ -1,11 +1,11 @@
-"""What a data function returns or a file of arrays holds, as parts: every form that people know, taken or explained."""
+"""Convert what a data function returns, or a file of arrays holds, to `Parts`; explain forms that are not supported."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from search.data.labels import cleaned
+from search.data.labels import clean_labels
 from search.data.parts import NO_WEIGHTS, Part, Parts, pairs_of, rows_of
 from search.errors import DataError
 
@@ -21,7 +21,7 @@ _MOST_INPUTS = 8
 
 
 def parts_of(result: Any, name: str, task: str | None = None) -> Parts:
-    """Read (x, y), ((x_train, y_train), (x_test, y_test)) or a mapping with such keys."""
+    """Convert (x, y), ((x_train, y_train), (x_test, y_test)) or a mapping with such keys."""
     if isinstance(result, tuple | list) and not hasattr(result, "shape"):
         result = _mapping_of(result, name)
     if not isinstance(result, Mapping):
@@ -30,14 +30,14 @@ def parts_of(result: Any, name: str, task: str | None = None) -> Parts:
     for split, (x, y) in pairs_of((str(key) for key in result), name).items():
         _check_single(result[x], result[y], name, x)
         _check_single(result[y], result[x], name, y)
-        features, columns, rounded = _array(result[x], name, x)
-        labels, _, _ = _array(result[y], name, y)
-        splits[split] = Part(features, labels, rows_of(name, x), columns, rounded)
-    return cleaned(Parts(name, splits, task))
+        features, columns, rounded = _to_array(result[x], name, x)
+        targets, _, _ = _to_array(result[y], name, y)
+        splits[split] = Part(features, targets, rows_of(name, x), columns, rounded)
+    return clean_labels(Parts(name, splits, task))
 
 
 def _mapping_of(result: tuple[Any, ...] | list[Any], name: str) -> dict[str, Any]:
-    """Give the arrays of a tuple their keys."""
+    """Return the arrays of a tuple by their keys."""
     pairs = [item for item in result if isinstance(item, tuple)]
     if any(len(pair) == 3 for pair in pairs) and len(pairs) == len(result):
         raise DataError(f"{name}: received tuples (x, y, weights); {NO_WEIGHTS}: return (x, y) for each split")
@@ -60,7 +60,7 @@ def _mapping_of(result: tuple[Any, ...] | list[Any], name: str) -> dict[str, Any
 
 
 def _check_single(value: Any, other: Any, name: str, key: str) -> None:
-    """Refuse several inputs or outputs: a mapping, or a list of arrays that each have a row for every row."""
+    """Refuse several inputs or outputs: a mapping, or a list of arrays that each hold every row."""
     if isinstance(value, Mapping):
         raise DataError(f"{name}: {key} is a {type(value).__name__} of several arrays; {_several(key)}")
     if not _is_list_of_arrays(value):
@@ -93,9 +93,9 @@ def _several(key: str) -> str:
 
 
 def _advice(value: Any) -> str:
-    """Say what to return in place of something that is no array but gives rows one after the other."""
-    names = {kind.__name__ for kind in type(value).__mro__}
-    modules = {kind.__module__.partition(".")[0] for kind in type(value).__mro__}
+    """Return what to return instead of an object that yields batches, or of None; "" for anything else."""
+    names = {cls.__name__ for cls in type(value).__mro__}
+    modules = {cls.__module__.partition(".")[0] for cls in type(value).__mro__}
     if value is None:
         return f"the function has no return, or an array is missing: {_FORMS}"
     if hasattr(value, "as_numpy_iterator"):
@@ -113,17 +113,17 @@ def _advice(value: Any) -> str:
     return ""
 
 
-def _array(value: Any, name: str, key: str) -> tuple[Array, tuple[str, ...], str]:
-    """Return an array and, of a pandas table, the names of its columns and what became rounded (`Part.rounded`)."""
+def _to_array(value: Any, name: str, key: str) -> tuple[Array, tuple[str, ...], str]:
+    """Return an array and, for a pandas table, the names of its columns and `Part.rounded`."""
     import numpy as np
 
     if value is None or (advice := _advice(value)):
         advice = "give one array for it" if value is None else advice
         raise DataError(f"{name}: {key} is {'None' if value is None else type(value).__name__}; {advice}")
     if hasattr(value, "toarray") and hasattr(value, "nnz"):
-        return _dense(value, name, key), (), ""
+        return _from_sparse(value, name, key), (), ""
     if type(value).__module__.partition(".")[0] == "pandas":
-        return _of_pandas(value, name, key)
+        return _from_pandas(value, name, key)
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         row = int(np.argwhere(np.ma.getmaskarray(value))[0][0])
         raise DataError(
@@ -131,28 +131,28 @@ def _array(value: Any, name: str, key: str) -> tuple[Array, tuple[str, ...], str
         )
     try:
         array = np.asarray(value)
-    except Exception as error:  # noqa: BLE001 (the array may be of any library, and its conversion raise anything)
+    except Exception as error:  # noqa: BLE001 (conversion of another library's array may raise anything)
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"{name}: {key} can't be made an array: {first}; return rows of equal length") from None
     return _typed(array, name, key), (), ""
 
 
 def _typed(array: Array, name: str, key: str) -> Array:
-    """Give an array of Python objects the type of what it holds: text, or numbers and true/false."""
+    """Return an array of Python objects as an array of texts, or of numbers and booleans."""
     import numpy as np
 
     if array.dtype.kind == "T":
         return array.astype(str)
     if array.dtype.kind != "O" or array.ndim == 0:
         return array
-    kinds = {type(item) for item in array.flat}
-    if all(issubclass(kind, str) for kind in kinds):
+    types = {type(item) for item in array.flat}
+    if all(issubclass(cls, str) for cls in types):
         return array.astype(str)
-    if all(issubclass(kind, bool | int | float | np.bool_ | np.number) for kind in kinds):
+    if all(issubclass(cls, bool | int | float | np.bool_ | np.number) for cls in types):
         return np.array(array.tolist())
-    is_text = any(issubclass(kind, str) for kind in kinds)
-    usual = str if is_text else (bool, int, float, np.generic)
-    index = next(index for index, item in np.ndenumerate(array) if not isinstance(item, usual))
+    is_text = any(issubclass(cls, str) for cls in types)
+    expected = str if is_text else (bool, int, float, np.generic)
+    index = next(index for index, item in np.ndenumerate(array) if not isinstance(item, expected))
     item = array[index]
     what = "among texts" if is_text else "no number"
     if item is None or type(item).__name__ == "NAType" or (isinstance(item, float) and np.isnan(item)):
@@ -163,8 +163,8 @@ def _typed(array: Array, name: str, key: str) -> Array:
     )
 
 
-def _dense(value: Any, name: str, key: str) -> Array:
-    """Write out a sparse matrix, if it is not too large for that."""
+def _from_sparse(value: Any, name: str, key: str) -> Array:
+    """Convert a sparse matrix to a dense array; DataError if that is too large."""
     import numpy as np
 
     size = int(np.prod(value.shape)) * np.dtype(value.dtype).itemsize
@@ -176,8 +176,8 @@ def _dense(value: Any, name: str, key: str) -> Array:
     return np.asarray(value.toarray())
 
 
-def _of_pandas(value: Any, name: str, key: str) -> tuple[Array, tuple[str, ...], str]:
-    """Read a table or a column of pandas, whatever its dtypes; columns of text are for labels."""
+def _from_pandas(value: Any, name: str, key: str) -> tuple[Array, tuple[str, ...], str]:
+    """Convert a table or a column of pandas, of any dtypes; only labels may be texts."""
     import numpy as np
     import pandas as pd
 

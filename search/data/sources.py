@@ -1,4 +1,4 @@
-"""The sources that a study file may name, found by their text: data sets of packages, files, folders, functions."""
+"""The data sources that a study file may name: data sets of packages, files, folders, functions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from search.spec.vocabulary import closest
 if TYPE_CHECKING:
     from search.spec.settings import DataSection
 
-# The data sets that packages bring along or download, and the task of each.
+# The data sets that packages contain or download -> the task of each.
 _NAMED = {
     "sklearn": {
         "digits": "classification",
@@ -39,25 +39,25 @@ _NAMED = {
         "boston_housing": "regression",
     },
 }
-_KINDS = (
+_SOURCE_FORMS = (
     "".join(f"{scheme}:NAME ({', '.join(names)}), " for scheme, names in _NAMED.items())
     + "an .npz file, a table (.csv, .tsv, .txt), a folder of images with one folder a class, or file.py:function"
 )
 
 
 class Source(Protocol):
-    """Where data come from. One that is registered under a scheme is made by `kind(name)`: of "scheme:name"."""
+    """A source of data. For "scheme:name", the factory that is registered for the scheme is called with the name."""
 
     def check(self) -> None:
-        """Raise DataError for what can be known in milliseconds."""
+        """Raise DataError for faults that can be detected in milliseconds."""
 
     def read(self, seed: int) -> Parts:
-        """Read everything; DataError names the file and, where there is one, the row."""
+        """Read everything; DataError names the file and, if possible, the row."""
 
 
 def locate(section: DataSection, base: Path) -> Source:
     """Return the source that `section` names, its path relative to `base`; DataError if it names none."""
-    source = _of_text(section, base)
+    source = _parse(section, base)
     if section.target is not None and not isinstance(source, Csv):
         raise DataError(f"target names a column of a table (.csv); {section.source!r} is none: remove target")
     if section.image_size is not None and not isinstance(source, Images):
@@ -65,15 +65,15 @@ def locate(section: DataSection, base: Path) -> Source:
     return source
 
 
-def gives_shapes(section: DataSection, base: Path) -> bool:
-    """Tell whether the shape of the labels is the user's choice: they come from the user's own arrays."""
-    return isinstance(_of_text(section, base), Npz | _Function)
+def has_own_shapes(section: DataSection, base: Path) -> bool:
+    """Return whether the user chose the shape of the targets: those of the user's own arrays."""
+    return isinstance(_parse(section, base), Npz | _Function)
 
 
-def _of_text(section: DataSection, base: Path) -> Source:
+def _parse(section: DataSection, base: Path) -> Source:
     text = section.source
     scheme, colon, name = text.partition(":")
-    # A Windows path, C:\\rows.csv, has a scheme of one letter.
+    # A scheme of one letter is the drive of a Windows path, such as C:\\rows.csv.
     if colon and len(scheme) > 1 and scheme in SOURCES:
         source: Source = SOURCES.get(scheme)(name)
         return source
@@ -89,10 +89,10 @@ def _of_text(section: DataSection, base: Path) -> Source:
     if path.suffix == ".py":
         raise DataError(f"{text!r} names no function; write {text + ':function'!r}")
     if path.is_file():
-        raise DataError(f"{path}: no known kind of data file; a source is {_KINDS}")
+        raise DataError(f"{path}: no known kind of data file; a source is {_SOURCE_FORMS}")
     known = {name: f"{scheme}:{name}" for scheme, names in _NAMED.items() for name in names}
     hint = f"; did you mean {known[text]!r}?" if text in known else closest(text, known.values())
-    raise DataError(f"no such data source: {text!r}{hint or f' (looked for {path})'}; a source is {_KINDS}")
+    raise DataError(f"no such data source: {text!r}{hint or f' (looked for {path})'}; a source is {_SOURCE_FORMS}")
 
 
 def _check_name(scheme: str, name: str) -> None:
@@ -103,7 +103,7 @@ def _check_name(scheme: str, name: str) -> None:
 
 @dataclass(frozen=True)
 class Sklearn:
-    """A data set that scikit-learn brings along; digits are scaled to 0..1, the others are as they are."""
+    """A data set that scikit-learn contains; digits are scaled to 0..1, the others are not scaled."""
 
     name: str
 
@@ -146,7 +146,7 @@ class KerasData:
 
 @dataclass(frozen=True)
 class _Function:
-    """A function of the user's that returns arrays; it is given `seed` if it has such a parameter."""
+    """A user's function that returns arrays; it gets `seed` if it has such a parameter."""
 
     reference: Reference
 
@@ -173,7 +173,7 @@ class _Function:
             raise DataError(f"{path}: {name}: {error}; a data function takes nothing, or seed") from None
         try:
             return function(**arguments)
-        except (Exception, SystemExit) as error:  # the user's own code: anything may come out of it
+        except (Exception, SystemExit) as error:  # the user's code may raise anything
             frames = traceback.extract_tb(error.__traceback__)
             lines = [frame.lineno for frame in frames if Path(frame.filename) == path]
             where = f"{path}, line {lines[-1]}" if lines else str(path)

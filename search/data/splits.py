@@ -1,4 +1,4 @@
-"""Which rows are trained on, judged by and held out; their scaling and their fingerprint."""
+"""Choose the rows for training, validation and test; scale and fingerprint them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def divide(parts: Parts, targets: Targets, section: DataSection, seed: int) -> dict[str, tuple[str, Array]]:
     """Choose the rows of each split: split -> (split of the source, row numbers in it).
 
-    Raises DataError where a split can't hold the classes that it must.
+    Raises DataError if a split can't hold the classes that it must.
     """
     import numpy as np
 
@@ -30,24 +30,24 @@ def divide(parts: Parts, targets: Targets, section: DataSection, seed: int) -> d
     chosen = {split: (split, index) for split, index in rows.items()}
     fractions = {"test": section.test, "validation": section.validation}
     cut = {split: fraction for split, fraction in fractions.items() if split not in rows and fraction > 0}
-    left = rows["train"]
-    total = len(left)
+    remaining = rows["train"]
+    total = len(remaining)
     labels = targets.y["train"] if targets.class_names else None
     for done, (split, fraction) in enumerate(cut.items()):
         count = max(1, round(fraction * total))
         if labels is not None:
-            _check_shares(parts.name, targets, labels[left], len(cut) - done + 1, (split, count))
-        elif len(left) - count < 2:
+            _check_shares(parts.name, targets, labels[remaining], len(cut) - done + 1, (split, count))
+        elif len(remaining) - count < 2:
             raise DataError(f"{parts.name}: {total} rows are too few to split; give more, or a larger limit")
-        left, taken = _cut(left, count, labels, state)
+        remaining, taken = _cut(remaining, count, labels, state)
         chosen[split] = ("train", taken)
-    chosen["train"] = ("train", left)
+    chosen["train"] = ("train", remaining)
     _check_learnable(parts, targets, chosen)
     return chosen
 
 
 def _limited(rows: Mapping[str, Array], targets: Targets, limit: int, state: int) -> dict[str, Array]:
-    """Keep `limit` rows of training and the source's own validation together, each in its share."""
+    """Keep `limit` rows of training and the source's own validation together, in proportion to their sizes."""
     import numpy as np
 
     splits = [split for split in ("validation", "train") if split in rows]
@@ -66,32 +66,32 @@ def _limited(rows: Mapping[str, Array], targets: Targets, limit: int, state: int
             counts = np.bincount(labels)
             counts = counts[counts > 0]
             if counts.min() < 2 or min(count, len(index) - count) < len(counts):
-                labels = None  # too few for shares: any rows will do, and what is then missing is found below
+                labels = None  # too few rows to stratify; `_check_learnable` refuses if a class is then missing
         kept[split] = _cut(index, count, labels, state)[1]
     return kept
 
 
 def _cut(index: Array, count: int, labels: Array | None, state: int) -> tuple[Array, Array]:
-    """Take `count` of the rows at random, every class in its share; return (those left, those taken)."""
+    """Take `count` of the rows at random, stratified by `labels`; return (remaining, taken)."""
     from sklearn.model_selection import train_test_split
 
     stratify = None if labels is None else labels[index]
-    left, taken = train_test_split(index, test_size=count, random_state=state, stratify=stratify)
-    return left, taken
+    remaining, taken = train_test_split(index, test_size=count, random_state=state, stratify=stratify)
+    return remaining, taken
 
 
-def _check_shares(name: str, targets: Targets, labels: Array, need: int, taken: tuple[str, int]) -> None:
-    """Make sure that every class has `need` rows: one for each split to be cut and one to train on."""
+def _check_shares(name: str, targets: Targets, labels: Array, needed: int, taken: tuple[str, int]) -> None:
+    """Check that every class has `needed` rows: one for each split to cut and one to train on."""
     import numpy as np
 
     counts = np.bincount(labels, minlength=len(targets.class_names))
     present = np.flatnonzero(counts)
     split, count = taken
     for label in present:
-        if counts[label] < need:
+        if counts[label] < needed:
             raise DataError(
                 f"{name}: class {targets.class_names[label]!r} has {counts[label]} of the {len(labels)} rows "
-                f"to split, and needs {need}, one for each split; add rows, remove the class, raise limit, "
+                f"to split, and needs {needed}, one for each split; add rows, remove the class, raise limit, "
                 'give splits of your own, or use task = "regression" if these are no classes'
             )
     if min(count, len(labels) - count) < len(present):
@@ -102,7 +102,7 @@ def _check_shares(name: str, targets: Targets, labels: Array, need: int, taken: 
 
 
 def _check_learnable(parts: Parts, targets: Targets, rows: Mapping[str, tuple[str, Array]]) -> None:
-    """Refuse fewer than two training rows, and labels to be judged by that no training row has."""
+    """Refuse fewer than two training rows, and labels of another split that no training row has."""
     import numpy as np
 
     _, train = rows["train"]
@@ -131,11 +131,11 @@ def _check_learnable(parts: Parts, targets: Targets, rows: Mapping[str, tuple[st
 
 @dataclass(frozen=True, eq=False)
 class Scaling:
-    """How rows of the source became rows that models see; an exported model does the same inside.
+    """How rows of the source became rows for models; an exported model applies the same scaling itself.
 
     Attributes:
         kind: "none", "standard" or "minmax".
-        divisor: of rows of the kind "none": 255 for bytes of images.
+        divisor: for the kind "none": 255 for images in bytes, else 1.
         mean, spread: float64 (features,), for (x - mean) / spread; a constant column has the spread 1. None for "none".
     """
 
@@ -145,12 +145,12 @@ class Scaling:
     spread: Array | None = None
 
 
-def scale(arrays: dict[str, Array], how: str, name: str) -> Scaling:
-    """Turn all features into float32 in place, bytes of images into 0..1; fit `how` on the training rows."""
+def scale(arrays: dict[str, Array], method: str, name: str) -> Scaling:
+    """Convert all features to float32 in place, images in bytes to 0..1; fit `method` on the training rows."""
     import numpy as np
 
     x = {key: array for key, array in arrays.items() if key.startswith("x_")}
-    if how == "none":
+    if method == "none":
         for key, array in x.items():
             arrays[key] = np.ascontiguousarray(array, np.float32)
             if array.dtype == np.uint8 and array.ndim > 2:
@@ -159,22 +159,22 @@ def scale(arrays: dict[str, Array], how: str, name: str) -> Scaling:
         return Scaling(divisor=255.0 if is_image else 1.0)
     if x["x_train"].ndim != 2:
         raise DataError(
-            f'{name}: scale = "{how}" is for flat rows; received rows of shape {x["x_train"].shape[1:]}; '
+            f'{name}: scale = "{method}" is for flat rows; received rows of shape {x["x_train"].shape[1:]}; '
             "remove scale (images in bytes are scaled to 0..1 by themselves)"
         )
     from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
-    scaler = (StandardScaler() if how == "standard" else MinMaxScaler()).fit(x["x_train"].astype(np.float64))
+    scaler = (StandardScaler() if method == "standard" else MinMaxScaler()).fit(x["x_train"].astype(np.float64))
     for key, array in x.items():
         arrays[key] = np.ascontiguousarray(scaler.transform(array.astype(np.float64)), np.float32)
     # MinMaxScaler multiplies by its scale_, StandardScaler divides.
-    if how == "standard":
-        return Scaling(how, mean=scaler.mean_, spread=scaler.scale_)
-    return Scaling(how, mean=scaler.data_min_, spread=1 / scaler.scale_)
+    if method == "standard":
+        return Scaling(method, mean=scaler.mean_, spread=scaler.scale_)
+    return Scaling(method, mean=scaler.data_min_, spread=1 / scaler.scale_)
 
 
 def fingerprint(arrays: Mapping[str, Array]) -> str:
-    """Digest the bytes, shapes and dtypes of all arrays into 32 hex digits."""
+    """Return a digest of the bytes, shapes and dtypes of all arrays, as 32 hex digits."""
     import numpy as np
 
     digest = hashlib.blake2b(digest_size=16)

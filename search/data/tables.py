@@ -1,4 +1,4 @@
-"""Files of numbers as sources: arrays in an .npz, a table in a .csv."""
+"""Files of numbers as sources: arrays in an .npz file, a table in a .csv file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.data.labels import cleaned
+from search.data.labels import clean_labels
 from search.data.parts import Part, Parts, is_number, pairs_of
 from search.data.returned import parts_of
 from search.errors import DataError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from search.data.parts import Array
 
 TABLES = frozenset((".csv", ".tsv", ".tab", ".txt"))
-# The first wins where a header fits several.
+# If a header fits several separators, the first wins.
 _SEPARATORS = (",", "\t", ";", "|")
 
 
@@ -54,7 +54,7 @@ class Npz:
             with np.load(self.path, allow_pickle=False) as archive:
                 for key in archive.files:
                     arrays[key] = archive[key]
-        except Exception as error:  # noqa: BLE001 (what parses a damaged file may raise anything)
+        except Exception as error:  # noqa: BLE001 (parsing a damaged file may raise anything)
             first = (str(error).splitlines() or [type(error).__name__])[0]
             raise DataError(
                 f"{self.path}: {key} can't be read: {first}; save plain arrays of numbers (labels may be text) with "
@@ -67,7 +67,7 @@ class Npz:
 class Csv:
     """A table with a header; all columns but the target are features: numbers, or true and false.
 
-    The header tells what separates the columns: a comma, a tab, a semicolon or a stroke.
+    The header determines the separator: a comma, a tab, a semicolon or a vertical bar.
     """
 
     path: Path
@@ -99,8 +99,8 @@ class Csv:
             )
         counts = Counter(header)
         if len(counts) < len(header):
-            twice = next(name for name in header if counts[name] > 1)
-            raise DataError(f"{self.path}, line 1: the column {twice!r} stands there twice; rename one")
+            duplicate = next(name for name in header if counts[name] > 1)
+            raise DataError(f"{self.path}, line 1: the column {duplicate!r} stands there twice; rename one")
         if self.target not in header:
             names = ", ".join(header[:20]) + (", ..." if len(header) > 20 else "")
             raise DataError(
@@ -115,7 +115,7 @@ class Csv:
 
     @cached_property
     def _separator(self) -> str:
-        """Tell what separates the columns by the header alone: that which leaves the target a column of its own."""
+        """The separator, from the header alone: one that makes the target a column of its own, if any does."""
         with self.path.open(encoding="utf-8-sig", newline="") as file:
             header = next((line for line in file if line.strip()), "")
         cells = {separator: _cells(header, separator) for separator in _SEPARATORS}
@@ -127,7 +127,7 @@ class Csv:
         return max(_SEPARATORS, key=lambda separator: len(cells[separator]))
 
     def _records(self) -> Iterator[tuple[int, list[str]]]:
-        """Give every record with the line that it starts on, blank lines left out, as pandas does."""
+        """Yield every record with the line that it starts on; skip blank lines, as pandas does."""
         with self.path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, delimiter=self._separator, skipinitialspace=True)
             line = 1
@@ -137,7 +137,7 @@ class Csv:
                 line = reader.line_num + 1
 
     def place(self, row: int) -> str:
-        """Name the line of a row; reads the file again, so that only an error costs that."""
+        """Return the file and line of a row. Reads the file again, which is slow, but only errors call this."""
         line = next((line for index, (line, _) in enumerate(self._records(), -1) if index == row), row + 2)
         return f"{self.path}, line {line}"
 
@@ -146,12 +146,12 @@ class Csv:
 
         frame = self._frame()
         self._check_full(frame)
-        place = frame.columns.get_loc(self.target)
-        features = frame.iloc[:, [column for column in range(frame.shape[1]) if column != place]]
+        position = frame.columns.get_loc(self.target)
+        features = frame.iloc[:, [column for column in range(frame.shape[1]) if column != position]]
         columns = tuple(str(name) for name in features.columns)
         values, rounded = matrix_of(features, self.place)
-        part = Part(values, _labels(frame[self.target]), self.place, columns, rounded)
-        return cleaned(Parts(str(self.path), {"train": part}), self.target)
+        part = Part(values, _target_values(frame[self.target]), self.place, columns, rounded)
+        return clean_labels(Parts(str(self.path), {"train": part}), self.target)
 
     def _frame(self) -> pd.DataFrame:
         import pandas as pd
@@ -164,7 +164,7 @@ class Csv:
                     self.path,
                     sep=self._separator,
                     index_col=False,
-                    keep_default_na=False,  # "NA" and "None" are texts that somebody wrote; only "" is empty
+                    keep_default_na=False,  # "NA" and "None" may be class names; only "" is empty
                     na_values=[""],
                     skipinitialspace=True,
                     low_memory=False,
@@ -175,7 +175,7 @@ class Csv:
             raise DataError(f"{self.path}: can't be read as a table: {str(error).strip()}; mend that line") from None
 
     def _check_full(self, frame: pd.DataFrame) -> None:
-        """Refuse empty cells, and lines with fewer cells than the header, which pandas fills up."""
+        """Refuse empty cells. Lines with fewer cells than the header have some, because pandas fills them up."""
         empty = frame.isna().to_numpy()
         if empty.any():
             column = int(empty.any(axis=0).argmax())
@@ -189,15 +189,15 @@ class Csv:
 def _cells(line: str, separator: str) -> list[str]:
     try:
         return next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
-    except csv.Error:  # the wrong separator leaves a cell longer than cells may be
+    except csv.Error:  # a wrong separator may leave a cell above csv's size limit
         return [line]
 
 
-def _labels(column: pd.Series[Any]) -> Array:
+def _target_values(column: pd.Series[Any]) -> Array:
     import numpy as np
     import pandas as pd
 
-    if pd.api.types.is_numeric_dtype(column):  # true and false are numbers to pandas
+    if pd.api.types.is_numeric_dtype(column):  # for pandas, booleans are numeric
         return column.to_numpy()
     return np.array([str(value) for value in column], dtype=str)
 

@@ -1,4 +1,4 @@
-"""What is to be learnt: the task and the labels or numbers of every row, told by what the source holds."""
+"""Targets: the task, and the label or numbers of every row, inferred from what the source holds."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _MOST_CLASSES = 1000
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """What is to be learnt, by the source's splits.
+    """The task and the targets of every split of the source.
 
     Attributes:
-        y: int32 labels (rows,), or float32 numbers (rows,) or (rows, targets): what splits, weights and the fingerprint use.
-        handed: the same values in the shape that the source gave: what losses and metrics get.
+        y: int32 labels (rows,), or float32 numbers (rows,) or (rows, targets): for splits, weights and the fingerprint.
+        shaped: the same values in the shape that the source gave, for losses and metrics.
     """
 
     task: str
     y: dict[str, Array]
     class_names: tuple[str, ...] = ()
-    handed: dict[str, Array] = field(default_factory=dict)
+    shaped: dict[str, Array] = field(default_factory=dict)
 
     @property
     def outputs(self) -> int:
@@ -36,55 +36,55 @@ class Targets:
         return len(self.class_names) if self.task == "classification" else train.shape[1] if train.ndim == 2 else 1
 
 
-def targets_of(parts: Parts, wanted: str | None, *, is_shaped: bool = True) -> Targets:
-    """Read the labels as the `wanted` task has them, or as the task that they tell of.
+def targets_of(parts: Parts, wanted: str | None, *, keeps_shape: bool = True) -> Targets:
+    """Return the targets for the `wanted` task, or for the task that their values imply.
 
-    `is_shaped` tells that the shape of the source's labels is the user's choice, which is kept.
+    With `keeps_shape`, losses and metrics get the shape that the source has, because the user chose it.
     """
     import numpy as np
 
-    y = {split: _squeezed(part, split, parts.name) for split, part in parts.splits.items()}
+    y = {split: _squeeze(part, split, parts.name) for split, part in parts.splits.items()}
     train = y["train"]
-    for split, labels in y.items():
-        if labels.shape[1:] != train.shape[1:] or (labels.dtype.kind == "U") != (train.dtype.kind == "U"):
+    for split, values in y.items():
+        if values.shape[1:] != train.shape[1:] or (values.dtype.kind == "U") != (train.dtype.kind == "U"):
             raise DataError(
                 f"{parts.name}: labels are {train.dtype} of shape {train.shape} in training and "
-                f"{labels.dtype} of shape {labels.shape} in {split}; make them alike"
+                f"{values.dtype} of shape {values.shape} in {split}; make them alike"
             )
     task = wanted or parts.task
     if train.ndim == 2 and task != "regression":
         y, task = _from_one_hot(parts, y, task)
-    task = task or _inferred(np.concatenate(list(y.values())))
+    task = task or _infer_task(np.concatenate(list(y.values())))
     targets = _numbers(parts, y) if task == "regression" else _classes(parts, y, task)
-    form = _form(parts.splits["train"].y, targets) if is_shaped else _usual_form(targets)
-    return replace(targets, handed={split: form(labels) for split, labels in targets.y.items()})
+    form = _source_form(parts.splits["train"].y, targets) if keeps_shape else _usual_form(targets)
+    return replace(targets, shaped={split: form(values) for split, values in targets.y.items()})
 
 
 def label_numbers(y: Array) -> Array:
-    """Return labels in any form, (rows,), (rows, 1) or one-hot rows, as whole numbers (rows,)."""
+    """Return labels in any form, (rows,), (rows, 1) or one-hot rows, as integers (rows,)."""
     import numpy as np
 
     return y.argmax(axis=1) if y.ndim == 2 and y.shape[1] > 1 else y.reshape(-1).astype(np.int64)
 
 
-def _form(given: Array, targets: Targets) -> Callable[[Array], Array]:
-    """Return what puts labels or numbers into the shape of `given`, and labels into floats where those are."""
+def _source_form(given: Array, targets: Targets) -> Callable[[Array], Array]:
+    """Return a function that gives targets the shape of `given`, and labels its dtype if that is float."""
     import numpy as np
 
     if targets.task == "regression":
         return lambda y: y.reshape(len(y), -1) if given.ndim == 2 else y
-    kind = np.float32 if given.dtype.kind == "f" else np.int32
+    dtype = np.float32 if given.dtype.kind == "f" else np.int32
     if given.ndim == 2 and given.shape[1] > 1:
-        return lambda y: np.eye(len(targets.class_names), dtype=kind)[y]
-    return lambda y: y.astype(kind).reshape(-1, *given.shape[1:])
+        return lambda y: np.eye(len(targets.class_names), dtype=dtype)[y]
+    return lambda y: y.astype(dtype).reshape(-1, *given.shape[1:])
 
 
 def _usual_form(targets: Targets) -> Callable[[Array], Array]:
-    """Return what puts targets into the shape that people write for Keras: a column for a model of one output."""
+    """Return a function that gives targets the usual shape for Keras: a column for a model of one output."""
     return lambda y: y.reshape(-1, 1) if targets.outputs == 1 else y
 
 
-def _squeezed(part: Part, split: str, name: str) -> Array:
+def _squeeze(part: Part, split: str, name: str) -> Array:
     y = part.y
     if y.ndim > 2 or (y.ndim == 2 and y.shape[1] > 1 and y.dtype.kind == "U"):
         raise DataError(
@@ -95,42 +95,42 @@ def _squeezed(part: Part, split: str, name: str) -> Array:
 
 
 def _from_one_hot(parts: Parts, y: dict[str, Array], task: str | None) -> tuple[dict[str, Array], str | None]:
-    """Turn one-hot rows into labels.
+    """Convert one-hot rows to labels.
 
-    Other rows of numbers are the targets of a regression, or a DataError where classes are asked for.
+    Other rows of numbers are the targets of a regression, or a DataError if `task` is for classes.
     """
     zeros_and_ones = True
-    for split, labels in y.items():
-        is_bit = ((labels == 0) | (labels == 1)).all(axis=1)
+    for split, values in y.items():
+        is_bit = ((values == 0) | (values == 1)).all(axis=1)
         zeros_and_ones &= bool(is_bit.all())
-        bad = ~(is_bit & (labels.sum(axis=1) == 1))
+        bad = ~(is_bit & (values.sum(axis=1) == 1))
         if bad.any() and (task is not None or zeros_and_ones):
             row = int(bad.argmax())
             raise DataError(
-                f"{parts.splits[split].place(row)}: {labels[row].tolist()[:20]} is not one-hot; give one "
+                f"{parts.splits[split].place(row)}: {values[row].tolist()[:20]} is not one-hot; give one "
                 'label a row or a single 1 in a row of zeros; for several labels a row, task = "regression" '
                 'in [data] and loss = "binary_crossentropy" in [train]'
             )
     if not zeros_and_ones:
         return y, "regression"
-    return {split: labels.argmax(axis=1) for split, labels in y.items()}, task
+    return {split: values.argmax(axis=1) for split, values in y.items()}, task
 
 
-def _inferred(labels: Array) -> str:
-    """Tell the task by the labels: text and true/false are classes, and so are whole numbers if they are few.
+def _infer_task(values: Array) -> str:
+    """Infer the task from the targets: texts and booleans are classes, and so are few distinct whole numbers.
 
-    Few is at most 20 different ones with two rows each on average; or 0, 1, ... k-1 without a gap, k at most
+    Few is at most 20 distinct ones with two rows each on average; or 0, 1, ... k-1 without a gap, k at most
     1000, with ten rows each on average. All else is regression. The study file's `task` overrules this.
     """
     import numpy as np
 
-    if labels.dtype.kind == "f" and (labels.ndim == 2 or (labels != np.floor(labels)).any()):
+    if values.dtype.kind == "f" and (values.ndim == 2 or (values != np.floor(values)).any()):
         return "regression"
-    values = np.unique(labels)
-    count, rows = len(values), len(labels)
-    if labels.dtype.kind not in "Ub":
+    distinct = np.unique(values)
+    count, rows = len(distinct), len(values)
+    if values.dtype.kind not in "Ub":
         is_few = count <= _FEW_CLASSES and 2 * count <= rows
-        is_numbered = count <= _MOST_CLASSES and 10 * count <= rows and bool((values == np.arange(count)).all())
+        is_numbered = count <= _MOST_CLASSES and 10 * count <= rows and bool((distinct == np.arange(count)).all())
         if not (is_few or is_numbered):
             return "regression"
     return "binary" if count == 2 else "classification"
@@ -139,14 +139,14 @@ def _inferred(labels: Array) -> str:
 def _numbers(parts: Parts, y: Mapping[str, Array]) -> Targets:
     import numpy as np
 
-    for split, labels in y.items():
-        if labels.dtype.kind in "Ub":
-            row = next((row for row, label in enumerate(labels.tolist()) if not is_number(str(label))), 0)
+    for split, values in y.items():
+        if values.dtype.kind in "Ub":
+            row = next((row for row, value in enumerate(values.tolist()) if not is_number(str(value))), 0)
             raise DataError(
-                f"{parts.splits[split].place(row)}: {labels[row].tolist()!r} is no number; for a regression "
+                f"{parts.splits[split].place(row)}: {values[row].tolist()!r} is no number; for a regression "
                 'all targets are numbers, for classes use task = "classification"'
             )
-    return Targets("regression", {split: np.ascontiguousarray(labels, np.float32) for split, labels in y.items()})
+    return Targets("regression", {split: np.ascontiguousarray(values, np.float32) for split, values in y.items()})
 
 
 def _classes(parts: Parts, y: Mapping[str, Array], task: str) -> Targets:
