@@ -1,4 +1,4 @@
-"""The three kinds of parameter a space is made of, each a value that checks itself."""
+"""The three types of parameter: `Float`, `Int` and `Choice`. Each is a value that checks itself."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 Condition: TypeAlias = Mapping[str, tuple[Any, ...]]
-"""Parent parameter -> the values of it under which a parameter is drawn at all."""
+"""Parent parameter -> its values for which a parameter is active."""
 
-# A grid of more points than this is nobody's intention, and listing it would take all memory.
+# A larger grid is surely a mistake, and listing it would use up the memory. No range lists more values, either.
 MAX_GRID_CONFIGS = 100_000
 
-# A message lists so many of the values of a choice.
+# A message lists at most so many values of a choice.
 _LISTED = 20
 
-# Beyond it whole numbers and 64-bit reals part ways, and Optuna's samplers draw reals.
+# Float64 can't represent all larger whole numbers, and Optuna's samplers draw float64 values.
 MAX_WHOLE = 2**53
 
 
 class SpaceError(ValueError):
-    """A parameter or space that can't be searched; `key` says which part of it, below its name."""
+    """A parameter or space that can't be searched; `key` is the wrong part of it, below its name."""
 
     def __init__(self, message: str, key: str = "") -> None:
         super().__init__(message)
@@ -31,7 +31,7 @@ class SpaceError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Float:
-    """A real parameter in [low, high]; `log` draws its exponent evenly, `step` draws from low, low + step ..."""
+    """A real parameter in [low, high]; `log` draws its logarithm evenly, `step` draws from low, low + step ..."""
 
     low: float
     high: float
@@ -48,7 +48,7 @@ class Float:
         if not (math.isfinite(self.step) and self.step > 0):
             raise SpaceError(f"step must be above 0; received {self.step}", "step")
         steps = (self.high - self.low) / self.step
-        is_one = math.isclose(steps, 1, abs_tol=1e-8)  # 64.1 - 64.0 is a little less than 0.1
+        is_one = math.isclose(steps, 1, abs_tol=1e-8)  # rounding: 64.1 - 64.0 is slightly less than 0.1
         if not (1 <= steps <= MAX_WHOLE or is_one):
             fault = "at most high - low" if steps < 1 else "larger beside high - low"
             raise SpaceError(f"step must be {fault}; received {self.step} for {self.low}..{self.high}", "step")
@@ -60,7 +60,7 @@ class Float:
             )
 
     def values(self, points: int | None = None) -> list[float] | None:
-        """List the values of a stepped parameter, or `points` evenly spread ones; None if it has no end of them."""
+        """List the values of a stepped parameter, or `points` evenly spread ones; None if they can't be listed."""
         if (count := self.count) is not None:
             return [self.at(i) for i in range(count)] if count <= MAX_GRID_CONFIGS else None
         if points is None:
@@ -86,7 +86,7 @@ class Float:
             raise SpaceError(f"must lie in {self.low}..{self.high}; received {value!r}")
         if self.step is not None and not self._is_on_step(value):
             raise SpaceError(f"must lie in {self.low}..{self.high} in steps of {self.step}; received {value!r}")
-        # 0.3 is meant where the third step of 0.1 comes to 0.30000000000000004.
+        # Use the value of the step: the user writes 0.3, while three steps of 0.1 are 0.30000000000000004.
         return float(value) if self.step is None else self.at(round(self.index(value)))
 
     @property
@@ -96,15 +96,15 @@ class Float:
 
     def at(self, index: int) -> float:
         """Return the value so many steps above `low`."""
-        # 3 * 0.1 is above 0.3, and Optuna would find it out of range.
+        # Clip: 3 * 0.1 is above 0.3, which Optuna would refuse as out of range.
         return min(self.low + index * (self.step or 0.0), self.high)
 
     def index(self, value: float) -> float:
-        """Return how many steps above `low` a value lies: a whole number but for rounding."""
+        """Return how many steps above `low` a value lies: a whole number up to rounding."""
         return (value - self.low) / (self.step or 1.0)
 
     def _is_on_step(self, value: float) -> bool:
-        """Tell whether `value` is low plus whole steps, to the digits that people write and that 64 bits hold."""
+        """Return whether `value` is low plus whole steps, up to rounding in float64 and in what users write."""
         index = self.index(value)
         rounding = 4 * math.ulp(max(abs(self.low), abs(self.high), self.high - self.low)) / (self.step or 1.0)
         return abs(index - round(index)) <= max(1e-8, min(1e-9 * index, 0.01), rounding)
@@ -112,7 +112,7 @@ class Float:
 
 @dataclass(frozen=True, slots=True)
 class Int:
-    """A whole-number parameter in [low, high]; `log` draws its exponent evenly, `step` thins it out."""
+    """A whole-number parameter in [low, high]; `log` draws its logarithm evenly, `step` draws from low, low + step ..."""
 
     low: int
     high: int
@@ -137,8 +137,8 @@ class Int:
                 "step",
             )
 
-    def values(self, points: int | None = None) -> list[int] | None:  # noqa: ARG002 (one signature for all kinds)
-        """List all values, or None if there are too many to try each."""
+    def values(self, points: int | None = None) -> list[int] | None:  # noqa: ARG002 (one signature for all types)
+        """List all values; None if there are too many to list."""
         return list(range(self.low, self.high + 1, self.step)) if self.count <= MAX_GRID_CONFIGS else None
 
     def middle(self) -> int:
@@ -172,11 +172,11 @@ class Int:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One of several values: texts, numbers, booleans, or lists and tables of them."""
+    """One of several values: texts, numbers, booleans, lists or tables. A *param* is such a value, with lists and tables as JSON."""
 
     choices: tuple[Any, ...]
     when: Condition = field(default_factory=dict)
-    _by_label: dict[Any, Any] = field(init=False, repr=False, compare=False)
+    _by_param: dict[Any, Any] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.choices:
@@ -188,49 +188,49 @@ class Choice:
             )
         for choice in self.choices:
             _check_plain(choice)
-        by_label: dict[Any, Any] = {}
+        by_param: dict[Any, Any] = {}
         for choice in self.choices:
-            label = self.label(choice)
-            if label in by_label:
-                raise SpaceError(f"each value may stand once; received {label!r} twice", "choices")
-            by_label[label] = choice
-        object.__setattr__(self, "_by_label", by_label)
+            param = self.param_of(choice)
+            if param in by_param:
+                raise SpaceError(f"each value may stand once; received {param!r} twice", "choices")
+            by_param[param] = choice
+        object.__setattr__(self, "_by_param", by_param)
 
     @staticmethod
-    def label(value: Any) -> Any:
-        """Return the plain value that stands for `value` in Optuna and in tables: lists and tables as JSON."""
+    def param_of(value: Any) -> Any:
+        """Return the param of `value` for Optuna and tables: lists and tables become JSON."""
         return json.dumps(value) if isinstance(value, list | dict) else value
 
-    def value_of(self, label: Any) -> Any:
-        """Return the choice that `label` stands for."""
-        if label not in self._by_label:
-            raise SpaceError(f"no such choice: {label!r}")
-        return self._by_label[label]
+    def value_of(self, param: Any) -> Any:
+        """Return the value with this param."""
+        if param not in self._by_param:
+            raise SpaceError(f"no such choice: {param!r}")
+        return self._by_param[param]
 
     def values(self, points: int | None = None) -> list[Any]:  # noqa: ARG002
-        """List the labels of all choices."""
-        return list(self._by_label)
+        """List the params of all choices."""
+        return list(self._by_param)
 
     def middle(self) -> Any:
-        """Return the label of the first choice: people name their usual value first."""
-        return self.label(self.choices[0])
+        """Return the param of the first choice: users write their usual value first."""
+        return self.param_of(self.choices[0])
 
     def check(self, value: Any) -> Any:
-        """Return the label of `value`; SpaceError if it is none of the choices."""
+        """Return the param of `value`; SpaceError if it is none of the choices."""
         try:
-            known = self.label(self._by_label[self.label(value)])
+            param = self.param_of(self._by_param[self.param_of(value)])
         except (KeyError, TypeError, ValueError):
-            known = None
-        # 1 and True are equal in Python and not in a study file.
-        if known is None or isinstance(known, bool) != isinstance(value, bool):
+            param = None
+        # 1 == True in Python, but they are different values in a study file.
+        if param is None or isinstance(param, bool) != isinstance(value, bool):
             raise SpaceError(f"must be one of {self._listed()}; received {value!r}")
-        return known
+        return param
 
     def _listed(self) -> str:
-        labels = self.values()
-        if len(labels) <= _LISTED:
-            return str(labels)
-        return f"{', '.join(map(repr, labels[:_LISTED]))} ... ({len(labels):,} values)"
+        params = self.values()
+        if len(params) <= _LISTED:
+            return str(params)
+        return f"{', '.join(map(repr, params[:_LISTED]))} ... ({len(params):,} values)"
 
 
 Parameter: TypeAlias = Float | Int | Choice
@@ -252,7 +252,7 @@ def _check_bounds(low: float, high: float, *, log: bool) -> None:
 
 
 def is_number(value: Any) -> bool:
-    """Tell whether `value` is finite, as a 64-bit real too."""
+    """Return whether `value` is a number that is finite in float64; booleans are not numbers."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     try:
@@ -277,9 +277,9 @@ def _kind(value: Any) -> str:
 
 
 def _check_plain(choice: Any) -> None:
-    """Make sure that a choice can be stored as JSON: that no list in it holds a date, an inf or a nan."""
+    """Raise SpaceError if JSON can't store a choice, because it holds a date, an inf or a nan."""
     try:
-        # Scalars are not written out: there may be thousands of them.
+        # Scalars are checked without JSON for speed: there may be thousands of them.
         is_finite = bool(json.dumps(choice, allow_nan=False)) if isinstance(choice, list | dict) else _is_finite(choice)
     except ValueError:
         is_finite = False

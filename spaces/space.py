@@ -1,4 +1,4 @@
-"""A space: named parameters in the order in which they are drawn, parents before what depends on them."""
+"""A space: named parameters in the order in which they are drawn, parents before the parameters that depend on them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _KEYS = {"low", "high", "log", "step", "choices", "when"}
 
 
 class Space(Mapping[str, Parameter]):
-    """The parameters of a study by name. A value: never changed once made."""
+    """The parameters of a study by name. Immutable."""
 
     def __init__(self, parameters: Mapping[str, Parameter]) -> None:
         self._parameters = MappingProxyType(_parents_first(parameters))
-        # Sets: a condition may name thousands of values, and is asked for at every draw.
+        # Sets, because a condition may name thousands of values and is checked at every draw.
         self._conditions = {
             name: {parent: frozenset(values) for parent, values in parameter.when.items()}
             for name, parameter in self._parameters.items()
@@ -26,7 +26,7 @@ class Space(Mapping[str, Parameter]):
 
     @classmethod
     def parse(cls, table: Mapping[str, Any]) -> Space:
-        """Read a `[space]` table as TOML gives it; SpaceError (its `key` a dotted path) if a part is wrong."""
+        """Make a space from a parsed `[space]` table; SpaceError, whose `key` is a dotted path, if a part is wrong."""
         parameters: dict[str, Parameter] = {}
         for name, entry in table.items():
             if not name.isidentifier():
@@ -34,7 +34,7 @@ class Space(Mapping[str, Parameter]):
             try:
                 parameters[name] = _parse_parameter(entry)
             except SpaceError as error:
-                # Of a bare list, `choices` is no key of the file's.
+                # A parameter that is a bare list has no key `choices` in the file.
                 key = name if isinstance(entry, list) else f"{name}.{error.key}".rstrip(".")
                 raise SpaceError(str(error), key) from None
         return cls(parameters)
@@ -49,7 +49,7 @@ class Space(Mapping[str, Parameter]):
         return len(self._parameters)
 
     def is_active(self, name: str, params: Mapping[str, Any]) -> bool:
-        """Return whether `name` is active: whether the params drawn before it ask for it."""
+        """Return whether `name` is active: whether `params`, drawn before it, fulfil its conditions."""
         return all(parent in params and params[parent] in values for parent, values in self._conditions[name].items())
 
     def condition(self, name: str) -> Mapping[str, frozenset[Any]]:
@@ -57,11 +57,11 @@ class Space(Mapping[str, Parameter]):
         return self._conditions[name]
 
     def config(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the values that a builder sees for the drawn `params` (lists and tables are lists and tables again)."""
+        """Return the values of drawn `params` for a builder: JSON becomes lists and tables again."""
         config = {}
-        for name, label in params.items():
+        for name, param in params.items():
             parameter = self._parameters[name]
-            config[name] = parameter.value_of(label) if isinstance(parameter, Choice) else label
+            config[name] = parameter.value_of(param) if isinstance(parameter, Choice) else param
         return config
 
     def check(self, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,7 +77,7 @@ class Space(Mapping[str, Parameter]):
         return params
 
     def middle(self) -> dict[str, Any]:
-        """Return the params of the config in the middle of the space: a config to try things with."""
+        """Return the params of the config in the middle of the space, for trying out a study."""
         params: dict[str, Any] = {}
         for name, parameter in self._parameters.items():
             if self.is_active(name, params):
@@ -85,7 +85,7 @@ class Space(Mapping[str, Parameter]):
         return params
 
     def describe(self) -> dict[str, Any]:
-        """Return the space as plain JSON, in the form of a study file: what identifies it."""
+        """Return the space as plain JSON, in the form of a study file; equal spaces have equal descriptions."""
         return {name: _describe_parameter(parameter) for name, parameter in self._parameters.items()}
 
 
@@ -95,7 +95,7 @@ def preset_names() -> list[str]:
 
 
 def load_preset(name: str) -> dict[str, Any]:
-    """Read the preset `name` as the `[space]` table it stands for; SpaceError for an unknown one."""
+    """Return the `[space]` table of the preset `name`; SpaceError for an unknown one."""
     if name not in preset_names():
         raise SpaceError(f"no such preset: {name!r}; there are {', '.join(preset_names())}", "use")
     text = resources.files("spaces").joinpath("presets", f"{name}.toml").read_text(encoding="utf-8")
@@ -154,14 +154,14 @@ def _parse_when(when: Any) -> dict[str, tuple[Any, ...]]:
         raise SpaceError(f'when is a table such as {{ optimizer = "sgd" }}; received {when!r}', "when")
     conditions = {}
     for parent, values in when.items():
-        conditions[parent] = tuple(Choice.label(value) for value in (values if isinstance(values, list) else [values]))
+        conditions[parent] = tuple(map(Choice.param_of, values if isinstance(values, list) else [values]))
         if not conditions[parent]:
             raise SpaceError("a condition needs at least one value; received an empty list", f"when.{parent}")
     return conditions
 
 
 def _parents_first(parameters: Mapping[str, Parameter]) -> dict[str, Parameter]:
-    """Order parameters so that each comes after those its condition names, as little changed as can be."""
+    """Order parameters so that each comes after its parents; otherwise keep the order of the file."""
     for name, parameter in parameters.items():
         for parent, values in parameter.when.items():
             if parent not in parameters:
@@ -176,14 +176,14 @@ def _parents_first(parameters: Mapping[str, Parameter]) -> dict[str, Parameter]:
         ready = [name for name, p in waiting.items() if all(parent in ordered for parent in p.when)]
         if not ready:
             raise SpaceError(f"conditions go in a circle: {', '.join(waiting)}", f"{next(iter(waiting))}.when")
-        # One at a time, the first in the file first: a space without conditions keeps the file's order.
+        # Take only the first ready one: a space without conditions then keeps the file's order.
         ordered[ready[0]] = waiting.pop(ready[0])
     return ordered
 
 
 def _check_condition(key: str, parent: Parameter, value: Any) -> None:
     if isinstance(parent, Float):
-        # Drawn reals differ from written ones in their last digit, and the condition would never hold.
+        # Drawn reals differ from written ones in their last digits, so the condition would never hold.
         raise SpaceError(
             "a condition needs a parent with single values; received a real range; write it as a list of choices", key
         )
