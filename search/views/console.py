@@ -17,26 +17,26 @@ from rich.text import Text
 from search.core.study import Study
 from search.trials.trial import Trial
 from search.views.plain import PlainConsole
-from search.views.text import duration, label, number, sparkline
+from search.views.text import duration, number, short, sparkline
 
 REFRESH_S = 0.25
-# So many trials under way are shown one by one.
-SHOWN = 16
+# The live view has at most this many rows of running trials.
+MAX_ROWS = 16
 _STYLES = {"COMPLETE": "green", "PRUNED": "yellow", "FAIL": "red"}
-# Epochs a second are counted over this long.
+# The rate of epochs is measured over this window.
 _RATE_WINDOW_S = 20.0
 # Events that change how a trial is trained, and how many of them are printed.
-_TOLD_EVENTS = ("program of its own",)
-_MOST_EVENTS = 3
+_PRINTED_EVENTS = ("program of its own",)
+_MAX_EVENTS = 3
 
 
 def stderr(*, quiet: bool = False) -> Console:
-    """Return the console for people; `quiet` lets only errors through."""
+    """Return the console for people; `quiet` drops everything except errors."""
     return PlainConsole(stderr=True, quiet=quiet, soft_wrap=True)
 
 
 class ConsoleReporter:
-    """Tells people in a terminal, or whoever reads stderr, what a session does."""
+    """Prints to stderr what a session does, for people."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -64,20 +64,20 @@ class ConsoleReporter:
 
 
 class Progress:
-    """Follows a study. Call it after every tick; it draws no more often than people can read.
+    """Prints the progress of a study. Call it after every tick; it draws at most once every REFRESH_S.
 
     Args:
-        programs: how many programs are compiled at most; 0 where none is, or where that can't be told.
+        programs: how many programs are compiled at most; 0 if none is, or if the number is not known.
     """
 
     def __init__(self, study: Study, console: Console, *, programs: int = 0) -> None:
         self._study, self._console, self._programs = study, console, programs
         self._epochs_before = sum(len(trial.curve) for trial in study.trials)
-        self._told = {trial.number for trial in study.trials if trial.is_ended}
-        self._noted = self._events = 0
+        self._ended = {trial.number for trial in study.trials if trial.is_ended}
+        self._events_seen = self._events_printed = 0
         self._epochs: deque[tuple[float, int]] = deque()
         self._drawn = 0.0
-        self._began, self._ended_before = time.monotonic(), len(self._told)
+        self._began, self._ended_before = time.monotonic(), len(self._ended)
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
 
     def __enter__(self) -> Progress:
@@ -88,9 +88,9 @@ class Progress:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._tell_ended()
+        self._print_news()
         if self._live:
             self._live.stop()
 
@@ -99,26 +99,26 @@ class Progress:
         if now - self._drawn < REFRESH_S:
             return
         self._drawn = now
-        self._tell_ended()
+        self._print_news()
         if self._live:
             self._live.update(self._view(), refresh=True)
 
-    def _tell_ended(self) -> None:
-        for event in self._study.noted[self._noted :]:
-            if event.kind in _TOLD_EVENTS:
-                self._events += 1
-                if self._events <= _MOST_EVENTS:
-                    more = "; `manyfit show` lists more of them" if self._events == _MOST_EVENTS else ""
+    def _print_news(self) -> None:
+        for event in self._study.noted[self._events_seen :]:
+            if event.kind in _PRINTED_EVENTS:
+                self._events_printed += 1
+                if self._events_printed <= _MAX_EVENTS:
+                    more = "; `manyfit show` lists more of them" if self._events_printed == _MAX_EVENTS else ""
                     self._console.print(
                         Text(
                             f"trial {event.detail['trial']} has a {event.kind}: {event.detail['why']}{more}",
                             style="dim",
                         )
                     )
-        self._noted = len(self._study.noted)
+        self._events_seen = len(self._study.noted)
         for trial in self._study.trials:
-            if trial.is_ended and trial.number not in self._told:
-                self._told.add(trial.number)
+            if trial.is_ended and trial.number not in self._ended:
+                self._ended.add(trial.number)
                 self._console.print(self._line(trial))
 
     def _line(self, trial: Trial) -> Text:
@@ -134,17 +134,17 @@ class Progress:
 
     def _view(self) -> RenderableType:
         study, settings = self._study, self._study.file.settings
-        ended = len(self._told)
+        ended = len(self._ended)
         head = Table.grid(padding=(0, 2))
         bar = ProgressBar(total=study.budget, completed=ended, width=20, complete_style="cyan", finished_style="cyan")
         head.add_row(Text(study.file.name, style="bold"), f"{ended} of {study.budget} trials", bar, self._best_text())
-        # Two lines: one would be folded in a terminal of 80 columns.
-        below = Text(f"{self._pace()}, {self._left(ended)}", style="dim")
+        # On a second line: a single line would be folded in a terminal of 80 columns.
+        below = Text(f"{self._pace()}, {self._time_left(ended)}", style="dim")
         rows = Table.grid(padding=(0, 2))
         running = study.running
-        for trial in running[:SHOWN]:
+        for trial in running[:MAX_ROWS]:
             objective = [metrics.get(settings.study.objective) for metrics in trial.curve]
-            params = ", ".join(f"{name} {label(value)}" for name, value in trial.params.items())
+            params = ", ".join(f"{name} {short(value)}" for name, value in trial.params.items())
             rows.add_row(
                 f"trial {trial.number}",
                 f"epoch {len(trial.curve)}/{trial.epochs}",
@@ -152,7 +152,7 @@ class Progress:
                 Text(sparkline(objective), style="cyan"),
                 Text(params, style="dim", overflow="ellipsis", no_wrap=True),
             )
-        more = len(running) - SHOWN
+        more = len(running) - MAX_ROWS
         return Group(Text(), head, below, rows, Text(f"and {more} more", style="dim") if more > 0 else Text())
 
     def _best_text(self) -> Text:
@@ -166,7 +166,7 @@ class Progress:
         return Text(f"best {number(best.value)} (trial {best.number})", style="bold green")
 
     def _pace(self) -> str:
-        """Say how fast it goes, or why no epoch has come for a while: programs are compiled as they are first needed."""
+        """Return the rate of epochs, or why there was none lately: a program is compiled when a trial first needs it."""
         rate = self._rate()
         if rate:
             return f"{rate:.1f} epochs/s"
@@ -183,10 +183,10 @@ class Progress:
         self._epochs.append((now, sum(len(trial.curve) for trial in self._study.trials)))
         while now - self._epochs[0][0] > _RATE_WINDOW_S:
             self._epochs.popleft()
-        (then, before), (_, epochs) = self._epochs[0], self._epochs[-1]
-        return (epochs - before) / (now - then) if now > then else 0.0
+        (start, before), (_, epochs) = self._epochs[0], self._epochs[-1]
+        return (epochs - before) / (now - start) if now > start else 0.0
 
-    def _left(self, ended: int) -> str:
+    def _time_left(self, ended: int) -> str:
         done = ended - self._ended_before
         limits = []
         if done:

@@ -1,8 +1,8 @@
-"""Serve optuna-dashboard for one study database: reading only, on this machine only.
+"""Serve optuna-dashboard for one study database: read-only, and on this machine only.
 
-optuna-dashboard has no login and lets whoever reaches it rename and delete studies. So three doors are shut:
-the socket listens on 127.0.0.1, a gate in front of the app passes only known reads under a local name, and
-SQLite opens the file with `mode=ro`. Optuna is imported only once there is something to serve.
+optuna-dashboard has no login and lets everybody who reaches it rename and delete studies. Three things prevent that: the
+socket listens on 127.0.0.1, a gate in front of the app passes only known reads under a local name, and SQLite opens the
+file with `mode=ro`. Optuna is imported only after the database has passed its checks.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 
 ADDRESS = "127.0.0.1"
 
-# A foreign site can let its own name point at 127.0.0.1 (DNS rebinding); the Host header gives it away.
+# A foreign site can point its own name at 127.0.0.1 (DNS rebinding); the Host header then holds that name.
 _LOCAL_NAME = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d{1,5})?", re.IGNORECASE | re.ASCII)
 
-# Every read of optuna-dashboard 0.21 but two that a study has no use for: artifacts, and the offer to migrate
-# the schema. A list of what is open, because nobody has looked at the routes that a later version may add. A
-# path that climbs (`..`, however it is encoded) is not on it either.
+# Every read of optuna-dashboard 0.21 except two that a study does not need: artifacts, and the offer to migrate the schema.
+# The list names what is allowed, so that a route which a later version adds stays closed. A path with `..` never matches,
+# in whatever way it is encoded.
 _OPEN_PATHS = re.compile(
     r"/?"
     r"|/dashboard(/studies/\d{1,9}(/[\w-]+)?|/[\w-]+)?/?"
@@ -58,8 +58,8 @@ _PROTECTION = {
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 
-# How often a signal is looked for.
-_LOOK_S = 0.1
+# How often the server checks for a signal.
+_POLL_S = 0.1
 _BUSY_TIMEOUT_S = 10.0
 _DRAIN_LIMIT_BYTES = 1 << 20
 
@@ -67,10 +67,9 @@ _DRAIN_LIMIT_BYTES = 1 << 20
 def serve(database: Path, port: int, *, study: str | None = None, on_ready: Callable[[str], None]) -> None:
     """Serve the dashboard of `database` until SIGINT or SIGTERM, then return.
 
-    `on_ready` is called once, when the socket listens, with the URL to open: the list of studies or, where
-    `study` is named, that study's own page. Port 0 takes any free port. Raises StoreError for a database or
-    study that can't be read and UsageError for a port that can't be had. Signals are handled only in the main
-    thread.
+    Calls `on_ready` once, when the socket listens, with the URL to open: the page of `study`, or the list of studies if
+    `study` is None. Port 0 takes any free port. Raises StoreError if the database or the study can't be read, and UsageError
+    if the port can't be used. Signals are handled only in the main thread.
     """
     with _stoppable() as signalled:
         try:
@@ -82,14 +81,14 @@ def serve(database: Path, port: int, *, study: str | None = None, on_ready: Call
             return
         with _listen(app, port) as server:
             on_ready(f"http://{ADDRESS}:{server.server_port}{page}")
-            # Not `serve_forever`: only an exception would end that, and one that a signal raises can be lost on its way.
-            server.timeout = _LOOK_S
+            # Not `serve_forever`: only an exception would end it, and an exception raised in a signal handler can get lost.
+            server.timeout = _POLL_S
             while not signalled():
                 server.handle_request()
 
 
 def check_address(host: str, port: int) -> None:
-    """Refuse any address but this machine's own, UsageError: the dashboard has no login."""
+    """Raise UsageError for any address except this machine's own: the dashboard has no login."""
     if host in (ADDRESS, "localhost"):
         return
     port = port or 8080
@@ -101,12 +100,12 @@ def check_address(host: str, port: int) -> None:
 
 
 def application(database: Path, *, interruption: Callable[[], int] = lambda: 0) -> WSGIApplication:
-    """Build the gated WSGI application over `database`; StoreError if any other command would refuse it.
+    """Build the gated WSGI application over `database`; StoreError for a database that other commands refuse, too.
 
-    Interrupted if `interruption` returns the number of a signal while a locked database is waited for.
+    Interrupted if `interruption` returns the number of a signal while another program holds the database locked.
     """
     database = database.absolute()
-    # Before optuna's import costs a second.
+    # Check before the import of optuna, which takes a second.
     schema.connect(database, readonly=True, whole=True, interruption=interruption).close()
     storage = _open(database)
     from optuna_dashboard import wsgi
@@ -115,7 +114,7 @@ def application(database: Path, *, interruption: Callable[[], int] = lambda: 0) 
 
 
 def _connect(database: Path) -> sqlite3.Connection:
-    # as_uri() percent-encodes the path: a "?" or "#" in a folder's name would end it, and mode=ro be lost.
+    # as_uri() percent-encodes the path: a "?" or "#" in a folder's name would end the path, and mode=ro would be lost.
     uri = f"{database.absolute().as_uri()}?mode=ro"
     return sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT_S, check_same_thread=False)
 
@@ -125,7 +124,7 @@ def _open(database: Path) -> RDBStorage:
     from optuna.storages import RDBStorage
     from sqlalchemy.pool import NullPool
 
-    # A creator and not a URL: SQLAlchemy 2.0 takes a URL's path as it stands, 2.1 percent-decodes it first.
+    # A creator, not a URL: SQLAlchemy 2.0 takes a URL's path as it is, 2.1 percent-decodes it first.
     # NullPool: no connection outlives its request, so none keeps files or locks that the writer waits for.
     return RDBStorage(
         "sqlite://",
@@ -143,7 +142,7 @@ def _study_id(database: Path, study: str) -> int:
 
 
 def _gate(app: WSGIApplication) -> WSGIApplication:
-    """Let through only known reads under a local name, and add the protecting headers to every answer."""
+    """Let only known reads under a local name through, and add the protecting headers to every response."""
 
     def gated(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         start = _with_protection(environ, start_response)
@@ -152,7 +151,7 @@ def _gate(app: WSGIApplication) -> WSGIApplication:
             _drain(environ)
             body = _refuse(*refusal, start)
             return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
-        # optuna-dashboard answers 500 to a client that names no encoding.
+        # Without this header optuna-dashboard responds with status 500.
         environ.setdefault("HTTP_ACCEPT_ENCODING", "identity")
         return app(environ, start)
 
@@ -170,7 +169,7 @@ def _refusal(environ: WSGIEnvironment) -> tuple[HTTPStatus, str] | None:
 
 
 def _refuse(status: HTTPStatus, reason: str, start_response: StartResponse) -> bytes:
-    # The page shows people the "reason" of an answer that failed.
+    # optuna-dashboard's page shows the "reason" of a failed response.
     body = json.dumps({"reason": reason}).encode() + b"\n"
     headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
@@ -180,7 +179,7 @@ def _refuse(status: HTTPStatus, reason: str, start_response: StartResponse) -> b
 
 
 def _drain(environ: WSGIEnvironment) -> None:
-    # Closing a socket with unread bytes resets the connection, and the client may lose the answer.
+    # Closing a socket with unread bytes resets the connection, and the client may lose the response.
     length = environ.get("CONTENT_LENGTH") or ""
     if length.isascii() and length.isdigit():
         with suppress(OSError):
@@ -208,17 +207,17 @@ class _Handler(WSGIRequestHandler):
 
 
 class _Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = True  # a slow client must not hold up the end
+    daemon_threads = True  # a slow client must not delay the shutdown
     request_queue_size = 64
 
     def server_bind(self) -> None:
-        # Not HTTPServer's: that one asks the resolver for our name, which takes seconds where there is none.
+        # Not HTTPServer's own: it resolves our host name, which takes seconds without a resolver.
         TCPServer.server_bind(self)
         self.server_name, self.server_port = ADDRESS, self.socket.getsockname()[1]
         self.setup_environ()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of clients that hang up; a closed tab is no error."""
+        """Print nothing for a client that hangs up: a closed tab is not an error."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)
 
@@ -237,23 +236,23 @@ def _listen(app: WSGIApplication, port: int) -> _Server:
 
 @contextmanager
 def _stoppable() -> Iterator[Callable[[], int]]:
-    """Turn the first SIGINT or SIGTERM into a number to be asked for, and put the old handlers back.
+    """Yield a function that returns the number of the first SIGINT or SIGTERM, or 0; restore the old handlers at the end.
 
-    A handler that raises would do so wherever the main thread is: in a `__del__`, say, where Python drops the exception. The
-    second signal ends the process at once.
+    The handler does not raise: the main thread may be in a `__del__`, where Python drops the exception. The second signal
+    ends the process at once.
     """
-    came: list[int] = []
+    received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield lambda: 0
         return
 
     def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        came.append(number)
+        received.append(number)
         signal.signal(number, signal.SIG_DFL)
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: came[0] if came else 0
+        yield lambda: received[0] if received else 0
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

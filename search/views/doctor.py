@@ -1,4 +1,4 @@
-"""`manyfit doctor`: versions, backends and devices, each tried in a process of its own. Nothing here imports keras."""
+"""`manyfit doctor`: versions, devices and backends, each backend tried in its own process. Nothing here imports keras."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from rich.table import Table
 from search.engines import devices, pins
 from search.spec.identity import versions
 
-# A backend that has not answered by then hangs: on a GPU the first import can take half a minute.
-_PATIENCE_S = 180
+# A backend that takes longer hangs; a sound one can take half a minute for its first import on a GPU.
+_TIMEOUT_S = 180
 
 _PROBE = """
 import json, sys, time
@@ -39,9 +39,9 @@ print(json.dumps({"devices": seen, "seconds": time.perf_counter() - began}))
 
 
 def examine(folder: Path) -> dict[str, Any]:
-    """Look at this machine: versions, devices, and for each installed backend whether it trains a tiny model.
+    """Examine this machine: versions, devices, and for each installed backend whether it trains a tiny model.
 
-    Takes the seconds that the backends take to start.
+    Starts each backend, which takes seconds.
     """
     usage = shutil.disk_usage(folder)
     return {
@@ -52,38 +52,38 @@ def examine(folder: Path) -> dict[str, Any]:
         "disk_free_gb": round(usage.free / 1e9, 1),
         "versions": versions(),
         "gpus": devices.gpus(),
-        "backends": {name: _try(name) for name in devices.installed_backends()},
+        "backends": {name: _probe(name) for name in devices.installed_backends()},
     }
 
 
-def problems(found: dict[str, Any]) -> list[str]:
-    """Say what keeps manyfit from working here."""
-    said = [
+def problems(machine: dict[str, Any]) -> list[str]:
+    """Return what keeps manyfit from working on a machine, as `examine` describes it."""
+    lines = [
         f"{name} does not train: {backend['error']}"
-        for name, backend in found["backends"].items()
+        for name, backend in machine["backends"].items()
         if "error" in backend
     ]
-    if not found["backends"]:
-        said.append("no backend is installed; run `pip install -e '.[tensorflow]'`, or '.[jax]', in manyfit's folder")
-    return said
+    if not machine["backends"]:
+        lines.append("no backend is installed; run `pip install -e '.[tensorflow]'`, or '.[jax]', in manyfit's folder")
+    return lines
 
 
-def table(found: dict[str, Any]) -> RenderableType:
-    """Return what `examine` found, for people."""
+def table(machine: dict[str, Any]) -> RenderableType:
+    """Return the result of `examine` as a table for people."""
     rows = Table.grid(padding=(0, 2))
-    rows.add_row("python", f"{found['python']} on {found['platform']}")
+    rows.add_row("python", f"{machine['python']} on {machine['platform']}")
     rows.add_row(
-        "machine", f"{found['cores']} cores, {found['memory_gb']} GB memory, {found['disk_free_gb']} GB disk free"
+        "machine", f"{machine['cores']} cores, {machine['memory_gb']} GB memory, {machine['disk_free_gb']} GB disk free"
     )
-    rows.add_row("versions", ", ".join(f"{name} {version}" for name, version in found["versions"].items()))
-    rows.add_row("GPUs", ", ".join(found["gpus"]) or "none: training runs on the CPU")
-    for name, backend in found["backends"].items():
+    rows.add_row("versions", ", ".join(f"{name} {version}" for name, version in machine["versions"].items()))
+    rows.add_row("GPUs", ", ".join(machine["gpus"]) or "none: training runs on the CPU")
+    for name, backend in machine["backends"].items():
         works = f"starts and trains a tiny model in {backend['seconds']:.1f} s, sees {', '.join(backend['devices'])}"
         rows.add_row(name, f"does not train: {backend['error']}" if "error" in backend else works)
     return rows
 
 
-def _try(backend: str) -> dict[str, Any]:
+def _probe(backend: str) -> dict[str, Any]:
     device = devices.choose("auto")[0]
     try:
         done = subprocess.run(
@@ -91,11 +91,11 @@ def _try(backend: str) -> dict[str, Any]:
             env={**pins.clean(os.environ), **device.environment(backend)},
             capture_output=True,
             text=True,
-            timeout=_PATIENCE_S,
+            timeout=_TIMEOUT_S,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return {"error": f"no answer within {_PATIENCE_S} s"}
+        return {"error": f"no answer within {_TIMEOUT_S} s"}
     if done.returncode:
         return {"error": (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]}
     return dict(json.loads(done.stdout.splitlines()[-1]))

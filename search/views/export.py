@@ -1,4 +1,4 @@
-"""The best configs as JSON, described by `best.schema.json`, and all trials as CSV. Files are written whole or not at all."""
+"""Export the best configs as JSON, described by `best.schema.json`, and all trials as CSV. Files are written atomically."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Best(BaseModel):
 
 
 def best(stored: Stored, top: int = DEFAULT_TOP) -> Best:
-    """Collect the `top` best configs of a study."""
+    """Return the `top` best configs of a study."""
     counts: dict[str, int] = {}
     for trial in stored.trials:
         counts[trial.state] = counts.get(trial.state, 0) + 1
@@ -101,12 +101,12 @@ def best(stored: Stored, top: int = DEFAULT_TOP) -> Best:
 
 
 def to_json(document: BaseModel) -> str:
-    """Write a document as strict JSON: no NaN, no Infinity."""
+    """Return a document as strict JSON: no NaN, no Infinity."""
     return json.dumps(_finite(document.model_dump(mode="json")), indent=2, allow_nan=False) + "\n"
 
 
 def to_csv(stored: Stored) -> str:
-    """Write all trials as CSV: number, state, what ended it, value, epochs, seconds, and a column a parameter."""
+    """Return all trials as CSV: number, state, what ended it, value, epochs, seconds, and one column per parameter."""
     import pandas as pd
 
     rows = [
@@ -133,11 +133,11 @@ def to_csv(stored: Stored) -> str:
 def write(path: Path, text: str) -> None:
     """Write a file so that it is the old one or the new one at any moment; UsageError if it can't be written.
 
-    A device or a pipe (/dev/null, /dev/stdout) is written into as it is.
+    A device or a pipe (/dev/null, /dev/stdout) is written to directly.
     """
     if path.is_dir() or not path.name:
         raise UsageError(f"{path} is a folder; name a file with -o")
-    path = path.resolve()  # a link stays one
+    path = path.resolve()  # replace the target of a link, not the link
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         if durable.is_special(path):
@@ -154,7 +154,7 @@ def write(path: Path, text: str) -> None:
 
 
 def schema() -> str:
-    """Return the JSON Schema of best.json, as kept in `search/views/best.schema.json`."""
+    """Return the JSON Schema of best.json; `search/views/best.schema.json` holds the same text."""
     return (
         json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **Best.model_json_schema()}, indent=2)
         + "\n"
@@ -162,10 +162,10 @@ def schema() -> str:
 
 
 def curves(trial: Trial) -> dict[str, list[float | None]]:
-    """Return a trial's metrics by name, one number an epoch; `seconds` among them, unless a metric has that name."""
+    """Return a trial's metrics by name, one number per epoch, and its seconds unless a metric has the name `seconds`."""
     names = dict.fromkeys(name for metrics in trial.curve for name in metrics)
-    found: dict[str, list[float | None]] = {name: [m.get(name) for m in trial.curve] for name in names}
-    return found if "seconds" in found else {**found, "seconds": _seconds(trial)}
+    by_name: dict[str, list[float | None]] = {name: [m.get(name) for m in trial.curve] for name in names}
+    return by_name if "seconds" in by_name else {**by_name, "seconds": _seconds(trial)}
 
 
 def _seconds(trial: Trial) -> list[float | None]:

@@ -12,7 +12,7 @@ from rich.text import Text
 from search.storage.records import Stored
 from search.trials.objective import Objective
 from search.trials.trial import Trials
-from search.views.text import label, number
+from search.views.text import number, short
 
 if TYPE_CHECKING:
     from search.policies.samplers.bayes import Outlook
@@ -35,7 +35,7 @@ def panel(stored: Stored) -> RenderableType | None:
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, scale in sorted(outlook.length_scales.items(), key=lambda item: item[1]):
         bar = "█" * round(_BAR / (1 + scale)) or "▏"
-        middle = f", middle {label(outlook.middles[name])}" if name in outlook.middles else ""
+        middle = f", middle {short(outlook.middles[name])}" if name in outlook.middles else ""
         table.add_row(name, Text(bar, style="cyan"), Text(f"length scale {number(scale)}{middle}", style="dim"))
     return Group(
         Text("what the search believes", style="bold"),

@@ -1,4 +1,4 @@
-"""A console that prints texts of studies as they are: no markup, no emoji codes, no escape codes."""
+"""A console that prints a study's texts unchanged: no markup and no emoji codes, and escape codes written out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from search.views.printable import printable
 
 
 class PlainConsole(Console):
-    """A rich console in which only `Text` and tables have a style: a string, whatever it holds, is printed as it is."""
+    """A rich console that styles only `Text` and tables; it never interprets a string as markup."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(highlight=False, markup=False, emoji=False, **options)

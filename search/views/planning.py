@@ -1,4 +1,4 @@
-"""What `manyfit plan` shows."""
+"""What `manyfit plan` prints."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from rich.console import RenderableType
 from rich.table import Table
 
 
-def table(found: dict[str, Any]) -> RenderableType:
-    """Return a plan for people."""
-    data, model = found["data"], found["model"]
+def table(plan: dict[str, Any]) -> RenderableType:
+    """Return a plan as a table for people."""
+    data, model = plan["data"], plan["model"]
     rows = Table.grid(padding=(0, 2))
-    rows.add_row("study", f"{found['study']} in {found['storage']}: {found['objective']}")
-    rows.add_row("trials", f"{found['trials']} of up to {found['epochs']} epochs, {found['done']} done")
+    rows.add_row("study", f"{plan['study']} in {plan['storage']}: {plan['objective']}")
+    rows.add_row("trials", f"{plan['trials']} of up to {plan['epochs']} epochs, {plan['done']} done")
     rows.add_row(
         "data",
         f"{data['task']}, rows of shape {tuple(data['input_shape'])}: {data['train_rows']} for training, "
@@ -25,13 +25,13 @@ def table(found: dict[str, Any]) -> RenderableType:
         if "parameters" in model
         else f"its builder fails in the middle of the space: {model.get('error', 'no model')}",
     )
-    rows.add_row("space", ", ".join(found["space"]))
-    rows.add_row("engine", found["how"])
-    if found["memory"]["needed"]:
-        needed, allowed = (f"{found['memory'][key] / 1e6:,.0f} MB" for key in ("needed", "allowed"))
+    rows.add_row("space", ", ".join(plan["space"]))
+    rows.add_row("engine", plan["how"])
+    if plan["memory"]["needed"]:
+        needed, allowed = (f"{plan['memory'][key] / 1e6:,.0f} MB" for key in ("needed", "allowed"))
         rows.add_row("memory", f"at most {needed} for all lanes, by the compiler's estimate; {allowed} may be used")
-    for warning in found["warnings"]:
+    for warning in plan["warnings"]:
         rows.add_row("warning", warning)
-    for note in found["notes"]:
+    for note in plan["notes"]:
         rows.add_row("note", note)
     return rows

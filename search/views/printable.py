@@ -1,12 +1,12 @@
-"""Text that is safe to print: names and messages of a study may hold anything, and a terminal obeys what it is sent."""
+"""Text that is safe to print: a study's names and messages may hold escape codes, and a terminal executes those."""
 
 from __future__ import annotations
 
 import unicodedata
 
-# These turn the direction of the text around them: "gpj.exe" would read "exe.jpg".
+# These change the direction of the text around them: "gpj.exe" would read "exe.jpg".
 _DIRECTIONS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-# Control characters, halves of characters (bytes of a file's name that are no UTF-8), and separators of lines.
+# Control characters, surrogates (bytes of a file name that are not UTF-8), line separators, paragraph separators.
 _UNSAFE = frozenset(("Cc", "Cs", "Zl", "Zp"))
 
 

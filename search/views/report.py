@@ -1,4 +1,4 @@
-"""What `show` and `list` print: tables and curves for people, the same as JSON for programs."""
+"""What `show` and `list` print: tables and curves for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -22,35 +22,35 @@ from search.storage.records import Brief, Stored
 from search.trials.trial import Trial
 from search.views import export, standing
 from search.views.hyperparameters import hyperparameters, panel
-from search.views.text import duration, label, number
+from search.views.text import duration, number, short
 
 CURVES = 5
-# The kind of event that a program's compilation is.
+# The kind of a compilation's event.
 COMPILED = "program compiled"
 # With fewer distinct values, importance scores are noise.
-LEAST_VALUES = 4
+MIN_VALUES = 4
 _PLOT_HEIGHT = 12
 _LEGEND_WIDTH = 22
 _COLOURS = ("green", "blue", "red", "yellow", "magenta")
-# A value of a config: longer ones are cut where they would not fit.
+# The width of a config's value; longer values are cut if they do not fit.
 _VALUE_WIDTH = 10
-# A pruner that judges every epoch ends trials at many.
-_RUNGS = 6
+# At most this many rungs are listed: a pruner that judges every epoch ends trials at many.
+_MAX_RUNGS = 6
 
 
 def state(brief_or_stored: Brief | Stored, counts: Counter[str] | dict[str, int]) -> str:
-    """Say where a study stands, and which process works on it."""
-    word, at_work = _standing(brief_or_stored, counts)
-    return f"{word} ({at_work})" if at_work else word
+    """Return the state of a study, and the process that works on it."""
+    word, process = _state_and_process(brief_or_stored, counts)
+    return f"{word} ({process})" if process else word
 
 
-def _standing(study: Brief | Stored, counts: Counter[str] | dict[str, int]) -> tuple[str, Holder | None]:
+def _state_and_process(study: Brief | Stored, counts: Counter[str] | dict[str, int]) -> tuple[str, Holder | None]:
     if study.ended:
         return "done", None
-    at_work = holder(study.path)
-    if at_work is not None and (counts.get("RUNNING") or not counts):
-        # Whether a process of another machine has died can't be seen from here.
-        return "running" if not at_work.host else "running or cut off", at_work
+    process = holder(study.path)
+    if process is not None and (counts.get("RUNNING") or not counts):
+        # A process on another machine may have died; this machine can't see that.
+        return "running" if not process.host else "running or cut off", process
     return "cut off" if counts.get("RUNNING") else "unfinished", None
 
 
@@ -76,7 +76,7 @@ def list_table(briefs: Sequence[Brief], base: Path) -> RenderableType:
 
 
 def brief_json(brief: Brief) -> dict[str, Any]:
-    """Return a study's line as plain JSON."""
+    """Return a study's summary as plain JSON."""
     return {
         "study": brief.name,
         "database": str(brief.path),
@@ -93,13 +93,13 @@ def brief_json(brief: Brief) -> dict[str, Any]:
 
 
 def _state_json(study: Brief | Stored, counts: Counter[str] | dict[str, int]) -> dict[str, Any]:
-    word, at_work = _standing(study, counts)
-    process = at_work and {"pid": at_work.pid, "host": at_work.host, "since": at_work.since.isoformat()}
-    return {"state": word, "process": process}
+    word, process = _state_and_process(study, counts)
+    details = process and {"pid": process.pid, "host": process.host, "since": process.since.isoformat()}
+    return {"state": word, "process": details}
 
 
 class Outcome(Protocol):
-    """What is shown of how a run ended: `search.sessions.run.Outcome` is one."""
+    """How a run ended, as far as it is printed; `search.sessions.run.Outcome` has these attributes."""
 
     @property
     def stored(self) -> Stored: ...
@@ -112,7 +112,7 @@ class Outcome(Protocol):
 
 
 def outcome_lines(outcome: Outcome) -> list[str]:
-    """Say what a `run` did, apart from what its study is by now."""
+    """Return lines about what this `run` did, and about the whole study if that has more trials."""
     stored = outcome.stored
     ended = [trial for trial in stored.trials if trial.is_ended]
     reason = f" ({outcome.reason})" if outcome.reason else ""
@@ -140,7 +140,7 @@ def _by_ending(trials: Sequence[Trial]) -> str:
 
 
 def settings_toml(stored: Stored) -> str:
-    """Return all settings of a study as TOML, defaults included; what "auto" came to stands in remarks."""
+    """Return all settings of a study as TOML, defaults included; comments list what "auto" was resolved to."""
     settings = stored.file.settings.model_dump(mode="json", exclude_none=True)
     resolved = [
         f"# {key}: {json.dumps(value)}" for key, value in stored.resolved.items() if value not in ("", {}, None)
@@ -151,7 +151,7 @@ def settings_toml(stored: Stored) -> str:
 
 
 def show_json(stored: Stored, top: int) -> dict[str, Any]:
-    """Return all that `show` tells as plain JSON."""
+    """Return all that `show` prints as plain JSON."""
     return {
         **export.best(stored, top).model_dump(mode="json"),
         **_state_json(stored, _states(stored)),
@@ -167,7 +167,7 @@ def show_json(stored: Stored, top: int) -> dict[str, Any]:
 
 
 def show(stored: Stored, top: int, console: Console) -> None:
-    """Print a study for people: what matters most comes last, and stays on the screen."""
+    """Print a study for people: the most important lines come last, and so stay on the screen."""
     _history(stored, console)
     _failures(stored, console)
     if stored.complete:
@@ -215,7 +215,7 @@ def _differ(stored: Stored, shares: Mapping[str, float]) -> str:
 
 
 def importance(stored: Stored) -> dict[str, float]:
-    """Return how much each parameter mattered, by PED-ANOVA as optuna-dashboard computes it; {} if that can't be told."""
+    """Return each parameter's importance, by PED-ANOVA as optuna-dashboard computes it; {} if it can't be computed."""
     import optuna
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
@@ -231,14 +231,14 @@ def importance(stored: Stored) -> dict[str, float]:
                 value=trial.value,
             )
         )
-    if len({trial.value for trial in stored.complete}) < LEAST_VALUES:
+    if len({trial.value for trial in stored.complete}) < MIN_VALUES:
         return {}
     try:
         with warnings.catch_warnings(action="ignore"):
-            found = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
+            shares = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
     except (ValueError, RuntimeError):
-        return {}  # all of them alike
-    return {name: float(share) for name, share in found.items()}
+        return {}  # all values are alike
+    return {name: float(share) for name, share in shares.items()}
 
 
 def _states(stored: Stored) -> Counter[str]:
@@ -255,10 +255,10 @@ def _best_tables(stored: Stored, top: int, console: Console) -> None:
     best = stored.complete[:top]
     names = ["rank", "best epoch", stored.file.settings.study.objective, *stored.file.space]
     left = console.width - max(map(len, names))
-    # Two blanks stand between two columns.
-    room = max(1, left // (_VALUE_WIDTH + 2))
-    for start in range(0, len(best), room):
-        shown = best[start : start + room]
+    # Two blanks separate two columns.
+    per_row = max(1, left // (_VALUE_WIDTH + 2))
+    for start in range(0, len(best), per_row):
+        shown = best[start : start + per_row]
         console.print(_best_table(stored, shown, start + 1, max(left // len(shown) - 2, 4)))
         console.print()
 
@@ -283,7 +283,7 @@ def _best_table(stored: Stored, best: Sequence[Trial], first: int, width: int) -
     add("best epoch", (f"{trial.best_epoch} of {len(trial.curve)}" for trial in best))
     add("ended", (trial.ended for trial in best))
     for name in stored.file.space:
-        add(name, (label(trial.params.get(name, "-")) for trial in best))
+        add(name, (short(trial.params.get(name, "-")) for trial in best))
     add(stored.file.settings.study.objective, (number(trial.value) for trial in best))
     return table
 
@@ -295,13 +295,13 @@ def _counts_table(stored: Stored) -> Table:
         table.add_row(f"{count:>4}", ended, Text(states[ended], style="dim"))
         if ended == "pruned":
             rungs = Counter(len(trial.curve) for trial in stored.trials if trial.ended == "pruned")
-            for epoch, there in sorted(rungs.items())[:_RUNGS]:
-                table.add_row("", Text(f"{there} at epoch {epoch}", style="dim"))
+            for epoch, pruned in sorted(rungs.items())[:_MAX_RUNGS]:
+                table.add_row("", Text(f"{pruned} at epoch {epoch}", style="dim"))
     return table
 
 
 def show_trial(stored: Stored, wanted: int, console: Console) -> None:
-    """Print one trial: what became of it and why, its config, its curve. UsageError if there is none of that number."""
+    """Print one trial: how it ended and why, its config, its curve. UsageError if there is no trial of that number."""
     trial, objective = _trial(stored, wanted), stored.file.settings.study.objective
     why = f" ({trial.why})" if trial.why else ""
     console.print(
@@ -311,7 +311,7 @@ def show_trial(stored: Stored, wanted: int, console: Console) -> None:
     console.print(f"{best}{len(trial.curve)} of {trial.epochs} epochs, {duration(sum(trial.seconds))}")
     table = Table.grid(padding=(0, 2))
     for name, value in trial.config.items():
-        table.add_row(Text(name, style="" if name in trial.params else "dim"), Text(label(value)))
+        table.add_row(Text(name, style="" if name in trial.params else "dim"), Text(short(value)))
     console.print(table)
     if trial.curve:
         console.print(_curves(stored, [trial], console))
@@ -320,7 +320,7 @@ def show_trial(stored: Stored, wanted: int, console: Console) -> None:
 
 
 def trial_json(stored: Stored, wanted: int) -> dict[str, Any]:
-    """Return the same as plain JSON."""
+    """Return one trial as plain JSON."""
     trial = _trial(stored, wanted)
     return {
         "study": stored.name,
@@ -359,13 +359,13 @@ def _columns(*tables: Table | None) -> RenderableType:
 
 
 def _curves(stored: Stored, trials: Sequence[Trial], console: Console) -> RenderableType:
-    """Draw curves of the objective, with what is which beside them."""
+    """Draw the trials' curves of the objective; a legend stands beside several curves."""
     objective = stored.file.settings.study.objective
     legend = Table.grid(padding=(0, 1))
     for index, trial in enumerate(trials):
-        mark = _marks(console)[index]
+        marker = _markers(console)[index]
         legend.add_row(
-            Text(mark or "█", style=_COLOURS[index]), Text(f"trial {trial.number}"), Text(number(trial.value))
+            Text(marker or "█", style=_COLOURS[index]), Text(f"trial {trial.number}"), Text(number(trial.value))
         )
     width = min(console.width, 100) - (_LEGEND_WIDTH if len(trials) > 1 else 0)
     plot = Text.from_ansi(_plot(stored, trials, console, width))
@@ -377,8 +377,8 @@ def _curves(stored: Stored, trials: Sequence[Trial], console: Console) -> Render
     return Group(title, grid)
 
 
-def _marks(console: Console) -> list[str | None]:
-    """Return what each curve is drawn with: its rank where there are no colours, else dots."""
+def _markers(console: Console) -> list[str | None]:
+    """Return the marker of each curve: its rank if the console has no colours, else None for dots."""
     return [None] * CURVES if console.is_terminal else [str(rank) for rank in range(1, CURVES + 1)]
 
 
@@ -395,18 +395,18 @@ def _plot(stored: Stored, trials: Sequence[Trial], console: Console, width: int)
     for index, trial in reversed(list(enumerate(trials))):
         points = [(epoch, m[objective]) for epoch, m in enumerate(trial.curve, 1) if m.get(objective) is not None]
         colour = _COLOURS[index] if console.is_terminal else None
-        mark = _marks(console)[index] if len(trials) > 1 else None
-        plotext.plot([epoch for epoch, _ in points], [value for _, value in points], color=colour, marker=mark)
+        marker = _markers(console)[index] if len(trials) > 1 else None
+        plotext.plot([epoch for epoch, _ in points], [value for _, value in points], color=colour, marker=marker)
     return str(plotext.build())
 
 
 def _compiled(stored: Stored) -> list[dict[str, Any]]:
-    """Return the programs that were compiled, again ones after an interruption included."""
+    """Return the compiled programs; one that was compiled again after an interruption appears again."""
     return [detail for _, kind, detail in stored.events if kind == COMPILED]
 
 
 def _spent(stored: Stored) -> str:
-    """Say where the workers' time went."""
+    """Return the text of where the workers' time went."""
     compiled = _compiled(stored)
     names = {
         "train": "training",
@@ -415,8 +415,8 @@ def _spent(stored: Stored) -> str:
         "wait": "waiting for verdicts",
         "save": "writing checkpoints",
     }
-    told = [f"{duration(stored.spent[part])} {name}" for part, name in names.items() if stored.spent.get(part)]
-    return f"; {', '.join(told)}" if told else ""
+    parts = [f"{duration(stored.spent[part])} {name}" for part, name in names.items() if stored.spent.get(part)]
+    return f"; {', '.join(parts)}" if parts else ""
 
 
 def _failures(stored: Stored, console: Console) -> None:

@@ -1,4 +1,4 @@
-"""What `manyfit verify` tells, for people and for programs."""
+"""What `manyfit verify` prints, for people and for programs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from search.storage.verify import Report
 
 
 def lines(report: Report) -> list[str]:
-    """Say what was found, what is wrong a line each."""
+    """Return a line per problem, or the counts of a sound database and its backup."""
     if not report.is_sound:
         return [str(problem) for problem in report.problems]
     studies, trials = len(report.studies), sum(report.studies.values())
@@ -23,25 +23,25 @@ def lines(report: Report) -> list[str]:
             f"{_count(report.epochs, 'epoch')}"
         ),
         *_deleted(report.deleted),
-        f"backup: {_of(report.backup)}" if report.backup else "backup: none yet",
+        f"backup: {_describe(report.backup)}" if report.backup else "backup: none yet",
     ]
 
 
-def way_out(report: Report, study: Path) -> str:
-    """Say what can be done about a database that is not sound, or about its backup; "" where the problems themselves tell."""
-    held = schema.backup_of(report.path)
+def remedy(report: Report, study: Path) -> str:
+    """Return what to do about a database or a backup that is not sound; "" if the problems themselves say it."""
+    backup_path = schema.backup_of(report.path)
     if report.is_damaged:
         if report.backup:
-            return f"`manyfit verify {shlex.quote(str(study))} --restore` brings back its backup: {_of(report.backup)}"
-        return "its backup is damaged, too" if held.exists() else "there is no backup"
-    if report.studies and report.backup is None and held.exists():
-        return f"delete {held.name}; the next `manyfit run` writes another"
+            return f"`manyfit verify {shlex.quote(str(study))} --restore` brings back its backup: {_describe(report.backup)}"
+        return "its backup is damaged, too" if backup_path.exists() else "there is no backup"
+    if report.studies and report.backup is None and backup_path.exists():
+        return f"delete {backup_path.name}; the next `manyfit run` writes another"
     return ""
 
 
 def to_json(report: Report, restored: Restored | None = None) -> dict[str, Any]:
-    """Return the same as plain JSON."""
-    found: dict[str, Any] = {
+    """Return a report, and what was restored, as plain JSON."""
+    document: dict[str, Any] = {
         "path": str(report.path),
         "sound": report.is_sound,
         "studies": report.studies,
@@ -55,28 +55,28 @@ def to_json(report: Report, restored: Restored | None = None) -> dict[str, Any]:
         },
     }
     if restored is not None:
-        found["restored"] = {
+        document["restored"] = {
             "kept": restored.kept and str(restored.kept),
             "trials": len(restored.backup.ended),
             "left_out": list(restored.left_out),
             "lost": None if restored.lost is None else {k: sorted(v) for k, v in _by_study(restored.lost).items()},
         }
-    return found
+    return document
 
 
 def restored_lines(report: Report, restored: Restored) -> list[str]:
-    """Say what was brought back, what is kept and what is lost."""
-    found = [f"{report.path} is restored: {_of(restored.backup)}"]
+    """Return lines about what was restored, what is kept and what is lost."""
+    lines = [f"{report.path} is restored: {_describe(restored.backup)}"]
     if restored.kept is not None:
-        found.append(f"kept: {restored.kept.name}, as it was")
+        lines.append(f"kept: {restored.kept.name}, as it was")
     if restored.left_out:
-        found.append(f"left out: {', '.join(restored.left_out)}, deleted since the backup was made")
+        lines.append(f"left out: {', '.join(restored.left_out)}, deleted since the backup was made")
     if restored.lost is None:
-        found.append("lost: what had ended since can't be read; `manyfit run` trains it again")
+        lines.append("lost: what had ended since can't be read; `manyfit run` trains it again")
     elif restored.lost:
         which = "; ".join(f"{study} {_ranges(numbers)}" for study, numbers in sorted(_by_study(restored.lost).items()))
-        found.append(f"lost: {_count(len(restored.lost), 'trial')} ({which}); `manyfit run` trains again what is lost")
-    return found
+        lines.append(f"lost: {_count(len(restored.lost), 'trial')} ({which}); `manyfit run` trains again what is lost")
+    return lines
 
 
 def _deleted(count: int) -> list[str]:
@@ -84,25 +84,25 @@ def _deleted(count: int) -> list[str]:
     return [f"rows of {deleted} are left; the next `manyfit run` drops them"] if count else []
 
 
-def _of(backup: Backup) -> str:
+def _describe(backup: Backup) -> str:
     return f"{_count(len(backup.ended), 'ended trial')} of {backup.at:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _by_study(trials: Ended) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = defaultdict(list)
+    numbers: dict[str, list[int]] = defaultdict(list)
     for study, number in sorted(trials):
-        found[study].append(number)
-    return found
+        numbers[study].append(number)
+    return numbers
 
 
 def _ranges(numbers: list[int]) -> str:
-    runs: list[list[int]] = []
+    ranges: list[list[int]] = []
     for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
+        if ranges and number == ranges[-1][-1] + 1:
+            ranges[-1].append(number)
         else:
-            runs.append([number])
-    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs)
+            ranges.append([number])
+    return ", ".join(str(r[0]) if len(r) == 1 else f"{r[0]} to {r[-1]}" for r in ranges)
 
 
 def _count(count: int, one: str, many: str = "") -> str:

@@ -1,4 +1,4 @@
-"""Numbers for people."""
+"""Format numbers for people."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ _BARS = "▁▂▃▄▅▆▇█"
 
 
 def duration(seconds: float) -> str:
-    """Write seconds for people."""
+    """Return a duration in seconds as text."""
     if seconds < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes, hours = seconds / 60, seconds / 3600
@@ -14,22 +14,22 @@ def duration(seconds: float) -> str:
 
 
 def size(count: int) -> str:
-    """Write bytes for people."""
+    """Return a number of bytes as text."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
 def number(value: float | None) -> str:
-    """Write a metric with as many digits as compare two trials."""
+    """Return a metric as text, with enough digits to compare two trials."""
     return "-" if value is None else f"{value:.5g}"
 
 
-def label(value: object) -> str:
-    """Write a parameter's value short."""
+def short(value: object) -> str:
+    """Return a parameter's value as short text."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def sparkline(values: list[float | None], width: int = 24) -> str:
-    """Draw a curve as one line of bars, the last `width` epochs of it."""
+    """Draw the last `width` epochs of a curve as one line of bars."""
     known = [value for value in values if value is not None][-width:]
     if not known:
         return ""
