@@ -1,4 +1,4 @@
-"""Builders: build(config, data) -> keras.Model, one file a model, which the coordinator never imports.
+"""Builders: build(config, data) -> keras.Model, one file per model. The coordinator never imports these files.
 
-`arguments` says what they take; it imports no keras and belongs to the coordinator, too.
+It does import `arguments`, which lists the arguments of the builders and does not import keras.
 """

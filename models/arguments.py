@@ -1,7 +1,7 @@
-"""What the built-in builders take: name, type, bounds and choices of every argument. Nothing here imports keras.
+"""The arguments of the built-in builders: name, type, bounds and choices. Nothing here imports keras.
 
-The coordinator checks study files by these tables; `tests/engines/test_builders.py` holds them against the builders and the
-installed Keras.
+The coordinator checks study files with these tables; `tests/engines/test_builders.py` compares them with the builders and
+the installed Keras.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ACTIVATIONS = (
     "squareplus", "swish", "tanh_shrink", "threshold",
 )  # fmt: skip
 
-# Of any kernel. Left out: the abstract "initializer", "constant", which needs a value, and "stft", which fits no layer here.
+# For any kernel. Left out: "initializer" (abstract), "constant" (needs a value) and "stft" (fits no layer here).
 _KERNEL_INITIALIZERS = (
     "glorot_uniform", "glorot_normal", "he_normal", "he_uniform", "lecun_normal", "lecun_uniform", "random_normal",
     "random_uniform", "truncated_normal", "variance_scaling", "orthogonal", "zeros", "ones", "normal",
@@ -29,11 +29,11 @@ _KERNEL_INITIALIZERS = (
     "RandomUniform", "TruncatedNormal", "VarianceScaling", "Orthogonal", "OrthogonalInitializer", "Zeros",
     "Ones",
 )  # fmt: skip
-# An identity is a matrix, and the kernel of a convolution is none.
+# An identity needs a matrix, and the kernel of a convolution is not a matrix.
 _MATRIX_INITIALIZERS = ("identity", "Identity", "IdentityInitializer")
 
-# What others call them.
-_CALLED = {
+# Names from other libraries -> ours.
+_ALIASES = {
     "xavier": ("glorot_uniform",),
     "xavieruniform": ("glorot_uniform",),
     "xaviernormal": ("glorot_normal",),
@@ -56,9 +56,9 @@ class Argument:
     """An argument of a built-in builder.
 
     Attributes:
-        form: what its value must be, in words that follow "must be".
-        fits: whether a value from TOML is one.
-        choices: the names that it takes, if it takes names.
+        form: description of valid values, to follow "must be".
+        fits: whether a value from TOML is valid.
+        choices: the names that it accepts, if it accepts names.
     """
 
     form: str
@@ -66,7 +66,7 @@ class Argument:
     choices: tuple[str, ...] = ()
 
     def check(self, name: str, value: Any) -> None:
-        """Raise ValueError if `value` can't be the argument `name`."""
+        """Raise ValueError if `value` is not valid for the argument `name`."""
         if self.fits(value):
             return
         near = _nearest(value, self.choices) if self.choices else ""
@@ -85,8 +85,8 @@ def _nearest(value: Any, choices: tuple[str, ...]) -> str:
     plain = {choice.lower().replace("_", ""): choice for choice in reversed(choices)}
     wanted = "".join(character for character in value.lower() if character.isalnum())
     near = difflib.get_close_matches(wanted, plain, n=1)
-    found = next((name for name in _CALLED.get(wanted, ()) if name in choices), plain[near[0]] if near else "")
-    return f"; did you mean {found!r}?" if found else ""
+    suggestion = next((name for name in _ALIASES.get(wanted, ()) if name in choices), plain[near[0]] if near else "")
+    return f"; did you mean {suggestion!r}?" if suggestion else ""
 
 
 def _is_whole(value: Any) -> bool:
@@ -107,7 +107,7 @@ def _is_kernel(value: Any) -> bool:
 
 def _named(what: str, choices: tuple[str, ...]) -> Argument:
     def fits(value: Any) -> bool:
-        # A table of Keras's own, { class_name = "VarianceScaling", config = { scale = 2.0 } }, is Keras's to check.
+        # Keras itself checks a serialized object: { class_name = "VarianceScaling", config = { scale = 2.0 } }.
         is_table = isinstance(value, dict) and isinstance(value.get("class_name"), str)
         return is_table or (isinstance(value, str) and value in choices)
 
@@ -147,4 +147,4 @@ BUILDERS: Mapping[str, Mapping[str, Argument]] = MappingProxyType(
         },
     }
 )
-"""Built-in builder -> its arguments by name."""
+"""Built-in builder -> arguments by name."""

@@ -12,17 +12,17 @@ from models.arguments import widths
 if TYPE_CHECKING:
     from search.data import DataInfo
 
-# Identifies this model in every study that uses it. Change it whenever a config builds another model than before.
+# Identifies this builder in every study that uses it. Change it whenever a config builds a different model than before.
 REVISION = "0afd54a2cf7fea32ebbeea98e27b9659"
 
 
 def build(config: Mapping[str, Any], data: DataInfo) -> keras.Model:
-    """Build convolutions with pooling, then dense layers, ending in one raw output a class (or one, or one a target).
+    """Build blocks of convolution and pooling, then dense layers; outputs are raw, as many as `data.outputs`.
 
-    Reads `filters` (one a block, or one number for one block; default [32, 64]), `kernel_size` (3), `activation` ("relu"),
+    Reads `filters` (one per block, or one number for one block; default [32, 64]), `kernel_size` (3), `activation` ("relu"),
     `batch_norm` (false, in the blocks), `units` (widths of the dense layers, or one number for one layer; default 128),
-    `dropout` (0.0, rate after each dense layer), `initializer` ("glorot_uniform"). Images without channels, (height, width),
-    get one. ValueError if the data are no images.
+    `dropout` (0.0, rate after each dense layer), `initializer` ("glorot_uniform"). Images (height, width) get a channel axis.
+    ValueError if the data are not images.
     """
     shape = tuple(data.input_shape)
     if len(shape) == 2:
@@ -50,5 +50,5 @@ def build(config: Mapping[str, Any], data: DataInfo) -> keras.Model:
             keras.layers.Dense(units, activation=activation, kernel_initializer=initializer),
             keras.layers.Dropout(config.get("dropout", 0.0)),
         ]
-    # All at once: `Sequential.add` builds the network again for every layer.
+    # Pass all layers at once: `Sequential.add` would rebuild the network for every layer.
     return keras.Sequential([*layers, keras.layers.Dense(data.outputs)])

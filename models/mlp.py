@@ -12,18 +12,18 @@ from models.arguments import widths
 if TYPE_CHECKING:
     from search.data import DataInfo
 
-# Identifies this model in every study that uses it. Change it whenever a config builds another model than before.
+# Identifies this builder in every study that uses it. Change it whenever a config builds a different model than before.
 REVISION = "44ce7448cf4d24c5368ac2a4fcb0142a"
 
 
 def build(config: Mapping[str, Any], data: DataInfo) -> keras.Model:
-    """Build Dense layers with dropout between them, ending in one raw output a class (or one, or one a target).
+    """Build Dense layers with dropout between them; outputs are raw, as many as `data.outputs`.
 
     Reads `units` (layer widths, or one number for one layer; default [128, 128]), `activation` ("relu"), `dropout` (0.0,
     rate after each hidden layer), `initializer` ("glorot_uniform"), `batch_norm` (false), `l1` and `l2` (0.0, kernel
     penalties).
     """
-    penalised = "l1" in config or "l2" in config
+    has_penalty = "l1" in config or "l2" in config
     layers = [keras.Input(data.input_shape)]
     if len(data.input_shape) > 1:
         layers.append(keras.layers.Flatten())
@@ -32,9 +32,9 @@ def build(config: Mapping[str, Any], data: DataInfo) -> keras.Model:
             keras.layers.Dense(
                 units,
                 kernel_initializer=config.get("initializer", "glorot_uniform"),
-                # Also where both are 0: trials that differ in a penalty alone can then share a compiled program.
+                # Even if both are 0: then trials that differ only in a penalty can share a compiled program.
                 kernel_regularizer=keras.regularizers.L1L2(config.get("l1", 0.0), config.get("l2", 0.0))
-                if penalised
+                if has_penalty
                 else None,
             )
         )
@@ -44,5 +44,5 @@ def build(config: Mapping[str, Any], data: DataInfo) -> keras.Model:
             keras.layers.Activation(config.get("activation", "relu")),
             keras.layers.Dropout(config.get("dropout", 0.0)),
         ]
-    # All at once: `Sequential.add` builds the network again for every layer, half of the time that this function takes.
+    # Pass all layers at once: `Sequential.add` would rebuild the network for every layer, half of this function's time.
     return keras.Sequential([*layers, keras.layers.Dense(data.outputs)])

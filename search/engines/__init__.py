@@ -1,1 +1,1 @@
-"""Engines train members. The coordinator sees them through `protocol`; keras is imported in worker processes only."""
+"""Engines train members. The coordinator knows them through `protocol` only; keras is imported in worker processes only."""

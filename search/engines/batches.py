@@ -1,7 +1,7 @@
-"""Batches whose order depends on a member's seed and the epoch alone, for any backend of Keras.
+"""Batches whose order depends only on a member's seed and the epoch, for any backend of Keras.
 
-Keras's own shuffles draw from process-wide generators, differently on each backend; a training that goes on after a crash,
-or in a lane beside others, could not repeat them.
+Keras's own shuffles draw from process-wide generators and differ between backends. Training that resumes after a crash, or
+that runs in a lane beside others, could not repeat them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-# Beside SeedSequence's stream 0, which weights and dropout draw from.
+# A random stream apart from 0, from which weights and dropout draw.
 _SHUFFLE = 1
 
 
@@ -23,11 +23,11 @@ def shuffled(rows: int, seed: int, epoch: int) -> NDArray[np.int64]:
 
 
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]
-    """Shuffled batches of (x, y) or (x, y, sample weights); every row once an epoch, the last batch smaller.
+    """Shuffled batches of (x, y) or (x, y, sample weights): every row once per epoch; the last batch may be smaller.
 
-    Args:
-        arrays: of equal length; a copy is made batch by batch.
-        epoch: which epoch's order the next pass has; `Clock` keeps it right during `fit`.
+    Attributes:
+        rows: number of rows.
+        epoch: whose order the next pass has; `Clock` updates it during `fit`.
     """
 
     def __init__(self, arrays: tuple[NDArray[Any], ...], batch_size: int, seed: int) -> None:
@@ -51,16 +51,16 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         return self._order[1]
 
     def for_backend(self) -> Any:
-        """Return what `fit` takes on this backend: itself, or on TensorFlow the same batches as a tf.data pipeline.
+        """Return an input for `fit` on this backend: self, or on TensorFlow the same batches as a tf.data pipeline.
 
-        A PyDataset costs TensorFlow a Python call a batch; this one costs one an epoch.
+        On TensorFlow, a PyDataset costs a Python call per batch, the pipeline one per epoch.
         """
         if keras.backend.backend() != "tensorflow":
             return self
         import tensorflow as tf
 
         tensors = tuple(tf.constant(array) for array in self._arrays)
-        # With nothing to draw from, so that nothing of tf's own random state matters.
+        # The order comes from this object, so that TensorFlow's random state has no effect.
         orders = tf.data.Dataset.from_generator(
             lambda: iter([self.order()]), output_signature=tf.TensorSpec((self.rows,), tf.int64)
         )
@@ -73,7 +73,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
 
 
 class Clock(keras.callbacks.Callback):  # type: ignore[misc]
-    """Tells batches which epoch it is before Keras begins to draw from them."""
+    """Sets the epoch of batches before Keras draws from them."""
 
     def __init__(self, batches: Batches) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
-"""Files of members: checkpoints of those under way, and the weights of those worth keeping. Whole or not there.
+"""Files of members: checkpoints while they train, and the weights of the best. A file is complete or does not exist.
 
-Nothing here imports keras: the coordinator tidies these files, too.
+Nothing here imports keras: the coordinator deletes these files, too.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ from search.trials.events import Assignment, Member
 
 Arrays = Mapping[str, NDArray[Any]]
 
-# A checkpoint is due when training has gone on for so many times what the last one took: a twentieth of the time ...
+# Pause between checkpoints, in multiples of the last one's duration: they take a twentieth of the time. One that takes up
+# to three seconds is thus written at least once a minute.
 TIMES_ITS_COST = 20.0
-# ... but not all the time. One that takes up to three seconds is so written at least once a minute.
 LEAST_S = 1.0
-# So many of every member: what a crash leaves in the database may be an epoch behind the newest.
+# Checkpoints of each member: after a crash, the database may be one epoch behind the newest.
 GENERATIONS = 2
 RUNNING = "running"
 _META = "__meta__"
-# No array's name begins so.
-_NOTHING = "\0"
+# A prefix of no array's name: reads the meta only.
+_NO_ARRAYS = "\0"
 
 
 class CheckpointError(Exception):
-    """A file of members can't be read; the message says what is wrong with it."""
+    """A file of members can't be read; the message has the path and the fault."""
 
 
 def write(path: Path, arrays: Arrays, meta: Mapping[str, Any]) -> None:
-    """Write arrays, durably: the file is whole at any moment or not there. OSError if that is impossible."""
-    # npz knows numpy's own types; another (bfloat16) travels as whole numbers of its size. What each is stands in the meta,
-    # which also tells a file whose directory has lost an entry, or has taken one for another.
-    kinds = {name: [array.dtype.name, list(array.shape)] for name, array in arrays.items()}
+    """Write arrays durably and atomically. OSError if that fails."""
+    # npz holds only numpy's own types, so another (bfloat16) is written as integers of its size. The meta lists the true
+    # types and shapes; `read` also needs it to detect a zip directory with lost or exchanged entries.
+    types = {name: [array.dtype.name, list(array.shape)] for name, array in arrays.items()}
     plain = {n: array.view(f"u{array.itemsize}") if array.dtype.kind == "V" else array for n, array in arrays.items()}
-    packed = np.frombuffer(json.dumps({**meta, "kinds": kinds}).encode(), np.uint8)
+    packed = np.frombuffer(json.dumps({**meta, "kinds": types}).encode(), np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     try:
@@ -57,109 +57,109 @@ def write(path: Path, arrays: Arrays, meta: Mapping[str, Any]) -> None:
         raise
 
 
-def read(path: Path, beginning: str = "") -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Read what `write` wrote: its meta, and those of its arrays whose names have this beginning.
+def read(path: Path, prefix: str = "") -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Read a file of `write`: the arrays whose names begin with `prefix`, and the meta.
 
-    CheckpointError if they are not whole; each array has a checksum.
+    CheckpointError if the file is damaged; each array has a checksum.
     """
     try:
-        with np.load(path, allow_pickle=False) as found:
-            meta = json.loads(found[_META].tobytes())
-            wanted = {name: kind for name, kind in meta["kinds"].items() if name.startswith(beginning)}
-            arrays = {name: _as(found[name], *kind) for name, kind in wanted.items()}
+        with np.load(path, allow_pickle=False) as archive:
+            meta = json.loads(archive[_META].tobytes())
+            wanted = {name: entry for name, entry in meta["kinds"].items() if name.startswith(prefix)}
+            arrays = {name: _as(archive[name], *entry) for name, entry in wanted.items()}
     except Exception as error:  # noqa: BLE001 (a wrong bit can make zip, numpy and json raise nearly anything)
         raise CheckpointError(f"{path} is damaged: {error}") from None
     return arrays, meta
 
 
-def _as(array: NDArray[Any], kind: str, shape: list[int]) -> NDArray[Any]:
-    if array.dtype.name != kind:
-        import ml_dtypes  # bfloat16 and its kin, wherever a backend is installed
+def _as(array: NDArray[Any], dtype: str, shape: list[int]) -> NDArray[Any]:
+    if array.dtype.name != dtype:
+        import ml_dtypes  # bfloat16 and similar types; every backend installs it
 
-        array = array.view(getattr(ml_dtypes, kind))
+        array = array.view(getattr(ml_dtypes, dtype))
     if list(array.shape) != shape:
         raise ValueError(f"an array of shape {list(array.shape)} was written with {shape}")
     return array
 
 
 class Checkpoints:
-    """The members that a worker has under way, as files: all of them in one, so that one fsync serves them.
+    """Checkpoints of the members that a worker trains: all members in one file, so that one fsync is enough.
 
     Args:
         folder: of the study's files; None to write nothing.
-        worker: number of this worker; several write side by side, and all read all.
-        disk: bytes that all files in the folder may take.
-        can_go_on: whether a training can be gone on with; if not, weights are kept, and nothing is saved in between.
+        worker: number of this worker; each worker writes its own files and reads those of all.
+        disk: quota of bytes for all files in the folder.
+        can_resume: whether training can resume from a checkpoint; if False, only kept weights are written.
     """
 
-    def __init__(self, folder: Path | None, worker: int = 0, disk: int = 2 * 10**9, *, can_go_on: bool = True) -> None:
-        self._folder, self._worker, self._disk, self._can_go_on = folder, worker, disk, can_go_on
+    def __init__(self, folder: Path | None, worker: int = 0, disk: int = 2 * 10**9, *, can_resume: bool = True) -> None:
+        self._folder, self._worker, self._disk, self._can_resume = folder, worker, disk, can_resume
         self._next = time.monotonic() + LEAST_S
-        self._trouble = self._told = ""
+        self._error = self._reported_error = ""
         self._ended: set[str] = set()
-        self._held: dict[Path, frozenset[str]] = {}
+        self._members_of: dict[Path, frozenset[str]] = {}
 
     @property
     def is_due(self) -> bool:
         """Whether members should be saved now."""
-        return self._folder is not None and self._can_go_on and time.monotonic() >= self._next
+        return self._folder is not None and self._can_resume and time.monotonic() >= self._next
 
     def save(self, members: Iterable[tuple[Assignment, int, Arrays]]) -> None:
-        """Save members: (what was assigned, its whole epochs, its state). If that fails, training goes on: `take_trouble`."""
-        assert self._folder is not None  # noqa: S101 (nothing is due without)
+        """Save members: (assignment, complete epochs, state). If that fails, training continues: see `take_error`."""
+        assert self._folder is not None  # noqa: S101 (`is_due` is False without a folder)
         began = time.monotonic()
-        epochs, marks, arrays = {}, {}, {}
+        epochs, fingerprints, arrays = {}, {}, {}
         for assignment, epoch, state in members:
             name = _name(assignment.member)
-            epochs[name], marks[name] = epoch, assignment.fingerprint
+            epochs[name], fingerprints[name] = epoch, assignment.fingerprint
             arrays.update({f"{name}/{key}": array for key, array in state.items()})
         before, generations = self._mine(), GENERATIONS
         try:
-            self._check_room(arrays)
-            number = _number(before[0]) + 1 if before else 1
-            write(self._folder / RUNNING / f"{self._worker}.{number}.npz", arrays, {"epochs": epochs, "marks": marks})
-            self._trouble = ""
+            self._check_quota(arrays)
+            path = self._folder / RUNNING / f"{self._worker}.{_number(before[0]) + 1 if before else 1}.npz"
+            write(path, arrays, {"epochs": epochs, "marks": fingerprints})
+            self._error = ""
         except OSError as error:
-            self._trouble = f"{error.strerror or error}"
-            # When the quota is full, the next one replaces the oldest.
+            self._error = f"{error.strerror or error}"
+            # Delete the oldest, so that the next one fits into the quota.
             generations = GENERATIONS - 1
-        self._roll(generations)
+        self._delete_old(generations)
         ended = time.monotonic()
         self._next = ended + max(LEAST_S, TIMES_ITS_COST * (ended - began))
 
-    def end(self, members: Iterable[Member]) -> None:
-        """Take note that members have ended: nothing of theirs is gone on from."""
+    def mark_ended(self, members: Iterable[Member]) -> None:
+        """Note that members have ended, so that their checkpoints can be deleted."""
         self._ended.update(map(_name, members))
 
     def load(self, assignment: Assignment) -> tuple[int, dict[str, NDArray[Any]]] | None:
-        """Return the newest whole checkpoint of what is assigned, of at most the epochs `done`: its epochs, and the state."""
-        member, found = assignment.member, []
+        """Return (epoch, state) of an assignment's newest undamaged checkpoint up to its epoch `done`; or None."""
+        member, candidates = assignment.member, []
         name = _name(member)
         for path in self._all():
             with suppress(CheckpointError):
-                _, meta = read(path, beginning=_NOTHING)
-                # One of an older manyfit has no marks, and is nobody's.
-                is_its = meta.get("marks", {}).get(name) == assignment.fingerprint
-                if is_its and 0 < (epoch := meta["epochs"][name]) <= assignment.done:
-                    found.append((epoch, path))
-        for epoch, path in sorted(found, reverse=True):
+                _, meta = read(path, prefix=_NO_ARRAYS)
+                # A checkpoint of an older manyfit has no fingerprints ("marks") and matches no assignment.
+                is_match = meta.get("marks", {}).get(name) == assignment.fingerprint
+                if is_match and 0 < (epoch := meta["epochs"][name]) <= assignment.done:
+                    candidates.append((epoch, path))
+        for epoch, path in sorted(candidates, reverse=True):
             with suppress(CheckpointError):
-                beginning = f"{name}/"
-                arrays, _ = read(path, beginning)
-                # For the study's log, which keeps what a worker says.
+                prefix = f"{name}/"
+                arrays, _ = read(path, prefix)
+                # The study's log keeps the output of workers.
                 print(f"trial {member.trial} goes on from its checkpoint of epoch {epoch}", file=sys.stderr, flush=True)
-                return epoch, {name.removeprefix(beginning): array for name, array in arrays.items()}
+                return epoch, {name.removeprefix(prefix): array for name, array in arrays.items()}
         return None
 
     def keep(self, path: Path, arrays: Arrays, meta: Mapping[str, Any]) -> str:
-        """Write the weights of a member that has ended; return why that could not be done, or "".
+        """Write the weights of a member that has ended; return the error text, or "".
 
-        Checkpoints, which serve for a while only, give way to them where disk is short.
+        If the disk or the quota is full, delete checkpoints, oldest first: they are needed for a short time only.
         """
         mine = self._mine()
         while True:
             try:
-                self._check_room(arrays)
+                self._check_quota(arrays)
                 write(path, arrays, meta)
             except OSError as error:
                 if not mine or error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -169,19 +169,19 @@ class Checkpoints:
                 return ""
 
     @property
-    def are_whole(self) -> bool:
-        """Whether the last checkpoint that was due could be written."""
-        return not self._trouble
+    def is_saved(self) -> bool:
+        """Whether the last checkpoint that was due was written."""
+        return not self._error
 
-    def take_trouble(self) -> str:
-        """Return, once for all that are alike, why a checkpoint could not be written; "" if there is nothing new to tell."""
-        if not self._trouble or self._trouble == self._told:
+    def take_error(self) -> str:
+        """Return why the last checkpoint was not written, or ""; the same error is returned only once in a row."""
+        if not self._error or self._error == self._reported_error:
             return ""
-        self._told = self._trouble
-        return self._told
+        self._reported_error = self._error
+        return self._reported_error
 
-    def _roll(self, generations: int) -> None:
-        """Delete files of which every member has ended or has so many newer ones, whichever process wrote them."""
+    def _delete_old(self, generations: int) -> None:
+        """Delete a file, also of an earlier process, once each member has ended or has this many newer checkpoints."""
         newer: Counter[str] = Counter()
         for path in self._mine():
             members = self._members(path)
@@ -191,18 +191,18 @@ class Checkpoints:
 
     def _drop(self, path: Path) -> None:
         path.unlink(missing_ok=True)
-        # Its name may be another file's some time.
-        self._held.pop(path, None)
+        # A later file may get the same name.
+        self._members_of.pop(path, None)
 
     def _members(self, path: Path) -> frozenset[str]:
-        if path not in self._held:
-            # One that is damaged serves nobody.
-            self._held[path] = frozenset()
+        if path not in self._members_of:
+            # A damaged file counts as empty.
+            self._members_of[path] = frozenset()
             with suppress(CheckpointError):
-                self._held[path] = frozenset(members_in(path))
-        return self._held[path]
+                self._members_of[path] = frozenset(members_in(path))
+        return self._members_of[path]
 
-    def _check_room(self, arrays: Arrays) -> None:
+    def _check_quota(self, arrays: Arrays) -> None:
         wanted = sum(array.nbytes for array in arrays.values())
         if self._folder is not None and used(self._folder) + wanted > self._disk:
             raise OSError(errno.EDQUOT, f"run.disk allows {self._disk / 1e9:g} GB, and more is wanted")
@@ -216,25 +216,25 @@ class Checkpoints:
 
 
 def kept_path(folder: Path, member: Member) -> Path:
-    """Return the file of the weights of a member that is worth keeping."""
+    """Return the path of a member's kept weights."""
     return folder / f"trial-{member.trial}.npz"
 
 
 def tidy(folder: Path, kept: Iterable[Member], unfinished: Collection[Member]) -> dict[Path, int]:
-    """Delete what no longer serves while nothing is trained: weights but those `kept`, checkpoints of no unfinished member.
+    """Delete weights of members not in `kept`, checkpoints without an unfinished member, and partial files.
 
-    Half-written files go, too. Returns what went, in bytes.
+    Call this only while nothing is trained. Returns the deleted files with their bytes.
     """
     names = {_name(member) for member in unfinished}
 
-    def serves(path: Path) -> bool:
+    def is_needed(path: Path) -> bool:
         with suppress(CheckpointError):
             return not names.isdisjoint(members_in(path))
         return False
 
     gone = drop(folder, kept)
     running = folder / RUNNING
-    gone |= delete(path for path in running.glob("*") if path.suffix != ".npz" or not names or not serves(path))
+    gone |= delete(path for path in running.glob("*") if path.suffix != ".npz" or not names or not is_needed(path))
     gone |= delete(folder.glob(".*.partial"))
     for empty in (running, folder):
         with suppress(OSError):
@@ -243,13 +243,13 @@ def tidy(folder: Path, kept: Iterable[Member], unfinished: Collection[Member]) -
 
 
 def drop(folder: Path, kept: Iterable[Member]) -> dict[Path, int]:
-    """Delete the weights of all members but those `kept`; return what went, in bytes. Workers may write meanwhile."""
-    worth = {kept_path(folder, member) for member in kept}
-    return delete(path for path in folder.glob("trial-*.npz") if path not in worth)
+    """Delete the weights of all members but `kept`; return the deleted files with their bytes. Safe while workers write."""
+    needed = {kept_path(folder, member) for member in kept}
+    return delete(path for path in folder.glob("trial-*.npz") if path not in needed)
 
 
 def delete(paths: Iterable[Path]) -> dict[Path, int]:
-    """Delete files; return those that went, with their bytes."""
+    """Delete files; return the deleted ones with their bytes."""
     gone = {}
     for path in list(paths):
         with suppress(OSError):
@@ -260,8 +260,8 @@ def delete(paths: Iterable[Path]) -> dict[Path, int]:
 
 
 def members_in(path: Path) -> dict[str, int]:
-    """Return how many whole epochs each member has in a checkpoint, by "trial.replica"; CheckpointError if it is damaged."""
-    epochs: dict[str, int] = read(path, beginning=_NOTHING)[1]["epochs"]
+    """Return "trial.replica" -> complete epochs, for the members in a checkpoint; CheckpointError if it is damaged."""
+    epochs: dict[str, int] = read(path, prefix=_NO_ARRAYS)[1]["epochs"]
     return epochs
 
 

@@ -25,17 +25,17 @@ from search.engines.protocol import Made, Wanted
 from search.engines.training import ReadConfig, Trainer, can_evaluate, validation_batch, weights_of
 from search.trials.events import Assignment, EpochEnd, Event, Failed, Member, Stopped, Verdict
 
-# JAX keeps every compiled step, megabytes a trial. Forgetting them also forgets the small ones that all trials share, which
-# costs the next trial most of a second: hence not after every one.
+# JAX keeps every compiled step: megabytes per trial. Clearing its caches also drops small programs that all trials share,
+# which costs the next trial most of a second. So clear them only once in this many trials.
 JAX_CACHE_TRIALS = 16
 
 
-# A compilation that took less is not kept: a `fit` of other numbers is another program, never read again.
+# Do not store faster compilations on disk: the program of a `fit` contains its hyperparameters, so no other trial reads it.
 LONG_COMPILATION_S = 2.0
 
 
 def make(wanted: Wanted) -> Made:
-    """Make the engine: there is no model that it declines."""
+    """Make the engine; it accepts every model."""
     if keras.backend.backend() == "jax":
         import jax
 
@@ -44,9 +44,9 @@ def make(wanted: Wanted) -> Made:
 
 
 class FitEngine:
-    """Trains one member at a time in a thread of its own, which waits at the end of each epoch for its verdict.
+    """Trains one member at a time, in a thread that waits for the verdict after each epoch.
 
-    Waiting costs the coordinator's answer; not waiting would cost an epoch for every trial that ends.
+    The wait takes as long as the coordinator needs; without it, every trial that ends would train one epoch too many.
     """
 
     def __init__(self, trainer: Trainer, checkpoints: Checkpoints | None = None) -> None:
@@ -58,12 +58,12 @@ class FitEngine:
         self._reporter: _Reporter | None = None
         self._trained = 0
         self.seconds: dict[str, float] = {}
-        # What is here now stays. Left out of every later collection, each is short: docs/benchmarks.md has the figures.
+        # Objects that exist now live on: exclude them, so that later collections are short (figures: docs/benchmarks.md).
         gc.collect()
         gc.freeze()
 
     def prefetch(self, assignment: Assignment) -> None:
-        pass  # it takes one member at a time
+        pass  # one member at a time: nothing is built in advance
 
     def start(self, assignment: Assignment) -> None:
         self._reporter = None
@@ -76,14 +76,14 @@ class FitEngine:
         return [self._events.get()]
 
     def save(self) -> None:
-        """Write a checkpoint of the member if it is time, while its training waits for a verdict."""
+        """Write a checkpoint of the member if one is due, while its training waits for a verdict."""
         reporter = self._reporter
         if self._thread is not None and reporter is not None and reporter.is_waiting and self.checkpoints.is_due:
-            # Copied while that is timed: it is a part of what a checkpoint costs.
+            # A generator, so that `save` also times the copying: it is part of the cost of a checkpoint.
             self.checkpoints.save((r.assignment, r.epoch, r.state()) for r in (reporter,))
 
     def keep(self, member: Member, path: Path) -> str:
-        """Write the best weights of the member that waits for its verdict; return why that could not be done, or ""."""
+        """Write the best weights of the member that waits for its verdict; return the error text, or ""."""
         reporter = self._reporter
         if reporter is None or reporter.member != member or not reporter.best:
             return "it has no whole epoch in this worker"
@@ -105,28 +105,28 @@ class FitEngine:
     def _train(self, assignment: Assignment) -> None:
         member = assignment.member
         try:
-            stopped_itself = self._fit(assignment)
-        except BaseException as error:  # noqa: BLE001 (the user's model and callbacks: anything may come out of them)
-            if self._reporter is not None and self._reporter.ended:
-                # Its trial has ended; what a callback does after that can't fail it any more. The log tells.
+            has_stopped = self._fit(assignment)
+        except BaseException as error:  # noqa: BLE001 (the user's model and callbacks may raise anything)
+            if self._reporter is not None and self._reporter.has_ended:
+                # The trial has ended, so a callback can't fail it any more. Print to the log only.
                 print(failures.trace(error), file=sys.stderr)
                 return
             reason = memory.reason(error, self._trainer.memory_limit())
             self._events.put(Failed(member, reason, failures.trace(error)))
         else:
-            if not stopped_itself:
+            if not has_stopped:
                 return
             self._events.put(Stopped(member))
         self._verdicts.get()
 
     def _fit(self, assignment: Assignment) -> bool:
-        """Train one member; return whether it stopped by itself before its last epoch."""
+        """Train one member; return whether its training stopped itself before the last epoch."""
         config = ReadConfig(assignment.config)
         model = self._trainer.model(config, assignment.seed)
         batches = Batches(self._trainer.arrays(), int(config["batch_size"]), assignment.seed)
         reporter = _Reporter(assignment, self._trainer.objective, self._events, self._verdicts)
-        found = self.checkpoints.load(assignment) if assignment.done else None
-        if found is not None and not reporter.go_on(model, *found):
+        checkpoint = self.checkpoints.load(assignment) if assignment.done else None
+        if checkpoint is not None and not reporter.resume(model, *checkpoint):
             print(f"trial {assignment.member.trial} begins anew: its model has other variables by now", file=sys.stderr)
         self._reporter = reporter
         data = self._trainer.data
@@ -135,22 +135,22 @@ class FitEngine:
                 batches.for_backend(),
                 initial_epoch=reporter.epoch,
                 epochs=assignment.epochs,
-                # The batches are in their order already; Keras would draw them in one of its own.
+                # `Batches` has shuffled already; Keras would shuffle again in its own order.
                 shuffle=False,
                 verbose=0,
                 validation_data=(data.x_validation, data.y_validation) if can_evaluate(model) else None,
                 validation_batch_size=validation_batch(int(config["batch_size"])),
-                # The user's come first: what they change (a learning rate, a metric) is then in what is reported.
+                # The user's callbacks come first, so that their changes (a learning rate, a metric) are reported.
                 callbacks=[Clock(batches), *self._trainer.callbacks(config), reporter],
             )
         except Exception as error:
             if memory.is_short(error):
                 memory.note_needed(error, memory.size_of(model))
             raise
-        return reporter.epoch < assignment.epochs and not reporter.ended
+        return reporter.epoch < assignment.epochs and not reporter.has_ended
 
     def _forget(self) -> None:
-        """Give back what a training leaves behind: without it a worker grows by megabytes a trial."""
+        """Free what a training leaves behind; otherwise a worker grows by megabytes per trial."""
         keras.utils.clear_session(free_memory=False)
         self._trained += 1
         if keras.backend.backend() == "jax" and self._trained % JAX_CACHE_TRIALS == 0:
@@ -161,12 +161,12 @@ class FitEngine:
 
 
 class _Reporter(keras.callbacks.Callback):  # type: ignore[misc]
-    """Hands every epoch to the engine and waits for the verdict on it; remembers the weights of the best one.
+    """Puts every epoch into the engine's queue and waits for the verdict; keeps the weights of the best epoch.
 
     Attributes:
-        epoch: the last whole one, counted from 1.
+        epoch: the last complete epoch, counted from 1.
         best: the weights of the best epoch.
-        is_waiting: for a verdict; the model stands still.
+        is_waiting: whether training waits for a verdict, so that the model does not change.
     """
 
     def __init__(
@@ -184,7 +184,7 @@ class _Reporter(keras.callbacks.Callback):  # type: ignore[misc]
         self._score = -math.inf
         self.best: dict[str, NDArray[Any]] = {}
         self.epoch = 0
-        self.ended = self.is_waiting = False
+        self.has_ended = self.is_waiting = False
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
         self._began = time.perf_counter()
@@ -192,7 +192,7 @@ class _Reporter(keras.callbacks.Callback):  # type: ignore[misc]
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         metrics = numbers(logs or {})
         optimizer = getattr(self.model, "optimizer", None)
-        # A model with a train_step of its own may be compiled without an optimizer; a metric may have that name.
+        # A model with its own train_step may have no optimizer, and a metric may be named learning_rate.
         if optimizer is not None and "val_learning_rate" not in metrics:
             metrics |= numbers({"learning_rate": keras.ops.convert_to_numpy(optimizer.learning_rate)})
         self.epoch = epoch + 1
@@ -204,22 +204,22 @@ class _Reporter(keras.callbacks.Callback):  # type: ignore[misc]
         verdict = self._verdicts.get()
         self.is_waiting = False
         if verdict.ends:
-            self.ended = True
-            # Keras would go on to the end of `fit` with callbacks that may train or save; this leaves at once.
+            self.has_ended = True
+            # `fit` stops after this epoch; callbacks may still train or save in `on_train_end`.
             self.model.stop_training = True
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Return all that the training goes on from, after a whole epoch."""
+        """Return all that is needed to resume training after a complete epoch."""
         return {
             **_copied(_variables(self.model)),
             **{f"best/{name}": array for name, array in self.best.items()},
             "score": np.array(self._score),
         }
 
-    def go_on(self, model: keras.Model, epoch: int, state: dict[str, NDArray[Any]]) -> bool:
-        """Put a model that has just been built into a state that was saved after `epoch`.
+    def resume(self, model: keras.Model, epoch: int, state: dict[str, NDArray[Any]]) -> bool:
+        """Load a state that was saved after `epoch` into a newly built model.
 
-        Return False, with nothing changed, if it is not that model's: one that its first step builds has no variables yet.
+        Return False and change nothing if the state does not fit: a model that its first step builds has no variables yet.
         """
         if model.optimizer is not None and not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
@@ -239,14 +239,14 @@ def _weights(model: keras.Model) -> list[tuple[str, Any]]:
 
 
 def _variables(model: keras.Model) -> list[tuple[str, Any]]:
-    """Name all that training changes: weights, seeds, the state of its optimizers (Keras knows of one only)."""
-    kept = [model.optimizer, *(thing for _, thing in sorted(vars(model).items()))]
-    optimizers = {id(thing): thing for thing in kept if isinstance(thing, keras.optimizers.Optimizer)}
+    """Name all variables that training changes: weights, seeds and those of all optimizers (Keras itself lists one)."""
+    attributes = [model.optimizer, *(thing for _, thing in sorted(vars(model).items()))]
+    optimizers = {id(thing): thing for thing in attributes if isinstance(thing, keras.optimizers.Optimizer)}
     variables = [*model.trainable_variables, *model.non_trainable_variables]
     variables += [variable for optimizer in optimizers.values() for variable in optimizer.variables]
     return [(f"state/{i}", variable) for i, variable in enumerate(variables)]
 
 
 def _copied(variables: Iterable[tuple[str, Any]]) -> dict[str, NDArray[Any]]:
-    # What numpy is shown of a variable may change with it.
+    # Copy: the array may share the variable's memory.
     return {name: np.array(keras.ops.convert_to_numpy(variable)) for name, variable in variables}

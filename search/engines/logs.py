@@ -1,4 +1,4 @@
-"""What a training reports after an epoch, as plain numbers."""
+"""The metrics of an epoch as plain numbers."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from typing import Any
 
 import numpy as np
 
-# A metric of more numbers than this (a matrix of confusions, say) is no curve.
+# A metric with more numbers than this (such as a confusion matrix) is not recorded as curves.
 MOST_NUMBERS = 100
 
 
 def numbers(logs: Mapping[str, Any]) -> dict[str, float]:
-    """Return every number of the logs by its name; those of a vector as NAME[0], NAME[1] ...; ValueError for too many.
+    """Return every number of the logs by name, of a vector as NAME[0], NAME[1] ...; ValueError for too many numbers.
 
-    Each is a float32 as the shortest decimal that stands for it: 0.9722222 and not 0.9722222089767456.
+    Each float32 becomes the shortest decimal that identifies it: 0.9722222 and not 0.9722222089767456.
     """
-    found = {}
+    values = {}
     for name, value in logs.items():
         array = np.asarray(value, np.float32)
         for part, index in _parts(name, array.shape):
-            found[part] = float(str(array[index]))
-    return found
+            values[part] = float(str(array[index]))
+    return values
 
 
 def names(name: str, shape: tuple[int, ...]) -> list[str]:
-    """Return the names under which a metric of this shape is reported."""
+    """Return the names of a metric's numbers, given its shape."""
     return [part for part, _ in _parts(name, shape)]
 
 

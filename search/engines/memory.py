@@ -1,4 +1,4 @@
-"""What a model takes while it trains, and what there is for it: one that can't fit is refused before it takes anything."""
+"""The memory that a model needs in training, and its limit: a model that does not fit is refused before it allocates."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from search.engines import devices, failures
 _NEEDED = "of the model, "
 
 
-class TooLarge(Exception):  # noqa: N818 (a property of a model, not an error of anybody's)
-    """A model can't be trained in the memory there is; the message says what it needs and what is there."""
+class TooLarge(Exception):  # noqa: N818 (a property of a model, not a fault)
+    """A model does not fit into memory while it trains; the message has its size and the limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """A model's. `weights` and `training` are bytes: training holds weights, gradients and the optimizer's slots."""
+    """The size of a model. `weights` and `training` are bytes; `training`: weights, gradients and the optimizer's slots."""
 
     parameters: int
     weights: int
@@ -44,7 +44,7 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class MemoryLimit:
-    """The memory there is: its bytes, and whose they are."""
+    """A memory limit in bytes. `owner` begins the printed text, such as "the GPU has"."""
 
     bytes: int
     owner: str
@@ -54,7 +54,7 @@ class MemoryLimit:
 
 
 def text(count: int) -> str:
-    """Write a number of bytes for a person."""
+    """Format a number of bytes for a person."""
     for unit, size in (("GB", 1e9), ("MB", 1e6)):
         if count >= size:
             return f"{count / size:.1f} {unit}"
@@ -62,30 +62,30 @@ def text(count: int) -> str:
 
 
 def limit(worker_memory: int | str = "auto") -> MemoryLimit:
-    """Return what a model may take at most, whoever uses it at the moment: the device's memory, or the worker's limit."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES", "-1") not in ("", "-1") and (there := _of_gpu()):
-        return MemoryLimit(there, "the GPU has")
-    found = machine()
-    if isinstance(worker_memory, int) and worker_memory < found.bytes:
+    """Return the memory limit of a model: the device's total memory (free or not), or the worker's limit if it is lower."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "-1") not in ("", "-1") and (gpu_bytes := _gpu_bytes()):
+        return MemoryLimit(gpu_bytes, "the GPU has")
+    host = machine()
+    if isinstance(worker_memory, int) and worker_memory < host.bytes:
         return MemoryLimit(worker_memory, "run.worker_memory allows")
-    return found
+    return host
 
 
 def machine() -> MemoryLimit:
-    """Return what this process may take of the machine's memory."""
-    found = [MemoryLimit(psutil.virtual_memory().total, "the machine has")]
-    limit = Path("/sys/fs/cgroup/memory.max")
-    if limit.exists() and (told := limit.read_text(encoding="ascii").strip()).isdigit():
-        found.append(MemoryLimit(int(told), "the container has"))
+    """Return the lowest limit on this process's memory: of the machine, its container or the process."""
+    limits = [MemoryLimit(psutil.virtual_memory().total, "the machine has")]
+    cgroup = Path("/sys/fs/cgroup/memory.max")
+    if cgroup.exists() and (value := cgroup.read_text(encoding="ascii").strip()).isdigit():
+        limits.append(MemoryLimit(int(value), "the container has"))
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
     if soft != resource.RLIM_INFINITY:
-        found.append(MemoryLimit(soft, "the process may have"))
-    return min(found, key=lambda one: one.bytes)
+        limits.append(MemoryLimit(soft, "the process may have"))
+    return min(limits, key=lambda limit: limit.bytes)
 
 
 @cache
-def _of_gpu() -> int:
-    """Return the bytes of this worker's GPU; 0 if there is none, or nobody tells."""
+def _gpu_bytes() -> int:
+    """Return the memory of this worker's GPU in bytes; 0 if there is none or its driver reports none."""
     if keras.backend.backend() == "jax":
         import jax
 
@@ -95,7 +95,7 @@ def _of_gpu() -> int:
 
 
 def size_of(model: keras.Model) -> Size:
-    """Return what a compiled model takes; of an optimizer that has no slots yet it is an estimate."""
+    """Return the size of a compiled model; an estimate if its optimizer has no slots yet."""
     weights, gradients, optimizer = _bytes(model.weights), _bytes(model.trainable_variables), model.optimizer
     is_built = optimizer is not None and optimizer.built
     slots = _bytes(optimizer.variables) if is_built else gradients * _slots(optimizer)
@@ -103,7 +103,7 @@ def size_of(model: keras.Model) -> Size:
 
 
 def parameters_of(model: keras.Model) -> int:
-    """Return how many numbers a model learns or keeps; of one that its first step builds, those that are there by now."""
+    """Return the number of a model's parameters; of a model that its first step builds, those that exist now."""
     return sum(math.prod(variable.shape) for variable in model.weights)
 
 
@@ -112,18 +112,18 @@ def _bytes(variables: Iterable[Any]) -> int:
 
 
 def _slots(optimizer: Any) -> int:
-    """Return how many numbers an optimizer keeps for each weight: seen on one weight that costs nothing."""
+    """Return how many numbers an optimizer keeps for each weight, by building a copy of it for one tiny weight."""
     try:
         other = type(optimizer).from_config(optimizer.get_config())
         other.build([keras.Variable(np.zeros((2, 3), np.float32))])
         return sum(tuple(variable.shape) == (2, 3) for variable in other.variables)
-    except Exception:  # noqa: BLE001 (the user's optimizer: then they are left out of the estimate)
+    except Exception:  # noqa: BLE001 (the user's optimizer: the estimate then omits its slots)
         return 0
 
 
 @dataclass
 class Watch:
-    """Counts the weights of a model while it is built. When they exceed the limit, nothing more is allocated."""
+    """Counts the weights of a model while it is built. Once they exceed the limit, further variables get no memory."""
 
     limit: MemoryLimit
     parameters: int = 0
@@ -135,7 +135,7 @@ class Watch:
         return self.weights > self.limit.bytes
 
     def begin(self, variable: Any, initializer: Callable[..., Any]) -> None:
-        """Give a variable its first value, or only the shape of it."""
+        """Initialize a variable; beyond the limit, give it a shape but no value."""
         self.parameters += math.prod(variable._shape)
         self.weights += _bytes([variable])
         if not self.is_too_much:
@@ -143,7 +143,7 @@ class Watch:
             return
 
         def stand_in(*arguments: Any, **options: Any) -> Any:
-            # While Keras only looks at shapes, what an initializer gives is never computed.
+            # In a stateless scope Keras needs shapes only, so the initializer's values are never computed.
             if in_stateless_scope():
                 return initializer(*arguments, **options)
             raise self.refusal()
@@ -155,65 +155,65 @@ class Watch:
         return f"the first {self.parameters:,} of its parameters take {text(self.weights)}"
 
     def refusal(self, model: keras.Model | None = None) -> TooLarge:
-        """Return why the model is refused: with its size, or what of it is known."""
+        """Return the error for the model: with its size, or with the size of what has been built so far."""
         if model is not None:
             return TooLarge(f"the model is too large: {size_of(model)}; {self.limit}")
         return TooLarge(f"the model is too large: {self.so_far}; {self.limit}")
 
     def check(self, model: keras.Model) -> None:
-        """Refuse a compiled model, TooLarge, if it can't be trained in the memory there is."""
-        # Five is more than any optimizer keeps; looking for its slots takes a millisecond, which small models are spared.
+        """Raise TooLarge if a compiled model does not fit into memory while it trains."""
+        # 7: weights, gradients and at most 5 slots of any optimizer. Counting slots takes a millisecond: skip it if small.
         if self.is_too_much or (self.weights * 7 > self.limit.bytes and size_of(model).training > self.limit.bytes):
             raise self.refusal(model)
 
 
 @contextmanager
-def watched(there: MemoryLimit) -> Iterator[Watch]:
-    """Let a model be built inside, within the memory limit; TooLarge beyond it.
+def watched(limit: MemoryLimit) -> Iterator[Watch]:
+    """Within this context, a model can be built up to the memory limit; TooLarge beyond it.
 
-    One at a time in a process, like everything that Keras keeps in globals.
+    Use it once at a time in a process: it patches `keras.Variable`.
     """
-    watch = Watch(there)
-    kind = keras.Variable
-    before = kind._initialize_with_initializer
+    watch = Watch(limit)
+    patched = keras.Variable
+    before = patched._initialize_with_initializer
 
     def begin(variable: Any, initializer: Any) -> None:
         watch.begin(variable, initializer)
 
-    kind._initialize_with_initializer = begin
+    patched._initialize_with_initializer = begin
     try:
         yield watch
     except Exception as error:
         if watch.is_too_much:
-            # A variable without a value can make a builder, and Keras, raise anything.
+            # A builder or Keras may raise anything because of a variable without a value.
             raise watch.refusal() from None
         if is_short(error) and watch.parameters:
             note_needed(error, watch.so_far)
         raise
     finally:
-        kind._initialize_with_initializer = before
+        patched._initialize_with_initializer = before
 
 
 def is_short(error: BaseException) -> bool:
-    """Whether an exception says that memory is used up: the host's, TensorFlow's or JAX's."""
+    """Whether an exception means out of memory: of the host, TensorFlow or JAX."""
     if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
         return True
-    # JAX's has one type for all faults of a device, and is INTERNAL where dispatching found no memory.
-    said = failures.message(error)
-    return any(words in said for words in ("RESOURCE_EXHAUSTED", "Out of memory"))
+    # JAX has one type for all device errors; out of memory in dispatch has the status INTERNAL, so match its words, too.
+    message = failures.message(error)
+    return any(words in message for words in ("RESOURCE_EXHAUSTED", "Out of memory"))
 
 
 def note_needed(error: BaseException, needed: object) -> None:
-    """Let an exception that says that memory is short know what was needed, for `reason`."""
+    """Add a note on the memory that was needed to an out-of-memory exception, for `reason`."""
     error.add_note(f"{_NEEDED}{needed}")
 
 
-def reason(error: BaseException, there: MemoryLimit) -> str:
-    """Name an exception out of a member in one line; if memory was short, with what was needed and what is there."""
+def reason(error: BaseException, limit: MemoryLimit) -> str:
+    """Describe a member's exception in one line; for out of memory, with the memory that was needed and the limit."""
     if isinstance(error, TooLarge):
         return str(error)
     if not is_short(error):
         return failures.one_line(error)
-    # JAX leaves notes of its own.
+    # JAX adds notes, too.
     notes = [note for note in getattr(error, "__notes__", ()) if note.startswith(_NEEDED)]
-    return "; ".join([f"out of memory: {there}", *(notes[-1:]), failures.one_line(error)])
+    return "; ".join([f"out of memory: {limit}", *(notes[-1:]), failures.one_line(error)])

@@ -1,8 +1,8 @@
-"""Keras and JAX settings that change numbers: the same in every worker, whatever the user's machine says.
+"""Fixes the Keras and JAX settings that change numbers, so that they are equal in every worker on every machine.
 
 Keras reads `~/.keras/keras.json` (or that of KERAS_HOME) and environment variables when it is imported; JAX reads
-environment variables. A worker ignores all of them. The user's own files may set what they like: their source is part of
-the study. What one trial's builder sets does not reach the next trial.
+environment variables. A worker ignores all of them. The user's own files may change settings, because their source is part
+of the study; settings that one trial's builder changes are restored before the next trial.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-# Variables of JAX that change no number. All others are dropped: a later JAX may add some that do.
+# JAX variables that change no number. All others are dropped, because a later JAX may add harmful ones.
 _HARMLESS_OF_JAX = (
     "JAX_PLATFORMS",
     "JAX_COMPILATION_CACHE_",
@@ -32,7 +32,7 @@ _HARMLESS_OF_JAX = (
 _HARMLESS_OF_KERAS = ("KERAS_HOME", "KERAS_BACKEND")
 _HARMFUL = ("NVIDIA_TF32_OVERRIDE", "TF_XLA_FLAGS")
 _HARMFUL_OF_TENSORFLOW = ("TF_ENABLE_", "TF_DISABLE_", "TF_OVERRIDE_", "TF_DETERMINISTIC_", "TF_CUDNN_", "TF_USE_")
-# XLA_FLAGS also holds paths and limits that a machine needs: only flags with these words in them are dropped.
+# XLA_FLAGS may also hold paths and limits that a machine needs, so only flags with these words are dropped.
 _HARMFUL_OF_XLA = (
     "fast_math",
     "fast_min_max",
@@ -49,7 +49,7 @@ _HARMFUL_OF_XLA = (
     "host_platform_device_count",
 )
 
-# What `keras.config` has under these names when no file and no variable says otherwise.
+# Keras's defaults, by the names of the getters in `keras.config`.
 _KERAS = {
     "floatx": "float32",
     "epsilon": 1e-7,
@@ -73,7 +73,7 @@ _JAX = (
 
 
 def clean(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables of `environment` without those by which Keras, JAX, XLA and TensorFlow compute otherwise."""
+    """Return `environment` without the variables that change what Keras, JAX, XLA or TensorFlow compute."""
     kept = {name: value for name, value in environment.items() if not _is_harmful(name)}
     if flags := kept.pop("XLA_FLAGS", ""):
         harmless = [flag for flag in flags.split() if not any(word in flag for word in _HARMFUL_OF_XLA)]
@@ -91,11 +91,11 @@ def _is_harmful(name: str) -> bool:
 
 
 def import_keras() -> None:
-    """Import Keras without its keras.json, and without writing one; downloads still go to the user's KERAS_HOME."""
+    """Import Keras without reading or writing its keras.json; downloads still go to the user's KERAS_HOME."""
     if "keras" in sys.modules:
         return
     home = os.environ.get("KERAS_HOME")
-    # No file can be there: it is below a device.
+    # No file can exist at a path below a device.
     os.environ["KERAS_HOME"] = f"{os.devnull}/none"
     try:
         from keras.src.backend import config
@@ -104,7 +104,7 @@ def import_keras() -> None:
         if home is not None:
             os.environ["KERAS_HOME"] = home
     if home is None:
-        # As Keras finds it.
+        # The same rule as in Keras.
         user = Path.home() if os.access(Path.home(), os.W_OK) else Path("/tmp")  # noqa: S108
         home = str(user / ".keras")
     config._KERAS_DIR = home
@@ -119,7 +119,7 @@ class Pins:
 
     @classmethod
     def now(cls) -> Pins:
-        """Return what is set at the moment."""
+        """Return the current settings."""
         import keras
 
         jax = sys.modules.get("jax")
@@ -129,7 +129,7 @@ class Pins:
         )
 
     def set(self) -> None:
-        """Set them, whatever is set at the moment."""
+        """Restore these settings."""
         import keras
 
         for name, value in self.keras.items():
@@ -143,7 +143,7 @@ class Pins:
                     jax.config.update(name, value)
 
     def changed(self) -> list[str]:
-        """Return the names of what is set otherwise at the moment, without their "jax_"."""
+        """Return the names of settings that now differ, without the prefix "jax_"."""
         then, now = {**self.keras, **self.jax}, Pins.now()
         return [
             name.removeprefix("jax_") for name, value in {**now.keras, **now.jax}.items() if then.get(name) != value

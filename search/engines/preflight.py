@@ -1,4 +1,4 @@
-"""A look at a study's model before the first trial: what would make every trial fail, and what nothing reads."""
+"""Checks a study's model before the first trial: for faults that would fail every trial, and for names that nothing reads."""
 
 from __future__ import annotations
 
@@ -18,56 +18,56 @@ from search.spec.ready import Ready
 from search.spec.vocabulary import TRAIN_PARAMETERS, closest
 from spaces import Choice, Space
 
-# Every conditional parameter is to be drawn once; a space with more branches than this is looked at in part.
+# Models to build until every conditional parameter has been drawn; further branches of a larger space are not checked.
 _MOST_CONFIGS = 8
-# More models than these are built only to see whether a name is read that none of the first ones has read.
+# Further models to build in search of a read of names that the first ones have not read.
 _MOST_SEARCHED = 32
 
 
 def inspect(trainer: Trainer, fixed: Mapping[str, Any]) -> Ready:
-    """Build the model in the middle of the space (and of each branch of it) and describe it.
+    """Build the model in the middle of the space and of each of its branches, and describe it.
 
-    Raises UsageError for what a person must mend: an unknown metric or loss, an objective that training does not report.
+    Raises UsageError for faults in the study: an unknown metric or loss, or an objective that training does not report.
     A builder that raises is not an error here: it may fail for some configs only, and then only those trials fail.
     """
     _check_backend_holds(trainer)
     space = Space.parse(trainer.settings.space)
-    reading = _Reading(trainer, fixed)
+    recorder = _ReadRecorder(trainer, fixed)
     described: dict[str, Any] = {}
-    rows_mixed: list[str] = []
+    mixing_warnings: list[str] = []
     for params in _branches(space):
         try:
-            model = reading.build(params)
+            model = recorder.build(params)
         except UsageError:
             raise
-        except BaseException as error:  # noqa: BLE001 (the user's builder may even exit; the trial of this config will tell)
+        except BaseException as error:  # noqa: BLE001 (the user's builder may even exit; it does so again in the trial)
             described = described or {"error": failures.one_line(error)}
             continue
         trainer.arrays()
         _check_whole_inputs(model, trainer)
         if "parameters" not in described:
             described = _describe(model)
-            rows_mixed = _rows_mixed(model, trainer)
+            mixing_warnings = _row_mixing_warnings(model, trainer)
             _check_objective(model, trainer)
         del model
-    reading.look_further()
+    recorder.try_more_configs()
     keras.backend.clear_session()
     return Ready(
         data=asdict(trainer.data.info),
         fingerprint=trainer.data.fingerprint,
         source=trainer.source,
-        warnings=(*trainer.data.warnings, *rows_mixed),
+        warnings=(*trainer.data.warnings, *mixing_warnings),
         model=described,
-        read=tuple(sorted(reading.read)),
-        undrawn=tuple(name for name in space if name not in reading.drawn),
-        compiles_itself=bool(reading.came_compiled) and all(reading.came_compiled),
+        read=tuple(sorted(recorder.read)),
+        undrawn=tuple(name for name in space if name not in recorder.drawn),
+        compiles_itself=bool(recorder.came_compiled) and all(recorder.came_compiled),
         steps=_steps(trainer, fixed, space),
     )
 
 
 @dataclass
-class _Reading:
-    """Builds models and notes which names their builder, and the callbacks, have asked their config for."""
+class _ReadRecorder:
+    """Builds models and records which names their builder and the callbacks read from the config."""
 
     trainer: Trainer
     fixed: Mapping[str, Any]
@@ -76,7 +76,7 @@ class _Reading:
     came_compiled: list[bool] = field(default_factory=list)
 
     def build(self, params: Mapping[str, Any]) -> keras.Model:
-        """Build and compile the model of a config; whatever its builder raises passes through."""
+        """Build and compile the model of a config; errors of the builder pass through."""
         space = Space.parse(self.trainer.settings.space)
         config = ReadConfig({**self.fixed, **space.config(params)})
         came_compiled = False
@@ -86,7 +86,7 @@ class _Reading:
             nonlocal came_compiled, read
             model = self.trainer.build(config, info)
             came_compiled = bool(getattr(model, "compiled", False))
-            # What compiling reads is known without looking; it reads more than it uses.
+            # Copy the names now: compiling reads more names than it uses, and its names are known anyway.
             read = set(config.read) if isinstance(config, ReadConfig) else set()
             return model
 
@@ -98,22 +98,22 @@ class _Reading:
         self.came_compiled.append(came_compiled)
         return model
 
-    def look_further(self) -> None:
-        """Move one parameter at a time while there are names that nothing has read: a branch of the builder may read them."""
+    def try_more_configs(self) -> None:
+        """Move one parameter at a time while names are unread: only one branch of the builder may read them."""
         space = Space.parse(self.trainer.settings.space)
         names = {*self.trainer.settings.model.arguments, *space} - set(TRAIN_PARAMETERS)
         for number, params in enumerate(_moved(space)):
             if names <= self.read or not self.came_compiled or number == _MOST_SEARCHED:
                 return
-            with suppress(BaseException):  # the user's builder; the trial with this config will tell
+            with suppress(BaseException):  # the user's builder; it fails again in the trial
                 self.build(params)
 
 
 def _moved(space: Space) -> Iterator[dict[str, Any]]:
-    """Yield configs in the middle of the space but for one parameter: choices first, then the ends of ranges."""
-    for kind in (Choice, object):
+    """Yield params in the middle of the space except for one: first all choices, then the ends of ranges."""
+    for is_choice in (True, False):
         for name, parameter in space.items():
-            if isinstance(parameter, Choice) != (kind is Choice):
+            if isinstance(parameter, Choice) != is_choice:
                 continue
             values = parameter.values() if isinstance(parameter, Choice) else (parameter.high, parameter.low)
             for value in values:
@@ -123,41 +123,41 @@ def _moved(space: Space) -> Iterator[dict[str, Any]]:
 def _steps(trainer: Trainer, fixed: Mapping[str, Any], space: Space) -> int:
     """Return the steps of the shortest training in the space."""
 
-    def end(name: str, which: Callable[[Any], Any]) -> Any:
+    def bound(name: str, pick: Callable[[Any], Any]) -> Any:
         parameter = space.get(name)
         if parameter is None:
             return fixed[name]
         if isinstance(parameter, Choice):
-            return which(parameter.choices)
-        return parameter.low if which is min else parameter.high
+            return pick(parameter.choices)
+        return parameter.low if pick is min else parameter.high
 
-    return trainer.steps({"batch_size": end("batch_size", max), "epochs": end("epochs", min)})
+    return trainer.steps({"batch_size": bound("batch_size", max), "epochs": bound("epochs", min)})
 
 
 def _branches(space: Space) -> Iterator[dict[str, Any]]:
-    """Yield configs in the middle of the space until every parameter that can be drawn has been drawn."""
+    """Yield params in the middle of the space and of its branches, until every parameter has occurred."""
     middle = space.middle()
     yield middle
-    seen, given = set(middle), 1
+    seen, count = set(middle), 1
     for name in space:
-        if name in seen or given == _MOST_CONFIGS:
+        if name in seen or count == _MOST_CONFIGS:
             continue
         params = middle_with(space, name)
         if name in params:
             yield params
             seen |= set(params)
-            given += 1
+            count += 1
 
 
 def middle_with(space: Space, name: str, value: Any = None) -> dict[str, Any]:
-    """Return params in the middle of the space but for what makes the parameter `name` active, and for its `value`."""
+    """Return params in the middle of the space, except that the parameter `name` is active and has `value` if given."""
     params: dict[str, Any] = {}
     wanted = _conditions(space, name)
     if value is not None:
         wanted[name] = value
-    for other, kind in space.items():
+    for other, parameter in space.items():
         if space.is_active(other, params):
-            params[other] = wanted[other] if other in wanted else kind.middle()
+            params[other] = wanted[other] if other in wanted else parameter.middle()
     return params
 
 
@@ -179,7 +179,7 @@ def _describe(model: keras.Model) -> dict[str, Any]:
 
 
 def _check_backend_holds(trainer: Trainer) -> None:
-    """Refuse 64-bit features on JAX, which would cut them to 32 bits without a word."""
+    """Refuse 64-bit features on JAX, which would silently cut them to 32 bits."""
     x = trainer.data.x_train
     if x.dtype == np.int64 and keras.backend.backend() == "jax":
         raise DataError(
@@ -189,14 +189,14 @@ def _check_backend_holds(trainer: Trainer) -> None:
 
 
 def _check_whole_inputs(model: keras.Model, trainer: Trainer) -> None:
-    """Refuse a model whose inputs are real numbers where features are whole numbers that these would round."""
+    """Refuse a model whose input dtype would round or overflow features that are whole numbers."""
     x = trainer.data.x_train
     if x.dtype.kind != "i":
         return
     try:
         dtype = str(model.inputs[0].dtype)
     except (AttributeError, IndexError, TypeError):
-        return  # a subclassed model gets the features as they are
+        return  # a subclassed model gets the features unchanged
     low, high = int(x.min()), int(x.max())
     is_held = (
         np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max
@@ -224,7 +224,7 @@ def _check_objective(model: keras.Model, trainer: Trainer) -> None:
     try:
         predicted = model(x, training=False)
         model.compute_loss(x, y, predicted)
-    except BaseException:  # noqa: BLE001 (shapes that do not fit, a custom step: the first trial tells better)
+    except BaseException:  # noqa: BLE001 (wrong shapes, a custom step: the first trial's error is clearer)
         _refuse_several(model)
         return
     try:
@@ -250,7 +250,7 @@ def _check_objective(model: keras.Model, trainer: Trainer) -> None:
 def _refuse_several(model: keras.Model) -> None:
     """Refuse a model of several inputs or outputs: a study's rows are one array of features and one of labels."""
     if type(model).compute_loss is not keras.Model.compute_loss:
-        return  # it may know what to do with them
+        return  # its own loss may handle them
     for what, given in (("inputs", "x"), ("outputs", "y")):
         tensors = keras.tree.flatten(getattr(model, what, None) or [])
         if len(tensors) > 1:
@@ -262,16 +262,16 @@ def _refuse_several(model: keras.Model) -> None:
 
 
 def _check_own_steps(model: keras.Model, x: Any, y: Any, objective: str) -> None:
-    """Refuse an objective that a model's own `test_step` does not report; what its `train_step` reports shows in training."""
+    """Refuse an objective that a model's own `test_step` does not report; only training shows what `train_step` reports."""
     name = objective.removeprefix("val_")
     if name == objective:
         return
     try:
-        found = model.evaluate(x, y, verbose=0, return_dict=True) if can_evaluate(model) else {}
-    except Exception:  # noqa: BLE001 (the user's own step: the first trial tells better)
+        results = model.evaluate(x, y, verbose=0, return_dict=True) if can_evaluate(model) else {}
+    except Exception:  # noqa: BLE001 (the user's own step: the first trial's error is clearer)
         return
-    if name not in found:
-        reported = ", ".join(f"val_{known}" for known in sorted(found)) or "nothing of the validation rows"
+    if name not in results:
+        reported = ", ".join(f"val_{known}" for known in sorted(results)) or "nothing of the validation rows"
         raise UsageError(
             f"study.objective: the model's own test_step reports no {name!r}; evaluation reports {reported}; "
             "name one of these, or a metric that its train_step reports"
@@ -279,7 +279,7 @@ def _check_own_steps(model: keras.Model, x: Any, y: Any, objective: str) -> None
 
 
 def _check_names(model: keras.Model) -> None:
-    """Refuse metrics whose names Keras gives to other values, too: only one of the two would be reported."""
+    """Refuse metrics with a name that Keras uses for another value: only one of the two would be reported."""
     compiled = getattr(model, "_compile_metrics", None)
     names = [metric.name for metric in getattr(compiled, "metrics", ())]
     for name in names:
@@ -294,7 +294,7 @@ def _check_names(model: keras.Model) -> None:
             )
 
 
-def _rows_mixed(model: keras.Model, trainer: Trainer) -> list[str]:
+def _row_mixing_warnings(model: keras.Model, trainer: Trainer) -> list[str]:
     """Return warnings about losses and metrics of a builder's own that compare every row with every other."""
     target = objectives.Target.of(trainer.data)
     if not has_call(model) or target.shape not in ("flat", "column") or objectives.width_of(model, trainer.data) != 1:

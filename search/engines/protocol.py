@@ -1,4 +1,4 @@
-"""What an engine is: it trains members, and knows nothing of samplers, pruners or storage. Nothing here imports keras."""
+"""The protocol of engines: an engine trains members and knows no samplers, pruners or storage. Nothing here imports keras."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SaveModel:
-    """Build a trial's model, give it its kept weights, and save it; answered by Noted, or Failed.
+    """An order to build a trial's model, load its kept weights and save it. The reply is Noted or Failed.
 
-    The answer's detail: `values`, the metrics by name; `is_of_file`, whether they are those of the written file, loaded
-    back; `lines`, what a person has to know of the file.
+    The detail of Noted: `values`, the metrics by name; `of_file`, the names of those that come from the saved file, loaded
+    back; `lines`, what the user has to know about the file.
 
     Attributes:
-        weights: the file that `Keep` wrote.
-        path: where the model goes, ending in .keras.
-        learning_rate: of the epoch that the weights are of; None if it is not known.
+        weights: path of the file that `Keep` wrote.
+        path: of the model to write, ending in .keras.
+        learning_rate: of the epoch of the weights; None if unknown.
     """
 
     member: Member
@@ -35,20 +35,20 @@ class SaveModel:
     learning_rate: float | None = None
 
 
-class Declined(Exception):  # noqa: N818 (a property of a study, not an error of anybody's)
-    """An engine can't train a study's models, or it would not pay; the message says which part and why."""
+class Declined(Exception):  # noqa: N818 (a property of a study, not a fault)
+    """An engine can't train a study's models, or would not be faster; the message has the part and the reason."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a worker asks an engine for.
+    """A worker's request for an engine.
 
     Attributes:
-        trainer: makes the study's models, and has its data.
-        fixed: what every config has beside its parameters.
-        lanes: what was decided at the study's first start, as `Made.lanes`; empty if that is now.
-        workers: that share this device's memory.
-        is_chosen: whether the study names this engine: whether it pays is then not asked.
+        trainer: makes the study's models and has its data.
+        fixed: the values of every config that are not parameters.
+        lanes: `Made.lanes` of the study's first start; empty at the first start itself.
+        workers: how many share this device's memory.
+        is_chosen: whether the study names this engine; it then must not decline for being slower.
     """
 
     trainer: Trainer
@@ -64,8 +64,8 @@ class Made:
     """An engine that is ready to train.
 
     Attributes:
-        lanes: how many members it trains at a time, as `Ready.lanes`; empty for one.
-        memory: bytes that they need, and may have; 0: not known.
+        lanes: how many members train at a time, as in `Ready.lanes`; empty for one member.
+        memory: (bytes needed, bytes allowed); 0 if unknown.
     """
 
     engine: Engine
@@ -74,10 +74,10 @@ class Made:
 
 
 class Make(Protocol):
-    """What stands in the registry of engines."""
+    """A factory of engines, as in the registry."""
 
     def __call__(self, wanted: Wanted) -> Made:
-        """Make the engine; Declined if it can't train this study, UsageError for what a person must mend."""
+        """Make the engine; Declined if it can't train this study, UsageError for a fault in the study."""
 
 
 class Engine(Protocol):
@@ -85,29 +85,29 @@ class Engine(Protocol):
 
     @property
     def checkpoints(self) -> Checkpoints:
-        """Where it saves what is under way."""
+        """The checkpoints that this engine writes."""
 
     @property
     def seconds(self) -> Mapping[str, float]:
-        """What it has spent so far on what is not training, by part: compile, build."""
+        """Seconds spent so far on other work than training, by part: compile, build."""
 
     def prefetch(self, assignment: Assignment) -> None:
-        """Begin to get a member ready that will be started. May do nothing; called from any thread."""
+        """Begin to prepare a member that will be started later. May do nothing; called from any thread."""
 
     def start(self, assignment: Assignment) -> None:
-        """Take a member in; its first epoch begins no later than the next `advance`, if it has a place."""
+        """Accept a member; its first epoch begins in the next `advance` at the latest, if a place is free."""
 
     def advance(self) -> Sequence[Event]:
         """Train every member that has a place by one epoch; return what happened, in order of members."""
 
     def keep(self, member: Member, path: Path) -> str:
-        """Write the best weights of a member that is about to end; return why that could not be done, or ""."""
+        """Write the best weights of a member that is about to end; return the error text, or ""."""
 
     def apply(self, verdicts: Sequence[Verdict]) -> None:
-        """Go on with the members that may, free the places of those that may not."""
+        """Free the places of members whose verdict ends them; the others continue."""
 
     def save(self) -> None:
-        """Write a checkpoint of all members if it is time. Called after `advance`, while the coordinator judges."""
+        """Write a checkpoint of all members if one is due. Called after `advance`, while the coordinator decides."""
 
     def close(self) -> None:
-        """End everything, whatever is under way. Safe to call twice."""
+        """Stop all training. Safe to call twice."""

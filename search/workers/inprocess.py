@@ -43,7 +43,7 @@ class InProcess:
     def apply(self, verdicts: Sequence[Verdict]) -> None:
         ended = {verdict.member for verdict in verdicts if verdict.ends}
         self._engine.apply(verdicts)
-        self._engine.checkpoints.end(ended)
+        self._engine.checkpoints.mark_ended(ended)
         self._members -= ended
         self._engine.save()
 

@@ -239,12 +239,12 @@ def test_checkpoints_take_a_twentieth_of_the_time_at_most(tmp_path, monkeypatch)
 def test_disk_that_is_used_up_refuses_more_and_says_so_once(tmp_path):
     files = Checkpoints(tmp_path, disk=10_000)
     files.save([(training(1), 1, state(1, size=256))])  # 5 kB
-    assert files.take_trouble() == ""
+    assert files.take_error() == ""
     told = []
     for epoch in range(2, 6):
         # As many members as there happen to be: in lanes that changes all the time.
         files.save([(training(number), epoch, state(number, size=256)) for number in range(epoch)])
-        told.append(files.take_trouble())
+        told.append(files.take_error())
     assert "run.disk allows" in told[0]
     assert told[1:] == [""] * 3
     assert files.load(training(1, done=9))[0] == 1, "what was there before is still good"
@@ -269,7 +269,7 @@ def test_checkpoints_go_on_where_there_is_room_for_two_and_not_for_a_third(tmp_p
     for epoch in range(1, 8):  # 5 kB each
         files.save([(training(1), epoch, state(epoch, size=256))])
         assert files.load(training(1, done=99))[0] >= epoch - 1
-    assert "run.disk allows" in files.take_trouble()
+    assert "run.disk allows" in files.take_error()
 
 
 def test_name_of_a_file_that_gave_way_tells_nothing_of_the_next_of_that_name(tmp_path):
@@ -281,7 +281,7 @@ def test_name_of_a_file_that_gave_way_tells_nothing_of_the_next_of_that_name(tmp
     assert running(tmp_path) == []
     kept_path(tmp_path, Member(8)).unlink()
     files.save([(training(2), 5, state(2))])
-    files.end([Member(1)])
+    files.mark_ended([Member(1)])
     files.save([(training(3), 1, state(3))])
     assert files.load(training(2, done=99))[0] == 5
 
@@ -300,7 +300,7 @@ def test_checkpoint_of_one_that_waits_stays_while_others_go_on(tmp_path):
         again.save([(training(0), epoch, state(epoch))])
     assert {n: again.load(training(n, done=999))[0] for n in range(8)} == {0: 505} | dict.fromkeys(range(1, 8), 500)
     assert running(tmp_path) == ["0.1.npz", "0.5.npz", "0.6.npz"]
-    again.end(Member(number) for number in range(1, 8))
+    again.mark_ended(Member(number) for number in range(1, 8))
     again.save([(training(0), 506, state(506))])
     assert running(tmp_path) == ["0.6.npz", "0.7.npz"]
 
@@ -329,7 +329,7 @@ files.save([(training, 1, {"a": np.zeros(10)})])
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
 files.save([(training, 2, {"a": np.zeros(100_000)})])
-print(files.take_trouble())
+print(files.take_error())
 print(files.keep(kept_path(folder, Member(1)), {"a": np.zeros(100_000)}, {}))
 print(files.load(training)[0], sorted(path.name for path in folder.rglob("*")))
 """

@@ -232,7 +232,7 @@ def test_checkpoints_are_told_whole_again_when_they_can_be_written_again(tmp_pat
 
     files = Checkpoints(tmp_path / "a.files")
     state = [(training(0), 1, {"a": np.zeros(9)})]
-    assert files.are_whole
+    assert files.is_saved
     (tmp_path / "a.files").mkdir()
     blocked = tmp_path / "a.files" / "running"
     told = []
@@ -240,7 +240,7 @@ def test_checkpoints_are_told_whole_again_when_they_can_be_written_again(tmp_pat
         if is_blocked:
             blocked.write_text("")
         files.save(state)
-        told.append((files.are_whole, bool(files.take_trouble())))
+        told.append((files.is_saved, bool(files.take_error())))
         if is_blocked:
             blocked.unlink()
         else:

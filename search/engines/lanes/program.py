@@ -36,8 +36,7 @@ class Rows:
     Attributes:
         train: x, y and, with class weights, sample weights.
         validation: x, y.
-        objective: name of a metric.
-        sign: 1.0 to maximize the objective, -1.0 to minimize it.
+        objective: name of a metric; `sign` is 1.0 to maximize it, -1.0 to minimize it.
     """
 
     train: tuple[Any, ...]

@@ -50,10 +50,9 @@ class Lanes:
     """How many members train at a time, in how many lanes and programs.
 
     Attributes:
-        places: members that train at a time.
+        places: members that train at a time, in blocks of `width` lanes.
         ahead: members that are built meanwhile.
         programs: how many the space needs.
-        width: lanes of a block.
         memory: (bytes needed at most, by the compiler's estimate; bytes allowed).
         compiled: programs that were compiled to decide this, by key.
     """
