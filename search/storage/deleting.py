@@ -64,7 +64,7 @@ def delete(path: Path, name: str) -> Deletion:
             connection.close()
         if deletion.with_database:
             schema.remove(path)
-            # Even so no two processes hold the lock: filelock compares inodes, and the database file itself is locked, too.
+            # Two processes can't hold the lock even now: filelock compares inodes, and `hold` also locks the database file.
             path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
     return deletion
 

@@ -1,4 +1,4 @@
-"""Return which process holds a database now: read its lock file, and never touch the lock."""
+"""Which process holds a database now. This module only reads the lock file and never touches the lock."""
 
 from __future__ import annotations
 

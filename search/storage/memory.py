@@ -99,7 +99,7 @@ class MemoryStorage:
         *,
         anew: Mapping[str, Any] | None = None,
     ) -> None:
-        """Store the settings to resume with; `anew`, the detail of an event, also drops the trials, none of them trained."""
+        """Store the settings to resume with. `anew`, an event's detail, also drops all trials, none of which was trained."""
         history = self._history
         if anew is not None:
             history.trials.clear()

@@ -23,7 +23,7 @@ def moment(at: datetime | None) -> str | None:
 
 
 def read_moment(text: str | None) -> datetime | None:
-    """Return the moment of which `moment` returned the text."""
+    """Parse the text that `moment` returned."""
     return None if text is None else datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
@@ -55,7 +55,7 @@ def param_rows(params: Mapping[str, Any], space: Space) -> list[tuple[str, float
 
 
 def params(values: Mapping[str, float], space: Space) -> dict[str, Any]:
-    """Return the params of rows: parameter -> value, from parameter -> param_value."""
+    """Return the params: name -> value, from name -> param_value."""
     return {name: distribution(space[name]).to_external_repr(value) for name, value in values.items()}
 
 

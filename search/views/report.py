@@ -254,12 +254,12 @@ def _best_tables(stored: Stored, top: int, console: Console) -> None:
     """Print the best configs side by side, as many in a row as fit: names whole, long values cut."""
     best = stored.complete[:top]
     names = ["rank", "best epoch", stored.file.settings.study.objective, *stored.file.space]
-    left = console.width - max(map(len, names))
+    available = console.width - max(map(len, names))
     # Two blanks separate two columns.
-    per_row = max(1, left // (_VALUE_WIDTH + 2))
+    per_row = max(1, available // (_VALUE_WIDTH + 2))
     for start in range(0, len(best), per_row):
         shown = best[start : start + per_row]
-        console.print(_best_table(stored, shown, start + 1, max(left // len(shown) - 2, 4)))
+        console.print(_best_table(stored, shown, start + 1, max(available // len(shown) - 2, 4)))
         console.print()
 
 
