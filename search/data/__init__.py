@@ -45,7 +45,7 @@ class DataInfo:
 
 @dataclass(frozen=True, eq=False)
 class Raw:
-    """Rows as the source has them: an exported model takes such rows.
+    """Rows as the source has them; an exported model takes rows of this form.
 
     Attributes:
         x_validation: the validation rows before any scaling.

@@ -50,7 +50,7 @@ def are_image_bytes(x: Array) -> bool:
 
 
 def _check_bytes(parts: Parts) -> None:
-    """Refuse bytes as targets of images in bytes, unless they can't be images: images would need the scaling of x."""
+    """Refuse targets in bytes for images in bytes if the targets may be images: images would need the scaling of x."""
     for split, part in parts.splits.items():
         x, y = part.x, part.y
         is_like_an_image = y.ndim > 2 or (y.ndim == 2 and y.shape[1] > 1 and y.size == x.size and y.max() > 1)

@@ -87,7 +87,7 @@ def _check_texts(texts: dict[str, Part], values: list[str], where: str) -> None:
 
 
 def _first(texts: dict[str, Part], values: list[str]) -> tuple[str, str]:
-    """Return the place (as `Part.place` names it) and the label of the first row with one of these labels."""
+    """Return the place and the label of the first row with one of these labels."""
     import numpy as np
 
     rows = {split: np.flatnonzero(np.isin(part.y, values)) for split, part in texts.items()}

@@ -1,4 +1,4 @@
-"""What a source holds: rows of features and targets, in splits if it has its own. They are validated here."""
+"""What a source holds: rows of features and targets, in splits if it has its own; and their validation."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Part:
 
     Attributes:
         x, y: the features and the targets, as the source has them.
-        place: row index -> place of the row for an error, such as "wine.csv, line 5".
+        place: row index -> where the row is, for an error, such as "wine.csv, line 5".
         columns: the names of a table's features; empty for any other source.
         rounded: the error text for whole numbers that even float64 has changed; only scaling permits them. "" if none.
     """

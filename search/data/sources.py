@@ -46,7 +46,7 @@ _SOURCE_FORMS = (
 
 
 class Source(Protocol):
-    """A source of data. For "scheme:name", the factory that is registered for the scheme is called with the name."""
+    """A source of data. For "scheme:name", `locate` calls the factory that is registered for the scheme, with the name."""
 
     def check(self) -> None:
         """Raise DataError for faults that can be detected in milliseconds."""

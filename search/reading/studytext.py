@@ -310,7 +310,7 @@ def _first_problem(error: ValidationError, table: Mapping[str, Any]) -> tuple[st
     """Turn pydantic's first error into (dotted key, message with what was received)."""
     problems = error.errors(include_url=False)
     # Report an unknown key first: it may be a missing one, misspelt.
-    problem = next((one for one in problems if one["type"] == "extra_forbidden"), problems[0])
+    problem = next((each for each in problems if each["type"] == "extra_forbidden"), problems[0])
     kind, location = problem["type"], [str(part) for part in problem["loc"]]
     # A location of pydantic may also name the branch of a union; keep only keys that the file has.
     depth = _depth(table, location)

@@ -55,20 +55,20 @@ def find(file: StudyFile, ready: Ready) -> list[Unused]:
 
 def refuse(file: StudyFile, unused: list[Unused]) -> None:
     """Raise UsageError for settings that certainly have no effect: a new study would search or fix them in vain."""
-    certain = [one for one in unused if one.is_certain]
+    certain = [setting for setting in unused if setting.is_certain]
     if certain:
-        lines = [str(_error(file, one)) for one in certain]
+        lines = [str(_error(file, setting)) for setting in certain]
         raise UsageError(
             "\n".join([*lines, "nothing was started; mend the file, or add --allow-unused to go on as it is"])
         )
 
 
-def _error(file: StudyFile, one: Unused) -> UsageError:
+def _error(file: StudyFile, setting: Unused) -> UsageError:
     try:
-        return StudyText.read(file.path).error(one.key, one.why)
+        return StudyText.read(file.path).error(setting.key, setting.why)
     except StudyFileError:
         # A study that is named by its database may have lost its file.
-        return UsageError(str(one))
+        return UsageError(str(setting))
 
 
 @dataclass(frozen=True)
@@ -223,8 +223,8 @@ class _Inspection:
         """Return the values that training may get as `name`: the fixed one, all choices, or both ends of a range."""
         settings, parameter = self.file.settings, self.file.space.get(name)
         if parameter is None:
-            given = {**settings.model.arguments, **settings.train.numbers}
-            return [given[name]] if name in given else []
+            fixed = {**settings.model.arguments, **settings.train.numbers}
+            return [fixed[name]] if name in fixed else []
         return list(parameter.choices) if isinstance(parameter, Choice) else [parameter.low, parameter.high]
 
     def _is_given(self, name: str) -> bool:

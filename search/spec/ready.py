@@ -21,11 +21,11 @@ class Ready:
         why: the reason, if "auto" chose fit instead of lanes.
         lanes: how many members train at a time (`places`), how many more have their models built meanwhile (`ahead`),
             the number of compiled `programs`, and the `width` of a block; empty for an engine without lanes.
-        memory: bytes that all lanes need, by the compiler's estimate, and bytes that they may use; 0: not known.
+        memory: bytes that all lanes need, by the compiler's estimate, and bytes that they may use; 0 if unknown.
         warnings: remarks on what is allowed and probably not meant.
         model: parameters, layers and bytes of the model in the middle of the space; empty if the builder raised there.
         read: names that the builder and the callbacks read from their config, whether it had them or not.
-        undrawn: parameters of which no model was built, because the builder raised: whether it reads them is not known.
+        undrawn: parameters that no built model had, because the builder raised: whether it reads them is not known.
         compiles_itself: whether the builder compiled every model that was built.
         steps: training steps of the shortest training in the space.
     """

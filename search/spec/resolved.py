@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Resolved:
-    """What "auto" settings resolve to. All but the devices is fixed at a study's first start.
+    """What "auto" settings resolve to. Everything except the devices is fixed at a study's first start.
 
     Every start chooses the devices again, because the machine may have changed; the study's history records a change.
 

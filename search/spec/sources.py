@@ -48,23 +48,23 @@ def references(settings: Settings, base: Path) -> list[tuple[str, Reference]]:
 def source_files(settings: Settings, base: Path) -> dict[str, Path]:
     """Return the files that the code of a study's functions names, by names that stay when the folder is moved."""
     files: dict[str, Path] = {}
-    given = references(settings, base)
-    for _, reference in given:
+    functions = references(settings, base)
+    for _, reference in functions:
         for path, module in _Reader(reference.path.parent).closure(reference.path).items():
-            files.setdefault(_name(path, module, given), path)
+            files.setdefault(_name(path, module, functions), path)
     return files
 
 
 def imported_files(settings: Settings, base: Path) -> dict[str, Path]:
     """Return the user's files among this process's modules: beside and below the functions, or on PYTHONPATH."""
-    given = references(settings, base)
-    if not given:
+    functions = references(settings, base)
+    if not functions:
         return {}
     files = {}
     for name, module in list(sys.modules.items()):
         path = Path(getattr(module, "__file__", None) or "/")
         if name != "__main__" and path.suffix in _SUFFIXES and not _is_installed(path):
-            files[_name(path, name, given)] = path
+            files[_name(path, name, functions)] = path
     return files
 
 
@@ -98,10 +98,10 @@ def mentions(settings: Settings, base: Path, name: str) -> bool:
 
 def legacy_hash(settings: Settings, base: Path) -> str:
     """Return the source hash that manyfit 0.1.0 stored for a builder of one file; "" for any other builder."""
-    files, given = source_files(settings, base), references(settings, base)
-    if len(files) != 1 or len(given) != 1 or given[0][0] != settings.model.build.rpartition(":")[0]:
+    files, functions = source_files(settings, base), references(settings, base)
+    if len(files) != 1 or len(functions) != 1 or functions[0][0] != settings.model.build.rpartition(":")[0]:
         return ""
-    path = given[0][1].path
+    path = functions[0][1].path
     try:
         return hashlib.sha256(path.name.encode() + b"\0" + path.read_bytes() + b"\0").hexdigest()[:32]
     except OSError:
@@ -123,8 +123,8 @@ def _is_installed(path: Path) -> bool:
     )
 
 
-def _name(path: Path, module: str, given: Iterable[tuple[str, Reference]]) -> str:
-    for text, reference in given:
+def _name(path: Path, module: str, functions: Iterable[tuple[str, Reference]]) -> str:
+    for text, reference in functions:
         if path.is_relative_to(reference.path.parent):
             inner = path.relative_to(reference.path.parent).as_posix()
             return posixpath.normpath(posixpath.join(posixpath.dirname(text.replace(os.sep, "/")), inner))

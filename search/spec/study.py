@@ -20,7 +20,7 @@ class StudyFile:
     Attributes:
         path: the TOML file; for a stored study, the file of its first start.
         settings: every section, defaults filled in.
-        database: the database of a stored study; None if `settings` give it.
+        database: the database of a stored study; None to use `settings.run.storage`.
     """
 
     path: Path

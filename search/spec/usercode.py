@@ -1,8 +1,8 @@
 """Functions in users' own Python files: check them, import them, hash their source. Users' modules win over ours.
 
 A user's folder may hold its own `models/`, `spaces/` or `search.py`, the names of our packages. Only worker processes
-import these files, after they have imported all they need of ours. Then our modules leave `sys.modules` under the names
-that the user's folder also has, so that `import models.blocks` imports the user's.
+import these files, after everything of ours that a worker needs. Then our modules leave `sys.modules` under the names that
+the user's folder also has, so that `import models.blocks` imports the user's module.
 """
 
 from __future__ import annotations
