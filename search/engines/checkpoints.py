@@ -232,14 +232,14 @@ def tidy(folder: Path, kept: Iterable[Member], unfinished: Collection[Member]) -
             return not names.isdisjoint(members_in(path))
         return False
 
-    gone = drop(folder, kept)
+    deleted = drop(folder, kept)
     running = folder / RUNNING
-    gone |= delete(path for path in running.glob("*") if path.suffix != ".npz" or not names or not is_needed(path))
-    gone |= delete(folder.glob(".*.partial"))
+    deleted |= delete(path for path in running.glob("*") if path.suffix != ".npz" or not names or not is_needed(path))
+    deleted |= delete(folder.glob(".*.partial"))
     for empty in (running, folder):
         with suppress(OSError):
             empty.rmdir()
-    return gone
+    return deleted
 
 
 def drop(folder: Path, kept: Iterable[Member]) -> dict[Path, int]:
@@ -250,13 +250,13 @@ def drop(folder: Path, kept: Iterable[Member]) -> dict[Path, int]:
 
 def delete(paths: Iterable[Path]) -> dict[Path, int]:
     """Delete files; return the deleted ones with their bytes."""
-    gone = {}
+    deleted = {}
     for path in list(paths):
         with suppress(OSError):
             size = path.stat().st_size
             path.unlink()
-            gone[path] = size
-    return gone
+            deleted[path] = size
+    return deleted
 
 
 def members_in(path: Path) -> dict[str, int]:

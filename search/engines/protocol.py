@@ -98,7 +98,7 @@ class Engine(Protocol):
         """Accept a member; its first epoch begins in the next `advance` at the latest, if a place is free."""
 
     def advance(self) -> Sequence[Event]:
-        """Train every member that has a place by one epoch; return what happened, in order of members."""
+        """Train every member that has a place by one epoch; return its events, in order of members."""
 
     def keep(self, member: Member, path: Path) -> str:
         """Write the best weights of a member that is about to end; return the error text, or ""."""

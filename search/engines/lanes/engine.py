@@ -30,7 +30,7 @@ from search.trials.events import Assignment, EpochEnd, Event, Failed, Member, No
 MOST_PROGRAMS = 32
 # Event: why a trial shares no program.
 OWN_PROGRAM = "program of its own"
-_NOT_ALIKE = "what it computes is not what other trials with the same layers, optimizer, loss and metrics compute"
+_NOT_ALIKE = "it does not compute the same as other trials with the same layers, optimizer, loss and metrics"
 
 
 @dataclass
@@ -297,7 +297,7 @@ class LanesEngine:
             return "" if self._builder.is_ours else "there is no memory to compare its first step with Keras's own"
         if not part:
             return ""
-        return f"with its numbers in a lane's state, the {part} of its first step would not be those of Keras's own"
+        return f"with lifted numbers, the {part} of its first step would differ from Keras's own"
 
     def _comparison(self, built: Built) -> Future[str]:
         zeros = frozenset(path for path, pair in built.state["numbers"].items() if not pair[0])

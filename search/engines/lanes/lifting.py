@@ -133,7 +133,7 @@ class LaneNumber:
 
 
 def _not_comparable(operator: str, other: object) -> NotLiftable:
-    return NotLiftable(f"a number that differs between lanes is asked whether it is {operator} {other}")
+    return NotLiftable(f"its code tests whether a number that differs between lanes is {operator} {other}")
 
 
 def _weak(number: Any) -> Any:

@@ -157,7 +157,7 @@ def _probe(trainer: Trainer, rows: Rows, fixed: Mapping[str, Any]) -> _Probe:
     other_seed = built(middle, seed=1)
     if other_seed.structure != first.structure:
         what = keys.difference(first.model, first.described, other_seed.described)
-        raise NotLiftable(f"every seed makes {what} another")
+        raise NotLiftable(f"{what} changes with the seed")
     programs, most, costliest = 1, 1, ""
     branches = {_without_batch_size(first): middle}
     lifted: dict[str, list[Any]] = {}
@@ -196,7 +196,7 @@ def _probe(trainer: Trainer, rows: Rows, fixed: Mapping[str, Any]) -> _Probe:
             programs *= needed
             if needed > most:
                 most = needed
-                costliest = f"the parameter {name} changes what is computed in a way that no layer tells of"
+                costliest = f"the parameter {name} changes what is computed in a way that no layer's config shows"
             del lifted[name]
     return _Probe(largest, min(programs, _ENDLESS), costliest)
 
@@ -228,7 +228,7 @@ def _hidden(
     if not differs(moved, 1):
         return []
     if differs([], 1):
-        raise NotLiftable("every seed makes what it computes another")
+        raise NotLiftable("what it computes changes with the seed")
     return [name for name in moved if differs([name], 0)]
 
 
