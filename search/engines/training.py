@@ -66,7 +66,7 @@ def can_evaluate(model: keras.Model) -> bool:
 
 
 def validation_batch(batch_size: int) -> int:
-    """Return the batch size of evaluations: at least 256.
+    """Return the batch size of evaluations: 256, or the batch size of training if that is larger.
 
     It affects only losses and metrics that are not a mean over rows.
     """
@@ -327,7 +327,7 @@ def _forms(settings: Settings, base: Path, data: Data) -> Iterator[tuple[tuple[s
         try:
             function = reference.load()
             own = function() if isinstance(function, type) else function
-        except Exception:  # noqa: BLE001, S112 (compiling the first model raises it again)
+        except Exception:  # noqa: BLE001, S112 (compiling the first model raises the same error)
             continue
         is_binary, is_metric = data.info.task == "binary" or target.is_bits, key == "train.metrics"
         yield (key, str(text)), pairing.form_for(own, target.shape, is_binary=is_binary, is_metric=is_metric)

@@ -56,8 +56,8 @@ def fingerprint(model: keras.Model, slots: Mapping[str, Slot], state: Mapping[st
     """Return a fingerprint of what training and evaluation compute from a batch; it does not depend on lifted numbers.
 
     Two models of one structure with equal fingerprints can share a program. Gradients follow from the loss, and weight
-    updates from the configs of Keras's own optimizers. For a model with own code for either, the fingerprint covers the whole
-    step. NotLiftable if a step calls back into Python, which a trace does not show. The caller holds KERAS_STATE.
+    updates from the configs of Keras's own optimizers. If a model has its own code for either, the fingerprint covers the
+    whole step. NotLiftable if a step calls back into Python, which a trace does not show. The caller holds KERAS_STATE.
     """
     complete(model, batches)
 
