@@ -281,7 +281,7 @@ def _export_model(stored: Any, path: Path, number: int | None) -> None:
     objective, value = stored.file.settings.study.objective, text.number(chosen[0].value)
     result = f"{objective} {value}"
     if saved.value is not None:
-        when = "evaluated once more" if saved.is_of_file else "evaluated once more before it was written"
+        when = "evaluated once more" if saved.is_from_file else "evaluated once more before it was written"
         result = f"{objective} {text.number(saved.value)}, {when} (in the study: {value})"
     _echo(f"written: {path}, the model of trial {chosen[0].number}; {result}")
     for line in saved.lines:
@@ -319,7 +319,7 @@ def verify(
             _echo("nothing to restore" if report.is_sound else "nothing that a backup would mend")
     if not report.is_sound and restored is None:
         what = f"{len(report.problems)} things are" if len(report.problems) > 1 else "something is"
-        remedy = soundness.way_out(report, study)
+        remedy = soundness.remedy(report, study)
         raise StoreError(f"{path}: {what} wrong; it was left as it is" + (f"; {remedy}" if remedy else ""))
 
 

@@ -68,12 +68,12 @@ class SavedModel:
 
     Attributes:
         value: the objective, evaluated again; None if it is not a metric of the validation rows.
-        is_of_file: whether the value was evaluated with the written file, loaded back.
+        is_from_file: whether the value was evaluated with the written file, loaded back.
         lines: notes about the file for its user.
     """
 
     value: float | None
-    is_of_file: bool
+    is_from_file: bool
     lines: Sequence[str]
 
 

@@ -137,8 +137,8 @@ def workers(
 ) -> Iterator[tuple[WorkerPool, Ready, Resolved]]:
     """Start the workers of a study, wait until they are ready, and end them when the context ends.
 
-    Yields the pool, the first worker's Ready and the final settings. If "auto" came to fit, whose default backend may be
-    another one than that of lanes, the workers restart on that backend.
+    Yields the pool, the first worker's Ready and the final settings. If "auto" resolves to fit, and fit has another
+    default backend than lanes, the workers restart on that backend.
     """
     memory = file.settings.run.worker_memory
     limits = WorkerLimits(
@@ -169,7 +169,7 @@ def workers(
                     pool.close()
                     resolved = replace(resolved, backend=backend)
                     pool, ready = wait(worker_spec(file, resolved), backend)
-            pool.go_on_as(worker_spec(file, replace(resolved, lanes=dict(ready.lanes))))
+            pool.replace_spec(worker_spec(file, replace(resolved, lanes=dict(ready.lanes))))
             yield pool, ready, replace(resolved, lanes=dict(ready.lanes))
         finally:
             pool.close()

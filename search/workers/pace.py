@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 from search.trials.events import Assignment, Member
 
-# A tick is overdue after twice the rest of a trial's time limit plus the usual time of an epoch, and some slack.
+# A tick is overdue after OVERDUE_FACTOR * (rest of a trial's time limit + usual time of a tick) + OVERDUE_SLACK_S.
 OVERDUE_FACTOR, OVERDUE_SLACK_S = 2.0, 10.0
-# The usual time of an epoch is the longest of this many ticks.
+# The usual time of a tick is that of the longest of this many recent ticks.
 _TICKS = 16
 
 

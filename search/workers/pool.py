@@ -103,7 +103,7 @@ class WorkerLimits:
 
 
 class WorkerPool:
-    """One worker for each device, behind the trainer port of the search loop. Each worker reports its own capacity.
+    """One worker for each device; the search loop uses them all through `Trainers`. Each worker reports its own capacity.
 
     Args:
         spec: the spec of all workers; the pool sets the number in it.
@@ -128,7 +128,7 @@ class WorkerPool:
         self._failed_starts = 0
         # The state of a user's callback can't be saved.
         self._can_resume = not spec.settings.train.callbacks
-        self._first: Ready | None = None
+        self._first_ready: Ready | None = None
         self._workers = [self._spawn(number, device) for number, device in enumerate(devices)]
 
     def wait_until_ready(self, *, tick: Any = None) -> Ready:
@@ -141,10 +141,10 @@ class WorkerPool:
             self._check_inspection_time()
             if tick is not None:
                 tick()
-        assert self._first is not None  # noqa: S101 (there is at least one worker)
-        return self._first
+        assert self._first_ready is not None  # noqa: S101 (there is at least one worker)
+        return self._first_ready
 
-    def go_on_as(self, spec: WorkerSpec) -> None:
+    def replace_spec(self, spec: WorkerSpec) -> None:
         """Use this spec for replacement workers: it contains what the first workers decided, such as the lanes."""
         self._spec = spec
 
@@ -281,14 +281,14 @@ class WorkerPool:
 
     def _accept_ready(self, worker: _Worker, ready: Ready) -> None:
         """Mark a worker as ready; UsageError if its data or builder differ from those of the first worker."""
-        self._first = self._first or ready
-        if ready.fingerprint != self._first.fingerprint:
+        self._first_ready = self._first_ready or ready
+        if ready.fingerprint != self._first_ready.fingerprint:
             raise UsageError("the data are not what this command began with: a file was changed, or a source is random")
-        if (ready.engine, ready.lanes) != (self._first.engine, self._first.lanes):
+        if (ready.engine, ready.lanes) != (self._first_ready.engine, self._first_ready.lanes):
             raise ManyfitError(
-                f"the workers came to different engines: {self._first.engine} and {ready.engine} ({ready.why})"
+                f"the workers came to different engines: {self._first_ready.engine} and {ready.engine} ({ready.why})"
             )
-        if ready.source != self._first.source:
+        if ready.source != self._first_ready.source:
             raise UsageError(
                 "the builder's source is not what this command began with; change it back, or use a new --name"
             )

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from search.engines import failures, pins
 from search.engines.checkpoints import Checkpoints
-from search.engines.protocol import Declined, Engine, Make, SaveModel, Wanted
+from search.engines.protocol import Declined, Engine, EngineFactory, SaveModel, EngineRequest
 from search.errors import DataError, UsageError
 from search.registry import ENGINES
 from search.spec import sources
@@ -139,7 +139,7 @@ def _prepare(spec: WorkerSpec, connection: Connection) -> tuple[Engine, Ready, T
     from search import data
     from search.engines import preflight, training
 
-    engines: list[tuple[str, Make]] = [(name, ENGINES.get(name)) for name in spec.engines]
+    engines: list[tuple[str, EngineFactory]] = [(name, ENGINES.get(name)) for name in spec.engines]
     if Reference.parse(settings.model.build, base) is None:
         training.builtin(settings.model.build)
     before = pins.Pins.now()
@@ -150,12 +150,12 @@ def _prepare(spec: WorkerSpec, connection: Connection) -> tuple[Engine, Ready, T
     trainer = training.Trainer.load(settings, base, loaded)
     training.leave_tensorflow_out()
     # The state of a user's callback can't be saved, so trials with callbacks restart instead of resuming.
-    can_go_on = not settings.train.callbacks
-    files = Checkpoints(Path(spec.folder), spec.number, settings.run.disk, can_resume=can_go_on)
+    can_resume = not settings.train.callbacks
+    files = Checkpoints(Path(spec.folder), spec.number, settings.run.disk, can_resume=can_resume)
     connection.send_bytes(encode([Inspecting()]))
     ready = _with_sources(preflight.inspect(trainer, spec.fixed), trainer)
     why = spec.why
-    wanted = Wanted(trainer, files, spec.fixed, spec.lanes, spec.workers, is_chosen=len(engines) == 1)
+    wanted = EngineRequest(trainer, files, spec.fixed, spec.lanes, spec.workers, is_chosen=len(engines) == 1)
     for name, make in engines:
         try:
             made = make(wanted)
