@@ -21,7 +21,7 @@ from search.engines import failures, memory
 from search.engines.batches import Batches, Clock
 from search.engines.checkpoints import Checkpoints
 from search.engines.logs import numbers
-from search.engines.protocol import Made, Wanted
+from search.engines.protocol import EngineRequest, MadeEngine
 from search.engines.training import ReadConfig, Trainer, can_evaluate, validation_batch, weights_of
 from search.trials.events import Assignment, EpochEnd, Event, Failed, Member, Stopped, Verdict
 
@@ -34,13 +34,13 @@ JAX_CACHE_TRIALS = 16
 LONG_COMPILATION_S = 2.0
 
 
-def make(wanted: Wanted) -> Made:
+def make(request: EngineRequest) -> MadeEngine:
     """Make the engine; it accepts every model."""
     if keras.backend.backend() == "jax":
         import jax
 
         jax.config.update("jax_persistent_cache_min_compile_time_secs", LONG_COMPILATION_S)
-    return Made(FitEngine(wanted.trainer, wanted.checkpoints))
+    return MadeEngine(FitEngine(request.trainer, request.checkpoints))
 
 
 class FitEngine:

@@ -40,13 +40,13 @@ class Declined(Exception):  # noqa: N818 (a property of a study, not a fault)
 
 
 @dataclass(frozen=True)
-class Wanted:
+class EngineRequest:
     """A worker's request for an engine.
 
     Attributes:
         trainer: makes the study's models and has its data.
         fixed: the values of every config that are not parameters.
-        lanes: `Made.lanes` of the study's first start; empty at the first start itself.
+        lanes: `MadeEngine.lanes` of the study's first start; empty at the first start itself.
         workers: how many share this device's memory.
         is_chosen: whether the study names this engine; it then must not decline for being slower.
     """
@@ -60,7 +60,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Made:
+class MadeEngine:
     """An engine that is ready to train.
 
     Attributes:
@@ -73,10 +73,10 @@ class Made:
     memory: tuple[int, int] = (0, 0)
 
 
-class Make(Protocol):
+class EngineFactory(Protocol):
     """A factory of engines, as in the registry."""
 
-    def __call__(self, wanted: Wanted) -> Made:
+    def __call__(self, request: EngineRequest) -> MadeEngine:
         """Make the engine; Declined if it can't train this study, UsageError for a fault in the study."""
 
 

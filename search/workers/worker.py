@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from search.engines import failures, pins
 from search.engines.checkpoints import Checkpoints
-from search.engines.protocol import Declined, Engine, EngineFactory, SaveModel, EngineRequest
+from search.engines.protocol import Declined, Engine, EngineFactory, EngineRequest, SaveModel
 from search.errors import DataError, UsageError
 from search.registry import ENGINES
 from search.spec import sources
@@ -155,12 +155,12 @@ def _prepare(spec: WorkerSpec, connection: Connection) -> tuple[Engine, Ready, T
     connection.send_bytes(encode([Inspecting()]))
     ready = _with_sources(preflight.inspect(trainer, spec.fixed), trainer)
     why = spec.why
-    wanted = EngineRequest(trainer, files, spec.fixed, spec.lanes, spec.workers, is_chosen=len(engines) == 1)
+    request = EngineRequest(trainer, files, spec.fixed, spec.lanes, spec.workers, is_chosen=len(engines) == 1)
     for name, make in engines:
         try:
-            made = make(wanted)
+            made = make(request)
         except Declined as reason:
-            if wanted.is_chosen:
+            if request.is_chosen:
                 raise UsageError(f'run.engine: {name} can\'t train this model: {reason}; set engine = "fit"') from None
             why = str(reason)
             continue

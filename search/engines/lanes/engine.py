@@ -22,7 +22,7 @@ from search.engines.lanes import arithmetic, keys, lifting, sizing
 from search.engines.lanes.builder import Builder, Built, fingerprinted
 from search.engines.lanes.program import Block, Program, Rows, State
 from search.engines.logs import numbers
-from search.engines.protocol import Made, Wanted
+from search.engines.protocol import EngineRequest, MadeEngine
 from search.engines.training import Trainer
 from search.trials.events import Assignment, EpochEnd, Event, Failed, Member, Noted, Verdict
 
@@ -88,27 +88,27 @@ class _Loaded:
 _DECIDED = ("places", "ahead", "programs", "width")
 
 
-def make(wanted: Wanted) -> Made:
+def make(request: EngineRequest) -> MadeEngine:
     """Make the engine with the lanes that were decided, or else that fit; NotLiftable if lanes can't train the models."""
-    rows = sizing.rows_of(wanted.trainer)
-    if wanted.lanes:
-        places, ahead, programs, width = (wanted.lanes[name] for name in _DECIDED)
+    rows = sizing.rows_of(request.trainer)
+    if request.lanes:
+        places, ahead, programs, width = (request.lanes[name] for name in _DECIDED)
         chosen = sizing.Lanes(places, ahead, programs, width)
     else:
         chosen = sizing.choose(
-            wanted.trainer, rows, wanted.fixed, workers=wanted.workers, is_asked_for=wanted.is_chosen
+            request.trainer, rows, request.fixed, workers=request.workers, is_asked_for=request.is_chosen
         )
     engine = LanesEngine(
-        wanted.trainer,
+        request.trainer,
         rows,
         places=chosen.places,
         width=chosen.width,
         programs=chosen.programs,
         compiled=chosen.compiled,
-        checkpoints=wanted.checkpoints,
+        checkpoints=request.checkpoints,
     )
     lanes = {name: getattr(chosen, name) for name in _DECIDED}
-    return Made(engine, lanes, chosen.memory)
+    return MadeEngine(engine, lanes, chosen.memory)
 
 
 class LanesEngine:
@@ -351,12 +351,12 @@ class LanesEngine:
 
     def _epoch(self, chosen: Sequence[_Lane]) -> list[EpochEnd]:
         """Train the chosen lanes by one epoch each."""
-        wanted = {lane.assignment.member for lane in chosen}
+        members = {lane.assignment.member for lane in chosen}
         busy = []
         last_end = time.perf_counter()
         for loaded in self._loaded.values():
             for block, lanes in loaded.blocks:
-                if training := {number: lane for number, lane in lanes.items() if lane.assignment.member in wanted}:
+                if training := {number: lane for number, lane in lanes.items() if lane.assignment.member in members}:
                     block.begin({number: self._order(lane) for number, lane in training.items()})
                     busy.append((block, training))
         # While the device computes, draw the orders of the next epoch: a millisecond per lane with many rows.

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 
-from search.engines.protocol import Declined, Made
+from search.engines.protocol import Declined, MadeEngine
 from search.trials.events import EpochEnd
 
 
-def make(wanted):
-    if wanted.trainer.settings.train.callbacks:
+def make(request):
+    if request.trainer.settings.train.callbacks:
         raise Declined("it calls nobody back")
-    return Made(Knowing(wanted.checkpoints))
+    return MadeEngine(Knowing(request.checkpoints))
 
 
 class Knowing:
