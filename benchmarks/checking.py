@@ -1,8 +1,8 @@
-"""What it costs to compare every trial's arithmetic before it shares a program: a share of a study of 20 trials.
+"""The cost of comparing every trial's arithmetic before it shares a program, as a share of a study of 20 trials.
 
-Claim (docs/benchmarks.md): of the processor time of a study of digits 4.7 % with manyfit's own builder and 9.1 % with one of
-the user's, whose trials are all traced; with 20,000 rows 1.4 % and 2.7 %. A whole study of digits takes 13 % more (n = 2).
-2 shared cores of an AMD EPYC; 20 trials, 30 epochs, the study of `make run`, its programs in the compile cache.
+Claim (docs/benchmarks.md): the checks take 4.7 % of the processor time of a study of digits with manyfit's own builder, and
+9.1 % with a user's builder, whose trials are all traced; with 20,000 rows 1.4 % and 2.7 %. A whole study of digits takes
+13 % more (n = 2). 2 shared cores of an AMD EPYC; 20 trials, 30 epochs, the study of `make run`, its programs in the cache.
 
     python benchmarks/checking.py
 """
@@ -48,15 +48,15 @@ stored = load(Path(sys.argv[1]), "digits")
 settings = stored.file.settings
 trainer = Trainer.load(settings, stored.file.base, data.load(settings.data, stored.file.base, settings.study.seed))
 rows = sizing.rows_of(trainer)
-traced, compared, seen, kinds = [], [], {}, set()
+traced, compared, seen, structures = [], [], {}, set()
 built = [build(trainer, Assignment(Member(t.number), t.config, t.epochs, t.seed)) for t in stored.trials]
 fingerprinted(build(trainer, built[0].assignment), rows)  # what the first trace imports is needed for training, too
 for one in built:
     began = time.process_time()
     one = fingerprinted(one, rows)
     traced.append((one.structure, time.process_time() - began))
-    if (kind := sizing._without_batch_size(one)) not in kinds:
-        kinds.add(kind)
+    if (structure := sizing._without_batch_size(one)) not in structures:
+        structures.add(structure)
         began = time.process_time()
         assert arithmetic.difference(one.model, one.slots, one.state, rows.train, one.batch_size) == ""
         compared.append(time.process_time() - began)
@@ -65,7 +65,7 @@ for structure, seconds in traced:
     seen[structure] = seen.get(structure, 0) + 1
     first += seconds if seen[structure] <= TRACED else 0.0
 every = sum(seconds for _, seconds in traced)
-print(json.dumps({"all": every, "first": first, "compared": sum(compared), "structures": len(kinds)}))
+print(json.dumps({"all": every, "first": first, "compared": sum(compared), "structures": len(structures)}))
 """
 
 
@@ -91,7 +91,7 @@ registry.ENGINES.get = lambda name: make if name == "lanes" else plain(name)
 from search.workers.worker import run
 run(int(sys.argv[1]))
 """
-"""A worker, with the checks or without."""
+"""Starts a worker with the checks or without."""
 BUILDERS = {
     "manyfit's own builder": "",
     "a builder of the user's": """
@@ -102,22 +102,22 @@ def build(config, data):
     return ours(config, data)
 """,
 }
-"""Trials of the first are traced twice a structure, those of the second one and all."""
+"""With the first, only two trials of each structure are traced; with the second, all trials are."""
 
 
 def spent() -> float:
-    """Return the processor time of this process and of those that have ended below it, in seconds."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(of.ru_utime + of.ru_stime for of in used)
+    """Return the processor time of this process and of its ended child processes, in seconds."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def side_by_side(folder: Path, text: str, builder: str, times: int) -> list[tuple[float, float]]:
-    """Run a study with and without its checks, one after the other; return the processor time of each pair, in seconds."""
+    """Run a study with and without its checks, in turns; return pairs of processor time (with, without) in seconds."""
     (folder / "mine.py").write_text(builder, encoding="utf-8")
     text = text.replace('build = "mlp"', 'build = "mine.py:build"') if builder else text
     pairs = []
     for number in range(times + 1):
-        pair = []
+        pair = {}
         for is_without in (False, True) if number % 2 else (True, False):
             name = f"{'without' if is_without else 'with'}-{number}"
             worker = folder / f"{name}.py"
@@ -126,14 +126,13 @@ def side_by_side(folder: Path, text: str, builder: str, times: int) -> list[tupl
             (folder / f"{name}.toml").write_text(text, encoding="utf-8")
             before = spent()
             run(studyfile.read(folder / f"{name}.toml"))
-            pair.append((is_without, spent() - before))
-        found = dict(pair)
-        pairs.append((found[False], found[True]))
+            pair[is_without] = spent() - before
+        pairs.append((pair[False], pair[True]))
     return pairs[1:]  # the first pair fills the compile cache
 
 
 def main(times: int = 2) -> None:
-    """Print the share of the checks in a study of the smallest data there is, and in one of more rows."""
+    """Print the share of the checks in a study of a small data set, and in one with more rows."""
     text = STUDY.read_text(encoding="utf-8")
     print("digits, 1,438 rows and 30 epochs:")
     share(text)
@@ -151,7 +150,7 @@ def main(times: int = 2) -> None:
 
 
 def share(text: str) -> None:
-    """Run a study, do its checks once more by themselves, and print their share."""
+    """Run a study, run its checks once more alone, and print their share."""
     with tempfile.TemporaryDirectory() as folder:
         study = Path(folder) / "digits.toml"
         study.write_text(text, encoding="utf-8")
@@ -166,13 +165,13 @@ def share(text: str) -> None:
             [sys.executable, "-c", CHECKS, str(study.with_suffix(".db"))],
             check=True, capture_output=True, text=True, env=env,
         )  # fmt: skip
-    found = json.loads(done.stdout.splitlines()[-1])
+    checks = json.loads(done.stdout.splitlines()[-1])
     print(f"the study: {whole:.1f} s of processor time")
-    for whose, traces in zip(BUILDERS, (found["first"], found["all"]), strict=True):
-        cost = traces + found["compared"]
+    for whose, traces in zip(BUILDERS, (checks["first"], checks["all"]), strict=True):
+        cost = traces + checks["compared"]
         print(
             f"{whose}: {cost:.2f} s, {100 * cost / whole:.1f} % (traces {traces:.2f} s, "
-            f"{found['structures']} comparisons {found['compared']:.2f} s)"
+            f"{checks['structures']} comparisons {checks['compared']:.2f} s)"
         )
 
 

@@ -1,4 +1,4 @@
-"""What the benchmarks measure, one contestant a process: does the work once and prints its own figures as JSON.
+"""The contestants of the benchmarks. Each runs in its own process, does the work once and prints its figures as JSON.
 
 Run as `contestants.py MEASURE WORK TRIALS FOLDER`, the work as JSON. Backends, tuners and Optuna are imported inside
 functions, so that no contestant pays for another's imports.
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from search.trials.events import Assignment
 
 LANES = 16
-# The matrix product that stands for what a machine can do: two square matrices of float32.
+# The machine's peak is measured by products of two square float32 matrices: their size, and the number of products.
 MATRIX, PRODUCTS = 2048, 10
 
 
@@ -36,7 +36,7 @@ MATRIX, PRODUCTS = 2048, 10
 
 
 def load_data(work: Work) -> Data:
-    """Load the rows that manyfit would train on and judge by."""
+    """Load the same training and validation rows as manyfit."""
     from search import data
     from search.spec.settings import DataSection
 
@@ -57,14 +57,14 @@ def make_model(work: Work, config: Mapping[str, Any], data: Data) -> keras.Model
 
 
 def fit_arguments(work: Work, config: Mapping[str, Any], data: Data) -> dict[str, Any]:
-    """Return what `model.fit` is given, by its names."""
+    """Return the arguments of `model.fit`."""
     return {
         "x": data.x_train,
         "y": data.y_train,
         "validation_data": (data.x_validation, data.y_validation),
         "epochs": work.epochs,
         "batch_size": work.batch_size_of(config),
-        # What manyfit takes: nothing of the ratio is to come from smaller batches here.
+        # As manyfit: smaller validation batches would be slower, and the comparison unfair.
         "validation_batch_size": 256,
         "verbose": 0,
     }
@@ -97,13 +97,13 @@ def draw(work: Work, random: np.random.Generator) -> dict[str, Any]:
 
 
 def train_keras_tuner(work: Work, trials: int, folder: Path) -> Figures:
-    """Search with KerasTuner's RandomSearch; it also saves every trial's best weights, which is its way."""
+    """Search with KerasTuner's RandomSearch, which always saves every trial's best weights."""
     import keras_tuner  # type: ignore[import-untyped]
 
     data = load_data(work)
 
     class Model(keras_tuner.HyperModel):  # type: ignore[misc]
-        """The work as KerasTuner documents it: what is not the network's is read in `fit`."""
+        """The work in the form that KerasTuner documents: the network in `build`, the batch size in `fit`."""
 
         def build(self, hp: Any) -> keras.Model:
             config = {
@@ -143,7 +143,7 @@ def train_optuna(work: Work, trials: int, folder: Path) -> Figures:
 
 
 def multiply_matrices(work: Work, trials: int, folder: Path) -> Figures:  # noqa: ARG001 (the machine's own measure)
-    """Time the machine's matrix product in JAX, as precise as training has it; `parts["best"]` is the quickest's seconds."""
+    """Time matrix products in JAX with the precision of training; `parts["best"]` are the seconds of the quickest."""
     import jax
     import jax.numpy as jnp
 
@@ -162,19 +162,19 @@ def multiply_matrices(work: Work, trials: int, folder: Path) -> Figures:  # noqa
 
 
 def score(trial: int, epoch: int) -> float:
-    """Return the objective of a pretended epoch; each trial beats the last, so that none is pruned."""
+    """Return the objective of a simulated epoch; each trial beats the last, so that none is pruned."""
     return trial + epoch / EPOCHS
 
 
-def pretend(assignment: Assignment, epoch: int) -> dict[str, float]:
-    """Return a pretended epoch with the metrics that a real one reports."""
+def simulate(assignment: Assignment, epoch: int) -> dict[str, float]:
+    """Return the metrics of a simulated epoch, the same ones as a real epoch has."""
     value = score(assignment.member.trial, epoch)
     metrics = {"loss": 1 / epoch, "accuracy": value, "val_loss": 1 / epoch, "learning_rate": 1e-3}
     return {**metrics, OBJECTIVE: value}
 
 
 def drive_manyfit(trials: int, folder: Path, *, lanes: int, tpe: bool = False) -> Figures:
-    """Run manyfit's scheduler, study and store on pretended curves."""
+    """Run manyfit's scheduler, study and store on simulated curves."""
     from search.core.scheduler import search
     from search.core.study import Study
     from search.reading import studyfile
@@ -183,13 +183,13 @@ def drive_manyfit(trials: int, folder: Path, *, lanes: int, tpe: bool = False) -
     from search.workers.inprocess import Replaying
 
     path = folder / "study.toml"
-    kind = {"sampler": "tpe", "pruner": "hyperband"} if tpe else {}
-    path.write_text(study_text(DIGITS, trials, **kind))
+    policies = {"sampler": "tpe", "pruner": "hyperband"} if tpe else {}
+    path.write_text(study_text(DIGITS, trials, **policies))
     file = studyfile.read(path)
     with Store.create(file, Record({"versions": {}}, {}, "")) as store:
         study = Study(file)
         began = time.perf_counter()
-        search(study, store, Replaying(pretend, lanes), watch=lambda: None)
+        search(study, store, Replaying(simulate, lanes), watch=lambda: None)
         seconds = time.perf_counter() - began
     whole = [trial for trial in study.trials if trial.state == "COMPLETE" and len(trial.curve) == EPOCHS]
     parts = {
@@ -201,7 +201,7 @@ def drive_manyfit(trials: int, folder: Path, *, lanes: int, tpe: bool = False) -
 
 
 def drive_optuna(trials: int, folder: Path, *, tpe: bool = False) -> Figures:
-    """Run Optuna on SQLite with the same pretended curves, asking its pruner every epoch."""
+    """Run Optuna on SQLite with the same simulated curves, and call its pruner every epoch."""
 
     def objective(trial: optuna.Trial) -> float:
         suggest(DIGITS, trial)
@@ -260,5 +260,5 @@ MEASURES: dict[str, Callable[[Work, int, Path], Figures]] = {
 
 
 if __name__ == "__main__":
-    measure, work_json, count, place = sys.argv[1:]
-    print(json.dumps(asdict(MEASURES[measure](Work(**json.loads(work_json)), int(count), Path(place)))))
+    measure, work_json, count, folder = sys.argv[1:]
+    print(json.dumps(asdict(MEASURES[measure](Work(**json.loads(work_json)), int(count), Path(folder)))))

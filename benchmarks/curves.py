@@ -1,4 +1,4 @@
-"""Recorded curves to search in: the tasks of LCBench, and curves in files. Nothing here trains.
+"""Recorded curves for searches: the tasks of LCBench, and curves in files. Nothing here trains.
 
 A curve file is JSON:
 
@@ -6,13 +6,12 @@ A curve file is JSON:
      "space": {"learning_rate": {"low": 1e-4, "high": 1.0, "log": true}, "units": [[32], [64, 64]]},
      "curves": [{"config": {"learning_rate": 0.01, "units": [32]}, "values": [0.31, 0.52, ...]}, ...]}
 
-`space` is what a study file has under [space], and `values` are the objective by epoch. Fewer values than `epochs` mean that
-training diverged in the epoch after the last one; a search then sees it diverge there. A config that is drawn plays the
-curve of the nearest recorded one, each parameter measured on its own scale as the sampler bayes does. So there are only as
-many different results as curves, two configs between the same records play the same, and a small step may change the curve
-at a blow: such a task is noisy, the more so the fewer its curves.
+`space` is the [space] table of a study file, and `values` are the objective by epoch. Fewer values than `epochs` mean that
+training diverged in the epoch after the last value; a search then diverges there, too. A drawn config plays the curve of the
+nearest recorded config; distances are those of the sampler bayes. So there are only as many different results as curves, and
+a small change of a config may switch to another curve. The fewer curves a task has, the noisier it is.
 
-Make one of a study that has ended, best one with `sampler = "random"` and `pruner = "none"`:
+Make a curve file from a study that has ended, best from one with `sampler = "random"` and `pruner = "none"`:
 
     .venv/bin/python benchmarks/curves.py STUDY OUT.json      # a study file, or a database (with --name if it has several)
 """
@@ -52,16 +51,16 @@ LCBENCH_SPACE: dict[str, Any] = {
     "max_units": {"low": 64, "high": 1024, "log": True},
     "max_dropout": {"low": 0.0, "high": 1.0},
 }
-# The tasks that searches were compared on while they were made; the others were kept to check them.
+# The tasks that manyfit's searches were tuned on; the others were held out to check them.
 TUNED = (
     *("126026", "146212", "167104", "167149", "167161", "167185"),
     *("168331", "168868", "189354", "189865", "189906", "3945"),
 )
 
-# Regret is told in units of what so many random configs reach, on average over so many draws of them: of a single draw the
-# best is luck.
+# Zero regret is the best of RANDOM_CONFIGS random configs, averaged over RANDOM_DRAWS draws, because a single draw's best is
+# noisy.
 RANDOM_CONFIGS, RANDOM_DRAWS = 1_500, 20
-# Of what a study file holds, digits that a curve file keeps of an objective.
+# Significant digits of an objective in a curve file.
 DIGITS = 5
 
 Array = NDArray[np.float64]
@@ -71,11 +70,11 @@ class Task(Protocol):
     """Curves of one objective over a space.
 
     Attributes:
-        source: what `open_task` makes it of, in another process, too.
+        source: the argument with which `open_task` opens it again in another process.
         space: a study file's [space] table.
         epochs: of a full training.
-        best: the best objective that `RANDOM_CONFIGS` random configs have at the last epoch, on average.
-        median: the median of theirs.
+        best: the best objective of `RANDOM_CONFIGS` random configs at the last epoch, averaged over draws.
+        median: the median of their objectives.
     """
 
     source: str | Path
@@ -87,7 +86,7 @@ class Task(Protocol):
     best: float
     median: float
 
-    def curve(self, labels: Mapping[str, Any]) -> Sequence[float]:
+    def curve(self, params: Mapping[str, Any]) -> Sequence[float]:
         """Return the objective by epoch of a drawn config; shorter than `epochs` where training diverges."""
 
 
@@ -95,7 +94,7 @@ class Task(Protocol):
 
 
 class LCBench:
-    """A task of LCBench by the surrogate of YAHPO Gym: validation accuracy in percent, smooth, nothing diverges.
+    """A task of LCBench by the surrogate of YAHPO Gym: validation accuracy in percent. Curves are smooth and never diverge.
 
     Sources: Zimmer et al. 2021 (arXiv:2006.13799); Pfisterer et al. 2022 (arXiv:2109.03670).
     """
@@ -111,23 +110,23 @@ class LCBench:
         self.source: str | Path = name
         self.name = name
         self._code = int(_lcbench_json("encoding.json")["OpenML_task_id"][name])
-        last = [[self.epochs, *labels.values()] for labels in random_configs(Space.parse(self.space))]
+        last = [[self.epochs, *params.values()] for params in random_configs(Space.parse(self.space))]
         self.best, self.median = reference(self._accuracies(last), self.direction)
 
-    def curve(self, labels: Mapping[str, Any]) -> Sequence[float]:
+    def curve(self, params: Mapping[str, Any]) -> Sequence[float]:
         """Return the accuracy by epoch."""
-        values = [labels[parameter] for parameter in self.space]
+        values = [params[name] for name in self.space]
         return [float(v) for v in self._accuracies([[epoch, *values] for epoch in range(1, self.epochs + 1)])]
 
     def _accuracies(self, rows: Sequence[Sequence[float]]) -> Array:
-        """Ask the surrogate; a row is an epoch and the values of all parameters."""
+        """Return the surrogate's predictions; a row is an epoch and the params in order."""
         inputs = {"x_cat": np.full((len(rows), 1), self._code, np.int32), "x_cont": np.array(rows, np.float32)}
         predicted = _surrogate().run(None, inputs)[0]
         return np.asarray(predicted[:, 1], np.float64)
 
 
 def lcbench_names() -> list[str]:
-    """Return the names of all tasks of LCBench that the surrogate knows."""
+    """Return the names of all tasks of LCBench that the surrogate has."""
     parameters = _lcbench_json("config_space.json")["hyperparameters"]
     return list(next(entry["choices"] for entry in parameters if entry["name"] == "OpenML_task_id"))
 
@@ -158,19 +157,19 @@ def _surrogate() -> Any:
     return onnxruntime.InferenceSession(LCBENCH / "model.onnx", options, providers=["CPUExecutionProvider"])
 
 
-# -- what regret is measured by ----------------------------------------------------------------------------
+# -- the scale of regret -----------------------------------------------------------------------------------
 
 
 def random_configs(space: Space) -> list[dict[str, Any]]:
-    """Draw `RANDOM_DRAWS` times `RANDOM_CONFIGS` configs evenly, the same ones every time, as labels."""
+    """Draw the params of `RANDOM_DRAWS` times `RANDOM_CONFIGS` configs evenly, always the same ones."""
     encoding, rng = Encoding(space), np.random.default_rng(0)
     return [encoding.params(point) for point in rng.random((RANDOM_DRAWS * RANDOM_CONFIGS, len(encoding)))]
 
 
 def reference(last: Array, direction: str) -> tuple[float, float]:
-    """Return the best of `RANDOM_CONFIGS` last epochs' objectives, on average, and the median of all.
+    """Return the best of each `RANDOM_CONFIGS` objectives in `last`, averaged, and the median of all.
 
-    One that is nan, for its training diverged, counts as the worst.
+    nan, where training diverged, counts as the worst objective.
     """
     sign = 1.0 if direction == "maximize" else -1.0
     scores = sign * last
@@ -198,7 +197,7 @@ class Curve(BaseModel):
 
 
 class CurveFile(BaseModel):
-    """A curve file as it stands there."""
+    """The content of a curve file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str = Field(min_length=1)
@@ -210,28 +209,28 @@ class CurveFile(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> CurveFile:
-        """Read a curve file; UsageError, naming the place in it, if it is none."""
+        """Read a curve file; UsageError with the wrong key if it is not valid."""
         try:
             return cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
         except OSError as error:
             raise UsageError(f"{path} can't be read: {error.strerror}") from None
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            place = ".".join(map(str, first["loc"])) or "the whole"
+            key = ".".join(map(str, first["loc"])) or "the whole"
             hint = "; end a curve before the epoch that diverged" if first["type"] == "finite_number" else ""
-            raise UsageError(f"{path}: {place}: {first['msg']}; received {first['input']!r:.60}{hint}") from None
+            raise UsageError(f"{path}: {key}: {first['msg']}; received {first['input']!r:.60}{hint}") from None
         except ValueError as error:
             raise UsageError(f"{path} is not JSON: {error}") from None
 
     def write(self, path: Path) -> None:
-        """Write it with a line for each curve."""
+        """Write the file with one line per curve."""
         table = self.model_dump(mode="json")
         curves = ",\n".join(json.dumps(curve) for curve in table.pop("curves"))
         path.write_text(f'{json.dumps(table)[:-1]}, "curves": [\n{curves}\n]}}\n', encoding="utf-8")
 
 
 class Recorded:
-    """The curves of a file: a config plays the recorded one nearest to it, of equally near ones the first."""
+    """The curves of a file: a config plays the curve of the nearest recorded config, the first of equally near ones."""
 
     def __init__(self, path: Path) -> None:
         file = CurveFile.read(path)
@@ -242,20 +241,20 @@ class Recorded:
         try:
             space = _space_of(file)
             self._encoding = Encoding(space)
-            points = [self._encoding.point(_labels(space, index, curve)) for index, curve in enumerate(file.curves)]
+            points = [self._encoding.point(_params(space, index, curve)) for index, curve in enumerate(file.curves)]
             self._features = self._encoding.features(np.array(points))
             self._curves = [_values(file, index) for index in range(len(file.curves))]
             last = [
-                values[-1] if len(values := self.curve(labels)) == self.epochs else np.nan
-                for labels in random_configs(space)
+                values[-1] if len(values := self.curve(params)) == self.epochs else np.nan
+                for params in random_configs(space)
             ]
             self.best, self.median = reference(np.array(last), self.direction)
         except UsageError as error:
             raise UsageError(f"{path}: {error}") from None
 
-    def curve(self, labels: Mapping[str, Any]) -> Sequence[float]:
-        """Return the objective by epoch of the nearest record; shorter than `epochs` where that diverged."""
-        features = self._encoding.features(self._encoding.point(labels)[None])
+    def curve(self, params: Mapping[str, Any]) -> Sequence[float]:
+        """Return the objective by epoch of the nearest recorded config; shorter than `epochs` if that diverged."""
+        features = self._encoding.features(self._encoding.point(params)[None])
         return self._curves[int(np.square(self._features - features).sum(axis=1).argmin())]
 
 
@@ -271,24 +270,24 @@ def _space_of(file: CurveFile) -> Space:
     return space
 
 
-def _labels(space: Space, index: int, curve: Curve) -> dict[str, Any]:
-    """Return the labels of a recorded config, which has all parameters that are active and no other."""
+def _params(space: Space, index: int, curve: Curve) -> dict[str, Any]:
+    """Return the params of a recorded config; UsageError if it does not have exactly the active parameters."""
     try:
         given = space.check(curve.config)
     except SpaceError as error:
         raise UsageError(f"curves.{index}.config.{error.key}: {error}") from None
-    labels: dict[str, Any] = {}
+    params: dict[str, Any] = {}
     for name in space:
-        if not space.is_active(name, labels):
+        if not space.is_active(name, params):
             continue
         if name not in given:
             raise UsageError(
                 f"curves.{index}.config: {name} is missing; a config has a value for each of its parameters"
             )
-        labels[name] = given[name]
-    if idle := sorted(set(given) - set(labels)):
-        raise UsageError(f"curves.{index}.config: {', '.join(idle)} is not drawn beside the others; leave it out")
-    return labels
+        params[name] = given[name]
+    if inactive := sorted(set(given) - set(params)):
+        raise UsageError(f"curves.{index}.config: {', '.join(inactive)} is not drawn beside the others; leave it out")
+    return params
 
 
 def _values(file: CurveFile, index: int) -> Sequence[float]:
@@ -300,7 +299,7 @@ def _values(file: CurveFile, index: int) -> Sequence[float]:
 
 @lru_cache
 def open_task(source: str | Path) -> Task:
-    """Return the task of LCBench of that name, or that of a curve file; the second time at once."""
+    """Return the LCBench task of that name, or the task of a curve file. Tasks are cached."""
     return Recorded(source) if isinstance(source, Path) else LCBench(source)
 
 
@@ -308,9 +307,10 @@ def open_task(source: str | Path) -> Task:
 
 
 def recorded(stored: Stored) -> tuple[CurveFile, int]:
-    """Return the curves of a study, and how many trials were left out: those that did not come to the end, or diverge.
+    """Return the curves of a study, and how many trials were left out.
 
-    Of a trial that was pruned or stopped early nobody knows the rest. UsageError if nothing is left.
+    Trials that were pruned or stopped early are left out, because the rest of their curve is unknown. UsageError if no trial
+    is left.
     """
     file = stored.file
     objective = file.settings.study.objective
@@ -326,7 +326,7 @@ def recorded(stored: Stored) -> tuple[CurveFile, int]:
         )
         for trial in whole
     ]
-    found = CurveFile(
+    curve_file = CurveFile(
         name=stored.name,
         objective=objective,
         direction="maximize" if file.direction == "maximize" else "minimize",
@@ -334,7 +334,7 @@ def recorded(stored: Stored) -> tuple[CurveFile, int]:
         space=file.space.describe(),
         curves=tuple(curves),
     )
-    return found, len(stored.trials) - len(whole)
+    return curve_file, len(stored.trials) - len(whole)
 
 
 def main() -> None:

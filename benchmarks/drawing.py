@@ -1,4 +1,4 @@
-"""The picture of `quality.py`: mean regret by share of the budget, a line a search, a panel for each number of lanes."""
+"""The picture of `quality.py`: mean regret by share of the budget, one line per search, one panel per number of lanes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".svg", ".png", ".pdf")
 POINTS = 240
-# Of a budget so small a share says nothing yet: the first epochs of the first trials.
+# The picture starts at this share of the budget: before it, there are only first epochs of first trials.
 FIRST_SHARE = 0.02
 WIDTH, HEIGHT = 5.2, 4.4
 LEGEND_WIDTH = 1.9
 
-# The sampler is the colour (Okabe and Ito's, told apart by the colour-blind), the pruner the dashes.
+# The colour is the sampler (Okabe and Ito's colours, which colour-blind people can distinguish), the dashes are the pruner.
 OURS = "bayes"
 COLOURS = {
     "random": "#7f7f7f",
@@ -54,12 +54,12 @@ def check(path: Path) -> None:
 
 
 def draw(played: Sequence[Played], path: Path, about: str) -> None:
-    """Draw runs into a file; `about` stands under it."""
+    """Draw runs into a file, with the text `about` below."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     lanes = sorted({run.match.lanes for run in played})
-    # The same runs give the same file, bit for bit.
+    # A fixed salt, so that the same runs give the same file, bit for bit.
     mpl.rcParams.update({"svg.hashsalt": "manyfit", "svg.fonttype": "path", "font.size": 9, "axes.titlesize": 10})
     figure = Figure(figsize=(WIDTH * len(lanes) + LEGEND_WIDTH, HEIGHT), layout="constrained")
     panels = figure.subplots(1, len(lanes), squeeze=False, sharey=True)[0]
@@ -78,7 +78,7 @@ def draw(played: Sequence[Played], path: Path, about: str) -> None:
 
 
 def _fill(panel: Axes, played: Sequence[Played]) -> dict[str, Any]:
-    """Draw one line for each search; return them by title."""
+    """Draw one line per search; return the lines by title."""
     shares = np.linspace(FIRST_SHARE, 1, POINTS)
     lines: dict[str, Any] = {}
     for title in dict.fromkeys(run.match.search for run in played):
@@ -108,6 +108,6 @@ def _mean_of(search: str, played: Sequence[Played], shares: Sequence[float]) -> 
 
 
 def _top(played: Sequence[Played]) -> float:
-    """Return up to which regret is shown: what the worst search has after a quarter, and a good deal of how it came there."""
+    """Return the highest regret to show: 1.8 times that of the worst search after a quarter of the budget."""
     quarters = [float(_mean_of(search, played, [0.25])[0]) for search in {run.match.search for run in played}]
     return 1.8 * max((regret for regret in quarters if 0 < regret < math.inf), default=1.0)

@@ -2,15 +2,15 @@
 
 n: 2 rounds; manyfit's rows all of their trials, everyone else's 8 unless `--whole`. Hardware: 2 shared cores of an AMD EPYC.
 
-Run: `.venv/bin/python benchmarks/lanes.py`; `--help` tells the options. `--quick` looks in minutes whether all of it works;
-nothing follows from its figures. `--device gpu` needs one NVIDIA GPU and, beside manyfit, only JAX.
+Run: `.venv/bin/python benchmarks/lanes.py`; `--help` lists the options. `--quick` checks in minutes that all works; its
+figures mean nothing. `--device gpu` needs one NVIDIA GPU and, beside manyfit, only JAX.
 
-Everyone trains the same network on the same rows for the same epochs in a process of its own, and all take turns: A B C A
-B C. manyfit's compilation cache is empty but where a row says otherwise; the others keep none. manyfit and Optuna store in
-SQLite, KerasTuner in its own files; `model.fit` is a plain loop (build, compile, fit, clear_session) that stores nothing.
-"A trial" is the same for all: the time from just before the first config is drawn until the last trial is told and stored,
-divided by the trials. Every compilation is in it, manyfit's also where it comes before the first config. The rest of a
-process (start, imports, data, its end) stands apart, and is in "whole command".
+All contestants train the same network on the same rows for the same epochs, each in its own process, and they take turns:
+A B C A B C. manyfit's compilation cache is empty unless the row's name says "warm cache"; the others have none. manyfit and
+Optuna store in SQLite, KerasTuner in its own files; `model.fit` is a plain loop (build, compile, fit, clear_session) that
+stores nothing. "A trial" is the same for all: the time from just before the first config is drawn until the last trial is
+reported and stored, divided by the number of trials. It includes every compilation, manyfit's also if it precedes the first
+config. The rest of a process (start, imports, data, its end) has a column of its own, and is in "whole command".
 """
 
 from __future__ import annotations
@@ -37,44 +37,43 @@ RIVALS = 8
 
 
 def measure(row: Row, repetition: int, device: Device) -> Run:
-    """Run a row once in a process and a folder of its own; Unmeasured, with its stderr, if it fails."""
+    """Run a row once in its own process and folder; Unmeasured, with its stderr, if it fails."""
     with tempfile.TemporaryDirectory(prefix="manyfit-bench-") as name:
         folder = Path(name)
         if row.measure == LANES:
             wall, figures = measure_lanes(row, folder, device)
         else:
             variables = measuring.environment(row.backend, device if row.backend else CPU)
-            wall, figures = measuring.contest(row.measure, row.work, row.trials, folder, variables)
+            wall, figures = measuring.compete(row.measure, row.work, row.trials, folder, variables)
     return Run(row.title, repetition, figures, start_s=wall - figures.seconds)
 
 
 def measure_lanes(row: Row, folder: Path, device: Device) -> tuple[float, Figures]:
-    """Run `manyfit run` with lanes and ask it where its time went; for a warm cache after another study of the kind.
+    """Run `manyfit run` with lanes and read its time by part; for a warm cache, run the same study before it.
 
-    Its worker may compile before the study's clock begins. What it tells of compiling, and the clock can't have seen, is
-    added to the clock's seconds.
+    The worker may compile before the study's clock starts. Such seconds of compiling are added to the clock's seconds.
     """
     variables = measuring.environment(row.backend, device, compiled=folder / "compiled")
     where = "cpu" if device.gpu is None else device.gpu
     settings = ('run.engine="lanes"', 'run.backend="jax"', f"run.devices={json.dumps([where])}", *row.settings)
     if row.name == WARM:
-        measuring.command(row.work, row.trials, folder / "before.toml", settings, variables)
+        measuring.run_manyfit(row.work, row.trials, folder / "before.toml", settings, variables)
     study = folder / "study.toml"
-    wall, figures = measuring.command(row.work, row.trials, study, settings, variables)
-    _, shown = measuring.timed([*measuring.MANYFIT, "show", str(study), "--json"], variables)
-    told = spent(json.loads(shown))
-    unseen = max(0.0, sum(told.values()) - figures.seconds)
-    return wall, replace(figures, parts=told, seconds=figures.seconds + min(unseen, told.get("compile", 0.0)))
+    wall, figures = measuring.run_manyfit(row.work, row.trials, study, settings, variables)
+    _, printed = measuring.run_timed([*measuring.MANYFIT, "show", str(study), "--json"], variables)
+    parts = spent(json.loads(printed))
+    unclocked = max(0.0, sum(parts.values()) - figures.seconds)
+    return wall, replace(figures, parts=parts, seconds=figures.seconds + min(unclocked, parts.get("compile", 0.0)))
 
 
 def spent(shown: Mapping[str, Any]) -> dict[str, float]:
-    """Return the seconds that `manyfit show --json` tells of its worker, by name; {} if it tells none."""
-    told = shown.get("spent")
-    return {name: float(told[name]) for name in telling.SPENT if name in told} if isinstance(told, Mapping) else {}
+    """Return the worker's seconds by part from the output of `manyfit show --json`; {} if there are none."""
+    parts = shown.get("spent")
+    return {name: float(parts[name]) for name in telling.SPENT if name in parts} if isinstance(parts, Mapping) else {}
 
 
 def measure_all(rows: Sequence[Row], repetitions: int, device: Device, progress: Console) -> Outcome:
-    """Measure all that can be measured here, everyone once before anyone twice. A row that fails is told, not fatal."""
+    """Measure all rows that can run here, in turns. A row that fails is reported, and the others go on."""
     reasons = {row.title: row.missing for row in (PEAK, *rows) if row.missing}
     for title, reason in reasons.items():
         progress.print(f"skipped: {title}: {reason}")
@@ -90,7 +89,7 @@ def measure_all(rows: Sequence[Row], repetitions: int, device: Device, progress:
             continue
         runs.append(run)
         progress.print(f"{repetition} of {repetitions}: {run.title}: {run.figures.seconds:.1f} s + {run.start_s:.1f} s")
-    return Outcome(rows, {title: found for title, found in by_title(runs).items() if title not in reasons}, reasons)
+    return Outcome(rows, {title: group for title, group in by_title(runs).items() if title not in reasons}, reasons)
 
 
 def parse() -> argparse.Namespace:
@@ -129,18 +128,18 @@ def main() -> None:
     rows = [row for row in lineup(scale) if options.only.lower() in row.work.title.lower()]
     if not rows:
         raise SystemExit(f"no section of the table has {options.only!r} in its title")
-    machine, known = measuring.hardware(device), measuring.versions()
+    machine, versions = measuring.hardware(device), measuring.versions()
     outcome = measure_all(rows, options.repetitions, device, Console(stderr=True, highlight=False, soft_wrap=True))
     console = Console(highlight=False, width=150)
-    console.print(measuring.heading(machine, known))
+    console.print(measuring.heading(machine, versions))
     about = f"median of {options.repetitions} (lowest-highest), on the {options.device.upper()}"
     console.print(telling.speeds(outcome, f"QUICK LOOK, NO CLAIM: {about}" if options.quick else about))
     if any(row.measure == LANES and row.title in outcome.runs for row in rows):
         console.print(telling.spending(outcome))
     for line in (*telling.notes(outcome), *telling.aims(outcome, is_quick=options.quick)):
         console.print(line)
-    runs = [run for found in outcome.runs.values() for run in found]
-    measuring.write_report(options, machine, known, runs, not_measured=outcome.reasons)
+    runs = [run for group in outcome.runs.values() for run in group]
+    measuring.write_report(options, machine, versions, runs, not_measured=outcome.reasons)
 
 
 if __name__ == "__main__":

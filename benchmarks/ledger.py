@@ -1,4 +1,4 @@
-"""The file of `quality.py --out`: a line of JSON for each match that was played, so that a benchmark can go on."""
+"""The file of `quality.py --out`: one line of JSON per played match, so that an interrupted benchmark can resume."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from playing import Match, Played
 from search.errors import UsageError
 
 _OF_MATCH = ("task", "search", "lanes", "seed", "budget")
-# What is computed again elsewhere may differ in its last digits.
+# Results that are recomputed on another machine may differ in their last digits.
 _SAME = 1e-4
 
 
 class Ledger:
-    """Matches that have been played. Without a path they are only kept in memory."""
+    """Played matches. Without a path they are kept in memory only."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
@@ -29,7 +29,7 @@ class Ledger:
                 self._played[run.match] = run
 
     def add(self, run: Played) -> None:
-        """Keep a run; once this returns, it need not be played again."""
+        """Store a run; after this returns, the match is never played again."""
         self._played[run.match] = run
         if self._path is not None:
             with self._path.open("a", encoding="utf-8") as file:
@@ -42,7 +42,7 @@ class Ledger:
         return self._played[match]
 
     def check(self, matches: Iterable[Match], task: str, best: float, median: float) -> None:
-        """Raise UsageError if one of these matches was played on other curves than the task has now."""
+        """Raise UsageError if one of these matches was played on other curves than the task's present ones."""
         for match in matches:
             run = self._played.get(match) if match.task == task else None
             if run and not (
@@ -60,7 +60,7 @@ def _line(run: Played) -> str:
 
 
 def _read(path: Path) -> Iterable[Played]:
-    """Read all runs; a last line that was cut off while it was written is cut off the file, too."""
+    """Read all runs; an incomplete last line, left by a crash, is removed from the file."""
     try:
         text = path.read_text(encoding="utf-8") if path.exists() else ""
         whole = text[: text.rfind("\n") + 1]

@@ -1,4 +1,4 @@
-"""Who takes part in `lanes.py`, at which work, and what is asked for: the rows of its table, and what came of them."""
+"""The rows of `lanes.py`: contestants, their work, the aims, and the measured outcome."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from works import DIGITS, Work
 
 OURS, WARM = "manyfit, lanes", "manyfit, lanes, warm cache"
 GPU_LANES = 256
-# Measures: keys of `contestants.MEASURES`, and the one that is `manyfit run` itself.
+# Measures: keys of `contestants.MEASURES`, and LANES, which is `manyfit run` itself.
 TUNER, OPTUNA, FIT, DRIVE, LANES = "train-keras-tuner", "train-optuna", "train-fit", "drive-manyfit-lanes", "lanes"
 NAMES = {TUNER: "KerasTuner random", OPTUNA: "Optuna + model.fit", FIT: "model.fit"}
 BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX"}
@@ -27,8 +27,8 @@ class Scale:
     """How much is measured.
 
     Attributes:
-        rivals: how many trials everyone but manyfit runs at most; None for as many as manyfit.
-        is_quick: everything is small, and no claim.
+        rivals: the most trials that each rival runs; None for as many as manyfit.
+        is_quick: everything is small, and the figures are no claim.
         data: the folder of MNIST and Fashion-MNIST.
         device: "cpu" or "gpu".
     """
@@ -38,8 +38,8 @@ class Scale:
     data: Path
     device: str
 
-    def of(self, whole: T, quick: T) -> T:
-        """Return one of two counts."""
+    def pick(self, whole: T, quick: T) -> T:
+        """Return the count for this scale."""
         return quick if self.is_quick else whole
 
 
@@ -48,10 +48,10 @@ class Row:
     """A row of the table.
 
     Attributes:
-        measure: what is run, one of those above.
+        measure: one of the measures above.
         trials: how many it runs; `of`: how many manyfit runs of the same work.
-        at_least: how many times manyfit's seconds a trial its own are to be; 0 where nothing is asked for.
-        settings: more of them for `manyfit run`.
+        at_least: the aim: the row's seconds a trial divided by manyfit's; 0 for no aim.
+        settings: further settings for `manyfit run`.
     """
 
     work: Work
@@ -74,12 +74,12 @@ class Row:
 
     @property
     def beside(self) -> str:
-        """The title of the row that this one is held against."""
+        """The title of manyfit's row, which this one is compared with."""
         return f"{self.work.title}: {OURS}"
 
     @property
     def missing(self) -> str:
-        """What this row needs and has not; "" if all is there."""
+        """What this row needs that is missing here; "" if nothing is."""
         if lacking := measuring.to_install(self.needs):
             return f"to measure it: {lacking}"
         source = Path(self.work.source)
@@ -88,7 +88,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What was measured (title -> runs), and why the rest was not (title -> reason)."""
+    """The measured rows (title -> runs), and why the others were not measured (title -> reason)."""
 
     rows: Sequence[Row]
     runs: Mapping[str, Sequence[Run]]
@@ -98,21 +98,21 @@ class Outcome:
 PEAK = Row(
     replace(DIGITS, title="machine"), "matrix product", "multiply-matrices", 1, 1, "jax", measuring.backend_needs("jax")
 )
-"""Not a row of the table: what all shares of the machine's peak are of."""
+"""Measures the machine's peak, for the shares of it in the table. It is no row of the table itself."""
 
 
 def lineup(scale: Scale) -> list[Row]:
-    """Return all rows, those that can't be measured here too; manyfit's come last in each section."""
-    digits = replace(DIGITS, epochs=scale.of(DIGITS.epochs, 2))
+    """Return all rows, also those that can't be measured here; manyfit's are the last ones of each section."""
+    digits = replace(DIGITS, epochs=scale.pick(DIGITS.epochs, 2))
     mixed = replace(
         digits,
         title="digits, mixed",
         choices={"batch_size": [32, 64, 128], "initializer": list(INITIALIZERS)},
     )
-    mnist = Work("MNIST", source=str(scale.data / "mnist.npz"), batch_size=128, epochs=3, limit=scale.of(None, 3000))
+    mnist = Work("MNIST", source=str(scale.data / "mnist.npz"), batch_size=128, epochs=3, limit=scale.pick(None, 3000))
     alone = replace(digits, title="one trial of digits alone")
-    trials, mnist_trials = scale.of(128, 12), scale.of(32, 8)
-    found = [
+    trials, mnist_trials = scale.pick(128, 12), scale.pick(32, 8)
+    rows = [
         _rival(scale, digits, trials, TUNER, "tensorflow", at_least=20),
         _rival(scale, digits, trials, TUNER, "jax", at_least=12),
         _rival(scale, digits, trials, OPTUNA, "tensorflow", at_least=20),
@@ -133,22 +133,22 @@ def lineup(scale: Scale) -> list[Row]:
             build="cnn",
             arguments={"filters": [32, 64], "units": 128},
             batch_size=128,
-            epochs=scale.of(5, 2),
-            limit=scale.of(None, 3000),
+            epochs=scale.pick(5, 2),
+            limit=scale.pick(None, 3000),
         )
-        lanes = scale.of(GPU_LANES, 16)
-        found += [_rival(scale, convnet, lanes, FIT, "jax"), _ours(convnet, lanes, f"run.lanes={lanes}")]
-    driven = scale.of(LONG_TRIALS, 200)
-    return [*found, Row(replace(DIGITS, title="no training"), "manyfit's coordinator", DRIVE, driven, driven)]
+        lanes = scale.pick(GPU_LANES, 16)
+        rows += [_rival(scale, convnet, lanes, FIT, "jax"), _ours(convnet, lanes, f"run.lanes={lanes}")]
+    driven = scale.pick(LONG_TRIALS, 200)
+    return [*rows, Row(replace(DIGITS, title="no training"), "manyfit's coordinator", DRIVE, driven, driven)]
 
 
-def _rival(scale: Scale, work: Work, trials: int, kind: str, backend: str, *, at_least: float = 0.0) -> Row:
-    """Make the row of somebody else, judged only where the aim was set: on a CPU, at its whole length."""
-    name = f"{NAMES[kind]}, {BACKENDS[backend]}"
-    needs = measuring.tuner_needs(backend) if kind == TUNER else measuring.backend_needs(backend)
+def _rival(scale: Scale, work: Work, trials: int, measure: str, backend: str, *, at_least: float = 0.0) -> Row:
+    """Make the row of a rival. Its aim counts only in a full run on a CPU, for which it was set."""
+    name = f"{NAMES[measure]}, {BACKENDS[backend]}"
+    needs = measuring.tuner_needs(backend) if measure == TUNER else measuring.backend_needs(backend)
     is_judged = scale.device == "cpu" and not scale.is_quick
     own = trials if scale.rivals is None else min(scale.rivals, trials)
-    return Row(work, name, kind, own, trials, backend, needs, at_least=at_least if is_judged else 0.0)
+    return Row(work, name, measure, own, trials, backend, needs, at_least=at_least if is_judged else 0.0)
 
 
 def _ours(work: Work, trials: int, *settings: str, name: str = OURS) -> Row:

@@ -1,6 +1,6 @@
-"""What all benchmarks share: processes of their own for what is measured, figures, medians, the machine, the report.
+"""Shared by all benchmarks: it runs contestants in their own processes, and has figures, medians, machine and report.
 
-Contestants import it, too: nothing here imports keras, optuna, rich or a backend at the top.
+Contestants import it, too: no import at the top may load keras, optuna, rich or a backend.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from search.engines import devices
 from search.engines.devices import Device
 
 AIM_MS = 2.0
-"""The most that manyfit may add to a trial of 20 epochs, its sampler's own time apart."""
+"""The aim: the most that manyfit adds to a trial of 20 epochs, without its sampler's time."""
 
 LONG_TRIALS = 10_000
 VERSIONED = ("manyfit", "keras", "keras-tuner", "optuna", "tensorflow", "jax", "numpy", "scikit-learn")
@@ -38,7 +38,7 @@ CONTESTANTS = Path(__file__).with_name("contestants.py")
 
 T = TypeVar("T")
 Needs = tuple[tuple[str, str], ...]
-"""Package -> what installs it."""
+"""Pairs: a package, and the argument of pip that installs it."""
 
 
 class Unmeasured(SystemExit):
@@ -47,13 +47,13 @@ class Unmeasured(SystemExit):
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What one contestant found out about itself.
+    """The figures of one contestant, measured by itself.
 
     Attributes:
-        trials: that it finished, all epochs each.
-        seconds: from just before the first config is drawn until the last trial is told and stored.
-        parts: of those seconds, where it can tell them apart.
-        best: objective of its best trial; only to see that it did train.
+        trials: how many it finished with all epochs.
+        seconds: from just before the first config is drawn until the last trial is reported and stored.
+        parts: those seconds by part, where they are known.
+        best: the objective of its best trial, only as evidence that it trained.
     """
 
     trials: int
@@ -76,51 +76,50 @@ class Run:
         return self.figures.seconds / self.figures.trials
 
 
-# -- what is needed ----------------------------------------------------------------------------------------
+# -- needed packages ---------------------------------------------------------------------------------------
 
 
 def backend_needs(backend: str) -> Needs:
-    """Return what training on a backend needs."""
+    """Return the packages that training on a backend needs."""
     return ((backend, f".[{backend}]"),)
 
 
 def tuner_needs(backend: str) -> Needs:
-    """Return what KerasTuner on a backend needs."""
+    """Return the packages that KerasTuner on a backend needs."""
     needs = (("keras_tuner", "keras-tuner>=1.4.8"), *backend_needs(backend))
-    # KerasTuner 1.4.8 imports it there without asking for it, and fails every trial.
+    # On TensorFlow, KerasTuner 1.4.8 imports tensorboard without depending on it, and every trial fails without it.
     return (*needs, ("tensorboard", "tensorboard")) if backend == "tensorflow" else needs
 
 
 def to_install(needs: Needs) -> str:
-    """Return the command that installs what is lacking; "" if all is there."""
-    lacking = [what for package, what in needs if importlib.util.find_spec(package) is None]
-    return (
-        "pip install " + " ".join(f"{'-e ' if what[0] == '.' else ''}'{what}'" for what in lacking) if lacking else ""
-    )
+    """Return the command that installs the missing packages; "" if none is missing."""
+    missing = [target for package, target in needs if importlib.util.find_spec(package) is None]
+    targets = " ".join(f"{'-e ' if target[0] == '.' else ''}'{target}'" for target in missing)
+    return f"pip install {targets}" if missing else ""
 
 
 # -- measuring ---------------------------------------------------------------------------------------------
 
 
 def in_turns(rows: Sequence[T], repetitions: int) -> Iterator[tuple[int, T]]:
-    """Yield (repetition, row), everyone once before anyone twice."""
+    """Yield (repetition, row): all rows once before any row twice."""
     for repetition in range(1, repetitions + 1):
         for row in rows:
             yield repetition, row
 
 
 def environment(backend: str = "", device: Device = CPU, *, compiled: Path | None = None) -> dict[str, str]:
-    """Return the environment of one of manyfit's own workers, but for JAX's persistent compilation cache.
+    """Return the environment variables of manyfit's workers, except for JAX's persistent compilation cache.
 
-    manyfit keeps such a cache from one command to the next; `compiled` names its folder, a new one where it is to compile
-    from nothing. Everyone else has none, as is JAX's default: an empty one would only cost them the writing.
+    manyfit keeps such a cache between commands: `compiled` is its folder, a new one to measure with an empty cache. Rivals
+    have none, which is JAX's default: writing an empty cache would only cost them time.
     """
     variables = {**os.environ, **device.environment(backend or "tensorflow")}
     own = {name: value for name, value in variables.items() if not name.startswith(CACHE_VARIABLES)}
     return own if compiled is None else {**own, "JAX_COMPILATION_CACHE_DIR": str(compiled)}
 
 
-def timed(command: Sequence[str], variables: Mapping[str, str]) -> tuple[float, str]:
+def run_timed(command: Sequence[str], variables: Mapping[str, str]) -> tuple[float, str]:
     """Run a command in an environment; return its seconds and its stdout. Unmeasured, with its stderr, if it fails."""
     began = time.perf_counter()
     done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
@@ -130,32 +129,32 @@ def timed(command: Sequence[str], variables: Mapping[str, str]) -> tuple[float, 
     return wall, done.stdout
 
 
-def contest(measure: str, work: Work, trials: int, folder: Path, variables: Mapping[str, str]) -> tuple[float, Figures]:
-    """Run one of `contestants.MEASURES` in a process of its own; return the process's seconds and its figures.
+def compete(measure: str, work: Work, trials: int, folder: Path, variables: Mapping[str, str]) -> tuple[float, Figures]:
+    """Run one of `contestants.MEASURES` in its own process; return the seconds of the process, and its figures.
 
-    Unmeasured if it failed or finished fewer trials.
+    Unmeasured if it fails or finishes fewer trials.
     """
     script = [str(CONTESTANTS), measure, json.dumps(asdict(work)), str(trials), str(folder)]
-    wall, printed = timed([sys.executable, *script], variables)
+    wall, printed = run_timed([sys.executable, *script], variables)
     figures = Figures(**json.loads(printed.splitlines()[-1]))
     if figures.trials != trials:
         raise Unmeasured(f"{measure}: {figures.trials} of {trials} trials were finished; no comparison")
     return wall, figures
 
 
-def command(
+def run_manyfit(
     work: Work, trials: int, study: Path, settings: Sequence[str], variables: Mapping[str, str]
 ) -> tuple[float, Figures]:
-    """Write a study file and run `manyfit run` on it; return the command's seconds, and what its database tells.
+    """Write a study file and run `manyfit run` on it; return the seconds of the command, and figures from its database.
 
-    Its trials are those that had all their epochs. Unmeasured if the command or a trial failed.
+    The figures count trials with all their epochs. Unmeasured if the command or a trial fails.
     """
-    # It brings in optuna, which contestants without it are not to pay for.
+    # Imported here, because it imports optuna, and contestants without Optuna must not pay for that.
     from search.storage import records
 
     study.write_text(study_text(work, trials))
     flags = [flag for setting in settings for flag in ("--set", setting)]
-    wall, _ = timed([*MANYFIT, "run", str(study), "--quiet", *flags], variables)
+    wall, _ = run_timed([*MANYFIT, "run", str(study), "--quiet", *flags], variables)
     stored = records.load(study.with_suffix(".db"), study.stem)
     whole = [trial for trial in stored.complete if len(trial.curve) == work.epochs]
     diverged = [trial for trial in stored.trials if trial.ended == "diverged"]
@@ -164,7 +163,7 @@ def command(
     return wall, Figures(len(whole), stored.seconds, best=stored.complete[0].value)
 
 
-# -- telling -----------------------------------------------------------------------------------------------
+# -- reporting ---------------------------------------------------------------------------------------------
 
 
 def by_title(runs: Iterable[Run]) -> dict[str, list[Run]]:
@@ -175,42 +174,42 @@ def by_title(runs: Iterable[Run]) -> dict[str, list[Run]]:
     return grouped
 
 
-def a_trial(runs: Sequence[Run]) -> float:
-    """Return the median of the seconds a trial."""
+def seconds_a_trial(runs: Sequence[Run]) -> float:
+    """Return the median of the runs' seconds per trial."""
     return median(run.seconds_a_trial for run in runs)
 
 
 def part_ms(runs: Sequence[Run], part: str) -> float:
-    """Return the median of a part of a trial, in milliseconds."""
+    """Return the median of a part's milliseconds per trial."""
     return median(run.figures.parts[part] / run.figures.trials for run in runs) * 1e3
 
 
 def parts(runs: Sequence[Run]) -> str:
-    """Show the parts of a trial, in milliseconds."""
+    """Format the parts of a trial, in milliseconds."""
     return ", ".join(f"{name} {part_ms(runs, name):.2f}" for name in runs[0].figures.parts) or "not told apart"
 
 
 def own_ms(runs: Sequence[Run]) -> float:
-    """Return the median of what manyfit itself adds to a trial in milliseconds: all but its sampler."""
+    """Return the median of the milliseconds per trial that manyfit itself adds, without its sampler."""
     own = [(run.figures.seconds - run.figures.parts["sampler"]) / run.figures.trials for run in runs]
     return median(own) * 1e3
 
 
 def overhead_aim(title: str, runs: Sequence[Run]) -> str:
-    """Say whether manyfit adds no more to a trial than it may."""
+    """Return a line: whether manyfit's overhead meets its aim."""
     own = own_ms(runs)
     verdict = "met" if own <= AIM_MS else "MISSED"
     return f"aim {verdict}: {title}: {own:.2f} ms a trial without its sampler (at most {AIM_MS:g})"
 
 
 def spread(runs: Sequence[Run], *, unit: str = "s", digits: int = 2) -> str:
-    """Show the median, and the lowest and highest figure, in "s" or "ms"."""
+    """Format the median, the lowest and the highest seconds per trial, in "s" or "ms"."""
     figures = sorted(run.seconds_a_trial * {"s": 1.0, "ms": 1e3}[unit] for run in runs)
     return f"{median(figures):.{digits}f} {unit} ({figures[0]:.{digits}f}-{figures[-1]:.{digits}f})"
 
 
 def hardware(device: Device = CPU) -> dict[str, Any]:
-    """Return what this is measured on."""
+    """Return a description of this machine."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
@@ -224,14 +223,14 @@ def hardware(device: Device = CPU) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of all that is measured."""
-    found = {"python": platform.python_version()}
+    """Return the versions of Python and of all packages that are measured."""
+    by_name = {"python": platform.python_version()}
     for name in VERSIONED:
         try:
-            found[name] = metadata.version(name)
+            by_name[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            by_name[name] = "not installed"
+    return by_name
 
 
 def heading(machine: Mapping[str, Any], known: Mapping[str, str]) -> str:
@@ -250,7 +249,7 @@ def heading(machine: Mapping[str, Any], known: Mapping[str, str]) -> str:
 def write_report(
     options: argparse.Namespace, machine: Mapping[str, Any], known: Mapping[str, str], runs: Iterable[Run], **more: Any
 ) -> None:
-    """Write the raw figures to `options.json`, where one was named."""
+    """Write the raw figures to `options.json`, if it is set."""
     if not options.json:
         return
     report = {

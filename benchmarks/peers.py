@@ -5,10 +5,10 @@ No claim is made on training: the table shows manyfit's fit engine beside KerasT
 
 Run: `make bench`, or `.venv/bin/python benchmarks/peers.py`; `--help` tells the options.
 
-Every contestant has a process of its own, on the CPU, and they take turns: A B C A B C. "A trial" is the same
-for all: the time from just before the first config is drawn until the last trial is told and stored (the first
-compilation included), divided by the trials. The rest of a process (start, imports, data, its end) stands apart.
-`docs/benchmarks.md` holds what this printed, and how to read it.
+Every contestant runs in its own process, on the CPU, and they take turns: A B C A B C. "A trial" is the same for all: the
+time from just before the first config is drawn until the last trial is reported and stored (the first compilation included),
+divided by the number of trials. The rest of a process (start, imports, data, its end) has a column of its own.
+`docs/benchmarks.md` has the output, and explains how to read it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from statistics import median
 
 import contestants
 import measuring
-from measuring import LONG_TRIALS, Needs, Run, a_trial, at_least_one, by_title
+from measuring import LONG_TRIALS, Needs, Run, at_least_one, by_title, seconds_a_trial
 from rich.console import Console
 from rich.table import Table
 from works import DIGITS, EPOCHS
@@ -30,13 +30,13 @@ from works import DIGITS, EPOCHS
 
 @dataclass(frozen=True, slots=True)
 class Contestant:
-    """A row of the table: what is run, and which row it is held against.
+    """A row of the table: what is run, and which row it is compared with.
 
     Attributes:
         measure: a key of `contestants.MEASURES`, or "train-manyfit" for the command itself.
-        beside: the `title` of manyfit's row of the same kind; its own for manyfit's.
-        needs: of packages.
-        only_long: runs with `--long` only, `LONG_TRIALS` trials.
+        beside: the title of the row of manyfit that it is compared with; manyfit's own rows name themselves.
+        needs: the packages that it needs.
+        only_long: it runs only with `--long`, for `LONG_TRIALS` trials.
     """
 
     title: str
@@ -52,12 +52,12 @@ class Contestant:
 
     @property
     def missing(self) -> str:
-        """The command that installs what this row needs and has not; "" if all is there."""
+        """The command that installs the packages that this row misses; "" if none is missing."""
         return measuring.to_install(self.needs)
 
 
 def training_rows(backend: str, name: str) -> Iterator[Contestant]:
-    """Yield those who train on one backend."""
+    """Yield the contestants that train on a backend."""
     ours = f"manyfit, {name}"
     needs, tuner_needs = measuring.backend_needs(backend), measuring.tuner_needs(backend)
     yield Contestant(f"KerasTuner RandomSearch, {name}", "train-keras-tuner", ours, backend, tuner_needs)
@@ -86,23 +86,23 @@ CONTESTANTS = (
 
 
 def measure(contestant: Contestant, trials: int, repetition: int) -> Run:
-    """Run a contestant once in a process and a folder of its own; Unmeasured, with its stderr, if it fails."""
+    """Run a contestant once in its own process and folder; Unmeasured, with its stderr, if it fails."""
     with tempfile.TemporaryDirectory(prefix="manyfit-bench-") as name:
         folder = Path(name)
         if contestant.measure == "train-manyfit":
             variables = measuring.environment(contestant.backend, compiled=folder / "compiled")
             settings = (f'run.backend="{contestant.backend}"', 'run.engine="fit"', 'run.devices=["cpu"]')
-            wall, figures = measuring.command(DIGITS, trials, folder / "study.toml", settings, variables)
+            wall, figures = measuring.run_manyfit(DIGITS, trials, folder / "study.toml", settings, variables)
         else:
             variables = measuring.environment(contestant.backend)
-            wall, figures = measuring.contest(contestant.measure, DIGITS, trials, folder, variables)
+            wall, figures = measuring.compete(contestant.measure, DIGITS, trials, folder, variables)
     if figures.trials != trials:
         raise measuring.Unmeasured(f"{contestant.title}: {figures.trials} of {trials} trials were finished")
     return Run(contestant.title, repetition, figures, start_s=wall - figures.seconds)
 
 
 def measure_all(options: argparse.Namespace, progress: Console) -> list[Run]:
-    """Measure all that can be measured here, everyone once before anyone twice."""
+    """Measure all contestants that can run here, in turns."""
     chosen = [c for c in CONTESTANTS if (options.long or not c.only_long) and not c.missing]
     for contestant in CONTESTANTS:
         if contestant.missing:
@@ -122,18 +122,18 @@ def trials_of(contestant: Contestant, options: argparse.Namespace) -> int:
     return int(options.trials if contestant.trains else options.overhead_trials)
 
 
-# -- telling -----------------------------------------------------------------------------------------------
+# -- reporting ---------------------------------------------------------------------------------------------
 
 
-def apart(contestant: Contestant, runs: Sequence[Run]) -> str:
-    """Show what else is known of a row: the rest of its process's time, or the parts of a trial."""
+def details(contestant: Contestant, runs: Sequence[Run]) -> str:
+    """Format the last column: the rest of the process's time, or the parts of a trial."""
     if contestant.trains:
         return f"start and end {median(run.start_s for run in runs):.1f} s"
     return measuring.parts(runs)
 
 
 def table(runs: Sequence[Run], options: argparse.Namespace) -> Table:
-    """Make the one table: training above, manyfit's and Optuna's own time below."""
+    """Make the table: training above, the overhead of manyfit and of Optuna below."""
     shown = Table(title=f"median of {options.repetitions} (lowest-highest), all on the CPU", title_justify="left")
     shown.add_column("")
     shown.add_column("a trial", justify="right")
@@ -159,24 +159,24 @@ def headline_overhead(options: argparse.Namespace) -> str:
 
 
 def cells(contestant: Contestant, measured: Mapping[str, Sequence[Run]]) -> tuple[str, str, str, str]:
-    """Return a row of the table."""
+    """Return the cells of a row."""
     if contestant.title not in measured:
         return contestant.title, "skipped", "", contestant.missing
     runs, ours = measured[contestant.title], measured.get(contestant.beside)
-    ratio = f"{a_trial(runs) / a_trial(ours):.2f} x" if ours else ""
+    ratio = f"{seconds_a_trial(runs) / seconds_a_trial(ours):.2f} x" if ours else ""
     return (
         contestant.title,
         measuring.spread(runs, unit="s" if contestant.trains else "ms"),
         ratio,
-        apart(contestant, runs),
+        details(contestant, runs),
     )
 
 
 def aims(runs: Sequence[Run]) -> Iterator[str]:
-    """Yield a line about each overhead of manyfit's: whether the aim is met."""
-    for title, found in by_title(runs).items():
-        if "sampler" in found[0].figures.parts:
-            yield measuring.overhead_aim(title, found)
+    """Yield a line for each overhead of manyfit: whether it meets its aim."""
+    for title, group in by_title(runs).items():
+        if "sampler" in group[0].figures.parts:
+            yield measuring.overhead_aim(title, group)
 
 
 def parse() -> argparse.Namespace:
@@ -193,14 +193,14 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Measure, print the table, write the raw figures."""
     options = parse()
-    machine, known = measuring.hardware(), measuring.versions()
+    machine, versions = measuring.hardware(), measuring.versions()
     runs = measure_all(options, Console(stderr=True, highlight=False))
     console = Console(highlight=False, width=140)
-    console.print(measuring.heading(machine, known))
+    console.print(measuring.heading(machine, versions))
     console.print(table(runs, options))
     for line in aims(runs):
         console.print(line)
-    measuring.write_report(options, machine, known, runs)
+    measuring.write_report(options, machine, versions, runs)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One search on one task of recorded curves: through manyfit's own scheduler, samplers, pruners and store, in seconds."""
+"""Plays one search on one task of recorded curves with manyfit's own scheduler, samplers, pruners and store, in seconds."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from spaces import Space
 if TYPE_CHECKING:
     from search.trials.events import Assignment
 
-# The epochs of a budget end a search, not its trials.
+# So many that the budget of epochs always ends a search first.
 TRIALS = 1_000_000
 
 
@@ -37,7 +37,7 @@ TRIALS = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """A sampler and a pruner, each as a study file has it, and what a table calls the two."""
+    """A sampler and a pruner, each as in a study file, and the title that tables show."""
 
     title: str
     sampler: Mapping[str, Any] = field(default_factory=lambda: {"name": "random"})
@@ -45,11 +45,11 @@ class Search:
 
     @property
     def missing(self) -> str:
-        """The command that installs what the sampler needs and has not; "" if all is there."""
+        """The command that installs the packages that the sampler misses; "" if none is missing."""
         return measuring.to_install(_NEEDS.get(self.sampler["name"], ()))
 
     def check(self, space: Space, epochs: int) -> None:
-        """Raise UsageError if there is no such search, or none of that space."""
+        """Raise UsageError if a policy or an option is unknown, or the sampler can't search `space`."""
         try:
             samplers.check(self.sampler["name"], _options(self.sampler), space)
             pruners.make(self.pruner["name"], _options(self.pruner), epochs=epochs)
@@ -58,7 +58,7 @@ class Search:
 
 
 _NEEDS: dict[str, Needs] = {"gp": (("torch", ".[gp]"),), "cmaes": (("cmaes", ".[cmaes]"),)}
-# Halving as in the comparisons of searches that were published on these curves. manyfit's own default begins later.
+# Halving as in published comparisons of searches on these curves. manyfit's own default has a later first rung.
 _HALVING = {"name": "halving", "first_rung": 3, "eta": 3}
 
 
@@ -80,27 +80,27 @@ SEARCHES = (
     _named("gp", _HALVING),
     _named("bayes", "halving", title="bayes"),
 )
-"""Those that are compared where none is named; the last is what manyfit does by default."""
+"""The searches that are compared by default; the last one is manyfit's default search."""
 
 
 def parse_search(text: str) -> Search:
-    """Read "SAMPLER", "SAMPLER+PRUNER" or the title of one of `SEARCHES`, which comes first; blanks don't count.
+    """Parse "SAMPLER", "SAMPLER+PRUNER", or the title of one of `SEARCHES`, which takes precedence; ignore blanks.
 
-    Options follow a name: "tpe:multivariate=true+halving:first_rung=6,eta=4". UsageError for options that can't be read;
-    whether there is such a sampler is seen by `Search.check`.
+    Options follow a name: "tpe:multivariate=true+halving:first_rung=6,eta=4". UsageError for options that can't be parsed;
+    `Search.check` checks that the sampler exists.
     """
     bare = "".join(text.split())
     by_title = {"".join(search.title.split()): search for search in SEARCHES}
     if bare in by_title:
         return by_title[bare]
     sampler, plus, pruner = bare.partition("+")
-    found = Search(_title(sampler, pruner), _table(sampler), _table(pruner) if plus else {"name": "none"})
-    same = [search for search in SEARCHES if (search.sampler, search.pruner) == (found.sampler, found.pruner)]
-    return same[0] if same else found
+    parsed = Search(_title(sampler, pruner), _table(sampler), _table(pruner) if plus else {"name": "none"})
+    same = [search for search in SEARCHES if (search.sampler, search.pruner) == (parsed.sampler, parsed.pruner)]
+    return same[0] if same else parsed
 
 
 def _title(sampler: str, pruner: str) -> str:
-    """Write the title of a search that has none, options in brackets."""
+    """Return a title for a parsed search, with options in brackets."""
     parts = []
     for name, colon, options in (text.partition(":") for text in (sampler, pruner) if text):
         parts.append(f"{name} ({options.replace(',', ', ')})" if colon else name)
@@ -108,7 +108,7 @@ def _title(sampler: str, pruner: str) -> str:
 
 
 def _table(text: str) -> dict[str, Any]:
-    """Read "name:key=value,key=value"; a value is TOML, or a text without quotes."""
+    """Parse "name:key=value,key=value"; a value is a boolean or number of TOML, or a text without quotes."""
     name, _, options = text.partition(":")
     table: dict[str, Any] = {"name": name}
     for option in filter(None, options.split(",")):
@@ -123,9 +123,9 @@ def _value(text: str) -> Any:
     words: dict[str, Any] = {"true": True, "false": False}
     if text in words:
         return words[text]
-    for kind in (int, float):
+    for number in (int, float):
         with suppress(ValueError):
-            return kind(text)
+            return number(text)
     return text
 
 
@@ -133,17 +133,17 @@ def _options(table: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in table.items() if key != "name"}
 
 
-# -- what is to be played, and what came of it -------------------------------------------------------------
+# -- matches and their results -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """One search, once on one task.
+    """One run of one search on one task.
 
     Attributes:
         search: its title.
-        lanes: how many trials are trained at a time, an epoch of each in turn.
-        budget: epochs that may be trained, those of all trials together.
+        lanes: how many trials train side by side, an epoch of each in turn.
+        budget: the most epochs that all trials together may train.
     """
 
     task: str
@@ -158,10 +158,10 @@ class Played:
     """A match and its result: a line of `quality.py --out`.
 
     Attributes:
-        best: the task's, and `median`: the ends of the scale of regret.
-        trials: that were begun, `whole` of them trained to the last epoch; `diverged`.
-        ms: CPU milliseconds of the sampler for each trial.
-        trace: (epochs spent, best objective so far) wherever that got better.
+        best, median: those of the task: regret 0 and regret 1.
+        trials: how many were started; `whole` of them trained to the last epoch, and `diverged` diverged.
+        ms: CPU milliseconds per trial of the sampler and the pruner.
+        trace: (epochs spent, best objective so far), at each improvement.
     """
 
     match: Match
@@ -174,12 +174,12 @@ class Played:
     trace: Sequence[tuple[int, float]]
 
     def regret(self, epochs: float) -> float:
-        """Return the regret after so many epochs; inf if nothing had been found."""
-        found = [objective for spent, objective in self.trace if spent <= epochs]
-        return (self.best - found[-1]) / (self.best - self.median) if found else math.inf
+        """Return the regret after so many epochs; inf if there is no objective yet."""
+        objectives = [objective for spent, objective in self.trace if spent <= epochs]
+        return (self.best - objectives[-1]) / (self.best - self.median) if objectives else math.inf
 
     def epochs_to(self, regret: float) -> float:
-        """Return after how many epochs the regret was no higher; inf if it always was."""
+        """Return the number of epochs after which the regret is at most `regret`; inf if it never is."""
         reached = (
             spent for spent, objective in self.trace if (self.best - objective) / (self.best - self.median) <= regret
         )
@@ -190,7 +190,7 @@ class Played:
 
 
 class _Clocked:
-    """Policies whose CPU seconds are counted, in whatever they do; the wall's would depend on who else uses the machine."""
+    """A policy, with the CPU seconds of all its methods counted. Wall time would depend on other load of the machine."""
 
     def __init__(self, policy: Any) -> None:
         self._policy = policy
@@ -212,7 +212,7 @@ class _Clocked:
 
 
 class _Tape:
-    """Plays a task's curves to a study, and notes what is found within a budget of epochs."""
+    """Plays a task's curves to a study, and records improvements within a budget of epochs."""
 
     def __init__(self, task: Task, study: Study, budget: int) -> None:
         self._task, self._study, self._budget = task, study, budget
@@ -229,23 +229,23 @@ class _Tape:
         curve = self._curves[number]
         objective = curve[epoch - 1] if epoch <= len(curve) else math.nan
         self._spent += 1
-        if self._is_found(objective):
+        if self._is_improvement(objective):
             self.trace.append((self._spent, objective))
         return {self._task.objective: objective}
 
     def is_spent(self) -> int:
-        """Tell the scheduler, in place of a signal, that nothing is left of the budget."""
+        """Return 1 when the budget is used up, else 0. The scheduler takes it as the number of a signal, and stops."""
         return int(self._spent >= self._budget)
 
-    def _is_found(self, objective: float) -> bool:
-        # The budget ends between two lanes; what the others of that tick train is not in it.
+    def _is_improvement(self, objective: float) -> bool:
+        # The budget may end between two lanes of a tick; epochs of the later lanes do not count.
         if math.isnan(objective) or self._spent > self._budget:
             return False
         return not self.trace or self._sign * objective > self._sign * self.trace[-1][1]
 
 
 def study_file(task: Task, search: Search, seed: int, folder: Path) -> StudyFile:
-    """Return the study that searches a task; its data and model are never looked at."""
+    """Return the study that searches a task; its data and model are never used."""
     table = {
         "study": {
             "name": "match",
@@ -265,13 +265,12 @@ def study_file(task: Task, search: Search, seed: int, folder: Path) -> StudyFile
 def play(task: Task, search: Search, match: Match, storage: str = "memory") -> Played:
     """Search until the budget is spent, or the space is used up.
 
-    `storage` is "memory" or "sqlite", manyfit's own store in a temporary folder: the result is the
-    same, with the store's part of the work done, too.
+    `storage` is "memory", or "sqlite" for manyfit's own store in a temporary folder. The result is the same with both.
     """
     with tempfile.TemporaryDirectory(prefix="manyfit-bench-") as folder:
         file = study_file(task, search, match.seed, Path(folder))
         study = Study(file)
-        # A sampler has its say in what is pruned, too.
+        # The pruner is clocked, too, because the sampler works there when it vetoes pruning.
         draws, pruner = _Clocked(study._policies.draws), _Clocked(study._policies.pruner)
         study._policies = replace(study._policies, draws=draws, pruner=pruner)
         tape = _Tape(task, study, match.budget)

@@ -46,15 +46,15 @@ from search.registry import STORAGES
 from spaces import Space
 
 TRAININGS = 60
-# A match is one thread's work: with a process for each core, more threads would only be in each other's way.
+# There is one process per core, so more threads would only slow each other down.
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
-# -- who plays on what -------------------------------------------------------------------------------------
+# -- tasks, searches and matches ---------------------------------------------------------------------------
 
 
 def tasks_of(options: argparse.Namespace) -> list[Task]:
-    """Return the tasks that were asked for, each once. UsageError for one that is not there or is called like another."""
+    """Return the tasks of the command line, each once. UsageError if one is missing, or two have the same name."""
     names: Sequence[str] = options.tasks or (() if options.curves else ("tuned",))
     chosen: list[str | Path] = []
     for name in names:
@@ -74,7 +74,7 @@ def tasks_of(options: argparse.Namespace) -> list[Task]:
 
 
 def searches_of(options: argparse.Namespace, tasks: Sequence[Task], progress: Console) -> list[Search]:
-    """Return the searches that were asked for; those whose package is missing are told and left out."""
+    """Return the searches of the command line; those whose package is missing are reported and left out."""
     wanted = [parse_search(text) for text in options.searches] or list(SEARCHES)
     searches = []
     for search in {search.title: search for search in wanted}.values():
@@ -90,7 +90,7 @@ def searches_of(options: argparse.Namespace, tasks: Sequence[Task], progress: Co
 
 
 def matches_of(options: argparse.Namespace, tasks: Sequence[Task], searches: Sequence[Search]) -> Iterator[Match]:
-    """Yield all matches, everyone with one seed before anyone with the next."""
+    """Yield all matches: all those of one seed before those of the next."""
     for seed, lanes, search, task in product(range(options.seeds), options.lanes, searches, tasks):
         yield Match(task.name, search.title, lanes, seed, options.budget * task.epochs)
 
@@ -106,13 +106,13 @@ def play_all(
     options: argparse.Namespace,
     progress: Console,
 ) -> None:
-    """Play what the ledger does not have yet, in processes side by side; what has ended by an interruption is kept."""
+    """Play the matches that are not in the ledger, in parallel processes; an interruption keeps all that have ended."""
     left = [match for match in matches if match not in ledger]
     if len(left) < len(matches):
         progress.print(f"{len(matches) - len(left)} of {len(matches)} were played before")
     if not left:
         return
-    os.environ.update(ONE_THREAD)  # before the processes start, which read it as they import NumPy
+    os.environ.update(ONE_THREAD)  # before the processes start: they read it when they import NumPy
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(min(options.jobs, len(left)), mp_context=context, initializer=_end_at_once)
     line = Progress(
@@ -140,29 +140,29 @@ def play_all(
 
 
 def _play(source: str | Path, search: Search, match: Match, storage: str) -> Played:
-    """Play a match in a process that may not have opened its task yet."""
+    """Open the task in this process, if it is not open yet, and play a match."""
     return play(open_task(source), search, match, storage)
 
 
 def _end_at_once() -> None:
-    """Let Ctrl-C end a process of the pool without a traceback; the one that started it says what happened."""
+    """Let Ctrl-C end a process of the pool without a traceback; the parent process prints the message."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-# -- telling -----------------------------------------------------------------------------------------------
+# -- reporting ---------------------------------------------------------------------------------------------
 
 
-def tell(played: Sequence[Played], options: argparse.Namespace, tasks: Sequence[Task]) -> None:
-    """Print a table for each number of lanes and what its figures are, and draw the picture."""
+def report(played: Sequence[Played], options: argparse.Namespace, tasks: Sequence[Task]) -> None:
+    """Print a table per number of lanes and notes on the figures, and draw the picture."""
     console = Console(highlight=False, width=160)
     console.print(measuring.heading(measuring.hardware(), measuring.versions()))
-    found = []
+    standings = []
     what = tasks[0].name if len(tasks) == 1 else f"{len(tasks)} tasks"
     runs = f"{what} x {options.seeds} seed{'s' * (options.seeds > 1)}, {options.budget} full trainings' epochs each"
     for lanes in options.lanes:
-        found = ranking.standings([run for run in played if run.match.lanes == lanes])
-        console.print(ranking.table(found, f"{lanes} {'lanes' if lanes > 1 else 'lane'}: {runs}"))
-    for note in ranking.notes(found):
+        standings = ranking.standings([run for run in played if run.match.lanes == lanes])
+        console.print(ranking.table(standings, f"{lanes} {'lanes' if lanes > 1 else 'lane'}: {runs}"))
+    for note in ranking.notes(standings):
         console.print(note)
     if options.picture:
         drawing.draw(played, options.picture, f"{runs}; 0 is the best of 1,500 random full trainings, 1 their median")
@@ -214,7 +214,7 @@ def parse() -> argparse.Namespace:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Play what was asked for and tell how it ended."""
+    """Play the matches of the command line and report the results."""
     progress = Console(stderr=True, highlight=False, soft_wrap=True)
     if options.picture:
         drawing.check(options.picture)
@@ -226,11 +226,11 @@ def run(options: argparse.Namespace) -> None:
         ledger.check(matches, task.name, task.best, task.median)
     by_name, by_title = {task.name: task for task in tasks}, {search.title: search for search in searches}
     play_all(matches, by_name, by_title, ledger, options, progress)
-    tell([ledger[match] for match in matches], options, tasks)
+    report([ledger[match] for match in matches], options, tasks)
 
 
 def main() -> None:
-    """Run, and turn what goes wrong into a line and an exit code."""
+    """Run the benchmark; on an error, print one line and exit with its code."""
     options = parse()
     try:
         run(options)

@@ -1,9 +1,9 @@
-"""What a suggestion of the default sampler costs, by trials in the study, trials under way, and parameters.
+"""The cost of a suggestion of the default sampler, by trials in the study, running trials, and parameters.
 
     python benchmarks/suggesting.py [--trials 100 1000 10000] [--lanes 1 16 64] [--draws 20]
 
-Curves are made up, their lengths those that halving leaves. Times are of one core: processor time, since machines are shared.
-What has to be learned anew now and then is in the mean of the draws in which it happens, and told apart.
+Curves are synthetic, with the lengths that halving leaves. Times are processor time of one core, because machines are shared.
+The column "with learning" spreads the cost of learning the hyperparameters over the draws between two times of learning.
 """
 
 from __future__ import annotations
@@ -25,52 +25,52 @@ from spaces import Space
 
 EPOCHS = 52
 AIM_MS = 50.0
-# The rungs of halving at 52 epochs, and which share of all trials ends there.
+# The rungs of halving at 52 epochs, and the share of all trials that ends at each.
 ENDS, SHARES = (6, 24, EPOCHS), (0.75, 0.18, 0.07)
 
 
 def space(parameters: int) -> Space:
-    """Return ranges, whole numbers and a choice in every ten."""
-    kinds = [
+    """Return a space in which each ten parameters are real ranges, whole numbers and one choice."""
+    entries = [
         {"low": 0.0, "high": 1.0},
         {"low": 1e-5, "high": 1e-1, "log": True},
         {"low": 1, "high": 5},
         {"choices": ["a", "b", "c"]},
     ]
     order = [0, 1, 0, 2, 1, 0, 3, 0, 1, 2]
-    return Space.parse({f"p{k}": kinds[order[k % 10]] for k in range(parameters)})
+    return Space.parse({f"p{k}": entries[order[k % 10]] for k in range(parameters)})
 
 
 def filled(parameters: int, trials: int, lanes: int) -> tuple[BayesSampler, Trials]:
-    """Return a sampler and so many trials, the last `lanes` of them under way."""
+    """Return a sampler and so many trials; the last `lanes` of them are running."""
     problem = SearchProblem(space(parameters), Objective("score", "maximize"), seed=0, epochs=EPOCHS)
-    sampler, known = BayesSampler(problem), Trials()
+    sampler, study = BayesSampler(problem), Trials()
     rng = np.random.default_rng(0)
     for number in range(trials):
         point = rng.random(parameters)
-        labels = sampler.encoding.params(sampler.encoding.snapped(point[None])[0])
-        trial = Trial(number, labels, labels, EPOCHS, seed=0)
+        params = sampler.encoding.params(sampler.encoding.snapped(point[None])[0])
+        trial = Trial(number, params, params, EPOCHS, seed=0)
         end = int(rng.choice(ENDS, p=SHARES))
         quality = -float(np.square(point[: min(7, parameters)] - 0.6).sum())
-        is_under_way = number >= trials - lanes
-        for epoch in range(1, (end // 2 if is_under_way else end) + 1):
+        is_running = number >= trials - lanes
+        for epoch in range(1, (end // 2 if is_running else end) + 1):
             trial.curve.append({"score": 90 + 30 * quality / epoch**0.3})
-        if not is_under_way:
+        if not is_running:
             trial.state = "COMPLETE" if end == EPOCHS else "PRUNED"
-        known.append(trial)
-    return sampler, known
+        study.append(trial)
+    return sampler, study
 
 
-def timed(sampler: BayesSampler, known: Trials, draws: int) -> tuple[float, list[float]]:
+def time_draws(sampler: BayesSampler, study: Trials, draws: int) -> tuple[float, list[float]]:
     """Return the milliseconds of the first draw, which learns, and those of the draws after it."""
-    taken = []
-    sampler.outlook(known)  # what is known already is taken in before anything is timed
+    milliseconds = []
+    sampler.outlook(study)  # read all trials before timing starts
     for _ in range(draws + 1):
         began = time.process_time()
-        labels, attrs = sampler.draw(known, 0, {})
-        taken.append(1000 * (time.process_time() - began))
-        known.append(Trial(len(known), labels, labels, EPOCHS, seed=0, attrs=attrs))
-    return taken[0], taken[1:]
+        params, attrs = sampler.draw(study, 0, {})
+        milliseconds.append(1000 * (time.process_time() - began))
+        study.append(Trial(len(study), params, params, EPOCHS, seed=0, attrs=attrs))
+    return milliseconds[0], milliseconds[1:]
 
 
 def main() -> None:
@@ -88,8 +88,8 @@ def main() -> None:
     for parameters in given.parameters:
         for trials in given.trials:
             for lanes in given.lanes:
-                learning, draws = timed(*filled(parameters, trials, lanes), given.draws)
-                # It is learned again when there is so much more to learn from.
+                learning, draws = time_draws(*filled(parameters, trials, lanes), given.draws)
+                # The sampler learns once per GROWTH of the trials: spread that cost over the draws between.
                 whole = fmean(draws) + (learning - median(draws)) / max(1.0, trials * (GROWTH - 1))
                 worst = max(worst, whole)
                 cells = (f"{median(draws):.1f} ms", f"{whole:.1f} ms", f"{learning - median(draws):.0f} ms")

@@ -1,4 +1,4 @@
-"""What `lanes.py` prints of what it measured: who is how fast, where manyfit's time goes, which aims are met."""
+"""The output of `lanes.py`: tables of speeds and of manyfit's time by part, notes, and which aims are met."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import contestants
 import measuring
 from lineup import LANES, PEAK, Outcome, Row
-from measuring import Run, a_trial
+from measuring import Run, seconds_a_trial
 from rich.table import Table
 from works import Work, multiply_adds
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from search.data import DataInfo
 
 SPENT = {"compile": "compile", "build": "initialise", "train": "train, evaluate", "wait": "wait"}
-"""What `manyfit show --json` calls the seconds of its worker, and what the table calls them."""
+"""Parts of the worker's seconds: key in `manyfit show --json` -> heading in the table."""
 
 
 def sectioned(shown: Table, rows: Sequence[Row], cells: Callable[[Row], Sequence[str]]) -> Table:
-    """Fill a table with rows, each kind of work under a heading."""
+    """Fill a table with rows, under a heading for each work."""
     title = ""
     for row in rows:
         if row.work.title != title:
@@ -33,11 +33,11 @@ def sectioned(shown: Table, rows: Sequence[Row], cells: Callable[[Row], Sequence
     return shown
 
 
-# -- who is how fast ---------------------------------------------------------------------------------------
+# -- speeds ------------------------------------------------------------------------------------------------
 
 
 def speeds(outcome: Outcome, about: str) -> Table:
-    """Make the table of everyone's trials."""
+    """Make the table of all contestants' trials."""
     shown = Table(title=about, title_justify="left")
     shown.add_column("")
     for column in ("trials", "a trial", "trials an hour", "against manyfit", "whole command"):
@@ -47,7 +47,7 @@ def speeds(outcome: Outcome, about: str) -> Table:
 
 
 def speed(row: Row, outcome: Outcome) -> Sequence[str]:
-    """Return a row of the table after its name."""
+    """Return the cells of a row after its name."""
     runs, ours = outcome.runs.get(row.title), outcome.runs.get(row.beside)
     done = min(run.figures.trials for run in runs) if runs else row.trials
     count = f"{done:,}" if done == row.of else f"{done:,} of {row.of:,}"
@@ -55,7 +55,7 @@ def speed(row: Row, outcome: Outcome) -> Sequence[str]:
         return count, "not measured", "", "", "", outcome.reasons[row.title]
     if not row.trains:
         return count, measuring.spread(runs, unit="ms"), "", "", "", f"ms: {measuring.parts(runs)}"
-    an_hour = f"{3600 / a_trial(runs):,.0f}"
+    an_hour = f"{3600 / seconds_a_trial(runs):,.0f}"
     ratios = ("no row to compare with", "")
     if ours:
         ratios = (f"{times(runs, ours):.2f} x", f"{whole_s(runs, row.of) / whole_s(ours, row.of):.2f} x")
@@ -64,20 +64,20 @@ def speed(row: Row, outcome: Outcome) -> Sequence[str]:
 
 
 def times(runs: Sequence[Run], ours: Sequence[Run]) -> float:
-    """Return how many times manyfit's seconds a trial these take."""
-    return a_trial(runs) / a_trial(ours)
+    """Return the seconds per trial of runs, divided by those of manyfit's runs."""
+    return seconds_a_trial(runs) / seconds_a_trial(ours)
 
 
 def whole_s(runs: Sequence[Run], trials: int | None = None) -> float:
-    """Return the seconds of a whole process: its start and end and its trials, or so many of them."""
+    """Return the seconds of a whole process: its start and end, and its trials (or `trials` of them)."""
     return median(run.start_s + run.seconds_a_trial * (trials or run.figures.trials) for run in runs)
 
 
-# -- where the time goes -----------------------------------------------------------------------------------
+# -- time by part ------------------------------------------------------------------------------------------
 
 
 def spending(outcome: Outcome) -> Table:
-    """Make the table of manyfit's own rows: their seconds, part by part, and what training makes of the machine."""
+    """Make the table of manyfit's rows: their seconds by part, and the share of the machine's peak that training reaches."""
     shown = Table(title="where the seconds of manyfit's whole command go, medians", title_justify="left")
     shown.add_column("")
     for column in ("whole", "start and end", *SPENT.values(), "of peak: search", "of peak: training"):
@@ -87,9 +87,9 @@ def spending(outcome: Outcome) -> Table:
 
 
 def spend(row: Row, outcome: Outcome) -> Sequence[str]:
-    """Return a row of the table after its name."""
+    """Return the cells of a row after its name."""
     runs = outcome.runs[row.title]
-    parts = {name: median(run.figures.parts[name] for run in runs) for name in SPENT if told(runs, name)}
+    parts = {name: median(run.figures.parts[name] for run in runs) for name in SPENT if has_part(runs, name)}
     return (
         f"{whole_s(runs):.1f}",
         f"{median(start_s(run) for run in runs):.1f}",
@@ -100,19 +100,19 @@ def spend(row: Row, outcome: Outcome) -> Sequence[str]:
 
 
 def start_s(run: Run) -> float:
-    """Return the seconds of manyfit's command that its worker does not tell of, or all before and after the search."""
+    """Return the seconds of manyfit's command that no part covers; without parts, those before and after the search."""
     if not run.figures.parts:
         return run.start_s
     return run.start_s + run.figures.seconds - sum(run.figures.parts.values())
 
 
-def told(runs: Sequence[Run], part: str) -> bool:
-    """Tell whether all runs know a part of their seconds."""
+def has_part(runs: Sequence[Run], part: str) -> bool:
+    """Return whether all runs have this part of their seconds."""
     return all(part in run.figures.parts for run in runs)
 
 
 def share_of_peak(row: Row, outcome: Outcome, seconds: float) -> str:
-    """Show which share of the machine's matrix product so many seconds of a row's training come to."""
+    """Format the operations per second of a row's training as a share of the machine's peak."""
     if not (products := outcome.runs.get(PEAK.title)):
         return "not measured"
     trials = median(run.figures.trials for run in outcome.runs[row.title])
@@ -120,12 +120,12 @@ def share_of_peak(row: Row, outcome: Outcome, seconds: float) -> str:
 
 
 def peak(products: Sequence[Run]) -> float:
-    """Return floating point operations a second of the machine's matrix product."""
+    """Return the floating point operations per second of the quickest matrix product."""
     return 2 * contestants.MATRIX**3 / min(run.figures.parts["best"] for run in products)
 
 
 def operations(work: Work) -> int:
-    """Return the floating point operations of training one trial: forward, and twice that backward."""
+    """Return the floating point operations of training one trial: the forward pass, and twice that for the backward pass."""
     facts = data_of(work)
     return 6 * multiply_adds(work, facts) * facts.train_rows * work.epochs
 
@@ -136,15 +136,15 @@ def _info(source: str, limit: int | None) -> DataInfo:
 
 
 def data_of(work: Work) -> DataInfo:
-    """Return the shapes and row counts of what a work is done on."""
+    """Return the shapes and row counts of a work's data."""
     return _info(work.source, work.limit)
 
 
-# -- in words ----------------------------------------------------------------------------------------------
+# -- notes and aims ----------------------------------------------------------------------------------------
 
 
 def notes(outcome: Outcome) -> Iterator[str]:
-    """Yield what the tables' figures are of, and what they leave open."""
+    """Yield lines that explain the figures of the tables, and their limits."""
     ours = [row for row in outcome.rows if row.title in outcome.runs and row.title == row.beside]
     for row in ours:
         facts = data_of(row.work)
@@ -165,7 +165,7 @@ def notes(outcome: Outcome) -> Iterator[str]:
         '"start and end" beside the trials is all that is not in them. manyfit\'s has two processes in it and a look at the '
         "model, which takes some warming up out of its first trial"
     )
-    if all(told(outcome.runs[row.title], "compile") for row in ours):
+    if all(has_part(outcome.runs[row.title], "compile") for row in ours):
         yield (
             '"start and end" beside the parts is all that the worker does not tell of; "wait": it is ready and has nothing '
             "to do until the coordinator answers"
@@ -184,13 +184,13 @@ def notes(outcome: Outcome) -> Iterator[str]:
 
 
 def evaluating(work: Work) -> float:
-    """Return which share of the operations of training and evaluating is the evaluation's."""
+    """Return the evaluation's share of the operations of training and evaluating."""
     facts = data_of(work)
     return facts.validation_rows / (3 * facts.train_rows + facts.validation_rows)
 
 
 def aims(outcome: Outcome, *, is_quick: bool) -> Iterator[str]:
-    """Yield a line about each aim: whether it is met, or why that can't be said."""
+    """Yield a line for each aim: whether it is met, or why it was not judged."""
     if is_quick:
         yield "a quick look judges no aim"
         return
@@ -202,10 +202,10 @@ def aims(outcome: Outcome, *, is_quick: bool) -> Iterator[str]:
 
 
 def aim(row: Row, outcome: Outcome) -> str:
-    """Say whether manyfit is as many times as fast as was asked for."""
+    """Return a line: whether manyfit is faster by the factor of the aim."""
     for title in (row.title, row.beside):
         if title in outcome.reasons:
             return f"aim not judged: {row.title}: {title} was not measured: {outcome.reasons[title]}"
-    found = times(outcome.runs[row.title], outcome.runs[row.beside])
-    verdict = "met" if found >= row.at_least else "MISSED"
-    return f"aim {verdict}: {row.title}: manyfit is {found:.2f} times as fast (at least {row.at_least:g})"
+    factor = times(outcome.runs[row.title], outcome.runs[row.beside])
+    verdict = "met" if factor >= row.at_least else "MISSED"
+    return f"aim {verdict}: {row.title}: manyfit is {factor:.2f} times as fast (at least {row.at_least:g})"

@@ -1,4 +1,4 @@
-"""The work that contestants do, told once for all of them: data, network, training, space. Imports nothing heavy."""
+"""The work of the contestants, defined once for all: data, network, training, space. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ SPACE: dict[str, tuple[float, float, bool]] = {
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One kind of training, the same for everyone: AdamW, `SPACE` drawn at random, no pruning, no early stopping.
+    """One training task, the same for all contestants: AdamW, `SPACE` drawn at random, no pruning, no early stopping.
 
     Attributes:
-        title: what a table calls it.
-        source: of the data, as a study file has it; a file's path is absolute.
-        build: one of manyfit's own builders, and `arguments` for it.
-        choices: drawn beside `SPACE`, name -> values; a `batch_size` among them replaces the fixed one.
-        limit: of rows, for a quick look.
+        title: its name in tables.
+        source: of the data, as in a study file; a file's path is absolute.
+        build: one of manyfit's own builders; `arguments` are its arguments.
+        choices: name -> values, drawn in addition to `SPACE`; a `batch_size` here replaces the fixed one.
+        limit: the most rows to use, for a quick run.
     """
 
     title: str
@@ -45,7 +45,7 @@ class Work:
 
     @property
     def description(self) -> str:
-        """The network and its training in a few words."""
+        """A short description of the network and its training."""
         arguments = ", ".join(f"{name} {value}" for name, value in self.arguments.items())
         fixed = [] if "batch_size" in self.choices else [f"batch {self.batch_size}"]
         drawn = [f"{name} in {json.dumps(list(values))}" for name, values in self.choices.items()]
@@ -60,7 +60,7 @@ DIGITS = Work("digits")
 
 
 def study_text(work: Work, trials: int, *, sampler: str = "random", pruner: str = "none") -> str:
-    """Write the work as a study file of manyfit."""
+    """Return the work as the text of a manyfit study file."""
     space = [
         f"{name} = {{ low = {low}, high = {high}, log = {json.dumps(log)} }}"
         for name, (low, high, log) in SPACE.items()
@@ -93,10 +93,10 @@ def study_text(work: Work, trials: int, *, sampler: str = "random", pruner: str 
 
 
 def multiply_adds(work: Work, info: DataInfo) -> int:
-    """Count those of one row's way through the dense and convolutional layers of our builders; nothing else is counted."""
+    """Count the multiply-adds of one row in the dense and convolutional layers of our builders; nothing else is counted."""
     count, inputs = 0, math.prod(info.input_shape)
     if work.build == "cnn":
-        # Kernels of 3 x 3, the images padded, and halved after every block: the builder's defaults.
+        # The builder's defaults: 3 x 3 kernels, padded images, height and width halved after every block.
         height, width, channels = (*info.input_shape, 1)[:3]
         for filters in work.arguments["filters"]:
             count += height * width * 9 * channels * filters
