@@ -172,7 +172,7 @@ class Int:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One of several values: texts, numbers, booleans, lists or tables. A *param* is such a value, with lists and tables as JSON."""
+    """One of several values: texts, numbers, booleans, lists or tables. A *param* is a value, with the latter two as JSON."""
 
     choices: tuple[Any, ...]
     when: Condition = field(default_factory=dict)

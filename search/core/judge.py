@@ -13,12 +13,7 @@ from search.trials.trial import Trial
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """How a trial ends.
-
-    Attributes:
-        state, ended, why: those of `Trial`.
-        is_of_clock: whether a time limit ended it; such ends are noted in the study's history.
-    """
+    """How a trial ends, with attributes of `Trial`. `is_of_clock`: a time limit ended it, which the history notes."""
 
     state: str
     ended: str

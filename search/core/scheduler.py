@@ -39,9 +39,7 @@ def search(
                 raise Interrupted("stopped; the same command goes on", signal_number)
             while trainers.has_capacity and (trial := study.next_trial()):
                 trainers.start(study.assignment(trial))
-            touched = study.record(
-                trainers.advance()
-            )  # record all events first: a judgement compares with other trials
+            touched = study.record(trainers.advance())  # all events, before the first judgement
             verdicts = [study.judge(trial) for trial in touched]
             # Weights are on disk before the database says that their trial has ended.
             study.record(trainers.keep(study.worth_keeping(touched)))

@@ -170,10 +170,7 @@ class Study:
         return trial
 
     def record(self, events: Sequence[Event]) -> list[Trial]:
-        """Record events; return the trials that they touched, in order of their numbers.
-
-        Record all events of a tick before any trial is judged, because a judgement compares with all trials.
-        """
+        """Record all events of a tick, before any trial is judged; return the touched trials in order of their numbers."""
         touched = set()
         for event in events:
             if isinstance(event, Noted):

@@ -29,8 +29,7 @@ class Trial:
         seconds: of each epoch.
         value: the objective of the best epoch; `best_epoch` counts from 1.
         attrs: what the sampler stores with the trial.
-        deaths: how many workers in a row ended while they trained it; an epoch sets it to 0.
-        judged: how many of its epochs have been judged.
+        deaths: how many workers in a row ended while they trained it; `judged`: how many of its epochs were judged.
     """
 
     number: int

@@ -86,11 +86,7 @@ def learn(
 ) -> Hyperparameters:
     """Return the hyperparameters of the highest posterior density, searched from `before` and from the mode of the prior.
 
-    Args:
-        features: of shape (n, f).
-        layout: of the columns of `features`.
-        epochs: of shape (n,), from 1.
-        scores: of shape (n,).
+    Shapes: `features` (n, f), with columns as in `layout`; `epochs` (n,), counted from 1; `scores` (n,).
     """
     groups, ranges, columns = layout.groups, layout.ranges, layout.columns
     parameters, rows, t = int(groups.max()) + 1, len(scores), np.log(epochs)
