@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 # float32 holds every whole number up to here; above, it holds only every second one, and later fewer.
 _EXACT = 2.0**24
+# float64 holds every whole number up to here.
+FLOAT64_WHOLE = 2**53
 # Real numbers above this can't be ids, because no integer type holds them.
 _LARGEST = 2.0**64
 # A spread below this, relative to the numbers, comes from rounding in arithmetic on equal numbers, not from data.
@@ -28,6 +30,19 @@ def rounding_message(where: str, value: int) -> str:
         "number ids 0, 1, 2, ... (below 16777217), or leave the column out; for a quantity use "
         'scale = "standard", or divide it'
     )
+
+
+def whole_number(cell: Any) -> int | None:
+    """Return a cell that is written as a whole number, exactly; None for anything else. Floats are rounded already."""
+    import numpy as np
+
+    if isinstance(cell, float | np.floating):
+        return None
+    try:
+        whole = int(cell)
+        return whole if isinstance(cell, str) or whole == cell else None
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def _rounded(value: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from search.data.exact import rounding_message
+from search.data.exact import FLOAT64_WHOLE, rounding_message, whole_number
 from search.data.labels import DECIMAL_COMMA, is_missing
 from search.errors import DataError
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from search.data.parts import Array
 
 _INT64_MAX = 2**63 - 1
-_FLOAT64_WHOLE = 2**53
 
 
 def matrix_of(frame: pd.DataFrame, place: Callable[[int], str]) -> tuple[Array, str]:
@@ -121,12 +120,12 @@ def _rounding_error(block: Array, columns: pd.DataFrame, place: Callable[[int], 
     if block.dtype.kind in "iu":
         with np.errstate(invalid="ignore"):  # int64's largest numbers overflow, which is a change
             changed = np.argwhere(block.astype(np.float64).astype(block.dtype) != block)
-    elif pd.api.types.is_object_dtype(columns.dtypes.iloc[0]):
-        changed = np.argwhere(np.abs(block) > _FLOAT64_WHOLE)
+    elif not pd.api.types.is_numeric_dtype(columns.dtypes.iloc[0]):
+        changed = np.argwhere(np.abs(block) >= FLOAT64_WHOLE)
     else:
         return ""
     for row, column in changed.tolist():
         cell = columns.iat[row, column]
-        if isinstance(cell, int | np.integer) and int(float(cell)) != int(cell):
-            return rounding_message(f"{place(row)}, column {str(columns.columns[column])!r}", int(cell))
+        if (whole := whole_number(cell)) is not None and int(float(whole)) != whole:
+            return rounding_message(f"{place(row)}, column {str(columns.columns[column])!r}", whole)
     return ""

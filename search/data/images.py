@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 import zlib
 from collections import Counter
@@ -11,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from search.data.labels import lookalikes
 from search.data.parts import SPLITS, Part, Parts
@@ -44,6 +45,8 @@ _UNREADABLE = frozenset(
         ".dcm",
     )
 )
+_TIFF_BITS_PER_SAMPLE = 258
+_BITS = 8
 _SYSTEM_FOLDERS = frozenset(("__MACOSX", "__pycache__"))
 
 # Split -> the folder of each class -> files.
@@ -104,9 +107,14 @@ class Images:
             if self.size is None:
                 _check_sizes(files, headers)
             mode = "L" if all(header.mode == "L" for header in headers) else "RGB"
-            splits = {split: _decode_all(pool, classes, size, mode) for split, classes in layout.items()}
+            decoded = {split: _decode_all(pool, classes, size, mode) for split, classes in layout.items()}
         names = sorted({folder.name for classes in layout.values() for folder in classes})
-        warnings = (*self._left_out(layout, others), *self._frames(headers), *lookalikes(names, str(self.path)))
+        transparent = [file for _, files in decoded.values() for file in files]
+        warnings = (
+            *self._left_out(layout, others), *self._frames(headers), *self._transparency(transparent),
+            *lookalikes(names, str(self.path)),
+        )  # fmt: skip
+        splits = {split: part for split, (part, _) in decoded.items()}
         return Parts(str(self.path), splits, warnings=tuple(map(printable, warnings)))
 
     def _separate_images(self, pool: ThreadPoolExecutor, layout: _Layout) -> tuple[_Layout, list[Path]]:
@@ -147,6 +155,13 @@ class Images:
             yield (
                 f"{self.path}: {count} images have several frames or pages, of which the first is used; save each as a file "
                 "of its own if the others count"
+            )
+
+    def _transparency(self, files: list[Path]) -> Iterator[str]:
+        if files:
+            yield (
+                f"{self.path}: {len(files)} images have transparent pixels, such as {files[0]}; their colours are used and "
+                "their transparency is not: paste them on a background if it matters"
             )
 
 
@@ -229,10 +244,23 @@ def _image_header(file: Path) -> _Header:
         # The second frame of an MPO, a photo of some phones, is a small copy of the photo.
         has_frames = image.format != "MPO" and bool(getattr(image, "is_animated", False))
         header = _Header(image.mode, (image.height, image.width), has_frames)
-    if header.mode.startswith(("I", "F")):
-        # Pillow would clip these at 255 and return white images.
+        is_deep = header.mode.startswith(("I", "F")) or _has_deep_channels(image)
+    if is_deep:
+        # Pillow clips grey images like these at 255, and keeps the high byte of coloured ones.
         raise DataError(f"{file}: has pixels of mode {header.mode}, more than 8 bits; save it with 8 bits a channel")
     return header
+
+
+def _has_deep_channels(image: Image.Image) -> bool:
+    """Return whether a file has more than 8 bits a channel; the mode doesn't show that of coloured images."""
+    bits: Any = getattr(image, "tag_v2", {}).get(_TIFF_BITS_PER_SAMPLE, ())
+    for codec, _, _, args in getattr(image, "tile", ()):
+        # "RGB;16B" is a raw mode of 16 bits; the arguments of a PNM file end with its largest value.
+        texts = args if isinstance(args, tuple) else (args,)
+        bits = (*bits, *(int(match[1]) for text in texts if (match := re.search(r";(\d+)", str(text)))))
+        if codec.startswith("ppm"):
+            bits = (*bits, *(number.bit_length() for number in texts if isinstance(number, int)))
+    return any(count > _BITS for count in bits)
 
 
 def _check_sizes(files: list[Path], headers: list[_Header]) -> None:
@@ -245,28 +273,42 @@ def _check_sizes(files: list[Path], headers: list[_Header]) -> None:
             )
 
 
-def _decode_all(pool: ThreadPoolExecutor, classes: Mapping[Path, list[Path]], size: tuple[int, int], mode: str) -> Part:
-    """Decode the images of a split into (rows, height, width, channels), on the threads of the pool."""
+def _decode_all(
+    pool: ThreadPoolExecutor, classes: Mapping[Path, list[Path]], size: tuple[int, int], mode: str
+) -> tuple[Part, list[Path]]:
+    """Decode the images of a split into (rows, height, width, channels), on the threads of the pool.
+
+    Also return the files with transparent pixels.
+    """
     import numpy as np
 
     files = [file for inner in classes.values() for file in inner]
     labels = [printable(folder.name) for folder, inner in classes.items() for _ in inner]
     x = np.empty((len(files), *size, len(mode)), np.uint8)
 
-    def decode(row: int) -> None:
-        x[row] = _pixels(files[row], mode, size).reshape(x.shape[1:])
+    def decode(row: int) -> bool:
+        pixels, is_transparent = _pixels(files[row], mode, size)
+        x[row] = pixels.reshape(x.shape[1:])
+        return is_transparent
 
-    for _ in pool.map(decode, range(len(files))):
-        pass  # the error of a failed image is raised here
-    return Part(x, np.array(labels, dtype=str), lambda row: str(files[row]))
+    # The error of a failed image is raised here.
+    transparent = [
+        file for file, is_transparent in zip(files, pool.map(decode, range(len(files))), strict=True) if is_transparent
+    ]
+    return Part(x, np.array(labels, dtype=str), lambda row: str(files[row])), transparent
 
 
-def _pixels(file: Path, mode: str, size: tuple[int, int]) -> Array:
+def _pixels(file: Path, mode: str, size: tuple[int, int]) -> tuple[Array, bool]:
+    """Return the pixels of an image, and whether some of them are transparent."""
     import numpy as np
     from PIL import Image
 
     with _open_image(file) as image:
+        is_transparent = image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (
+            255,
+            255,
+        )
         converted = image.convert(mode)
         if (image.height, image.width) != size:
             converted = converted.resize((size[1], size[0]), Image.Resampling.BILINEAR)
-        return np.asarray(converted, dtype=np.uint8)
+        return np.asarray(converted, dtype=np.uint8), is_transparent

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from search.data.exact import FLOAT64_WHOLE, rounding_message, whole_number
 from search.data.labels import clean_labels
 from search.data.parts import NO_WEIGHTS, Part, Parts, pairs_of, rows_of
 from search.errors import DataError
@@ -134,7 +135,22 @@ def _to_array(value: Any, name: str, key: str) -> tuple[Array, tuple[str, ...], 
     except Exception as error:  # noqa: BLE001 (conversion of another library's array may raise anything)
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"{name}: {key} can't be made an array: {first}; return rows of equal length") from None
+    if isinstance(value, list | tuple):
+        _check_exact(array, value, name, key)
     return _typed(array, name, key), (), ""
+
+
+def _check_exact(array: Array, value: Any, name: str, key: str) -> None:
+    """Refuse whole numbers of Python that are beside reals and that float64 rounds."""
+    import numpy as np
+
+    if array.dtype.kind != "f":
+        return
+    objects = np.asarray(value, dtype=object)
+    for index in np.argwhere(np.abs(array) >= FLOAT64_WHOLE).tolist():
+        whole = whole_number(objects[tuple(index)])
+        if whole is not None and int(float(whole)) != whole:
+            raise DataError(rounding_message(rows_of(name, key)(index[0]), whole))
 
 
 def _typed(array: Array, name: str, key: str) -> Array:
@@ -149,7 +165,9 @@ def _typed(array: Array, name: str, key: str) -> Array:
     if all(issubclass(cls, str) for cls in types):
         return array.astype(str)
     if all(issubclass(cls, bool | int | float | np.bool_ | np.number) for cls in types):
-        return np.array(array.tolist())
+        numbers = np.array(array.tolist())
+        _check_exact(numbers, array, name, key)
+        return numbers
     is_text = any(issubclass(cls, str) for cls in types)
     expected = str if is_text else (bool, int, float, np.generic)
     index = next(index for index, item in np.ndenumerate(array) if not isinstance(item, expected))

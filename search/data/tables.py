@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from search.data.parts import Array
 
 TABLES = frozenset((".csv", ".tsv", ".tab", ".txt"))
+# A column with more distinct numbers is no column of classes that somebody would number by hand.
+_MOST_CLASSES = 1000
 # If a header fits several separators, the first wins.
 _SEPARATORS = (",", "\t", ";", "|")
 
@@ -151,7 +153,25 @@ class Csv:
         columns = tuple(str(name) for name in features.columns)
         values, rounded = matrix_of(features, self.place)
         part = Part(values, _target_values(frame[self.target]), self.place, columns, rounded)
-        return clean_labels(Parts(str(self.path), {"train": part}), self.target)
+        merged = tuple(self._merged_labels(part.y))
+        return clean_labels(Parts(str(self.path), {"train": part}, warnings=merged), self.target)
+
+    def _merged_labels(self, y: Array) -> Iterator[str]:
+        """Yield a warning on labels that are written in different ways and are one number: 01 and 1, say."""
+        import pandas as pd
+
+        if y.dtype.kind not in "iuf" or len(set(y.tolist())) > _MOST_CLASSES or any(y % 1):
+            return
+        texts = pd.read_csv(self.path, sep=self._separator, usecols=[self.target], dtype=str, skipinitialspace=True)
+        spellings: dict[float, list[str]] = {}
+        for number, text in dict.fromkeys(zip(y.tolist(), texts[self.target].str.strip(), strict=True)):
+            spellings.setdefault(number, []).append(text)
+        for written in spellings.values():
+            if len(written) > 1:
+                yield (
+                    f"{self.path}, column {self.target!r}: {' and '.join(map(repr, sorted(written)))} are one number and so "
+                    "one label; if they are classes of their own, write them with a letter"
+                )
 
     def _frame(self) -> pd.DataFrame:
         import pandas as pd

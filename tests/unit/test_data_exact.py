@@ -141,6 +141,20 @@ def test_large_ids_of_a_frame_beside_reals_are_refused_with_their_column(tmp_pat
     refused(tmp_path, source, "row 0 of x", "column 'id'", "9007199254740993")
 
 
+@pytest.mark.parametrize(
+    "x",
+    [
+        "pd.DataFrame({'id': [str(n) for n in ids], 'size': i / 2})",
+        "pd.DataFrame({'id': [decimal.Decimal(n) for n in ids], 'size': i / 2})",
+        "[[n, k / 2] for k, n in enumerate(ids)]",
+        "np.array([[n, k / 2] for k, n in enumerate(ids)], dtype=object)",
+    ],
+)
+def test_large_ids_of_python_beside_reals_are_refused(tmp_path, x):
+    body = f"import decimal\ni = np.arange(60)\nids = [2**53 + 1 + 2 * k for k in range(60)]\nreturn {x}, i % 2"
+    refused(tmp_path, write_function(tmp_path, body), "row 0 of x", "9007199254740993 is a whole number")
+
+
 def test_targets_that_float32_makes_equal_are_refused(tmp_path):
     save(tmp_path, x=I / 7, y=IDS)
     refused(tmp_path, "d.npz", "row 1 of x", "target 20000001 becomes 20000000", "subtract", task="regression")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -174,3 +176,75 @@ def test_folder_that_may_not_be_read_is_not_skipped(tmp_path):
     finally:
         (tmp_path / "pets" / "cat" / "inner").chmod(0o700)
         shutil.rmtree(tmp_path / "pets")
+
+
+def deep_png(channels: int) -> bytes:
+    """Return a PNG of 16 bits a channel; Pillow writes none with colours."""
+    pixels = np.arange(4 * 4 * channels, dtype=">u2").reshape(4, -1)
+    kind = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    header = struct.pack(">IIBBBBB", 4, 4, 16, kind, 0, 0, 0)
+    body = zlib.compress(b"".join(b"\0" + row.tobytes() for row in pixels))
+    parts = [(b"IHDR", header), (b"IDAT", body), (b"IEND", b"")]
+    chunks = (struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in parts)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def deep_tiff() -> bytes:
+    """Return an uncompressed TIFF of 16 bits a colour."""
+    pixels, at = np.arange(4 * 4 * 3, dtype="<u2").tobytes(), 8 + 2 + 12 * 9 + 4
+    tags = [(256, 4), (257, 4), (258, at), (259, 1), (262, 2), (273, at + 6), (277, 3), (278, 4), (279, len(pixels))]
+    entries = b"".join(struct.pack("<HHII", tag, 3, 3 if tag == 258 else 1, value) for tag, value in tags)
+    return (
+        b"II*\0"
+        + struct.pack("<IH", 8, len(tags))
+        + entries
+        + struct.pack("<I", 0)
+        + struct.pack("<HHH", 16, 16, 16)
+        + pixels
+    )
+
+
+@pytest.mark.parametrize(
+    ("suffix", "content"),
+    [
+        (".png", deep_png(1)),
+        (".png", deep_png(2)),
+        (".png", deep_png(3)),
+        (".png", deep_png(4)),
+        (".tif", deep_tiff()),
+        (".ppm", b"P6 4 4 65535\n" + np.arange(48, dtype=">u2").tobytes()),
+        (".ppm", b"P3 4 4 1000\n" + " ".join(map(str, range(48))).encode()),
+    ],
+)
+def test_images_of_more_than_8_bits_a_channel_are_refused(tmp_path, suffix, content):
+    """Pillow reads colours of 16 bits and keeps the high byte of each: these would be black."""
+    draw_classes(tmp_path / "pets")
+    (tmp_path / "pets" / "cat" / f"deep{suffix}").write_bytes(content)
+    refused(tmp_path, "pets", f"deep{suffix}", "more than 8 bits", image_size=[4, 4])
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"])
+def test_images_of_8_bits_and_less_are_read_in_every_mode(tmp_path, mode):
+    for name in ("cat", "dog"):
+        for index in range(10):
+            file = tmp_path / "pets" / name / f"{index}.{'tif' if mode == 'CMYK' else 'png'}"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (4, 3), (255 * (index % 2),) * 3).convert(mode).save(file)
+    loaded = load(tmp_path, "pets", test=0)
+    assert set(values(loaded)) == {0, 255}
+    assert loaded.warnings == ()
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparent_pixels_are_told_of(tmp_path, mode):
+    draw_classes(tmp_path / "pets", count=8)
+    file = tmp_path / "pets" / "cat" / "0.png"
+    image = Image.new("RGBA", (4, 3), (0, 0, 0, 255)).convert(mode)
+    if mode == "P":
+        image.save(file, transparency=image.getpixel((0, 0)))
+    else:
+        image.putalpha(7)
+        image.save(file)
+    [warning] = load(tmp_path, "pets", test=0).warnings
+    assert "1 images have transparent pixels" in warning
+    assert "0.png" in warning

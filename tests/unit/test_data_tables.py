@@ -156,10 +156,13 @@ def test_classes_that_look_alike_are_told_of(tmp_path, labels, told):
     assert all(word in warning for word in told)
 
 
-@pytest.mark.parametrize("labels", [("1", "1.0", "2"), ("01", "1", "2")])
-def test_numbers_written_in_two_ways_are_one_class_of_a_table(tmp_path, labels):
+@pytest.mark.parametrize("labels", [("1", "1.0", "2"), ("01", "1", "2"), ("1e0", "1", "2"), ("1", "+1", "2")])
+def test_numbers_written_in_two_ways_are_one_class_of_a_table_and_told_of(tmp_path, labels):
     (tmp_path / "d.csv").write_text("a,k\n" + "".join(f"{i / 2},{labels[i % 3]}\n" for i in range(60)))
-    assert load(tmp_path, "d.csv", target="k").info.class_names == ("1", "2")
+    loaded = load(tmp_path, "d.csv", target="k")
+    assert loaded.info.class_names == ("1", "2")
+    (warning,) = loaded.warnings
+    assert all(word in warning for word in (repr(labels[0]), repr(labels[1]), "are one number"))
 
 
 # ---------------------------------------------------------------- width
