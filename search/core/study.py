@@ -34,7 +34,7 @@ from search.trials.events import (
     Stopped,
     Verdict,
 )
-from search.trials.history import Commit, Epoch, History, HistoryEvent, TrialStart, TrialState
+from search.trials.history import IMPORTED, Commit, Epoch, History, HistoryEvent, TrialStart, TrialState
 from search.trials.objective import Objective
 from search.trials.trial import Trial, Trials, make_trial
 
@@ -174,6 +174,10 @@ class Study:
         touched = set()
         for event in events:
             if isinstance(event, Noted):
+                if event.kind == IMPORTED and any(
+                    (known.kind, known.detail) == (event.kind, event.detail) for known in self.noted
+                ):
+                    continue  # another worker has imported the same files
                 self.compiled += event.kind == "program compiled"
                 self.note(event.kind, **event.detail)
                 continue

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from search.data import dense, exact
 from search.data.parts import validate
@@ -67,8 +67,8 @@ class Data:
             (float32 where the source has floats); a regression's targets are (rows,) or (rows, targets, ...), float32. A
             source without a shape of its own (a column of a table, a named data set) gives (rows, 1) for a model of one
             output and (rows,) for several classes.
-        fingerprint: 32 hex digits of all splits' bytes, shapes and dtypes, test rows included. The shape of y does not count,
-            because it is independent of the values.
+        fingerprint: 32 hex digits of all splits' bytes, shapes and dtypes, test rows included. Of y only the numbers count:
+            `targets` has its form and the names of its classes.
         warnings: remarks on data that were taken, or left out, and may not be meant.
         scaling: the scaling that turned `raw` rows into these.
     """
@@ -82,6 +82,16 @@ class Data:
     raw: Raw
     scaling: Scaling
     warnings: tuple[str, ...] = ()
+
+    @property
+    def targets(self) -> dict[str, Any]:
+        """What the fingerprint leaves out: the classes' names, and the shape and dtype of targets as models get them."""
+        more = ", ".join(map(str, self.y_train.shape[1:]))
+        return {
+            "classes": list(self.info.class_names),
+            "shape": f"(rows, {more})" if more else "(rows,)",
+            "dtype": str(self.y_train.dtype),
+        }
 
 
 def check(section: DataSection, base: Path) -> None:

@@ -55,6 +55,7 @@ def inspect(trainer: Trainer, fixed: Mapping[str, Any]) -> Ready:
     return Ready(
         data=asdict(trainer.data.info),
         fingerprint=trainer.data.fingerprint,
+        targets=trainer.data.targets,
         source=trainer.source,
         warnings=(*trainer.data.warnings, *mixing_warnings),
         model=described,

@@ -23,7 +23,7 @@ def plan(file: StudyFile) -> dict[str, Any]:
     done = 0
     if records.exists(file.storage, file.name):
         stored = records.load(file.storage, file.name)
-        identity.check_ready(file, stored.identity, ready)
+        identity.check_ready(file, stored.full_identity, ready)
         done = sum(trial.is_ended for trial in stored.trials)
     study = Study(file)
     return {

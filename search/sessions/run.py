@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -25,7 +25,6 @@ from search.sessions.reporter import LOGGING, Reporter
 from search.sessions.startup import load_resolved, resolve, workers
 from search.spec import identity, sources
 from search.spec.identity import Record
-from search.spec.ready import Ready
 from search.spec.resolved import Resolved, describe
 from search.spec.study import StudyFile
 from search.storage import records
@@ -93,7 +92,7 @@ def save_model(stored: Stored, trial: Trial, path: Path, reporter: Reporter) -> 
     # Keras requires the suffix.
     partial = path.with_name(f".{path.stem}.{os.getpid()}.partial.keras").absolute()
     with workers(stored.file, resolved, chosen[:1], StudyLog(), reporter=reporter) as (pool, ready, _):
-        identity.check_ready(stored.file, stored.identity, ready)
+        identity.check_ready(stored.file, stored.full_identity, ready)
         order = SaveModel(
             Member(trial.number), trial.config, trial.seed, str(weights), str(partial), _best_learning_rate(trial)
         )
@@ -146,7 +145,7 @@ def _start(file: StudyFile, reporter: Reporter, *, allow_unused: bool) -> Outcom
             log.open(file.beside(".log"))
             log.write(f"study {file.name!r} begins: {describe(resolved)}")
             outcome = _search(Study(file), store, pool, reporter, interruption, resolved)
-            _warn(reporter, _changed_files(file, ready))
+            _warn(reporter, _changed_files(file, {**outcome.stored.imported, **ready.files}))
             return outcome
 
 
@@ -159,7 +158,8 @@ def _resume(file: StudyFile, reporter: Reporter) -> Outcome:
         # A builder whose trials all failed may be changed: no result depends on it.
         may_change_builder = not any(trial.curve or trial.state in ("COMPLETE", "PRUNED") for trial in stored.trials)
         has_failed = any(trial.state == "FAIL" for trial in stored.trials)
-        is_rebuilt = may_change_builder and has_failed and not identity.has_same_files(file, stored.identity)
+        is_changed = may_change_builder and not identity.has_same_files(file, stored.full_identity)
+        is_rebuilt = is_changed and has_failed
         # If nothing was trained yet, "auto" is resolved again, unless memory ran out: then keep to fewer lanes.
         is_new = may_change_builder and not any(kind == "out of memory" for _, kind, _ in stored.events)
         resolved, chosen = resolve(file) if is_new else load_resolved(file, stored)
@@ -170,7 +170,7 @@ def _resume(file: StudyFile, reporter: Reporter) -> Outcome:
             # Draw all trials again. The failed ones are deleted once the workers are ready.
             study = Study(file, seconds=stored.seconds, spent=stored.spent)
         if study.is_done():
-            identity.check_files(file, stored.identity)
+            identity.check_files(file, stored.full_identity)
             store.renew(file)
             scheduler.store(study, store)
             return _outcome(study, store, reporter, ended=(), seconds=0.0)
@@ -180,11 +180,13 @@ def _resume(file: StudyFile, reporter: Reporter) -> Outcome:
             ready,
             resolved,
         ):
-            now = identity.check_ready(file, stored.identity, ready, may_mend_builder=may_change_builder)
+            now = identity.check_ready(file, stored.full_identity, ready, may_mend_builder=may_change_builder)
             _warn(reporter, [*map(str, unused.find(file, ready)), *ready.warnings])
             reporter.line(describe(resolved))
             reporter.line(_progress(study))
             store.renew(file, now, asdict(resolved) if is_new else None, anew=_failures(stored) if is_rebuilt else None)
+            if is_changed and not is_rebuilt:
+                study.note("builder changed", before="the first epoch")
             log.open(file.beside(".log"))
             log.write(f"study {file.name!r} goes on with {len(study.trials)} trials")
             if not is_new and identity.versions() != stored.resolved["versions"]:
@@ -194,13 +196,14 @@ def _resume(file: StudyFile, reporter: Reporter) -> Outcome:
             if not is_new and resolved.devices != stored.resolved["devices"]:
                 study.note("devices changed", was=stored.resolved["devices"], now=resolved.devices)
             outcome = _search(study, store, pool, reporter, interruption, resolved)
-            _warn(reporter, _changed_files(file, ready))
+            _warn(reporter, _changed_files(file, {**outcome.stored.imported, **ready.files}))
             return outcome
 
 
-def _changed_files(file: StudyFile, ready: Ready) -> list[str]:
-    files = {name: digest for name, digest in ready.files.items() if not name.startswith("manyfit:")}
-    changed = sources.changed_files(files, sources.hashes(sources.source_files(file.settings, file.base)), file.base)
+def _changed_files(file: StudyFile, began_with: Mapping[str, str]) -> list[str]:
+    files = {name: digest for name, digest in began_with.items() if not name.startswith("manyfit:")}
+    now = sources.hashes(sources.source_files(file.settings, file.base))
+    changed = sources.changed_files(files, now, file.settings, file.base)
     if not changed:
         return []
     advice = "its trials are of the source that it began with: change it back, or go on under another --name"

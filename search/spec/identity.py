@@ -13,6 +13,9 @@ from search.spec import sources
 from search.spec.ready import Ready
 from search.spec.study import StudyFile
 
+# Characters of a value in an error, and how many of them stand before the first difference in a longer one.
+_SHOWN, _SHOWN_ALIKE = 100, 30
+
 VERSIONED = ("manyfit", "keras", "optuna", "tensorflow", "jax", "numpy", "scikit-learn")
 
 
@@ -65,6 +68,8 @@ def full(file: StudyFile, ready: Ready) -> dict[str, Any]:
     """Return the whole identity; `ready` comes from a worker that has loaded the data and the builder."""
     identity = declared(file)
     identity["data"] = {**identity["data"], "fingerprint": ready.fingerprint}
+    if ready.targets:
+        identity["data"]["targets"] = dict(ready.targets)
     identity["model"] = {**identity["model"], "source": ready.source}
     if ready.files:
         identity["model"]["files"] = dict(ready.files)
@@ -76,10 +81,12 @@ def check_ready(
 ) -> dict[str, Any]:
     """Return the current identity; IdentityError if it differs from the one `stored` at the first start.
 
-    With `may_mend_builder` the builder's source may differ.
+    `stored` has the files that trials have imported, too. With `may_mend_builder` the builder's source may differ.
     """
     now = full(file, ready)
     changed = [] if may_mend_builder else _changed_source(file, stored, ready)
+    if not may_mend_builder and "files" in stored["model"]:
+        now["model"]["files"] = {**stored["model"]["files"], **ready.files}
     model = {key: value for key, value in now["model"].items() if key != "source"}
     check_unchanged(file.name, stored, {**now, "model": model}, source=changed)
     return now
@@ -100,7 +107,7 @@ def _changed_files(file: StudyFile, stored: Mapping[str, Any]) -> list[str]:
     if files:
         user_files = {name: digest for name, digest in files.items() if name != f"manyfit:{build}"}
         now = sources.hashes(sources.source_files(file.settings, file.base))
-        return sources.changed_files(user_files, now, file.base)
+        return sources.changed_files(user_files, now, file.settings, file.base)
     # A study of manyfit 0.1.0 stores no list of files: its hash is comparable only if the builder is a single file.
     legacy_hash, stored_hash = sources.legacy_hash(file.settings, file.base), stored["model"].get("source")
     return [] if stored_hash is None or legacy_hash in ("", stored_hash) else [build]
@@ -109,12 +116,10 @@ def _changed_files(file: StudyFile, stored: Mapping[str, Any]) -> list[str]:
 def _changed_source(file: StudyFile, stored: Mapping[str, Any], ready: Ready) -> list[str]:
     """Return which files of the user's functions, or which built-in builder, have changed since the first start."""
     stored_model, build = stored["model"], file.settings.model.build
-    if stored_model.get("source") in (ready.source, None):
-        return []
     if "files" in stored_model:
-        return sources.changed_files(stored_model["files"], ready.files, file.base)
+        return sources.changed_files(stored_model["files"], ready.files, file.settings, file.base)
     # The hash of manyfit 0.1.0 lacks modules that a function imports when it is called.
-    return [] if stored_model["source"] == ready.legacy_source else [build]
+    return [] if stored_model.get("source") in (ready.source, ready.legacy_source, None) else [build]
 
 
 def check_unchanged(
@@ -122,8 +127,8 @@ def check_unchanged(
 ) -> None:
     """Raise IdentityError with a readable difference if `now` is not the identity that the study started with.
 
-    Fingerprints that `now` lacks, because no worker has reported them yet, are not compared. `source` names the changed
-    files of the builder.
+    Fingerprints that `now` lacks, because no worker has reported them yet, are not compared, nor is the form of the targets
+    for a study of a version that did not store it. `source` names the changed files of the builder.
     """
     lines = list(_differences("", stored, now))
     if source:
@@ -142,10 +147,12 @@ def _differences(path: str, stored: Any, now: Any) -> Iterator[str]:
             inner = f"{path}.{key}" if path else key
             if inner == "model.files" or (key in ("fingerprint", "source") and key not in now):
                 continue  # `source` of check_unchanged covers files
+            if inner == "data.targets" and not (key in stored and key in now):
+                continue
             if key not in now:
-                yield f"{inner}: was {_text(stored[key])}, now absent"
+                yield f"{inner}: was {_text(json.dumps(stored[key]))}, now absent"
             elif key not in stored:
-                yield f"{inner}: was absent, now {_text(now[key])}"
+                yield f"{inner}: was absent, now {_text(json.dumps(now[key]))}"
             else:
                 yield from _differences(inner, stored[key], now[key])
     elif path == "order" and sorted(stored) != sorted(now):
@@ -156,12 +163,19 @@ def _differences(path: str, stored: Any, now: Any) -> Iterator[str]:
             what = "the data are not the same" if path.startswith("data") else "the builder's source has changed"
             yield f"{path}: {what}"
         else:
-            yield f"{path}: was {_text(stored)}, now {_text(now)}"
+            was, text = json.dumps(stored), json.dumps(now)
+            # Long lists may begin alike.
+            alike = next((at for at, (a, b) in enumerate(zip(was, text, strict=False)) if a != b), 0)
+            start = max(0, alike - _SHOWN_ALIKE)
+            yield f"{path}: was {_text(was, start)}, now {_text(text, start)}"
 
 
-def _text(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 100 else f"{text[:97]}..."
+def _text(text: str, start: int = 0) -> str:
+    """Cut a long text to a length that reads well, from the character `start` on."""
+    if len(text) <= _SHOWN:
+        return text
+    text = f"...{text[start:]}" if start else text
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
 
 
 def note(file: StudyFile, resolved: Mapping[str, Any], data: Mapping[str, Any]) -> str:

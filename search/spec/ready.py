@@ -14,6 +14,7 @@ class Ready:
     Attributes:
         data: `DataInfo` as a table.
         fingerprint: of the data.
+        targets: what the fingerprint leaves out: the names of the classes, and shape and dtype of the targets.
         source: hash of the builder's source.
         files: hash of each file of the user's functions, by its name.
         legacy_source: `source` by the rule of manyfit 0.1.0, to compare with studies that began with that version.
@@ -45,6 +46,7 @@ class Ready:
     undrawn: tuple[str, ...] = ()
     compiles_itself: bool = False
     steps: int = 0
+    targets: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def places(self) -> int:

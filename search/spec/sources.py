@@ -14,8 +14,9 @@ import posixpath
 import sys
 import sysconfig
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,16 +80,54 @@ def combine_hashes(files: Mapping[str, str]) -> str:
     return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 
-def changed_files(stored: Mapping[str, str], now: Mapping[str, str], base: Path) -> list[str]:
-    """Return the names of files whose hashes differ; `now` may lack some files of `stored`.
+def imported_since(known: Collection[str], settings: Settings, base: Path) -> dict[str, str]:
+    """Return the hashes of the user's files that this process has imported and `known` lacks.
 
-    A name in angle brackets is a module outside of the study's folders. It is compared only if `now` has it.
+    Modules that no folder of the study explains, such as those that TensorFlow writes to /tmp, are left out: a later command
+    could not find them.
     """
+    files = {name: path for name, path in imported_files(settings, base).items() if name not in known}
+    places = _places(files, settings, base)
+    return hashes({name: path for name, path in files.items() if path.resolve() in places[name]})
+
+
+def changed_files(stored: Mapping[str, str], now: Mapping[str, str], settings: Settings, base: Path) -> list[str]:
+    """Return the names of files whose hashes differ; files of `stored` that `now` lacks are read from the disk.
+
+    A name in angle brackets is a module outside of the study's folders. It is compared only if it is found.
+    """
+    places = _places([name for name in stored if name not in now], settings, base)
     names = [name for name in now if name not in stored]
     for name, digest in stored.items():
-        if now.get(name, digest) != digest or (name not in now and name[0] != "<" and _hash(base / name) != digest):
+        current = {now[name]} if name in now else set(map(_hash, places[name]))
+        if current and digest not in current:
             names.append(name)
     return sorted(names)
+
+
+def _places(names: Iterable[str], settings: Settings, base: Path) -> dict[str, list[Path]]:
+    """Return where each file may be, by its name: one path, or for a module in angle brackets any number of them."""
+    functions = references(settings, base)
+    places = {name: [] if name.startswith("<") else _inside(name, functions) or [base / name] for name in names}
+    if outside := [name for name in places if name.startswith("<")]:
+        folders: dict[Path, None] = {}
+        for _, reference in functions:
+            reader = _Reader(reference.path.parent)
+            reader.closure(reference.path)
+            folders |= reader.searched
+        for name, folder in product(outside, folders):
+            places[name] += [path for path, module in _resolve(folder, name[1:-1]) if f"<{module}>" == name]
+    return {name: [path.resolve() for path in paths] for name, paths in places.items()}
+
+
+def _inside(name: str, functions: Iterable[tuple[str, Reference]]) -> list[Path]:
+    """Return the paths that `_name` may have named so."""
+    paths = []
+    for text, reference in functions:
+        folder = posixpath.dirname(text.replace(os.sep, "/"))
+        inner = posixpath.relpath(name, folder or ".") if posixpath.isabs(name) == posixpath.isabs(folder) else ".."
+        paths += [] if inner.startswith("..") else [reference.path.parent / inner]
+    return paths
 
 
 def mentions(settings: Settings, base: Path, name: str) -> bool:
@@ -145,6 +184,8 @@ class _Reader:
 
     folder: Path
     roots: list[Path] = field(default_factory=list)
+    # All folders in which `closure` has looked for modules.
+    searched: dict[Path, None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         paths = [Path(text).absolute() for text in os.environ.get("PYTHONPATH", "").split(os.pathsep) if text]
@@ -174,6 +215,7 @@ class _Reader:
                     yield candidate.resolve(), candidate.stem
         folders = [folder / text for text in texts for folder in (path.parent, self.folder)]
         roots = [*self.roots, path.parent, *(folder for folder in folders if _is_folder(folder))]
+        self.searched |= dict.fromkeys(roots)
         for node in nodes:
             for level, name in _modules(node):
                 if level:

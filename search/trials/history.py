@@ -12,6 +12,11 @@ from search.trials.events import Member
 from search.trials.objective import Objective
 from search.trials.trial import Trial
 
+# The kind of an event for files that the user's code has imported for some configs only; `files` has their hashes.
+IMPORTED = "imported"
+# Kinds of events after which a study's builder may be another one, with other files: nothing had been trained.
+_OF_A_NEW_BUILDER = ("builder mended", "builder changed")
+
 
 @dataclass(frozen=True, slots=True)
 class HistoryEvent:
@@ -45,6 +50,25 @@ class History:
     events: list[tuple[datetime, str, dict[str, Any]]] = field(default_factory=list)
     study_attrs: dict[str, Any] = field(default_factory=dict)
     spent: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def imported(self) -> dict[str, str]:
+        """Hashes of the files that the user's code imported while it trained, at their first import, by name."""
+        files: dict[str, str] = {}
+        for _, kind, detail in self.events:
+            if kind in _OF_A_NEW_BUILDER:
+                files.clear()
+            elif kind == IMPORTED:
+                files = {**detail["files"], **files}
+        return files
+
+    @property
+    def full_identity(self) -> dict[str, Any]:
+        """The identity, with the files that were imported after its first start among the model's files."""
+        model = self.identity["model"]
+        if not (imported := self.imported):
+            return self.identity
+        return {**self.identity, "model": {**model, "files": {**imported, **model.get("files", {})}}}
 
     @property
     def complete(self) -> list[Trial]:

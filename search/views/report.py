@@ -19,6 +19,7 @@ from search.spec.resolved import describe
 from search.storage import records
 from search.storage.holder import Holder, holder
 from search.storage.records import Brief, Stored
+from search.trials.history import IMPORTED
 from search.trials.trial import Trial
 from search.views import export, standing
 from search.views.hyperparameters import hyperparameters, panel
@@ -430,7 +431,7 @@ def _failures(stored: Stored, console: Console) -> None:
 
 
 def _history(stored: Stored, console: Console) -> None:
-    events = [event for event in stored.events if event[1] != COMPILED]
+    events = [event for event in stored.events if event[1] not in (COMPILED, IMPORTED)]
     if not events:
         return
     console.print(Text("history", style="bold"))

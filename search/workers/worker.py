@@ -13,7 +13,8 @@ import sys
 import threading
 import time
 import traceback
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -27,6 +28,7 @@ from search.spec import sources
 from search.spec.ready import Ready
 from search.spec.usercode import Reference
 from search.trials.events import Assignment, Noted, Spent, Verdict, not_kept
+from search.trials.history import IMPORTED
 from search.workers import descendants
 from search.workers.messages import Go, Inspecting, Keep, Message, Refused, Saved, WorkerSpec, decode, encode
 
@@ -61,6 +63,7 @@ def main(descriptor: int) -> None:
     connection.send_bytes(encode([ready]))
     # The first wait is for the study to begin, so it does not count as waiting for verdicts.
     idle_since, save_s, seconds_before = 0.0, 0.0, dict.fromkeys(engine.seconds, 0.0)
+    imports = _Imports(trainer, set(ready.files))
     while True:
         # A tick: verdicts free places, assignments fill them, then all members train for one epoch.
         messages = inbox.get()
@@ -91,14 +94,43 @@ def main(descriptor: int) -> None:
             "train": ended - began - (sum(now.values()) - other_s),
             "save": save_s,
         }
-        if why := engine.checkpoints.take_error():
-            events.append(Noted("no checkpoint", {"why": why}))
+        events += _noted(engine, imports)
         connection.send_bytes(encode([*events, Spent(spent), Saved(engine.checkpoints.is_saved)]))
         # Save while the coordinator decides on the verdicts.
         began = time.perf_counter()
         engine.save()
         idle_since, seconds_before = time.perf_counter(), now
         save_s = idle_since - began
+
+
+@dataclass
+class _Imports:
+    """The user's files that training imports, such as a module whose name a builder makes from its config.
+
+    Attributes:
+        known: names of the files that were reported.
+        modules: how many modules there were at the last look.
+    """
+
+    trainer: Trainer
+    known: set[str]
+    modules: int = 0
+
+    def take_new(self) -> dict[str, str]:
+        """Return the hashes of files that were imported since the last call."""
+        if len(sys.modules) == self.modules:
+            return {}
+        self.modules = len(sys.modules)
+        files = sources.imported_since(self.known, self.trainer.settings, self.trainer.base)
+        self.known |= set(files)
+        return files
+
+
+def _noted(engine: Engine, imports: _Imports) -> Iterator[Noted]:
+    if files := imports.take_new():
+        yield Noted(IMPORTED, {"files": files})
+    if why := engine.checkpoints.take_error():
+        yield Noted("no checkpoint", {"why": why})
 
 
 def _receive(connection: Connection, inbox: queue.Queue[list[Message]], engines: list[Engine]) -> None:

@@ -7,8 +7,9 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
-from support import manyfit, write_study
+from support import manyfit, toml, write_study
 
 from search.storage.records import load
 
@@ -175,6 +176,94 @@ def test_module_that_is_imported_inside_of_build_is_a_part_of_the_study(tmp_path
         file.write_text(before)
     assert manyfit("run", path, "--trials", 2).returncode == 0
     assert len(load(path.with_suffix(".db"), "lazy").trials) == 2
+
+
+COMPUTED = """
+import importlib, sys
+from pathlib import Path
+sys.path.insert(0, str((Path(__file__).parent / "../library").resolve()))
+def build(config, data):
+    return importlib.import_module(config["kind"]).build(config, data)
+"""
+PART = """
+import keras
+def build(config, data):
+    return keras.Sequential([keras.Input(data.input_shape), keras.layers.Flatten(), keras.layers.Dense(1)])
+"""
+
+
+@pytest.mark.slow
+def test_module_whose_name_a_config_makes_is_a_part_of_the_study(tmp_path):
+    """The sample: arch/b.py changed between two commands, and no command noticed, for only config a had been inspected."""
+    places = {"arch.a": "m/arch", "arch.b": "m/arch", "inserted": "library"}
+    files = {}
+    for module, folder in places.items():
+        files[module] = tmp_path / folder / f"{module.rpartition('.')[2]}.py"
+        files[module].parent.mkdir(parents=True, exist_ok=True)
+        files[module].write_text(PART)
+    (tmp_path / "m" / "my_model.py").write_text(COMPUTED)
+    folder_of(tmp_path, my_data=DATA)
+    text = STUDY.format(trials=3).replace('"my_model.py:build"', '"m/my_model.py:build"')
+    text = text.replace("width = [4, 4.5, 5]", f"kind = {json.dumps(list(places))}")
+    start = ", ".join(toml({"kind": kind}) for kind in places)
+    text = text.replace("[search]", f"[search]\nstart = [{start}]")
+    path = write_study(tmp_path, text, name="computed")
+    done = manyfit("run", path, "--allow-unused")
+    assert done.returncode == 0, done.stderr
+    stored = load(path.with_suffix(".db"), "computed")
+    assert [trial.config["kind"] for trial in stored.trials] == list(places)
+    # Some were inspected before the first trial; all are of the identity.
+    names = {"m/arch/a.py", "m/arch/b.py", "<inserted>"}
+    assert names <= set(stored.full_identity["model"]["files"])
+    assert "imported" not in manyfit("show", path).stdout
+    assert manyfit("run", path).returncode == 0
+    for module, file in files.items():
+        file.write_text(PART.replace("Dense(1)", "Dense(1, use_bias=False)"))
+        done = manyfit("run", path)
+        assert done.returncode == 2, (module, done.stderr)
+        name = next(name for name in names if name.strip("<>").removesuffix(".py").endswith(module.replace(".", "/")))
+        assert f"model.source: the builder's source has changed: {name}" in done.stderr
+        file.write_text(PART)
+    # A worker sees it, too, where the builder has not imported it yet.
+    files["arch.b"].write_text(PART + "# another\n")
+    for command in (("run", path, "--trials", 4), ("export", path, "--model", tmp_path / "m.keras")):
+        done = manyfit(*command)
+        assert done.returncode == 2, done.stderr
+        assert "the builder's source has changed: m/arch/b.py" in done.stderr
+    assert len(load(path.with_suffix(".db"), "computed").trials) == 3
+
+
+WEIGHTED = """
+[study]
+trials = 1
+epochs = 1
+[data]
+source = "d.npz"
+[model]
+build = "mlp"
+units = [2]
+[train]
+class_weight = { "1" = 50.0 }
+[space]
+learning_rate = { low = 1e-3, high = 1e-1, log = true }
+[run]
+engine = "fit"
+backend = "jax"
+"""
+
+
+@pytest.mark.slow
+def test_classes_that_are_renumbered_between_two_commands_are_refused(tmp_path):
+    """The sample: the same rows with labels 1, 2, 3, and the weight was another class's."""
+    x, y = np.random.default_rng(0).normal(size=(60, 4)), np.arange(60) % 3
+    np.savez(tmp_path / "d.npz", x=x, y=y)
+    path = write_study(tmp_path, WEIGHTED, name="weighted")
+    assert manyfit("run", path).returncode == 0
+    np.savez(tmp_path / "d.npz", x=x, y=y + 1)
+    done = manyfit("run", path, "--trials", 2)
+    assert done.returncode == 2
+    assert 'data.targets.classes: was ["0", "1", "2"], now ["1", "2", "3"]' in done.stderr
+    assert len(load(path.with_suffix(".db"), "weighted").trials) == 1
 
 
 @pytest.mark.slow

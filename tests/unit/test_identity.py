@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
+from datetime import UTC, datetime
 
+import numpy as np
 import pytest
+from data_kit import load as load_data
 from support import REPLAY, query, record, replay, replay_file, toml
 
+from search.core.study import Study
 from search.errors import IdentityError
 from search.sessions.run import run
-from search.spec import identity
+from search.spec import identity, sources
+from search.spec.ready import Ready
+from search.trials.events import Noted
+from search.trials.history import History
 
 SPACE = {
     "learning_rate": {"low": 1e-4, "high": 1e-1, "log": True},
@@ -149,6 +157,109 @@ def test_fingerprints_are_compared_once_a_worker_has_told_them(tmp_path):
     now = json.loads(json.dumps(stored))
     now["model"]["source"] = "ddd"
     assert differences(stored, now) == ["model.source: the builder's source has changed"]
+
+
+def test_values_that_differ_late_are_shown_where_they_differ(tmp_path):
+    before, now = declared(tmp_path), declared(tmp_path)
+    before["data"]["targets"] = {"classes": [f"class {number}" for number in range(900)]}
+    now["data"]["targets"] = {"classes": [*before["data"]["targets"]["classes"][:-1], "another"]}
+    (line,) = differences(before, now)
+    assert line.startswith("data.targets.classes: was ...")
+    assert 'class 899"], now ...' in line
+    assert line.endswith('"another"]')
+
+
+CODES = np.arange(90) % 3
+X = np.random.default_rng(0).normal(size=(90, 4)).astype("float32")
+
+
+def ready(folder, y):
+    """Return what a worker reports of the data."""
+    np.savez(folder / "d.npz", x=X, y=y)
+    data = load_data(folder, "d.npz")
+    return Ready(asdict(data.info), data.fingerprint, "source", targets=data.targets)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "lines"),
+    [
+        # The sample: class_weight = { "1" = 50.0 } moved from the second class to the first.
+        (CODES, CODES + 1, ['classes: was ["0", "1", "2"], now ["1", "2", "3"]']),
+        (np.array(["a", "b", "c"])[CODES], np.array(["a", "c", "d"])[CODES], ['classes: was ["a", "b", "c"], now ["a", "c", "d"]']),
+        (CODES % 2, CODES % 2 * 2 - 1, ['classes: was ["0", "1"], now ["-1", "1"]']),
+        (CODES, CODES[:, None], ['shape: was "(rows,)", now "(rows, 1)"']),
+        (CODES[:, None], np.eye(3)[CODES], ['shape: was "(rows, 1)", now "(rows, 3)"', 'dtype: was "int32", now "float32"']),
+        (np.eye(3, dtype=int)[CODES], CODES, ['shape: was "(rows, 3)", now "(rows,)"']),
+        (CODES, CODES.astype("float32"), ['dtype: was "int32", now "float32"']),
+        (X[:, 0], X[:, :1], ['shape: was "(rows,)", now "(rows, 1)"']),
+    ],
+)  # fmt: skip
+def test_renamed_classes_and_targets_of_another_form_are_told(tmp_path, before, now, lines):
+    """The fingerprint does not see them: the numbers are the same."""
+    file = replay_file(tmp_path)
+    reports = [ready(tmp_path, y) for y in (before, now)]
+    assert reports[0].fingerprint == reports[1].fingerprint
+    stored = [json.loads(json.dumps(identity.full(file, report))) for report in reports]
+    assert differences(*stored) == [f"data.targets.{line}" for line in lines]
+    with pytest.raises(IdentityError, match=r"data\.targets"):
+        identity.check_ready(file, stored[0], reports[1])
+    # Before a worker has reported, and in a study of a version that did not store them, they are not compared.
+    identity.check_unchanged("digits", stored[0], identity.declared(file))
+    del stored[0]["data"]["targets"]
+    assert identity.check_ready(file, stored[0], reports[1])["data"]["targets"] == reports[1].targets
+
+
+@pytest.mark.parametrize("y", [CODES, CODES.astype("uint8"), CODES + 0, list(map(int, CODES))], ids=range(4))
+def test_what_models_get_in_the_same_form_is_the_same_study(tmp_path, y):
+    file = replay_file(tmp_path)
+    identity.check_ready(file, json.loads(json.dumps(identity.full(file, ready(tmp_path, CODES)))), ready(tmp_path, y))
+
+
+def test_imported_files_are_of_the_identity_until_another_builder_begins(tmp_path):
+    file = replay_file(tmp_path)
+
+    def history(*events):
+        stored = {**identity.declared(file), "model": {"source": "s", "files": {"a.py": "1"}}}
+        return History(file, {}, stored, 0.0, "", events=[(datetime.now(UTC), *event) for event in events])
+
+    def imported(**files):
+        return "imported", {"files": {f"{name}.py": digest for name, digest in files.items()}}
+
+    assert history().full_identity == history().identity
+    assert history(imported(b="2"), ("timeout", {"trial": 1}), imported(c="3")).full_identity["model"]["files"] == {
+        "a.py": "1", "b.py": "2", "c.py": "3",
+    }  # fmt: skip
+    # A file that changed while a command ran: the first trial's counts.
+    assert history(imported(b="2"), imported(b="3")).imported == {"b.py": "2"}
+    for kind in ("builder mended", "builder changed"):
+        assert history(imported(b="2"), (kind, {}), imported(c="3")).imported == {"c.py": "3"}
+
+
+def test_module_on_pythonpath_that_only_a_trial_imports_is_compared_where_it_is_found(tmp_path, monkeypatch):
+    (tmp_path / "m.py").write_text(
+        "import importlib\ndef build(config, data): importlib.import_module(config['dropout'])\n"
+    )
+    (tmp_path / "path" / "arch").mkdir(parents=True)
+    module = tmp_path / "path" / "arch" / "b.py"
+    module.write_text("WIDTH = 3\n")
+    file = replay_file(tmp_path, model__build="m.py:build")
+    stored = {**identity.declared(file), "model": {**identity.declared(file)["model"], "source": "s"}}
+    stored["model"]["files"] = sources.hashes({"m.py": tmp_path / "m.py", "<arch.b>": module})
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "path"))
+    identity.check_files(file, stored)
+    module.write_text("WIDTH = 30\n")
+    with pytest.raises(IdentityError, match=r"changed: <arch\.b>"):
+        identity.check_files(file, stored)
+    monkeypatch.delenv("PYTHONPATH")
+    identity.check_files(file, stored)
+
+
+def test_imports_that_several_workers_report_are_noted_once(tmp_path):
+    study = Study(replay_file(tmp_path))
+    events = [Noted("imported", {"files": {name: "1"}}) for name in ("a.py", "b.py", "a.py", "b.py")]
+    for event in (*events, Noted("imported", {"files": {"a.py": "2"}})):
+        study.record([event])
+    assert [event.detail["files"] for event in study.noted] == [{"a.py": "1"}, {"b.py": "1"}, {"a.py": "2"}]
 
 
 def test_long_difference_is_cut(tmp_path):
