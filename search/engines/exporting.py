@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from search.data import Data
 from search.data.splits import Scaling
-from search.engines import failures, portable
+from search.engines import failures, pins, portable
 from search.engines.checkpoints import read
 from search.engines.logs import numbers
 from search.engines.portable import Labels, Yardstick
@@ -292,7 +292,8 @@ def _write(model: keras.Model, compiled: Compiled, path: str) -> None:
         model.compile(**compiled.arguments)
         # Otherwise Keras warns that the optimizer is saved without variables.
         model.optimizer.build(model.trainable_variables)
-    model.save(path)
+    with pins.warnings_as_prints():
+        model.save(path)
 
 
 def _load(path: str, model: keras.Model) -> tuple[keras.Model | None, tuple[str, ...]]:
@@ -371,7 +372,7 @@ def _assign(model: keras.Model, weights: Mapping[str, NDArray[Any]]) -> None:
 def _values(model: keras.Model, x: Any, y: Any, batch_size: int) -> dict[str, float]:
     """Evaluate a model; return its metrics as numbers."""
     results = model.evaluate(x, y, batch_size=batch_size, verbose=0, return_dict=True)
-    return numbers({name: keras.ops.convert_to_numpy(value) for name, value in results.items()})
+    return numbers(results)
 
 
 def _name(metric: Any) -> str:

@@ -105,7 +105,11 @@ class FitEngine:
     def _train(self, assignment: Assignment) -> None:
         member = assignment.member
         try:
-            has_stopped = self._fit(assignment)
+            try:
+                has_stopped = self._fit(assignment)
+            finally:
+                # Before anything else: under a recursion limit that the builder has set, no error could be reported.
+                self._trainer.pins.set()
         except BaseException as error:  # noqa: BLE001 (the user's model and callbacks may raise anything)
             if self._reporter is not None and self._reporter.has_ended:
                 # The trial has ended, so a callback can't fail it any more. Print to the log only.
@@ -194,7 +198,7 @@ class _Reporter(keras.callbacks.Callback):  # type: ignore[misc]
         optimizer = getattr(self.model, "optimizer", None)
         # A model with its own train_step may have no optimizer, and a metric may be named learning_rate.
         if optimizer is not None and "val_learning_rate" not in metrics:
-            metrics |= numbers({"learning_rate": keras.ops.convert_to_numpy(optimizer.learning_rate)})
+            metrics |= numbers({"learning_rate": optimizer.learning_rate})
         self.epoch = epoch + 1
         if (score := self._sign * metrics.get(self._objective, math.nan)) > self._score:
             self._score, self.best = score, _copied(_weights(self.model))
@@ -248,5 +252,6 @@ def _variables(model: keras.Model) -> list[tuple[str, Any]]:
 
 
 def _copied(variables: Iterable[tuple[str, Any]]) -> dict[str, NDArray[Any]]:
-    # Copy: the array may share the variable's memory.
-    return {name: np.array(keras.ops.convert_to_numpy(variable)) for name, variable in variables}
+    # Copy: the array may share the variable's memory. `asarray` first: for a copy, NumPy calls `__array__` with an argument
+    # that a variable's lacks, and warns; a user may have turned warnings into errors.
+    return {name: np.asarray(variable).copy() for name, variable in variables}

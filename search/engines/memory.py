@@ -18,7 +18,7 @@ import psutil
 from keras.src.backend.common.stateless_scope import in_stateless_scope
 from keras.src.utils import dtype_utils
 
-from search.engines import devices, failures
+from search.engines import devices, failures, pins
 
 _NEEDED = "of the model, "
 
@@ -114,7 +114,8 @@ def _bytes(variables: Iterable[Any]) -> int:
 def _slots(optimizer: Any) -> int:
     """Return how many numbers an optimizer keeps for each weight, by building a copy of it for one tiny weight."""
     try:
-        other = type(optimizer).from_config(optimizer.get_config())
+        with pins.warnings_as_prints():
+            other = type(optimizer).from_config(optimizer.get_config())
         other.build([keras.Variable(np.zeros((2, 3), np.float32))])
         return sum(tuple(variable.shape) == (2, 3) for variable in other.variables)
     except Exception:  # noqa: BLE001 (the user's optimizer: the estimate then omits its slots)

@@ -122,7 +122,7 @@ def _metric_value(own: Any, form: Form) -> Callable[[Any, Any], float]:
 
 
 def _number(value: Any) -> float:
-    return float(np.mean(keras.ops.convert_to_numpy(value)))
+    return float(np.mean(np.asarray(value)))
 
 
 def _differ(one: float, other: float) -> bool:

@@ -194,7 +194,7 @@ def _value(item: Any, y: NDArray[Any], outputs: Any) -> NDArray[Any] | None:
             result = keras.ops.mean(item(y, outputs))
     except Exception:  # noqa: BLE001 (the user's own, or a form that Keras rejects)
         return None
-    return np.asarray(keras.ops.convert_to_numpy(result))
+    return np.asarray(result)
 
 
 def _is_same(some: NDArray[Any], others: NDArray[Any]) -> bool:

@@ -51,6 +51,7 @@ def inspect(trainer: Trainer, fixed: Mapping[str, Any]) -> Ready:
             _check_objective(model, trainer)
         del model
     recorder.try_more_configs()
+    trainer.pins.set()
     keras.backend.clear_session()
     return Ready(
         data=asdict(trainer.data.info),
@@ -243,7 +244,7 @@ def _check_objective(model: keras.Model, trainer: Trainer) -> None:
             f"study.objective: training reports no {objective!r}{closest(objective, reported)}; "
             f"it reports {', '.join(reported)}; mend it, or name the metric in train.metrics"
         )
-    outputs = [keras.ops.convert_to_numpy(output) for output in keras.tree.flatten(predicted)]
+    outputs = [np.asarray(output) for output in keras.tree.flatten(predicted)]
     if not all(np.all(np.isfinite(output)) for output in outputs):
         raise UsageError("the untrained model's outputs are not finite; look at the scale of the data (data.scale)")
 

@@ -110,7 +110,7 @@ class Trainer:
         build: the builder.
         source: hash of the source of the builder and of the user's losses, metrics and callbacks.
         forms: (key, text) of a user's loss or metric -> the form of labels that it gets for a model of one output.
-        pins: settings of Keras and JAX that are restored before every model.
+        pins: settings of Keras, JAX and the process that are restored before every model.
     """
 
     settings: Settings
@@ -343,7 +343,7 @@ def make_optimizer(config: Mapping[str, Any], steps: int) -> keras.optimizers.Op
     numbers = {key: config[key] for key in optimizer_arguments(name) if key in config}
     schedule, warmup = config.get("schedule", "constant"), config.get("warmup", 0.0)
     if schedule != "constant" or warmup:
-        rate = numbers.get("learning_rate", kind().get_config()["learning_rate"])
+        rate = numbers.get("learning_rate", float(np.asarray(kind().learning_rate)))
         end_factor = config.get("end_factor", 0.01 if schedule == "exponential" else 0.0)
         if schedule == "exponential" and not end_factor:
             raise UsageError("train.end_factor: an exponential schedule needs it above 0; received 0")
