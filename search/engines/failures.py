@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 
 _OURS = tuple(
@@ -13,11 +14,12 @@ _OURS = tuple(
 MOST_WORDS = 500
 MOST_LINE = 2_000
 MOST_TRACE = 20_000
+_IN_A_LAYER = re.compile(r"Exception encountered when calling (.+?)\.\s+\x1b\[1m(.+?)\x1b\[0m\s", re.DOTALL)
 
 
 def one_line(error: BaseException) -> str:
     """Name an exception in one line."""
-    lines = [line for line in message(error).strip().splitlines() if line.strip()]
+    lines = [line for line in cause(error).strip().splitlines() if line.strip()]
     if lines and lines[0].startswith("Graph execution error"):
         # TensorFlow puts the cause last, before the lines of its node.
         lines = [line for line in lines if not line.lstrip().startswith(("[[", "Stack trace"))][-1:]
@@ -49,6 +51,13 @@ def shortened(text: str, most: int = MOST_TRACE) -> str:
 def _cut(text: str, most: int) -> str:
     half = most // 2
     return f"{text[:half]} ... ({len(text) - 2 * half:,} characters left out) ... {text[-half:]}"
+
+
+def cause(error: BaseException) -> str:
+    """Return an exception's message without what Keras writes around that of a layer's call."""
+    text = message(error)
+    layer = _IN_A_LAYER.match(text)
+    return f"{layer[2].strip()} (in {layer[1]})" if layer else text
 
 
 def message(error: BaseException) -> str:

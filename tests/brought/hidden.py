@@ -128,6 +128,152 @@ def in_the_middle_of_a_long_array(config, data):
     return compiled(net(config, data, Scale()), config)
 
 
+def in_a_rule_for_one_argument(config, data):
+    @jax.custom_jvp
+    def scaled(x):
+        return x
+
+    scaled.defjvps(lambda along, result, x: along * config["gain"])
+
+    class Scale(L.Layer):
+        def call(self, x):
+            return scaled(x)
+
+    return compiled(net(config, data, Scale()), config, optimizer=keras.optimizers.SGD(0.1))
+
+
+def in_the_gradient_of_a_solver(config, data):
+    def damped(function, y):
+        return y / (function(ops.ones_like(y)) + config["gain"])
+
+    class Half(L.Layer):
+        def call(self, x):
+            return jax.lax.custom_root(lambda z: 2.0 * z - x, x, lambda f, z: x / 2.0, damped)
+
+    return compiled(net(config, data, Half()), config, optimizer=keras.optimizers.SGD(0.1))
+
+
+def in_the_last_batch_alone(config, data):
+    class Scale(L.Layer):
+        def call(self, x):
+            return x if x.shape[0] in (None, 64) else x * config["gain"]
+
+    return compiled(net(config, data, Scale()), config)
+
+
+def in_a_learning_rate_that_is_a_function(config, data):
+    return compiled(net(config, data), config, optimizer=keras.optimizers.SGD(lambda: config["gain"] * 0.01))
+
+
+def in_a_step_of_the_model_object(config, data):
+    model = compiled(net(config, data), config)
+    plain = model.train_step
+    model.train_step = lambda state, batch: plain(state, (batch[0] * config["gain"], *batch[1:]))
+    return model
+
+
+def in_a_function_of_the_optimizer(config, data):
+    global GAIN
+    GAIN = config["gain"]
+    model = compiled(net(config, data), config, optimizer=keras.optimizers.SGD(0.1))
+    model.optimizer._clip_gradients = scaled_by_gain
+    return model
+
+
+def scaled_by_gain(gradients):
+    return [gradient * GAIN for gradient in gradients]
+
+
+def in_a_replaced_method_of_keras(config, data):
+    kind = keras.optimizers.Ftrl  # nothing else here uses it
+    plain = vars(kind).get("plain") or kind.update_step
+    kind.plain = plain
+    kind.update_step = lambda self, g, variable, rate: plain(self, g * config["gain"], variable, rate)
+    return compiled(net(config, data), config, optimizer=kind(0.1))
+
+
+def in_a_constraint_that_layers_share(config, data):
+    small, large = keras.constraints.MaxNorm(0.3), keras.constraints.MaxNorm(3.0)
+    first = net(config, data, kernel_constraint=small)
+    last = L.Dense(data.outputs, kernel_constraint={"mse": small, "huber": large}[config["kind"]])
+    model = keras.Sequential([*first.layers, L.Dense(8, kernel_constraint=large), last])
+    return compiled(model, config)
+
+
+def in_metrics_that_have_counted_before(config, data):
+    model = compiled(net(config, data), config)
+    x = np.random.default_rng(0).normal(size=(64, *data.input_shape)).astype("float32")
+    model.evaluate(x, np.zeros(64, "int32"), verbose=0)
+    return model
+
+
+def in_an_optimizer_that_is_built(config, data):
+    optimizer = keras.optimizers.SGD(0.1, momentum=0.0 if config["gain"] > 0.85 else config["gain"])
+    model = compiled(net(config, data), config, optimizer=optimizer)
+    optimizer.build(model.trainable_variables)
+    return model
+
+
+def in_random_numbers_of_another_kind(config, data):
+    class Noise(L.Layer):
+        def __init__(self, **options):
+            super().__init__(**options)
+            self.seeds = keras.random.SeedGenerator(int(100 * config["gain"]))
+
+        def call(self, x):
+            key = jax.random.key(self.seeds.next()[0], impl="rbg")
+            return x + 0.3 * jax.random.normal(key, x.shape)
+
+    return compiled(net(config, data, Noise()), config)
+
+
+class Asking(L.Layer):
+    lane_numbers = ("gain",)
+
+    def __init__(self, gain, **options):
+        super().__init__(**options)
+        self.gain = gain
+
+    def call(self, x):
+        if self.gain == 1:
+            return x * 3.0
+        return x * max(self.gain, 0.0) + x * (self.gain - 1)
+
+    def get_config(self):
+        return {**super().get_config(), "gain": self.gain}
+
+
+def in_questions_about_one_and_signs(config, data):
+    return compiled(net(config, data, Asking({0.25: 0.5, 0.8: 1, 0.9: -0.5}[config["gain"]])), config)
+
+
+class Looking(Asking):
+    def call(self, x):
+        return x * {0.25: 3.0}.get(self.gain, 1.0)
+
+
+def in_a_table_that_a_lifted_number_is_a_key_of(config, data):
+    return compiled(net(config, data, Looking(config["gain"])), config)
+
+
+class Between(L.Layer):
+    lane_numbers = ("low", "high")
+
+    def __init__(self, low, high, **options):
+        super().__init__(**options)
+        self.low, self.high = low, high
+
+    def call(self, x):
+        return x * 0.5 if self.low == self.high else (x - self.low) / (self.high - self.low)
+
+    def get_config(self):
+        return {**super().get_config(), "low": self.low, "high": self.high}
+
+
+def in_two_lifted_numbers_that_are_equal(config, data):
+    return compiled(net(config, data, Between(0.8, config["gain"])), config)
+
+
 class Gain(L.Layer):
     lane_numbers = ("gain",)
 

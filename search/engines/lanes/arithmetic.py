@@ -7,21 +7,20 @@ path (a closure, an argument that `get_config` leaves out) shows only here.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import keras
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 from search.engines.lanes import lifting
-from search.engines.lanes.lifting import NotLiftable, Slot
+from search.engines.lanes.jaxprs import JaxprDigest
+from search.engines.lanes.lifting import Slot
+from search.engines.lanes.owncode import has_own_code
 from search.engines.training import validation_batch
 
 # In multiples of the arithmetic's precision: a lifted number is rounded to float32 once more than a plain one.
@@ -52,12 +51,13 @@ def complete(model: keras.Model, batches: BatchShapes) -> None:
     model._symbolic_build(data_batch=tuple(np.zeros((2, *b.shape[1:]), b.dtype) for b in batches.train))
 
 
-def fingerprint(model: keras.Model, slots: Mapping[str, Slot], state: Mapping[str, Any], batches: BatchShapes) -> str:
-    """Return a fingerprint of what training and evaluation compute from a batch; it does not depend on lifted numbers.
+def parts_digest(
+    model: keras.Model, slots: Mapping[str, Slot], state: Mapping[str, Any], batches: BatchShapes
+) -> JaxprDigest:
+    """Return the digest of what a model's loss and evaluation compute from a batch; lifted numbers don't change it.
 
-    Two models of one structure with equal fingerprints can share a program. Gradients follow from the loss, and weight
-    updates from the configs of Keras's own optimizers. If a model has its own code for either, the fingerprint covers the
-    whole step. NotLiftable if a step calls back into Python, which a trace does not show. The caller holds KERAS_STATE.
+    For a model of Keras's own parts this decides: gradients follow from the loss, and weight updates from the configs of the
+    optimizer and the constraints. NotLiftable if a step calls back into Python. The caller holds KERAS_STATE.
     """
     complete(model, batches)
 
@@ -67,16 +67,8 @@ def fingerprint(model: keras.Model, slots: Mapping[str, Slot], state: Mapping[st
             evaluated = model.test_step((list(state["trainable"]), list(state["other"]), metrics), validation)
         return loss, evaluated
 
-    def whole(state: Any, metrics: Any, train: Any) -> Any:
-        with lifting.bound(slots, state["numbers"]):
-            carry = (list(state["trainable"]), list(state["other"]), list(state["optimizer"]), metrics)
-            return model.train_step(carry, train)
-
     metrics = [jax.ShapeDtypeStruct(variable.shape, variable.dtype) for variable in model.metrics_variables]
-    digest = _traced(parts, state, metrics, batches.train, batches.validation)
-    if _has_own_update_code(model) or digest.has_own_gradient:
-        return digest.value + _traced(whole, state, metrics, batches.train).value
-    return digest.value
+    return JaxprDigest(parts, state, metrics, batches.train, batches.validation)
 
 
 def _loss(model: keras.Model, state: Any, metrics: Any, batch: Any) -> Any:
@@ -86,107 +78,6 @@ def _loss(model: keras.Model, state: Any, metrics: Any, batch: Any) -> Any:
     return model.compute_loss_and_updates(
         trainable, other, metrics, *rows, training=True, optimizer_variables=optimizer
     )
-
-
-def _traced(function: Any, *arguments: Any) -> _JaxprDigest:
-    digest = _JaxprDigest()
-    jaxpr = jax.make_jaxpr(function)(*arguments)
-    digest.value = digest.of_closed(jaxpr)
-    return digest
-
-
-# Custom rules for gradients, and for vmap: a trace without gradients and without lanes does not show what they compute.
-_OWN_GRADIENT = frozenset({"custom_vjp_call", "custom_lin"})
-_OWN_LANES = frozenset({"custom_vmap_call"})
-_JAX_FOLDER = str(Path(jax.__file__).parent)
-_ADDRESS = re.compile(r"0x[0-9a-f]+")
-
-
-class _JaxprDigest:
-    """A digest of a jaxpr with its constants, inner jaxprs and rules.
-
-    JAX's own printing hides differences: it omits inner constants, shortens arrays and only names gradient rules.
-
-    Attributes:
-        value: the digest of the whole jaxpr.
-        has_own_gradient: whether a function in the jaxpr has a gradient rule that isn't JAX's.
-    """
-
-    def __init__(self) -> None:
-        self.value = ""
-        self.has_own_gradient = False
-        self._known: dict[int, tuple[str, Any]] = {}
-
-    def of_closed(self, jaxpr: ClosedJaxpr) -> str:
-        return _digest(self.of_open(jaxpr.jaxpr), *map(self._value, jaxpr.consts))
-
-    def of_open(self, jaxpr: Jaxpr) -> str:
-        if id(jaxpr) not in self._known:
-            # Keep the jaxpr alive: Python reuses the id of an object that has been freed.
-            self._known[id(jaxpr)] = self._lines(jaxpr), jaxpr
-        return self._known[id(jaxpr)][0]
-
-    def _lines(self, jaxpr: Jaxpr) -> str:
-        ids: dict[Any, int] = {}
-
-        def defined(variables: Any) -> str:
-            return " ".join(f"{ids.setdefault(v, len(ids))}:{v.aval.str_short()}" for v in variables)
-
-        def used(atoms: Any) -> str:
-            return " ".join(
-                f"{self._value(a.val)}:{a.aval.str_short()}" if isinstance(a, Literal) else str(ids[a]) for a in atoms
-            )
-
-        lines = [defined((*jaxpr.constvars, *jaxpr.invars))]
-        for equation in jaxpr.eqns:
-            self._check_rules(equation)
-            params = " ".join(f"{key}={self._value(value)}" for key, value in sorted(equation.params.items()))
-            lines.append(f"{used(equation.invars)} {equation.primitive.name} {params} {defined(equation.outvars)}")
-        return _digest(*lines, used(jaxpr.outvars))
-
-    def _check_rules(self, equation: Any) -> None:
-        name = equation.primitive.name
-        if "_callback" in name:
-            raise NotLiftable("a step of it calls back into Python, which can't be compared between trials")
-        if name in _OWN_LANES:
-            raise NotLiftable(
-                "a step of it has a rule of its own for many rows at once (custom_vmap), which no trace shows"
-            )
-        if name == "custom_jvp_call":
-            source = equation.params["jvp_jaxpr_fun"].debug_info.func_src_info
-            self.has_own_gradient |= f" at {_JAX_FOLDER}" not in source
-        self.has_own_gradient |= name in _OWN_GRADIENT
-
-    def _value(self, value: Any) -> str:
-        if isinstance(value, ClosedJaxpr | Jaxpr):
-            return self.of_closed(value) if isinstance(value, ClosedJaxpr) else self.of_open(value)
-        if isinstance(value, Mapping):
-            return _digest(*(f"{key}={self._value(inner)}" for key, inner in value.items()))
-        if isinstance(value, tuple | list):
-            return f"({' '.join(map(self._value, value))})"
-        if hasattr(value, "__array__"):
-            is_key = jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key)
-            array = np.asarray(jax.random.key_data(value) if is_key else value)
-            return _digest(f"{array.shape}{array.dtype}", array.tobytes()) if array.shape else repr(array.item())
-        # Strip memory addresses: they differ between equal functions.
-        return _ADDRESS.sub("", repr(value))
-
-
-def _digest(*parts: str | bytes) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part if isinstance(part, bytes) else part.encode())
-        digest.update(b"\n")
-    return digest.hexdigest()
-
-
-def _has_own_update_code(model: keras.Model) -> bool:
-    """Whether an optimizer, schedule or constraint is not Keras's, so that its `get_config` may be incomplete."""
-    parts = [model.optimizer, *(variable.constraint for variable in model.trainable_variables)]
-    if isinstance(model.optimizer._learning_rate, keras.optimizers.schedules.LearningRateSchedule):
-        parts.append(model.optimizer._learning_rate)
-    trusted = ("keras.", "search.")
-    return any(part is not None and not type(part).__module__.startswith(trusted) for part in parts)
 
 
 def short_key(fingerprint: str) -> str:
@@ -219,10 +110,22 @@ def difference(
     def update(gradients: Any, state: Any) -> Any:
         return model.optimizer.stateless_apply(list(state["optimizer"]), gradients, list(state["trainable"]))[0]
 
-    def both(state: Any, batch: Any, gradients: Any) -> Any:
+    def lifted(state: Any, batch: Any, gradients: Any) -> Any:
         with lifting.bound(slots, state["numbers"]):
-            lifted = {**step(batch, state), "weights": update(gradients, state)}
-        return lifted, {**step(batch, state), "weights": update(gradients, state)}
+            return plain(state, batch, gradients)
+
+    def plain(state: Any, batch: Any, gradients: Any) -> Any:
+        return {**step(batch, state), "weights": update(gradients, state)}
+
+    def both(states: Any, batch: Any, gradients: Any) -> Any:
+        if len(states) == 1:
+            return lifted(states[0], batch, gradients), plain(states[0], batch, gradients)
+        alone = [plain(state, batch, gradients) for state in states]
+        return jax.vmap(lifted, (0, None, None))(_stacked(states), batch, gradients), _stacked(alone)
+
+    # Own code may have rules of its own for several lanes at once; Keras's parts have none.
+    states = [state, _moved(state)] if has_own_code(model) else [state]
+    weights = _stacked([one["trainable"] for one in states]) if len(states) > 1 else state["trainable"]
 
     differs = ""
     compiled: Any = None
@@ -236,14 +139,24 @@ def difference(
         with jax.default_device(jax.devices("cpu")[0]):
             if compiled is None:
                 with lifting.KERAS_STATE:
-                    lowered = jax.jit(both).lower(state, batch, gradients)
+                    lowered = jax.jit(both).lower(states, batch, gradients)
                 # It runs only once or twice: fast compilation matters more than fast code.
                 compiled = lowered.compile(compiler_options={"xla_backend_optimization_level": 0})
-            lifted, plain = jax.device_get(compiled(state, batch, gradients))
-        differs = _first_difference(lifted, plain, state["trainable"], _precision(model))
+            in_lanes, alone = jax.device_get(compiled(states, batch, gradients))
+        differs = _first_difference(in_lanes, alone, weights, _precision(model))
         if not differs:
             return ""
     return differs
+
+
+def _stacked(trees: list[Any]) -> Any:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+def _moved(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a state with other weights and other seeds, and the same numbers."""
+    seeds = [part + 1 if jnp.issubdtype(part.dtype, jnp.integer) else part for part in state["other"]]
+    return {**state, "trainable": tuple(part * 1.01 for part in state["trainable"]), "other": tuple(seeds)}
 
 
 def _unused_seeds(model: keras.Model, slots: Mapping[str, Slot]) -> set[int]:

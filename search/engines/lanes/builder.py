@@ -13,7 +13,8 @@ import keras
 
 from search.engines import failures, memory
 from search.engines.lanes import arithmetic, keys, lifting
-from search.engines.lanes.program import Rows, State, state_of
+from search.engines.lanes.owncode import has_own_code
+from search.engines.lanes.program import Program, Rows, State, state_of
 from search.engines.training import ReadConfig, Trainer
 from search.spec.usercode import Reference
 from search.trials.events import Assignment, Member
@@ -25,6 +26,7 @@ class Built:
 
     Attributes:
         structure: key of the configs of its layers, optimizer, loss and metrics.
+        kinds: `lifting.kinds` of its numbers.
         fingerprint: of what its steps compute; "" before `fingerprinted`.
         why_alone: why it needs a program of its own, with its numbers as constants; "" if they live in its state.
     """
@@ -35,6 +37,7 @@ class Built:
     structure: str
     batch_size: int
     state: State
+    kinds: frozenset[tuple[str, str, str]] = frozenset()
     fingerprint: str = ""
     why_alone: str = ""
 
@@ -81,7 +84,7 @@ class Builder:
                 try:
                     return self._shared(assignment)
                 except lifting.NotLiftable as error:
-                    why_alone = str(error)
+                    why_alone = failures.cause(error)
             return build(self._trainer, assignment, why_alone=why_alone)
 
     def _shared(self, assignment: Assignment) -> Built:
@@ -129,15 +132,21 @@ def build(trainer: Trainer, assignment: Assignment, *, why_alone: str = "") -> B
                 alone = f"trial {assignment.member.trial}.{assignment.member.replica}"
                 return Built(assignment, model, {}, alone, batch_size, state, why_alone=why_alone)
             described = keys.describe(model, slots, batch_size)
-            return Built(assignment, model, described, keys.program_key(described), batch_size, state)
+            kinds = lifting.kinds(slots)
+            return Built(assignment, model, described, keys.program_key(described), batch_size, state, kinds)
 
 
 def fingerprinted(built: Built, rows: Rows) -> Built:
     """Trace a member that has just been built and add its fingerprint; NotLiftable if it can't be traced."""
     with lifting.KERAS_STATE, jax.default_device(jax.devices("cpu")[0]), _lifting_faults(built.model):
-        shapes = arithmetic.BatchShapes.of(rows.train, rows.validation, built.batch_size)
-        fingerprint = arithmetic.fingerprint(built.model, built.slots, built.state, shapes)
-    return replace(built, fingerprint=fingerprint)
+        if not has_own_code(built.model):
+            shapes = arithmetic.BatchShapes.of(rows.train, rows.validation, built.batch_size)
+            digest = arithmetic.parts_digest(built.model, built.slots, built.state, shapes)
+            if not digest.has_own_gradient:
+                return replace(built, fingerprint=digest.value)
+        # Only the whole program shows what own code computes: in updates, in smaller last batches, for many lanes.
+        program = Program(built.model, built.slots, rows, width=2, batch_size=built.batch_size)
+        return replace(built, fingerprint=program.digest(built.state))
 
 
 @contextmanager

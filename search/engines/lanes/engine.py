@@ -135,9 +135,9 @@ class LanesEngine:
         self._places, self._width = places, width
         self._programs = programs
         self._builder = Builder(trainer, rows)
-        # Keys by structure; by structure and zero numbers, the part of a step that lifting changes ("": none).
+        # Keys by structure; by structure and kinds of numbers, the part of a step that lifting changes ("": none).
         self._keys: dict[str, list[str]] = {}
-        self._comparisons: dict[tuple[str, frozenset[str]], Future[str]] = {}
+        self._comparisons: dict[tuple[str, frozenset[tuple[str, str, str]]], Future[str]] = {}
         self._comparing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="comparing")
         self._loaded: dict[str, _Loaded] = {}
         self._waiting: deque[Assignment] = deque()
@@ -277,15 +277,19 @@ class LanesEngine:
     def _ready(self, assignment: Assignment) -> tuple[Built, _Loaded]:
         """Return a member and its program: a shared one, or one of its own if its numbers can't live in a lane's state.
 
-        The lifted step is compared with Keras's own step for every new structure and every new set of zero numbers: Keras
-        skips code for a plain zero, but a lifted number always counts as positive.
+        The lifted step is compared with Keras's own step for every new structure and every new kind of its numbers: code
+        that asks whether a number is zero, one or negative gets the same answer for all lanes.
         """
         built = self._builder.get(assignment)
         comparison = None if built.why_alone else self._comparison(built)
-        built, loaded = self._program_of(built)  # compiles while the comparison runs
-        if comparison is not None and (why := self._why_alone(comparison)):
-            return self._program_of(self._builder.build(assignment, why_alone=why))
-        return built, loaded
+        try:
+            shared = self._program_of(built)  # compiles while the comparison runs
+            why = "" if comparison is None else self._why_alone(comparison)
+        except Exception as error:
+            if built.why_alone or memory.is_short(error) or _is_device_error(error):
+                raise
+            why = f"its step can't be compiled for several lanes: {failures.one_line(error)}"
+        return self._program_of(self._builder.build(assignment, why_alone=why)) if why else shared
 
     def _why_alone(self, comparison: Future[str]) -> str:
         """Return why a member's numbers can't live in a lane's state; "" if they can."""
@@ -300,8 +304,7 @@ class LanesEngine:
         return f"with lifted numbers, the {part} of its first step would differ from Keras's own"
 
     def _comparison(self, built: Built) -> Future[str]:
-        zeros = frozenset(path for path, pair in built.state["numbers"].items() if not pair[0])
-        case = (keys.program_key({**built.described, "batch_size": 0}), zeros)
+        case = (keys.program_key({**built.described, "batch_size": 0}), built.kinds)
         comparison = self._comparisons.get(case)
         if comparison is None or (comparison.done() and comparison.exception() is not None):
             given = (built.model, built.slots, built.state, self._rows.train, built.batch_size)

@@ -37,11 +37,11 @@ def describe(model: keras.Model, slots: Mapping[str, Slot], batch_size: int) -> 
 
     Raises NotLiftable for a part that can't be compared.
     """
-    lifted: dict[int, set[str]] = {}
-    for slot in slots.values():
-        lifted.setdefault(id(slot.owner), set()).add(slot.name)
+    lifted: dict[int, dict[str, str]] = {}
+    for path, slot in slots.items():
+        lifted.setdefault(id(slot.owner), {})[slot.name] = path
     if "loss.label_smoothing" in slots:
-        lifted.setdefault(id(model.loss), set()).add("label_smoothing")
+        lifted.setdefault(id(model.loss), {})["label_smoothing"] = "loss.label_smoothing"
     layers = layers_of(model)
     variables = [*model.trainable_variables, *model.non_trainable_variables]
     indices = {id(part): index for index, part in enumerate([*layers, *variables])}
@@ -90,11 +90,11 @@ def _graph(model: keras.Model) -> Any:
     return [
         [[entry.get("name"), entry.get("inbound_nodes")] for entry in config.get("layers", [])],
         [config.get("input_layers"), config.get("output_layers")],
-        [[_name(type(o)), o.name, _attributes(o, _OPERATION_ATTRIBUTES, set(), None)] for o in operations],
+        [[_name(type(o)), o.name, _attributes(o, _OPERATION_ATTRIBUTES, {}, None)] for o in operations],
     ]
 
 
-def _layer_part(layer: keras.layers.Layer, indices: Indices, lifted: Mapping[int, set[str]]) -> Any:
+def _layer_part(layer: keras.layers.Layer, indices: Indices, lifted: Lifted) -> Any:
     if isinstance(layer, keras.layers.Lambda):
         raise NotLiftable(f"the layer {layer.name} is a Lambda, whose function may hold anything")
     if isinstance(layer, keras.Model):
@@ -107,7 +107,7 @@ def _layer_part(layer: keras.layers.Layer, indices: Indices, lifted: Mapping[int
         raise NotLiftable(
             f"the layer {layer.name} ({type(layer).__name__}) has no get_config to compare it by"
         ) from None
-    lifted_names = lifted.get(id(layer), set())
+    lifted_names = lifted.get(id(layer), {})
     kept = {
         key: value
         for key, value in config.items()
@@ -123,7 +123,7 @@ def _layer_part(layer: keras.layers.Layer, indices: Indices, lifted: Mapping[int
     ]
 
 
-def _variable_part(variable: Any, lifted: Mapping[int, set[str]]) -> Any:
+def _variable_part(variable: Any, lifted: Lifted) -> Any:
     return [
         list(variable.shape),
         str(variable.dtype),
@@ -132,26 +132,28 @@ def _variable_part(variable: Any, lifted: Mapping[int, set[str]]) -> Any:
     ]
 
 
-def _schedule_part(schedule: Any, lifted: Mapping[int, set[str]]) -> Any:
+def _schedule_part(schedule: Any, lifted: Lifted) -> Any:
     if not isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
         return None
     return _object_part(schedule, lifted)
 
 
-def _object_part(thing: Any, lifted: Mapping[int, set[str]], drop: tuple[str, ...] = ()) -> Any:
+def _object_part(thing: Any, lifted: Lifted, drop: tuple[str, ...] = ()) -> Any:
     """Describe an optimizer, loss, metric, schedule, regularizer or constraint without its lifted numbers."""
     if not hasattr(thing, "get_config"):
         return _plain(thing)
     # Replace lifted values but keep their keys: a number that is None is not lifted and needs another program.
-    lifted_names = lifted.get(id(thing), set())
+    lifted_names = lifted.get(id(thing), {})
     values = {key: value for key, value in thing.get_config().items() if key not in drop}
-    config = {key: "lifted" if key in lifted_names else value for key, value in values.items()}
+    config = {key: f"lifted {lifted_names[key]}" if key in lifted_names else value for key, value in values.items()}
     common = next((names for kind, names in _common_attributes() if isinstance(thing, kind)), frozenset())
     return [_name(type(thing)), config, _attributes(thing, common, lifted_names, None)]
 
 
 Indices = Mapping[int, int]
 """id -> index of each layer and variable of a model."""
+Lifted = Mapping[int, Mapping[str, str]]
+"""id of an object -> its lifted numbers and their paths. Parts that share an object have the same paths."""
 
 _LAYER_ATTRIBUTES = frozenset(vars(keras.layers.Layer()))
 _OPERATION_ATTRIBUTES = frozenset(vars(keras.Operation()))
@@ -170,7 +172,9 @@ def _common_attributes() -> list[tuple[type[Any], frozenset[str]]]:
     ]
 
 
-def _attributes(thing: Any, common: frozenset[str], lifted: set[str], indices: Indices | None) -> dict[str, Any]:
+def _attributes(
+    thing: Any, common: frozenset[str], lifted: Mapping[str, str], indices: Indices | None
+) -> dict[str, Any]:
     """Return the attributes of an object that `get_config` may omit, because its arithmetic may use them.
 
     For Keras's own classes: functions and arrays only. For other classes: every attribute.
@@ -183,7 +187,7 @@ def _attributes(thing: Any, common: frozenset[str], lifted: set[str], indices: I
         if key in common:
             continue
         if key in lifted:
-            attributes[key] = "lifted"
+            attributes[key] = f"lifted {lifted[key]}"
         elif not has_config or inspect.isroutine(value) or isinstance(value, np.ndarray | jax.Array):
             attributes[key] = _plain(value, f"{type(thing).__name__}.{key}", indices)
     return attributes

@@ -62,8 +62,8 @@ class LaneNumber:
     """A number with one value per lane; it replaces a Python number while a program is traced.
 
     Keras compares some numbers with zero to skip code without effect (`if self.rate > 0`). A LaneNumber always compares as
-    positive, so that zero and other values share a program: the unskipped arithmetic is right for both. Any other comparison
-    has no single result for all lanes and raises NotLiftable.
+    positive and unlike 1, so that all values share a program: the unskipped arithmetic is mostly right for all, and for each
+    kind of values (see `kinds`) a step is compared with Keras's own. Any other comparison raises NotLiftable.
     """
 
     def __init__(self, pair: Any) -> None:
@@ -79,22 +79,25 @@ class LaneNumber:
 
     def __eq__(self, other: object) -> bool:
         # Dropout compares its rate with 1; a rate of 1 is never lifted.
-        if isinstance(other, int | float) and other not in (0, 1):
+        if not isinstance(other, str | None) and not _is_plain(other, 0, 1):
             raise _not_comparable("==", other)
         return False
 
     def __hash__(self) -> int:
-        return id(self)
+        raise NotLiftable("its code uses a number that differs between lanes as a key")
+
+    def __repr__(self) -> str:
+        raise NotLiftable("its code makes a text of a number that differs between lanes")
 
     def __gt__(self, other: object) -> bool:
-        if other != 0:
+        if not _is_plain(other, 0):
             raise _not_comparable(">", other)
         return True
 
     __ge__ = __gt__
 
     def __lt__(self, other: object) -> bool:
-        if other != 0:
+        if not _is_plain(other, 0):
             raise _not_comparable("<", other)
         return False
 
@@ -111,10 +114,10 @@ class LaneNumber:
     __rmul__ = __mul__
 
     def __sub__(self, other: Any) -> Any:
-        return self._value - other
+        return -self._complement if _is_plain(other, 1) else self._value - other
 
     def __rsub__(self, other: Any) -> Any:
-        return self._complement if isinstance(other, int | float) and other == 1 else other - self._value
+        return self._complement if _is_plain(other, 1) else other - self._value
 
     def __truediv__(self, other: Any) -> Any:
         return self._value / other
@@ -132,8 +135,13 @@ class LaneNumber:
         return -self._value
 
 
+def _is_plain(other: object, *values: int) -> bool:
+    return isinstance(other, int | float) and other in values
+
+
 def _not_comparable(operator: str, other: object) -> NotLiftable:
-    return NotLiftable(f"its code tests whether a number that differs between lanes is {operator} {other}")
+    value = other if isinstance(other, int | float) else f"a {type(other).__name__}"
+    return NotLiftable(f"its code tests whether a number that differs between lanes is {operator} {value}")
 
 
 def _weak(number: Any) -> Any:
@@ -207,7 +215,7 @@ def find_slots(model: keras.Model) -> dict[str, Slot]:
     if type(model.optimizer) in _OPTIMIZERS:
         for name in _OPTIMIZER_NUMBERS:
             value = getattr(model.optimizer, name, None)
-            if value is not None and (value > 0 or name not in _OFF_AT_ZERO):
+            if value is not None and (value > 0 or name not in _off_at_zero(model.optimizer)):
                 slots[f"optimizer.{name}"] = Slot(model.optimizer, name)
     add("schedule", model.optimizer._learning_rate, {})
     add("loss", model.loss, {})
@@ -217,9 +225,25 @@ def find_slots(model: keras.Model) -> dict[str, Slot]:
     return slots
 
 
+def _off_at_zero(optimizer: keras.optimizers.Optimizer) -> tuple[str, ...]:
+    # The builder may have built the optimizer: then Keras has made no variables for a momentum of zero.
+    has_momenta = bool(getattr(optimizer, "momentums", None) or getattr(optimizer, "_momentums", None))
+    return _OFF_AT_ZERO if has_momenta else (*_OFF_AT_ZERO, "momentum")
+
+
 def numbers(slots: Mapping[str, Slot]) -> dict[str, float]:
     """Return the values of a model's lifted numbers, by path."""
     return {path: float(slot.get()) for path, slot in slots.items()}
+
+
+def kinds(slots: Mapping[str, Slot]) -> frozenset[tuple[str, str, str]]:
+    """Return the types of lifted numbers and what a LaneNumber answers wrongly of them: zero, one or negative, by path."""
+    values = {path: slot.get() for path, slot in slots.items()}
+    signs = {
+        path: "negative" if value < 0 else f"{float(value):g}" if value in (0, 1) else ""
+        for path, value in values.items()
+    }
+    return frozenset((path, type(value).__name__, signs[path]) for path, value in values.items())
 
 
 @contextmanager

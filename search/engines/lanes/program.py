@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from search.engines import logs
 from search.engines.lanes import lifting
 from search.engines.lanes.arithmetic import BatchShapes, complete
+from search.engines.lanes.jaxprs import JaxprDigest
 from search.engines.lanes.lifting import NotLiftable
 from search.engines.training import validation_batch, weights_of
 
@@ -68,6 +69,8 @@ class Program:
         self._slots = slots
         with lifting.KERAS_STATE:
             complete(template, BatchShapes.of(rows.train, rows.validation, batch_size))
+            # As `fit` does at each epoch: the builder may have trained or evaluated the model already.
+            template.reset_metrics()
             self._metrics = [jnp.asarray(variable.value) for variable in template.metrics_variables]
         self._epoch: Any = None
         self._traced: Any = None
@@ -102,13 +105,34 @@ class Program:
         by_id = {id(variable): array for variable, array in zip([*template[0], *template[1]], arrays, strict=True)}
         return {name: np.asarray(by_id[id(variable)]) for name, variable in weights_of(*template)}
 
+    def digest(self, state: State) -> str:
+        """Return the digest of all that the program computes; lifted numbers, weights and seeds don't change it."""
+        with lifting.KERAS_STATE:
+            return JaxprDigest(self._epoch_of_lanes, *self._arguments(state)).value
+
     def _lower(self, state: State) -> Any:
+        epoch = jax.jit(self._epoch_of_lanes, donate_argnums=0)
+        with lifting.KERAS_STATE:
+            return epoch.lower(*self._arguments(state))
+
+    def _arguments(self, state: State) -> tuple[Any, ...]:
         lanes = jax.tree.map(lambda one: jax.ShapeDtypeStruct((self.width, *np.shape(one)), one.dtype), state)
         is_active = jax.ShapeDtypeStruct((self.width,), bool)
         orders = jax.ShapeDtypeStruct((self.width, self.rows.count), np.int32)
-        epoch = jax.jit(jax.vmap(self._epoch_of_one, in_axes=(0, 0, 0, None, None)), donate_argnums=0)
-        with lifting.KERAS_STATE:
-            return epoch.lower(lanes, is_active, orders, self.rows.train, self.rows.validation)
+        return lanes, is_active, orders, self.rows.train, self.rows.validation
+
+    def _epoch_of_lanes(
+        self, states: State, is_active: Any, orders: Any, arrays: Any, validation: Any
+    ) -> tuple[State, dict[str, Any]]:
+        lanes: Any = (states, is_active, orders)
+        if self.width == 1:
+            # One lane needs no vmap, for which some operations have no rule.
+            state, active, order = jax.tree.map(lambda array: array[0], lanes)
+            one = self._epoch_of_one(state, active, order, arrays, validation)
+            trained, logs = jax.tree.map(lambda array: array[None], one)
+        else:
+            trained, logs = jax.vmap(self._epoch_of_one, (0, 0, 0, None, None))(*lanes, arrays, validation)
+        return trained, logs
 
     def _epoch_of_one(
         self, state: State, is_active: Any, order: Any, arrays: Any, validation: Any
