@@ -84,7 +84,7 @@ class Study:
         # The history events of this command, for the views.
         self.noted: list[HistoryEvent] = []
         self._objective = Objective.of(file)
-        self._standings, self._log_position = Standings(file.epochs), 0
+        self._standings, self._log_position = Standings(), 0
         self._policies = Policies.of(file, self.trials, study_attrs or {})
         # A copy, because a sampler may change its attributes in place.
         self._stored_attrs = deepcopy(dict(study_attrs or {}))

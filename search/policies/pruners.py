@@ -27,11 +27,13 @@ class Standings:
 
     `_scores[trial, epoch]` is nan at epochs that a running trial has not reached. An ended trial keeps its last score at all
     later epochs, so that pruned trials still count as worse ones. A trial that diverged or failed has the score -inf at every
-    epoch. Row 0 is trial 0; column 0 (epoch 0) is unused.
+    epoch. Row 0 is trial 0; column 0 (epoch 0) is unused. There are columns up to the highest epoch so far, because a study
+    may allow many more epochs than early stopping lets a trial train; `_later[trial]` is the score at all later ones.
     """
 
-    def __init__(self, epochs: int) -> None:
-        self._scores: NDArray[np.float64] = np.full((64, epochs + 1), math.nan)
+    def __init__(self) -> None:
+        self._scores: NDArray[np.float64] = np.full((64, 64), math.nan)
+        self._later: NDArray[np.float64] = np.full(64, math.nan)
         self._reached: NDArray[np.int64] = np.zeros(64, dtype=np.int64)
 
     def update(self, trial: Trial, objective: Objective) -> None:
@@ -50,33 +52,39 @@ class Standings:
 
     def record(self, trial: int, epoch: int, best: float) -> None:
         """Record the best score of `trial` up to `epoch`."""
-        self._grow(trial)
+        self._grow(trial, epoch)
         self._scores[trial, epoch] = best
         self._reached[trial] = epoch
 
     def close(self, trial: int) -> None:
         """Record that `trial` has ended: it keeps its last score at all later epochs."""
         if trial < len(self._reached) and (last := self._reached[trial]):
-            self._scores[trial, last + 1 :] = self._scores[trial, last]
+            self._later[trial] = self._scores[trial, last + 1 :] = self._scores[trial, last]
 
     def fail(self, trial: int) -> None:
         """Record that `trial` has diverged or failed: it gets the worst score at all epochs, even at those it trained."""
         self._grow(trial)
-        self._scores[trial, 1:] = -math.inf
+        self._later[trial] = self._scores[trial, 1:] = -math.inf
 
     def score(self, trial: int, epoch: int) -> float:
         """Return the best score of `trial` up to `epoch`."""
+        self._grow(trial, epoch)
         return float(self._scores[trial, epoch])
 
     def at(self, epoch: int, *, reached: bool) -> NDArray[np.float64]:
         """Return the scores at `epoch`, nan for trials without one, and with `reached` for those that ended before it."""
+        self._grow(0, epoch)
         scores = self._scores[:, epoch]
         return np.where(self._reached >= epoch, scores, math.nan) if reached else scores
 
-    def _grow(self, trial: int) -> None:
+    def _grow(self, trial: int, epoch: int = 0) -> None:
         while trial >= len(self._reached):
             self._scores = np.concatenate([self._scores, np.full_like(self._scores, math.nan)])
+            self._later = np.concatenate([self._later, np.full_like(self._later, math.nan)])
             self._reached = np.concatenate([self._reached, np.zeros_like(self._reached)])
+        while epoch >= self._scores.shape[1]:
+            later = np.repeat(self._later[:, None], self._scores.shape[1], axis=1)
+            self._scores = np.concatenate([self._scores, later], axis=1)
 
 
 def _check(holds: bool, option: str, rule: str, received: object) -> None:

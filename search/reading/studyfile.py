@@ -18,7 +18,7 @@ from search.policies import pruners, samplers
 from search.reading import hints, studychecks
 from search.reading.studytext import StudyText, shorten
 from search.registry import ENGINES
-from search.spec.settings import Settings, StudySection, TrainSection
+from search.spec.settings import MOST_EPOCHS, Settings, StudySection, TrainSection
 from search.spec.study import StudyFile
 from search.spec.usercode import Reference
 from search.spec.vocabulary import (
@@ -191,6 +191,8 @@ def _check_value(name: str, value: Any) -> None:
         optimizer_class(value if isinstance(value, str) else repr(value))
     elif name in ("batch_size", "epochs") and (type(value) is not int or value < 1):
         raise ValueError(f"{name} must be a whole number of at least 1; received {value!r}")
+    if name == "epochs" and value > MOST_EPOCHS:
+        raise ValueError(f"epochs must be at most {MOST_EPOCHS}; received {value}; early stopping ends a training before")
 
 
 def _check_search(study: StudyFile, text: StudyText) -> None:

@@ -23,6 +23,8 @@ from spaces import is_number
 
 # For a study that neither fixes nor searches its epochs.
 DEFAULT_EPOCHS = 20
+# Far more than any training reaches: a higher number is a slip.
+MOST_EPOCHS = 10**8
 
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", re.ASCII)
 
@@ -199,7 +201,7 @@ class StudySection(Section):
     objective: str = "val_loss"
     direction: Literal["minimize", "maximize"] | None = None
     trials: Count = 20
-    epochs: Count | None = None
+    epochs: Annotated[Count, Field(le=MOST_EPOCHS)] | None = None
     seed: Annotated[Whole, Field(ge=0, lt=2**63)] = 0
     time: Seconds | None = None
     stop_after: Count | None = None

@@ -90,7 +90,7 @@ def test_every_pruner_lets_an_honest_trial_come_to_its_end(tmp_path, name, lanes
 @pytest.mark.parametrize("others", [0, 1, 2, 5])
 def test_percentile_between_what_blew_up_and_an_honest_trial_prunes_nobody(others):
     """numpy's percentile of -inf and a number is nan, which no score is at least."""
-    standings = Standings(9)
+    standings = Standings()
     for trial in range(6):
         standings.record(trial, 1, 0.9)
         standings.fail(trial)
@@ -104,7 +104,7 @@ def test_percentile_between_what_blew_up_and_an_honest_trial_prunes_nobody(other
 
 
 def test_trial_that_blew_up_before_its_first_score_is_the_worst_of_all_too():
-    standings = Standings(9)
+    standings = Standings()
     for trial in range(5):
         standings.fail(trial)
     standings.record(200, 3, 0.1)

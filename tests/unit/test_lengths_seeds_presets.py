@@ -86,7 +86,7 @@ def test_rungs_of_a_shorter_trial_lie_at_its_share_of_the_epochs():
 
 @pytest.mark.parametrize("pruner", [Halving(9, 4), Hyperband(9, 4, 1)])
 def test_short_trial_is_compared_with_long_ones_at_equal_epochs(pruner):
-    standings = Standings(90)
+    standings = Standings()
     for trial in range(8):  # long ones, of which half have come to epoch 1 only
         for epoch in range(1, 2 if trial < 4 else 30):
             standings.record(trial, epoch, trial + epoch / 100)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ EPOCHS = 27
 
 def race(pruner: pruners.Pruner, curves: list[list[float]], at_once: int | None = None) -> dict[int, tuple[int, str]]:
     """Run curves (higher is better), so many in step; return trial -> (the epoch it was pruned at, why)."""
-    standings = Standings(max(map(len, curves)))
+    standings = Standings()
     waiting, running, pruned = list(range(len(curves))), {}, {}
     while waiting or running:
         while waiting and len(running) < (at_once or len(curves)):
@@ -50,7 +51,7 @@ SIXTEEN = level([float(score) for score in np.random.default_rng(0).permutation(
 
 
 def test_standings_hold_as_many_trials_as_come():
-    standings = Standings(3)
+    standings = Standings()
     for trial in range(200):
         standings.record(trial, 1, float(trial))
     assert [standings.score(trial, 1) for trial in (0, 63, 64, 199)] == [0.0, 63.0, 64.0, 199.0]
@@ -58,7 +59,7 @@ def test_standings_hold_as_many_trials_as_come():
 
 
 def test_closed_trial_stands_with_its_last_score_but_has_not_reached_later_epochs():
-    standings = Standings(5)
+    standings = Standings()
     standings.record(0, 1, 0.5)
     standings.record(0, 2, 0.6)
     standings.close(0)
@@ -66,6 +67,76 @@ def test_closed_trial_stands_with_its_last_score_but_has_not_reached_later_epoch
     assert standings.at(5, reached=False)[0] == 0.6
     assert math.isnan(standings.at(5, reached=True)[0])
     assert standings.at(2, reached=True)[0] == 0.6
+
+
+class WholeTable:
+    """Standings in plain Python with a cell for every epoch, whether a trial reaches it or not."""
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs, self.rows, self.reached = epochs, {}, {}
+
+    def record(self, trial: int, epoch: int, best: float) -> None:
+        self.rows.setdefault(trial, [math.nan] * (self.epochs + 1))[epoch] = best
+        self.reached[trial] = epoch
+
+    def close(self, trial: int) -> None:
+        if last := self.reached.get(trial, 0):
+            self.rows[trial][last + 1 :] = [self.rows[trial][last]] * (self.epochs - last)
+
+    def fail(self, trial: int) -> None:
+        self.rows[trial] = [math.nan] + [-math.inf] * self.epochs
+
+    def at(self, epoch: int, *, reached: bool) -> dict[int, float]:
+        return {
+            trial: row[epoch] if not reached or self.reached.get(trial, 0) >= epoch else math.nan
+            for trial, row in self.rows.items()
+        }
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["record", "record", "record", "close", "fail", "at"]), st.integers(0, 130), st.integers(1, 300)
+    ),
+    max_size=60,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(STEPS)
+def test_standings_are_those_of_a_table_of_all_epochs(steps):
+    standings, whole = Standings(), WholeTable(300)
+    for number, (what, trial, epoch) in enumerate(steps):
+        if what == "record":
+            standings.record(trial, epoch, float(number))
+            whole.record(trial, epoch, float(number))
+        elif what == "at":
+            standings.at(epoch, reached=bool(trial % 2))
+        else:
+            getattr(standings, what)(trial)
+            getattr(whole, what)(trial)
+    for reached in (False, True):
+        for epoch in range(1, 301):
+            expected = whole.at(epoch, reached=reached)
+            received = standings.at(epoch, reached=reached)
+            assert all(
+                np.array_equal(received[trial], expected.get(trial, math.nan), equal_nan=True)
+                for trial in range(len(received))
+            )
+
+
+@pytest.mark.parametrize("pruner", ["median", "halving", "hyperband", "patient"])
+def test_most_epochs_cost_no_memory_while_early_stopping_ends_every_trial(tmp_path, pruner):
+    """The sample: epochs = 1_000_000 took half a gigabyte at once; 10_000_000_000 ended in a MemoryError."""
+    file = replay_file(
+        tmp_path, study__epochs=10**8, study__trials=12, search__pruner=pruner, search__early_stopping={"patience": 2}
+    )
+    tracemalloc.start()
+    stored = replay(file, lambda assignment, epoch: {"val_loss": assignment.member.trial + 1 / min(epoch, 70)}, lanes=3)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert {trial.ended for trial in stored.trials} <= {"stopped early", "pruned"}
+    assert max(len(trial.curve) for trial in stored.trials) == 72
+    assert peak < 50e6
 
 
 # -- halving -----------------------------------------------------------------------------------------------------------
