@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from search.data import Data
 from search.data.splits import Scaling
-from search.engines import failures, pins, portable
+from search.engines import failures, objectives, pins, portable
 from search.engines.checkpoints import read
 from search.engines.logs import numbers
 from search.engines.portable import Labels, Yardstick
@@ -158,6 +158,8 @@ def save(trainer: Trainer, order: SaveModel) -> Noted:
             "values": {f"val_{name}": value for name, value in {**evaluated.values, **values}.items()},
             "of_file": [f"val_{name}" for name in values],
             "lines": lines,
+            "evaluated": {f"val_{name}": value for name, value in evaluated.values.items()},
+            "is_half": any("16" in str(layer.compute_dtype) for layer in evaluated.model._flatten_layers()),
         },
     )
 
@@ -214,22 +216,16 @@ def _of_study(trainer: Trainer, order: SaveModel, evaluated: Evaluated) -> Compi
     outputs = keras.tree.flatten(evaluated.outputs)
     if len(outputs) > 1:
         return _uncompiled("the model has several outputs")
-    settings, info = trainer.settings.train, trainer.data.info
     yardstick = Yardstick(evaluated.labels, outputs[0])
 
     def own_loss(y: Any, output: Any) -> Any:
         # Restore the structure: an output may have a name.
         return evaluated.model._compile_loss(y, keras.tree.pack_sequence_as(evaluated.outputs, [output]))
 
-    loss = portable.loss(
-        own_loss,
-        settings.loss,
-        yardstick,
-        task=info.task,
-        smoothing=float(order.config.get("label_smoothing", 0.0)),
-    )
+    named = trainer.loss(order.config, objectives.width_of(evaluated.model, trainer.data))
+    loss = portable.loss(own_loss, named, yardstick)
     if loss is None:
-        why = "is code of yours" if portable.is_users(settings.loss) else "can't be expressed by Keras's own classes"
+        why = "is code of yours" if isinstance(named, str) else "can't be expressed by Keras's own classes"
         return _uncompiled(f"the loss {why}")
     entries = trainer.metrics()
     metrics, lines = [], []

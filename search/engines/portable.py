@@ -17,7 +17,9 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from search.data.targets import label_numbers
 from search.engines import keras_names
+from search.engines.keras_names import Named
 
 Entry = str | dict[str, Any]
 
@@ -28,7 +30,6 @@ _SAMPLE = 256
 # Stands for a lambda: Keras opens a file with one only with safe_mode=False.
 LAMBDA = "a lambda"
 _ACCURACY = ("accuracy", "acc")
-_LOSS_OF_TASK = ("crossentropy", "ce")
 
 
 @dataclass(frozen=True)
@@ -37,23 +38,33 @@ class Labels:
 
     Attributes:
         study: as the study's own losses and metrics get them.
-        forms: "labels" (as in the study; classes are numbers) and, for classes, "one-hot"; the source's form is first.
+        forms: "labels" (as in the study; classes are numbers) and, for classes, "one-hot"; the source's form is first. Flat
+            labels as a "column" are for recipes only: `evaluate` of a file takes one of the others.
+        texts: how to get each form from the source's labels.
     """
 
     study: NDArray[Any]
     forms: dict[str, NDArray[Any]]
+    texts: dict[str, str]
 
     @classmethod
     def of(cls, y: NDArray[Any], *, task: str, classes: int, is_one_hot: bool) -> Labels:
         """Return the labels of a study in all forms; `is_one_hot`: the source has one-hot labels."""
-        if task == "binary" and is_one_hot:
-            return cls(y, {"one-hot": y, "labels": y.argmax(axis=-1).astype(np.int32).reshape(-1, 1)})
-        if task != "classification":
-            return cls(y, {"labels": y})
-        labels = y.argmax(axis=-1).astype(np.int32) if y.ndim == 2 and y.shape[1] == classes else y
-        forms = {"labels": labels, "one-hot": np.eye(classes, dtype=np.float32)[labels.reshape(-1)]}
-        order = ("one-hot", "labels") if is_one_hot else ("labels", "one-hot")
-        return cls(y, {form: forms[form] for form in order})
+        # A source without a shape of its own, such as a table, may have flat labels where the study has a column.
+        forms, text = {"labels": y}, "labels.reshape(-1, 1)" if y.shape[1:] == (1,) else "labels"
+        if task != "regression":
+            numbers = label_numbers(y).astype(np.int32)
+            one_hot = np.eye(classes, dtype=np.float32)[numbers]
+            forms["one-hot"] = one_hot
+            if is_one_hot:
+                text = "labels.argmax(-1)"
+                forms = {"one-hot": one_hot, "labels": numbers}
+                if task == "binary":
+                    # Of one output, Keras's metrics take a column.
+                    text, forms["labels"] = f"{text}.reshape(-1, 1)", numbers.reshape(-1, 1)
+        if forms["labels"].ndim == 1:
+            forms["column"] = forms["labels"].reshape(-1, 1)
+        return cls(y, forms, {"labels": text, "one-hot": "one-hot labels", "column": f"{text}.reshape(-1, 1)"})
 
 
 @dataclass(frozen=True)
@@ -69,7 +80,7 @@ class Yardstick:
 
     def __init__(self, labels: Labels, outputs: NDArray[Any]) -> None:
         rng = np.random.default_rng(0)
-        self.forms = tuple(labels.forms)
+        self.forms, self.texts = tuple(labels.forms), labels.texts
         count = min(len(outputs), _SAMPLE)
         drawn = rng.permutation(len(outputs))[:count]
         repeated = rng.integers(len(outputs), size=_SAMPLE)
@@ -93,16 +104,16 @@ class Yardstick:
         return compared > 0
 
 
-def loss(study: Any, entry: Entry | None, yardstick: Yardstick, *, task: str, smoothing: float) -> Chosen | None:
+def loss(study: Any, named: Named | str, yardstick: Yardstick) -> Chosen | None:
     """Return a loss of Keras's that is equal to the study's; None if there is none, or if the study's is the user's code.
 
-    `entry` is from the study file; `smoothing` is the label smoothing of the task's default loss.
+    `named` is the loss that the study made its own from, in its own form; or the entry of the user's.
     """
-    is_default = entry is None or (isinstance(entry, str) and entry.lower() in _LOSS_OF_TASK)
-    wanted = _loss_of_task(task, smoothing) if is_default else _canonical("train.loss", entry)
+    if isinstance(named, str):
+        return None
     for form in yardstick.forms:
-        for candidate in _variants(wanted, keras.losses):
-            if yardstick.agrees(study, candidate, form):
+        for candidate in _variants(_entry_of(named), keras.losses):
+            if form != "column" and yardstick.agrees(study, candidate, form):
                 return Chosen(candidate, form)
     return None
 
@@ -121,8 +132,7 @@ def recipe(study: Any, entry: Entry, yardstick: Yardstick) -> str:
     squashes = {"the outputs": None, "their sigmoid": keras.ops.sigmoid, "their softmax": keras.ops.softmax}
     for candidate, form, (what, squash) in product(_metrics(entry, study), yardstick.forms, squashes.items()):
         if yardstick.agrees(study, candidate, form, squash):
-            labels = "one-hot labels" if form == "one-hot" else "labels"
-            return f"compute it by keras.metrics.{type(candidate).__name__} of {labels} and {_where(what)}"
+            return f"compute it by keras.metrics.{_call(candidate)} of {yardstick.texts[form]} and {_where(what)}"
     if is_users(entry):
         return "it is code of yours; compile the model with it after loading"
     return "Keras has no object that gives it"
@@ -201,21 +211,12 @@ def _is_same(some: NDArray[Any], others: NDArray[Any]) -> bool:
     return some.shape == others.shape and np.allclose(some, others, rtol=SAME, atol=SAME, equal_nan=True)
 
 
-def _loss_of_task(task: str, smoothing: float) -> Entry:
-    if task == "regression":
-        return "MeanSquaredError"
-    if task == "binary":
-        return {"name": "BinaryCrossentropy", "label_smoothing": smoothing}
-    return {"name": "CategoricalCrossentropy", **({"label_smoothing": smoothing} if smoothing else {})}
-
-
-def _canonical(key: str, entry: Entry | None) -> Entry:
-    """Return an entry with its name in Keras's own spelling."""
-    if entry is None or is_users(entry):
-        return entry or ""
-    named = keras_names.find(key, entry)
+def _entry_of(named: Named) -> Entry:
+    """Return a table with the name in Keras's own spelling."""
     logits = {} if named.from_logits is None else {"from_logits": named.from_logits}
-    return {"name": named.kind.__name__, **named.options, **logits}
+    # Without smoothing, the class of whole numbers has the same values, and lacks the option.
+    options = {name: value for name, value in named.options.items() if name != "label_smoothing" or value}
+    return {"name": named.kind.__name__, **options, **logits}
 
 
 def _metrics(entry: Entry, study: Any) -> Iterator[Any]:
@@ -227,7 +228,7 @@ def _metrics(entry: Entry, study: Any) -> Iterator[Any]:
     if isinstance(entry, str) and entry.lower() in _ACCURACY:
         entries: Sequence[Entry] = ["BinaryAccuracy", "CategoricalAccuracy", "Accuracy"]
     else:
-        entries = [_canonical("train.metrics", entry)]
+        entries = [entry if is_users(entry) else _entry_of(keras_names.find("train.metrics", entry))]
     for wanted in entries:
         for candidate in (*_variants(wanted, keras.metrics), *_variants(wanted, keras.losses)):
             if isinstance(candidate, keras.metrics.Metric):
@@ -274,6 +275,14 @@ def _settings(kind: Any, options: Mapping[str, Any]) -> Iterator[dict[str, Any]]
     threshold = options.get("threshold", 0.5)
     if kind is keras.metrics.BinaryAccuracy and 0 < threshold < 1:
         yield {"threshold": math.log(threshold / (1 - threshold))}
+
+
+def _call(metric: keras.metrics.Metric) -> str:
+    """Return the code that makes a metric: its class, and the options that are not Keras's defaults."""
+    defaults = {name: parameter.default for name, parameter in inspect.signature(type(metric)).parameters.items()}
+    given = {name: value for name, value in metric.get_config().items() if name not in ("name", "dtype")}
+    changed = [f"{name}={value!r}" for name, value in given.items() if name in defaults and value != defaults[name]]
+    return type(metric).__name__ + (f"({', '.join(changed)})" if changed else "")
 
 
 def _plain(name: str) -> str:

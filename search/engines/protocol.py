@@ -19,7 +19,8 @@ class SaveModel:
     """An order to build a trial's model, load its kept weights and save it. The reply is Noted or Failed.
 
     The detail of Noted: `values`, the metrics by name; `of_file`, the names of those that come from the saved file, loaded
-    back; `lines`, what the user has to know about the file.
+    back; `lines`, what the user has to know about the file; `evaluated`, the metrics of the study's own objects, before the
+    file was written; `is_half`, whether the model computes in 16 bits.
 
     Attributes:
         weights: path of the file that `Keep` wrote.

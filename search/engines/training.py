@@ -175,7 +175,7 @@ class Trainer:
     def compile(self, model: keras.Model, config: Mapping[str, Any]) -> None:
         """Compile a model with the optimizer, loss and metrics of the study; UsageError for what Keras does not know."""
         width = objectives.width_of(model, self.data)
-        loss = self._loss(config, width)
+        loss = self.loss(config, width)
         rule = objectives.rule_for(model, self.data, loss, width)
         model.compile(
             optimizer=make_optimizer(config, self.steps(config)),
@@ -212,7 +212,7 @@ class Trainer:
             made.append(callback)
         return made
 
-    def _loss(self, config: Mapping[str, Any], width: int | None) -> Named | str:
+    def loss(self, config: Mapping[str, Any], width: int | None) -> Named | str:
         """Return Keras's loss that the study names, or the task's default; or the entry of a loss of the user's own."""
         entry = self.settings.train.loss
         if entry is None or (isinstance(entry, str) and entry.lower() in ("crossentropy", "ce")):

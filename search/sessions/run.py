@@ -21,6 +21,7 @@ from search.engines.protocol import SaveModel
 from search.errors import Interrupted, ManyfitError, StoreError, UsageError
 from search.log import StudyLog
 from search.reading import studychecks, unused
+from search.sessions.agreement import Evaluation
 from search.sessions.reporter import LOGGING, Reporter
 from search.sessions.startup import load_resolved, resolve, workers
 from search.spec import identity, sources
@@ -107,6 +108,10 @@ def save_model(stored: Stored, trial: Trial, path: Path, reporter: Reporter) -> 
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
     objective, detail = stored.file.settings.study.objective, answer.detail
+    rows, classes = int(ready.data["validation_rows"]), int(ready.data["classes"])
+    evaluation = Evaluation(detail["evaluated"], rows, classes, is_half=detail["is_half"])
+    if warning := evaluation.warning(trial, objective, path):
+        reporter.warning(warning)
     return SavedModel(detail["values"].get(objective), objective in detail["of_file"], detail["lines"])
 
 

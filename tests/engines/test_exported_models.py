@@ -147,8 +147,8 @@ def test_files_of_every_task_open_with_keras_alone_and_give_the_studys_values(tm
         name: [line for line in case["lines"] if "left out" in line or "compiled" in line]
         for name, case in found.items()
     }
-    told = "is left out of the file: compute it by keras.metrics.F1Score of labels and sigmoid of model.predict(x)"
-    assert lines.pop("binary_logits") == [f"f1_score {told}"]
+    told = "compute it by keras.metrics.F1Score(average='macro', threshold=0.5) of labels.reshape(-1, 1) and sigmoid of model.predict(x)"
+    assert lines.pop("binary_logits") == [f"f1_score is left out of the file: {told}"]
     assert not any(lines.values()), lines
     assert "evaluate takes one-hot labels, as its loss does" in found["classes_smoothed"]["lines"]
     assert {name: case["of_file"] for name, case in found.items()}["binary_threshold"] == [
@@ -256,6 +256,118 @@ def test_an_output_with_a_name_is_compiled_and_each_metric_left_out_is_told_once
         ],
         "by_name": ["double is left out of the file: it is code of yours"],
     }
+
+
+def cases_of_two_outputs():
+    import numpy as np
+    from export_kit import FOLDER, export_all
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(90, 4)).astype("float32")
+    y = (x[:, 0] > 0).astype(int)
+    for name, labels in {"flat": y, "column": y[:, None], "rows": np.eye(2)[y]}.items():
+        np.savez(FOLDER / f"of_{name}.npz", x=x, y=labels)
+    (FOLDER / "two.py").write_text(
+        "import keras\ndef build(config, data):\n    return keras.Sequential([keras.Input(data.input_shape),\n"
+        "        keras.layers.Dense(2, activation=config.get('end'))])\n"
+    )
+
+    def case(source, end="softmax", **more):
+        model = {"build": "two.py:build", "end": end}
+        return {"data_section": {"source": f"of_{source}.npz"}, "model": model, **more}
+
+    return export_all(
+        {
+            "flat": case("flat"),
+            "rows": case("rows"),
+            "column": case("column"),
+            "smoothed": case("flat", label_smoothing=0.2),
+            "not_smoothed": case("flat", label_smoothing=0.0),
+            "smoothed_rows": case("rows", "linear", label_smoothing=0.2),
+        }
+    )
+
+
+def test_two_outputs_for_two_classes_are_compiled_with_the_loss_that_trained_them(tmp_path):
+    """The samples: "flat" and "rows" were not compiled, for Keras would have no such loss."""
+    found = exported(tmp_path, cases_of_two_outputs, backend="jax")
+    check_with_keras_alone(found, backends=("jax",))
+    assert all(case["of_file"] == ["val_accuracy", "val_loss"] for case in found.values())
+    lines = {name: case["lines"] for name, case in found.items() if case["lines"]}
+    assert lines == {"smoothed": ["evaluate takes one-hot labels, as its loss does"]}
+
+
+def cases_of_flat_labels():
+    import numpy as np
+    from export_kit import FOLDER, export_all
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(90, 4)).astype("float32")
+    np.savez(FOLDER / "bits.npz", x=x, y=(x[:, 0] > 0).astype(int))
+    np.savez(FOLDER / "classes.npz", x=x, y=(x[:, 0] > 0).astype(int) + (x[:, 1] > 0))
+
+    def case(source, *metrics, **more):
+        return {"data_section": {"source": f"{source}.npz"}, "metrics": list(metrics), **more}
+
+    own = {"model": {"build": "own.py:build"}}
+    rows = ("f1_score", "binary_crossentropy", "hinge", "squared_hinge")
+    return export_all(
+        {
+            "logits": case("bits", *rows),
+            "probabilities": case("bits", *rows[:2], {"name": "fbeta_score", "beta": 2, "threshold": 0.3}, **own),
+            "classes": case("classes", "f1_score", "categorical_hinge"),
+        }
+    )
+
+
+# Follows each recipe to the letter.
+FOLLOW = """
+import json, re, sys
+sys.modules.update(dict.fromkeys(["search", "models", "spaces"]))
+import keras, numpy as np
+
+values = {}
+for path, recipes in json.loads(sys.argv[1]).items():
+    model = keras.models.load_model(path)
+    rows = np.load(path.removesuffix(".keras") + ".rows.npz")
+    for name, recipe in recipes.items():
+        metric, labels, outputs = re.fullmatch("compute it by (.+) of (.+) and (.+)", recipe).groups()
+        metric = eval(metric)
+        metric = metric() if isinstance(metric, type) else metric
+        y = np.eye(3)[rows["y"]] if labels == "one-hot labels" else eval(labels, {"labels": rows["y"]})
+        squash, _, given = outputs.rpartition(" of ")
+        given = eval(given, {"model": model, "x": rows["x"]})
+        metric.update_state(y, getattr(keras.ops, squash)(given) if squash else given)
+        values[f"{path} {name}"] = float(keras.ops.convert_to_numpy(metric.result()))
+print(json.dumps(values))
+"""
+
+
+def test_recipe_for_a_metric_of_flat_labels_gives_the_number_of_the_study(tmp_path):
+    """The sample: "Keras has no object that gives it", of metrics that take a column."""
+    found = exported(tmp_path, cases_of_flat_labels, backend="jax")
+    check_with_keras_alone(found, backends=("jax",))
+    recipes, expected = {}, {}
+    for case in found.values():
+        left_out = [line.split(" is left out of the file: ") for line in case["lines"]]
+        recipes[case["path"]] = dict(left_out)
+        expected |= {f"{case['path']} {name}": case["study"][name] for name, _ in left_out}
+    assert [list(left_out) for left_out in recipes.values()] == [
+        ["f1_score", "binary_crossentropy", "hinge", "squared_hinge"],
+        ["f1_score", "binary_crossentropy", "fbeta_score"],
+        ["f1_score", "categorical_hinge"],
+    ]
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", FOLLOW, json.dumps(recipes)],
+        env=environment("jax"),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == pytest.approx(expected, rel=1e-5)
+    logits = recipes[found["logits"]["path"]]
+    assert logits["hinge"] == "compute it by keras.metrics.Hinge of labels.reshape(-1, 1) and model.predict(x)"
 
 
 @pytest.mark.gallery
@@ -369,6 +481,7 @@ def test_the_command_writes_a_file_that_keras_alone_evaluates_on_raw_rows(tmp_pa
     x, y = _validation_rows(x, y, stored)
     np.savez(tmp_path / "best.rows.npz", x=x, y=y)
     assert f"{objective} {best.value:.5g}, evaluated once more (in the study: {best.value:.5g})" in done.stderr
+    assert "warning" not in done.stderr
     assert ("takes rows as the source has them" in done.stderr) == (name != "defaults")
     assert "trained fully: " in done.stderr
     # Lanes have trained on the other one.
@@ -378,6 +491,69 @@ def test_the_command_writes_a_file_that_keras_alone_evaluates_on_raw_rows(tmp_pa
         if stored.file.settings.train.numbers:
             recorded = best.curve[best.best_epoch - 1]["learning_rate"]
             assert seen["rate"] == pytest.approx(recorded)
+
+
+SCALED = """
+import pathlib
+import keras
+
+@keras.saving.register_keras_serializable()
+class Noise(keras.layers.Layer):
+    def build(self, shape):
+        self.seeds = keras.random.SeedGenerator(0)
+    def call(self, x):
+        return x + keras.random.normal(keras.ops.shape(x), seed=self.seeds)
+
+def build(config, data):
+    factor = float(pathlib.Path(__file__).with_name("factor.txt").read_text())
+    noise = [Noise()] if config["noise"] else []
+    return keras.Sequential([keras.Input(data.input_shape), keras.layers.Rescaling(factor), *noise, keras.layers.Dense(1)])
+"""
+
+
+def test_model_that_is_not_its_trials_any_more_is_told(tmp_path):
+    """The sample: a file that the builder reads had changed, and the command drew no conclusion from the other value."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(120, 3))
+    np.savez(tmp_path / "d.npz", x=x, y=(x @ [1.0, 2.0, 3.0] > 0).astype(int))
+    (tmp_path / "own.py").write_text(SCALED)
+    (tmp_path / "factor.txt").write_text("1.0")
+    path = tmp_path / "scaled.toml"
+    path.write_text(
+        """
+[study]
+trials = 2
+epochs = 2
+[data]
+source = "d.npz"
+[model]
+build = "own.py:build"
+[space]
+noise = [false, true]
+[run]
+engine = "fit"
+backend = "jax"
+"""
+    )
+    done = manyfit("run", path)
+    assert done.returncode == 0, done.stderr
+    trials = {trial.config["noise"]: trial for trial in load(path.with_suffix(".db"), "scaled").trials}
+
+    def warning(noise: bool) -> str:
+        file = tmp_path / "best.keras"
+        done = manyfit("export", path, "--model", file, "--trial", trials[noise].number)
+        assert done.returncode == 0, done.stderr
+        assert "written: " in done.stderr
+        return " ".join(done.stderr.partition("warning: ")[2].partition("written: ")[0].split())
+
+    assert warning(noise=False) == ""
+    # Each evaluation draws other numbers: the hint names this cause.
+    assert "Or the model draws random numbers when it is evaluated" in warning(noise=True)
+    (tmp_path / "factor.txt").write_text("1.1")
+    text = warning(noise=False)
+    assert text.startswith(f"val_loss of trial {trials[False].number}'s model is ")
+    assert f" and was {trials[False].value:.5g} in the study" in text
+    assert "is not the trial's any more" in text
 
 
 def _validation_rows(x: np.ndarray, y: np.ndarray, stored) -> tuple[np.ndarray, np.ndarray]:

@@ -27,21 +27,17 @@ def objects_of_every_spelling():
     missing = []
     sparse = keras.losses.SparseCategoricalCrossentropy()
     crossentropies = (
-        "ce",
-        "crossentropy",
         "scce",
         "sparse-categorical-crossentropy",
         "Sparse Categorical Crossentropy",
-        None,
+        "cce",
     )
-    missing += [
-        entry
-        for entry in crossentropies
-        if portable.loss(sparse, entry, shares, task="classification", smoothing=0.0) is None
-    ]
+    for entry in crossentropies:
+        named = keras_names.find("train.loss", entry)
+        missing += [entry] * (portable.loss(sparse, named, shares) is None)
     for entry in ("mse", "MSE", "mean-squared-error", {"name": "huber", "delta": 0.5}, "mae", "logcosh", "log_cosh"):
-        made = keras_names.find("train.loss", entry).make()
-        missing += [entry] * (portable.loss(made, entry, values, task="regression", smoothing=0.0) is None)
+        named = keras_names.find("train.loss", entry)
+        missing += [entry] * (portable.loss(named.make(), named, values) is None)
     for entry in ("r2", "r2_score", "rmse", "RMSE", "cosine", "mae", "mean squared error"):
         made = keras_names.find("train.metrics", entry).make()
         missing += [entry] * (portable.metric(made, entry, values, "labels") is None)
@@ -54,7 +50,7 @@ def objects_of_every_spelling():
     from search.engines.forms import Form, FormedLoss
 
     formed = FormedLoss(keras.losses.BinaryCrossentropy(), Form("one_hot", "column", 1))
-    if portable.loss(formed, None, Yardstick(rows, chances), task="binary", smoothing=0.0) is None:
+    if portable.loss(formed, keras_names.find("train.loss", "bce"), Yardstick(rows, chances)) is None:
         missing.append("one-hot rows of two classes")
     return missing
 
