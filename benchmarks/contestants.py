@@ -186,7 +186,9 @@ def drive_manyfit(trials: int, folder: Path, *, lanes: int, tpe: bool = False) -
     policies = {"sampler": "tpe", "pruner": "hyperband"} if tpe else {}
     path.write_text(study_text(DIGITS, trials, **policies))
     file = studyfile.read(path)
-    with Store.create(file, Record({"versions": {}}, {}, "")) as store:
+    with Store.create(
+        file, Record({"engine": "fit", "backend": "jax", "devices": [], "versions": {}}, {"data": {}, "model": {}}, "")
+    ) as store:
         study = Study(file)
         began = time.perf_counter()
         search(study, store, Replaying(simulate, lanes), watch=lambda: None)

@@ -275,7 +275,10 @@ def play(task: Task, search: Search, match: Match, storage: str = "memory") -> P
         study._policies = replace(study._policies, draws=draws, pruner=pruner)
         tape = _Tape(task, study, match.budget)
         engine = Replaying(tape, match.lanes)
-        stores = STORAGES.get(storage).create(file, Record({"versions": {}}, {}, ""))
+        stores = STORAGES.get(storage).create(
+            file,
+            Record({"engine": "fit", "backend": "jax", "devices": [], "versions": {}}, {"data": {}, "model": {}}, ""),
+        )
         with stores as store, suppress(Interrupted):
             search_in(study, store, engine, interruption=tape.is_spent, watch=lambda: None)
     return Played(

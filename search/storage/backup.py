@@ -1,6 +1,6 @@
 """The backup beside a database: made while a study runs, brought back when the database is damaged.
 
-There is one backup, NAME.db.backup. Only a copy whose pages are sound replaces it.
+There is one backup, NAME.db.backup. Only a copy whose pages and rows are sound replaces it.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import glob
 import shutil
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,7 +17,7 @@ from pathlib import Path
 from search import durable
 from search.errors import StoreError
 from search.failpoints import failpoint
-from search.storage import leftovers, schema
+from search.storage import checks, leftovers, schema
 
 Ended = set[tuple[str, int]]
 """Trials that have ended: (study, number)."""
@@ -48,11 +48,18 @@ class Restored:
     left_out: tuple[str, ...] = ()
 
 
-def make(connection: sqlite3.Connection, path: Path, *, without: str | None = None) -> str:
+def make(
+    connection: sqlite3.Connection,
+    path: Path,
+    *,
+    without: str | None = None,
+    check: Callable[[sqlite3.Connection], None] = lambda _: None,
+) -> str:
     """Copy the database of `connection` to its backup; return why that failed (the old backup stays), or "".
 
     If `without` names a study that is about to be deleted, the copy has neither that study nor rows of deleted ones.
-    Raises DamagedError if the copy shows that the database is damaged. Other programs may read and write meanwhile.
+    Raises DamagedError if the copy shows that the database is damaged, or what `check` raises for the copy; the old backup
+    stays then, too. Other programs may read and write meanwhile.
     """
     partial = path.with_name(f".{path.name}.backup.new")
     try:
@@ -65,6 +72,9 @@ def make(connection: sqlite3.Connection, path: Path, *, without: str | None = No
             if without is not None:
                 _leave_out(copy, [without])
             schema.check_whole(copy, path)
+            check(copy)
+            copy.row_factory = sqlite3.Row
+            checks.check_rows(copy, path)
         durable.replace(partial, schema.backup_of(path))
     except (OSError, sqlite3.Error) as error:
         return f"{schema.backup_of(path)} can't be written: {getattr(error, 'strerror', None) or error}"
@@ -82,13 +92,14 @@ def moment(path: Path) -> datetime | None:
 
 
 def find(path: Path) -> Backup | None:
-    """Return the backup of a database, or None without one; StoreError if the backup is damaged."""
+    """Return the backup of a database, or None without one; StoreError if its pages or rows are damaged."""
     backup, at = schema.backup_of(path), moment(path)
     if at is None:
         return None
     try:
         with closing(schema.connect(backup, readonly=True)) as connection:
             schema.check_whole(connection, backup)
+            checks.check_rows(connection, backup)
             ended = _ended(connection)
         return Backup(backup, at, ended)
     except (OSError, sqlite3.Error) as error:

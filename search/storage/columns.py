@@ -9,7 +9,8 @@ import sqlite3
 from collections.abc import Iterator
 
 _NOT_WHOLE = "typeof({0}) != 'integer'"
-_NOT_REAL = "typeof({0}) NOT IN ('integer', 'real') OR {0} NOT BETWEEN -1.7e308 AND 1.7e308"
+_FINITE = "BETWEEN -1.7e308 AND 1.7e308"
+_NOT_REAL = f"typeof({{0}}) NOT IN ('integer', 'real') OR {{0}} NOT {_FINITE}"
 _NOT_TEXT = "typeof({0}) != 'text'"
 # CASE, not OR: SQLite may evaluate the sides of an OR in any order, and json_type raises for text that is not JSON.
 _UNLESS_OBJECT = (
@@ -17,7 +18,8 @@ _UNLESS_OBJECT = (
 )
 _NOT_OBJECT = f"{_UNLESS_OBJECT} ELSE 0 END"
 _NOT_NUMBERS = (
-    f"{_UNLESS_OBJECT} ELSE EXISTS (SELECT 1 FROM json_each({{0}}) WHERE type NOT IN ('integer', 'real', 'null')) END"  # noqa: S608
+    f"{_UNLESS_OBJECT} ELSE EXISTS (SELECT 1 FROM json_each({{0}}) WHERE type NOT IN ('integer', 'real', 'null') "  # noqa: S608
+    f"OR NOT coalesce(value, 0) {_FINITE}) END"
 )
 # Optuna's tables and ours hold a moment as text.
 _NOT_MOMENT = "typeof({0}) != 'text' OR julianday({0}) IS NULL"
@@ -125,9 +127,10 @@ def problems(connection: sqlite3.Connection, *, briefly: bool = False) -> Iterat
             yield from _wrong(connection, table, column, f"({wrong.format(column)}) IS NOT 0", expected)
     for key, json_types in () if briefly else _ATTRIBUTES.items():
         types = ", ".join(f"'{json_type}'" for json_type in json_types)
-        # Reading the attribute raises an error for text that is not JSON.
-        stored = "CASE WHEN json_valid(value_json) THEN json_type(value_json) END"
-        condition = f"key = '{key}' AND {stored} NOT IN ({types})"
+        # Text that is not JSON, such as NaN, has no type.
+        wrong = f"NOT json_valid(value_json) THEN 1 WHEN json_type(value_json) NOT IN ({types}) THEN 1"
+        finite = f"json_extract(value_json, '$') {_FINITE}" if json_types != ("text",) else "1"
+        condition = f"key = '{key}' AND CASE WHEN {wrong} ELSE NOT {finite} END"
         yield from _wrong(connection, "trial_user_attributes", "value_json", condition, f"what {key!r} is")
 
 

@@ -13,7 +13,7 @@ from search.engines import checkpoints
 from search.errors import StoreError
 from search.failpoints import failpoint
 from search.spec.study import beside
-from search.storage import backup, leftovers, schema
+from search.storage import backup, leftovers, records, schema
 from search.storage.holding import hold
 
 
@@ -70,16 +70,9 @@ def delete(path: Path, name: str) -> Deletion:
 
 
 def _plan(connection: sqlite3.Connection, path: Path, name: str) -> Deletion:
-    row = connection.execute(
-        f"SELECT study_id FROM {leftovers.OUR_STUDIES} WHERE study_name = ?",  # noqa: S608
-        (name,),
-    ).fetchone()
-    names = [study for (study,) in connection.execute("SELECT study_name FROM studies ORDER BY study_id")]
-    if row is None and name in names:
-        raise StoreError(f"{path} has a study {name!r} that manyfit did not make; `optuna delete-study` deletes it")
-    if row is None:
-        raise StoreError(f"{path} has no study {name!r}; it has {', '.join(names) or 'none'}")
-    (trials,) = connection.execute("SELECT count(*) FROM trials WHERE study_id = ?", tuple(row)).fetchone()
+    study_id = records.id_of(connection, path, name, cure="`optuna delete-study` deletes it")
+    names = [study for (study,) in connection.execute("SELECT study_name FROM studies")]
+    (trials,) = connection.execute("SELECT count(*) FROM trials WHERE study_id = ?", (study_id,)).fetchone()
     with_database = names == [name]
     files = [file for file in _files(path, name) if file.exists() or file.is_symlink()]
     removed = [*files, *([path, schema.backup_of(path)] if with_database else [])]

@@ -7,7 +7,7 @@ import os
 import shlex
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,12 +101,38 @@ def resolved(stored: Stored) -> Resolved:
 def exists(path: Path, name: str) -> bool:
     """Return whether `path` holds the study; False if there is no file.
 
-    StoreError if the file is not a database of ours, or if only its journal or its backup is left.
+    StoreError if the file is not a database of ours, if only its journal or its backup is left, or if another program made
+    the study.
     """
     if not path.exists():
         schema.check_gone(path)
         return False
-    return name in names(path)
+    with _reading(path) as connection:
+        return holds(connection, path, name)
+
+
+def holds(connection: sqlite3.Connection, path: Path, name: str) -> bool:
+    """Return whether a database holds the study; StoreError if another program made a study of this name."""
+    return _id(connection, path, name) is not None
+
+
+def id_of(connection: sqlite3.Connection, path: Path, name: str, cure: str = "give another --name") -> int:
+    """Return the id of a study; StoreError if it is missing or, with `cure`, if another program made it."""
+    study_id = _id(connection, path, name, cure)
+    if study_id is None:
+        ours = connection.execute(f"SELECT study_name FROM {leftovers.OUR_STUDIES} ORDER BY study_id")  # noqa: S608
+        raise StoreError(f"{path} has no study {name!r}; it has {', '.join(study for (study,) in ours) or 'none'}")
+    return study_id
+
+
+def _id(connection: sqlite3.Connection, path: Path, name: str, cure: str = "give another --name") -> int | None:
+    row = connection.execute(
+        f"SELECT study_id FROM {leftovers.OUR_STUDIES} WHERE study_name = ?",  # noqa: S608
+        (name,),
+    ).fetchone()
+    if row is None and connection.execute("SELECT 1 FROM studies WHERE study_name = ?", (name,)).fetchone():
+        raise StoreError(f"{path} has a study {name!r} that manyfit did not make; {cure}")
+    return None if row is None else int(row[0])
 
 
 def only_name(path: Path) -> str:
@@ -122,15 +148,22 @@ def only_name(path: Path) -> str:
 def check_trials(connection: sqlite3.Connection, path: Path, name: str) -> tuple[int, Space]:
     """Check that a search can resume with the trials of a study; return its study_id and its space.
 
-    StoreError if the study is missing or another program added a trial, DamagedError if the numbers are not 0..n-1.
+    StoreError if the study is missing or another program added a trial.
     """
-    study = connection.execute(
-        f"SELECT study_id, settings FROM {leftovers.OUR_STUDIES} WHERE study_name = ?",  # noqa: S608
-        (name,),
-    ).fetchone()
-    if study is None:
-        raise StoreError(f"{path} has no study {name!r}")
-    space = StudyFile.stored(path, json.loads(study["settings"])).space
+    study_id = id_of(connection, path, name)
+    if foreign := foreign_trials(connection, path, study_id):
+        raise foreign_trials_error(path, foreign)
+    return study_id, _space(connection, path, study_id)
+
+
+def _space(connection: sqlite3.Connection, path: Path, study_id: int) -> Space:
+    (settings,) = connection.execute("SELECT settings FROM manyfit_studies WHERE study_id = ?", (study_id,)).fetchone()
+    return StudyFile.stored(path, json.loads(settings)).space
+
+
+def foreign_trials(connection: sqlite3.Connection, path: Path, study_id: int) -> dict[int, int]:
+    """Return the trials, trial_id -> number, that another program has added to a study of ours."""
+    space = _space(connection, path, study_id)
     unconditional = {name for name, parameter in space.items() if not parameter.when}
     rows = connection.execute(
         "SELECT trial_id, number, datetime_start, state IN ('COMPLETE', 'PRUNED', 'FAIL') AS is_ended, "
@@ -138,25 +171,18 @@ def check_trials(connection: sqlite3.Connection, path: Path, name: str) -> tuple
         "EXISTS (SELECT 1 FROM trial_intermediate_values v WHERE v.trial_id = t.trial_id) AS has_values, "
         "EXISTS (SELECT 1 FROM manyfit_epochs e WHERE e.trial_id = t.trial_id) AS has_epochs "
         "FROM trials t WHERE study_id = ? ORDER BY number, trial_id",
-        (study["study_id"],),
+        (study_id,),
     ).fetchall()
 
     def is_foreign(row: sqlite3.Row) -> bool:
         if row["is_ended"]:
             return not row["has_ending"]
-        params = connection.execute("SELECT param_name FROM trial_params WHERE trial_id = ?", (row["trial_id"],))
-        is_complete = unconditional <= {param for (param,) in params} and row["datetime_start"] is not None
+        rows = connection.execute("SELECT param_name FROM trial_params WHERE trial_id = ?", (row["trial_id"],))
+        params = {param for (param,) in rows}
+        is_complete = unconditional <= params <= set(space) and row["datetime_start"] is not None
         return not is_complete or row["has_values"] != row["has_epochs"]
 
-    if foreign := {row["trial_id"]: row["number"] for row in rows if is_foreign(row)}:
-        raise foreign_trials_error(path, foreign)
-    if [row["number"] for row in rows] != list(range(len(rows))):
-        command = f"`manyfit verify {shlex.quote(str(path))}`"
-        raise DamagedError(
-            f"{path}: the trials of {name!r} are not numbered 0 to {len(rows) - 1}, once each; {command} "
-            f"tells which are wrong; {schema.advice(path)}"
-        )
-    return int(study["study_id"]), space
+    return {row["trial_id"]: row["number"] for row in rows if is_foreign(row)}
 
 
 def foreign_trials_error(path: Path, trials: Mapping[int, int]) -> StoreError:
@@ -230,24 +256,26 @@ def _best(
 
 
 def read(
-    connection: sqlite3.Connection, path: Path, name: str, *, with_trials: bool = True, unchecked: bool = False
+    connection: sqlite3.Connection,
+    path: Path,
+    name: str,
+    *,
+    with_trials: bool = True,
+    unchecked: bool = False,
+    without: Collection[int] = (),
 ) -> Stored:
-    """Read a study in a new transaction, and leave the connection in it; StoreError if the study is missing.
+    """Read a study in a transaction, and leave the connection in it; StoreError if the study is missing.
 
     DamagedError if a column holds a wrong value. With `unchecked`, wrong values are not looked for and may raise anything.
+    The trials whose trial_id is in `without` are left out.
     """
     # One read transaction, so that all rows of a running study are of the same moment.
-    connection.execute("BEGIN")
+    if not connection.in_transaction:
+        connection.execute("BEGIN")
     for problem in () if unchecked else columns.problems(connection):
         raise DamagedError(f"{path} is damaged: {problem}; {schema.advice(path)}")
-    row = connection.execute(
-        f"SELECT * FROM {leftovers.OUR_STUDIES} WHERE study_name = ?",  # noqa: S608
-        (name,),
-    ).fetchone()
-    if row is None:
-        known = ", ".join(names(path)) or "none"
-        raise StoreError(f"{path} has no study {name!r}; it has {known}")
-    study_id = row["study_id"]
+    study_id = id_of(connection, path, name)
+    row = connection.execute("SELECT * FROM manyfit_studies WHERE study_id = ?", (study_id,)).fetchone()
     file = StudyFile.stored(Path(os.fsdecode(row["file"])), json.loads(row["settings"]))
     attrs = connection.execute(
         "SELECT key, value_json FROM study_system_attributes WHERE study_id = ? AND key NOT LIKE 'dashboard:%' "
@@ -265,14 +293,16 @@ def read(
         identity=json.loads(row["identity"]),
         seconds=row["seconds"],
         ended=row["ended"],
-        trials=_trials(connection, path, study_id, file) if with_trials else [],
+        trials=_trials(connection, path, study_id, file, without) if with_trials else [],
         events=[rows.read_event(*event) for event in events],
         study_attrs={key: json.loads(value) for key, value in attrs},
         spent=json.loads(row["spent"]),
     )
 
 
-def _trials(connection: sqlite3.Connection, path: Path, study_id: int, file: StudyFile) -> list[Trial]:
+def _trials(
+    connection: sqlite3.Connection, path: Path, study_id: int, file: StudyFile, without: Collection[int]
+) -> list[Trial]:
     of_study = "JOIN trials t USING (trial_id) WHERE t.study_id = ?"
     user_attrs = _attrs(connection, "trial_user_attributes", of_study, study_id)
     params: dict[int, dict[str, float]] = defaultdict(dict)
@@ -280,7 +310,7 @@ def _trials(connection: sqlite3.Connection, path: Path, study_id: int, file: Stu
     query = f"SELECT trial_id, number, param_name, param_value FROM trial_params {of_study} ORDER BY param_id"  # noqa: S608
     for trial_id, number, name, value in connection.execute(query, (study_id,)):
         params[trial_id][name] = value
-        if name not in file.space and "ended" not in user_attrs[trial_id]:
+        if name not in file.space and "ended" not in user_attrs[trial_id] and trial_id not in without:
             foreign[trial_id] = number
     if foreign:
         raise foreign_trials_error(path, foreign)
@@ -305,6 +335,7 @@ def _trials(connection: sqlite3.Connection, path: Path, study_id: int, file: Stu
             attrs=system_attrs[row["trial_id"]],
         )
         for row in connection.execute("SELECT * FROM trials WHERE study_id = ? ORDER BY number", (study_id,))
+        if row["trial_id"] not in without
     ]
 
 

@@ -235,16 +235,18 @@ def check_gone(path: Path) -> None:
                 f"{path} is gone, and {journal.name}, which belongs to it, is there; bring {path.name} back"
                 + (
                     f" (`manyfit verify {shlex.quote(str(path))} --restore` brings back its backup)"
-                    if backup_of(path).exists()
+                    if _has_sound_backup(path)
                     else ""
                 )
                 + f", or move {journal.name} away, too"
             )
     if backup_of(path).exists():
-        raise DamagedError(
-            f"{path} is gone, and its backup is there; `manyfit verify {shlex.quote(str(path))} --restore` brings it back; "
-            f"to begin anew, move {backup_of(path).name} away, too"
+        cure = (
+            f"and its backup is there; `manyfit verify {shlex.quote(str(path))} --restore` brings it back"
+            if _has_sound_backup(path)
+            else "and its backup is damaged; bring back a copy of yours"
         )
+        raise DamagedError(f"{path} is gone, {cure}; to begin anew, move {backup_of(path).name} away, too")
 
 
 def backup_of(path: Path) -> Path:
@@ -254,9 +256,19 @@ def backup_of(path: Path) -> Path:
 
 def advice(path: Path) -> str:
     """Return what to do about a damaged database, for the end of an error message."""
-    if backup_of(path).exists():
+    if _has_sound_backup(path):
         return f"it was left as it is: `manyfit verify {shlex.quote(str(path))} --restore` brings back its backup"
-    return "it was left as it is: bring back a copy of it, or move it away"
+    of_backup = ", and its backup is damaged, too" if backup_of(path).exists() else ""
+    return f"it was left as it is{of_backup}: bring back a copy of it, or move it away"
+
+
+def _has_sound_backup(path: Path) -> bool:
+    """Return whether `verify --restore` would bring back the backup of a database."""
+    from search.storage import backup  # which imports this module
+
+    with suppress(StoreError):
+        return backup.find(path) is not None
+    return False
 
 
 def create(path: Path) -> None:

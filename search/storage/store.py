@@ -7,6 +7,7 @@ epochs where this costs one or two transactions.
 from __future__ import annotations
 
 import json
+import shlex
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,7 +21,7 @@ from search.errors import DamagedError, StoreError
 from search.failpoints import failpoint
 from search.spec.identity import Record
 from search.spec.study import StudyFile
-from search.storage import backup, leftovers, records, rows, schema
+from search.storage import backup, checks, leftovers, records, rows, schema
 from search.storage.holding import Hold, hold
 from search.storage.presence import Presence, check_other_names
 from search.trials.events import Noted
@@ -28,13 +29,13 @@ from search.trials.history import Commit, Epoch, HistoryEvent, TrialStart, Trial
 from spaces import Space
 
 # A damaged disk may cost a minute of work. A backup is written at most this often, and takes at most a hundredth of the time:
-# copying, checking and syncing the 32 MB of 10,000 trials of 20 epochs takes 0.1 s, and the time grows with the size.
+# copying and checking the 32 MB of 10,000 trials of 20 epochs takes 3 s, and the time grows with the size.
 BACKUP_EVERY_S = 60.0
 BACKUP_SHARE = 0.01
-BACKUP_BYTES_PER_S = 2e8
+BACKUP_BYTES_PER_S = 1e7
 
 # A command that ends, perhaps by Ctrl-C, waits at most this long for its last backup.
-LAST_BACKUP_S = 5.0
+LAST_BACKUP_S = 20.0
 
 
 _COUNT_EPOCHS = "SELECT count(*) FROM manyfit_epochs JOIN trials USING (trial_id) WHERE study_id = ?"
@@ -82,6 +83,8 @@ class Store:
             "SELECT count(*) FROM trials WHERE coalesce(datetime_complete, '9') > ?",
             (rows.moment(backup.moment(path)) or "",),
         ).fetchone()
+        # What identifies the study, even if another program renames it.
+        self._row = leftovers.rows_by_name(connection)[self.name]
         self._backup_problem = ""
         self._is_damaged = False
         self._presence = Presence(lock, connection)
@@ -100,6 +103,7 @@ class Store:
         lock = hold(path)
         try:
             check_other_names(path)
+            _check_rows(path, interruption)
             connection = schema.connect(path, readonly=False, interruption=interruption)
             try:
                 had_leftovers = _drop_leftovers(connection, path, interruption)
@@ -132,6 +136,7 @@ class Store:
             if not path.exists():
                 schema.create(path)
                 lock.take_file()
+            _check_rows(path, interruption)
             connection = schema.connect(path, readonly=False, interruption=interruption)
             try:
                 had_leftovers = _drop_leftovers(connection, path, interruption)
@@ -243,6 +248,13 @@ class Store:
             (self.study_id,),
         ).fetchall()
         if [name for (name,) in names] != [self.name]:
+            if new_name := self._new_name(connection):
+                back = f"UPDATE studies SET study_name = '{self.name}' WHERE study_id = {self.study_id}"  # noqa: S608 (a name has no quotes)
+                raise StoreError(
+                    f"{self.path}: study {self.name!r} was renamed to {new_name!r} while this command worked on it; all "
+                    f"trials so far are in it: rename it back by `{shlex.join(['sqlite3', str(self.path), back])}`, then "
+                    "repeat the command"
+                )
             raise StoreError(
                 f"{self.path} has no study {self.name!r} any more: another program deleted it, or wrote over the file, while "
                 "this command worked on it; the same command begins the study anew"
@@ -250,6 +262,11 @@ class Store:
         (trials,) = connection.execute("SELECT count(*) FROM trials WHERE study_id = ?", (self.study_id,)).fetchone()
         if trials < len(self._trial_ids):
             raise self._overwritten(f"{len(self._trial_ids)} trials were stored, and {trials} are there")
+
+    def _new_name(self, connection: sqlite3.Connection) -> str:
+        """Return the name that another program has given to the study, or "" if the study is gone."""
+        rows_by_name = leftovers.rows_by_name(connection)
+        return next((name for name, row in rows_by_name.items() if row == self._row), "")
 
     def _overwritten(self, what: str) -> StoreError:
         return StoreError(
@@ -260,7 +277,8 @@ class Store:
     def back_up(self) -> str:
         """Write the backup if anything is new since the last one; return why that failed, or "".
 
-        Only a sound copy replaces the last backup; DamagedError if the database is damaged.
+        Only a sound copy with all that this store has written replaces the last backup; StoreError if the database is damaged
+        or another program has deleted rows.
         """
         if not self._not_backed_up or self._backup_takes_s() > max(
             LAST_BACKUP_S, BACKUP_SHARE * (time.monotonic() - self._backed_up)
@@ -268,7 +286,7 @@ class Store:
             return ""
         self.check()
         try:
-            problem = backup.make(self._connection, self.path)
+            problem = backup.make(self._connection, self.path, check=self._check_content)
         except DamagedError:
             self._is_damaged = True
             raise
@@ -323,6 +341,7 @@ class Store:
                     self.study_id,
                 ),
             )
+            self._row = leftovers.rows_by_name(connection)[self.name]
             if anew is not None:
                 self._delete_trials(connection)
                 self._insert_events(connection, [HistoryEvent("builder mended", dict(anew), datetime.now(UTC))])
@@ -452,6 +471,12 @@ def _unwritable(path: Path, error: sqlite3.Error) -> StoreError:
     )
 
 
+def _check_rows(path: Path, interruption: Callable[[], int]) -> None:
+    """Check the rows of all studies on a read-only connection, which leaves a damaged file as it is."""
+    with closing(schema.connect(path, readonly=True, interruption=interruption)) as connection:
+        checks.check_rows(connection, path)
+
+
 def _drop_leftovers(connection: sqlite3.Connection, path: Path, interruption: Callable[[], int]) -> bool:
     """Delete the leftovers of studies that another program has deleted; return whether there were any."""
     if not leftovers.are_there(connection):
@@ -464,8 +489,8 @@ def _drop_leftovers(connection: sqlite3.Connection, path: Path, interruption: Ca
 def _insert_study(
     connection: sqlite3.Connection, file: StudyFile, record: Record, interruption: Callable[[], int]
 ) -> int:
-    if connection.execute("SELECT 1 FROM studies WHERE study_name = ?", (file.name,)).fetchone():
-        raise StoreError(f"{file.storage} has a study {file.name!r} that manyfit did not make; give another --name")
+    if records.holds(connection, file.storage, file.name):
+        raise StoreError(f"{file.storage} has a study {file.name!r} already; give another --name")
     with _Transaction(connection, file.storage, interruption):
         study_id = connection.execute("INSERT INTO studies (study_name) VALUES (?)", (file.name,)).lastrowid
         assert study_id is not None  # noqa: S101 (an INSERT has a row)

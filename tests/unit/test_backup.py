@@ -11,7 +11,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 
 import pytest
-from support import curve, cut_off, query, replay, replay_file, table
+from support import curve, cut_off, query, record, replay, replay_file, table
 from typer.testing import CliRunner
 
 from search import cli
@@ -22,7 +22,7 @@ from search.storage import backup, records, schema
 from search.storage import store as stores
 from search.storage.backup import Backup, Restored
 from search.storage.store import Store
-from search.storage.verify import Report
+from search.storage.verify import Report, verify
 from search.views import soundness
 from search.workers.inprocess import Replaying
 
@@ -210,17 +210,103 @@ def test_locked_database_and_one_of_another_schema_are_not_replaced_by_their_bac
     assert not list(tmp_path.glob("*.damaged*"))
 
 
-def test_backup_that_is_as_wrong_as_its_database_is_not_brought_back(tmp_path):
-    file = replay_file(tmp_path, study__trials=12)
-    replay(file)
-    with closing(sqlite3.connect(file.storage)) as connection, connection:
-        connection.execute("UPDATE trial_values SET value = 7 WHERE trial_id = 1")
-    backed_up(replay_file(tmp_path))
+DAMAGE = [
+    "UPDATE trial_values SET value = 7 WHERE trial_id = 1",
+    "DELETE FROM trial_params",
+    "DELETE FROM manyfit_epochs WHERE trial_id = 3 AND epoch = 1",
+    "UPDATE study_directions SET direction = 'MAXIMIZE'",
+]
+
+
+def change(path, *statements):
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_study_is_refused_and_never_replaces_its_sound_backup(tmp_path, damage):
+    file = backed_up(replay_file(tmp_path, study__trials=12))
+    expected, copy = table(file.storage, "replay"), (tmp_path / "replay.db.backup").read_bytes()
+    change(file.storage, damage)
+    damaged = file.storage.read_bytes()
+    what = run("verify", file.path).stdout.splitlines()[0]
+    for trials in (12, 16):
+        done = run("run", file.path, "--trials", trials)
+        assert done.exit_code == 3
+        assert f"replay.db is damaged: {what}; it was left as it is: `manyfit verify" in done.stderr
+    with pytest.raises(StoreError, match="is damaged"):
+        Store.create(replay_file(tmp_path, study__name="other"), record(file))
+    assert (tmp_path / "replay.db.backup").read_bytes() == copy
+    assert file.storage.read_bytes() == damaged
+    assert "--restore` brings back its backup: 12 ended trials" in run("verify", file.path).stderr
+    assert run("verify", file.path, "--restore").exit_code == 0
+    assert verify(file.storage).problems == []
+    assert table(file.storage, "replay") == expected
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *DAMAGE,
+        "CREATE TRIGGER t AFTER INSERT ON manyfit_epochs BEGIN DELETE FROM manyfit_epochs WHERE trial_id = new.trial_id; END",
+        "CREATE TRIGGER t AFTER INSERT ON trial_values BEGIN UPDATE trial_values SET value = 7; END",
+        "CREATE TRIGGER t AFTER INSERT ON trial_params BEGIN DELETE FROM trial_params WHERE param_name = 'dropout'; END",
+    ],
+)
+def test_damage_while_the_search_goes_on_spares_the_backup_before(tmp_path, damage):
+    file = backed_up(replay_file(tmp_path, study__trials=6))
+    copy = (tmp_path / "replay.db.backup").read_bytes()
+
+    def curves(assignment, epoch):
+        if assignment.member.trial == 8 and epoch == 1:
+            change(file.storage, damage)
+        return curve(assignment, epoch)
+
+    more = replay_file(tmp_path, study__trials=12)
+    with Store.open(file.storage, "replay") as store:
+        search(Study.of(store.load(), more), store, Replaying(curves), watch=lambda: None)
+        for _ in range(2):
+            with pytest.raises(StoreError, match=r"--restore` brings back its backup"):
+                store.back_up()
+    assert (tmp_path / "replay.db.backup").read_bytes() == copy
+    assert run("verify", file.path, "--restore").exit_code == 0
+    assert verify(file.storage).problems == []
+    assert len(records.load(file.storage, "replay").trials) == 6
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_backup_that_is_as_wrong_as_its_database_is_not_offered_and_not_brought_back(tmp_path, damage):
+    file = backed_up(replay_file(tmp_path, study__trials=12))
+    for path in (file.storage, tmp_path / "replay.db.backup"):
+        change(path, damage)
     contents = {path: path.read_bytes() for path in tmp_path.glob("replay.db*")}
-    done = run("verify", file.path, "--restore")
-    assert done.exit_code == 3
-    assert "so is its backup: replay: trial 0: its value is 7.0" in done.stderr
+    what = next(line for line in run("verify", file.path).stdout.splitlines() if line.startswith("replay: "))
+    done = run("verify", file.path)
+    assert (done.exit_code, "its backup is damaged, too" in done.stderr) == (3, True)
+    assert f"its backup: {tmp_path / 'replay.db.backup'} is damaged: {what}" in done.stdout
+    refused = run("run", file.path, "--trials", 14)
+    assert (refused.exit_code, ", and its backup is damaged, too: bring back" in refused.stderr) == (3, True)
+    restored = run("verify", file.path, "--restore")
+    assert (restored.exit_code, f"replay.db.backup is damaged: {what}" in restored.stderr) == (3, True)
+    for said in (done, refused, restored):
+        assert "--restore" not in said.output
     assert {path: path.read_bytes() for path in tmp_path.glob("replay.db*")} == contents
+    file.storage.unlink()
+    gone = run("show", file.path)
+    assert (gone.exit_code, "is gone, and its backup is damaged" in gone.stderr) == (3, True)
+    assert "--restore" not in gone.output
+
+
+def test_sound_backup_is_brought_back_although_weights_beside_it_are_damaged(tmp_path):
+    file = backed_up(replay_file(tmp_path, study__trials=12))
+    weights = tmp_path / "replay.files" / "trial-3.npz"
+    weights.parent.mkdir()
+    weights.write_bytes(b"no weights")
+    change(file.storage, DAMAGE[0])
+    assert "--restore` brings back its backup" in run("verify", file.path).stderr
+    assert run("verify", file.path, "--restore").exit_code == 0
+    assert [problem.is_damage for problem in verify(file.storage).problems] == [False]
 
 
 def test_damaged_backup_is_not_brought_back(tmp_path):
@@ -303,8 +389,6 @@ def test_search_that_is_restored_while_another_runs_is_refused(tmp_path):
 def test_search_keeps_its_trials_in_the_backup_of_a_second_study_too(tmp_path):
     file = backed_up(replay_file(tmp_path))
     other = replay_file(tmp_path, study__name="other", study__trials=3)
-    from support import record
-
     with Store.create(other, record(other)) as store:
         search(Study(other), store, Replaying(curve), watch=lambda: None)
         assert store.back_up() == ""

@@ -14,7 +14,7 @@ from search import cli
 from search.errors import StoreError
 from search.storage import records, schema
 
-VALUES = [None, "text", '{"a": "b"}']
+VALUES = [None, "text", '{"a": "b"}', "NaN", "Infinity", "-Infinity", "1e999"]
 MORE = [pytest.param(value, marks=pytest.mark.gallery) for value in ("[]", '"x"', b"\xff\xfe", -1, 9e999)]
 # What may stand there and mean nothing to us, or is another valid value of that column.
 FREE = {
@@ -87,6 +87,19 @@ def test_any_value_in_any_column_is_said_in_a_line(study, tmp_path, value):
         ),
         ("UPDATE trials SET number = -4 WHERE trial_id = 1", "trials.number holds '-4'"),
         ("UPDATE trial_user_attributes SET value_json = '[1]' WHERE key = 'why'", "where what 'why' is belongs"),
+        *(
+            (
+                f"UPDATE trial_user_attributes SET value_json = '{value}' WHERE key = '{key}'",  # noqa: S608 (words of this file)
+                f"{value}' where what '{key}' is belongs",
+            )
+            for key in ("ended", "why", "epochs", "best_epoch", "seconds")
+            for value in ("NaN", "Infinity", "-Infinity", "1e999")
+        ),
+        (
+            'UPDATE manyfit_epochs SET metrics = \'{"val_loss": 0.5, "loss": 1e999}\' WHERE epoch = 1',
+            "where a JSON object of numbers belongs",
+        ),
+        ("UPDATE manyfit_studies SET spent = '{\"train\": -1e999}'", "where a JSON object of numbers belongs"),
         ("UPDATE manyfit_studies SET settings = '{}'", "can't be read"),
         ("UPDATE manyfit_studies SET settings = CAST(x'ff' AS TEXT)", "manyfit_studies.settings holds '\\\\xff'"),
     ],

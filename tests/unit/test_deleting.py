@@ -260,8 +260,19 @@ def test_study_that_was_deleted_and_made_again_has_nothing_of_the_first(database
         if "trials" in again:
             study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=5)
         assert records.names(database) == [other]
+        file = study_of(tmp_path, deleted)
+        where = ["--name", deleted, "--set", 'run.storage="all.db"']
+        for command in (
+            ["run", file.path, *where], ["plan", file.path, *where],
+            *([word, database, "--name", deleted] for word in ("show", "export", "clean")),
+        ):  # fmt: skip
+            done = run(*command)
+            assert (done.exit_code, done.stderr) == (
+                3, f"manyfit: {database} has a study {deleted!r} that manyfit did not make; give another --name\n",
+            ), command  # fmt: skip
+        assert "`optuna delete-study` deletes it" in run("delete", database, "--name", deleted, "--yes").stderr
         with pytest.raises(StoreError, match="that manyfit did not make"):
-            replay_new(study_of(tmp_path, deleted))
+            replay_new(file)
         searched(study_of(tmp_path, "third", trials=3))
         assert len(records.load(database, "third").trials) == 3
         assert len(optuna.load_study(study_name=deleted, storage=f"sqlite:///{database}").trials) == (

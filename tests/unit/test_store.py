@@ -26,7 +26,9 @@ from search.storage.store import Store
 from search.storage.verify import verify
 from search.workers.inprocess import Replaying
 
-RECORD = Record({"versions": {}}, {}, "**a note**")
+RECORD = Record(
+    {"engine": "fit", "backend": "jax", "devices": [], "versions": {}}, {"data": {}, "model": {}}, "**a note**"
+)
 
 
 def test_schema_is_the_one_that_the_installed_optuna_writes(tmp_path):
@@ -216,6 +218,29 @@ def test_trial_that_another_program_adds_ends_the_search_and_is_taken_out_by_wha
     assert verify(file.storage).problems == []
 
 
+@pytest.mark.parametrize("again", [False, True], ids=["new", "resumed"])
+@pytest.mark.parametrize("name", ["zzz", 'it\'s a "name"', "Größe 2"])
+def test_study_that_is_renamed_ends_the_search_and_is_renamed_back_by_what_that_says(
+    tmp_path, undisturbed, name, again
+):
+    file = replay_file(tmp_path, study__trials=8)
+    if again:
+        replay(replay_file(tmp_path, study__trials=2))
+
+    def curves(assignment, epoch):
+        if assignment.member.trial == 4 and epoch == 1:
+            with closing(sqlite3.connect(file.storage)) as connection, connection:
+                connection.execute("UPDATE studies SET study_name = ?", (name,))
+        return curve(assignment, epoch)
+
+    with pytest.raises(StoreError) as refused:
+        replay(file, curves)
+    assert f"study 'replay' was renamed to {name!r} while this command worked on it" in str(refused.value)
+    take_out(str(refused.value))
+    replay(file)
+    assert table(file.storage, "replay") == undisturbed
+
+
 @pytest.mark.parametrize("how", ADDED)
 def test_trial_that_another_program_adds_is_not_deleted_with_those_of_a_mended_builder(tmp_path, how):
     file = replay_file(tmp_path, study__trials=2)
@@ -244,10 +269,9 @@ def test_trials_of_a_mended_builder_are_deleted_and_drawn_again(tmp_path, undist
     with Store.open(file.storage, "replay") as store:
         store.renew(file, anew={"failed": 3})
         theirs(file).enqueue_trial({"learning_rate": 0.01, "dropout": 0.1})
-        with pytest.raises(StoreError, match="another program has added trial 0"):
+        with pytest.raises(StoreError, match="another program has added trial 0") as refused:
             search(Study(file), store, Replaying(curve), watch=lambda: None)
-    with closing(sqlite3.connect(file.storage)) as connection, connection:
-        connection.execute("DELETE FROM trials WHERE state = 'WAITING'")
+    take_out(str(refused.value))
     replay(file)
     assert table(file.storage, "replay") == undisturbed
 
@@ -262,6 +286,9 @@ def test_trial_that_another_program_adds_between_two_commands_is_told_and_nothin
     ADDED[how](theirs(file))
     with pytest.raises(StoreError, match=f"another program has added trials? {trials}") as refused:
         replay(file)
+    report = verify(file.storage)
+    assert [str(problem) for problem in report.problems] == [f"replay: {refused.value}"]
+    assert not report.is_damaged
     take_out(str(refused.value))
     replay(replay_file(tmp_path, study__trials=8))
     assert table(file.storage, "replay") == undisturbed
@@ -269,14 +296,18 @@ def test_trial_that_another_program_adds_between_two_commands_is_told_and_nothin
 
 
 @pytest.mark.parametrize(
-    "change", ["DELETE FROM trials WHERE number = 2", "UPDATE trials SET number = 1 WHERE number = 2"]
+    ("change", "says"),
+    [
+        ("DELETE FROM trials WHERE number = 2", "belongs to nothing in trials"),
+        ("UPDATE trials SET number = 1 WHERE number = 2", "trial 2: is missing"),
+    ],
 )
-def test_no_search_goes_on_with_trials_that_are_not_numbered_in_a_row(tmp_path, change):
+def test_no_search_goes_on_with_trials_that_are_not_numbered_in_a_row(tmp_path, change, says):
     file = replay_file(tmp_path, study__trials=4)
     replay(file)
     with closing(sqlite3.connect(file.storage)) as connection, connection:
         connection.execute(change)
-    with pytest.raises(StoreError, match=r"not numbered 0 to \d, once each; `manyfit verify .*` tells"):
+    with pytest.raises(StoreError, match=f"is damaged: .*{says}"):
         replay(file)
     assert len(records.load(file.storage, "replay").trials) in (3, 4)
 
