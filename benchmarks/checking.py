@@ -38,7 +38,7 @@ import json, sys, time
 from pathlib import Path
 from search import data
 from search.engines.lanes import arithmetic, sizing
-from search.engines.lanes.builder import TRACED, build, fingerprinted
+from search.engines.lanes.builder import TRACED, build, fingerprinted, is_ours
 from search.trials.events import Assignment, Member
 from search.engines.training import Trainer, leave_tensorflow_out
 from search.storage.records import load
@@ -48,24 +48,21 @@ stored = load(Path(sys.argv[1]), "digits")
 settings = stored.file.settings
 trainer = Trainer.load(settings, stored.file.base, data.load(settings.data, stored.file.base, settings.study.seed))
 rows = sizing.rows_of(trainer)
-traced, compared, seen, structures = [], [], {}, set()
+traces, compared, seen, structures = 0.0, 0.0, {}, set()
 built = [build(trainer, Assignment(Member(t.number), t.config, t.epochs, t.seed)) for t in stored.trials]
 fingerprinted(build(trainer, built[0].assignment), rows)  # what the first trace imports is needed for training, too
 for one in built:
-    began = time.process_time()
-    one = fingerprinted(one, rows)
-    traced.append((one.structure, time.process_time() - began))
+    seen[one.structure] = seen.get(one.structure, 0) + 1
+    if seen[one.structure] <= TRACED or not is_ours(trainer):
+        began = time.process_time()
+        fingerprinted(one, rows)
+        traces += time.process_time() - began
     if (structure := sizing._without_batch_size(one)) not in structures:
         structures.add(structure)
         began = time.process_time()
         assert arithmetic.difference(one.model, one.slots, one.state, rows.train, one.batch_size) == ""
-        compared.append(time.process_time() - began)
-first = 0.0
-for structure, seconds in traced:
-    seen[structure] = seen.get(structure, 0) + 1
-    first += seconds if seen[structure] <= TRACED else 0.0
-every = sum(seconds for _, seconds in traced)
-print(json.dumps({"all": every, "first": first, "compared": sum(compared), "structures": len(structures)}))
+        compared += time.process_time() - began
+print(json.dumps({"traces": traces, "compared": compared, "structures": len(structures)}))
 """
 
 
@@ -101,8 +98,21 @@ from models.mlp import build as ours
 def build(config, data):
     return ours(config, data)
 """,
+    "a builder with a layer of the user's": """
+import keras
+from models.mlp import build as ours
+
+
+class Plain(keras.layers.Layer):
+    def call(self, x):
+        return x * 1.0
+
+
+def build(config, data):
+    return keras.Sequential([*ours(config, data).layers, Plain()])
+""",
 }
-"""With the first, only two trials of each structure are traced; with the second, all trials are."""
+"""With the first, two trials of each structure are traced; with the second, all; with the third, the whole program of all."""
 
 
 def spent() -> float:
@@ -150,27 +160,29 @@ def main(times: int = 2) -> None:
 
 
 def share(text: str) -> None:
-    """Run a study, run its checks once more alone, and print their share."""
-    with tempfile.TemporaryDirectory() as folder:
-        study = Path(folder) / "digits.toml"
-        study.write_text(text, encoding="utf-8")
-        (Path(folder) / "rows.py").write_text(ROWS, encoding="utf-8")
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        command = [sys.executable, "-P", "-c", "from search.cli import main; main()", "run", str(study)]
-        subprocess.run(command, check=True, capture_output=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        whole = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        env = {**os.environ, **Device().environment("jax")}
-        done = subprocess.run(
-            [sys.executable, "-c", CHECKS, str(study.with_suffix(".db"))],
-            check=True, capture_output=True, text=True, env=env,
-        )  # fmt: skip
-    checks = json.loads(done.stdout.splitlines()[-1])
-    print(f"the study: {whole:.1f} s of processor time")
-    for whose, traces in zip(BUILDERS, (checks["first"], checks["all"]), strict=True):
-        cost = traces + checks["compared"]
+    """Run a study with each builder, run its checks once more alone, and print their share."""
+    for whose, builder in BUILDERS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            study = Path(folder) / "digits.toml"
+            study.write_text(
+                text.replace('build = "mlp"', 'build = "mine.py:build"') if builder else text, encoding="utf-8"
+            )
+            (Path(folder) / "mine.py").write_text(builder, encoding="utf-8")
+            (Path(folder) / "rows.py").write_text(ROWS, encoding="utf-8")
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            command = [sys.executable, "-P", "-c", "from search.cli import main; main()", "run", str(study)]
+            subprocess.run(command, check=True, capture_output=True)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            whole = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+            env = {**os.environ, **Device().environment("jax")}
+            done = subprocess.run(
+                [sys.executable, "-c", CHECKS, str(study.with_suffix(".db"))],
+                check=True, capture_output=True, text=True, env=env,
+            )  # fmt: skip
+        checks = json.loads(done.stdout.splitlines()[-1])
+        cost = checks["traces"] + checks["compared"]
         print(
-            f"{whose}: {cost:.2f} s, {100 * cost / whole:.1f} % (traces {traces:.2f} s, "
+            f"{whose}: {cost:.2f} of {whole:.1f} s, {100 * cost / whole:.1f} % (traces {checks['traces']:.2f} s, "
             f"{checks['structures']} comparisons {checks['compared']:.2f} s)"
         )
 

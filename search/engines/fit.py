@@ -196,8 +196,10 @@ class _Reporter(keras.callbacks.Callback):  # type: ignore[misc]
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         metrics = numbers(logs or {})
         optimizer = getattr(self.model, "optimizer", None)
-        # A model with its own train_step may have no optimizer, and a metric may be named learning_rate.
-        if optimizer is not None and "val_learning_rate" not in metrics:
+        # A model with its own train_step may have no optimizer, one of several optimizers has no one rate, and a metric may
+        # be named learning_rate.
+        has_rate = optimizer is not None and not isinstance(optimizer, keras.optimizers.MultiOptimizer)
+        if has_rate and "val_learning_rate" not in metrics:
             metrics |= numbers({"learning_rate": optimizer.learning_rate})
         self.epoch = epoch + 1
         if (score := self._sign * metrics.get(self._objective, math.nan)) > self._score:

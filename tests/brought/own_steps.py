@@ -71,3 +71,11 @@ def outputs_by_name(config, data):
     model = keras.Model(inputs, {"main": L.Dense(1)(L.Dense(8, activation="relu")(inputs))})
     model.compile(keras.optimizers.Adam(config["learning_rate"]), loss={"main": "mse"}, metrics={"main": ["mae"]})
     return model
+
+
+def several_optimizers(config, data):
+    optimizers = keras.optimizers.OptimizerMap(keras.optimizers.SGD(config["learning_rate"]))
+    optimizers["first/.*"] = keras.optimizers.Adam(0.01)
+    model = keras.Sequential([keras.Input(data.input_shape), L.Dense(8, name="first"), L.Dense(1)])
+    model.compile(keras.optimizers.MultiOptimizer(optimizers), "mse", metrics=["mae"])
+    return model

@@ -174,6 +174,7 @@ def build(config, data):
         pytest.param("no_call_but_a_judge", "val_rmse", "tensorflow", marks=pytest.mark.gallery),
         pytest.param("judged", "val_rmse", "tensorflow", marks=pytest.mark.gallery),
         ("outputs_by_name", "val_mae", "jax"),
+        ("several_optimizers", "val_mae", "jax"),
     ],
 )
 def test_model_that_keras_trains_by_steps_of_its_own_is_trained(tmp_path, builder, objective, backend):

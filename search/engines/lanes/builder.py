@@ -144,8 +144,8 @@ def fingerprinted(built: Built, rows: Rows) -> Built:
             digest = arithmetic.parts_digest(built.model, built.slots, built.state, shapes)
             if not digest.has_own_gradient:
                 return replace(built, fingerprint=digest.value)
-        # Only the whole program shows what own code computes: in updates, in smaller last batches, for many lanes.
-        program = Program(built.model, built.slots, rows, width=2, batch_size=built.batch_size)
+        # Only the whole program shows what own code computes: in updates, say, and in a smaller last batch.
+        program = Program(built.model, built.slots, rows, width=1, batch_size=built.batch_size)
         return replace(built, fingerprint=program.digest(built.state))
 
 

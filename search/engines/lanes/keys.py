@@ -26,6 +26,8 @@ def check(model: keras.Model) -> None:
         raise NotLiftable(f"{type(model).__name__} is a model class of its own, not Sequential or Functional")
     if model.run_eagerly:
         raise NotLiftable("it is compiled to run eagerly")
+    if isinstance(model.optimizer, keras.optimizers.MultiOptimizer):
+        raise NotLiftable("its optimizer is made of several, which have no learning rate in common")
     if isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer):
         raise NotLiftable(
             "a loss that is scaled as training goes (mixed_float16) has steps that lanes can't take apart"
