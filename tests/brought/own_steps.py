@@ -74,7 +74,7 @@ def outputs_by_name(config, data):
 
 
 def several_optimizers(config, data):
-    optimizers = keras.optimizers.OptimizerMap(keras.optimizers.SGD(config["learning_rate"]))
+    optimizers = keras.optimizers.OptimizerMap(keras.optimizers.SGD(config["learning_rate"] / 100))
     optimizers["first/.*"] = keras.optimizers.Adam(0.01)
     model = keras.Sequential([keras.Input(data.input_shape), L.Dense(8, name="first"), L.Dense(1)])
     model.compile(keras.optimizers.MultiOptimizer(optimizers), "mse", metrics=["mae"])
