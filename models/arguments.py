@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from spaces import shown
+
 ACTIVATIONS = (
     "relu", "gelu", "tanh", "sigmoid", "silu", "elu", "celu", "exponential", "glu", "hard_shrink", "hard_sigmoid",
     "hard_silu", "hard_swish", "hard_tanh", "leaky_relu", "linear", "log_sigmoid", "log_softmax", "mish", "relu6",
@@ -70,7 +72,8 @@ class Argument:
         if self.fits(value):
             return
         near = _nearest(value, self.choices) if self.choices else ""
-        received = repr(value) if len(repr(value)) <= 80 else f"{repr(value)[:77]}..."
+        received = shown(value)
+        received = received if len(received) <= 80 else f"{received[:77]}..."
         raise ValueError(f"{name} must be {self.form}; received {received}{near}")
 
 

@@ -1,6 +1,7 @@
 """Search spaces: parameters, their conditions, and presets as TOML. Nothing here imports optuna or keras."""
 
 from spaces.parameters import MAX_GRID_CONFIGS, Choice, Condition, Float, Int, Parameter, SpaceError, is_number
+from spaces.shown import shown
 from spaces.space import Space, load_preset, preset_names
 
 __all__ = [
@@ -15,4 +16,5 @@ __all__ = [
     "is_number",
     "load_preset",
     "preset_names",
+    "shown",
 ]

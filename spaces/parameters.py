@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from spaces.shown import shown
+
 Condition: TypeAlias = Mapping[str, tuple[Any, ...]]
 """Parent parameter -> its values for which a parameter is active."""
 
@@ -81,11 +83,11 @@ class Float:
     def check(self, value: Any) -> float:
         """Return `value` as this parameter holds it; SpaceError if it is not in the range."""
         if not is_number(value):
-            raise SpaceError(f"must be a number; received {value!r}")
+            raise SpaceError(f"must be a number; received {shown(value)}")
         if not self.low <= value <= self.high:
-            raise SpaceError(f"must lie in {self.low}..{self.high}; received {value!r}")
+            raise SpaceError(f"must lie in {self.low}..{self.high}; received {shown(value)}")
         if self.step is not None and not self._is_on_step(value):
-            raise SpaceError(f"must lie in {self.low}..{self.high} in steps of {self.step}; received {value!r}")
+            raise SpaceError(f"must lie in {self.low}..{self.high} in steps of {self.step}; received {shown(value)}")
         # Use the value of the step: the user writes 0.3, while three steps of 0.1 are 0.30000000000000004.
         return float(value) if self.step is None else self.at(round(self.index(value)))
 
@@ -150,10 +152,10 @@ class Int:
     def check(self, value: Any) -> int:
         """Return `value` as this parameter holds it; SpaceError if it is not in the range."""
         if not is_number(value) or value != int(value):
-            raise SpaceError(f"must be a whole number; received {value!r}")
+            raise SpaceError(f"must be a whole number; received {shown(value)}")
         if not self.low <= value <= self.high or (int(value) - self.low) % self.step:
             steps = "" if self.step == 1 else f" in steps of {self.step}"
-            raise SpaceError(f"must lie in {self.low}..{self.high}{steps}; received {value!r}")
+            raise SpaceError(f"must lie in {self.low}..{self.high}{steps}; received {shown(value)}")
         return int(value)
 
     @property
@@ -192,7 +194,7 @@ class Choice:
         for choice in self.choices:
             param = self.param_of(choice)
             if param in by_param:
-                raise SpaceError(f"each value may stand once; received {param!r} twice", "choices")
+                raise SpaceError(f"each value may stand once; received {shown(param)} twice", "choices")
             by_param[param] = choice
         object.__setattr__(self, "_by_param", by_param)
 
@@ -223,14 +225,14 @@ class Choice:
             param = None
         # 1 == True in Python, but they are different values in a study file.
         if param is None or isinstance(param, bool) != isinstance(value, bool):
-            raise SpaceError(f"must be one of {self._listed()}; received {value!r}")
+            raise SpaceError(f"must be one of {self._listed()}; received {shown(value)}")
         return param
 
     def _listed(self) -> str:
         params = self.values()
         if len(params) <= _LISTED:
-            return str(params)
-        return f"{', '.join(map(repr, params[:_LISTED]))} ... ({len(params):,} values)"
+            return shown(params)
+        return f"{', '.join(map(shown, params[:_LISTED]))} ... ({len(params):,} values)"
 
 
 Parameter: TypeAlias = Float | Int | Choice
@@ -285,9 +287,9 @@ def _check_plain(choice: Any) -> None:
         is_finite = False
     except TypeError:
         raise SpaceError(
-            f"lists and tables in a choice hold texts, numbers and booleans; received {choice}", "choices"
+            f"lists and tables in a choice hold texts, numbers and booleans; received {shown(choice)}", "choices"
         ) from None
     if not is_finite:
-        raise SpaceError(f"the values of a choice must be finite; received {choice}", "choices")
+        raise SpaceError(f"the values of a choice must be finite; received {shown(choice)}", "choices")
     if not isinstance(choice, bool) and isinstance(choice, int) and abs(choice) > MAX_WHOLE:
-        raise SpaceError(f"whole numbers must lie within -2^53..2^53; received {choice}", "choices")
+        raise SpaceError(f"whole numbers must lie within -2^53..2^53; received {shown(choice)}", "choices")

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from spaces.parameters import Choice, Float, Int, Parameter, SpaceError
+from spaces.shown import shown
 
 _KEYS = {"low", "high", "log", "step", "choices", "when"}
 
@@ -107,7 +108,7 @@ def _parse_parameter(entry: Any) -> Parameter:
         return Choice(tuple(entry))
     if not isinstance(entry, dict):
         raise SpaceError(
-            f"a parameter is a list of choices or a table with low and high; received {entry!r}; "
+            f"a parameter is a list of choices or a table with low and high; received {shown(entry)}; "
             "a fixed value belongs in [train] or [model]"
         )
     unknown = set(entry) - _KEYS
@@ -119,7 +120,7 @@ def _parse_parameter(entry: Any) -> Parameter:
             others = ", ".join(sorted(set(entry) - {"choices", "when"}))
             raise SpaceError(f"choices go without low, high, log and step; received {others} too; drop them", "choices")
         if not isinstance(entry["choices"], list):
-            raise SpaceError(f"choices must be a list; received {entry['choices']!r}", "choices")
+            raise SpaceError(f"choices must be a list; received {shown(entry['choices'])}", "choices")
         return Choice(tuple(entry["choices"]), when=when)
     return _parse_range(entry, when)
 
@@ -131,10 +132,10 @@ def _parse_range(entry: Mapping[str, Any], when: Mapping[str, tuple[Any, ...]]) 
     for key in ("low", "high", "step"):
         value = entry.get(key, 0)
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise SpaceError(f"{key} must be a number; received {value!r}", key)
+            raise SpaceError(f"{key} must be a number; received {shown(value)}", key)
     log = entry.get("log", False)
     if not isinstance(log, bool):
-        raise SpaceError(f"log is true or false; received {log!r}", "log")
+        raise SpaceError(f"log is true or false; received {shown(log)}", "log")
     low, high, step = entry["low"], entry["high"], entry.get("step")
     if isinstance(low, int) and isinstance(high, int):
         if isinstance(step, float):
@@ -151,7 +152,7 @@ def _parse_range(entry: Mapping[str, Any], when: Mapping[str, tuple[Any, ...]]) 
 
 def _parse_when(when: Any) -> dict[str, tuple[Any, ...]]:
     if not isinstance(when, dict):
-        raise SpaceError(f'when is a table such as {{ optimizer = "sgd" }}; received {when!r}', "when")
+        raise SpaceError(f'when is a table such as {{ optimizer = "sgd" }}; received {shown(when)}', "when")
     conditions = {}
     for parent, values in when.items():
         conditions[parent] = tuple(map(Choice.param_of, values if isinstance(values, list) else [values]))

@@ -19,7 +19,7 @@ from search.registry import PRUNERS
 from search.spec.vocabulary import closest
 from search.trials.objective import Objective
 from search.trials.trial import Trial
-from spaces import is_number
+from spaces import is_number, shown
 
 
 class Standings:
@@ -278,14 +278,14 @@ def make(name: str, options: Mapping[str, Any], *, epochs: int) -> Pruner:
             continue
         is_whole = isinstance(defaults[key], int)
         if not is_number(value) or (is_whole and not isinstance(value, int)):
-            raise OptionError(f"{key} must be a {'whole ' if is_whole else ''}number; received {value!r}", key)
+            raise OptionError(f"{key} must be a {'whole ' if is_whole else ''}number; received {shown(value)}", key)
     return pruner(**arguments)  # type: ignore[no-any-return]
 
 
 def _wrapped(value: Any, epochs: int) -> Pruner:
     inner = {"name": value} if isinstance(value, str) else value
     if not isinstance(inner, dict) or not isinstance(inner.get("name"), str):
-        raise OptionError(f"wrapped must be a pruner's name or a table with one; received {value!r}", "wrapped")
+        raise OptionError(f"wrapped must be a pruner's name or a table with one; received {shown(value)}", "wrapped")
     try:
         return make(inner["name"], {key: option for key, option in inner.items() if key != "name"}, epochs=epochs)
     except OptionError as error:

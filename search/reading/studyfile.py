@@ -31,7 +31,7 @@ from search.spec.vocabulary import (
     optimizer_arguments,
     optimizer_class,
 )
-from spaces import Choice, Space, SpaceError, load_preset, preset_names
+from spaces import Choice, Space, SpaceError, load_preset, preset_names, shown
 
 
 def read(path: Path, overrides: Sequence[str] = (), *, allow_unused: bool = False) -> StudyFile:
@@ -190,9 +190,11 @@ def _check_value(name: str, value: Any) -> None:
     elif name == "optimizer":
         optimizer_class(value if isinstance(value, str) else repr(value))
     elif name in ("batch_size", "epochs") and (type(value) is not int or value < 1):
-        raise ValueError(f"{name} must be a whole number of at least 1; received {value!r}")
+        raise ValueError(f"{name} must be a whole number of at least 1; received {shown(value)}")
     if name == "epochs" and value > MOST_EPOCHS:
-        raise ValueError(f"epochs must be at most {MOST_EPOCHS}; received {value}; early stopping ends a training before")
+        raise ValueError(
+            f"epochs must be at most {MOST_EPOCHS}; received {value}; early stopping ends a training before"
+        )
 
 
 def _check_search(study: StudyFile, text: StudyText) -> None:

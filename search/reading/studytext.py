@@ -5,6 +5,7 @@ Each error is one line: file, line, key, what is wrong, what was received, what 
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import re
 import shlex
@@ -21,7 +22,7 @@ from search.reading.hints import unknown_key_hint
 from search.reading.tomlfaults import explain
 from search.spec.settings import SearchSection, Settings
 from search.spec.vocabulary import closest
-from spaces import SpaceError, load_preset
+from spaces import SpaceError, load_preset, shown
 
 MAX_BYTES = 1_000_000
 
@@ -29,7 +30,11 @@ MAX_BYTES = 1_000_000
 _MAX_LINES = 200
 
 _MAX_DEPTH = 30
-_BYTE_ORDER_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf")
+# UTF-32 first: its mark begins with that of UTF-16.
+_OTHER_ENCODINGS = {
+    "UTF-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
+    "UTF-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
+}
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,10 @@ class StudyText:
         parsed: Any = value
         # A bare word such as `random` is not valid TOML; it means the text.
         with contextlib.suppress(ValueError, RecursionError):
-            parsed = tomllib.loads(f"value = {value}")["value"]
+            statements = tomllib.loads(f"value = {value}")
+            parsed = statements.pop("value")
+            if statements:
+                raise _error_at(where, f"takes one value; received {shorten(value)}; give each key a --set of its own")
         changed = inner = dict(table)
         for depth, part in enumerate(parts[:-1]):
             below = inner.get(part, {})
@@ -156,9 +164,9 @@ def _parameter(space: Mapping[str, Any], name: str) -> Any:
 
 
 def shorten(value: Any) -> str:
-    """Return a received value as text for one line, with passwords masked."""
+    """Return a received value as TOML for one line, with passwords masked."""
     # Mask before cutting: a password is recognized by the @ behind it.
-    text = masked(str(value).lower() if isinstance(value, bool) else repr(value))
+    text = masked(shown(value))
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
@@ -215,7 +223,10 @@ def _files_there(path: Path) -> str:
 
 
 def _decode(path: Path, raw: bytes) -> str:
-    if raw.startswith(_BYTE_ORDER_MARKS):
+    for encoding, marks in _OTHER_ENCODINGS.items():
+        if raw.startswith(marks):
+            raise _error_at(path, f"is {encoding} text; received its byte-order mark; save the file as UTF-8")
+    if raw.startswith(codecs.BOM_UTF8):
         raise _error_at(path, "starts with a byte-order mark; save the file as plain UTF-8")
     try:
         text = raw.decode("utf-8")
@@ -227,7 +238,8 @@ def _decode(path: Path, raw: bytes) -> str:
         line = text[: text.index("\0")].count("\n") + 1
         what = "not text; received a NUL byte; a study file is TOML saved as UTF-8"
         raise _error_at(f"{path}, line {line}", what)
-    return text
+    # Lines may end as on an old Macintosh; tomllib takes the ends of Unix and Windows only.
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _syntax_error(path: Path, text: str, message: str) -> StudyFileError:

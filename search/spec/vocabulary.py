@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from search.spec import synonyms
-from spaces import is_number
+from spaces import is_number, shown
 
 # The arguments that every Keras 3.15 optimizer takes, beside the learning rate.
 _COMMON = (
@@ -68,18 +68,18 @@ class Rule:
         if self.kind is str:
             if value not in self.choices:
                 hint = closest(value, self.choices) if isinstance(value, str) else ""
-                raise ValueError(f"{key} must be one of {', '.join(self.choices)}; received {value!r}{hint}")
+                raise ValueError(f"{key} must be one of {', '.join(self.choices)}; received {shown(value)}{hint}")
             return
         if self.kind is bool:
             if not isinstance(value, bool):
-                raise ValueError(f"{key} is true or false; received {value!r}")
+                raise ValueError(f"{key} is true or false; received {shown(value)}")
             return
         if not is_number(value):
-            raise ValueError(f"{key} must be a number; received {value!r}")
+            raise ValueError(f"{key} must be a number; received {shown(value)}")
         if self.kind is int and not isinstance(value, int):
-            raise ValueError(f"{key} must be a whole number; received {value!r}")
+            raise ValueError(f"{key} must be a whole number; received {shown(value)}")
         if not self.low <= value <= self.high:
-            raise ValueError(f"{key} must be {self._bounds()}; received {value!r}")
+            raise ValueError(f"{key} must be {self._bounds()}; received {shown(value)}")
 
     def _bounds(self) -> str:
         if self.high == math.inf:

@@ -142,6 +142,23 @@ def test_name_of_the_command_line_is_refused_like_that_of_a_file(tmp_path, name)
     refused(path, "study.name: must start with a letter or digit", arguments=(f"--name={name}",))
 
 
+@pytest.mark.parametrize(
+    "override",
+    [
+        "study.trials=1\n[run]\nlanes=3",
+        "study.trials=1\n[run]",
+        "study.trials=[1]\nother.key = 2",
+        "run.lanes='auto'\n[[value2]]\nx = 1",
+    ],
+)
+def test_override_of_several_statements_is_refused(tmp_path, override):
+    """The sample: all but the first was dropped in silence."""
+    path = tmp_path / "good.toml"
+    path.write_text(GOOD)
+    key, _, value = override.partition("=")
+    refused(path, f"--set {key}: takes one value; received", repr(value)[1:-1], arguments=("--set", override))
+
+
 @pytest.mark.parametrize("stem", ["-rf", "", "\U0001f600", "a{b}", "%s", "x" * 240, "a\nb", "\x1b[31m"])
 def test_file_whose_name_can_not_name_a_study_is_told_to_have_one(tmp_path, stem):
     path = tmp_path / f"{stem}.toml"
@@ -153,9 +170,10 @@ def test_file_whose_name_can_not_name_a_study_is_told_to_have_one(tmp_path, stem
     ("raw", "parts"),
     [
         (b"\xef\xbb\xbf" + GOOD.encode(), ["byte-order mark", "plain UTF-8"]),
-        (GOOD.encode("utf-16"), ["byte-order mark", "plain UTF-8"]),
+        (GOOD.encode("utf-16"), ["is UTF-16 text", "byte-order mark", "as UTF-8"]),
+        (b"\xfe\xff" + GOOD.encode("utf-16-be"), ["is UTF-16 text", "as UTF-8"]),
         (GOOD.encode("utf-16-le"), ["line 1", "a NUL byte", "saved as UTF-8"]),
-        (GOOD.encode("utf-32"), ["byte-order mark"]),
+        (GOOD.encode("utf-32"), ["is UTF-32 text", "byte-order mark", "as UTF-8"]),
         (GOOD.encode() + b"\0", ["line 6", "a NUL byte"]),
         (GOOD.encode() + "# Größe".encode("latin-1"), ["line 6", "not UTF-8", "received the byte 0xf6"]),
         (pickle.dumps({"data": 1}), ["line 1", "not UTF-8", "received the byte 0x80"]),
@@ -167,7 +185,9 @@ def test_file_whose_name_can_not_name_a_study_is_told_to_have_one(tmp_path, stem
         (b"x = " + b"{ x = " * 10_000, ["nested too deeply"]),
         (GOOD.encode() + b"x = " + b"[" * 400 + b"]" * 400, ["nested too deeply"]),
         (b"[x" + b".x" * 30_000 + b"]", ["nested too deeply"]),
-        (GOOD.replace("\n", "\r").encode(), ["line 1", "not valid TOML"]),
+        (GOOD.replace("\n", "\r").encode() + b"x = [1\r", ["line 6", "not valid TOML: a list is not closed"]),
+        (GOOD.replace("\n", "\r").encode() + b"x = 1\ry = [1, 2]\r", ["line 6, space.x: a parameter is"]),
+        (GOOD.replace("\n", "\r\n").encode() + b"x = 1\r\n", ["line 6, space.x: a parameter is"]),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else f"{len(value)} bytes",
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from search.spec.ready import Ready
 from search.spec.study import StudyFile
 from search.storage import records
 from search.storage.store import Store
-from spaces import Choice, Float, Int
+from spaces import Choice, Float, Int, shown
 
 DATA = '[data]\nsource = "sklearn:digits"\n'
 SPACE = "[space]\ndropout = { low = 0.0, high = 0.5 }\n"
@@ -387,3 +388,35 @@ def test_reading_takes_milliseconds(tmp_path):
     for _ in range(10):
         read(tmp_path, text)
     assert (time.perf_counter() - began) / 10 < 0.1
+
+
+@pytest.mark.parametrize("end", ["\r", "\r\n"])
+def test_lines_may_end_as_on_any_system(tmp_path, end):
+    text = (
+        '[data]\nsource = "sklearn:digits"  # remark\n[space]\ndropout = { low = 0.0, high = 0.5 }\nunits = [\n1,\n2]\n'
+    )
+    settings = []
+    for name, written in (("lf", text), ("other", text.replace("\n", end))):
+        (tmp_path / f"{name}.toml").write_bytes(written.encode())
+        settings.append(studyfile.read(tmp_path / f"{name}.toml").settings)
+    assert settings[0] == settings[1]
+    assert settings[0].space == {"dropout": {"low": 0.0, "high": 0.5}, "units": [1, 2]}
+
+
+@pytest.mark.parametrize(("value", "trials"), [("4 # remark", 4), ("4\n", 4), ("\t4\n\n# remark\n", 4)])
+def test_override_may_have_a_remark_or_an_end_of_line(tmp_path, value, trials):
+    path = tmp_path / "good.toml"
+    path.write_text('[data]\nsource = "sklearn:digits"\n[space]\ndropout = { low = 0.0, high = 0.5 }\n')
+    file = studyfile.read(path, [f"study.trials={value}", "space.units=[\n1,\n2]"])
+    assert (file.settings.study.trials, file.settings.space["units"]) == (trials, [1, 2])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "true", "[true, false]", "1979-05-27", "07:32:00", "1979-05-27T07:32:00", "1979-05-27T07:32:00Z", "inf", "-inf", "nan", "0.1", "3",
+        "'a text'", "{ low = 1, 'a b' = [1979-05-27, { x = true }] }", "{}", "[]",
+    ],
+)  # fmt: skip
+def test_received_value_is_shown_as_the_file_has_it(text):
+    assert shown(tomllib.loads(f"value = {text}")["value"]) == text
