@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from search.engines import checkpoints
-from search.errors import StoreError
+from search.errors import DamagedError, StoreError
 from search.failpoints import failpoint
 from search.spec.study import beside
 from search.storage import backup, leftovers, records, schema
@@ -54,7 +54,7 @@ def delete(path: Path, name: str) -> Deletion:
             deletion = _plan(connection, path, name)
             if deletion.with_database:
                 schema.remove(schema.backup_of(path))
-            elif schema.backup_of(path).exists() and (why := backup.make(connection, path, without=name)):
+            elif schema.backup_of(path).exists() and (why := _leave_out_of_backup(connection, path, name)):
                 raise StoreError(f"{name!r} was not deleted, for the backup would bring it back: {why}")
             _delete_all(connection, deletion)
         finally:
@@ -67,6 +67,14 @@ def delete(path: Path, name: str) -> Deletion:
             # Two processes can't hold the lock even now: filelock compares inodes, and `hold` also locks the database file.
             path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
     return deletion
+
+
+def _leave_out_of_backup(connection: sqlite3.Connection, path: Path, name: str) -> str:
+    """Write a backup without a study; return why that failed, or ""."""
+    try:
+        return backup.make(connection, path, without=name)
+    except DamagedError as error:  # another study of the database is damaged
+        return str(error)
 
 
 def _plan(connection: sqlite3.Connection, path: Path, name: str) -> Deletion:

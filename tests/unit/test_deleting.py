@@ -282,6 +282,31 @@ def test_study_that_was_deleted_and_made_again_has_nothing_of_the_first(database
     assert verify(database).problems == []
 
 
+@pytest.mark.parametrize("damaged", ["first", "second"])
+def test_damaged_study_can_be_deleted_and_no_other_one_while_the_backup_is_its_last_copy(database, damaged):
+    other = "second" if damaged == "first" else "first"
+    expected, copy = table(database, other), schema.backup_of(database).read_bytes()
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute(
+            "UPDATE trial_values SET value = 7 WHERE trial_id IN (SELECT trial_id FROM trials JOIN studies USING (study_id) "
+            "WHERE study_name = ? AND number = 0)",
+            (damaged,),
+        )
+    done = run("delete", database, "--name", other, "--yes")
+    assert (done.exit_code, f"{other!r} was not deleted, for the backup would bring it back: " in done.stderr) == (
+        3,
+        True,
+    )
+    assert f"{damaged}: trial 0: its value is 7.0" in done.stderr
+    assert "--restore` brings back its backup" in done.stderr
+    assert schema.backup_of(database).read_bytes() == copy
+    assert run("delete", database, "--name", damaged, "--yes").exit_code == 0
+    assert verify(database).problems == []
+    for path in (database, schema.backup_of(database)):
+        assert records.names(path) == [other]
+        assert table(path, other) == expected
+
+
 def replay_new(file):
     Store.create(file, record(file)).close()
 
