@@ -195,7 +195,7 @@ class _Reporter(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         metrics = numbers(logs or {})
-        optimizer = getattr(self.model, "optimizer", None)
+        optimizer: Any = getattr(self.model, "optimizer", None)
         # A model with its own train_step may have no optimizer, one of several optimizers has no one rate, and a metric may
         # be named learning_rate.
         has_rate = optimizer is not None and not isinstance(optimizer, keras.optimizers.MultiOptimizer)

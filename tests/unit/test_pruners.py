@@ -303,7 +303,7 @@ def test_make_takes_names_options_and_pruners_in_pruners():
         ("halving", {"etta": 2}, "etta", "did you mean 'eta'?"),
         ("halving", {"eta": 1}, "eta", "at least 2; received 1"),
         ("halving", {"first_rung": 0}, "first_rung", "at least 1; received 0"),
-        ("halving", {"eta": True}, "eta", "a whole number; received True"),
+        ("halving", {"eta": True}, "eta", "a whole number; received true"),
         ("halving", {"eta": 2.0}, "eta", "a whole number; received 2.0"),
         ("hyperband", {"brackets": 11}, "brackets", "in 1..10; received 11"),
         ("median", {"percentile": 10}, "percentile", "has no option 'percentile'"),

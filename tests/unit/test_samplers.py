@@ -361,7 +361,7 @@ def test_options_are_those_of_optuna(name):
         ("bayes", {"n_startup_trials": 1}, "n_startup_trials", "it has none"),
         ("random", {"n_startup_trials": 1}, "n_startup_trials", "it has none"),
         ("tpe", {"n_startup_trials": 1.5}, "n_startup_trials", "must be a whole number; received 1.5"),
-        ("tpe", {"n_startup_trials": True}, "n_startup_trials", "must be a number; received True"),
+        ("tpe", {"n_startup_trials": True}, "n_startup_trials", "must be a number; received true"),
         ("tpe", {"multivariate": 1}, "multivariate", "true or false; received 1"),
         ("qmc", {"qmc_type": "niederreiter"}, "qmc_type", "one of sobol, halton; received 'niederreiter'"),
         ("grid", {"points": 1}, "points", "in 2..100000; received 1"),

@@ -392,9 +392,7 @@ def test_reading_takes_milliseconds(tmp_path):
 
 @pytest.mark.parametrize("end", ["\r", "\r\n"])
 def test_lines_may_end_as_on_any_system(tmp_path, end):
-    text = (
-        '[data]\nsource = "sklearn:digits"  # remark\n[space]\ndropout = { low = 0.0, high = 0.5 }\nunits = [\n1,\n2]\n'
-    )
+    text = '[study]\nname = "ends"\n[data]\nsource = "sklearn:digits"  # remark\n[space]\ndropout = { low = 0.0, high = 0.5 }\nunits = [\n1,\n2]\n'
     settings = []
     for name, written in (("lf", text), ("other", text.replace("\n", end))):
         (tmp_path / f"{name}.toml").write_bytes(written.encode())
