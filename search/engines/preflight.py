@@ -31,7 +31,7 @@ def inspect(trainer: Trainer, fixed: Mapping[str, Any]) -> Ready:
     A builder that raises is not an error here: it may fail for some configs only, and then only those trials fail.
     """
     _check_backend_holds(trainer)
-    space = Space.parse(trainer.settings.space)
+    space = trainer.space
     recorder = _ReadRecorder(trainer, fixed)
     described: dict[str, Any] = {}
     mixing_warnings: list[str] = []
@@ -79,7 +79,7 @@ class _ReadRecorder:
 
     def build(self, params: Mapping[str, Any]) -> keras.Model:
         """Build and compile the model of a config; errors of the builder pass through."""
-        space = Space.parse(self.trainer.settings.space)
+        space = self.trainer.space
         config = ReadConfig({**self.fixed, **space.config(params)})
         came_compiled = False
         read: set[str] = set()
@@ -102,7 +102,7 @@ class _ReadRecorder:
 
     def try_more_configs(self) -> None:
         """Move one parameter at a time while names are unread: only one branch of the builder may read them."""
-        space = Space.parse(self.trainer.settings.space)
+        space = self.trainer.space
         names = {*self.trainer.settings.model.arguments, *space} - set(TRAIN_PARAMETERS)
         for number, params in enumerate(_moved(space)):
             if names <= self.read or not self.came_compiled or number == _MOST_SEARCHED:

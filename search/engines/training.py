@@ -7,6 +7,7 @@ import importlib
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,6 +28,7 @@ from search.errors import UsageError
 from search.spec.settings import Settings
 from search.spec.usercode import Reference
 from search.spec.vocabulary import direction_of, optimizer_arguments, optimizer_class
+from spaces import Space
 
 # Keras's name for the variable of a SeedGenerator.
 SEED_NAME = "seed_generator_state"
@@ -143,6 +145,10 @@ class Trainer:
         hashes += [other.source_hash() for other in others]
         source = hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()[:32]
         return cls(settings, base, data, build, source, dict(_forms(settings, base, data)))
+
+    @cached_property
+    def space(self) -> Space:
+        return Space.parse(self.settings.space)
 
     def model(self, config: Mapping[str, Any], seed: int) -> keras.Model:
         """Build and compile the model of a config; its weights depend on `seed` alone.

@@ -31,7 +31,7 @@ from search.spec.vocabulary import (
     optimizer_arguments,
     optimizer_class,
 )
-from spaces import Choice, Space, SpaceError, load_preset, preset_names, shown
+from spaces import Choice, SpaceError, load_preset, preset_names, shown
 
 
 def read(path: Path, overrides: Sequence[str] = (), *, allow_unused: bool = False) -> StudyFile:
@@ -78,17 +78,17 @@ def _build(path: Path, text: StudyText, database: Path | None = None, *, allow_u
         raise text.invalid(error) from None
     studychecks.check_ranges(settings.space, text)
     studychecks.check_parents(settings, text)
+    # Store the name in the settings, so that the study keeps it when the file is renamed.
+    section = settings.study.model_copy(update={"name": StudyFile(path.resolve(), settings).name})
+    study = StudyFile(path.resolve(), settings.model_copy(update={"study": section}), database)
     try:
-        space = Space.parse(settings.space)
+        space = study.space
     except SpaceError as error:
         raise text.error(f"space.{error.key}".rstrip("."), str(error)) from None
     if not space:
         raise text.error("space", "there is nothing to search; give at least one parameter, or use a preset")
-    study = StudyFile(path.resolve(), settings, database)
     _check(study, text, allow_unused=allow_unused)
-    # Store the name in the settings, so that the study keeps it when the file is renamed.
-    section = settings.study.model_copy(update={"name": study.name})
-    return StudyFile(study.path, settings.model_copy(update={"study": section}), database)
+    return study
 
 
 def _with_preset(text: StudyText) -> dict[str, Any]:

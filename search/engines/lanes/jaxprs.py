@@ -72,7 +72,9 @@ class JaxprDigest:
         if "_callback" in name:
             raise NotLiftable("a step of it calls back into Python, which can't be compared between trials")
         if name == "custom_vmap_call":
-            raise NotLiftable("a step of it has a rule of its own for several lanes (custom_vmap), which no trace shows")
+            raise NotLiftable(
+                "a step of it has a rule of its own for several lanes (custom_vmap), which no trace shows"
+            )
         if name == "custom_jvp_call":
             source = equation.params["call_jaxpr"].jaxpr.debug_info.func_src_info
             self.has_own_gradient |= f" at {_JAX_FOLDER}" not in source or _SOLVERS in source

@@ -20,7 +20,7 @@ from search.engines.lanes.program import Program, Rows
 from search.engines.training import Trainer
 from search.errors import UsageError
 from search.trials.events import Assignment, Member
-from spaces import Choice, Parameter, Space
+from spaces import Choice, Parameter
 
 # Members at a time. More gain little speed on such a device, and the sampler learns later.
 PLACES = {"cpu": 32, "gpu": 256}
@@ -141,7 +141,7 @@ class _Probe:
 
 def _probe(trainer: Trainer, rows: Rows, fixed: Mapping[str, Any]) -> _Probe:
     """Build models of the space and count the programs that they need."""
-    space = Space.parse(trainer.settings.space)
+    space = trainer.space
     middle = space.middle()
 
     def built(params: Mapping[str, Any], seed: int = 0) -> Built:
