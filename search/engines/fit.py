@@ -17,7 +17,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from search.engines import failures, memory
+from search.engines import failures, memory, objectives
 from search.engines.batches import Batches, Clock
 from search.engines.checkpoints import Checkpoints
 from search.engines.logs import numbers
@@ -150,6 +150,9 @@ class FitEngine:
         except Exception as error:
             if memory.is_short(error):
                 memory.note_needed(error, memory.size_of(model))
+            elif not reporter.epoch and model.compiled:
+                # Keras's own words for a wrong number of outputs are hard to read.
+                objectives.outputs_with_a_loss(model, data.x_train[:4], data.y_train[:4])
             raise
         return reporter.epoch < assignment.epochs and not reporter.has_ended
 

@@ -51,7 +51,7 @@ def end_from_outputs(model: keras.Model, x: NDArray[Any]) -> End:
 
     Outputs outside of 0..1 are logits. Rows that all sum to 1 are probabilities. The model's state does not change.
     """
-    rows = x[np.linspace(0, len(x) - 1, min(len(x), _ROWS)).astype(int)]
+    rows = _spread(x)
     sums_to_one, has_outputs = True, False
     for outputs in _outputs(model, rows):
         has_outputs = True
@@ -64,15 +64,30 @@ def end_from_outputs(model: keras.Model, x: NDArray[Any]) -> End:
     return _end_of_call(model, x.shape[1:])
 
 
+def is_finite(model: keras.Model, x: NDArray[Any]) -> bool:
+    """Whether a model's outputs are finite, for some of the rows of `x`."""
+    return bool(np.isfinite(_output(model, _spread(x))).all())
+
+
+def _spread(x: NDArray[Any]) -> NDArray[Any]:
+    spread: NDArray[Any] = x[np.linspace(0, len(x) - 1, min(len(x), _ROWS)).astype(int)]
+    return spread
+
+
+def _output(model: keras.Model, inputs: NDArray[Any]) -> NDArray[np.float32]:
+    # The scope discards what layers write (seeds, statistics).
+    with backend.StatelessScope():
+        (outputs,) = keras.tree.flatten(model(inputs, training=False))
+    array: NDArray[np.float32] = keras.ops.convert_to_numpy(keras.ops.cast(outputs, "float32"))
+    return array
+
+
 def _outputs(model: keras.Model, rows: NDArray[Any]) -> Iterator[NDArray[np.float32]]:
     """Yield a model's finite outputs for rows, for the same rows scaled to extremes, and for noise."""
     noise = np.random.default_rng(0).normal(size=rows.shape)
     for inputs in (rows, rows * 1e3, rows * -1e3, noise * (1 + 10 * np.abs(rows).max())):
         try:
-            # The scope discards what layers write (seeds, statistics).
-            with backend.StatelessScope():
-                (outputs,) = keras.tree.flatten(model(inputs.astype(rows.dtype), training=False))
-            array = np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(outputs, "float32")))
+            array = _output(model, inputs.astype(rows.dtype))
         except Exception:
             if inputs is rows:
                 raise

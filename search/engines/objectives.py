@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import keras
+from numpy.typing import NDArray
 
 from search.data import Data
 from search.engines import keras_names, logits
@@ -97,6 +98,7 @@ METRICS: dict[str, Needs] = {
     ),
 }  # fmt: skip
 ACCURACIES = ("accuracy", "acc")
+NOT_FINITE = "model.build: the untrained model's outputs are not finite; look at its layers, and at data.scale"
 
 
 @dataclass(frozen=True)
@@ -320,6 +322,31 @@ def width_of(model: keras.Model, data: Data) -> int | None:
     return shape[1] or 0 if len(shape) == 2 else 0
 
 
+def _refuse_several(model: keras.Model) -> None:
+    """Refuse a model of several inputs or outputs: a study's rows are one array of features and one of labels."""
+    if type(model).compute_loss is not keras.Model.compute_loss or type(model).train_step is not keras.Model.train_step:
+        return  # its own code may handle them
+    for what, given in (("inputs", "x"), ("outputs", "y")):
+        tensors = keras.tree.flatten(getattr(model, what, None) or [])
+        if len(tensors) > 1:
+            shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
+            raise UsageError(
+                f"model.build: the model has {len(tensors)} {what}, {shapes}, and {given} is 1 array; "
+                f"let the builder return a model of one, or one whose own train_step or compute_loss takes {given}"
+            )
+
+
+def outputs_with_a_loss(model: keras.Model, x: NDArray[Any], y: NDArray[Any]) -> Any:
+    """Return a compiled model's outputs; None if it or its loss raises, and UsageError if the cause is their number."""
+    try:
+        predicted = model(x, training=False)
+        model.compute_loss(x, y, predicted)
+    except BaseException:  # noqa: BLE001 (the user's layers and loss may raise anything)
+        _refuse_several(model)
+        return None
+    return predicted
+
+
 def rule_for(model: keras.Model, data: Data, loss: Named | str, width: int | None) -> Rule:
     """Return the rule for a model's losses and metrics; `loss` is Keras's, or the entry of the user's own.
 
@@ -342,7 +369,7 @@ def rule_for(model: keras.Model, data: Data, loss: Named | str, width: int | Non
     else:
         end = end or logits.end_from_outputs(model, data.x_train)
         if not end and isinstance(loss, Named):
-            raise UsageError(_ambiguity(loss))
+            raise UsageError(_ambiguity(loss) if logits.is_finite(model, data.x_train) else NOT_FINITE)
     squash = ("softmax" if rule.is_categorical else "sigmoid") if end == "logits" else ""
     return replace(rule, squash=squash, is_bounded=end == "probabilities")
 
@@ -388,6 +415,6 @@ def _is_categorical(loss: Named | str, needs: Needs, target: Target, width: int)
 
 def _ambiguity(loss: Named) -> str:
     return (
-        "train.loss: whether this model gives probabilities or logits can't be with_options; "
+        "train.loss: whether this model gives probabilities or logits can't be told from its outputs; "
         f'add loss = {{ name = "{loss.name}", from_logits = true }} (or false) to [train]'
     )

@@ -223,12 +223,9 @@ def _check_objective(model: keras.Model, trainer: Trainer) -> None:
     ):
         _check_own_steps(model, x, y, objective)
         return
-    try:
-        predicted = model(x, training=False)
-        model.compute_loss(x, y, predicted)
-    except BaseException:  # noqa: BLE001 (wrong shapes, a custom step: the first trial's error is clearer)
-        _refuse_several(model)
-        return
+    predicted = objectives.outputs_with_a_loss(model, x, y)
+    if predicted is None:
+        return  # wrong shapes, a custom step: the first trial's error is clearer
     try:
         results = {name: np.shape(value) for name, value in model.compute_metrics(x, y, predicted).items()}
         names = {part for name, shape in results.items() for part in logs.names(name, shape)} | {"loss"}
@@ -246,21 +243,7 @@ def _check_objective(model: keras.Model, trainer: Trainer) -> None:
         )
     outputs = [np.asarray(output) for output in keras.tree.flatten(predicted)]
     if not all(np.all(np.isfinite(output)) for output in outputs):
-        raise UsageError("the untrained model's outputs are not finite; look at the scale of the data (data.scale)")
-
-
-def _refuse_several(model: keras.Model) -> None:
-    """Refuse a model of several inputs or outputs: a study's rows are one array of features and one of labels."""
-    if type(model).compute_loss is not keras.Model.compute_loss:
-        return  # its own loss may handle them
-    for what, given in (("inputs", "x"), ("outputs", "y")):
-        tensors = keras.tree.flatten(getattr(model, what, None) or [])
-        if len(tensors) > 1:
-            shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
-            raise UsageError(
-                f"model.build: the model has {len(tensors)} {what}, {shapes}, and {given} is 1 array; "
-                f"let the builder return a model of one, or one whose own train_step or compute_loss takes {given}"
-            )
+        raise UsageError(objectives.NOT_FINITE)
 
 
 def _check_own_steps(model: keras.Model, x: Any, y: Any, objective: str) -> None:

@@ -180,11 +180,10 @@ def _resume(file: StudyFile, reporter: Reporter) -> Outcome:
             scheduler.store(study, store)
             return _outcome(study, store, reporter, ended=(), seconds=0.0)
         log = StudyLog()
-        with workers(file, resolved, chosen, log, reporter=reporter, interruption=interruption) as (
-            pool,
-            ready,
-            resolved,
-        ):
+        has_trials = len(study.trials) > 0
+        with workers(
+            file, resolved, chosen, log, reporter=reporter, interruption=interruption, has_trials=has_trials
+        ) as (pool, ready, resolved):
             now = identity.check_ready(file, stored.full_identity, ready, may_mend_builder=may_change_builder)
             _warn(reporter, [*map(str, unused.find(file, ready)), *ready.warnings])
             reporter.line(describe(resolved))

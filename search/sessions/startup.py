@@ -134,11 +134,12 @@ def workers(
     *,
     reporter: Reporter = LOGGING,
     interruption: Callable[[], int] = lambda: 0,
+    has_trials: bool = False,
 ) -> Iterator[tuple[WorkerPool, Ready, Resolved]]:
     """Start the workers of a study, wait until they are ready, and end them when the context ends.
 
     Yields the pool, the first worker's Ready and the final settings. If "auto" resolves to fit, and fit has another
-    default backend than lanes, the workers restart on that backend.
+    default backend than lanes, the workers restart on that backend. `has_trials`: whether the study has begun before.
     """
     memory = file.settings.run.worker_memory
     limits = WorkerLimits(
@@ -153,6 +154,8 @@ def workers(
 
     def tick() -> None:
         if number := interruption():
+            if has_trials:
+                raise Interrupted("stopped before training resumed; the same command continues the study", number)
             raise Interrupted("stopped before the first trial; the same command starts it", number)
 
     def wait(spec: WorkerSpec, backend: str) -> tuple[WorkerPool, Ready]:

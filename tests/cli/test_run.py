@@ -12,7 +12,20 @@ from pathlib import Path
 import jsonschema
 import optuna
 import pytest
-from support import ROOT, children, end, is_alive, manyfit, query, start, table, wait_for, write_study
+from support import (
+    ROOT,
+    children,
+    cut_off,
+    end,
+    is_alive,
+    manyfit,
+    query,
+    replay_file,
+    start,
+    table,
+    wait_for,
+    write_study,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -130,6 +143,21 @@ def test_study_interrupted_before_its_first_trial_leaves_nothing_behind(tmp_path
     assert returncode == 130
     assert "the same command starts it" in err
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("ticks", [1, 12])
+def test_study_interrupted_while_it_resumes_is_not_said_to_start(tmp_path, ticks):
+    file = replay_file(tmp_path, study__trials=12)
+    cut_off(file, after=ticks)
+    before = table(file.storage, "replay")
+    process = start("run", file.path)
+    wait_for(lambda: children(process.pid), "a worker")
+    returncode, _, err = end(process, signal.SIGINT)
+    assert returncode == 130
+    assert "the same command continues the study" in err
+    assert "first trial" not in err
+    # Trials of a process that has died are stored as waiting.
+    assert [row[4:] for row in table(file.storage, "replay")] == [row[4:] for row in before]
 
 
 def test_killed_coordinator_leaves_no_orphans_and_the_study_goes_on(tmp_path, undisturbed):

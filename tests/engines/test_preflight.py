@@ -39,3 +39,40 @@ def test_several_inputs_or_outputs_are_counted_for_who_has_one_array_of_each():
     assert said.pop("inputs").startswith("model.build: the model has 2 inputs, (None, 10), (None, 3), and x is 1 array")
     outputs = "model.build: the model has 2 outputs, (None, 1), (None, 2), and y is 1 array"
     assert all(line.startswith(outputs) for line in said.values()), said
+
+
+def what_is_said_of_trials():
+    from brought import not_finite
+    from lanes_kit import trainer_of
+    from support import training
+
+    from search.engines.fit import FitEngine
+    from search.spec.settings import ModelSection
+    from search.trials.events import Failed, Verdict
+
+    trainer = trainer_of("sklearn:iris", model=ModelSection(build=f"{not_finite.__file__}:build"))
+    said = {}
+    for number, kind in enumerate(
+        ("outputs", "outputs by name", "compiled", "inputs", "one of two", "nan", "inf", "one nan")
+    ):
+        engine = FitEngine(trainer)
+        engine.start(training(number, kind=kind, optimizer="sgd", batch_size=32, epochs=99))
+        (event,) = engine.advance()
+        said[kind] = event.reason if isinstance(event, Failed) else ""
+        engine.apply([Verdict(event.member, ends=True)])
+    return said
+
+
+def test_fault_in_the_model_of_any_trial_is_named_as_in_the_first():
+    """The samples: "tuple arity mismatch; expected: 2, got: 1", and that NaN may be probabilities or logits."""
+    said = in_jax(what_is_said_of_trials)
+    assert said.pop("one of two") == "", "it trains"
+    for kind in ("nan", "inf", "one nan"):
+        assert said.pop(kind).startswith("UsageError: model.build: the untrained model's outputs are not finite")
+    inputs = "UsageError: model.build: the model has 2 inputs, (None, 4), (None, 3), and x is 1 array; let the builder"
+    assert said.pop("inputs").startswith(inputs)
+    outputs = (
+        "UsageError: model.build: the model has 2 outputs, (None, 3), (None, 3), and y is 1 array; let the builder"
+    )
+    assert len(said) == 3
+    assert all(line.startswith(outputs) for line in said.values()), said
