@@ -146,11 +146,13 @@ def _check_exact(array: Array, value: Any, name: str, key: str) -> None:
 
     if array.dtype.kind != "f":
         return
-    objects = np.asarray(value, dtype=object)
-    for index in np.argwhere(np.abs(array) >= FLOAT64_WHOLE).tolist():
-        whole = whole_number(objects[tuple(index)])
-        if whole is not None and int(float(whole)) != whole:
-            raise DataError(rounding_message(rows_of(name, key)(index[0]), whole))
+    is_large = np.abs(array) >= FLOAT64_WHOLE
+    # An object takes many times the memory of a number, so make objects of one row at a time.
+    for row in np.flatnonzero(is_large.any(axis=tuple(range(1, array.ndim)))).tolist():
+        for item in np.asarray(value[row], dtype=object)[is_large[row]].flat:
+            whole = whole_number(item)
+            if whole is not None and int(float(whole)) != whole:
+                raise DataError(rounding_message(rows_of(name, key)(row), whole))
 
 
 def _typed(array: Array, name: str, key: str) -> Array:

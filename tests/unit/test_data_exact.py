@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from data_kit import all_rows, draw, load, refused, write_function, write_table
+
+from search.data.returned import parts_of
+from search.errors import DataError
 
 ROWS = 60
 I = np.arange(ROWS)  # noqa: E741
@@ -153,6 +157,40 @@ def test_large_ids_of_a_frame_beside_reals_are_refused_with_their_column(tmp_pat
 def test_large_ids_of_python_beside_reals_are_refused(tmp_path, x):
     body = f"import decimal\ni = np.arange(60)\nids = [2**53 + 1 + 2 * k for k in range(60)]\nreturn {x}, i % 2"
     refused(tmp_path, write_function(tmp_path, body), "row 0 of x", "9007199254740993 is a whole number")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        lambda i: np.full((28, 28), i, np.float32),
+        lambda i: [float(i)] * 784,
+        lambda i: (np.float64(i),) * 784,
+        lambda i: np.full((7, 7, 16), 2.0**60 * (i == 3), np.float32),
+    ],
+    ids=["images", "lists", "tuples", "one large"],
+)
+def test_rows_of_a_list_are_searched_for_large_numbers_without_a_copy_of_objects(row):
+    """The sample: 60,000 images of 28x28 took 2 GB more, an object for each number."""
+    x = [row(i) for i in range(300)]
+    tracemalloc.start()
+    parts_of((x, np.arange(300) % 2), "rows")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 3 * np.asarray(x).nbytes
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        [[0.5, 1]] * 3 + [[1, 2**53 + 1]],
+        [0.5, 1, 2, 2**53 + 1],
+        [[[0.5], [1]]] * 3 + [[[2**60], [2**53 + 1]]],
+        [np.array([0.5, 1])] * 3 + [np.array([1, 2**53 + 1])],
+    ],
+)
+def test_row_of_a_large_number_is_named_in_every_shape(x):
+    with pytest.raises(DataError, match=rf"3.*{2**53 + 1} is a whole number"):
+        parts_of((x, [0, 1, 0, 1]), "rows")
 
 
 def test_targets_that_float32_makes_equal_are_refused(tmp_path):
