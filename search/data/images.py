@@ -255,9 +255,13 @@ def _has_deep_channels(image: Image.Image) -> bool:
     """Return whether a file has more than 8 bits a channel; the mode doesn't show that of coloured images."""
     bits: Any = getattr(image, "tag_v2", {}).get(_TIFF_BITS_PER_SAMPLE, ())
     for codec, _, _, args in getattr(image, "tile", ()):
-        # "RGB;16B" is a raw mode of 16 bits; the arguments of a PNM file end with its largest value.
+        # "RGB;16B" is a raw mode of 16 bits a channel, "BGR;16" one of 16 bits a pixel; the arguments of a PNM file end with
+        # its largest value.
         texts = args if isinstance(args, tuple) else (args,)
-        bits = (*bits, *(int(match[1]) for text in texts if (match := re.search(r";(\d+)", str(text)))))
+        bits = (
+            *bits,
+            *(int(match[1]) for text in texts if (match := re.search(r"(?<!BGR)(?<!BGRA);(\d+)", str(text)))),
+        )
         if codec.startswith("ppm"):
             bits = (*bits, *(number.bit_length() for number in texts if isinstance(number, int)))
     return any(count > _BITS for count in bits)

@@ -223,6 +223,43 @@ def test_images_of_more_than_8_bits_a_channel_are_refused(tmp_path, suffix, cont
     refused(tmp_path, "pets", f"deep{suffix}", "more than 8 bits", image_size=[4, 4])
 
 
+def packed_bmp(white: int, bits: int = 16, masks: tuple[int, ...] = ()) -> bytes:
+    """Return a BMP of 4x3 pixels of 16 or 32 bits each: the left half black, the right half white."""
+    row = np.array([0, 0, white, white], f"<u{bits // 8}").tobytes()
+    fields = struct.pack(f"<{len(masks)}I", *masks)
+    size = struct.calcsize("<IiiHHIIiiII")
+    at = 14 + size + len(fields)
+    header = struct.pack("<IiiHHIIiiII", size, 4, 3, 1, bits, 3 if masks else 0, 3 * len(row), 0, 0, 0, 0)
+    return struct.pack("<2sIHHI", b"BM", at + 3 * len(row), 0, 0, at) + header + fields + 3 * row
+
+
+def packed_tga() -> bytes:
+    """Return an uncompressed TGA of 4x3 pixels, 5 bits a colour and 1 of transparency."""
+    header = struct.pack("<BBBHHBHHHHBB", 0, 0, 2, 0, 0, 0, 0, 0, 4, 3, 16, 1)
+    return header + 3 * np.array([0x8000, 0x8000, 0xFFFF, 0xFFFF], "<u2").tobytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("15.bmp", packed_bmp(0x7FFF)),
+        ("15.bmp", packed_bmp(0x7FFF, masks=(0x7C00, 0x3E0, 0x1F))),
+        ("16.bmp", packed_bmp(0xFFFF, masks=(0xF800, 0x7E0, 0x1F))),
+        ("32.bmp", packed_bmp(0xFFFFFF, 32)),
+        ("15.tga", packed_tga()),
+    ],
+    ids=["15 bits", "15 bits with masks", "16 bits", "8 bits a channel", "tga"],
+)
+def test_pixels_of_16_bits_that_hold_all_their_colours_are_read(tmp_path, name, content):
+    """Pillow's raw modes count the bits of such a pixel where those of other images count the bits of a channel."""
+    draw_classes(tmp_path / "pets", count=8)
+    (tmp_path / "pets" / "cat" / name).write_bytes(content)
+    loaded = load(tmp_path, "pets", test=0)
+    pixels = np.concatenate([loaded.x_train, loaded.x_validation])
+    (packed,) = [image for image in pixels if image.max() == 1]
+    assert (packed == np.repeat([0.0, 0.0, 1.0, 1.0], 3 if packed.shape[-1] == 3 else 1).reshape(1, 4, -1)).all()
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"])
 def test_images_of_8_bits_and_less_are_read_in_every_mode(tmp_path, mode):
     for name in ("cat", "dog"):
