@@ -158,11 +158,9 @@ class Csv:
 
     def _merged_labels(self, y: Array) -> Iterator[str]:
         """Yield a warning on labels that are written in different ways and are one number: 01 and 1, say."""
-        import pandas as pd
-
         if y.dtype.kind not in "iuf" or len(set(y.tolist())) > _MOST_CLASSES or any(y % 1):
             return
-        texts = pd.read_csv(self.path, sep=self._separator, usecols=[self.target], dtype=str, skipinitialspace=True)
+        texts = self._frame(usecols=[self.target], dtype=str)
         spellings: dict[float, list[str]] = {}
         for number, text in dict.fromkeys(zip(y.tolist(), texts[self.target].str.strip(), strict=True)):
             spellings.setdefault(number, []).append(text)
@@ -173,7 +171,8 @@ class Csv:
                     "one label; if they are classes of their own, write them with a letter"
                 )
 
-    def _frame(self) -> pd.DataFrame:
+    def _frame(self, **options: Any) -> pd.DataFrame:
+        """Read the table, with more options of pandas.read_csv if given."""
         import pandas as pd
 
         try:
@@ -188,6 +187,7 @@ class Csv:
                     na_values=[""],
                     skipinitialspace=True,
                     low_memory=False,
+                    **options,
                 )
         except pd.errors.ParserWarning:
             raise DataError(f"{self.path}: rows have more cells than the header; name every column in line 1") from None

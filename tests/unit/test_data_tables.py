@@ -165,6 +165,18 @@ def test_numbers_written_in_two_ways_are_one_class_of_a_table_and_told_of(tmp_pa
     assert all(word in warning for word in (repr(labels[0]), repr(labels[1]), "are one number"))
 
 
+@pytest.mark.parametrize("end", [",", ", ", ",0"])
+@pytest.mark.parametrize("labels", [("1", "2"), ("01", "1"), ("2", "02")])
+def test_spellings_are_those_of_the_target_where_rows_end_in_a_separator(tmp_path, end, labels):
+    """The sample: a second reading took the cells of another column, and told of labels that are not there."""
+    header = "a,k,b" if end == ",0" else "a,k"
+    rows = "".join(f"{i % 7}.50,{labels[i % 2]}{end}\n" for i in range(60))
+    extra = "".join(f"{i % 7}.5,3{end}\n" for i in range(20))
+    (tmp_path / "d.csv").write_text(f"{header}\n{rows}{extra}")
+    warnings = load(tmp_path, "d.csv", target="k").warnings
+    assert [repr(label) in warning for warning in warnings for label in labels] == [True] * (2 * (labels != ("1", "2")))
+
+
 # ---------------------------------------------------------------- width
 
 
