@@ -1,5 +1,8 @@
 """Each builder reads "gain" by a way that layers, losses and optimizers do not tell of."""
 
+import functools
+import types
+
 import jax
 import keras
 import numpy as np
@@ -19,7 +22,7 @@ def net(config, data, *between, last=None, **dense):
 
 def compiled(model, config, loss=None, metrics=("accuracy",), optimizer=None):
     optimizer = optimizer or keras.optimizers.Adam(config["learning_rate"])
-    model.compile(optimizer, loss or SPARSE(from_logits=True), metrics=list(metrics))
+    model.compile(optimizer, loss or SPARSE(from_logits=True), metrics=metrics if isinstance(metrics, dict) else list(metrics))
     return model
 
 
@@ -225,6 +228,79 @@ def in_random_numbers_of_another_kind(config, data):
             return x + 0.3 * jax.random.normal(key, x.shape)
 
     return compiled(net(config, data, Noise()), config)
+
+
+def in_a_rule_for_a_function_of_jax(config, data):
+    soft_sign = jax.custom_jvp(jax.numpy.sign)
+    soft_sign.defjvps(lambda along, result, x: along * config["gain"])
+    return compiled(net(config, data, L.Activation(soft_sign)), config, optimizer=keras.optimizers.SGD(0.1))
+
+
+def in_a_module_that_is_named_like_numpy(config, data):
+    import numpy_steps
+
+    numpy_steps.GAIN = config["gain"]
+    model = compiled(net(config, data), config, optimizer=keras.optimizers.SGD(0.1))
+    model.optimizer._clip_gradients = numpy_steps.scaled
+    return model
+
+
+class Counted(keras.metrics.Metric):
+    def __init__(self, start):
+        super().__init__(name="counted")
+        self.start = start
+        self.count = self.add_variable((), "zeros", name="count")
+
+    def update_state(self, y, p, sample_weight=None):
+        self.count.assign_add(1.0)
+
+    def result(self):
+        return self.count + 0
+
+    def reset_state(self):
+        self.count.assign(self.start)
+
+
+def in_a_metric_of_a_named_output(config, data):
+    inputs = keras.Input(data.input_shape)
+    model = keras.Model(inputs, L.Dense(data.outputs, name="out")(inputs))
+    return compiled(model, config, metrics={"out": [Counted(100 * config["gain"])]})
+
+
+def in_a_metric_of_a_list_of_lists(config, data):
+    inputs = keras.Input(data.input_shape)
+    model = keras.Model(inputs, L.Dense(data.outputs)(inputs))
+    return compiled(model, config, metrics=[[Counted(100 * config["gain"])]])
+
+
+def in_a_function_metric_of_the_last_batch(config, data):
+    def share(y, p):
+        return ops.mean(p, -1) * (config["gain"] if y.shape[0] not in (None, 64) else 1.0)
+
+    return compiled(net(config, data), config, metrics=[keras.metrics.MeanMetricWrapper(share, name="share")])
+
+
+def in_a_method_made_of_a_partial_function(config, data):
+    model = compiled(net(config, data), config)
+    plain = type(model).train_step
+
+    def step(gain, model, state, batch):
+        return plain(model, state, (batch[0] * gain, *batch[1:]))
+
+    model.train_step = types.MethodType(functools.partial(step, config["gain"]), model)
+    return model
+
+
+def in_a_partial_method_of_keras(config, data):
+    kind = keras.optimizers.Adamax  # nothing else here uses it
+    plain = vars(kind).get("plain") or kind.update_step
+    kind.plain = plain
+
+    def update_step(self, gain, gradient, variable, rate):
+        return plain(self, gradient, variable, rate * gain)
+
+    kind.update_step = functools.partialmethod(update_step, config["gain"])
+    return compiled(net(config, data), config, optimizer=kind(0.1))
 
 
 class Asking(L.Layer):

@@ -95,7 +95,7 @@ def difference(
     """
     size = min(batch_size, len(rows[0]))
     with lifting.KERAS_STATE:  # a trace in another thread replaces the model's numbers, zeros too
-        unused = _unused_seeds(model, slots)
+        unused, is_own = _unused_seeds(model, slots), has_own_code(model)
     metrics = [jnp.asarray(variable.value) for variable in model.metrics_variables]
     compared = [index for index, variable in enumerate(model.non_trainable_variables) if id(variable) not in unused]
 
@@ -124,7 +124,7 @@ def difference(
         return jax.vmap(lifted, (0, None, None))(_stacked(states), batch, gradients), _stacked(alone)
 
     # Own code may have rules of its own for several lanes at once; Keras's parts have none.
-    states = [state, _moved(state)] if has_own_code(model) else [state]
+    states = [state, _moved(state)] if is_own else [state]
     weights = _stacked([one["trainable"] for one in states]) if len(states) > 1 else state["trainable"]
 
     differs = ""

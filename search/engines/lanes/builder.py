@@ -15,6 +15,7 @@ from search.engines import failures, memory
 from search.engines.lanes import arithmetic, keys, lifting
 from search.engines.lanes.owncode import has_own_code
 from search.engines.lanes.program import Program, Rows, State, state_of
+from search.engines.pins import warnings_as_prints
 from search.engines.training import ReadConfig, Trainer
 from search.spec.usercode import Reference
 from search.trials.events import Assignment, Member
@@ -69,7 +70,14 @@ class Builder:
     def prefetch(self, assignment: Assignment) -> None:
         """Begin to build a member, unless it is already queued. May be called from any thread."""
         if assignment.member not in self._futures:
-            self._futures[assignment.member] = self._thread.submit(self.build, assignment)
+            self._futures[assignment.member] = self._thread.submit(self._build_ahead, assignment)
+
+    def _build_ahead(self, assignment: Assignment) -> Built:
+        with lifting.KERAS_STATE:
+            try:
+                return self.build(assignment)
+            finally:
+                self._trainer.pins.set()  # others train meanwhile
 
     def get(self, assignment: Assignment) -> Built:
         """Wait until a member is built and return it; raises what its builder raised."""
@@ -131,7 +139,8 @@ def build(trainer: Trainer, assignment: Assignment, *, why_alone: str = "") -> B
             if why_alone:
                 alone = f"trial {assignment.member.trial}.{assignment.member.replica}"
                 return Built(assignment, model, {}, alone, batch_size, state, why_alone=why_alone)
-            described = keys.describe(model, slots, batch_size)
+            with warnings_as_prints():  # Keras warns of what it can't write down
+                described = keys.describe(model, slots, batch_size)
             kinds = lifting.kinds(slots)
             return Built(assignment, model, described, keys.program_key(described), batch_size, state, kinds)
 
@@ -139,8 +148,9 @@ def build(trainer: Trainer, assignment: Assignment, *, why_alone: str = "") -> B
 def fingerprinted(built: Built, rows: Rows) -> Built:
     """Trace a member that has just been built and add its fingerprint; NotLiftable if it can't be traced."""
     with lifting.KERAS_STATE, jax.default_device(jax.devices("cpu")[0]), _lifting_faults(built.model):
+        shapes = arithmetic.BatchShapes.of(rows.train, rows.validation, built.batch_size)
+        arithmetic.complete(built.model, shapes)
         if not has_own_code(built.model):
-            shapes = arithmetic.BatchShapes.of(rows.train, rows.validation, built.batch_size)
             digest = arithmetic.parts_digest(built.model, built.slots, built.state, shapes)
             if not digest.has_own_gradient:
                 return replace(built, fingerprint=digest.value)

@@ -337,6 +337,7 @@ class LanesEngine:
             width = 1 if built.why_alone else width
             program = Program(built.model, built.slots, self._rows, width=width, batch_size=built.batch_size)
             program.trace(built.state)
+            self._trainer.pins.set()  # what its builder has set holds for its own trace only
         program.compile(built.state)
         return built, program
 

@@ -58,11 +58,20 @@ def describe(model: keras.Model, slots: Mapping[str, Slot], batch_size: int) -> 
         "schedule": _schedule_part(optimizer._learning_rate, lifted),
         "loss": _object_part(model.loss, lifted),
         "loss_weights": _plain(getattr(model._compile_loss, "_user_loss_weights", None)),
-        "metrics": [_object_part(metric, lifted) for metric in getattr(compiled, "_user_metrics", None) or ()],
-        "weighted_metrics": [_plain(m) for m in getattr(compiled, "_user_weighted_metrics", None) or ()],
+        "metrics": _metrics_part(getattr(compiled, "_user_metrics", None), lifted),
+        "weighted_metrics": _metrics_part(getattr(compiled, "_user_weighted_metrics", None), lifted),
         "lifted": sorted(slots),
         "batch_size": batch_size,
     }
+
+
+def _metrics_part(metrics: Any, lifted: Lifted) -> Any:
+    """Describe metrics as `compile` takes them: one, a list, or a table by the names of outputs."""
+    if isinstance(metrics, Mapping):
+        return {str(name): _metrics_part(inner, lifted) for name, inner in metrics.items()}
+    if isinstance(metrics, list | tuple):
+        return [_metrics_part(inner, lifted) for inner in metrics]
+    return _object_part(metrics, lifted)
 
 
 def program_key(described: Mapping[str, Any]) -> str:
