@@ -179,7 +179,7 @@ class Csv:
             with warnings.catch_warnings():
                 # pandas only warns when rows have more cells than the header, and drops them.
                 warnings.simplefilter("error", pd.errors.ParserWarning)
-                return pd.read_csv(
+                frame: pd.DataFrame = pd.read_csv(
                     self.path,
                     sep=self._separator,
                     index_col=False,
@@ -193,6 +193,7 @@ class Csv:
             raise DataError(f"{self.path}: rows have more cells than the header; name every column in line 1") from None
         except (ValueError, OSError) as error:
             raise DataError(f"{self.path}: can't be read as a table: {str(error).strip()}; mend that line") from None
+        return frame
 
     def _check_full(self, frame: pd.DataFrame) -> None:
         """Refuse empty cells. Lines with fewer cells than the header have some, because pandas fills them up."""
