@@ -174,8 +174,8 @@ def test_study_that_goes_on_says_where_it_stands(tmp_path):
     best = study.best
     assert 0 < done < 12
     assert best is not None
-    assert sessions._going_on(study) == f"going on: {done} of 12 done, best {best.value:.5g} (trial {best.number})"
-    assert sessions._going_on(Study(file)) == "going on: 0 of 12 done"
+    assert sessions._progress(study) == f"going on: {done} of 12 done, best {best.value:.5g} (trial {best.number})"
+    assert sessions._progress(Study(file)) == "going on: 0 of 12 done"
 
 
 def test_running_study_is_seen_from_elsewhere_with_its_process(tmp_path):
