@@ -76,8 +76,8 @@ def make(
             copy.row_factory = sqlite3.Row
             checks.check_rows(copy, path)
         durable.replace(partial, schema.backup_of(path))
-    except (OSError, sqlite3.Error) as error:
-        return f"{schema.backup_of(path)} can't be written: {getattr(error, 'strerror', None) or error}"
+    except (OSError, sqlite3.Error, MemoryError) as error:
+        return f"{schema.backup_of(path)} can't be written: {schema.cause(error)}"
     finally:
         with suppress(OSError):
             schema.remove(partial)
@@ -102,8 +102,8 @@ def find(path: Path) -> Backup | None:
             checks.check_rows(connection, backup)
             ended = _ended(connection)
         return Backup(backup, at, ended)
-    except (OSError, sqlite3.Error) as error:
-        raise StoreError(f"{backup} can't be read: {error}; it was left as it is") from None
+    except (OSError, sqlite3.Error, MemoryError) as error:
+        raise StoreError(f"{backup} can't be read: {schema.cause(error)}; it was left as it is") from None
 
 
 def restore(path: Path, *, deleted: Collection[str] = ()) -> Restored:

@@ -202,8 +202,8 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection]:
     with closing(schema.connect(path, readonly=True)) as connection:
         try:
             yield connection
-        except sqlite3.Error as error:
-            raise StoreError(f"{path} can't be read: {error}; {schema.advice(path)}") from None
+        except (sqlite3.Error, MemoryError) as error:
+            raise StoreError(f"{path} can't be read: {schema.cause(error)}; {schema.advice(path)}") from None
         except ManyfitError:
             raise
         except Exception as error:  # noqa: BLE001 (a row that another program or damage has changed may raise anything)

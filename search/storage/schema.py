@@ -136,6 +136,21 @@ def connect(
     return connection
 
 
+def is_damage(error: Exception) -> bool:
+    """Return whether an error that reading a database has raised shows damage, not a lock, a bad disk or little memory."""
+    # Python gives no code to text that it can't decode. SQLite's functions refuse malformed JSON with SQLITE_ERROR.
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    codes = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_TOOBIG)
+    return code in codes and not isinstance(error, MemoryError)
+
+
+def cause(error: Exception) -> str:
+    """Return why a database or a file can't be read or written, for an error message."""
+    return (
+        "there is not enough memory" if isinstance(error, MemoryError) else getattr(error, "strerror", "") or str(error)
+    )
+
+
 def reader(path: Path) -> sqlite3.Connection:
     """Open a database read-only although it may be damaged; sqlite3.Error if that is impossible."""
     return _open(path, "ro", lambda: 0)

@@ -29,7 +29,8 @@ from search.trials.history import Commit, Epoch, HistoryEvent, TrialStart, Trial
 from spaces import Space
 
 # A damaged disk may cost a minute of work. A backup is written at most this often, and takes at most a hundredth of the time:
-# copying and checking the 32 MB of 10,000 trials of 20 epochs takes 3 s, and the time grows with the size.
+# copying and checking the 32 MB of 10,000 trials of 20 epochs takes 3 s, and the time grows with the size. Where the last
+# backup of this command took longer than its size says, as on a busy machine, its duration counts.
 BACKUP_EVERY_S = 60.0
 BACKUP_SHARE = 0.01
 BACKUP_BYTES_PER_S = 1e7
@@ -77,6 +78,8 @@ class Store:
         self._trial_ids: dict[int, int] = {row["number"]: row["trial_id"] for row in trials}
         self._last_id = max(self._trial_ids.values(), default=0)
         self._backed_up = time.monotonic()
+        # How long the last backup took; 0 before the first. A busy machine takes longer than the size of the file says.
+        self._last_backup_s = 0.0
         # The number of trials and epochs that the backup lacks. Count them here: a kill may have prevented the last backup,
         # and a study that is done would never get one.
         (self._not_backed_up,) = connection.execute(
@@ -223,6 +226,8 @@ class Store:
         except (StoreError, sqlite3.DatabaseError) as error:
             # The -wal may not belong to the file any more: no backup may be made of the two.
             self._is_damaged = True
+            if not schema.is_damage(error):
+                raise StoreError(f"{self.path} can't be read: {error}; mend the cause, repeat the command") from None
             if isinstance(error, sqlite3.DatabaseError):
                 raise self._overwritten(f"{error}") from None
             raise
@@ -285,18 +290,20 @@ class Store:
         ):
             return ""
         self.check()
+        began = time.monotonic()
         try:
             problem = backup.make(self._connection, self.path, check=self._check_content)
         except DamagedError:
             self._is_damaged = True
             raise
         self._backed_up = time.monotonic()
+        self._last_backup_s = self._backed_up - began
         if not problem:
             self._not_backed_up = 0
         return problem
 
     def _backup_takes_s(self) -> float:
-        return self._lock.size / BACKUP_BYTES_PER_S
+        return max(self._lock.size / BACKUP_BYTES_PER_S, self._last_backup_s)
 
     def _write(self, connection: sqlite3.Connection, commit: Commit) -> None:
         for trial in commit.started:
@@ -474,7 +481,12 @@ def _unwritable(path: Path, error: sqlite3.Error) -> StoreError:
 def _check_rows(path: Path, interruption: Callable[[], int]) -> None:
     """Check the rows of all studies on a read-only connection, which leaves a damaged file as it is."""
     with closing(schema.connect(path, readonly=True, interruption=interruption)) as connection:
-        checks.check_rows(connection, path)
+        try:
+            checks.check_rows(connection, path)
+        except (sqlite3.Error, MemoryError) as error:
+            raise StoreError(
+                f"{path} can't be read: {schema.cause(error)}; it was left as it is: mend the cause, repeat the command"
+            ) from None
 
 
 def _drop_leftovers(connection: sqlite3.Connection, path: Path, interruption: Callable[[], int]) -> bool:

@@ -105,9 +105,10 @@ def _check_database(path: Path, report: Report) -> None:
                     report.problems += [Problem(what, name, is_damage=False) for what in _damaged_files(stored.files)]
     except StoreError as error:
         report.problems.append(Problem(str(error), is_damage=isinstance(error, DamagedError)))
-    except sqlite3.Error as error:
-        is_damage = isinstance(error, sqlite3.DatabaseError) and "CORRUPT" in getattr(error, "sqlite_errorname", "")
-        report.problems.append(Problem(f"{path} can't be read: {error}", is_damage=is_damage))
+    except (sqlite3.Error, MemoryError) as error:
+        report.problems.append(
+            Problem(f"{path} can't be read: {schema.cause(error)}", is_damage=schema.is_damage(error))
+        )
 
 
 def _page_problems(connection: sqlite3.Connection) -> Iterator[Problem]:

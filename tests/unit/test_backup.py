@@ -18,7 +18,7 @@ from search import cli
 from search.core.scheduler import search
 from search.core.study import Study
 from search.errors import StoreError
-from search.storage import backup, records, schema
+from search.storage import backup, checks, records, schema
 from search.storage import store as stores
 from search.storage.backup import Backup, Restored
 from search.storage.store import Store
@@ -67,6 +67,30 @@ def test_backup_is_written_while_the_search_goes_on_and_not_more_often_than_it_s
     found = backup.find(file.storage)
     assert found is not None
     assert len(found.ended) == 30
+
+
+@pytest.mark.parametrize(("share", "several"), [(1e-9, False), (1e-6, False), (1e9, True)])
+def test_next_backup_waits_for_as_long_as_the_last_one_took(tmp_path, monkeypatch, share, several):
+    """The sample: a busy machine took ten times as long as the size of the file says, and backups a tenth of the time."""
+    monkeypatch.setattr(stores, "BACKUP_EVERY_S", 0.0)
+    monkeypatch.setattr(stores, "BACKUP_BYTES_PER_S", 1e30)
+    monkeypatch.setattr(stores, "BACKUP_SHARE", share)
+    file, copy, written = replay_file(tmp_path, study__trials=12), tmp_path / "replay.db.backup", set()
+
+    def curves(assignment, epoch):
+        if copy.exists():
+            written.add(copy.stat().st_mtime_ns)
+        return curve(assignment, epoch)
+
+    with Store.create(file, record(file)) as store:
+        search(Study(file), store, Replaying(curves), watch=lambda: None)
+        assert (len(written) > 1) == several
+        assert written
+        monkeypatch.setattr(stores, "LAST_BACKUP_S", 0.0)
+        before = copy.stat().st_mtime_ns
+        store._not_backed_up += 1
+        assert store.back_up() == ""
+        assert (copy.stat().st_mtime_ns > before) == several
 
 
 def test_nothing_new_is_not_backed_up_again(tmp_path):
@@ -222,6 +246,55 @@ def change(path, *statements):
     with closing(sqlite3.connect(path)) as connection, connection:
         for statement in statements:
             connection.execute(statement)
+
+
+def interrupt_at(connection, words):
+    """Let SQLite interrupt the statement that contains `words`."""
+    statements = []
+    connection.set_trace_callback(statements.append)
+    connection.set_progress_handler(lambda: bool(statements) and words in statements[-1], 1)
+
+
+@pytest.mark.parametrize(
+    "words", ["manyfit_studies WHERE study_id", "FROM manyfit_epochs", "FROM trial_values v", "json"]
+)
+def test_check_of_a_backup_that_can_not_be_completed_is_no_damage(tmp_path, words):
+    """The sample: a disk that was full while a copy was checked ended the search, its database being called damaged."""
+    file = backed_up(replay_file(tmp_path, study__trials=6))
+    before = (tmp_path / "replay.db.backup").read_bytes()
+    with closing(schema.connect(file.storage, readonly=True)) as connection:
+        why = backup.make(connection, file.storage, check=lambda copy: interrupt_at(copy, words))
+        assert why == f"{tmp_path / 'replay.db.backup'} can't be written: interrupted"
+        assert (tmp_path / "replay.db.backup").read_bytes() == before
+        assert backup.make(connection, file.storage) == ""
+
+
+def test_database_that_is_locked_while_its_studies_are_checked_is_not_damaged(tmp_path):
+    file = backed_up(replay_file(tmp_path, study__trials=6))
+    with closing(schema.connect(file.storage, readonly=True)) as connection:
+        with closing(sqlite3.connect(file.storage, isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            for check in (checks.check_study, lambda connection, path, _: checks.check_rows(connection, path)):
+                with pytest.raises(sqlite3.OperationalError, match="locked"):
+                    check(connection, file.storage, "replay")
+        checks.check_rows(connection, file.storage)
+
+
+def test_little_memory_while_studies_are_checked_is_no_damage(tmp_path):
+    file = backed_up(replay_file(tmp_path, study__trials=6))
+    # By a process of its own: SQLite's limit is never raised again.
+    code = (
+        "import sys; from pathlib import Path; from search.storage import backup, checks, schema\n"
+        "path = Path(sys.argv[1]); connection = schema.connect(path, readonly=True)\n"
+        "print(backup.make(connection, path, check=lambda copy: copy.execute('PRAGMA hard_heap_limit = 1')))\n"
+        "try: checks.check_study(connection, path, 'replay')\n"
+        "except MemoryError: print('MemoryError')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(file.storage)], capture_output=True, text=True)
+    assert done.stdout.splitlines() == [
+        f"{tmp_path / 'replay.db.backup'} can't be written: there is not enough memory",
+        "MemoryError",
+    ], done.stderr
 
 
 @pytest.mark.parametrize("damage", DAMAGE)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 from contextlib import closing
 
 import pytest
-from support import curve, cut_off, replay, replay_file
+from support import curve, cut_off, query, replay, replay_file
 from typer.testing import CliRunner
 
 from search import cli
 from search.storage.verify import verify
+from search.trials.distributions import is_stored_as
 
 FAULTS = {
     "DELETE FROM manyfit_epochs WHERE trial_id = 1 AND epoch = 2": "replay: trial 0: its curve lacks epoch 2",
@@ -86,6 +88,23 @@ def test_what_is_wrong_is_told_in_a_line_and_left_as_it_is(study, tmp_path, chan
         assert any(says in line for line in done.stdout.splitlines()), done.output
         assert "it was left as it is" in done.stderr
     assert database.read_bytes() == content
+
+
+def test_distributions_are_compared_once_each(tmp_path):
+    path = replay(replay_file(tmp_path, study__trials=30)).path
+    compared = []
+
+    def profile(frame, event, _):
+        if event == "call" and frame.f_code is is_stored_as.__code__:
+            compared.append(frame.f_locals["text"])
+
+    sys.setprofile(profile)
+    try:
+        assert verify(path).problems == []
+    finally:
+        sys.setprofile(None)
+    stored = query(path, "SELECT DISTINCT param_name, distribution_json FROM trial_params")
+    assert sorted(compared) == sorted(text for _, text in stored)
 
 
 def test_sound_study_is_called_so_with_its_numbers(study):
