@@ -86,7 +86,8 @@ def check_ready(
     now = full(file, ready)
     changed = [] if may_mend_builder else _changed_source(file, stored, ready)
     if not may_mend_builder and "files" in stored["model"]:
-        now["model"]["files"] = {**stored["model"]["files"], **ready.files}
+        # A file that the first start has left without a hash stays without one.
+        now["model"]["files"] = {**ready.files, **stored["model"]["files"]}
     model = {key: value for key, value in now["model"].items() if key != "source"}
     check_unchanged(file.name, stored, {**now, "model": model}, source=changed)
     return now

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import math
 import os
 import posixpath
 import sys
@@ -69,9 +70,9 @@ def imported_files(settings: Settings, base: Path) -> dict[str, Path]:
     return files
 
 
-def hashes(files: Mapping[str, Path]) -> dict[str, str]:
-    """Return the hash of each file by its name; "" for one that can't be read."""
-    return {name: _hash(path) for name, path in sorted(files.items())}
+def hashes(files: Mapping[str, Path], until: float = math.inf) -> dict[str, str]:
+    """Return the hash of each file by its name; "" for one that can't be read, or was changed after the time `until`."""
+    return {name: _hash(path, until) for name, path in sorted(files.items())}
 
 
 def combine_hashes(files: Mapping[str, str]) -> str:
@@ -80,27 +81,31 @@ def combine_hashes(files: Mapping[str, str]) -> str:
     return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 
-def imported_since(known: Collection[str], settings: Settings, base: Path) -> dict[str, str]:
+def imported_since(known: Collection[str], settings: Settings, base: Path, began: float) -> dict[str, str]:
     """Return the hashes of the user's files that this process has imported and `known` lacks.
 
+    A file that is newer than `began`, the time at which this process started, has the hash "", which is never compared: the
+    builder may have written it, and may write it anew for each trial. So a file that a person changes between the start and
+    its first import isn't compared either.
     Modules that no folder of the study explains, such as those that TensorFlow writes to /tmp, are left out: a later command
     could not find them.
     """
     files = {name: path for name, path in imported_files(settings, base).items() if name not in known}
     places = _places(files, settings, base)
-    return hashes({name: path for name, path in files.items() if path.resolve() in places[name]})
+    return hashes({name: path for name, path in files.items() if path.resolve() in places[name]}, began)
 
 
 def changed_files(stored: Mapping[str, str], now: Mapping[str, str], settings: Settings, base: Path) -> list[str]:
     """Return the names of files whose hashes differ; files of `stored` that `now` lacks are read from the disk.
 
-    A name in angle brackets is a module outside of the study's folders. It is compared only if it is found.
+    A name in angle brackets is a module outside of the study's folders. It is compared only if it is found. A file whose
+    stored hash is "" is not compared.
     """
     places = _places([name for name in stored if name not in now], settings, base)
     names = [name for name in now if name not in stored]
     for name, digest in stored.items():
         current = {now[name]} if name in now else set(map(_hash, places[name]))
-        if current and digest not in current:
+        if digest and current and digest not in current:
             names.append(name)
     return sorted(names)
 
@@ -147,9 +152,9 @@ def legacy_hash(settings: Settings, base: Path) -> str:
         return ""
 
 
-def _hash(path: Path) -> str:
+def _hash(path: Path, until: float = math.inf) -> str:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()[:32]
+        return "" if path.stat().st_mtime > until else hashlib.sha256(path.read_bytes()).hexdigest()[:32]
     except OSError:
         return ""
 

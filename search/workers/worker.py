@@ -53,6 +53,7 @@ def main(descriptor: int) -> None:
     engines: list[Engine] = []
     # Before `_prepare`: a builder that never returns must not outlive the coordinator.
     threading.Thread(target=_receive, args=(connection, inbox, engines), daemon=True).start()
+    began_at = time.time()
     try:
         engine, ready, trainer = _prepare(spec, connection)
     except UsageError as error:
@@ -63,7 +64,7 @@ def main(descriptor: int) -> None:
     connection.send_bytes(encode([ready]))
     # The first wait is for the study to begin, so it does not count as waiting for verdicts.
     idle_since, save_s, seconds_before = 0.0, 0.0, dict.fromkeys(engine.seconds, 0.0)
-    imports = _Imports(trainer, set(ready.files))
+    imports = _Imports(trainer, set(ready.files), began_at)
     while True:
         # A tick: verdicts free places, assignments fill them, then all members train for one epoch.
         messages = inbox.get()
@@ -109,11 +110,13 @@ class _Imports:
 
     Attributes:
         known: names of the files that were reported.
+        began_at: when this process started, before any of the user's code ran.
         modules: how many modules there were at the last look.
     """
 
     trainer: Trainer
     known: set[str]
+    began_at: float
     modules: int = 0
 
     def take_new(self) -> dict[str, str]:
@@ -121,7 +124,7 @@ class _Imports:
         if len(sys.modules) == self.modules:
             return {}
         self.modules = len(sys.modules)
-        files = sources.imported_since(self.known, self.trainer.settings, self.trainer.base)
+        files = sources.imported_since(self.known, self.trainer.settings, self.trainer.base, self.began_at)
         self.known |= set(files)
         return files
 
@@ -163,7 +166,9 @@ def _listen(connection: Connection, inbox: queue.Queue[list[Message]], engines: 
 
 def _prepare(spec: WorkerSpec, connection: Connection) -> tuple[Engine, Ready, Trainer]:
     """Load data and builder, inspect them, and choose the engine; UsageError for errors that a person must correct."""
-    settings, base = spec.settings, Path(spec.base)
+    settings, base, began_at = spec.settings, Path(spec.base), time.time()
+    # Before any of the user's code runs, which may write modules.
+    named = sources.hashes(sources.source_files(settings, base))
     if settings.run.deterministic:
         _make_deterministic()
     pins.import_keras()
@@ -185,7 +190,7 @@ def _prepare(spec: WorkerSpec, connection: Connection) -> tuple[Engine, Ready, T
     can_resume = not settings.train.callbacks
     files = Checkpoints(Path(spec.folder), spec.number, settings.run.disk, can_resume=can_resume)
     connection.send_bytes(encode([Inspecting()]))
-    ready = _with_sources(preflight.inspect(trainer, spec.fixed), trainer)
+    ready = _with_sources(preflight.inspect(trainer, spec.fixed), trainer, named, began_at)
     why = spec.why
     request = EngineRequest(trainer, files, spec.fixed, spec.lanes, spec.workers, is_chosen=len(engines) == 1)
     for name, make in engines:
@@ -202,10 +207,16 @@ def _prepare(spec: WorkerSpec, connection: Connection) -> tuple[Engine, Ready, T
     raise UsageError(f"run.engine: no engine can train this model: {why}")
 
 
-def _with_sources(ready: Ready, trainer: Any) -> Ready:
-    """Add the source files of the user's functions, including modules that the builder imported while it ran."""
+def _with_sources(ready: Ready, trainer: Any, named: dict[str, str], began_at: float) -> Ready:
+    """Add the source files of the user's functions, including modules that the builder imported while it ran.
+
+    `named` are those that the code named at the start. Of the others, a file that is newer than `began_at` has no hash, as
+    `sources.imported_since` says.
+    """
     settings, base = trainer.settings, trainer.base
-    files = sources.hashes(sources.source_files(settings, base) | sources.imported_files(settings, base))
+    files = (
+        sources.hashes(sources.source_files(settings, base) | sources.imported_files(settings, base), began_at) | named
+    )
     if not files:
         return ready  # our own builder: `source` is already its hash
     if Reference.parse(settings.model.build, base) is None:

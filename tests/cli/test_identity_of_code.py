@@ -233,6 +233,51 @@ def test_module_whose_name_a_config_makes_is_a_part_of_the_study(tmp_path):
     assert len(load(path.with_suffix(".db"), "computed").trials) == 3
 
 
+GENERATED = """
+import importlib, sys
+from pathlib import Path
+import keras
+def build(config, data):
+    file = Path(__file__).with_name("made.py")
+    if {when}:
+        file.write_text("UNITS = " + str(int(config["width"])) + "\\n")
+    sys.modules.pop("made", None)
+    importlib.invalidate_caches()
+    units = importlib.import_module("ma" + "de").UNITS
+    {after}
+    return keras.Sequential([keras.Input(data.input_shape), keras.layers.Flatten(), keras.layers.Dense(units),
+                             keras.layers.Dense(1)])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("when", "after"),
+    [
+        ("True", "pass"),
+        ("True", "file.unlink()"),
+        ("not file.exists()", "pass"),
+        ("True", "import atexit; atexit.register(file.unlink, missing_ok=True)"),
+    ],
+    ids=["rewritten", "deleted", "kept", "deleted later"],
+)
+def test_module_that_a_builder_writes_is_no_part_of_the_study(tmp_path, when, after):
+    """The sample: the module of the first trial was recorded, and the study could not be resumed."""
+    folder_of(tmp_path, my_data=DATA, my_model=GENERATED.format(when=when, after=after))
+    path = write_study(tmp_path, STUDY.format(trials=2), name="made")
+    done = manyfit("run", path, "--allow-unused")
+    assert (done.returncode, "has changed" in done.stderr, "changed while" in done.stderr) == (0, False, False), (
+        done.stderr
+    )
+    if "atexit" in after:
+        (tmp_path / "made.py").unlink(missing_ok=True)
+    done = manyfit("run", path, "--trials", 3)
+    assert done.returncode == 0, done.stderr
+    assert len(load(path.with_suffix(".db"), "made").trials) == 3
+    (tmp_path / "my_model.py").write_text((tmp_path / "my_model.py").read_text() + "# another\n")
+    assert "has changed: my_model.py" in manyfit("run", path).stderr
+
+
 WEIGHTED = """
 [study]
 trials = 1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
 
@@ -252,6 +254,27 @@ def test_module_on_pythonpath_that_only_a_trial_imports_is_compared_where_it_is_
         identity.check_files(file, stored)
     monkeypatch.delenv("PYTHONPATH")
     identity.check_files(file, stored)
+
+
+@pytest.mark.parametrize("age_s", [-60, -0.5, 0.5, 60])
+def test_imported_file_counts_if_it_is_older_than_the_process(tmp_path, monkeypatch, age_s):
+    (tmp_path / "m.py").write_text("def build(config, data): __import__(config['dropout'])\n")
+    module = tmp_path / "written_by_somebody.py"
+    module.write_text("WIDTH = 3\n")
+    file = replay_file(tmp_path, model__build="m.py:build")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, module.stem, raising=False)
+    __import__(module.stem)
+    began = module.stat().st_mtime + age_s
+    try:
+        files = sources.imported_since({"m.py"}, file.settings, file.base, began)
+    finally:
+        del sys.modules[module.stem]
+    right = hashlib.sha256(module.read_bytes()).hexdigest()[:32]
+    assert files[module.name] == (right if age_s > 0 else "")
+    module.write_text("WIDTH = 30\n")
+    changed = sources.changed_files(files, {}, file.settings, file.base)
+    assert changed == ([module.name] if age_s > 0 else [])
 
 
 def test_imports_that_several_workers_report_are_noted_once(tmp_path):
