@@ -22,7 +22,9 @@ def net(config, data, *between, last=None, **dense):
 
 def compiled(model, config, loss=None, metrics=("accuracy",), optimizer=None):
     optimizer = optimizer or keras.optimizers.Adam(config["learning_rate"])
-    model.compile(optimizer, loss or SPARSE(from_logits=True), metrics=metrics if isinstance(metrics, dict) else list(metrics))
+    model.compile(
+        optimizer, loss or SPARSE(from_logits=True), metrics=metrics if isinstance(metrics, dict) else list(metrics)
+    )
     return model
 
 
