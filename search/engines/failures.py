@@ -56,8 +56,10 @@ def _cut(text: str, most: int) -> str:
 def cause(error: BaseException) -> str:
     """Return an exception's message without what Keras writes around that of a layer's call."""
     text = message(error)
-    layer = _IN_A_LAYER.match(text)
-    return f"{layer[2].strip()} (in {layer[1]})" if layer else text
+    if (wrapped := _IN_A_LAYER.match(text)) is None:
+        return text
+    first, *others = wrapped[2].strip().splitlines() or [""]
+    return "\n".join([f"{first} (in {wrapped[1]})", *others])
 
 
 def message(error: BaseException) -> str:
