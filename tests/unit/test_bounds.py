@@ -101,6 +101,8 @@ def test_short_texts_stay_as_they_are():
     for text in ("", "a\nb\n", "x" * failures.MOST_LINE, "x\n" * 5000):
         assert failures.shortened(text) == text
     assert failures.one_line(raised(ValueError("plain\nsecond"))) == "ValueError: plain"
+    in_a_layer = "Exception encountered when calling LSTM.call().\n\n\x1b[1mplain\nsecond\x1b[0m\n\nArguments received by LSTM.call():\n"
+    assert failures.one_line(raised(ValueError(in_a_layer))) == "ValueError: plain (in LSTM.call())"
     assert failures.trace(raised(ValueError("plain"))).endswith("ValueError: plain\n")
     long = failures.shortened("first " + "x" * 10_000 + " last\nnext")
     assert long.startswith("first ")
