@@ -8,6 +8,7 @@ Nothing here imports keras, and nothing here runs the user's code.
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import math
 import os
@@ -164,7 +165,14 @@ def _is_installed(path: Path) -> bool:
         bool(_INSTALLED & set(path.parts))
         or any(path.is_relative_to(folder) for folder in _OURS)
         or any(path.is_relative_to(folder) for folder in _STANDARD)
+        or any(map(_has_packages, path.parents))
     )
+
+
+@functools.cache
+def _has_packages(folder: Path) -> bool:
+    """Return whether pip has installed packages into a folder: `pip install --target` does so into any."""
+    return any(folder.glob("*.dist-info"))
 
 
 def _name(path: Path, module: str, functions: Iterable[tuple[str, Reference]]) -> str:

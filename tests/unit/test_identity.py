@@ -327,3 +327,17 @@ def test_toml_of_this_test_is_what_it_says():
 
 def test_versions_name_what_computes():
     assert {"keras", "optuna", "numpy"} <= set(identity.versions())
+
+
+@pytest.mark.parametrize("is_installed", [True, False])
+def test_packages_that_pip_has_installed_anywhere_are_no_code_of_the_users(tmp_path, monkeypatch, is_installed):
+    """`pip install --target` of Keras, on PYTHONPATH: all of Keras was read, for a minute, and hashed."""
+    package = tmp_path / "path" / "tool"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    if is_installed:
+        (tmp_path / "path" / "tool-1.0.dist-info").mkdir()
+    (tmp_path / "m.py").write_text("import tool\n\n\ndef build(config, data):\n    return tool\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "path"))
+    file = replay_file(tmp_path, model__build="m.py:build")
+    assert ("<tool>" in sources.source_files(file.settings, file.base)) is not is_installed
