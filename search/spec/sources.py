@@ -165,14 +165,15 @@ def _is_installed(path: Path) -> bool:
         bool(_INSTALLED & set(path.parts))
         or any(path.is_relative_to(folder) for folder in _OURS)
         or any(path.is_relative_to(folder) for folder in _STANDARD)
-        or any(map(_has_packages, path.parents))
+        or any(path.relative_to(folder).parts[0] in _packages(folder) for folder in path.parents)
     )
 
 
 @functools.cache
-def _has_packages(folder: Path) -> bool:
-    """Return whether pip has installed packages into a folder: `pip install --target` does so into any."""
-    return any(folder.glob("*.dist-info"))
+def _packages(folder: Path) -> frozenset[str]:
+    """Return what pip has put into a folder: `pip install --target` installs into any."""
+    records = (file.read_text("utf-8", "replace").splitlines() for file in folder.glob("*.dist-info/RECORD"))
+    return frozenset(line.partition(",")[0].partition("/")[0] for lines in records for line in lines)
 
 
 def _name(path: Path, module: str, functions: Iterable[tuple[str, Reference]]) -> str:

@@ -335,9 +335,15 @@ def test_packages_that_pip_has_installed_anywhere_are_no_code_of_the_users(tmp_p
     package = tmp_path / "path" / "tool"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("")
-    if is_installed:
-        (tmp_path / "path" / "tool-1.0.dist-info").mkdir()
+    for folder, content in (
+        (package.parent, "tool/__init__.py,," if is_installed else "other.py,,"),
+        (tmp_path, "more.py,,"),
+    ):
+        (folder / "tool-1.0.dist-info").mkdir()
+        (folder / "tool-1.0.dist-info" / "RECORD").write_text(f"{content}\ntool-1.0.dist-info/RECORD,,\n")
     (tmp_path / "m.py").write_text("import tool\n\n\ndef build(config, data):\n    return tool\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "path"))
     file = replay_file(tmp_path, model__build="m.py:build")
-    assert ("<tool>" in sources.source_files(file.settings, file.base)) is not is_installed
+    files = sources.source_files(file.settings, file.base)
+    assert "m.py" in files
+    assert any("tool" in name for name in files) is not is_installed
