@@ -305,7 +305,7 @@ def in_a_partial_method_of_keras(config, data):
     return compiled(net(config, data), config, optimizer=kind(0.1))
 
 
-class Asking(L.Layer):
+class Gain(L.Layer):
     lane_numbers = ("gain",)
 
     def __init__(self, gain, **options):
@@ -313,12 +313,17 @@ class Asking(L.Layer):
         self.gain = gain
 
     def call(self, x):
-        if self.gain == 1:
-            return x * 3.0
-        return x * max(self.gain, 0.0) + x * (self.gain - 1)
+        return x * self.gain if self.gain else x
 
     def get_config(self):
         return {**super().get_config(), "gain": self.gain}
+
+
+class Asking(Gain):
+    def call(self, x):
+        if self.gain == 1:
+            return x * 3.0
+        return x * max(self.gain, 0.0) + x * (self.gain - 1)
 
 
 def in_questions_about_one_and_signs(config, data):
@@ -350,20 +355,6 @@ class Between(L.Layer):
 
 def in_two_lifted_numbers_that_are_equal(config, data):
     return compiled(net(config, data, Between(0.8, config["gain"])), config)
-
-
-class Gain(L.Layer):
-    lane_numbers = ("gain",)
-
-    def __init__(self, gain, **options):
-        super().__init__(**options)
-        self.gain = gain
-
-    def call(self, x):
-        return x * self.gain if self.gain else x
-
-    def get_config(self):
-        return {**super().get_config(), "gain": self.gain}
 
 
 def in_a_question_that_a_lifted_number_answers_wrongly(config, data):

@@ -6,7 +6,7 @@ import sys
 import sysconfig
 from collections.abc import Iterator, Mapping, Set
 from contextlib import suppress
-from functools import cached_property, partial
+from functools import cached_property, partial, partialmethod
 from pathlib import Path
 from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -111,7 +111,7 @@ def _is_entry_known(value: Any) -> bool:
         return all(one is None or _is_entry_known(one) for one in (value.fget, value.fset, value.fdel))
     if isinstance(value, FunctionType):
         return _is_of_library(value)
-    if isinstance(value, partial) or type(value).__name__ == "partialmethod":
+    if isinstance(value, partialmethod):
         return False
     return (
         not callable(value)
