@@ -1,8 +1,8 @@
 """The cost of comparing every trial's arithmetic before it shares a program, as a share of a study of 20 trials.
 
-Claim (docs/benchmarks.md): of the processor time of a study of digits, the checks take 4.2 % with manyfit's own builder, 8.1
-% with a user's builder, and 29.5 % with a layer of the user's; with 20,000 rows 2.7 %, 3.9 % and 7.1 %. Whole studies of digits
-take 4 %, 8 % and 43 % more (n = 2). 2 shared cores of an AMD EPYC; 20 trials, 30 epochs, programs in the cache.
+Claim (docs/benchmarks.md): of the processor time of a study of digits, the checks take 4.2 % with manyfit's own builder,
+8.1 % with a user's builder, and 29.5 % with a layer of the user's; with 20,000 rows 2.7 %, 3.9 % and 7.1 %. Whole studies
+of digits take 4 %, 8 % and 43 % more (n = 2). 2 shared cores of an AMD EPYC; 20 trials, 30 epochs, programs in the cache.
 
     python benchmarks/checking.py
 """
