@@ -365,3 +365,18 @@ def in_an_argument_of_call(config, data):
     inputs = keras.Input(data.input_shape)
     x = ops.clip(L.Dense(8)(inputs), -config["gain"], config["gain"])
     return compiled(keras.Model(inputs, L.Dense(data.outputs)(x)), config)
+
+
+def in_a_variable_that_its_gradient_replaces(config, data):
+    model = compiled(net(config, data), config)
+    model.optimizer.build(model.trainable_variables)
+    model.trainable_variables[1].overwrite_with_gradient = config["gain"] > 0.5
+    return model
+
+
+def in_a_name_that_an_optimizer_looks_for(config, data):
+    model = keras.Sequential(
+        [keras.Input(data.input_shape), L.Dense(8, activation="relu"), L.Dense(data.outputs)],
+        name="plain" if config["gain"] > 0.5 else "special",
+    )
+    return compiled(model, config, optimizer=keras.optimizers.Muon(config["learning_rate"], exclude_layers=["special"]))

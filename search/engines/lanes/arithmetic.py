@@ -95,7 +95,7 @@ def difference(
     """
     size = min(batch_size, len(rows[0]))
     with lifting.KERAS_STATE:  # a trace in another thread replaces the model's numbers, zeros too
-        unused, is_own = _unused_seeds(model, slots), has_own_code(model)
+        unused = _unused_seeds(model, slots)
     metrics = [jnp.asarray(variable.value) for variable in model.metrics_variables]
     compared = [index for index, variable in enumerate(model.non_trainable_variables) if id(variable) not in unused]
 
@@ -117,18 +117,15 @@ def difference(
     def plain(state: Any, batch: Any, gradients: Any) -> Any:
         return {**step(batch, state), "weights": update(gradients, state)}
 
-    def both(states: Any, batch: Any, gradients: Any) -> Any:
-        if len(states) == 1:
-            return lifted(states[0], batch, gradients), plain(states[0], batch, gradients)
-        alone = [plain(state, batch, gradients) for state in states]
-        return jax.vmap(lifted, (0, None, None))(_stacked(states), batch, gradients), _stacked(alone)
-
     # Own code may have rules of its own for several lanes at once; Keras's parts have none.
+    is_own = has_own_code(model)
     states = [state, _moved(state)] if is_own else [state]
-    weights = _stacked([one["trainable"] for one in states]) if len(states) > 1 else state["trainable"]
+    in_lanes = jax.vmap(lifted, (0, None, None)) if is_own else lifted
+    given = _stacked(states) if is_own else state
+    weights = given["trainable"]
 
     differs = ""
-    compiled: Any = None
+    steps: list[Any] = []
     for attempt in range(TRIES):
         rng = np.random.default_rng(attempt)
         batch = tuple(np.asarray(array[attempt * size : (attempt + 1) * size]) for array in rows)
@@ -137,20 +134,24 @@ def difference(
         gradients = [rng.normal(size=w.shape).astype(w.dtype) for w in state["trainable"]]
         # On the host, because the lanes need the device's memory.
         with jax.default_device(jax.devices("cpu")[0]):
-            if compiled is None:
-                with lifting.KERAS_STATE:
-                    lowered = jax.jit(both).lower(states, batch, gradients)
-                # It runs only once or twice: fast compilation matters more than fast code.
-                compiled = lowered.compile(compiler_options={"xla_backend_optimization_level": 0})
-            in_lanes, alone = jax.device_get(compiled(states, batch, gradients))
-        differs = _first_difference(in_lanes, alone, weights, _precision(model))
+            steps = steps or [_compiled(in_lanes, given, batch, gradients), _compiled(plain, state, batch, gradients)]
+            of_lanes = jax.device_get(steps[0](given, batch, gradients))
+            alone = [jax.device_get(steps[1](one, batch, gradients)) for one in states]
+        differs = _first_difference(of_lanes, _stacked(alone) if is_own else alone[0], weights, _precision(model))
         if not differs:
             return ""
     return differs
 
 
+def _compiled(step: Any, *arguments: Any) -> Any:
+    with lifting.KERAS_STATE:
+        lowered = jax.jit(step).lower(*arguments)
+    # It runs only once or twice: fast compilation matters more than fast code.
+    return lowered.compile(compiler_options={"xla_backend_optimization_level": 0})
+
+
 def _stacked(trees: list[Any]) -> Any:
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
 
 
 def _moved(state: Mapping[str, Any]) -> dict[str, Any]:

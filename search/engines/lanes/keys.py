@@ -53,7 +53,7 @@ def describe(model: keras.Model, slots: Mapping[str, Slot], batch_size: int) -> 
         "graph": _graph(model),
         "variables": [_variable_part(variable, lifted) for variable in model.trainable_variables],
         "frozen": [[list(v.shape), str(v.dtype)] for v in model.non_trainable_variables],
-        "optimizer": _object_part(optimizer, lifted, drop=("learning_rate", "name", "initial_accumulator_value")),
+        "optimizer": _optimizer_part(optimizer, variables, lifted),
         "decayed": [optimizer._use_weight_decay(variable) for variable in model.trainable_variables],
         "schedule": _schedule_part(optimizer._learning_rate, lifted),
         "loss": _object_part(model.loss, lifted),
@@ -140,7 +140,19 @@ def _variable_part(variable: Any, lifted: Lifted) -> Any:
         str(variable.dtype),
         _object_part(variable.regularizer, lifted),
         _object_part(variable.constraint, lifted),
+        variable.overwrite_with_gradient,
     ]
+
+
+def _optimizer_part(optimizer: keras.optimizers.Optimizer, variables: list[Any], lifted: Lifted) -> Any:
+    """Describe an optimizer by its config and, because a builder may change them afterwards, by its attributes."""
+    indices = {id(variable): index for index, variable in enumerate([*variables, *optimizer.variables])}
+    attributes = {
+        key: _plain(value, f"{type(optimizer).__name__}.{key}", indices)
+        for key, value in vars(optimizer).items()
+        if key not in _OPTIMIZER_STATE and key not in lifted.get(id(optimizer), {})
+    }
+    return [_object_part(optimizer, lifted, drop=("learning_rate", *_OPTIMIZER_STATE)), attributes]
 
 
 def _schedule_part(schedule: Any, lifted: Lifted) -> Any:
@@ -166,6 +178,17 @@ Indices = Mapping[int, int]
 Lifted = Mapping[int, Mapping[str, str]]
 """id of an object -> its lifted numbers and their paths. Parts that share an object have the same paths."""
 
+# What is described elsewhere, lives in a lane's state, or is Keras's bookkeeping by ids.
+_OPTIMIZER_STATE = frozenset(
+    [
+        "name",
+        "_learning_rate",
+        "initial_accumulator_value",
+        "_exclude_from_weight_decay",
+        "_trainable_variables_indices",
+        "_tracker",
+    ]
+)
 _LAYER_ATTRIBUTES = frozenset(vars(keras.layers.Layer()))
 _OPERATION_ATTRIBUTES = frozenset(vars(keras.Operation()))
 
