@@ -48,6 +48,11 @@ class Built:
         return f"{self.structure}-{arithmetic.short_key(self.fingerprint)}"
 
     @property
+    def structure_at_any_batch_size(self) -> str:
+        """The structure without its batch size."""
+        return keys.program_key({**self.described, "batch_size": 0})
+
+    @property
     def slots(self) -> dict[str, lifting.Slot]:
         """The slots of its lifted numbers, by path."""
         return {} if self.why_alone else lifting.find_slots(self.model)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from search.engines import failures, memory
 from search.engines.batches import shuffled
 from search.engines.checkpoints import Checkpoints
-from search.engines.lanes import arithmetic, keys, lifting, sizing
+from search.engines.lanes import arithmetic, lifting, sizing
 from search.engines.lanes.builder import Builder, Built, fingerprinted
 from search.engines.lanes.program import Block, Program, Rows, State
 from search.engines.logs import numbers
@@ -304,7 +304,7 @@ class LanesEngine:
         return f"with lifted numbers, the {part} of its first step would differ from Keras's own"
 
     def _comparison(self, built: Built) -> Future[str]:
-        case = (keys.program_key({**built.described, "batch_size": 0}), built.kinds)
+        case = (built.structure_at_any_batch_size, built.kinds)
         comparison = self._comparisons.get(case)
         if comparison is None or (comparison.done() and comparison.exception() is not None):
             given = (built.model, built.slots, built.state, self._rows.train, built.batch_size)

@@ -159,7 +159,7 @@ def _probe(trainer: Trainer, rows: Rows, fixed: Mapping[str, Any]) -> _Probe:
         what = keys.difference(first.model, first.described, other_seed.described)
         raise NotLiftable(f"{what} changes with the seed")
     programs, most, costliest = 1, 1, ""
-    branches = {_without_batch_size(first): middle}
+    branches = {first.structure_at_any_batch_size: middle}
     lifted: dict[str, list[Any]] = {}
     for name in space:
         values, count = _values(space[name])
@@ -173,7 +173,7 @@ def _probe(trainer: Trainer, rows: Rows, fixed: Mapping[str, Any]) -> _Probe:
             except BaseException:  # noqa: BLE001, S112 (the user's builder; it fails again in the trial with this config)
                 continue
             by_structure[one.structure] = one
-            branches.setdefault(_without_batch_size(one), {**base, name: value})
+            branches.setdefault(one.structure_at_any_batch_size, {**base, name: value})
             largest = max(largest, one, key=lambda b: memory.parameters_of(b.model) * b.batch_size)
         if len(by_structure) == 1:
             lifted[name] = values
@@ -230,10 +230,6 @@ def _hidden(
     if differs([], 1):
         raise NotLiftable("what it computes changes with the seed")
     return [name for name in moved if differs([name], 0)]
-
-
-def _without_batch_size(built: Built) -> str:
-    return keys.program_key({**built.described, "batch_size": 0})
 
 
 def _assignment(config: Mapping[str, Any], seed: int) -> Assignment:
