@@ -19,8 +19,9 @@ from rich.table import Table
 
 from search.policies.samplers import SearchProblem
 from search.policies.samplers.bayes import GROWTH, BayesSampler
+from search.trials.events import Member
 from search.trials.objective import Objective
-from search.trials.trial import Trial, Trials
+from search.trials.trial import Training, Trial, Trials
 from spaces import Space
 
 EPOCHS = 52
@@ -49,7 +50,7 @@ def filled(parameters: int, trials: int, lanes: int) -> tuple[BayesSampler, Tria
     for number in range(trials):
         point = rng.random(parameters)
         params = sampler.encoding.params(sampler.encoding.snapped(point[None])[0])
-        trial = Trial(number, params, params, EPOCHS, seed=0)
+        trial = Trial(number, params, params, EPOCHS, [Training(Member(number), 0)])
         end = int(rng.choice(ENDS, p=SHARES))
         quality = -float(np.square(point[: min(7, parameters)] - 0.6).sum())
         is_running = number >= trials - lanes
@@ -69,7 +70,7 @@ def time_draws(sampler: BayesSampler, study: Trials, draws: int) -> tuple[float,
         began = time.process_time()
         params, attrs = sampler.draw(study, 0, {})
         milliseconds.append(1000 * (time.process_time() - began))
-        study.append(Trial(len(study), params, params, EPOCHS, seed=0, attrs=attrs))
+        study.append(Trial(len(study), params, params, EPOCHS, [Training(Member(len(study)), 0)], attrs=attrs))
     return milliseconds[0], milliseconds[1:]
 
 

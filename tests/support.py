@@ -32,7 +32,7 @@ from search.storage.records import Stored, load
 from search.storage.store import Store
 from search.trials.events import Assignment, Member
 from search.trials.objective import Objective
-from search.trials.trial import Trial, Trials
+from search.trials.trial import Training, Trial, Trials
 from search.workers.inprocess import Replaying
 from spaces import Space
 
@@ -220,7 +220,7 @@ class Drawing:
         """Draw the next trial; return its labels and what is kept with it."""
         assert number == len(self.trials)
         labels, attrs = self._draws.draw(self.trials)
-        self.trials.append(Trial(number, labels, labels, 99, number, attrs=attrs))
+        self.trials.append(Trial(number, labels, labels, 99, [Training(Member(number), number)], attrs=attrs))
         return labels, attrs
 
     def redraw(self, attempt: int) -> dict[str, Any]:
@@ -231,13 +231,13 @@ class Drawing:
     def put(self, number: int, labels: Mapping[str, Any]) -> None:
         """Let the last trial, or the next one, have these labels."""
         if number == len(self.trials):
-            self.trials.append(Trial(number, {}, {}, 99, number))
+            self.trials.append(Trial(number, {}, {}, 99, [Training(Member(number), number)]))
         self.trials[number].params = dict(labels)
 
     def report(self, number: int, epoch: int, value: float) -> None:
         """Let a trial be an epoch further; epochs that are left out have nothing to tell."""
         trial = self.trials[number]
-        trial.curve += [{} for _ in range(epoch - 1 - len(trial.curve))]
+        trial.trainings[0].curve += [{} for _ in range(epoch - 1 - len(trial.curve))]
         trial.curve.append({"val_loss": value})
         self.trials.touch(trial)
 

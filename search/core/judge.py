@@ -36,8 +36,13 @@ def judge(
         return Ruling("COMPLETE", "stopped early", f"no better for {rule.patience} epochs")
     if why := pruner.reason(standings, trial.number, epoch, trial.epochs / file.epochs):
         return Ruling("PRUNED", "pruned", why)
-    limit = settings.run.trial_time
-    if limit and sum(trial.seconds) >= limit:
+    return by_clock(trial, file, is_out_of_time=is_out_of_time)
+
+
+def by_clock(trial: Trial, file: StudyFile, *, is_out_of_time: bool) -> Ruling | None:
+    """Return how a trial ends because a time limit is reached, or None."""
+    limit = file.settings.run.trial_time
+    if limit and max(sum(training.seconds) for training in trial.trainings) >= limit:
         return Ruling("COMPLETE", "timeout", f"its time of {limit:g} s was used up", is_of_clock=True)
     if is_out_of_time:
         return Ruling("COMPLETE", "time", "the study's time was used up", is_of_clock=True)

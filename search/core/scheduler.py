@@ -37,10 +37,10 @@ def search(
         while not study.is_done():
             if signal_number := interruption():
                 raise Interrupted("stopped; the same command goes on", signal_number)
-            while trainers.has_capacity and (trial := study.next_trial()):
-                trainers.start(study.assignment(trial))
+            while trainers.has_capacity and (assignment := study.next_assignment()):
+                trainers.start(assignment)
             touched = study.record(trainers.advance())  # all events, before the first judgement
-            verdicts = [study.judge(trial) for trial in touched]
+            verdicts = study.judge(touched)
             # Weights are on disk before the database says that their trial has ended.
             study.record(trainers.keep(study.worth_keeping(touched)))
             if any(verdict.ends for verdict in verdicts) or (

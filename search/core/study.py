@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from search.core.judge import judge
+from search.core.judge import by_clock, judge
 from search.errors import ManyfitError
 from search.policies import stopping
 from search.policies.chosen import Policies
@@ -36,7 +36,7 @@ from search.trials.events import (
 )
 from search.trials.history import IMPORTED, Commit, Epoch, History, HistoryEvent, TrialStart, TrialState
 from search.trials.objective import Objective
-from search.trials.trial import Trial, Trials, make_trial
+from search.trials.trial import Training, Trial, Trials, make_trial
 
 # The study ends after so many failures in a row with the same reason: the cause is then the study and not a config.
 LIKE_FAILURES = 3
@@ -49,10 +49,10 @@ SAME = 1e-6
 
 @dataclass(slots=True)
 class _Pending:
-    """All changes since the last commit, each one once: numbers of trials, (trial, epoch) pairs, and events."""
+    """All changes since the last commit, each one once: numbers of trials, epochs of members, and events."""
 
     started: list[int] = field(default_factory=list)
-    epochs: list[tuple[int, int]] = field(default_factory=list)
+    epochs: list[Epoch] = field(default_factory=list)
     restated: set[int] = field(default_factory=set)
     events: list[HistoryEvent] = field(default_factory=list)
 
@@ -89,8 +89,10 @@ class Study:
         # A copy, because a sampler may change its attributes in place.
         self._stored_attrs = deepcopy(dict(study_attrs or {}))
         self._pending = _Pending()
-        self._waiting: list[Trial] = []
-        self._running: dict[int, Trial] = {}
+        self._waiting: list[Training] = []
+        self._running: dict[Member, Training] = {}
+        # Members of trials that have ended, before their engine has been told.
+        self._released: set[Member] = set()
         self._best: list[Trial] = []
         # Ended trials, in the order in which they ended.
         self._ended: list[Trial] = []
@@ -119,7 +121,7 @@ class Study:
     @property
     def running(self) -> list[Trial]:
         """The trials that an engine is training now, in order of their numbers."""
-        return [self._running[number] for number in sorted(self._running)]
+        return [self.trials[number] for number in sorted({member.trial for member in self._running})]
 
     @property
     def best(self) -> Trial | None:
@@ -145,32 +147,36 @@ class Study:
     @property
     def unfinished(self) -> list[Member]:
         """The members that run, and the interrupted ones that wait to go on."""
-        return [Member(trial.number) for trial in (*self._waiting, *self.running)]
+        return [*(training.member for training in self._waiting), *sorted(self._running)]
 
-    def next_trial(self) -> Trial | None:
-        """Return the next trial to start: an interrupted one, a newly drawn one, or None if none may start now.
+    def next_assignment(self) -> Assignment | None:
+        """Return the next member to start: an interrupted one, one of a newly drawn trial, or None if none may start now.
 
         Interrupted trials go on even after the study's time is used up: they train one more epoch, so that they have a value.
         """
-        if any(trial.deaths >= 2 for trial in self._running.values()):
+        if any(training.deaths >= 2 for training in self._running.values()):
             return None
-        if self._waiting:
-            if self._waiting[0].deaths >= 2 and self._running:
-                return None  # two workers in a row died with this trial: train it alone, so that a third death has one cause
-            trial = self._waiting.pop(0)
+        if not self._waiting:
+            if self._out_of_time or self._nothing_to_draw:
+                return None
+            drawn = self._draw()
+            self._pending.started.append(drawn.number)
+            self._waiting += drawn.trainings
+        if self._waiting[0].deaths >= 2 and self._running:
+            return (
+                None  # two workers in a row died with this member: train it alone, so that a third death has one cause
+            )
+        training = self._waiting.pop(0)
+        trial = self.trials[training.member.trial]
+        if trial.state == "WAITING":
             trial.state = "RUNNING"
             self._pending.restated.add(trial.number)
-        elif not self._out_of_time and not self._nothing_to_draw:
-            trial = self._draw()
-            self._pending.started.append(trial.number)
-        else:
-            return None
         trial.started_at = trial.started_at or datetime.now(UTC)
-        self._running[trial.number] = trial
-        return trial
+        self._running[training.member] = training
+        return self._assignment(trial, training)
 
-    def record(self, events: Sequence[Event]) -> list[Trial]:
-        """Record all events of a tick, before any trial is judged; return the touched trials in order of their numbers."""
+    def record(self, events: Sequence[Event]) -> list[Member]:
+        """Record all events of a tick, before any trial is judged; return the touched members in order."""
         touched = set()
         for event in events:
             if isinstance(event, Noted):
@@ -184,7 +190,7 @@ class Study:
             if isinstance(event, Spent):
                 self.spent.update(event.seconds)
                 continue
-            touched.add(event.member.trial)
+            touched.add(event.member)
             trial = self.trials[event.member.trial]
             if trial.is_ended:
                 continue  # a late result of a trial that has ended is normal, not an error
@@ -199,25 +205,40 @@ class Study:
                 self._fail(trial, "failed", event.reason, event.detail)
             else:
                 self._lose(trial, event)
-        return [self.trials[number] for number in sorted(touched)]
+        return sorted(touched)
 
-    def judge(self, trial: Trial) -> Verdict:
-        """Decide whether a trial that an event has touched goes on."""
-        # An epoch that is recomputed after a crash was judged before.
-        if trial.number in self._running and len(trial.curve) > trial.judged:
-            trial.judged = len(trial.curve)
-            self._judge_running(trial)
-        return Verdict(Member(trial.number), ends=trial.number not in self._running)
+    def judge(self, touched: Sequence[Member]) -> list[Verdict]:
+        """Decide which trials of members that events have touched go on; return a verdict on each of these members.
+
+        If a trial ends, all its members that still train get one, too. A member that has finished its epochs ends by itself.
+        """
+        for number in dict.fromkeys(member.trial for member in touched):
+            trial = self.trials[number]
+            if not self._running.keys().isdisjoint(trial.members):
+                self._judge_running(trial)
+        for member in touched:
+            if member in self._running and len(self._running[member].curve) >= self.trials[member.trial].epochs:
+                del self._running[member]
+        members, self._released = sorted({*touched, *self._released}), set()
+        return [Verdict(member, ends=member not in self._running) for member in members]
 
     @property
     def has_changes(self) -> bool:
         """Whether there are changes that have not been stored."""
         return bool(self._pending)
 
-    def worth_keeping(self, touched: Sequence[Trial]) -> list[Member]:
-        """Return the members that have just ended and are among the best `run.keep` of the study."""
-        best = {trial.number for trial in self.best_trials}
-        return [Member(trial.number) for trial in touched if trial.number in best and trial.is_ended]
+    def worth_keeping(self, touched: Sequence[Member]) -> list[Member]:
+        """Return the members that have just ended and whose weights are kept."""
+        kept = set(self.kept)
+        return [member for member in touched if member in kept and member not in self._running]
+
+    @property
+    def kept(self) -> list[Member]:
+        """The members whose weights are kept: those of the best trials, and those that wait for other members of a trial."""
+        is_busy = {*self._running, *(training.member for training in self._waiting)}
+        under_way = dict.fromkeys(member.trial for member in sorted(is_busy))
+        waiting = [member for number in under_way for member in self.trials[number].members if member not in is_busy]
+        return [*(member for trial in self.best_trials for member in trial.members), *waiting]
 
     @property
     def standings(self) -> Standings:
@@ -234,18 +255,13 @@ class Study:
 
     def pending(self) -> Commit:
         """Return all changes since the last call of `mark_stored`."""
-        objective = self.file.settings.study.objective
         attrs = deepcopy(dict(self._policies.sampler.study_attrs))
         return Commit(
             started=tuple(
                 TrialStart(trial.number, trial.params, trial.started_at, trial.attrs)
                 for trial in map(self.trials.__getitem__, self._pending.started)
             ),
-            epochs=tuple(
-                Epoch(Member(number), epoch, self.trials[number].seconds[epoch - 1], metrics, metrics[objective] or 0.0)
-                for number, epoch in self._pending.epochs
-                for metrics in (self.trials[number].curve[epoch - 1],)
-            ),
+            epochs=tuple(self._pending.epochs),
             states=tuple(_state(self.trials[number]) for number in sorted(self._pending.restated)),
             study_attrs={key: value for key, value in attrs.items() if self._stored_attrs.get(key) != value},
             events=tuple(self._pending.events),
@@ -264,7 +280,7 @@ class Study:
         for trial in self.running:
             trial.state = "WAITING"
             self._pending.restated.add(trial.number)
-        self._waiting = self.running + self._waiting
+        self._waiting = [self._running[member] for member in sorted(self._running)] + self._waiting
         self._running.clear()
 
     def note(self, kind: str, **detail: Any) -> None:
@@ -273,15 +289,14 @@ class Study:
         self.noted.append(event)
         self._pending.events.append(event)
 
-    def assignment(self, trial: Trial) -> Assignment:
-        """Return what an engine needs to train `trial`."""
+    def _assignment(self, trial: Trial, training: Training) -> Assignment:
         return Assignment(
-            member=Member(trial.number),
+            member=training.member,
             config=trial.config,
             epochs=trial.epochs,
-            seed=trial.seed,
+            seed=training.seed,
             limit_s=self.file.settings.run.trial_time,
-            done=len(trial.curve),
+            done=len(training.curve),
         )
 
     # -- drawing -----------------------------------------------------------------------------------------------------
@@ -321,8 +336,9 @@ class Study:
 
     def _restore(self, trial: Trial) -> None:
         self.trials.append(trial)
-        # A crash between a trial's last epoch and its verdict leaves that epoch to be judged.
-        trial.judged = min(len(trial.curve), trial.epochs - 1)
+        for training in trial.trainings:
+            # A crash between a trial's last epoch and its verdict leaves that epoch to be judged.
+            training.judged = min(len(training.curve), trial.epochs - 1)
         if trial.is_ended:
             self._close(trial)
         else:
@@ -330,7 +346,9 @@ class Study:
                 # Its process died. It may have to wait, and must not be shown as running meanwhile.
                 trial.state = "WAITING"
                 self._pending.restated.add(trial.number)
-            self._waiting.append(trial)
+            unfinished = [training for training in trial.trainings if len(training.curve) < trial.epochs]
+            # If only the verdict is missing, a member's last epoch is recomputed.
+            self._waiting += unfinished or trial.trainings[-1:]
 
     # -- recording ---------------------------------------------------------------------------------------------------
 
@@ -343,43 +361,50 @@ class Study:
             )
             return
         metrics = {name: value if math.isfinite(value) else None for name, value in event.metrics.items()}
-        if event.epoch <= len(trial.curve):
-            self._compare(trial, event.epoch, metrics[objective])
+        training = trial.trainings[event.member.replica]
+        if event.epoch <= len(training.curve):
+            self._compare(training, event.epoch, metrics[objective])
             return
         value = metrics[objective]
         if value is None or not math.isfinite(event.metrics.get("loss", 0.0)):
             self._end(trial, "PRUNED", "diverged", f"{objective} or loss was not finite at epoch {event.epoch}")
             return
-        trial.curve.append(metrics)
-        trial.seconds.append(event.seconds)
+        training.curve.append(metrics)
+        training.seconds.append(event.seconds)
         # Only deaths in a row count, and an epoch breaks the row.
-        trial.deaths = 0
-        if self._objective.is_better(value, trial.value):
-            trial.value, trial.best_epoch = value, event.epoch
-        self.trials.touch(trial)
-        self._pending.epochs.append((trial.number, event.epoch))
+        training.deaths = 0
+        is_last = all(len(one.curve) >= event.epoch for one in trial.trainings)
+        value = trial.curve[event.epoch - 1][objective] if is_last else None
+        if value is not None:
+            if self._objective.is_better(value, trial.value):
+                trial.value, trial.best_epoch = value, event.epoch
+            self.trials.touch(trial)
+        self._pending.epochs.append(Epoch(event.member, event.epoch, event.seconds, metrics, value))
 
-    def _compare(self, trial: Trial, epoch: int, value: float | None) -> None:
+    def _compare(self, training: Training, epoch: int, value: float | None) -> None:
         """Note in the history if a recomputed epoch differs from the stored one. The stored one stays."""
-        stored = trial.curve[epoch - 1].get(self.file.settings.study.objective)
+        stored = training.curve[epoch - 1].get(self.file.settings.study.objective)
         is_same = stored is not None and value is not None and math.isclose(stored, value, rel_tol=SAME, abs_tol=SAME)
         if not is_same:
-            self.note("recomputed epoch differs", trial=trial.number, epoch=epoch, stored=stored, now=value)
+            number = training.member.trial
+            self.note("recomputed epoch differs", trial=number, epoch=epoch, stored=stored, now=value)
 
     def _lose(self, trial: Trial, event: Lost) -> None:
+        training = trial.trainings[event.member.replica]
         # A queued member was not training when the worker died, so this death does not count against it.
-        trial.deaths += event.trained
+        training.deaths += event.trained
         if event.hung and event.trained:
             # One of the members hung. Let them go on one at a time, so that the next one to hang is the cause.
-            trial.deaths = max(2, trial.deaths)
+            training.deaths = max(2, training.deaths)
         self.note("worker lost", trial=trial.number, reason=event.reason, detail=event.detail)
-        if event.alone and trial.deaths >= 2:
+        if event.alone and training.deaths >= 2:
             self._fail(trial, "crashed", event.reason, event.detail)
             return
-        del self._running[trial.number]
-        trial.state = "WAITING"
-        self._waiting = sorted([trial, *self._waiting], key=lambda waiting: waiting.number)
-        self._pending.restated.add(trial.number)
+        del self._running[event.member]
+        self._waiting = sorted([training, *self._waiting], key=lambda waiting: waiting.member)
+        if self._running.keys().isdisjoint(trial.members):
+            trial.state = "WAITING"
+            self._pending.restated.add(trial.number)
 
     def _fail(self, trial: Trial, ended: str, reason: str, detail: str) -> None:
         trial.detail = detail
@@ -392,7 +417,18 @@ class Study:
     # -- judging -----------------------------------------------------------------------------------------------------
 
     def _judge_running(self, trial: Trial) -> None:
-        ruling = judge(trial, self.file, self.standings, self._policies.pruner, is_out_of_time=bool(self._out_of_time))
+        judged, trained = (
+            [count(t) for t in trial.trainings] for count in (lambda t: t.judged, lambda t: len(t.curve))
+        )
+        if judged == trained:
+            return  # an epoch that is recomputed after a crash was judged before
+        for training in trial.trainings:
+            training.judged = len(training.curve)
+        is_out_of_time = bool(self._out_of_time)
+        if min(trained) > min(judged):
+            ruling = judge(trial, self.file, self.standings, self._policies.pruner, is_out_of_time=is_out_of_time)
+        else:
+            ruling = by_clock(trial, self.file, is_out_of_time=is_out_of_time)  # other trainings are behind
         if ruling is None:
             return
         if ruling.is_of_clock:
@@ -413,7 +449,8 @@ class Study:
         if ended == "diverged" or state == "FAIL":
             trial.value = trial.best_epoch = None
         trial.ended_at = self._now()
-        self._running.pop(trial.number, None)
+        self._released.update(member for member in trial.members if self._running.pop(member, None))
+        self._waiting = [training for training in self._waiting if training.member.trial != trial.number]
         self.trials.touch(trial)
         self._close(trial)
         self._pending.restated.add(trial.number)

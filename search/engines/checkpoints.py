@@ -217,7 +217,8 @@ class Checkpoints:
 
 def kept_path(folder: Path, member: Member) -> Path:
     """Return the path of a member's kept weights."""
-    return folder / f"trial-{member.trial}.npz"
+    replica = f".{member.replica}" if member.replica else ""
+    return folder / f"trial-{member.trial}{replica}.npz"
 
 
 def tidy(folder: Path, kept: Iterable[Member], unfinished: Collection[Member]) -> dict[Path, int]:

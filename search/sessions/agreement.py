@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from search.trials.trial import Trial
+from search.trials.trial import Metrics, Training
 from search.views.text import number
 
 # Shares of a value by which another device or engine may change it by rounding. Lanes and fit differ by 1e-5 in float32, but
@@ -20,7 +20,7 @@ _FEW_ROWS = 3
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A trial's model, evaluated again on the study's rows.
+    """A training's model, evaluated again on the study's rows.
 
     Attributes:
         values: metrics by name, those of the validation rows with the prefix `val_`.
@@ -34,33 +34,35 @@ class Evaluation:
     classes: int
     is_half: bool
 
-    def warning(self, trial: Trial, objective: str, path: Path) -> str:
-        """Return a warning for the user of the model in `path` if it is not its trial's; "" if it is."""
-        difference = self.difference(trial, objective)
+    def warning(self, training: Training, stored: Metrics, objective: str, path: Path) -> str:
+        """Return a warning for the user of the model in `path` if it is not its training's; "" if it is.
+
+        `stored` are the metrics of the epoch that its weights are of.
+        """
+        difference = self.difference(training, stored, objective)
         if difference is None:
             return ""
         name, was, now = difference
         return (
-            f"{name} of trial {trial.number}'s model is {number(now)} now and was {number(was)} in the study, a difference "
-            f"that rounding does not explain: the model in {path} is not the trial's any more. What its code reads (a data "
-            "file, an environment variable) may have changed: change it back and export again. Or the model draws random "
-            "numbers when it is evaluated, as a VAE does: then all is well"
+            f"{name} of trial {training.member.trial}'s model is {number(now)} now and was {number(was)} in the study, "
+            f"a difference that rounding does not explain: the model in {path} is not the trial's any more. "
+            "What its code reads (a data file, an environment variable) may have changed: change it back and export again. "
+            "Or the model draws random numbers when it is evaluated, as a VAE does: then all is well"
         )
 
-    def difference(self, trial: Trial, objective: str) -> tuple[str, float, float] | None:
-        """Return the first metric that is not its trial's, with its values in the study and now; None if all agree.
+    def difference(self, training: Training, stored: Metrics, objective: str) -> tuple[str, float, float] | None:
+        """Return the first metric that is not its training's, with its values in the study and now; None if all agree.
 
         The loss is compared beside the objective: it changes with every output, whereas an accuracy may stay by chance.
         """
-        stored = trial.curve[trial.best_epoch - 1] if trial.best_epoch else {}
         for name in dict.fromkeys((objective, "val_loss")):
             was, now = stored.get(name), self.values.get(name)
-            if was is not None and now is not None and not abs(now - was) <= self._tolerance(name, was, trial):
+            if was is not None and now is not None and not abs(now - was) <= self._tolerance(name, was, training):
                 return name, was, now
         return None
 
-    def _tolerance(self, name: str, was: float, trial: Trial) -> float:
-        largest = max(abs(metrics.get(name) or 0.0) for metrics in trial.curve)
+    def _tolerance(self, name: str, was: float, training: Training) -> float:
+        largest = max(abs(metrics.get(name) or 0.0) for metrics in training.curve)
         tolerance = (_ROUNDING_OF_HALF if self.is_half else _ROUNDING) * abs(was) + _NEAR_ZERO * largest
         if name == "val_loss" or not self.classes:
             return tolerance

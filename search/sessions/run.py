@@ -31,8 +31,9 @@ from search.spec.study import StudyFile
 from search.storage import records
 from search.storage.records import Stored
 from search.storage.store import Store
-from search.trials.events import Failed, Member
-from search.trials.trial import Trial
+from search.trials.events import Failed
+from search.trials.objective import Objective
+from search.trials.trial import Training, Trial
 from search.views import export
 from search.views.text import number
 from search.workers.pool import WorkerPool
@@ -84,9 +85,12 @@ def save_model(stored: Stored, trial: Trial, path: Path, reporter: Reporter) -> 
     """
     if durable.is_special(path):
         raise UsageError(f"{path} is a device or a pipe; a model is saved as a file: name another with --model")
-    weights = checkpoints.kept_path(stored.files, Member(trial.number))
-    if not weights.exists():
+    training = _best_kept(stored, trial)
+    if training is None:
         raise UsageError(f"the weights of trial {trial.number} were not kept: {_why_not_kept(stored, trial)}")
+    weights = checkpoints.kept_path(stored.files, training.member)
+    _, best_epoch = Objective.of(stored.file).best_of(training.curve)
+    metrics = training.curve[best_epoch - 1] if best_epoch else {}
     resolved, chosen = load_resolved(stored.file, stored)
     # Without lanes, on the backend that trained the model.
     resolved = replace(resolved, engine="fit", lanes={})
@@ -94,9 +98,9 @@ def save_model(stored: Stored, trial: Trial, path: Path, reporter: Reporter) -> 
     partial = path.with_name(f".{path.stem}.{os.getpid()}.partial.keras").absolute()
     with workers(stored.file, resolved, chosen[:1], StudyLog(), reporter=reporter) as (pool, ready, _):
         identity.check_ready(stored.file, stored.full_identity, ready)
-        order = SaveModel(
-            Member(trial.number), trial.config, trial.seed, str(weights), str(partial), _best_learning_rate(trial)
-        )
+        # A metric may be named learning_rate.
+        rate = None if "val_learning_rate" in metrics else metrics.get("learning_rate")
+        order = SaveModel(training.member, trial.config, training.seed, str(weights), str(partial), rate)
         try:
             answer = pool.save_model(order)
             if isinstance(answer, Failed):
@@ -110,14 +114,18 @@ def save_model(stored: Stored, trial: Trial, path: Path, reporter: Reporter) -> 
     objective, detail = stored.file.settings.study.objective, answer.detail
     rows, classes = int(ready.data["validation_rows"]), int(ready.data["classes"])
     evaluation = Evaluation(detail["evaluated"], rows, classes, is_half=detail["is_half"])
-    if warning := evaluation.warning(trial, objective, path):
+    if warning := evaluation.warning(training, metrics, objective, path):
         reporter.warning(warning)
+    if len(trial.trainings) > 1:
+        repeat = f"repeat {training.member.replica + 1} of {len(trial.trainings)}, the best whose weights were kept"
+        reporter.note(f"the model is that of {repeat}: {objective} {number(metrics.get(objective))}")
     return SavedModel(detail["values"].get(objective), objective in detail["of_file"], detail["lines"])
 
 
-def _best_learning_rate(trial: Trial) -> float | None:
-    metrics = trial.curve[trial.best_epoch - 1] if trial.best_epoch else {}
-    return None if "val_learning_rate" in metrics else metrics.get("learning_rate")  # a metric may have this name
+def _best_kept(stored: Stored, trial: Trial) -> Training | None:
+    """Return the best training of a trial whose weights are there."""
+    kept = [one for one in trial.trainings if checkpoints.kept_path(stored.files, one.member).exists()]
+    return Objective.of(stored.file).best_training(kept) if kept else None
 
 
 def _why_not_kept(stored: Stored, trial: Trial) -> str:
@@ -125,7 +133,7 @@ def _why_not_kept(stored: Stored, trial: Trial) -> str:
         if kind == "weights not kept" and detail["trial"] == trial.number:
             return str(detail["why"])
     return (
-        f"{checkpoints.kept_path(stored.files, Member(trial.number))} is not there; those of the best "
+        f"{checkpoints.kept_path(stored.files, trial.members[0])} is not there; those of the best "
         f"{stored.file.settings.run.keep} trials are (run.keep), until `manyfit clean --weights`"
     )
 
@@ -249,7 +257,7 @@ def _search(
         report()
         if study.best_trials != best:
             best = study.best_trials
-            checkpoints.drop(study.file.beside(".files"), map(_member, best))
+            checkpoints.drop(study.file.beside(".files"), study.kept)
 
     _tidy(study)
     try:
@@ -279,7 +287,11 @@ def _search(
 
 def _not_kept(study: Study, ended: list[Trial]) -> list[str]:
     folder, best = study.file.beside(".files"), study.best_trials
-    missing = [t.number for t in ended if t in best and not checkpoints.kept_path(folder, _member(t)).exists()]
+    missing = [
+        trial.number
+        for trial in ended
+        if trial in best and not any(checkpoints.kept_path(folder, member).exists() for member in trial.members)
+    ]
     if not missing:
         return []
     which = f"trials {', '.join(map(str, missing))}" if len(missing) > 1 else f"trial {missing[0]}"
@@ -287,11 +299,7 @@ def _not_kept(study: Study, ended: list[Trial]) -> list[str]:
 
 
 def _tidy(study: Study) -> None:
-    checkpoints.tidy(study.file.beside(".files"), map(_member, study.best_trials), study.unfinished)
-
-
-def _member(trial: Trial) -> Member:
-    return Member(trial.number)
+    checkpoints.tidy(study.file.beside(".files"), study.kept, study.unfinished)
 
 
 def _outcome(study: Study, store: Store, reporter: Reporter, *, ended: tuple[int, ...], seconds: float) -> Outcome:

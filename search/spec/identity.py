@@ -54,6 +54,8 @@ def declared(file: StudyFile) -> dict[str, Any]:
         "direction": file.direction,
         "epochs": file.epochs,
         "seed": study["seed"],
+        # Studies that began before there were repeats lack the key.
+        **({"repeats": study["repeats"]} if study["repeats"] > 1 else {}),
         "space": file.space.describe(),
         # Samplers draw in this order, so another order makes another study.
         "order": list(file.space),

@@ -25,6 +25,7 @@ from spaces import is_number
 DEFAULT_EPOCHS = 20
 # Far more than any training reaches: a higher number is a slip.
 MOST_EPOCHS = 10**8
+MOST_REPEATS = 1000
 
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", re.ASCII)
 
@@ -205,6 +206,12 @@ class StudySection(Section):
     seed: Annotated[Whole, Field(ge=0, lt=2**63)] = 0
     time: Seconds | None = None
     stop_after: Count | None = None
+    repeats: Annotated[Count, Field(le=MOST_REPEATS)] = 1
+
+    @property
+    def trainings(self) -> int:
+        """How many members the study's trials have."""
+        return self.trials * self.repeats
 
     @field_validator("name")
     @classmethod

@@ -45,6 +45,7 @@ _SYNONYMS: Mapping[str, str] = {
         "max_stagnation no_improvement patience_trials n_trials_without_improvement max_no_improvement "
         "stagnation early_stopping_trials"
     ),
+    "repeats": "executions_per_trial n_repeats replicas repetitions num_repeats n_seeds repeat",
     # [data]
     "source": "path file dataset data url filename data_path data_file file_path train_data csv loader",
     "target": "label labels y target_column label_column column outcome response class_column y_col dependent",
@@ -248,9 +249,6 @@ _ABSENT_NAMES: Mapping[str, str] = {
     ),
     "first_rung reduction_factor eta startup_trials warmup_epochs n_warmup_steps brackets percentile min_resource "
     "grace_period wrapped": 'an option stands in the pruner\'s table: pruner = { name = "halving", eta = 3 }',
-    "repeats executions_per_trial n_repeats replicas repetitions num_repeats n_seeds": (
-        "each config is trained once; not supported yet: another seed under another --name trains with other weights"
-    ),
     "folds cv n_splits k_folds kfold cross_validation n_folds": (
         "not supported yet: all trials share one validation split; another seed under another --name draws another split"
     ),

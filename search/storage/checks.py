@@ -18,6 +18,7 @@ from search.errors import DamagedError
 from search.storage import columns, leftovers, records, schema
 from search.storage.records import Stored
 from search.trials.distributions import is_stored_as
+from search.trials.events import Member
 from search.trials.objective import Objective
 from spaces import MAX_GRID_CONFIGS, Choice, Float, Parameter, SpaceError, is_number
 
@@ -146,13 +147,13 @@ def _whole(stored: Stored, connection: sqlite3.Connection) -> Findings:
 def _curves(stored: Stored, connection: sqlite3.Connection) -> Findings:
     """The epochs of a curve are 1..n, and Optuna's intermediate values are its objective."""
     objective = stored.file.settings.study.objective
-    epochs: dict[int, list[int]] = defaultdict(list)
-    # In the order in which the curve of a trial was read.
-    for number, epoch in connection.execute(
-        f"SELECT t.number, epoch FROM manyfit_epochs {_OF_STUDY} ORDER BY trial_id, epoch",  # noqa: S608
+    epochs: dict[Member, list[int]] = defaultdict(list)
+    # In the order in which the curve of a member was read.
+    for number, replica, epoch in connection.execute(
+        f"SELECT t.number, replica, epoch FROM manyfit_epochs {_OF_STUDY} ORDER BY trial_id, epoch",  # noqa: S608
         (stored.name,),
     ):
-        epochs[number].append(epoch)
+        epochs[Member(number, replica)].append(epoch)
     values: dict[int, dict[int, float | None]] = defaultdict(dict)
     for number, step, value in connection.execute(
         f"SELECT t.number, step, intermediate_value FROM trial_intermediate_values {_OF_STUDY}",  # noqa: S608
@@ -161,11 +162,14 @@ def _curves(stored: Stored, connection: sqlite3.Connection) -> Findings:
         values[number][step] = value
     for trial in stored.trials:
         intermediate = values[trial.number]
-        curve = {e: metrics.get(objective) for e, metrics in zip(epochs[trial.number], trial.curve, strict=False)}
-        if gaps := sorted(set(range(1, max(curve, default=0) + 1)) - set(curve)):
-            yield trial.number, f"its curve lacks {_epochs(gaps)}"
-        if outside := [epoch for epoch in curve if not 1 <= epoch <= trial.epochs]:
-            yield trial.number, f"its curve has {_epochs(outside)}, of at most {trial.epochs}"
+        for training in trial.trainings:
+            trained = epochs[training.member]
+            if gaps := sorted(set(range(1, max(trained, default=0) + 1)) - set(trained)):
+                yield trial.number, f"its curve lacks {_epochs(gaps)}"
+            if outside := [epoch for epoch in trained if not 1 <= epoch <= trial.epochs]:
+                yield trial.number, f"its curve has {_epochs(outside)}, of at most {trial.epochs}"
+        reached = sorted(set[int].intersection(*(set(epochs[member]) for member in trial.members)))
+        curve = {epoch: metrics.get(objective) for epoch, metrics in zip(reached, trial.curve, strict=False)}
         if differing := sorted(e for e in {*curve, *intermediate} if curve.get(e) != intermediate.get(e)):
             yield trial.number, f"its intermediate values are not its curve's {objective} at {_epochs(differing)}"
         if empty := [epoch for epoch, value in curve.items() if value is None]:

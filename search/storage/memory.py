@@ -76,8 +76,9 @@ class MemoryStorage:
             trials.append(trial)
         for epoch in commit.epochs:
             trial = trials[epoch.member.trial]
-            trial.curve.append(dict(epoch.metrics))
-            trial.seconds.append(epoch.seconds)
+            training = trial.trainings[epoch.member.replica]
+            training.curve.append(dict(epoch.metrics))
+            training.seconds.append(epoch.seconds)
             trial.value, trial.best_epoch = Objective.of(file).best_of(trial.curve)
         for state, attrs in zip(commit.states, state_attrs, strict=True):
             trial = trials[state.number]

@@ -318,12 +318,12 @@ def _trials(
     values = dict(
         connection.execute(f"SELECT trial_id, v.value FROM trial_values v {of_study}", (study_id,))  # noqa: S608
     )
-    curves: dict[int, list[tuple[float, str]]] = defaultdict(list)
-    for trial_id, seconds, metrics in connection.execute(
-        f"SELECT trial_id, e.seconds, e.metrics FROM manyfit_epochs e {of_study} ORDER BY trial_id, epoch",  # noqa: S608
+    curves: dict[int, list[tuple[int, float, str]]] = defaultdict(list)
+    for trial_id, *epoch in connection.execute(
+        f"SELECT trial_id, e.replica, e.seconds, e.metrics FROM manyfit_epochs e {of_study} ORDER BY trial_id, epoch",  # noqa: S608
         (study_id,),
     ):
-        curves[trial_id].append((seconds, metrics))
+        curves[trial_id].append(tuple(epoch))
     return [
         rows.trial(
             file,

@@ -90,7 +90,7 @@ def trial(
     row: Mapping[str, Any],
     *,
     values: Mapping[str, float],
-    curve: Iterable[tuple[float, str]],
+    curve: Iterable[tuple[int, float, str]],
     value: float | None,
     shown: Mapping[str, Any],
     attrs: dict[str, Any],
@@ -99,15 +99,15 @@ def trial(
 
     Args:
         values: param_value of each parameter.
-        curve: (seconds, metrics as JSON) of each epoch, in order.
+        curve: (replica, seconds, metrics as JSON) of each epoch, in order.
         shown: what `shown_attrs` returned; empty for a trial that has not ended.
     """
     stored = make_trial(file, row["number"], params(values, file.space))
     stored.state, stored.attrs = row["state"], attrs
     stored.started_at, stored.ended_at = read_moment(row["datetime_start"]), read_moment(row["datetime_complete"])
-    for seconds, metrics in curve:
-        stored.seconds.append(seconds)
-        stored.curve.append(json.loads(metrics))
+    for replica, seconds, metrics in curve:
+        stored.trainings[replica].seconds.append(seconds)
+        stored.trainings[replica].curve.append(json.loads(metrics))
     stored.ended, stored.why, stored.detail = shown.get("ended", ""), shown.get("why", ""), shown.get("detail", "")
     stored.value, stored.best_epoch = value, shown.get("best_epoch")
     if not stored.is_ended:

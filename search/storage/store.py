@@ -417,7 +417,7 @@ class Store:
         connection.executemany(
             "INSERT INTO trial_intermediate_values (trial_id, step, intermediate_value, intermediate_value_type) "
             "VALUES (?, ?, ?, 'FINITE')",
-            [(trial_id, one.epoch, one.value) for trial_id, one in owned],
+            [(trial_id, one.epoch, one.value) for trial_id, one in owned if one.value is not None],
         )
 
     def _update_trial(self, connection: sqlite3.Connection, state: TrialState) -> None:

@@ -10,7 +10,6 @@ from search.engines import checkpoints
 from search.spec.study import beside
 from search.storage import records, schema
 from search.storage.holding import hold
-from search.trials.events import Member
 
 
 @dataclass(frozen=True)
@@ -31,13 +30,15 @@ def clean(path: Path, name: str, *, weights: bool) -> Cleaned:
     with hold(path):
         stored = records.load(path, name)
         folder = stored.files
-        best = [] if weights else [Member(t.number) for t in stored.complete[: stored.file.settings.run.keep]]
-        unfinished = [Member(trial.number) for trial in stored.trials if not trial.is_ended]
-        gone = checkpoints.tidy(folder, best, unfinished)
+        best = [] if weights else stored.complete[: stored.file.settings.run.keep]
+        unfinished = [member for trial in stored.trials if not trial.is_ended for member in trial.members]
+        # Weights of an unfinished trial wait for its other trainings.
+        kept = [*(member for trial in best for member in trial.members), *unfinished]
+        gone = checkpoints.tidy(folder, kept, unfinished)
         best_path = beside(path, name, ".best.json")
         gone |= checkpoints.delete(path.parent.glob(f".{glob.escape(best_path.name)}.[0-9]*.partial"))
         # Left by a killed restore or backup. Both need the lock, which is held here, so nobody writes these files now.
         partials = (f".{path.name}{suffix}.new{journal}" for suffix in ("", ".backup") for journal in schema.JOURNALS)
         gone |= checkpoints.delete(path.with_name(partial) for partial in partials)
-    kept = [file.stat().st_size for file in folder.glob("trial-*.npz")]
-    return Cleaned(list(gone), sum(gone.values()), len(kept), sum(kept))
+    sizes = [file.stat().st_size for file in folder.glob("trial-*.npz")]
+    return Cleaned(list(gone), sum(gone.values()), len(sizes), sum(sizes))

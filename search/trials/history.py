@@ -89,13 +89,16 @@ class TrialStart:
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """A finished epoch of a member, counted from 1. `value` is its objective."""
+    """A finished epoch of a member, counted from 1.
+
+    `value` is the trial's objective at this epoch if this member is the last of the trial's to finish it, else None.
+    """
 
     member: Member
     epoch: int
     seconds: float
     metrics: Mapping[str, float | None]
-    value: float
+    value: float | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import stdev
 
 from search.spec.study import StudyFile
-from search.trials.trial import Trial
+from search.trials.trial import Training, Trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,27 @@ class Objective:
             if value is not None and self.is_better(value, best):
                 best, at = value, epoch
         return best, at
+
+    def best_training(self, trainings: Sequence[Training]) -> Training:
+        """Return the training whose own best value is the best; the first of equal ones."""
+        best = trainings[0]
+        for training in trainings[1:]:
+            value = self.best_of(training.curve)[0]
+            if value is not None and self.is_better(value, self.best_of(best.curve)[0]):
+                best = training
+        return best
+
+    def repeats(self, trial: Trial) -> list[float]:
+        """Return the value of each training of a trial at the trial's best epoch; [] without one."""
+        if trial.best_epoch is None:
+            return []
+        values = [training.curve[trial.best_epoch - 1].get(self.name) for training in trial.trainings]
+        return [value for value in values if value is not None]
+
+    def standard_error(self, trial: Trial) -> float | None:
+        """Return the standard error of a trial's value, the mean of its repeats; None with less than two."""
+        values = self.repeats(trial)
+        return stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
 
     def by_epoch(self, trial: Trial, after: int = 0) -> dict[int, float]:
         """Return the value of each epoch of a trial past epoch `after`, by epoch counted from 1."""

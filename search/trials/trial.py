@@ -2,21 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from itertools import zip_longest
+from typing import Any, TypeAlias
 
 from search.spec.study import StudyFile
+from search.trials.events import Member
 from search.trials.streams import stream
+
+Metrics: TypeAlias = dict[str, float | None]
 
 # The random stream of trainings; stream 0 is the sampler's.
 _TRAINING_STREAM = 1
 
 
 @dataclass(slots=True)
+class Training:
+    """The results of a member: one training of a trial's config.
+
+    Attributes:
+        seed: of its initial weights, shuffles and dropout.
+        curve: the metrics of each epoch, from the first on; all values are finite numbers or None.
+        seconds: of each epoch.
+        deaths: how many workers in a row ended while they trained it; `judged`: how many of its epochs were judged.
+    """
+
+    member: Member
+    seed: int
+    curve: list[Metrics] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    deaths: int = 0
+    judged: int = 0
+
+
+@dataclass(slots=True)
 class Trial:
     """A config, its number, and its results.
+
+    Its `curve` and with it its `value` are means over its trainings, at the epochs that all of them have finished.
 
     Attributes:
         params: the drawn params as Optuna and tables show them (lists and tables as JSON).
@@ -25,29 +51,23 @@ class Trial:
         state: Optuna's word: WAITING (interrupted, goes on), RUNNING, COMPLETE, PRUNED or FAIL.
         ended: finished, stopped early, callback, pruned, diverged, timeout, time, failed or crashed; "" while it runs.
         why: the reason for `ended`, for people; `detail` is a traceback or a worker's last output.
-        curve: the metrics of each epoch, from the first on; all values are finite numbers or None.
-        seconds: of each epoch.
+        trainings: one for each repeat, in order.
         value: the objective of the best epoch; `best_epoch` counts from 1.
         attrs: what the sampler stores with the trial.
-        deaths: how many workers in a row ended while they trained it; `judged`: how many of its epochs were judged.
     """
 
     number: int
     params: dict[str, Any]
     config: dict[str, Any]
     epochs: int
-    seed: int
+    trainings: Sequence[Training]
     state: str = "RUNNING"
     ended: str = ""
     why: str = ""
     detail: str = ""
-    curve: list[dict[str, float | None]] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
     value: float | None = None
     best_epoch: int | None = None
     attrs: dict[str, Any] = field(default_factory=dict)
-    deaths: int = 0
-    judged: int = 0
     started_at: datetime | None = None
     ended_at: datetime | None = None
 
@@ -55,16 +75,43 @@ class Trial:
     def is_ended(self) -> bool:
         return self.state in ("COMPLETE", "PRUNED", "FAIL")
 
+    @property
+    def members(self) -> list[Member]:
+        return [training.member for training in self.trainings]
+
+    @property
+    def curve(self) -> list[Metrics]:
+        """The metrics of each epoch that all trainings have finished: means over them, None if one of them has none."""
+        if len(self.trainings) == 1:
+            return self.trainings[0].curve
+        return [_means(epochs) for epochs in zip(*(training.curve for training in self.trainings), strict=False)]
+
+    @property
+    def seconds(self) -> list[float]:
+        """The seconds of each epoch, of all trainings together."""
+        if len(self.trainings) == 1:
+            return self.trainings[0].seconds
+        return [sum(epoch) for epoch in zip_longest(*(one.seconds for one in self.trainings), fillvalue=0.0)]
+
+
+def _means(epochs: Sequence[Metrics]) -> Metrics:
+    columns = {name: [epoch.get(name) for epoch in epochs] for name in epochs[0]}
+    return {name: None if None in values else math.fsum(values) / len(values) for name, values in columns.items()}  # type: ignore[arg-type]
+
 
 def make_trial(file: StudyFile, number: int, params: Mapping[str, Any]) -> Trial:
     """Make trial `number` of a study from its params, with nothing trained yet."""
+    seed = file.settings.study.seed
     config = {**file.fixed(), **file.space.config(params)}
     return Trial(
         number=number,
         params=dict(params),
         config=config,
         epochs=int(config["epochs"]),
-        seed=stream(file.settings.study.seed, _TRAINING_STREAM, number, 0),
+        trainings=[
+            Training(Member(number, replica), stream(seed, _TRAINING_STREAM, number, replica))
+            for replica in range(file.settings.study.repeats)
+        ],
     )
 
 

@@ -16,10 +16,19 @@ from search import durable
 from search.errors import UsageError
 from search.spec.identity import versions
 from search.storage.records import Stored
+from search.trials.objective import Objective
 from search.trials.trial import Trial
 from search.views import standing
 
 DEFAULT_TOP = 5
+
+
+class Repeat(BaseModel):
+    """One training of a config."""
+
+    model_config = ConfigDict(extra="forbid")
+    seed: int = Field(ge=0, description="what its weights, shuffles and dropout depended on")
+    value: float = Field(description="the objective at the config's best epoch")
 
 
 class Config(BaseModel):
@@ -36,6 +45,16 @@ class Config(BaseModel):
     ended: str = Field(description="what ended it: finished, stopped early, callback, timeout or time")
     curve: dict[str, list[float | None]] = Field(
         description="every metric, one number an epoch (null: not finite), and the seconds of each epoch"
+    )
+    repeats: list[Repeat] | None = Field(
+        default=None,
+        description="its trainings, whose mean the value is; only with study.repeats above 1",
+        exclude_if=lambda value: value is None,
+    )
+    standard_error: float | None = Field(
+        default=None,
+        description="of the value, as the mean of the repeats; only with study.repeats above 1",
+        exclude_if=lambda value: value is None,
     )
     seconds: list[float | None] | None = Field(
         default=None,
@@ -169,10 +188,15 @@ def curves(trial: Trial) -> dict[str, list[float | None]]:
 
 
 def _seconds(trial: Trial) -> list[float | None]:
-    return [round(seconds, 6) for seconds in trial.seconds]
+    return [round(seconds, 6) for seconds in trial.seconds[: len(trial.curve)]]
 
 
 def _config(rank: int, trial: Trial, stored: Stored) -> Config:
+    objective = Objective.of(stored.file)
+    repeats = [
+        Repeat(seed=training.seed, value=value)
+        for training, value in zip(trial.trainings, objective.repeats(trial), strict=False)
+    ]
     return Config(
         rank=rank,
         trial=trial.number,
@@ -180,9 +204,11 @@ def _config(rank: int, trial: Trial, stored: Stored) -> Config:
         epoch=trial.best_epoch or 1,
         params=stored.file.space.config(trial.params),
         config=trial.config,
-        seed=trial.seed,
+        seed=trial.trainings[0].seed,
         ended=trial.ended,
         curve=curves(trial),
+        repeats=repeats if len(repeats) > 1 else None,
+        standard_error=objective.standard_error(trial),
         seconds=_seconds(trial) if any("seconds" in metrics for metrics in trial.curve) else None,
     )
 

@@ -20,6 +20,7 @@ from search.storage import records
 from search.storage.holder import Holder, holder
 from search.storage.records import Brief, Stored
 from search.trials.history import IMPORTED
+from search.trials.objective import Objective
 from search.trials.trial import Trial
 from search.views import export, standing
 from search.views.hyperparameters import hyperparameters, panel
@@ -285,7 +286,10 @@ def _best_table(stored: Stored, best: Sequence[Trial], first: int, width: int) -
     add("ended", (trial.ended for trial in best))
     for name in stored.file.space:
         add(name, (short(trial.params.get(name, "-")) for trial in best))
-    add(stored.file.settings.study.objective, (number(trial.value) for trial in best))
+    objective = Objective.of(stored.file)
+    add(objective.name, (number(trial.value) for trial in best))
+    if stored.file.settings.study.repeats > 1:
+        add("standard error", (number(objective.standard_error(trial)) for trial in best))
     return table
 
 
@@ -310,6 +314,10 @@ def show_trial(stored: Stored, wanted: int, console: Console) -> None:
     )
     best = f"{objective} {number(trial.value)} at epoch {trial.best_epoch}; " if trial.value is not None else ""
     console.print(f"{best}{len(trial.curve)} of {trial.epochs} epochs, {duration(sum(trial.seconds))}")
+    of = Objective.of(stored.file)
+    if (error := of.standard_error(trial)) is not None:
+        repeats = ", ".join(number(value) for value in of.repeats(trial))
+        console.print(f"the mean of {len(trial.trainings)} trainings ({repeats}), standard error {number(error)}")
     table = Table.grid(padding=(0, 2))
     for name, value in trial.config.items():
         table.add_row(Text(name, style="" if name in trial.params else "dim"), Text(short(value)))
@@ -335,7 +343,15 @@ def trial_json(stored: Stored, wanted: int) -> dict[str, Any]:
         "best_epoch": trial.best_epoch,
         "curve": trial.curve,
         "seconds": sum(trial.seconds),
+        **_repeats(stored, trial),
     }
+
+
+def _repeats(stored: Stored, trial: Trial) -> dict[str, Any]:
+    if len(trial.trainings) == 1:
+        return {}
+    repeats = [{"seed": training.seed, "curve": training.curve} for training in trial.trainings]
+    return {"standard_error": Objective.of(stored.file).standard_error(trial), "repeats": repeats}
 
 
 def _trial(stored: Stored, wanted: int) -> Trial:

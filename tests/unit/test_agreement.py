@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 
 from search.sessions.agreement import Evaluation
-from search.trials.trial import Trial
+from search.trials.events import Member
+from search.trials.trial import Training
 
 
 def warning(stored, values, *, objective="val_loss", rows=100, classes=2, is_half=False, before=()) -> str:
     """Compare values with those of a trial's best epoch, its last one."""
     curve = [*before, stored]
-    trial = Trial(7, {}, {}, 9, 0, curve=curve, value=stored.get(objective), best_epoch=len(curve))
-    return Evaluation(values, rows, classes, is_half).warning(trial, objective, Path("best.keras"))
+    training = Training(Member(7), 0, curve)
+    return Evaluation(values, rows, classes, is_half).warning(training, stored, objective, Path("best.keras"))
 
 
 @pytest.mark.parametrize(

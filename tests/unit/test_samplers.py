@@ -17,8 +17,9 @@ from search.errors import OptionError
 from search.policies import samplers
 from search.policies.samplers import from_optuna
 from search.registry import SAMPLERS
+from search.trials.events import Member
 from search.trials.streams import stream
-from search.trials.trial import Trial, Trials
+from search.trials.trial import Training, Trial, Trials
 from spaces import Space
 
 SPACE = Space.parse(
@@ -100,6 +101,9 @@ class Told:
         attrs = json.loads(json.dumps(dict(self.drawing.study_attrs)))
         name, options, space = KINDS[self.kind]
         other = Told(self.kind, **self.more)
+        for trial in stored:
+            parts = [{**one, "member": Member(**one["member"])} for one in trial["trainings"]]
+            trial["trainings"] = [Training(**one) for one in parts]
         trials = [Trial(**trial) for trial in stored]
         other.drawing = Drawing(name, space, options=options, study_attrs=attrs, trials=trials, **self.more)
         return other

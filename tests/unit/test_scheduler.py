@@ -200,9 +200,13 @@ def test_epochs_may_be_a_parameter(tmp_path):
     assert all(len(trial.curve) == trial.params["epochs"] == trial.epochs for trial in stored.trials)
 
 
+def started(study):
+    return study.trials[study.next_assignment().member.trial]
+
+
 def test_late_result_of_a_trial_given_up_changes_nothing(tmp_path):
     study = Study(replay_file(tmp_path))
-    trial = study.next_trial()
+    trial = started(study)
     study.record([EpochEnd(Member(0), 1, {"loss": math.nan, "val_loss": 1.0}, 0.0)])
     assert trial.ended == "diverged"
     study.record([EpochEnd(Member(0), 1, {"loss": 0.1, "val_loss": 0.1}, 0.0)])
@@ -212,21 +216,21 @@ def test_late_result_of_a_trial_given_up_changes_nothing(tmp_path):
 def test_trial_that_only_waited_for_a_place_is_not_under_suspicion(tmp_path):
     study = Study(replay_file(tmp_path))
     for _ in range(2):
-        trials = [study.next_trial() for _ in range(3)]
+        trials = [started(study) for _ in range(3)]
         study.record([Lost(Member(n), "gone", alone=False, trained=n < 2) for n in range(3)])
     assert [trial.number for trial in trials] == [0, 1, 2]
-    assert [trial.deaths for trial in trials] == [2, 2, 0]
-    assert study.next_trial() is trials[0]
-    assert study.next_trial() is None, "it goes on alone"
+    assert [trial.trainings[0].deaths for trial in trials] == [2, 2, 0]
+    assert started(study) is trials[0]
+    assert study.next_assignment() is None, "it goes on alone"
 
 
 def test_lost_worker_blames_nobody_until_it_dies_twice_with_the_same_trial_alone(tmp_path):
     study = Study(replay_file(tmp_path))
-    trial = study.next_trial()
+    trial = started(study)
     study.record([EpochEnd(Member(0), 1, {"loss": 1.0, "val_loss": 1.0}, 0.0)])
     study.record([Lost(Member(0), "its worker was ended by SIGKILL")])
-    assert study.next_trial() is trial
-    assert trial.deaths == 1
+    assert started(study) is trial
+    assert trial.trainings[0].deaths == 1
     # The first epoch comes again and is swallowed; a death after it is the second in a row.
     study.record([EpochEnd(Member(0), 1, {"loss": 1.0, "val_loss": 1.0}, 0.0)])
     assert len(trial.curve) == 1
@@ -236,10 +240,10 @@ def test_lost_worker_blames_nobody_until_it_dies_twice_with_the_same_trial_alone
 
 def test_epoch_computed_again_differently_is_noted_and_the_stored_one_stays(tmp_path):
     study = Study(replay_file(tmp_path))
-    trial = study.next_trial()
+    trial = started(study)
     study.record([EpochEnd(Member(0), 1, {"loss": 1.0, "val_loss": 1.0}, 0.0)])
     study.record([Lost(Member(0), "gone")])
-    study.next_trial()
+    study.next_assignment()
     study.record([EpochEnd(Member(0), 1, {"loss": 1.0, "val_loss": 1.1}, 0.0)])
     assert trial.curve[0]["val_loss"] == 1.0
     assert [event.kind for event in study.pending().events] == ["worker lost", "recomputed epoch differs"]
@@ -283,7 +287,7 @@ def test_trials_that_never_come_to_an_epoch_end_the_study_like_any_failure(tmp_p
     study = Study(replay_file(tmp_path))
     for number in range(3):
         assert study.gave_up is None
-        assert study.next_trial().number == number
+        assert study.next_assignment().member.trial == number
         study.record([replace(event, member=Member(number))])
     assert [(trial.state, trial.value) for trial in study.trials] == [("FAIL", None)] * 3
     assert study.gave_up is not None
@@ -297,9 +301,9 @@ def test_trial_time_ends_a_slow_trial_with_its_best_epoch(tmp_path):
     study = Study(replay_file(tmp_path, run__trial_time="3s", study__trials=2, search__pruner="none"))
     engine = Slow(curve)
     while not study.is_done():
-        while engine.has_capacity and (trial := study.next_trial()):
-            engine.start(study.assignment(trial))
-        engine.apply([study.judge(trial) for trial in study.record(engine.advance())])
+        while engine.has_capacity and (assignment := study.next_assignment()):
+            engine.start(assignment)
+        engine.apply(study.judge(study.record(engine.advance())))
     assert [(t.state, t.ended, len(t.curve)) for t in study.trials] == [("COMPLETE", "timeout", 3)] * 2
 
 

@@ -53,7 +53,7 @@ def test_a_pruned_trial_that_beat_a_listed_one_is_named_with_its_value_wherever_
         [([0.94, 0.0], "PRUNED"), ([0.32], "RUNNING"), ([0.2], "WAITING"), ([], "FAIL")], 2
     ):
         trial = Study(stored.file).trial(number, {"learning_rate": 0.01, "dropout": 0.1 * number})
-        trial.state, trial.curve = state, [{"val_accuracy": value} for value in curve]
+        trial.state, trial.trainings[0].curve = state, [{"val_accuracy": value} for value in curve]
         trial.value = max(curve) if curve else None
         trial.best_epoch = 1
         stored.trials.append(trial)
@@ -134,14 +134,14 @@ def test_the_live_view_has_the_best_so_far_of_running_trials_marked_as_running(t
     progress = Progress(study, console)
     assert progress._best_text().plain == "no epoch yet"
     for number, values in enumerate([[0.3] * 4, [0.97], [0.2]]):
-        trial = study.next_trial()
+        study.next_assignment()
         for epoch, value in enumerate(values, 1):
             study.record([EpochEnd(Member(number), epoch, {"loss": 1.0, "val_accuracy": value}, 0.1)])
-            study.judge(trial)
+            study.judge([Member(number)])
     assert progress._best_text().plain == "best so far 0.97 (trial 1, running)"
     for epoch, value in enumerate([0.98, 0.5, 0.5], 2):
         study.record([EpochEnd(Member(1), epoch, {"loss": 1.0, "val_accuracy": value}, 0.1)])
-        study.judge(study.trials[1])
+        study.judge([Member(1)])
     assert progress._best_text().plain == "best 0.98 (trial 1)"
 
 

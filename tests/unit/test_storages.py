@@ -92,7 +92,7 @@ class TestEveryStorage:
         assert first.attrs == {"drawn": "first", "of the sampler": [1, 2.5, None]}
         assert (second.state, second.ended, second.ended_at, second.value) == ("WAITING", "", None, 0.25)
         assert first.config["learning_rate"] == 0.0123
-        assert first.seed != second.seed
+        assert first.trainings[0].seed != second.trainings[0].seed
         assert history.events == [(AT, "worker lost", {"trial": 1, "reason": "killed"})]
         assert (history.study_attrs, history.seconds, history.ended) == ({"sampler": {"seen": 3}}, 20.0, ALL_TRIALS)
         assert [trial.number for trial in history.complete] == [0]

@@ -84,7 +84,7 @@ def test_what_is_read_back_is_what_was_written(tmp_path):
             "params",
             "config",
             "epochs",
-            "seed",
+            "members",
             "state",
             "ended",
             "why",
@@ -93,6 +93,7 @@ def test_what_is_read_back_is_what_was_written(tmp_path):
             "best_epoch",
         ):
             assert getattr(ours, name) == getattr(theirs, name), name
+        assert [training.seed for training in ours.trainings] == [training.seed for training in theirs.trainings]
 
 
 def test_second_study_goes_into_the_same_database(tmp_path):

@@ -148,7 +148,9 @@ def test_study_is_trained_whatever_dies(tmp_path, devices, ready):
     found = scheduler.run(file, record(file), MemoryStorage, office.ready_pool(devices))
     assert [trial.state for trial in found.trials] == ["COMPLETE"] * 12
     for trial in found.trials:
-        expected = [curve(Assignment(Member(trial.number), trial.config, 9, trial.seed), e) for e in range(1, 10)]
+        expected = [
+            curve(Assignment(Member(trial.number), trial.config, 9, trial.trainings[0].seed), e) for e in range(1, 10)
+        ]
         assert trial.curve == expected
     assert len(office.links) > devices
     assert sum(not link.is_ended for link in office.links) == devices

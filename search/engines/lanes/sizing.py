@@ -93,14 +93,14 @@ def choose(trainer: Trainer, rows: Rows, fixed: Mapping[str, Any], *, workers: i
     if not is_asked_for:
         if device == "cpu" and (slow := _convolution(largest)):
             raise NotLiftable(f"the layer {slow} is a convolution, which lanes make slower on a CPU")
-        most = max(settings.study.trials, LEAST_TRIALS) // TRIALS_A_PROGRAM
+        most = max(settings.study.trainings, LEAST_TRIALS) // TRIALS_A_PROGRAM
         if programs > most:
             raise NotLiftable(f"{probe.costliest}, and its trials would need {_many(programs)} compiled programs")
     wanted = settings.run.lanes
     # Build it again: other builds may have changed a global that its builder reads.
     largest = fingerprinted(build(trainer, largest.assignment), rows)
     places = (
-        wanted if isinstance(wanted, int) else max(1, min(PLACES[device], settings.study.trials // SHARE_OF_TRIALS))
+        wanted if isinstance(wanted, int) else max(1, min(PLACES[device], settings.study.trainings // SHARE_OF_TRIALS))
     )
     allowed = _allowed(device) // workers
     while True:
@@ -120,7 +120,7 @@ def choose(trainer: Trainer, rows: Rows, fixed: Mapping[str, Any], *, workers: i
             raise NotLiftable(f"one lane needs about {memory.text(needed)} and {memory.text(allowed)} are there")
         places //= 2
     ahead = max(1, places // SHARE_AHEAD) if settings.search.learns else places
-    programs = min(programs, max(1, settings.study.trials))
+    programs = min(programs, max(1, settings.study.trainings))
     return Lanes(places, ahead, programs, width, (needed, allowed), {largest.key: program})
 
 
