@@ -1,3 +1,3 @@
 """manyfit: hyperparameter search for Keras that loses nothing."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
