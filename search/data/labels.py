@@ -14,27 +14,14 @@ from search.errors import DataError
 if TYPE_CHECKING:
     from search.data.parts import Part, Parts
 
+# Those of pandas, of spreadsheets and databases, and what people write.
 _MISSING = frozenset(
-    (
-        "",
-        "nan",
-        "-nan",
-        "na",
-        "n/a",
-        "#n/a",
-        "#na",
-        "<na>",
-        "null",
-        "none",
-        "nil",
-        "nat",
-        "missing",
-        "-",
-        "--",
-        "?",
-        ".",
-    )
-)
+    ("", "nan", "-nan", "1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan", "na", "n/a", "n.a.", "n. a.", "#n/a", "#n/a n/a", "#na",
+     "<na>", "null", "(null)", "#null!", "#value!", "#div/0!", "#num!", "#ref!", "#name?", "\\n", "none", "nil", "nat",
+     "missing", "unknown", "undefined", "not available", "k. a.", "k.a.", "-", "--", "?", ".")
+)  # fmt: skip
+# More distinct numbers than this are no classes.
+_FEW_CLASSES = 20
 _TRUTH = frozenset(("true", "false"))
 DECIMAL_COMMA = re.compile(r"[+-]?\d+(\.\d{3})*,\d+")
 
@@ -77,6 +64,12 @@ def _check_texts(texts: dict[str, Part], values: list[str], where: str) -> None:
             f"{place}{where}: {value!r} stands for a missing value among labels that are numbers; fill it in, or remove "
             "the row"
         )
+    numbers = [float(value) for value in others if is_number(value)]
+    odd = [value for value in others if not is_number(value) and not DECIMAL_COMMA.fullmatch(value)]
+    are_targets = len(numbers) > _FEW_CLASSES and not all(number.is_integer() for number in numbers)
+    if are_targets and 0 < len(odd) <= _FEW_CLASSES:
+        place, value = _first(texts, odd)
+        raise DataError(f"{place}{where}: {value!r} is no number, and other labels are; mend it, or remove the row")
     commas = [value for value in others if DECIMAL_COMMA.fullmatch(value)]
     if commas and all(is_number(value) or DECIMAL_COMMA.fullmatch(value) for value in others):
         place, value = _first(texts, commas)
@@ -103,14 +96,19 @@ def _warnings(texts: dict[str, Part], values: list[str], name: str) -> Iterator[
             yield (
                 f"{name}: {value!r} ({count} rows) is a class of its own; if it stands for missing labels, remove these rows"
             )
+    odd = [value for value in values if not is_number(value) and not is_missing(value)]
+    if len(odd) == 1 and len({float(value) for value in values if is_number(value)}) > 1:
+        place, value = _first(texts, odd)
+        yield f"{place}: {value!r} is a class of its own, and all other labels are numbers; if it is none, remove these rows"
     yield from lookalikes(values, name)
 
 
 def lookalikes(values: Iterable[str], name: str) -> Iterator[str]:
-    """Yield warnings on classes whose names differ only in case, blanks or the notation of a number."""
+    """Yield warnings on classes whose names differ only in case, blanks, invisible characters or the notation of a number."""
     seen: dict[str, str] = {}
     for value in values:
-        key = " ".join(unicodedata.normalize("NFKC", value).casefold().split())
+        plain = "".join(letter for letter in value if unicodedata.category(letter) != "Cf")  # no width: U+200B, say
+        key = " ".join(unicodedata.normalize("NFKC", plain).casefold().split())
         if is_number(key) and not is_missing(key):
             key = repr(float(key))
         if key in seen:

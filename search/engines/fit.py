@@ -145,7 +145,7 @@ class FitEngine:
                 validation_data=(data.x_validation, data.y_validation) if can_evaluate(model) else None,
                 validation_batch_size=validation_batch(int(config["batch_size"])),
                 # The user's callbacks come first, so that their changes (a learning rate, a metric) are reported.
-                callbacks=[Clock(batches), *self._trainer.callbacks(config), reporter],
+                callbacks=[Clock(batches), *_around(self._trainer.callbacks(config), reporter)],
             )
         except Exception as error:
             if memory.is_short(error):
@@ -167,12 +167,29 @@ class FitEngine:
         gc.collect()
 
 
+def _around(own: list[Any], reporter: _Reporter) -> list[Any]:
+    """Return the callbacks of a training: those of the user, and what records its epochs."""
+    return [_Evaluated(reporter), *own, reporter] if own else [reporter]
+
+
+class _Evaluated(keras.callbacks.Callback):  # type: ignore[misc]
+    """Keeps the weights that an epoch was evaluated with, before a callback of the user's puts others in their place."""
+
+    def __init__(self, reporter: _Reporter) -> None:
+        super().__init__()
+        self._reporter = reporter
+
+    def on_test_end(self, logs: Any = None) -> None:  # noqa: ARG002
+        self._reporter.evaluated = _copied(_weights(self.model))
+
+
 class _Reporter(keras.callbacks.Callback):  # type: ignore[misc]
     """Puts every epoch into the engine's queue and waits for the verdict; keeps the weights of the best epoch.
 
     Attributes:
         epoch: the last complete epoch, counted from 1.
         best: the weights of the best epoch.
+        evaluated: the weights of the last evaluation, if a callback may have changed them since; else empty.
         is_waiting: whether training waits for a verdict, so that the model does not change.
     """
 
@@ -190,6 +207,7 @@ class _Reporter(keras.callbacks.Callback):  # type: ignore[misc]
         self._began = 0.0
         self._score = -math.inf
         self.best: dict[str, NDArray[Any]] = {}
+        self.evaluated: dict[str, NDArray[Any]] = {}
         self.epoch = 0
         self.has_ended = self.is_waiting = False
 
@@ -206,7 +224,7 @@ class _Reporter(keras.callbacks.Callback):  # type: ignore[misc]
             metrics |= numbers({"learning_rate": optimizer.learning_rate})
         self.epoch = epoch + 1
         if (score := self._sign * metrics.get(self._objective, math.nan)) > self._score:
-            self._score, self.best = score, _copied(_weights(self.model))
+            self._score, self.best = score, self.evaluated or _copied(_weights(self.model))
         seconds = time.perf_counter() - self._began
         self.is_waiting = True
         self._events.put(EpochEnd(self.member, self.epoch, metrics, seconds))

@@ -71,10 +71,11 @@ class FormedLoss(LossFunctionWrapper):  # type: ignore[misc]
     """
 
     def __init__(self, loss: keras.losses.Loss, form: Form) -> None:
-        function = getattr(loss, "fn", loss.call)
-        super().__init__(function, reduction=loss.reduction, name=loss.name, dtype=loss.dtype)
+        # A subclass, or code of the user's, may compute something else in `call` than `fn` does.
+        is_plain = getattr(loss.call, "__func__", None) is LossFunctionWrapper.call
+        super().__init__(loss.fn if is_plain else loss.call, reduction=loss.reduction, name=loss.name, dtype=loss.dtype)
         # Share the dict, do not copy it: lanes write their label smoothing into it.
-        self._fn_kwargs = getattr(loss, "_fn_kwargs", {})
+        self._fn_kwargs = loss._fn_kwargs if is_plain else {}
         self.form = form
 
     def call(self, y_true: Any, y_pred: Any) -> Any:

@@ -17,8 +17,8 @@ End = Literal["logits", "probabilities", ""]
 
 # Rows to try a model on, spread over all training rows.
 _ROWS = 64
-# Outputs of a softmax sum to 1 within this tolerance.
-_SUM_TOLERANCE = {"float32": 1e-3, "bfloat16": 3e-2, "float16": 1e-2}
+# Probabilities are in 0..1, and a softmax sums to 1, within this tolerance: code may compute one as 1 minus the others.
+_TOLERANCE = {"float32": 1e-3, "bfloat16": 3e-2, "float16": 1e-2}
 # Layers that end in their `activation`.
 _ACTIVATED = (keras.layers.Dense, keras.layers.EinsumDense, BaseConv, BaseConvTranspose, keras.layers.Activation)
 # Layers that change no value in evaluation.
@@ -55,8 +55,8 @@ def end_from_outputs(model: keras.Model, x: NDArray[Any]) -> End:
     sums_to_one, has_outputs = True, False
     for outputs in _outputs(model, rows):
         has_outputs = True
-        tolerance = _SUM_TOLERANCE.get(model.compute_dtype, 1e-3)
-        if outputs.min() < 0 or outputs.max() > 1 + tolerance:
+        tolerance = _TOLERANCE.get(model.compute_dtype, 1e-3)
+        if outputs.min() < -tolerance or outputs.max() > 1 + tolerance:
             return "logits"
         sums_to_one &= outputs.shape[-1] > 1 and np.allclose(outputs.sum(axis=-1), 1.0, atol=tolerance)
     if has_outputs and sums_to_one:

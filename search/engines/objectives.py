@@ -17,6 +17,7 @@ from search.data import Data
 from search.engines import keras_names, logits
 from search.engines.forms import Form, FormedLoss, FormedMetric, Shape
 from search.engines.keras_names import Named
+from search.engines.pairing import Rows
 from search.errors import UsageError
 
 Outputs = Literal["probabilities", "margins", "values", "scores", "classes", "embeddings", "sequences"]
@@ -131,6 +132,10 @@ class Target:
         is_shares = all(bool(((part >= 0) & (part <= 1)).all()) for part in parts)
         return cls(info.task, shape, width, info.classes, is_bits, is_shares)
 
+    def rows(self, width: int) -> Rows:
+        """Return what the rows look like beside a model with `width` outputs per row."""
+        return Rows(self.shape, width, self.classes, is_binary=self.task == "binary" or self.is_bits)
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -138,7 +143,8 @@ class Rule:
 
     Attributes:
         target: the labels or targets of the study.
-        width: outputs per row; 0 if outputs are not rows of numbers. Then labels and outputs stay unchanged.
+        width: outputs per row; 0 if outputs are not rows of numbers. Then labels stay unchanged.
+        is_map: outputs have more than two axes, and the last has the length 1: one probability, logit or value per place.
         squash: what turns outputs into probabilities, "sigmoid" or "softmax"; "" if they are probabilities or values.
         is_bounded: all outputs are in 0..1.
         is_categorical: a row has one output per class, and exactly one class is right.
@@ -149,6 +155,12 @@ class Rule:
     squash: str = ""
     is_bounded: bool = False
     is_categorical: bool = False
+    is_map: bool = False
+
+    @property
+    def decides_accuracy(self) -> bool:
+        """Whether `metric` can make the accuracy that fits; otherwise Keras picks one by shapes, which takes no logits."""
+        return bool(self.width) or (self.is_map and self.squash == "sigmoid")
 
     def loss(self, named: Named) -> keras.losses.Loss:
         """Make a loss of Keras's for this model; UsageError if it can't be computed from these labels and outputs."""
@@ -167,13 +179,16 @@ class Rule:
 
     def metric(self, named: Named) -> keras.metrics.Metric:
         """Make a metric of Keras's for this model; UsageError if it can't be computed from these labels and outputs."""
-        if named.name == "Accuracy" and self.width:
-            named = replace(named, kind=self._accuracy(named))
+        if named.name == "Accuracy":
+            named = replace(named, kind=self._accuracy(named) if self.width else keras.metrics.BinaryAccuracy)
         needs = METRICS.get(named.name)
         if not self.width and named.takes_from_logits and named.from_logits is None:
             named = replace(named, from_logits=bool(self.squash))
-        if needs is None or not self.width:
+        if needs is None:
             return named.make()
+        if not self.width:
+            named, outputs = self._outputs(named, needs)
+            return FormedMetric(named.make(), Form(outputs=outputs)) if outputs else named.make()
         self._check(named, needs, METRICS)
         named = self._completed(named)
         named, outputs = self._outputs(named, needs)
@@ -358,7 +373,11 @@ def rule_for(model: keras.Model, data: Data, loss: Named | str, width: int | Non
     needs = _needs(loss, target, width)
     end = logits.end_of(model)
     rule = Rule(
-        target, width, is_bounded=end == "probabilities", is_categorical=_is_categorical(loss, needs, target, width)
+        target,
+        width,
+        is_bounded=end == "probabilities",
+        is_categorical=_is_categorical(loss, needs, target, width),
+        is_map=not width and (logits.output_shape(model, data.x_train) or (0,))[-1] == 1,
     )
     if needs.outputs not in ("probabilities", "margins"):
         return rule

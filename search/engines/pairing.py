@@ -1,12 +1,14 @@
-"""Decides whether a user's own loss or metric gets labels (rows,) or (rows, 1) when outputs are a column (rows, 1).
+"""Decides whether a user's own loss or metric gets labels (rows,) or (rows, 1).
 
-Labels (rows,) minus outputs (rows, 1) give a rows x rows array: every row is silently compared with every other row. Test:
+Labels (rows,) minus outputs (rows, 1) give a rows x rows array: every row is silently compared with every other row. So do
+labels (rows, 1) beside the class of each row, (rows,). Test:
 if only the labels are permuted, a loss or metric that pairs rows correctly changes; a mean over all pairs does not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -19,16 +21,33 @@ _ROWS = 8
 _CHANGE = 1e-4
 
 
-def form_for(own: Any, given: Shape, *, is_binary: bool, is_metric: bool) -> Form:
+@dataclass(frozen=True)
+class Rows:
+    """What the rows of a study look like.
+
+    Attributes:
+        given: the shape of the labels, "flat" or "column".
+        width: the model's outputs per row.
+        classes: number of classes; 0 for regression. `is_binary`: labels are 0 or 1.
+    """
+
+    given: Shape
+    width: int = 1
+    classes: int = 0
+    is_binary: bool = False
+
+
+def form_for(own: Any, rows: Rows, *, is_metric: bool) -> Form:
     """Return the form of labels in which a user's loss or metric pairs rows; the source's own form is tried first.
 
-    `given`, the shape of the labels, is "flat" or "column". If no form pairs rows, labels stay unchanged.
+    If no form pairs rows, labels stay unchanged.
     """
+    given = rows.given
     # Keras reshapes (rows,) to a column before it calls a loss function, so "flat" differs from "" there.
     others: tuple[Shape, ...] = ("flat",) if given == "column" else ("column",) if is_metric else ("column", "flat")
     for labels in ("", *others):
         form = Form(given, labels)
-        if _pairs(own, form, is_binary=is_binary, is_metric=is_metric):
+        if _pairs(own, form, rows, is_metric=is_metric):
             return form
     return Form(given)
 
@@ -44,21 +63,31 @@ def formed(own: Any, form: Form, *, is_metric: bool) -> Any:
     return FormedLoss(own if isinstance(own, keras.losses.Loss) else _Function(own), form)
 
 
-def warnings_of(model: keras.Model, given: Shape, *, is_binary: bool) -> Iterator[str]:
+def warnings_of(model: keras.Model, rows: Rows) -> Iterator[str]:
     """Yield a warning for each loss or metric of a builder's own that compares every row with every other."""
-    own = [("loss", model.loss)]
-    own += [("metric", metric) for metric in getattr(model._compile_metrics, "_user_metrics", None) or ()]
-    for what, item in own:
-        if not callable(item) or type(item).__module__.startswith("keras."):
-            continue
-        wanted = form_for(item, given, is_binary=is_binary, is_metric=what == "metric").labels
+    for what, item in _own(model):
+        wanted = form_for(item, rows, is_metric=what == "metric").labels
         if wanted:
             has, needs = ("(rows,)", "(rows, 1)") if wanted == "column" else ("(rows, 1)", "(rows,)")
-            name = getattr(item, "name", None) or getattr(item, "__name__", type(item).__name__)
             yield (
-                f"the {what} {name} of the builder compares every row with every other: labels are {has}, outputs are "
-                f"(rows, 1); give labels of shape {needs} in the data, or reshape them in the {what}"
+                f"the {what} {_name(item)} of the builder compares every row with every other: labels are {has}, outputs are "
+                f"(rows, {rows.width}); give labels of shape {needs} in the data, or reshape them in the {what}"
             )
+
+
+def own_of(model: keras.Model) -> list[str]:
+    """Return the names of a compiled model's losses and metrics that are neither Keras's nor made from the study file."""
+    return [_name(item) for _, item in _own(model) if not isinstance(item, FormedLoss | FormedMetric)]
+
+
+def _own(model: keras.Model) -> Iterator[tuple[str, Any]]:
+    given = [("loss", model.loss)]
+    given += [("metric", metric) for metric in getattr(model._compile_metrics, "_user_metrics", None) or ()]
+    yield from (pair for pair in given if callable(pair[1]) and not type(pair[1]).__module__.startswith("keras."))
+
+
+def _name(item: Any) -> str:
+    return str(getattr(item, "name", None) or getattr(item, "__name__", type(item).__name__))
 
 
 class _Function(keras.losses.Loss):  # type: ignore[misc]
@@ -72,11 +101,11 @@ class _Function(keras.losses.Loss):  # type: ignore[misc]
         return self.fn(y_true, y_pred)
 
 
-def _pairs(own: Any, form: Form, *, is_binary: bool, is_metric: bool) -> bool:
+def _pairs(own: Any, form: Form, rows: Rows, *, is_metric: bool) -> bool:
     if not is_metric and isinstance(own, keras.losses.Loss) and type(own).__call__ is not keras.losses.Loss.__call__:
         return form.changes_nothing  # FormedLoss can only wrap `call`
     value = _metric_value(own, form) if is_metric else _loss_value(own, form)
-    for labels, outputs in _samples(form.given, is_binary=is_binary):
+    for labels, outputs in _samples(rows):
         try:
             base = value(labels, outputs)
             if any(
@@ -89,14 +118,22 @@ def _pairs(own: Any, form: Form, *, is_binary: bool, is_metric: bool) -> bool:
     return False
 
 
-def _samples(given: Shape, *, is_binary: bool) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-    """Yield (labels, outputs) twice: first positive outputs (probabilities if binary), then values around 0."""
+def _samples(rows: Rows) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    """Yield (labels, outputs) twice: first positive outputs (probabilities of classes), then values around 0."""
     rng = np.random.default_rng(0)
-    labels = np.array([0, 1, 1, 0, 1, 0, 0, 1], np.int32) if is_binary else rng.uniform(0.5, 2, _ROWS).astype("float32")
-    labels = labels if given == "flat" else labels.reshape(-1, 1)
-    outputs = rng.uniform(0.05, 0.95, (_ROWS, 1)) if is_binary else rng.uniform(0.5, 2, (_ROWS, 1))
+    shape = (_ROWS, rows.width)
+    if rows.is_binary:
+        labels = np.array([0, 1, 1, 0, 1, 0, 0, 1], np.int32)
+    elif rows.classes:
+        labels = rng.permutation(_ROWS).astype(np.int32) % rows.classes
+    else:
+        labels = rng.uniform(0.5, 2, _ROWS).astype("float32")
+    labels = labels if rows.given == "flat" else labels.reshape(-1, 1)
+    outputs = rng.uniform(0.05, 0.95, shape) if rows.classes or rows.is_binary else rng.uniform(0.5, 2, shape)
+    if rows.classes and rows.width > 1:
+        outputs /= outputs.sum(axis=1, keepdims=True)
     yield labels, outputs.astype("float32")
-    yield labels, rng.normal(0, 2, (_ROWS, 1)).astype("float32")
+    yield labels, rng.normal(0, 2, shape).astype("float32")
 
 
 def _loss_value(own: Any, form: Form) -> Callable[[Any, Any], float]:

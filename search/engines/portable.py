@@ -135,7 +135,7 @@ def recipe(study: Any, entry: Entry, yardstick: Yardstick) -> str:
             return f"compute it by keras.metrics.{_call(candidate)} of {yardstick.texts[form]} and {_where(what)}"
     if is_users(entry):
         return "it is code of yours; compile the model with it after loading"
-    return "Keras has no object that gives it"
+    return "no object of Keras's that was tried gives it"
 
 
 def is_users(entry: Entry | None) -> bool:

@@ -34,7 +34,7 @@ def inspect(trainer: Trainer, fixed: Mapping[str, Any]) -> Ready:
     space = trainer.space
     recorder = _ReadRecorder(trainer, fixed)
     described: dict[str, Any] = {}
-    mixing_warnings: list[str] = []
+    model_warnings: list[str] = []
     for params in _branches(space):
         try:
             model = recorder.build(params)
@@ -47,7 +47,10 @@ def inspect(trainer: Trainer, fixed: Mapping[str, Any]) -> Ready:
         _check_whole_inputs(model, trainer)
         if "parameters" not in described:
             described = _describe(model)
-            mixing_warnings = _row_mixing_warnings(model, trainer)
+            model_warnings = [
+                *_row_mixing_warnings(model, trainer),
+                *_other_warnings(model, trainer, came_compiled=recorder.came_compiled[-1]),
+            ]
             _check_objective(model, trainer)
         del model
     recorder.try_more_configs()
@@ -58,7 +61,7 @@ def inspect(trainer: Trainer, fixed: Mapping[str, Any]) -> Ready:
         fingerprint=trainer.data.fingerprint,
         targets=trainer.data.targets,
         source=trainer.source,
-        warnings=(*trainer.data.warnings, *mixing_warnings),
+        warnings=(*trainer.data.warnings, *model_warnings),
         model=described,
         read=tuple(sorted(recorder.read)),
         undrawn=tuple(name for name in space if name not in recorder.drawn),
@@ -279,10 +282,35 @@ def _check_names(model: keras.Model) -> None:
             )
 
 
+def _other_warnings(model: keras.Model, trainer: Trainer, *, came_compiled: bool) -> Iterator[str]:
+    """Yield warnings about averages that nothing uses, and about labels that code of the user's gets under other numbers."""
+    optimizer, train = model.optimizer, trainer.settings.train
+    is_unused = getattr(optimizer, "use_ema", False) and optimizer.ema_overwrite_frequency is None
+    if is_unused and not train.callbacks and "use_ema" not in trainer.space and "use_ema" not in train.numbers:
+        yield (
+            "the model's optimizer has use_ema and no ema_overwrite_frequency: its averages change no epoch; "
+            "add ema_overwrite_frequency = 100, say"
+        )
+    names = trainer.data.info.class_names
+    if not names or not all(map(_is_whole, names)) or [int(name) for name in names] == list(range(len(names))):
+        return
+    entries = [("train.loss", train.loss), *(("train.metrics", entry) for entry in train.metrics or ())]
+    own = [f"{key} {entry}" for key, entry in entries if trainer.is_own(entry)]
+    if came_compiled:
+        own = [f"the builder's {name}" for name in pairing.own_of(model)]
+    if own:
+        shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+        yield f"the labels {shown} are numbered 0 to {len(names) - 1}, also for {', '.join(dict.fromkeys(own))}"
+
+
+def _is_whole(name: str) -> bool:
+    return name.lstrip("-").isdecimal()
+
+
 def _row_mixing_warnings(model: keras.Model, trainer: Trainer) -> list[str]:
     """Return warnings about losses and metrics of a builder's own that compare every row with every other."""
     target = objectives.Target.of(trainer.data)
-    if not has_call(model) or target.shape not in ("flat", "column") or objectives.width_of(model, trainer.data) != 1:
+    if not has_call(model) or target.shape not in ("flat", "column"):
         return []
-    is_binary = trainer.data.info.task == "binary" or target.is_bits
-    return list(pairing.warnings_of(model, target.shape, is_binary=is_binary))
+    width = objectives.width_of(model, trainer.data)
+    return list(pairing.warnings_of(model, target.rows(width))) if width else []

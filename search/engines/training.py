@@ -120,7 +120,7 @@ class Trainer:
     data: Data
     build: Callable[[Mapping[str, Any], DataInfo], keras.Model]
     source: str
-    forms: Mapping[tuple[str, str], Form] = field(default_factory=dict)
+    forms: Mapping[tuple[str, str, int], Form] = field(default_factory=dict)
     pins: Pins = field(default_factory=Pins.now)
 
     @classmethod
@@ -223,7 +223,7 @@ class Trainer:
         entry = self.settings.train.loss
         if entry is None or (isinstance(entry, str) and entry.lower() in ("crossentropy", "ce")):
             return objectives.loss_of_task(self.data, width, config.get("label_smoothing"))
-        return str(entry) if self._is_own(entry) else keras_names.find("train.loss", entry)
+        return str(entry) if self.is_own(entry) else keras_names.find("train.loss", entry)
 
     def metrics(self) -> tuple[str | dict[str, Any], ...]:
         given = self.settings.train.metrics
@@ -232,21 +232,22 @@ class Trainer:
         return ("mae",) if self.data.info.task == "regression" else ("accuracy",)
 
     def _metric(self, entry: str | dict[str, Any], rule: Rule) -> Any:
-        if self._is_own(entry):
+        if self.is_own(entry):
             return self._own("train.metrics", str(entry), rule)
         if isinstance(entry, str) and entry.lower() in objectives.ACCURACIES:
             accuracy = Named("train.metrics", entry, keras.metrics.Accuracy)
-            return rule.metric(accuracy) if rule.width else entry.lower()  # Keras picks the class that fits
+            return rule.metric(accuracy) if rule.decides_accuracy else entry.lower()  # Keras picks the class that fits
         return rule.metric(keras_names.find("train.metrics", entry))
 
-    def _is_own(self, entry: str | dict[str, Any]) -> bool:
+    def is_own(self, entry: object) -> bool:
+        """Return whether an entry of `loss` or `metrics` names code of the user's."""
         return isinstance(entry, str) and Reference.parse(entry, self.base) is not None
 
     def _own(self, key: str, text: str, rule: Rule) -> Any:
         """Return a loss or metric of the user's own; only the shape of its labels may be changed."""
         function = self._function(key, text)
         own = function() if isinstance(function, type) else function
-        form = self.forms.get((key, text), Form()) if rule.width == 1 else Form()
+        form = self.forms.get((key, text, rule.width), Form())
         return pairing.formed(own, form, is_metric=key == "train.metrics")
 
     def _function(self, key: str, text: str) -> Callable[..., Any]:
@@ -318,8 +319,8 @@ class Decay(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[mi
         return {name: getattr(self, name) for name in names}
 
 
-def _forms(settings: Settings, base: Path, data: Data) -> Iterator[tuple[tuple[str, str], Form]]:
-    """Yield the form in which each of the user's own losses and metrics gets a column of labels.
+def _forms(settings: Settings, base: Path, data: Data) -> Iterator[tuple[tuple[str, str, int], Form]]:
+    """Yield the form in which each of the user's own losses and metrics gets labels, by the model's outputs per row.
 
     Call this before any model is built: Keras numbers the names of metrics, and the metrics made here must not count.
     """
@@ -328,15 +329,17 @@ def _forms(settings: Settings, base: Path, data: Data) -> Iterator[tuple[tuple[s
     entries = [("train.loss", train.loss), *(("train.metrics", entry) for entry in train.metrics or ())]
     for key, text in entries:
         reference = Reference.parse(text, base) if isinstance(text, str) else None
-        if reference is None or data.info.outputs != 1 or target.shape not in ("flat", "column"):
+        if reference is None or target.shape not in ("flat", "column"):
             continue
         try:
             function = reference.load()
             own = function() if isinstance(function, type) else function
         except Exception:  # noqa: BLE001, S112 (compiling the first model raises the same error)
             continue
-        is_binary, is_metric = data.info.task == "binary" or target.is_bits, key == "train.metrics"
-        yield (key, str(text)), pairing.form_for(own, target.shape, is_binary=is_binary, is_metric=is_metric)
+        is_metric = key == "train.metrics"
+        # A model of a binary task has one output or two, one of a single number may add a variance.
+        for width in {1, 2, data.info.outputs, data.info.classes} - {0}:
+            yield (key, str(text), width), pairing.form_for(own, target.rows(width), is_metric=is_metric)
 
 
 def make_optimizer(config: Mapping[str, Any], steps: int) -> keras.optimizers.Optimizer:

@@ -169,8 +169,10 @@ class _Inspection:
         return ""
 
     def _ema_reason(self, name: str) -> str:
+        # A callback may put the averages into the weights, as Keras's SwapEMAWeights does.
+        is_used = self._is_given("ema_overwrite_frequency") or bool(self.file.settings.train.callbacks)
         if name == "use_ema":
-            if self._can_be("use_ema", bool) and not self._is_given("ema_overwrite_frequency"):
+            if self._can_be("use_ema", bool) and not is_used:
                 return (
                     "use_ema alone changes no epoch: Keras puts the averages into the weights every "
                     "ema_overwrite_frequency steps; add ema_overwrite_frequency = 100, say"
@@ -178,8 +180,11 @@ class _Inspection:
             return ""
         if not self._can_be("use_ema", bool):
             return f"{name} has no effect without use_ema = true"
-        if name == "ema_momentum" and not self._is_given("ema_overwrite_frequency"):
-            return "ema_momentum has no effect without ema_overwrite_frequency; add ema_overwrite_frequency = 100, say"
+        if name == "ema_momentum":
+            advice = (
+                "ema_momentum has no effect without ema_overwrite_frequency; add ema_overwrite_frequency = 100, say"
+            )
+            return "" if is_used else advice
         return self._too_long_reason(name, "the averages never get into the weights")
 
     def _too_long_reason(self, name: str, what: str) -> str:

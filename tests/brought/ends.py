@@ -28,6 +28,14 @@ class Small(Linear):
         return 0.5 + 0.01 * super().call(x)
 
 
+class OneMinus(Linear):
+    """A softmax whose last is computed from the others: it may come out below 0 by rounding."""
+
+    def call(self, x):
+        p = ops.softmax(super().call(x))
+        return ops.concatenate([p[:, :-1], 1 - ops.sum(p[:, :-1], -1, keepdims=True) - 6e-8], -1)
+
+
 class Clipped(Linear):
     def call(self, x):
         return ops.clip(super().call(x), 0, 1)
@@ -79,6 +87,7 @@ MODELS = {
     "small": seq(lambda u, t: Small(u)),
     "drawing": seq(lambda u, t: Drawing(u)),
     "own squashed": seq(lambda u, t: Squashed(u)),
+    "one minus": seq(lambda u, t: OneMinus(u)),
     "clipped": seq(lambda u, t: Clipped(u)),
     "class linear": lambda s, u, t: Net(u, None),
     "class squashed": lambda s, u, t: Net(u, squash(t)),

@@ -394,6 +394,24 @@ def own_objectives_beside_scikit_learn():
                     sk.r2_score(y, raw),
                 ],
             ]
+    for source in ("number column", "table.csv"):
+        for loss, factor in (("Twice", 2), ("WithFunction", 3)):
+            trainer = trainer_of(
+                source, target="y" if source.endswith("csv") else None, loss=f"own.py:{loss}", metrics=["mse"]
+            )
+            _, report = trained(trainer)
+            rows[f"{source}, {loss}"] = [[report["val_loss"]], [factor * report["val_mse"]]]
+        trainer = trainer_of(source, target="y" if source.endswith("csv") else None, loss="own.py:Gaussian", metrics=[])
+        model, report = trained(trainer, outputs=2)
+        (mean, log), y = model.predict(trainer.data.x_validation, verbose=0).T, trainer.data.y_validation.reshape(-1)
+        rows[f"{source}, Gaussian"] = [[report["val_loss"]], [float(np.mean((y - mean) ** 2 * np.exp(-log) + log))]]
+    for source in ("binary", "binary column", "labels.csv", "classes", "classes column"):
+        trainer = trainer_of(
+            source, target="y" if source.endswith("csv") else None, metrics=["own.py:hits", "own.py:Hits", "accuracy"]
+        )
+        _, report = trained(trainer, epochs=2, outputs=4 if "classes" in source else 2)
+        own = [report["val_hits"], report["val_more_hits"]]
+        rows[f"{source}, an output for each class"] = [own, [report["val_accuracy"]] * 2]
     for source in ("binary", "binary column", "binary floats", "labels.csv"):
         trainer = trainer_of(source, target="y" if source.endswith("csv") else None, metrics=["own.py:f1", "f1_score"])
         model, report = trained(trainer, epochs=2, batch_size=500)
@@ -410,6 +428,48 @@ def test_own_losses_and_metrics_pair_each_row_with_its_own_whatever_the_shape_of
     )
     for name, (reported, right) in found.items():
         assert reported == pytest.approx(right, rel=1e-4), name
+
+
+MAPS = """
+import keras
+import numpy as np
+from keras import layers as L
+
+
+def rows():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(80, 6, 6, 1)).astype("float32")
+    return x, (x + rng.normal(size=x.shape) > 0.3).astype("float32")
+
+
+def build(config, data):
+    return keras.Sequential([keras.Input(data.input_shape), L.Conv2D(1, 3, padding="same", bias_initializer="ones")])
+"""
+
+
+def metrics_of_maps():
+    import numpy as np
+    from objectives_kit import FOLDER, sigmoid, sk, trained, trainer_of
+
+    (FOLDER / "maps.py").write_text(MAPS)
+    names = ["accuracy", "binary_accuracy", "auc", "precision", "recall", "mae", "mse", "binary_crossentropy"]
+    trainer = trainer_of(
+        "maps.py:rows", build="maps.py:build", task="regression", loss="binary_crossentropy", metrics=names
+    )
+    model, report = trained(trainer, batch_size=100)
+    logits, y = model.predict(trainer.data.x_validation, verbose=0).reshape(-1), trainer.data.y_validation.reshape(-1)
+    p = sigmoid(logits)
+    right = [
+        *[sk.accuracy_score(y, p > 0.5)] * 2, sk.roc_auc_score(y, p), sk.precision_score(y, p > 0.5),
+        sk.recall_score(y, p > 0.5), np.abs(p - y).mean(), ((p - y) ** 2).mean(), sk.log_loss(y, p),
+    ]  # fmt: skip
+    return {name: [report[f"val_{name}"], float(value)] for name, value in zip(names, right, strict=True)}
+
+
+@pytest.mark.parametrize("backend", ["jax", pytest.param("tensorflow", marks=pytest.mark.gallery)])
+def test_metrics_of_maps_are_of_probabilities_where_the_model_gives_logits(backend):
+    for name, (reported, right) in in_keras(metrics_of_maps, backend=backend).items():
+        assert reported == pytest.approx(right, rel=5e-3 if name == "auc" else 1e-4), name
 
 
 def shapes_that_arrive():
@@ -498,7 +558,7 @@ def test_logits_are_told_by_what_comes_out_and_where_they_can_not_be_the_user_is
     assert found.pop("fixed for a loss that has no such option") == "sigmoid"
     for name, said in found.items():
         source, kind = name.split(": ")
-        if kind == "clipped" or (kind == "own squashed" and source == "binary"):
+        if kind == "clipped" or (kind in ("own squashed", "one minus") and source == "binary"):
             assert "can't be told" in str(said), (name, said)
             assert "from_logits = true" in str(said)
         else:

@@ -83,12 +83,27 @@ def test_a_missing_target_is_told_of_its_own_key(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "word", ["NaN", "nan", "NA", "N/A", "null", "None", "-", "?", "NULL", "#N/A", "missing", "<NA>"]
-)
+    "word", ["NaN", "nan", "NA", "N/A", "null", "None", "-", "?", "NULL", "#N/A", "missing", "<NA>", "\\N", "#VALUE!", "n.a.",
+             "unknown", "(null)", "1.#QNAN", "#N/A N/A", "k. A."]
+)  # fmt: skip
 @pytest.mark.parametrize("label", ["{bit}", "{half}", "true"])
 def test_word_for_a_missing_value_is_no_class_beside_numbers(tmp_path, word, label):
     write_table(tmp_path, "size,kind", "{half}," + label, extra=f"1,{word}")
     refused(tmp_path, "d.csv", "line 7", "'kind'", repr(word), "missing value", target="kind")
+
+
+@pytest.mark.parametrize("word", ["x", "n.z.", "see note"])
+def test_one_word_among_labels_that_are_numbers_is_told_of(tmp_path, word):
+    write_table(tmp_path, "size,kind", "{half},{bit}", rows=40, extra="\n".join([f"1,{word}"] * 5))
+    (warning,) = load(tmp_path, "d.csv", target="kind").warnings
+    assert "line 7" in warning
+    assert f"{word!r} is a class of its own, and all other labels are numbers" in warning
+
+
+@pytest.mark.parametrize("word", [">50", "12 EUR", "1.2.3"])
+def test_cell_that_is_no_number_among_targets_is_told_of_by_its_row(tmp_path, word):
+    write_table(tmp_path, "size,price", "{half},{half}", rows=60, extra=f"1,{word}")
+    refused(tmp_path, "d.csv", "line 7", "'price'", f"{word!r} is no number", target="price")
 
 
 @pytest.mark.parametrize("word", ["NaN", "NA", "null", "?", "-", "n/a"])
@@ -145,6 +160,8 @@ def test_blanks_around_a_label_make_no_class(tmp_path, label):
         (("1.0", "1", "x"), ("'1'", "'1.0'")),
         (("01", "1", "x"), ("'01'", "'1'")),
         (("a b", "a  b"), ("'a b'", "'a  b'")),
+        (("a", "a\u200b", "b"), ("two classes", "u200b")),
+        (("soft\u00adware", "software"), ("two classes",)),
         (("caf\u00e9", "cafe\u0301"), ("two classes",)),
     ],
 )
