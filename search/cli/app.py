@@ -264,16 +264,18 @@ def export(
         # Escape control characters for a terminal, which would obey them; a program gets the exact text.
         print(printable(text) if sys.stdout.isatty() else text, end="")
         return
+    exports.check_target(output, stored)
     exports.write(output, text)
     _echo(f"written: {output}")
 
 
 def _export_model(stored: Any, path: Path, number: int | None) -> None:
     from search.sessions import run as sessions
-    from search.views import console, standing, text
+    from search.views import console, export, standing, text
 
     if path.suffix != ".keras":
         raise UsageError(f"--model: a model is saved as a .keras file; received {path}")
+    export.check_target(path, stored)
     chosen = [t for t in stored.trials if t.number == number] if number is not None else stored.complete[:1]
     if not chosen:
         raise UsageError("no trial is complete yet" if number is None else f"--trial: the study has no trial {number}")
@@ -366,7 +368,7 @@ def delete(
         parts.append(f"{path.name} and its backup, for no other study is in it")
     what = f"study {name!r} of {path}: {', '.join(parts)} ({size(deletion.bytes)})"
     if not yes:
-        if not sys.stdin.isatty():
+        if sys.stdin is None or not sys.stdin.isatty():
             raise UsageError(
                 "delete asks first, and there is no terminal to ask at; add --yes to delete without being asked"
             )

@@ -139,6 +139,9 @@ def _why_not_kept(stored: Stored, trial: Trial) -> str:
 
 
 def _start(file: StudyFile, reporter: Reporter, *, allow_unused: bool) -> Outcome:
+    best = file.beside(".best.json")
+    if best.is_file() and not export.is_ours(best):
+        raise UsageError(f"{best} is there already and is none of manyfit's; move it away, or give another --name")
     resolved, chosen = resolve(file)
     log = StudyLog()
     with (

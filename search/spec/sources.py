@@ -68,7 +68,40 @@ def imported_files(settings: Settings, base: Path) -> dict[str, Path]:
         path = Path(getattr(module, "__file__", None) or "/")
         if name != "__main__" and path.suffix in _SUFFIXES and not _is_installed(path):
             files[_name(path, name, functions)] = path
+    named = set(files.values())
+    for text in list(_executed):
+        path = Path(text)
+        # Beside the study's folder, too; not what TensorFlow writes to the folder for temporary files.
+        is_near = path.is_relative_to(base.parent) and not path.name.startswith("__autograph_generated")
+        if is_near and path.suffix == ".py" and path not in named and not _is_installed(path):
+            name = _name(path, path.stem, functions)
+            files[posixpath.relpath(path, base) if name.startswith("<") else name] = path
     return files
+
+
+_executed: set[str] = set()
+
+
+def record_executed() -> None:
+    """From now on, record the files whose code this process executes, also those that become no module."""
+    if not _is_recording:
+        _is_recording.append(True)
+        sys.addaudithook(_record)
+
+
+_is_recording: list[bool] = []
+
+
+def _record(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "exec":
+        name = getattr(arguments[0], "co_filename", "")
+        if name.endswith(".py"):
+            _executed.add(os.path.abspath(name))  # noqa: PTH100 (a hook must be quick)
+
+
+def executed() -> int:
+    """Return how many files have been executed since `record_executed`."""
+    return len(_executed)
 
 
 def hashes(files: Mapping[str, Path], until: float = math.inf) -> dict[str, str]:
@@ -154,6 +187,8 @@ def legacy_hash(settings: Settings, base: Path) -> str:
 
 
 def _hash(path: Path, until: float = math.inf) -> str:
+    # A module in a zip file has a path inside it.
+    path = next((parent for parent in path.parents if parent.is_file()), path)
     try:
         return "" if path.stat().st_mtime > until else hashlib.sha256(path.read_bytes()).hexdigest()[:32]
     except OSError:

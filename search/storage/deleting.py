@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import shutil
 import sqlite3
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -123,7 +122,8 @@ def _delete_all(connection: sqlite3.Connection, deletion: Deletion) -> None:
 
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
+        # Only what manyfit has written there.
+        checkpoints.tidy(path, [], [])
     else:
         with suppress(OSError):
             path.unlink()

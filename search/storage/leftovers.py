@@ -19,7 +19,7 @@ _OURS = f"SELECT study_id FROM {OUR_STUDIES}"  # noqa: S608 (nothing in it comes
 _LEFT_EPOCHS = f"trial_id NOT IN (SELECT trial_id FROM trials WHERE study_id IS NULL OR study_id IN ({_OURS}))"  # noqa: S608
 
 TABLES = frozenset({"manyfit_studies", "manyfit_events", "manyfit_epochs"})
-"""The tables in which another program's deletion leaves rows."""
+"""The tables in which another program's deletion always leaves rows."""
 
 
 def count_studies(connection: sqlite3.Connection) -> int:
@@ -56,16 +56,26 @@ def are_there(connection: sqlite3.Connection) -> bool:
 
 
 def orphans(connection: sqlite3.Connection) -> list[tuple[str, int, str]]:
-    """Return rows of other tables without a parent row, which no deletion leaves: (table, row, table of the parent)."""
-    return [
-        (table, row, parent)
-        for table, row, parent, _ in connection.execute("PRAGMA foreign_key_check")
-        if table not in TABLES
-    ]
+    """Return rows of other tables without a parent row: (table, row, table of the parent).
+
+    If a study of ours was deleted, they are its leftovers, and none are returned: Optuna reads what it deletes before it
+    locks the database, so trials that a search stores meanwhile stay behind.
+    """
+    return [] if count_studies(connection) else _without_parent(connection)
+
+
+def _without_parent(connection: sqlite3.Connection) -> list[tuple[str, int, str]]:
+    rows = connection.execute("PRAGMA foreign_key_check").fetchall()
+    return [(table, row, parent) for table, row, parent, _ in rows if table not in TABLES]
 
 
 def drop(connection: sqlite3.Connection) -> None:
     """Delete the leftovers of deleted studies and trials; the caller has begun a transaction."""
+    if count_studies(connection):
+        # Rows of a trial belong to nothing once the trial is deleted, too.
+        while rows := _without_parent(connection):
+            for table, row, _ in rows:
+                connection.execute(f'DELETE FROM "{table}" WHERE rowid = ?', (row,))  # noqa: S608 (a name of the schema)
     connection.execute(f"DELETE FROM manyfit_epochs WHERE {_LEFT_EPOCHS}")  # noqa: S608
     connection.execute(f"DELETE FROM manyfit_studies WHERE study_id NOT IN ({_OURS})")  # noqa: S608
     connection.execute("DELETE FROM manyfit_events WHERE study_id NOT IN (SELECT study_id FROM manyfit_studies)")

@@ -15,12 +15,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from search import durable
 from search.errors import UsageError
 from search.spec.identity import versions
+from search.spec.sources import source_files
 from search.storage.records import Stored
+from search.storage.schema import JOURNALS, backup_of
 from search.trials.objective import Objective
 from search.trials.trial import Trial
 from search.views import standing
 
 DEFAULT_TOP = 5
+_SQLITE = b"SQLite format 3\0"
 
 
 class Repeat(BaseModel):
@@ -147,6 +150,40 @@ def to_csv(stored: Stored) -> str:
     frame = pd.DataFrame(rows, columns=columns)
     frame["best_epoch"] = frame["best_epoch"].astype("Int64")
     return frame.to_csv(index=False)
+
+
+def is_ours(path: Path) -> bool:
+    """Return whether a file holds what `to_json` gives of a study, perhaps of an earlier format."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(document, dict) and {"format", "study", "configs"} <= document.keys()
+
+
+def check_target(path: Path, stored: Stored) -> None:
+    """Raise UsageError if writing `path` would replace a database, or what the study is made of."""
+    file = stored.file
+    database = (stored.path, backup_of(stored.path), stored.path.with_name(f"{stored.path.name}.lock"))
+    data = file.base / file.settings.data.source.rpartition(":")[0 if ":" in file.settings.data.source else 2]
+    made_of = {
+        "the study's database": [Path(f"{one}{journal}") for one in database for journal in JOURNALS],
+        "the study file": [file.path],
+        "code of the study": list(source_files(file.settings, file.base).values()),
+        "the study's data": [data],
+    }
+    for what, paths in made_of.items():
+        if any(_is_same(path, one) for one in paths):
+            raise UsageError(f"{path} is {what}; name another file")
+    with suppress(OSError):
+        if path.is_file() and path.open("rb").read(len(_SQLITE)) == _SQLITE:
+            raise UsageError(f"{path} is a database; name another file")
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    with suppress(OSError):
+        return one.samefile(other)
+    return False
 
 
 def write(path: Path, text: str) -> None:

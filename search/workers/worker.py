@@ -111,7 +111,7 @@ class _Imports:
     Attributes:
         known: names of the files that were reported.
         began_at: when this process started, before any of the user's code ran.
-        modules: how many modules there were at the last look.
+        modules: how many modules, and executed files, there were at the last look.
     """
 
     trainer: Trainer
@@ -121,9 +121,10 @@ class _Imports:
 
     def take_new(self) -> dict[str, str]:
         """Return the hashes of files that were imported since the last call."""
-        if len(sys.modules) == self.modules:
+        modules = len(sys.modules) + sources.executed()
+        if modules == self.modules:
             return {}
-        self.modules = len(sys.modules)
+        self.modules = modules
         files = sources.imported_since(self.known, self.trainer.settings, self.trainer.base, self.began_at)
         self.known |= set(files)
         return files
@@ -168,6 +169,7 @@ def _prepare(spec: WorkerSpec, connection: Connection) -> tuple[Engine, Ready, T
     """Load data and builder, inspect them, and choose the engine; UsageError for errors that a person must correct."""
     settings, base, began_at = spec.settings, Path(spec.base), time.time()
     # Before any of the user's code runs, which may write modules.
+    sources.record_executed()
     named = sources.hashes(sources.source_files(settings, base))
     if settings.run.deterministic:
         _make_deterministic()

@@ -233,6 +233,93 @@ def test_module_whose_name_a_config_makes_is_a_part_of_the_study(tmp_path):
     assert len(load(path.with_suffix(".db"), "computed").trials) == 3
 
 
+BY_LOCATION = """
+import importlib.util, runpy
+from pathlib import Path
+import keras
+def load(file):
+    spec = importlib.util.spec_from_file_location("part", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.UNITS
+folder, stem = Path(__file__).parent, "wid" + "ths"
+UNITS = {how}
+def build(config, data):
+    return keras.Sequential([keras.Input(data.input_shape), keras.layers.Flatten(), keras.layers.Dense(UNITS),
+                             keras.layers.Dense(1)])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("how", "name"),
+    [
+        ('load(folder / f"{stem}.py")', "widths.py"),
+        ('load(folder.parent / "common" / f"{stem}.py")', "../common/widths.py"),
+        ('runpy.run_path(str(folder / f"{stem}.py"))["UNITS"]', "widths.py"),
+        ('(file := folder / f"{stem}.py", scope := {}, exec(compile(file.read_text(), str(file), "exec"), scope))[1]["UNITS"]', "widths.py"),
+    ],
+    ids=["beside", "in a folder beside", "run", "compiled"],
+)  # fmt: skip
+def test_file_that_is_run_without_becoming_a_module_is_a_part_of_the_study(tmp_path, how, name):
+    """The sample: units changed from 4 to 64 between two commands, and both were in one table."""
+    (tmp_path / "study").mkdir()
+    folder_of(tmp_path / "study", my_data=DATA, my_model=BY_LOCATION.replace("{how}", how))
+    part = tmp_path / "study" / name
+    part.parent.mkdir(exist_ok=True)
+    part.write_text("UNITS = 4\n")
+    path = write_study(tmp_path / "study", STUDY.format(trials=2), name="located")
+    done = manyfit("run", path, "--allow-unused")
+    assert done.returncode == 0, done.stderr
+    part.write_text("UNITS = 64\n")
+    done = manyfit("run", path, "--trials", 3)
+    assert done.returncode == 2, done.stderr
+    assert f"the builder's source has changed: {name}" in done.stderr
+    part.write_text("UNITS = 4\n")
+    assert manyfit("run", path, "--trials", 3).returncode == 0
+
+
+@pytest.mark.slow
+def test_module_that_is_no_file_when_the_worker_starts_stops_nothing(tmp_path):
+    """The samples: a module that is deleted after its import, and one in a zip file, which is compared as a whole."""
+    import zipfile
+
+    def pack(units):
+        with zipfile.ZipFile(tmp_path / "library.zip", "w") as archive:
+            archive.writestr("packed.py", f"UNITS = {units}\n")
+
+    source = (
+        "import sys\nfrom pathlib import Path\nimport keras\n"
+        "gone = Path(__file__).with_name('gone.py')\ngone.write_text('N = 1')\n"
+        "import gone as module\ngone.unlink()\n"
+        "sys.path.insert(0, str(Path(__file__).with_name('library.zip')))\nimport packed\n"
+        "def build(config, data):\n"
+        "    return keras.Sequential([keras.Input(data.input_shape), keras.layers.Flatten(), keras.layers.Dense(1),\n"
+        "                             keras.layers.Dense(packed.UNITS), keras.layers.Dense(1)])\n"
+    )
+    folder_of(tmp_path, my_data=DATA, my_model=source)
+    pack(2)
+    path = write_study(tmp_path, STUDY.format(trials=2), name="packed")
+    done = manyfit("run", path, "--allow-unused")
+    assert done.returncode == 0, done.stderr
+    assert manyfit("run", path, "--trials", 3).returncode == 0
+    pack(3)
+    done = manyfit("run", path, "--trials", 4)
+    assert done.returncode == 2, done.stderr
+    assert "the builder's source has changed" in done.stderr
+
+
+@pytest.mark.slow
+def test_best_json_of_somebody_else_is_not_replaced(tmp_path):
+    folder_of(tmp_path, my_data=DATA, my_model=PART)
+    path = write_study(tmp_path, STUDY.format(trials=1), name="mine")
+    (tmp_path / "mine.best.json").write_text('{"mine": 1}')
+    done = manyfit("run", path, "--allow-unused")
+    assert done.returncode == 2, done.stderr
+    assert "mine.best.json is there already and is none of manyfit's" in done.stderr
+    assert (tmp_path / "mine.best.json").read_text() == '{"mine": 1}'
+
+
 GENERATED = """
 import importlib, sys
 from pathlib import Path

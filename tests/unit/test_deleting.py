@@ -209,6 +209,43 @@ def test_study_that_optuna_deleted_makes_room_for_new_ones(database, tmp_path):
     assert verify(database).deleted == 0
 
 
+@pytest.mark.parametrize(
+    "left", ["trials", "trial_values", "trial_params", "trial_intermediate_values", "trial_user_attributes"]
+)
+def test_rows_that_a_search_stored_while_optuna_deleted_its_study_are_leftovers_too(database, tmp_path, left):
+    """The sample: Optuna deletes the rows that it has read before, so that later ones belong to nothing."""
+    expected = table(database, "first")
+    of_second = "SELECT trial_id FROM trials JOIN studies USING (study_id) WHERE study_name = 'second'"
+    kept = query(database, f"SELECT * FROM {left} WHERE trial_id IN ({of_second})")  # noqa: S608
+    by_optuna(database, "second")
+    with closing(sqlite3.connect(database)) as connection, connection:
+        places = ", ".join("?" * len(kept[0]))
+        connection.executemany(f"INSERT INTO {left} VALUES ({places})", kept[:3])  # noqa: S608
+    done = run("verify", database)
+    assert (done.exit_code, "rows of 1 deleted study are left" in done.stdout) == (0, True), done.output
+    searched(study_of(tmp_path, "second"))
+    assert table(database, "first") == expected
+    assert query(database, "PRAGMA foreign_key_check") == []
+    assert verify(database).problems == []
+
+
+def test_row_that_belongs_to_nothing_is_damage_where_no_study_was_deleted(database):
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute(
+            "INSERT INTO trial_values (trial_id, objective, value, value_type) VALUES (99, 0, 1, 'FINITE')"
+        )
+    assert run("verify", database).exit_code == 3
+
+
+def test_what_is_not_ours_in_a_studys_folder_stays(database):
+    notes = database.parent / "second@all.files" / "notes.txt"
+    notes.write_text("mine")
+    done = run("delete", database, "--name", "second", "--yes")
+    assert done.exit_code == 0, done.output
+    assert notes.read_text() == "mine"
+    assert [file.name for file in notes.parent.iterdir()] == ["notes.txt"]
+
+
 def test_study_that_optuna_deleted_is_not_restored(database, tmp_path):
     """Neither where the next command has made a new backup, nor where the damaged database tells that it was deleted."""
     by_optuna(database, "first")

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sqlite3
 import stat
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from support import replay, replay_file
+from typer.testing import CliRunner
 
-from search import durable
+from search import cli, durable
 from search.errors import UsageError
 from search.views import export
 
@@ -49,6 +54,39 @@ def test_device_that_is_full_is_an_error_and_stays(tmp_path):
     with pytest.raises(UsageError, match="No space left"):
         export.write(link, "x" * 100_000)
     assert stat.S_ISCHR(Path("/dev/full").stat().st_mode)
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("replay.db", "the study's database"),
+        ("replay.db.backup", "the study's database"),
+        ("link.json", "the study's database"),
+        ("replay.toml", "the study file"),
+        ("mine.py", "code of the study"),
+        ("rows.npz", "the study's data"),
+        ("other.db", "a database"),
+    ],
+)
+@pytest.mark.parametrize("how", ["-o", "--csv -o"])
+def test_export_replaces_nothing_that_a_study_is_made_of(tmp_path, name, what, how):
+    (tmp_path / "mine.py").write_text("def build(config, data): pass\n")
+    (tmp_path / "rows.npz").write_bytes(b"rows")
+    shutil.copy(replay(replay_file(tmp_path, study__trials=3)).path, tmp_path / "other.db")
+    shutil.copy(tmp_path / "replay.db", tmp_path / "replay.db.backup")
+    (tmp_path / "link.json").symlink_to(tmp_path / "replay.db")
+    with closing(sqlite3.connect(tmp_path / "replay.db")) as connection, connection:
+        for path, value in (("$.model.build", "mine.py:build"), ("$.data.source", "rows.npz")):
+            connection.execute("UPDATE manyfit_studies SET settings = json_set(settings, ?, ?)", (path, value))
+    before = (tmp_path / name).read_bytes()
+    done = CliRunner().invoke(cli.app, ["export", str(tmp_path / "replay.db"), *how.split(), str(tmp_path / name)])
+    assert done.exit_code == 2, done.output
+    assert f"is {what}; name another file" in done.output
+    assert (tmp_path / name).read_bytes() == before
+    assert (
+        CliRunner().invoke(cli.app, ["export", str(tmp_path / "replay.db"), "-o", str(tmp_path / "b.json")]).exit_code
+        == 0
+    )
 
 
 def test_no_finished_file_takes_the_place_of_a_pipe(tmp_path):
