@@ -174,8 +174,8 @@ def simulate(assignment: Assignment, epoch: int) -> dict[str, float]:
 
 
 def drive_manyfit(trials: int, folder: Path, *, lanes: int, tpe: bool = False) -> Figures:
-    """Run manyfit's scheduler, study and store on simulated curves."""
-    from search.core.scheduler import search
+    """Run manyfit's loop, study and store on simulated curves."""
+    from search.core.loop import search
     from search.core.study import Study
     from search.reading import studyfile
     from search.spec.identity import Record

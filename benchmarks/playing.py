@@ -1,4 +1,4 @@
-"""Plays one search on one task of recorded curves with manyfit's own scheduler, samplers, pruners and store, in seconds."""
+"""Plays one search on one task of recorded curves with manyfit's own loop, samplers, pruners and store, in seconds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import measuring
 from curves import Task
 from measuring import Needs
 
-from search.core.scheduler import search as search_in
+from search.core.loop import search as search_in
 from search.core.study import Study
 from search.errors import Interrupted, OptionError, UsageError
 from search.policies import pruners, samplers
@@ -234,7 +234,7 @@ class _Tape:
         return {self._task.objective: objective}
 
     def is_spent(self) -> int:
-        """Return 1 when the budget is used up, else 0. The scheduler takes it as the number of a signal, and stops."""
+        """Return 1 when the budget is used up, else 0. The loop takes it as the number of a signal, and stops."""
         return int(self._spent >= self._budget)
 
     def _is_improvement(self, objective: float) -> bool:

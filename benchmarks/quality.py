@@ -6,7 +6,7 @@ Run: `.venv/bin/python benchmarks/quality.py`; `--help` tells the options. `make
 nothing but this repository: the recorded curves of tests/assets/digits-curves.json.
 
 Searches are played on recorded curves (curves.py tells which, and the form of files with your own) by the replay engine:
-manyfit's own scheduler, study, samplers, pruners and store at work, with curves in place of training. Everyone has the same
+manyfit's own loop, study, samplers, pruners and store at work, with curves in place of training. Everyone has the same
 budget of epochs, whatever trials they are of. *Regret* is how far the best objective found so far, in any epoch of any trial,
 is from the best that 1,500 random configs have at the last epoch, in units of that best less their median.
 

@@ -24,7 +24,7 @@ if __name__ == "__main__":
 from support import curve, record, replay_file
 
 from search import failpoints
-from search.core.scheduler import search
+from search.core.loop import search
 from search.core.study import Study
 from search.errors import ManyfitError
 from search.sessions.run import signals

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from forking import PATH, server
 
-from search.core import scheduler
+from search.core import loop
 from search.engines.devices import Device
 from search.errors import Interrupted, StoreError
 from search.policies import samplers
@@ -363,6 +363,6 @@ def replay(
     lanes: int = 1,
     interruption: Callable[[], int] = lambda: 0,
 ) -> Stored:
-    """Search with the replay engine through the real scheduler and store, going on if the study is there."""
-    scheduler.run(file, record(file), Store, Replaying(curves, lanes), interruption=interruption)
+    """Search with the replay engine through the real loop and store, going on if the study is there."""
+    loop.run(file, record(file), Store, Replaying(curves, lanes), interruption=interruption)
     return load(file.storage, file.name)

@@ -18,7 +18,7 @@ from typing import Any
 from search.core.judge import by_clock, judge
 from search.errors import ManyfitError
 from search.policies import stopping
-from search.policies.chosen import Policies
+from search.policies.of_study import Policies
 from search.policies.pruners import Standings
 from search.spec.study import StudyFile
 from search.trials.events import (
@@ -40,7 +40,7 @@ from search.trials.trial import Training, Trial, Trials, make_trial
 
 # The study ends after so many failures in a row with the same reason: the cause is then the study and not a config.
 LIKE_FAILURES = 3
-# Why a study ended that ran out of neither time nor configs.
+# The ending of a study that has run all its trials.
 ALL_TRIALS = "all trials"
 
 # Recomputed epochs may differ by rounding. A larger difference than this is noted in the study's history.
@@ -91,7 +91,7 @@ class Study:
         self._pending = _Pending()
         self._waiting: list[Training] = []
         self._running: dict[Member, Training] = {}
-        # Members of trials that have ended, before their engine has been told.
+        # Members that still trained when their trial ended; their engines do not know yet.
         self._released: set[Member] = set()
         self._best: list[Trial] = []
         # Ended trials, in the order in which they ended.
@@ -152,8 +152,9 @@ class Study:
     def next_assignment(self) -> Assignment | None:
         """Return the next member to start: an interrupted one, one of a newly drawn trial, or None if none may start now.
 
-        Interrupted trials go on even after the study's time is used up: they train one more epoch, so that they have a value.
+        Interrupted trials are resumed even after the study's time is used up: each trains one more epoch and then ends.
         """
+        # Two workers in a row died with a member: train it alone, so that a third death has one cause.
         if any(training.deaths >= 2 for training in self._running.values()):
             return None
         if not self._waiting:
@@ -210,7 +211,7 @@ class Study:
     def judge(self, touched: Sequence[Member]) -> list[Verdict]:
         """Decide which trials of members that events have touched go on; return a verdict on each of these members.
 
-        If a trial ends, all its members that still train get one, too. A member that has finished its epochs ends by itself.
+        If a trial ends, all its members that still train get a verdict, too. A member that has finished its epochs ends.
         """
         for number in dict.fromkeys(member.trial for member in touched):
             trial = self.trials[number]
@@ -234,7 +235,7 @@ class Study:
 
     @property
     def kept(self) -> list[Member]:
-        """The members whose weights are kept: those of the best trials, and those that wait for other members of a trial."""
+        """The members whose weights are kept: of the best trials, and finished ones whose trial has others still to train."""
         is_busy = {*self._running, *(training.member for training in self._waiting)}
         under_way = dict.fromkeys(member.trial for member in sorted(is_busy))
         waiting = [member for number in under_way for member in self.trials[number].members if member not in is_busy]
@@ -337,7 +338,7 @@ class Study:
     def _restore(self, trial: Trial) -> None:
         self.trials.append(trial)
         for training in trial.trainings:
-            # A crash between a trial's last epoch and its verdict leaves that epoch to be judged.
+            # All epochs count as judged but the last possible one: a crash may have come before its verdict.
             training.judged = min(len(training.curve), trial.epochs - 1)
         if trial.is_ended:
             self._close(trial)
@@ -347,7 +348,7 @@ class Study:
                 trial.state = "WAITING"
                 self._pending.restated.add(trial.number)
             unfinished = [training for training in trial.trainings if len(training.curve) < trial.epochs]
-            # If only the verdict is missing, a member's last epoch is recomputed.
+            # If all epochs are stored but no verdict, one training recomputes its last, so that the loop judges the trial.
             self._waiting += unfinished or trial.trainings[-1:]
 
     # -- recording ---------------------------------------------------------------------------------------------------
@@ -421,14 +422,14 @@ class Study:
             [count(t) for t in trial.trainings] for count in (lambda t: t.judged, lambda t: len(t.curve))
         )
         if judged == trained:
-            return  # an epoch that is recomputed after a crash was judged before
+            return  # nothing is new: an epoch was recomputed after a crash, or another training lost its worker
         for training in trial.trainings:
             training.judged = len(training.curve)
         is_out_of_time = bool(self._out_of_time)
         if min(trained) > min(judged):
             ruling = judge(trial, self.file, self.standings, self._policies.pruner, is_out_of_time=is_out_of_time)
         else:
-            ruling = by_clock(trial, self.file, is_out_of_time=is_out_of_time)  # other trainings are behind
+            ruling = by_clock(trial, self.file, is_out_of_time=is_out_of_time)  # no epoch is new in all trainings
         if ruling is None:
             return
         if ruling.is_of_clock:

@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any
 
 from search import durable
-from search.core import scheduler
+from search.core import loop
 from search.core.study import ALL_TRIALS, Study
 from search.engines import checkpoints
 from search.engines.protocol import SaveModel
@@ -181,14 +181,14 @@ def _resume(file: StudyFile, reporter: Reporter) -> Outcome:
         resolved, chosen = resolve(file) if is_new else load_resolved(file, stored)
         study = Study.of(stored, file)
         if study.has_changes:  # a process died: store that now, as this command may stop before its first trial
-            scheduler.store(study, store)
+            loop.store(study, store)
         if is_rebuilt:
             # Draw all trials again. The failed ones are deleted once the workers are ready.
             study = Study(file, seconds=stored.seconds, spent=stored.spent)
         if study.is_done():
             identity.check_files(file, stored.full_identity)
             store.renew(file)
-            scheduler.store(study, store)
+            loop.store(study, store)
             return _outcome(study, store, reporter, ended=(), seconds=0.0)
         log = StudyLog()
         has_trials = len(study.trials) > 0
@@ -266,7 +266,7 @@ def _search(
     try:
         try:
             with reporter.following(study, programs=resolved.lanes.get("programs", 0)) as report:
-                scheduler.search(study, store, pool, interruption=interruption, watch=watch)
+                loop.search(study, store, pool, interruption=interruption, watch=watch)
         finally:
             pool.close()  # before `_tidy`: a worker may be writing a checkpoint
     except Interrupted as interrupted:

@@ -15,11 +15,11 @@ OUR_STUDIES = (
 """A table to select from: manyfit_studies with study_name, without leftovers."""
 
 _OURS = f"SELECT study_id FROM {OUR_STUDIES}"  # noqa: S608 (nothing in it comes from outside)
-# A trial without a study was detached from one by hand, and keeps its epochs.
+# A trial with study_id NULL was detached from its study by hand: its epochs are no leftovers.
 _LEFT_EPOCHS = f"trial_id NOT IN (SELECT trial_id FROM trials WHERE study_id IS NULL OR study_id IN ({_OURS}))"  # noqa: S608
 
 TABLES = frozenset({"manyfit_studies", "manyfit_events", "manyfit_epochs"})
-"""The tables in which another program's deletion always leaves rows."""
+"""Our own tables: Optuna never deletes from them."""
 
 
 def count_studies(connection: sqlite3.Connection) -> int:
@@ -32,7 +32,7 @@ _ROW = "m.study_id, m.file, m.resolved, m.identity"
 
 
 def deleted_rows(connection: sqlite3.Connection) -> set[tuple[object, ...]]:
-    """Return the rows of deleted studies that are left in manyfit_studies, in the form of `rows_by_name`."""
+    """Return the rows of deleted studies that are left in manyfit_studies, as tuples like the values of `rows_by_name`."""
     rows = connection.execute(f"SELECT {_ROW} FROM manyfit_studies m WHERE study_id NOT IN ({_OURS})")  # noqa: S608
     return set(map(tuple, rows))
 
@@ -58,8 +58,8 @@ def are_there(connection: sqlite3.Connection) -> bool:
 def orphans(connection: sqlite3.Connection) -> list[tuple[str, int, str]]:
     """Return rows of other tables without a parent row: (table, row, table of the parent).
 
-    If a study of ours was deleted, they are its leftovers, and none are returned: Optuna reads what it deletes before it
-    locks the database, so trials that a search stores meanwhile stay behind.
+    Returns nothing if a deleted study has left rows: such rows then count as its leftovers. Optuna reads what it deletes
+    before it locks the database, so what a search stores meanwhile stays behind.
     """
     return [] if count_studies(connection) else _without_parent(connection)
 
@@ -72,7 +72,7 @@ def _without_parent(connection: sqlite3.Connection) -> list[tuple[str, int, str]
 def drop(connection: sqlite3.Connection) -> None:
     """Delete the leftovers of deleted studies and trials; the caller has begun a transaction."""
     if count_studies(connection):
-        # Rows of a trial belong to nothing once the trial is deleted, too.
+        # Deleting a trial without a study leaves its own rows without a parent: repeat until none is left.
         while rows := _without_parent(connection):
             for table, row, _ in rows:
                 connection.execute(f'DELETE FROM "{table}" WHERE rowid = ?', (row,))  # noqa: S608 (a name of the schema)

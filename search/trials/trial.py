@@ -42,14 +42,15 @@ class Training:
 class Trial:
     """A config, its number, and its results.
 
-    Its `curve` and with it its `value` are means over its trainings, at the epochs that all of them have finished.
+    `curve` and `value` are means over its trainings, at the epochs that all of them have finished.
 
     Attributes:
         params: the drawn params as Optuna and tables show them (lists and tables as JSON).
         config: all values that the builder reads.
         epochs: how many it may have.
         state: Optuna's word: WAITING (interrupted, goes on), RUNNING, COMPLETE, PRUNED or FAIL.
-        ended: finished, stopped early, callback, pruned, diverged, timeout, time, failed or crashed; "" while it runs.
+        ended: finished, stopped early, callback, pruned, diverged, timeout (the trial's limit), time (the study's), failed or
+            crashed; "" while it runs.
         why: the reason for `ended`, for people; `detail` is a traceback or a worker's last output.
         trainings: one for each repeat, in order.
         value: the objective of the best epoch; `best_epoch` counts from 1.
@@ -88,7 +89,7 @@ class Trial:
 
     @property
     def seconds(self) -> list[float]:
-        """The seconds of each epoch, of all trainings together."""
+        """The seconds of each epoch, summed over all trainings."""
         if len(self.trainings) == 1:
             return self.trainings[0].seconds
         return [sum(epoch) for epoch in zip_longest(*(one.seconds for one in self.trainings), fillvalue=0.0)]

@@ -1,4 +1,4 @@
-"""One contract, every engine: what the scheduler may rely on whoever trains."""
+"""One contract, every engine: what the loop may rely on whoever trains."""
 
 from __future__ import annotations
 

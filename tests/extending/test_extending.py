@@ -11,7 +11,7 @@ import pytest
 from support import curve, load, manyfit, record, replay, replay_file, write_study
 
 from search import registry
-from search.core import scheduler
+from search.core import loop
 from search.errors import Interrupted, OptionError, StudyFileError, UsageError
 from search.storage.memory import MemoryStorage
 from search.workers.inprocess import InProcess, Replaying
@@ -105,10 +105,10 @@ def test_storage_is_one_class(toys, tmp_path):
     file = replay_file(tmp_path)
     ticks = iter([0] * 7 + [2])
     with pytest.raises(Interrupted):
-        scheduler.run(file, record(file), kind, Replaying(curve, 3), interruption=ticks.__next__)
+        loop.run(file, record(file), kind, Replaying(curve, 3), interruption=ticks.__next__)
     assert 0 < len(kind.of(file).load().trials) < 20
-    found = scheduler.run(file, record(file), kind, Replaying(curve, 3))
-    expected = scheduler.run(file, record(file), MemoryStorage, Replaying(curve, 3))
+    found = loop.run(file, record(file), kind, Replaying(curve, 3))
+    expected = loop.run(file, record(file), MemoryStorage, Replaying(curve, 3))
     assert [(t.params, t.state, t.curve) for t in found.trials] == [
         (t.params, t.state, t.curve) for t in expected.trials
     ]
@@ -122,7 +122,7 @@ def test_engine_is_one_class(toys, tmp_path):
 
     file = replay_file(tmp_path, study__trials=8, search__sampler="random", search__pruner="none")
     engine = InProcess(Knowing(Checkpoints(None)), capacity=2)
-    found = scheduler.run(file, record(file), MemoryStorage, engine)
+    found = loop.run(file, record(file), MemoryStorage, engine)
     assert len(found.complete) == 8
     assert all(len(trial.curve) == 9 for trial in found.trials)
 

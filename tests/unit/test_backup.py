@@ -15,7 +15,7 @@ from support import curve, cut_off, query, record, replay, replay_file, table
 from typer.testing import CliRunner
 
 from search import cli
-from search.core.scheduler import search
+from search.core.loop import search
 from search.core.study import Study
 from search.errors import StoreError
 from search.storage import backup, checks, records, schema

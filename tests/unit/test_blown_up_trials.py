@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import record, replay, replay_file
 
-from search.core.scheduler import search
+from search.core.loop import search
 from search.core.study import LikeFailuresError, Study
 from search.errors import Interrupted
 from search.policies.pruners import Median, Percentile, Standings

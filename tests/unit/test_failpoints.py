@@ -120,5 +120,5 @@ def test_such_a_write_would_be_seen(line):
 
 def test_what_only_looks_like_one_is_none():
     lines = ["text.replace('_', ' ')", "moment.replace(tzinfo=UTC)", "replace(resolved, lanes={})"]
-    lines += ["durable.replace(partial, path)", "scheduler.store(study, store)"]
+    lines += ["durable.replace(partial, path)", "loop.store(study, store)"]
     assert writes("\n".join(lines)) == set()

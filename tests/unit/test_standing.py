@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 from support import ROOT, manyfit, record, replay, replay_file
 
-from search.core.scheduler import search
+from search.core.loop import search
 from search.core.study import Study
 from search.errors import Interrupted
 from search.storage import records

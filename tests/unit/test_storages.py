@@ -12,7 +12,7 @@ import pytest
 from support import curve, record, replay_file
 
 from search import registry
-from search.core import scheduler
+from search.core import loop
 from search.core.study import ALL_TRIALS, Study
 from search.errors import Interrupted, StoreError
 from search.storage.memory import MemoryStorage
@@ -192,15 +192,15 @@ def test_what_a_sampler_changes_in_place_is_stored(tmp_path, monkeypatch):
 
     monkeypatch.setattr(registry.SAMPLERS, "_added", {"counting": Counting})
     file = replay_file(tmp_path, search__sampler="counting", study__trials=4)
-    found = scheduler.run(file, record(file), MemoryStorage, Replaying(curve))
+    found = loop.run(file, record(file), MemoryStorage, Replaying(curve))
     assert found.study_attrs == {"drawn": [0, 1, 2, 3]}
 
 
 def test_settings_that_a_study_goes_on_with_are_stored(tmp_path):
     file = replay_file(tmp_path, study__trials=3)
-    scheduler.run(file, record(file), Store, Replaying(curve))
+    loop.run(file, record(file), Store, Replaying(curve))
     longer = replay_file(tmp_path, study__trials=5)
-    found = scheduler.run(longer, record(longer), Store, Replaying(curve))
+    found = loop.run(longer, record(longer), Store, Replaying(curve))
     assert (len(found.trials), found.file.settings.study.trials) == (5, 5)
 
 
@@ -220,8 +220,8 @@ def searched(kind, file, cut_after: int = 0):
         if cut_after:
             ticks = iter([*[0] * cut_after, 2])
             with pytest.raises(Interrupted):
-                scheduler.search(Study(file), storage, Replaying(diverging, 3), interruption=ticks.__next__)
-        scheduler.search(Study.of(storage.load(), file), storage, Replaying(diverging, 3))
+                loop.search(Study(file), storage, Replaying(diverging, 3), interruption=ticks.__next__)
+        loop.search(Study.of(storage.load(), file), storage, Replaying(diverging, 3))
         return storage.load()
 
 

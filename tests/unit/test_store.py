@@ -17,7 +17,7 @@ from support import curve, query, replay, replay_file, table
 from typer.testing import CliRunner
 
 from search import cli
-from search.core.scheduler import GATHER_S, search
+from search.core.loop import GATHER_S, search
 from search.core.study import LikeFailuresError, Study
 from search.errors import StoreError
 from search.spec.identity import Record

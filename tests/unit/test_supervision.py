@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from support import curve, record, replay_file, training
 
-from search.core import scheduler
+from search.core import loop
 from search.engines.devices import Device
 from search.errors import DataError, ManyfitError, UsageError
 from search.log import StudyLog
@@ -145,7 +145,7 @@ def test_study_is_trained_whatever_dies(tmp_path, devices, ready):
     office = Office(ready)
     office.tick = lambda link: [Gone] if link.ticks == 7 else link.epochs()
     file = replay_file(tmp_path, study__trials=12, search__sampler="random", search__pruner="none")
-    found = scheduler.run(file, record(file), MemoryStorage, office.ready_pool(devices))
+    found = loop.run(file, record(file), MemoryStorage, office.ready_pool(devices))
     assert [trial.state for trial in found.trials] == ["COMPLETE"] * 12
     for trial in found.trials:
         expected = [

@@ -1,4 +1,4 @@
-"""Builds members in advance: in a thread and in the host's memory, while the device trains other members."""
+"""Builds the models of members in advance: in a thread and in the host's memory, while the device trains other members."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Built:
     """A member before its first epoch. Its `model` is the template of a new program if no program has its key.
 
     Attributes:
-        structure: key of the configs of its layers, optimizer, loss and metrics.
-        kinds: `lifting.kinds` of its numbers.
+        structure: key of the configs of its layers, optimizer, loss and metrics; for one alone, its trial and replica.
+        kinds: what `lifting.kinds` returns for its slots.
         fingerprint: of what its steps compute; "" before `fingerprinted`.
         why_alone: why it needs a program of its own, with its numbers as constants; "" if they live in its state.
     """
@@ -58,7 +58,7 @@ class Built:
         return {} if self.why_alone else lifting.find_slots(self.model)
 
 
-# Without user code, the structure determines the arithmetic: after this many equal fingerprints of it, stop tracing.
+# Without user code, equal structures compute the same: after this many equal fingerprints, take that one without tracing.
 TRACED = 2
 
 
@@ -82,16 +82,16 @@ class Builder:
             try:
                 return self.build(assignment)
             finally:
-                self._trainer.pins.set()  # others train meanwhile
+                self._trainer.pins.set()  # `build` may have changed settings, and other members train meanwhile
 
     def get(self, assignment: Assignment) -> Built:
-        """Wait until a member is built and return it; raises what its builder raised."""
+        """Wait until a member is built and return it; raises what the user's `build` raised."""
         self.prefetch(assignment)
         return self._futures.pop(assignment.member).result()
 
     def build(self, assignment: Assignment, *, why_alone: str = "") -> Built:
         """Build a member now, in this thread. If it can't be lifted or compared, build it for a program of its own."""
-        # One lock for build and trace: no other builder may change a global in between.
+        # One lock for build and trace: nothing else may change a global in between.
         with lifting.KERAS_STATE:
             if not why_alone:
                 try:
@@ -159,7 +159,7 @@ def fingerprinted(built: Built, rows: Rows) -> Built:
             digest = arithmetic.parts_digest(built.model, built.slots, built.state, shapes)
             if not digest.has_own_gradient:
                 return replace(built, fingerprint=digest.value)
-        # Only the whole program shows what own code computes: in updates, say, and in a smaller last batch.
+        # Only the whole program shows what own code computes: for example in updates, or in a smaller last batch.
         program = Program(built.model, built.slots, rows, width=1, batch_size=built.batch_size)
         return replace(built, fingerprint=program.digest(built.state))
 
@@ -175,4 +175,6 @@ def _lifting_faults(model: keras.Model) -> Iterator[None]:
         if memory.is_short(error):
             memory.note_needed(error, memory.size_of(model))
             raise
-        raise lifting.NotLiftable(f"it can't be taken apart: {failures.one_line(error)}") from error
+        raise lifting.NotLiftable(
+            f"it can't be split into parts for a shared program: {failures.one_line(error)}"
+        ) from error

@@ -17,7 +17,7 @@ from search.trials.trial import Trials
 
 @dataclass(frozen=True, slots=True)
 class Policies:
-    """The sampler and the pruner of a study."""
+    """The sampler, its draws and the pruner of a study."""
 
     sampler: Sampler
     draws: Draws

@@ -1,4 +1,4 @@
-"""The search loop. It imports no keras, jax or tensorflow. It only calls: the study decides, the storage writes."""
+"""The search loop. It decides and writes nothing itself: the study decides, the storage writes. Keras is not imported."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ def search(
     interruption: Callable[[], int] = lambda: 0,
     watch: Callable[[], None] = lambda: None,
 ) -> None:
-    """Search until the study is done or a signal arrives; safe to call again after any crash.
+    """Search until the study is done or a signal arrives. After a crash, load the study and call it again.
 
-    `interruption` returns the number of a signal that has arrived, or 0. `watch` is called after every tick. Raises
-    Interrupted, LikeFailuresError or the fatal error of an engine, with everything stored and no trial left RUNNING;
-    StoreError if a write fails; what was stored before stays intact.
+    `interruption` returns the number of a signal that has arrived, or 0. `watch` is called after every tick.
+
+    Raises Interrupted, LikeFailuresError or the fatal error of an engine after it has stored everything; no trial is left
+    RUNNING. Raises StoreError if a write fails; earlier commits stay intact.
     """
     study.begin()
     stored_at = time.monotonic()
@@ -70,7 +71,7 @@ def run(
     interruption: Callable[[], int] = lambda: 0,
     watch: Callable[[], None] = lambda: None,
 ) -> History:
-    """Open the study of `file`, or create it with `record`; search, and return all that is stored.
+    """For programs that bring their own storage: open or create a study, search, and return all that is stored.
 
     Raises as `search` does. The trainers stay open.
     """
