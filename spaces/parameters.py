@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, TypeAlias
 
 from spaces.shown import shown
@@ -96,10 +97,27 @@ class Float:
         """How many values it has; None without a step."""
         return None if self.step is None else round((self.high - self.low) / self.step) + 1
 
+    @property
+    def divides(self) -> bool:
+        """Whether `step` divides high - low exactly, in decimals as Optuna computes; True without a step.
+
+        A third as 0.3333333333 doesn't: the study file may round it, and `_is_on_step` tolerates that.
+        """
+        if self.step is None:
+            return True
+        low, high, step = (Decimal(str(number)) for number in (self.low, self.high, self.step))
+        return (high - low) % step == 0
+
     def at(self, index: int) -> float:
         """Return the value so many steps above `low`."""
         # Clip: 3 * 0.1 is above 0.3, which Optuna would refuse as out of range.
         return min(self.low + index * (self.step or 0.0), self.high)
+
+    def nearest(self, value: float) -> float:
+        """Return the listed value that is nearest to `value`; `value` itself without a step."""
+        if (count := self.count) is None:
+            return value
+        return self.at(min(max(round(self.index(value)), 0), count - 1))
 
     def index(self, value: float) -> float:
         """Return how many steps above `low` a value lies: a whole number up to rounding."""

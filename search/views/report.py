@@ -221,15 +221,19 @@ def importance(stored: Stored) -> dict[str, float]:
     import optuna
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
-    from search.trials.distributions import distribution
+    from search.trials.distributions import distribution_with
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(direction=optuna.study.StudyDirection[stored.file.direction.upper()])
+    distributions = {
+        name: distribution_with(parameter, [t.params[name] for t in stored.complete if name in t.params])
+        for name, parameter in stored.file.space.items()
+    }
     for trial in stored.complete:
         study.add_trial(
             optuna.trial.create_trial(
                 params=trial.params,
-                distributions={name: distribution(stored.file.space[name]) for name in trial.params},
+                distributions={name: distributions[name] for name in trial.params},
                 value=trial.value,
             )
         )

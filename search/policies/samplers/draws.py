@@ -9,7 +9,7 @@ from search.policies.samplers import Sampler, grid, limit
 from search.spec.settings import SearchSection
 from search.trials.streams import stream
 from search.trials.trial import Trials
-from spaces import Space
+from spaces import Float, Space
 
 # How many times a sampler that repeats a config is called again for another one.
 ATTEMPTS = 10
@@ -26,6 +26,7 @@ class Draws:
 
     def __init__(self, sampler: Sampler, search: SearchSection, space: Space, seed: int) -> None:
         self._sampler, self._space, self._seed = sampler, space, seed
+        self._stepped = {key: p for key, p in space.items() if isinstance(p, Float) and p.step is not None}
         self._start = [space.check(values) for values in search.start]
         # A grid may repeat: it draws each config once, but a config that `start` lists twice is drawn twice.
         self._is_grid = search.sampler.name == "grid"
@@ -57,18 +58,28 @@ class Draws:
         number = len(trials)
         given = self._start[number] if number < len(self._start) else {}
         attempt = 0
-        params, attrs = self._sampler.draw(trials, attempt, given)
+        params, attrs = self._draw(trials, attempt, given)
         while self._is_repeated(params) and attempt < ATTEMPTS:
             attempt += 1
-            params, attrs = self._sampler.draw(trials, attempt, given)
+            params, attrs = self._draw(trials, attempt, given)
         if self._is_repeated(params) and self.configs is not None:
             params = self._undrawn(number, given)
             _, attrs = self._sampler.draw(trials, attempt + 1, params)
         return params, attrs
 
+    def _draw(self, trials: Trials, attempt: int, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        params, attrs = self._sampler.draw(trials, attempt, given)
+        return self._snapped(params), attrs
+
+    def _snapped(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return params with the listed values of their steps: a sampler may compute the last digit differently."""
+        return {
+            key: self._stepped[key].nearest(value) if key in self._stepped else value for key, value in params.items()
+        }
+
     def _update(self, trials: Trials) -> None:
         for number in range(self._read, len(trials)):
-            self._drawn.add(_key(trials[number].params))
+            self._drawn.add(_key(self._snapped(trials[number].params)))
         self._read = len(trials)
 
     def _is_repeated(self, params: Mapping[str, Any]) -> bool:

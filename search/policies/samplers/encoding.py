@@ -91,6 +91,8 @@ class _Axis:
         if self.count:
             parameter = self.parameter
             index = self.positions[param] if isinstance(parameter, Choice) else parameter.index(param)
+            if isinstance(parameter, Float) and not parameter.divides:
+                index = round(index)  # the top value, too, which may lie beside its step
             return float((index + 0.5) / self.count)
         return float(((math.log(param) if self.is_log else param) - self.low) / (self.high - self.low))
 

@@ -10,9 +10,10 @@ import importlib.util
 import warnings
 from collections.abc import Container, Mapping, Sequence
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeGuard
 
 import optuna
+from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.samplers import BaseSampler
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
@@ -86,6 +87,7 @@ class OptunaSampler:
     def draw(self, trials: Trials, attempt: int, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         self._update(trials)
         number = len(trials)
+        given = _to_optuna(given, self._space)
         with _quiet():
             path = (number, attempt) if attempt else (number,)
             self._study.sampler = self.optunas(self._options, seed=self._seed, path=path)
@@ -93,7 +95,7 @@ class OptunaSampler:
                 self._storage.reset(self._id(number), given)
                 return self._suggested(optuna.Trial(self._study, self._id(number)))
             if given:
-                self._study.enqueue_trial(dict(given))
+                self._study.enqueue_trial(given)
             self._count = number + 1
             return self._suggested(self._study.ask())
 
@@ -104,7 +106,7 @@ class OptunaSampler:
             if trial.number >= self._count:
                 self._count = trial.number + 1
                 self._storage.create_new_trial(self._study._study_id, self._frozen(trial))
-            elif self._storage.get_trial(self._id(trial.number)).params != trial.params:
+            elif self._storage.get_trial(self._id(trial.number)).params != _to_optuna(trial.params, self._space):
                 # The trial was drawn here more than once, and the study used an earlier draw.
                 self._storage.replace(self._id(trial.number), self._frozen(trial))
             else:
@@ -122,8 +124,8 @@ class OptunaSampler:
             value=trial.value if trial.is_ended else None,
             datetime_start=now,
             datetime_complete=now if trial.is_ended else None,
-            params=dict(trial.params),
-            distributions={name: distribution(self._space[name]) for name in trial.params},
+            params=_to_optuna(trial.params, self._space),
+            distributions={name: _drawn_from(self._space[name]) for name in trial.params},
             user_attrs={},
             system_attrs=dict(trial.attrs),
             intermediate_values=self._objective.by_epoch(trial),
@@ -212,11 +214,33 @@ class _Storage(InMemoryStorage):
         )
 
 
+def _is_drawn_by_index(parameter: Parameter) -> TypeGuard[Float]:
+    """Return whether Optuna draws the index of a value, because its floats can't have such a step."""
+    return isinstance(parameter, Float) and not parameter.divides
+
+
+def _drawn_from(parameter: Parameter) -> BaseDistribution:
+    if _is_drawn_by_index(parameter):
+        return IntDistribution(0, (parameter.count or 1) - 1)
+    return distribution(parameter)
+
+
+def _to_optuna(params: Mapping[str, Any], space: Space) -> dict[str, Any]:
+    """Return params as Optuna's samplers read and draw them: some as indices."""
+    return {
+        name: round(parameter.index(value)) if _is_drawn_by_index(parameter := space[name]) else value
+        for name, value in params.items()
+    }
+
+
 def _suggest(trial: optuna.Trial, name: str, parameter: Parameter) -> Any:
     if isinstance(parameter, Choice):
         return trial.suggest_categorical(name, parameter.values())
+    if _is_drawn_by_index(parameter):
+        return parameter.at(trial.suggest_int(name, 0, (parameter.count or 1) - 1))
     if isinstance(parameter, Float):
-        return trial.suggest_float(name, parameter.low, parameter.high, log=parameter.log, step=parameter.step)
+        value = trial.suggest_float(name, parameter.low, parameter.high, log=parameter.log, step=parameter.step)
+        return parameter.nearest(value)
     return trial.suggest_int(name, parameter.low, parameter.high, log=parameter.log, step=parameter.step)
 
 
