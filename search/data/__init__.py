@@ -71,6 +71,7 @@ class Data:
             `targets` has its form and the names of its classes.
         warnings: remarks on data that were taken, or left out, and may not be meant.
         scaling: the scaling that turned `raw` rows into these.
+        own_splits: which of "validation" and "test" the source has itself.
     """
 
     info: DataInfo
@@ -82,6 +83,7 @@ class Data:
     raw: Raw
     scaling: Scaling
     warnings: tuple[str, ...] = ()
+    own_splits: tuple[str, ...] = ()
 
     @property
     def targets(self) -> dict[str, Any]:
@@ -153,4 +155,12 @@ def load(section: DataSection, base: Path, seed: int) -> Data:
     if is_autoencoder:
         shaped = {key: arrays[key].reshape(y.shape) for key, y in shaped.items()}
     used = {key: {**arrays, **shaped}[key] for key in ("x_train", "y_train", "x_validation", "y_validation")}
-    return Data(info=info, **used, fingerprint=fingerprint(arrays), raw=raw, scaling=scaling, warnings=warnings)
+    return Data(
+        info=info,
+        **used,
+        fingerprint=fingerprint(arrays),
+        raw=raw,
+        scaling=scaling,
+        warnings=warnings,
+        own_splits=tuple(split for split in ("validation", "test") if split in parts.splits),
+    )

@@ -67,6 +67,7 @@ def inspect(trainer: Trainer, fixed: Mapping[str, Any]) -> Ready:
         undrawn=tuple(name for name in space if name not in recorder.drawn),
         compiles_itself=bool(recorder.came_compiled) and all(recorder.came_compiled),
         steps=_steps(trainer, fixed, space),
+        own_splits=trainer.data.own_splits,
     )
 
 

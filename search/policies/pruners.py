@@ -15,11 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.errors import OptionError
-from search.registry import PRUNERS
-from search.spec.vocabulary import closest
+from search.registry import PRUNERS, SAMPLERS
+from search.spec.vocabulary import closest, closest_of_kinds
 from search.trials.objective import Objective
 from search.trials.trial import Trial
 from spaces import is_number, shown
+
+# The default of `Patient`.
+PATIENCE = 3
 
 
 class Standings:
@@ -231,7 +234,7 @@ class Patient:
     """Lets another pruner act only on trials that have not improved for more than `patience` epochs."""
 
     wrapped: Pruner = Median()
-    patience: int = 3
+    patience: int = PATIENCE
 
     def __post_init__(self) -> None:
         _check(self.patience >= 0, "patience", "be at least 0", self.patience)
@@ -264,7 +267,8 @@ def first_rung(epochs: int) -> int:
 def make(name: str, options: Mapping[str, Any], *, epochs: int) -> Pruner:
     """Make the pruner `name` for a study of so many epochs; OptionError with an option that is unknown or out of range."""
     if name not in PRUNERS:
-        raise OptionError(f"no such pruner: {name!r}{closest(name, PRUNERS)}; there are {', '.join(PRUNERS)}")
+        hint = closest_of_kinds(name, PRUNERS, "sampler", SAMPLERS)
+        raise OptionError(f"no such pruner: {name!r}{hint}; there are {', '.join(PRUNERS)}")
     pruner, arguments = PRUNERS.get(name), dict(options)
     if pruner is Halving:
         arguments.setdefault("first_rung", first_rung(epochs))

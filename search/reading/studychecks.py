@@ -14,8 +14,8 @@ from search.reading import foreign, hints, signatures
 from search.reading.studytext import StudyText, shorten
 from search.reading.tomltext import value as toml
 from search.spec.settings import Settings
-from search.spec.vocabulary import TRAIN_PARAMETERS, closest
-from spaces import Choice, Parameter, is_number
+from search.spec.vocabulary import TRAIN_PARAMETERS, closest, direction_of
+from spaces import Choice, Parameter, is_number, shown
 
 if TYPE_CHECKING:
     from search.spec.study import StudyFile
@@ -182,7 +182,7 @@ def extremes(parameter: Parameter) -> Iterable[Any]:
 
 def notes(study: StudyFile) -> list[str]:
     """Return remarks on settings that are allowed and probably not meant."""
-    return [*_note_on_objective(study), *_notes_on_choices(study)]
+    return [*_note_on_objective(study), *_note_on_direction(study), *_note_on_seed(study), *_notes_on_choices(study)]
 
 
 def _note_on_objective(study: StudyFile) -> list[str]:
@@ -191,6 +191,71 @@ def _note_on_objective(study: StudyFile) -> list[str]:
         return []
     judges = f"'val_{objective}' judges rows that were not trained on"
     return [f"objective {objective!r} is computed on the training rows; {judges}"]
+
+
+def _note_on_direction(study: StudyFile) -> list[str]:
+    objective, direction = study.settings.study.objective, study.settings.study.direction
+    usual = direction_of(objective)
+    if direction is None or usual in (None, direction):
+        return []
+    extreme = "lowest" if direction == "minimize" else "highest"
+    return [
+        f"direction = {toml(direction)} searches the {extreme} {objective!r}, usually the worst; remove it for the best"
+    ]
+
+
+def _note_on_seed(study: StudyFile) -> list[str]:
+    sampler = study.settings.search.sampler
+    if sampler.name != "qmc" or sampler.options.get("scramble") is not False:
+        return []
+    fixed = "qmc with scramble = false follows one fixed sequence: another seed draws nearly the same configs"
+    return [f"{fixed}; it changes weights, shuffles and splits only"]
+
+
+def check_optimizers(study: StudyFile, text: StudyText) -> None:
+    """Refuse an optimizer that the space lists twice in different spellings. A stored study resumes as it began."""
+    parameter = study.space.get("optimizer")
+    seen: dict[str, str] = {}
+    for name in parameter.choices if isinstance(parameter, Choice) else ():
+        first = seen.setdefault(str(name).lower(), name)
+        if first != name and not _is_stored(study):
+            raise text.error(
+                "space.optimizer",
+                f"each optimizer may stand once, in capitals or not; received {shown(first)} and {shown(name)}; drop one",
+            )
+
+
+def spelled_as_listed(settings: Settings) -> Settings:
+    """Return the settings with the optimizers of conditions and start configs in the spelling of the space's list.
+
+    The list keeps its spelling: the space and the stored trials of a study have it.
+    """
+    space = settings.space
+    entry = space.get("optimizer")
+    listed = entry.get("choices") if isinstance(entry, dict) else entry
+    if not isinstance(listed, list):
+        return settings
+    names = [name for name in listed if isinstance(name, str)]
+    by_lower = {name.lower(): name for name in reversed(names)}
+
+    def spelled(given: Any) -> Any:
+        if isinstance(given, list):
+            return list(dict.fromkeys(map(spelled, given))) if all(isinstance(name, str) for name in given) else given
+        return by_lower.get(given.lower(), given) if isinstance(given, str) and given not in names else given
+
+    def rewritten(table: Any) -> Any:
+        return (
+            {**table, "optimizer": spelled(table["optimizer"])}
+            if isinstance(table, dict) and "optimizer" in table
+            else table
+        )
+
+    changed = {
+        name: {**each, "when": rewritten(each["when"])} if isinstance(each, dict) and "when" in each else each
+        for name, each in space.items()
+    }
+    start = tuple(map(rewritten, settings.search.start))
+    return settings.model_copy(update={"space": changed, "search": settings.search.model_copy(update={"start": start})})
 
 
 def _notes_on_choices(study: StudyFile) -> list[str]:

@@ -76,6 +76,7 @@ def _build(path: Path, text: StudyText, database: Path | None = None, *, allow_u
         settings = Settings.model_validate(_with_preset(text))
     except ValidationError as error:
         raise text.invalid(error) from None
+    settings = studychecks.spelled_as_listed(settings)
     studychecks.check_ranges(settings.space, text)
     studychecks.check_parents(settings, text)
     # Store the name in the settings, so that the study keeps it when the file is renamed.
@@ -181,6 +182,7 @@ def _check_space(study: StudyFile, text: StudyText) -> None:
                 _check_value(name, value)
         except ValueError as error:
             raise text.error(f"space.{name}", str(error)) from None
+    studychecks.check_optimizers(study, text)
 
 
 def _check_value(name: str, value: Any) -> None:

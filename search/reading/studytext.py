@@ -18,6 +18,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from search.errors import StudyFileError, masked
+from search.reading import rewriting
 from search.reading.hints import unknown_key_hint
 from search.reading.tomlfaults import explain
 from search.spec.settings import SearchSection, Settings
@@ -327,7 +328,7 @@ def _first_problem(error: ValidationError, table: Mapping[str, Any]) -> tuple[st
     # A location of pydantic may also name the branch of a union; keep only keys that the file has.
     depth = _depth(table, location)
     key = ".".join(location if kind == "missing" else location[:depth])
-    received = shorten(problem["input"])
+    received, instead = shorten(problem["input"]), rewriting.suggest(key, kind, problem["input"])
     if kind == "extra_forbidden":
         return key, f"unknown key{unknown_key_hint(location) or '; remove it or mend its spelling'}"
     if kind == "missing":
@@ -338,7 +339,7 @@ def _first_problem(error: ValidationError, table: Mapping[str, Any]) -> tuple[st
     if kind == "value_error":
         message = problem["msg"].removeprefix("Value error, ")
         has_input = "received" in message or (isinstance(problem["input"], str) and received in message)
-        return key, message if has_input else f"{message}; received {received}"
+        return key, (message if has_input else f"{message}; received {received}") + instead
     words = _EXPECTED.get(kind)
     bounds = {
         name: int(bound) if isinstance(bound, float) and bound.is_integer() else bound
@@ -348,4 +349,4 @@ def _first_problem(error: ValidationError, table: Mapping[str, Any]) -> tuple[st
     hint = ""
     if kind == "literal_error" and isinstance(problem["input"], str):
         hint = closest(problem["input"], re.findall(r"'([^']*)'", problem["ctx"]["expected"]))
-    return key, f"{message}; received {received}{hint}"
+    return key, f"{message}; received {received}{hint or instead}"

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import math
+import operator
 import re
 from collections.abc import Callable
 
@@ -29,9 +31,49 @@ _EXPLANATIONS = {
     "Invalid initial character for a key": "a key is missing, or has a letter beyond a-z, 0-9, _ and - without quotes",
     "Expected '=' after": "a line is `key = value` or `[section]`",
 }
+# A calculation is done for the reader only within these limits.
+_MOST_EXPONENT, _MOST_RESULT = 60, 2**53
+_OPERATIONS: dict[str, Callable[[float, float], float]] = {
+    "**": operator.pow,
+    "^": operator.pow,
+    "*": operator.mul,
+    "/": operator.truediv,
+    "+": operator.add,
+    "-": operator.sub,
+}
 _BOOLEANS = {"true": "true", "false": "false", "yes": "true", "no": "false", "on": "true", "off": "false"}
 _NULLS = ("none", "null", "nil", "undefined", "~")
 _NOT_FINITE = {"inf", "infinity", "nan"}
+# Messages of tomllib behind a value, where a separator or the end of the line should stand.
+_BEHIND_VALUE = ("Expected newline", "Unclosed inline table", "Unclosed array")
+# A key and its number, as they end the text before the place where tomllib stopped.
+_NUMBER_BEFORE = re.compile(r"(?:([\w-]+)\s*=\s*|[\[,]\s*)([+-]?\d[\d_.]*(?:[eE][+-]?\d+)?)\s*$")
+_OPERATION = re.compile(r"(\*\*|\^|\*|/|\+|-)\s*([+-]?\d[\d_.]*(?:[eE][+-]?\d+)?)\s*(?=[,}\]#]|$)")
+# Keys of whole numbers: a share or a percentage means nothing there.
+_COUNTS = [
+    "trials",
+    "epochs",
+    "seed",
+    "stop_after",
+    "repeats",
+    "limit",
+    "batch_size",
+    "patience",
+    "start_from_epoch",
+    "keep",
+    "lanes",
+    "devices",
+    "first_rung",
+    "eta",
+    "brackets",
+    "startup_trials",
+    "n_startup_trials",
+    "warmup_epochs",
+    "points",
+    "step",
+    "units",
+    "filters",
+]
 
 
 def explain(message: str, line: str, column: int) -> str:
@@ -59,11 +101,91 @@ def _bare_point(line: str, at: int, message: str) -> str:
     """Explain `.1`, `-.5` and `5.`: a point needs a digit on both sides."""
     if message.startswith("Invalid value") and (number := re.match(r"([+-]?)\.(\d[\d_]*(?:[eE][+-]?\d+)?)", line[at:])):
         return f"a number begins with a digit; write {number[1]}0.{number[2]}"
-    if line[at : at + 1] == "." and (before := re.search(r"(?<![\w.])[+-]?\d[\d_]*$", line[:at])):
+    if line[at : at + 1] == "." and (before := re.search(r"(?<![\w.])(?<![eE][+-])[+-]?\d[\d_]*$", line[:at])):
         if line[at + 1 : at + 2] == ".":
             return "invalid value; a range is { low = ..., high = ... }"
-        if re.match(r"\.(?:e|E|\D|$)", line[at:]):
+        if exponent := re.match(r"\.([eE][+-]?\d+)", line[at:]):
+            return f"a point stands between two digits; write {before[0]}.0{exponent[1]}"
+        if re.match(r"\.(?:\D|$)", line[at:]):
             return f"a number ends with a digit; write {before[0]}.0"
+    return ""
+
+
+def _exponent(line: str, at: int, message: str) -> str:
+    """Explain `5e-` and `5e`."""
+    number = _NUMBER_BEFORE.search(line[:at])
+    if number and message.startswith(_BEHIND_VALUE) and re.match(r"[eE][+-]?\s*(?:[,}\]#]|$)", line[at:]):
+        return f"the digits of the exponent are missing; write {number[2]}e-4, say"
+    return ""
+
+
+def _calculation(line: str, at: int, message: str) -> str:
+    """Explain `10**-4` and `1/10`."""
+    number, rest = _NUMBER_BEFORE.search(line[:at]), line[at:].lstrip()
+    # `[1 -2]` lacks a comma, while `1 - 2` and `1-2` are differences.
+    is_sign = rest[:1] in ("+", "-") and " " in line[at - 1 : at + 1] and not rest[1:2].isspace()
+    if not number or not message.startswith(_BEHIND_VALUE) or is_sign or not re.match(r"[*/^]|[+-]\s*\d", rest):
+        return ""
+    operation = _OPERATION.match(rest)
+    result = _computed(number[2], operation[1], operation[2]) if operation else ""
+    return f"TOML computes nothing; write {result or 'the result'}"
+
+
+def _computed(left: str, sign: str, right: str) -> str:
+    """Return the result of an operation as TOML writes it; "" if it is no number of a usual size."""
+    if sign in ("**", "^") and left == "10" and re.fullmatch(r"-\d{1,3}", right):
+        return f"1e{right}"
+    try:
+        a, b = (float(text) if re.search(r"[.eE]", text) else int(text) for text in (left, right))
+        if sign in ("**", "^") and abs(b) > _MOST_EXPONENT:
+            return ""
+        result = _OPERATIONS[sign](a, b)
+        return value(result) if math.isfinite(result) and abs(result) < _MOST_RESULT else ""
+    except (ValueError, ArithmeticError, TypeError):
+        return ""
+
+
+def _percent(line: str, at: int, message: str) -> str:
+    number = _NUMBER_BEFORE.search(line[:at])
+    if not number or not message.startswith(_BEHIND_VALUE) or not line[at:].lstrip().startswith("%"):
+        return ""
+    if number[1] == "percentile":
+        return f"invalid value; percentile counts in percent; write {number[2]}"
+    if number[1] in _COUNTS:
+        return f"invalid value; {number[1]} is a whole number, without %"
+    return f"invalid value; write a share, {_share(number[2])} for {number[2]}%"
+
+
+def _share(percent: str) -> str:
+    try:
+        return f"{float(percent) / 100:.10g}"
+    except ValueError:
+        return "0.1"
+
+
+def _decimal_comma(line: str, at: int, message: str) -> str:
+    """Explain `0,1`, in a table and on a line of its own."""
+    if message.startswith("Expected '=' after"):
+        number = re.search(r"=\s*([+-]?\d[\d_]*),(\d[\w+-]*)\s*$", line[:at])
+    elif message.startswith("Expected newline"):
+        number = re.search(r"=\s*([+-]?\d[\d_]*),(\d[\w+-]*)\s*(?:#.*)?$", line)
+    else:
+        return ""
+    if not number:
+        return ""
+    if number[1].strip("+-") != "0" and re.fullmatch(r"\d{3}", number[2]):
+        return f"digits are parted by _; write {number[1]}_{number[2]}"
+    is_list = message.startswith("Expected newline") and not number[2].startswith("0")
+    or_list = f", or [{number[1]}, {number[2]}] for a list" if is_list else ""
+    return f"decimals follow a point, not a comma; write {number[1]}.{number[2]}{or_list}"
+
+
+def _braced_list(line: str, at: int, message: str) -> str:
+    """Explain `{8, 16}`."""
+    item = r"\s*(?:\"[^\"]*\"|'[^']*'|[+-]?\d[\w.+-]*|true|false)\s*"
+    inside = re.search(rf"=\s*\{{({item}(?:,{item})*),?\s*\}}", line)
+    if inside and inside.start(1) <= at <= inside.end() and message.startswith(("Expected '=' after", "Invalid")):
+        return f"a list stands in square brackets; write [{inside[1].strip()}]"
     return ""
 
 
@@ -156,14 +278,12 @@ def _after_value(line: str, at: int, message: str) -> str:  # noqa: PLR0911 (one
         return "a semicolon; remove it: a line ends by itself"
     if number and re.match(r",\d{3}", rest):
         return f"digits are parted by _; write {number[1]}{rest.replace(',', '_')}"
-    if number and rest.startswith("%"):
-        return "invalid value; write a share, 0.1 for 10%"
     if number and number[1].strip("+-") == "0" and rest[:1].isdigit():
         return f"a number begins with no 0; write {rest.lstrip('0') or '0'}"
     if number and re.match(r"\d*[A-Za-z]", line[at:]) and not re.search(r"[\s=]", rest):
         return f"invalid value; a value with a unit is a text: {value(number[1] + rest)}"
-    if number and re.match(r"\.\.|/|\*", rest):
-        return "invalid value; a study file holds no calculations, and a range is { low = ..., high = ... }"
+    if number and rest.startswith(".."):
+        return "invalid value; a range is { low = ..., high = ... }"
     if rest.startswith(","):
         return "a list stands in square brackets, [1, 2], and a line holds one `key = value`"
     if rest.startswith(("]", "}", ")")):
@@ -192,6 +312,11 @@ _RULES: tuple[_Rule, ...] = (
     _curly_quotes,
     _backslash,
     _bare_point,
+    _exponent,
+    _calculation,
+    _percent,
+    _decimal_comma,
+    _braced_list,
     _multiline_table,
     _missing_comma,
     _colon,

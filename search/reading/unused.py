@@ -6,11 +6,13 @@ Nothing here imports keras.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from search.errors import StudyFileError, UsageError
+from search.policies.pruners import PATIENCE
 from search.reading.studytext import StudyText
 from search.spec import sources
 from search.spec.ready import Ready
@@ -23,7 +25,7 @@ from search.spec.vocabulary import (
     closest,
     optimizer_arguments,
 )
-from spaces import Choice
+from spaces import Choice, Float
 
 _CLIPS = ("clipnorm", "clipvalue", "global_clipnorm")
 # A message lists at most this many names.
@@ -37,7 +39,8 @@ class Unused:
     Attributes:
         key: the dotted key.
         why: the reason, for people.
-        is_certain: False if code that was not run may read it, or if a larger budget would give it an effect.
+        is_certain: False if code that was not run may read it, if a larger budget would give it an effect, or if it is
+            harmless: then it is a warning, and no new study is refused.
     """
 
     key: str
@@ -88,7 +91,9 @@ class _Inspection:
                 yield Unused(f"train.{name}", why)
         for name in self.file.space:
             yield from self._check_parameter(name)
+        yield from self._check_data()
         yield from self._check_budget()
+        yield from self._check_search()
 
     # -- read by the builder ------------------------------------------------------------------------------------------
 
@@ -259,14 +264,9 @@ class _Inspection:
         settings, epochs = self.file.settings, self.file.epochs
         study, search, run = settings.study, settings.search, settings.run
         pairs: list[tuple[str, str]] = []
-        if (rule := search.early_stopping) and rule.start_from_epoch + rule.patience >= epochs:
+        if (rule := search.early_stopping) and rule.start_from_epoch + rule.patience + 1 >= epochs:
             pairs.append(("search.early_stopping", f"a trial has {epochs} epochs, too few for it to stop one early"))
-        for option in ("first_rung", "warmup_epochs"):
-            value = search.pruner.options.get(option, 0)
-            if _is_number(value) and value >= epochs:
-                pairs.append((f"search.pruner.{option}", f"a trial has {epochs} epochs, so that none is ever pruned"))
-        if search.pruner.options.get("startup_trials", 0) >= study.trials:
-            pairs.append(("search.pruner.startup_trials", f"the study has {study.trials} trials: none is ever pruned"))
+        pairs += self._idle_pruner("search.pruner", search.pruner.name, search.pruner.options)
         if study.stop_after is not None and study.stop_after >= study.trials:
             pairs.append(("study.stop_after", f"the study has {study.trials} trials, too few for it to stop early"))
         if len(search.start) > study.trials:
@@ -280,6 +280,49 @@ class _Inspection:
             pairs.append(("train.batch_size", f"there are {rows} rows for training: every epoch is one step"))
         for key, why in pairs:
             yield Unused(key, why, is_certain=False)
+
+    def _idle_pruner(self, key: str, name: str, options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """Yield (key, reason) for options of a pruner, and of the one it wraps, with which it can prune no trial."""
+        epochs, trials = self.file.epochs, self.file.settings.study.trials
+        too_short = f"a trial has {epochs} epochs, so that none is ever pruned"
+        # A trial is complete after its last epoch: the last one that may prune it is the one before.
+        # Option -> how many epochs later than its value a trial may first be pruned.
+        earliest = {"first_rung": 0, "warmup_epochs": 1, **({"patience": 2} if name == "patient" else {})}
+        given = {"patience": PATIENCE, **options}
+        for option, later in earliest.items():
+            value = given.get(option, math.nan)
+            if _is_number(value) and value + later >= epochs:
+                default = "" if option in options else f"its {option} is {value} by default; "
+                yield f"{key}.{option}" if option in options else key, default + too_short
+        for option, fewest in (("startup_trials", trials), ("eta", trials + 1)):
+            value = options.get(option, math.nan)
+            if _is_number(value) and value >= fewest:
+                yield f"{key}.{option}", f"the study has {trials} trials: none is ever pruned"
+        if wrapped := options.get("wrapped"):
+            inner = {"name": wrapped} if isinstance(wrapped, str) else dict(wrapped)
+            yield from self._idle_pruner(f"{key}.wrapped", str(inner.pop("name")), inner)
+
+    def _check_data(self) -> Iterator[Unused]:
+        """Yield the shares of splits that the source brings itself."""
+        data = self.file.settings.data
+        for split in self.ready.own_splits:
+            if split in data.model_fields_set:
+                why = f"no effect: {data.source} has {split} rows of its own, and all of them are used; remove the key"
+                yield Unused(f"data.{split}", why, is_certain=False)
+
+    def _check_search(self) -> Iterator[Unused]:
+        """Yield settings that the sampler does not need. They never refuse a study: its configs are the same without them."""
+        search, space = self.file.settings.search, self.file.space
+        if search.sampler.name != "grid":
+            return
+        if search.duplicates and not _has_twins(search.start):
+            why = "no effect: the grid draws each of its configs once; only start may repeat one"
+            yield Unused("search.duplicates", why, is_certain=False)
+        if "points" in search.sampler.options and not any(
+            isinstance(parameter, Float) and parameter.step is None for parameter in space.values()
+        ):
+            why = "no effect: it counts the values of a real range without a step, and the space has none"
+            yield Unused("search.sampler.points", why, is_certain=False)
 
 
 _NO_EFFECT_REASONS: dict[str, Callable[[_Inspection], str]] = {
@@ -295,6 +338,10 @@ _NO_EFFECT_REASONS: dict[str, Callable[[_Inspection], str]] = {
     "relative_step": _Inspection._relative_step_reason,
 }
 """Numbers of an optimizer that other settings can switch off -> the function that returns the reason, or ""."""
+
+
+def _has_twins(configs: Sequence[Mapping[str, Any]]) -> bool:
+    return any(config in configs[:index] for index, config in enumerate(configs))
 
 
 def _joined(names: list[str]) -> str:

@@ -20,12 +20,13 @@ def plan(file: StudyFile) -> dict[str, Any]:
     resolved, chosen = resolve_or_load(file)
     with workers(file, resolved, chosen[:1], StudyLog()) as (_, ready, decided):
         resolved = replace(decided, devices=resolved.devices)
-    done = 0
+    done, is_new = 0, True
     if records.exists(file.storage, file.name):
+        is_new = False
         stored = records.load(file.storage, file.name)
         identity.check_ready(file, stored.full_identity, ready)
         done = sum(trial.is_ended for trial in stored.trials)
-    study = Study(file)
+    study, unread = Study(file), unused.find(file, ready)
     return {
         "study": file.name,
         "storage": str(file.storage),
@@ -47,6 +48,8 @@ def plan(file: StudyFile) -> dict[str, Any]:
             for key, value in asdict(resolved).items()
             if key in ("backend", "devices", "precision", "versions")
         },
-        "warnings": [*map(str, unused.find(file, ready)), *ready.warnings],
+        "warnings": [*map(str, unread), *ready.warnings],
+        # A `run` refuses to begin with these; it resumes a study that has begun with them.
+        "refused": [str(setting) for setting in unread if setting.is_certain and is_new],
         "notes": studychecks.notes(file),
     }

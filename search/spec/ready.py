@@ -29,6 +29,7 @@ class Ready:
         undrawn: parameters that no built model had, because the builder raised: whether it reads them is not known.
         compiles_itself: whether the builder compiled every model that was built.
         steps: training steps of the shortest training in the space.
+        own_splits: which of "validation" and "test" the source has itself.
     """
 
     data: Mapping[str, Any]
@@ -47,6 +48,7 @@ class Ready:
     compiles_itself: bool = False
     steps: int = 0
     targets: Mapping[str, Any] = field(default_factory=dict)
+    own_splits: tuple[str, ...] = ()
 
     @property
     def places(self) -> int:

@@ -256,11 +256,16 @@ _ABSENT_NAMES: Mapping[str, str] = {
     "overwrite resume load_if_exists restore continue": "run always goes on with a study that is there; "
     "another name begins another one (--name ...)",
     "shuffle": "training rows are always shuffled, by the study's seed",
+    "x x_train y_train x_val y_val x_validation y_validation x_test y_test": (
+        "the arrays of an .npz file or a data function are called x and y themselves (or x_train, y_train and so on): "
+        "remove the key"
+    ),
     "priority max_retries max_failures max_consecutive_failed_trials": "three like failures in a row end a study",
     "value fixed const default": "a fixed value stands under [train] or [model] as `name = value`",
 }
 
 _REASONS: Mapping[str, str] = {
+    "y": "a column of a table; the arrays of an .npz file are called x and y themselves",
     "asha": "halving is that: asynchronous, over running trials too",
     "successivehalving": "halving is that",
     "bohb": "bayes and hyperband together come closest",

@@ -157,3 +157,18 @@ def closest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
         return f"; did you mean {meant!r}?" + (f" ({why})" if why else "")
     near = difflib.get_close_matches(name, names, n=1, cutoff=cutoff)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def closest_of_kinds(name: str, known: Iterable[str], kind: str, others: Iterable[str]) -> str:
+    """Return the hint for an unknown `name` among `known`, as `closest` does.
+
+    If it is a name or a synonym among `others`, names of another `kind` (a setting of [search]), say so.
+    """
+    others = [other for other in others if other != "none"]
+    known = list(known)
+    meant = name if name in others else None
+    if meant is None and not synonyms.known_name(name, known):
+        meant = synonyms.known_name(name, others)
+    if meant is None:
+        return closest(name, known)
+    return f'; {meant!r} is a {kind} here: write {kind} = "{meant}"'

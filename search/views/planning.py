@@ -30,8 +30,13 @@ def table(plan: dict[str, Any]) -> RenderableType:
     if plan["memory"]["needed"]:
         needed, allowed = (f"{plan['memory'][key] / 1e6:,.0f} MB" for key in ("needed", "allowed"))
         rows.add_row("memory", f"at most {needed} for all lanes, by the compiler's estimate; {allowed} may be used")
+    for refusal in plan["refused"]:
+        rows.add_row("refused", refusal)
+    if plan["refused"]:
+        rows.add_row("", "`manyfit run` would stop here with exit code 2; mend the file, or add --allow-unused")
     for warning in plan["warnings"]:
-        rows.add_row("warning", warning)
+        if warning not in plan["refused"]:
+            rows.add_row("warning", warning)
     for note in plan["notes"]:
         rows.add_row("note", note)
     return rows

@@ -251,6 +251,20 @@ def test_plan_says_what_would_run_and_writes_nothing(tmp_path):
 
 
 @pytest.mark.slow
+def test_plan_says_what_run_would_refuse(tmp_path):
+    path = write_study(tmp_path)
+    line = (path, "--set", "model.widht=3", "--set", "run.engine=fit", "--set", "run.backend=jax")
+    found = json.loads(manyfit("plan", *line, "--json").stdout)
+    (refused,) = found["refused"]
+    assert refused.startswith("model.widht: nothing reads it")
+    assert refused in found["warnings"]
+    done = manyfit("plan", *line)
+    assert done.returncode == 0
+    assert "`manyfit run` would stop here with exit code 2" in " ".join(done.stdout.split())
+    assert manyfit("run", *line).returncode == 2
+
+
+@pytest.mark.slow
 def test_doctor_tries_every_installed_backend():
     done = manyfit("doctor", "--json")
     assert done.returncode == 0, done.stderr

@@ -228,6 +228,13 @@ def test_fingerprint_tells_a_changed_value_in_any_split(tmp_path):
     assert {len(fingerprint) for fingerprint in seen} == {32}
 
 
+@pytest.mark.parametrize("own", [(), ("test",), ("validation",), ("validation", "test")])
+def test_splits_that_the_source_brings_are_reported(tmp_path, own):
+    x, y = table()
+    save(tmp_path, **{f"{key}_{split}": array for split in ("train", *own) for key, array in (("x", x), ("y", y))})
+    assert load(tmp_path, "d.npz").own_splits == own
+
+
 def test_no_test_split_is_fine(tmp_path):
     save(tmp_path, x=table()[0], y=table()[1])
     info = load(tmp_path, "d.npz", test=0).info

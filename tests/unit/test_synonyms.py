@@ -107,6 +107,117 @@ def test_sampler_or_pruner_of_another_tool_is_named(tmp_path, key, value, means)
 
 
 @pytest.mark.parametrize(
+    ("key", "value", "kind", "means"),
+    [
+        ("sampler", "hyperband", "pruner", "hyperband"), ("sampler", "halving", "pruner", "halving"),
+        ("sampler", "asha", "pruner", "halving"), ("sampler", "MedianPruner", "pruner", "median"),
+        ("pruner", "tpe", "sampler", "tpe"), ("pruner", "random", "sampler", "random"),
+        ("pruner", "TPESampler", "sampler", "tpe"),
+    ],
+)  # fmt: skip
+def test_sampler_in_the_place_of_a_pruner_is_told_and_the_reverse(tmp_path, key, value, kind, means):
+    found = told(tmp_path, f'{DATA}{SPACE}[search]\n{key} = "{value}"\n')
+    assert f"no such {key}: '{value}'; '{means}' is a {kind} here: write {kind} = \"{means}\"" in found
+
+
+@pytest.mark.parametrize("key", ["sampler", "pruner"])
+def test_name_that_is_close_to_none_is_taken_for_no_name_of_the_other_kind(tmp_path, key):
+    found = told(tmp_path, f'{DATA}{SPACE}[search]\n{key} = "xyzzy"\n')
+    assert "is a " not in found
+    assert f"no such {key}: 'xyzzy'; there are" in found
+
+
+@pytest.mark.parametrize(
+    ("section", "line", "write"),
+    [
+        ("train", "metrics = 'accuracy'", 'metrics = ["accuracy"]'),
+        ("train", "metrics = { name = 'auc' }", 'metrics = [{ name = "auc" }]'),
+        ("train", "callbacks = 'my.py:f'", 'callbacks = ["my.py:f"]'),
+        ("search", "start = { dropout = 0.1 }", "start = [{ dropout = 0.1 }]"),
+        ("study", "time = '1 hour'", 'time = "1h"'),
+        ("study", "time = '1 hour 30 minutes'", 'time = "1h30m"'),
+        ("study", "time = '2 days'", 'time = "48h"'),
+        ("study", "time = '1:30:00'", 'time = "1h30m"'),
+        ("run", "trial_time = '90 sec'", 'trial_time = "1m30s"'),
+        ("run", "devices = 'gpu'", 'devices = "auto"'),
+        ("run", "devices = 'cpu'", 'devices = ["cpu"]'),
+        ("run", "devices = ['gpu:0', 'gpu:1']", "devices = [0, 1]"),
+        ("run", "devices = '0,1'", "devices = [0, 1]"),
+        ("train", "optimizer = { name = 'sgd', momentum = 0.9 }", 'optimizer = "sgd" and momentum = 0.9 under [train]'),
+        ("train", "optimizer = { class_name = 'SGD', config = { momentum = 0.9 } }", 'optimizer = "SGD" and momentum = 0.9'),
+        ("train", "optimizer = ['adam', 'sgd']", 'optimizer = ["adam", "sgd"] under [space]'),
+        ("study", "trials = '20'", "trials = 20"),
+        ("study", "epochs = 5.0", "epochs = 5"),
+        ("run", "deterministic = 'true'", "deterministic = true"),
+    ],
+)  # fmt: skip
+def test_refused_value_whose_sense_is_clear_is_told_as_the_line_to_write(tmp_path, section, line, write):
+    found = told(tmp_path, f"{DATA}{SPACE}[{section}]\n{line}\n")
+    assert f"; write {write}" in found
+
+
+@pytest.mark.parametrize(
+    ("section", "line"),
+    [
+        ("study", "time = 'soon'"), ("study", "time = '0 hours'"), ("study", "time = '1:30'"), ("run", "devices = 'fast'"),
+        ("run", "devices = []"), ("run", "devices = [true]"), ("train", "metrics = 5"),
+        ("train", "optimizer = { momentum = 0.9 }"),
+        ("study", "trials = 'ten'"), ("study", "trials = true"), ("run", "deterministic = 1"), ("search", "start = 5"),
+        ("train", "optimizer = { name = 'sgd', since = 2024-01-01 }"), ("train", "callbacks = 5"),
+    ],
+)  # fmt: skip
+def test_refused_value_without_clear_sense_is_told_no_line(tmp_path, section, line):
+    assert "; write " not in told(tmp_path, f"{DATA}{SPACE}[{section}]\n{line}\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "write"), [("validation = '20%'", "validation = 0.2"), ("test = '0.2'", "test = 0.2")]
+)
+def test_share_that_is_a_text_is_told_as_a_number(tmp_path, line, write):
+    assert told(tmp_path, f"{DATA}{line}\n{SPACE}").endswith(f"; write {write}")
+
+
+@pytest.mark.parametrize("key", ["x", "y", "x_train", "y_test"])
+def test_arrays_are_not_named_in_the_file(tmp_path, key):
+    assert "are called x and y themselves" in told(tmp_path, f"{DATA}{key} = 'x'\n{SPACE}")
+
+
+# -- optimizers, whose case does not matter ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("optimizers", ['["Adam", "adam"]', '["sgd", "adam", "SGD"]', '{ choices = ["Lion", "lioN"] }'])
+def test_optimizer_stands_once_in_any_spelling(tmp_path, optimizers):
+    found = told(tmp_path, f"{DATA}[space]\noptimizer = {optimizers}\n")
+    assert found.startswith("line 4, space.optimizer: each optimizer may stand once, in capitals or not; received ")
+
+
+@pytest.mark.parametrize("written", ["'sgd'", "['SGD', 'sgd']", "['sGd']"])
+def test_condition_and_start_name_an_optimizer_in_any_case_and_the_space_keeps_its_own(tmp_path, written):
+    path = tmp_path / "study.toml"
+    momentum = f"momentum = {{ low = 0.0, high = 0.9, when = {{ optimizer = {written} }} }}"
+    start = "[search]\nstart = [{ optimizer = 'adam' }]\n"
+    path.write_text(f"{DATA}[space]\noptimizer = ['Adam', 'SGD']\n{momentum}\n{start}")
+    study = studyfile.read(path)
+    assert study.space.describe()["optimizer"] == {"choices": ["Adam", "SGD"]}
+    assert study.space["momentum"].when == {"optimizer": ("SGD",)}
+    assert study.settings.search.start == ({"optimizer": "Adam"},)
+
+
+def test_condition_on_an_optimizer_that_is_not_listed_is_still_refused(tmp_path):
+    space = (
+        "[space]\noptimizer = ['Adam', 'SGD']\nmomentum = { low = 0.0, high = 0.9, when = { optimizer = 'lion' } }\n"
+    )
+    assert "must be one of ['Adam', 'SGD']; received 'lion'" in told(tmp_path, DATA + space)
+
+
+def test_stored_study_with_an_optimizer_twice_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(studychecks, "_is_stored", lambda study: True)
+    path = tmp_path / "study.toml"
+    path.write_text(f"{DATA}[space]\noptimizer = ['Adam', 'adam']\n")
+    assert studyfile.read(path).space.describe() == {"optimizer": {"choices": ["Adam", "adam"]}}
+
+
+@pytest.mark.parametrize(
     ("section", "key", "value", "means"),
     [
         ("run", "backend", "tf", "tensorflow"), ("run", "precision", "fp16", "mixed_float16"), ("study", "direction", "max", "maximize"),
@@ -287,6 +398,29 @@ def test_objective_of_the_training_rows_is_noted(tmp_path, objective):
     assert notes(tmp_path, f"{DATA}{SPACE}[study]\nobjective = '{objective}'\n") == [
         f"objective '{objective}' is computed on the training rows; 'val_{objective}' judges rows that were not trained on"
     ]
+
+
+@pytest.mark.parametrize(
+    ("objective", "direction", "extreme"),
+    [("val_accuracy", "minimize", "lowest"), ("val_loss", "maximize", "highest"), ("val_mae", "maximize", "highest")],
+)
+def test_direction_against_the_objective_is_noted(tmp_path, objective, direction, extreme):
+    (note,) = notes(tmp_path, f"{DATA}{SPACE}[study]\nobjective = '{objective}'\ndirection = '{direction}'\n")
+    assert note.startswith(f"direction = \"{direction}\" searches the {extreme} '{objective}'")
+
+
+@pytest.mark.parametrize(
+    "study", ["objective = 'val_accuracy'\ndirection = 'maximize'", "objective = 'val_x'\ndirection = 'minimize'"]
+)
+def test_direction_that_suits_the_objective_is_not_noted(tmp_path, study):
+    assert notes(tmp_path, f"{DATA}{SPACE}[study]\n{study}\n") == []
+
+
+@pytest.mark.parametrize(("options", "count"), [(", scramble = false", 1), (", scramble = true", 0), ("", 0)])
+def test_sequence_that_no_seed_changes_is_noted(tmp_path, options, count):
+    found = notes(tmp_path, f"{DATA}{SPACE}[search]\nsampler = {{ name = 'qmc'{options} }}\n")
+    assert len(found) == count
+    assert all("another seed draws nearly the same configs" in note for note in found)
 
 
 @pytest.mark.parametrize(

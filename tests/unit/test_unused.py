@@ -144,6 +144,76 @@ def test_budget_that_leaves_no_room_is_said_and_never_refused(tmp_path):
     unused.refuse(file, [unused.Unused(key, why, is_certain=False) for key, why in all_of_it.items()])
 
 
+@pytest.mark.parametrize(
+    ("pruner", "keys"),
+    [
+        ("{ name = 'patient', patience = 5 }", ["search.pruner.patience"]),
+        ("{ name = 'patient', patience = 2 }", ["search.pruner.patience"]),
+        ("'patient'", ["search.pruner"]),
+        ("{ name = 'patient', patience = 1 }", []),
+        ("{ name = 'patient', patience = 1, wrapped = { name = 'halving', first_rung = 4 } }",
+         ["search.pruner.wrapped.first_rung"]),
+        ("{ name = 'patient', patience = 0, wrapped = { name = 'median', warmup_epochs = 3 } }",
+         ["search.pruner.wrapped.warmup_epochs"]),
+        ("{ name = 'patient', patience = 0, wrapped = { name = 'patient', patience = 9 } }",
+         ["search.pruner.wrapped.patience"]),
+        ("{ name = 'patient', patience = 0, wrapped = 'patient' }", ["search.pruner.wrapped"]),
+        ("{ name = 'median', warmup_epochs = 3 }", ["search.pruner.warmup_epochs"]),
+        ("{ name = 'median', warmup_epochs = 2 }", []),
+        ("{ name = 'median', startup_trials = 20 }", ["search.pruner.startup_trials"]),
+        ("{ name = 'halving', eta = 21 }", ["search.pruner.eta"]),
+        ("{ name = 'halving', eta = 20 }", []),
+        ("'median'", []),
+        ("'none'", []),
+    ],
+)  # fmt: skip
+def test_pruner_that_prunes_nothing_in_so_few_epochs_or_trials_is_said(tmp_path, pruner, keys):
+    all_of_it = found(tmp_path, f"[study]\nepochs = 4\n[search]\npruner = {pruner}\n{SEARCHED}")
+    assert list(all_of_it) == keys
+
+
+@pytest.mark.parametrize(("patience", "is_idle"), [(1, False), (2, False), (3, True), (4, True)])
+def test_early_stopping_that_comes_with_the_last_epoch_is_said(tmp_path, patience, is_idle):
+    stopping = f"[search]\nearly_stopping = {{ patience = {patience} }}\npruner = 'none'\n"
+    all_of_it = found(tmp_path, f"[study]\nepochs = 4\n{stopping}{SEARCHED}")
+    assert list(all_of_it) == (["search.early_stopping"] if is_idle else [])
+
+
+@pytest.mark.parametrize(
+    ("search", "space", "keys"),
+    [
+        ("sampler = 'grid'\nduplicates = true", "units = [[8], [16]]", ["search.duplicates"]),
+        ("sampler = 'grid'\nduplicates = true\nstart = [{ units = [8] }, { units = [8] }]", "units = [[8], [16]]", []),
+        ("sampler = 'random'\nduplicates = true", "units = [[8], [16]]", []),
+        ("sampler = { name = 'grid', points = 5 }", "units = [[8], [16]]", ["search.sampler.points"]),
+        ("sampler = { name = 'grid', points = 5 }", "batch_size = { low = 16, high = 20 }", ["search.sampler.points"]),
+        ("sampler = { name = 'grid', points = 5 }", "dropout = { low = 0.0, high = 0.5, step = 0.1 }",
+         ["search.sampler.points"]),
+        ("sampler = { name = 'grid', points = 5 }", "dropout = { low = 0.0, high = 0.5 }\nunits = [[8], [16]]", []),
+    ],
+)  # fmt: skip
+def test_setting_that_a_grid_does_not_need_is_said(tmp_path, search, space, keys):
+    assert list(found(tmp_path, f"[search]\n{search}\n[space]\n{space}\n")) == keys
+
+
+@pytest.mark.parametrize(
+    ("written", "own", "keys"),
+    [
+        ("validation = 0.3", ("validation", "test"), ["data.validation"]),
+        ("test = 0.3", ("validation", "test"), ["data.test"]),
+        ("validation = 0.1\ntest = 0.1", ("test",), ["data.test"]),
+        ("validation = 0.3\ntest = 0.3", (), []),
+        ("", ("validation", "test"), []),
+    ],
+)
+def test_share_of_a_split_that_the_source_brings_is_said_and_never_refused(tmp_path, written, own, keys):
+    all_of_it = found(tmp_path, f"{written}\n{SEARCHED}", own_splits=own)
+    assert list(all_of_it) == keys
+    assert all("of its own" in why for why in all_of_it.values())
+    file = studyfile.read(tmp_path / "study.toml")
+    unused.refuse(file, unused.find(file, Ready({}, "", "", model=MODEL, read=OF_MLP, own_splits=own)))
+
+
 def test_new_study_is_refused_with_file_line_and_key(tmp_path):
     found(tmp_path, f"[model]\nhidden = [32]\n{SEARCHED}")
     file = studyfile.read(tmp_path / "study.toml", allow_unused=True)

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 from search.errors import OptionError
 from search.policies.samplers import grid
-from search.registry import SAMPLERS
-from search.spec.vocabulary import closest
+from search.registry import PRUNERS, SAMPLERS
+from search.spec.vocabulary import closest, closest_of_kinds
 from search.trials.objective import Objective
 from search.trials.trial import Trials
 from spaces import Space
@@ -64,7 +64,8 @@ def make(name: str, options: Mapping[str, Any], problem: SearchProblem) -> Sampl
 def check(name: str, options: Mapping[str, Any], space: Space) -> None:
     """Raise OptionError for an unknown sampler or option, a missing package, or a space that the sampler can't search."""
     if name not in SAMPLERS:
-        raise OptionError(f"no such sampler: {name!r}{closest(name, SAMPLERS)}; there are {', '.join(SAMPLERS)}")
+        hint = closest_of_kinds(name, SAMPLERS, "pruner", PRUNERS)
+        raise OptionError(f"no such sampler: {name!r}{hint}; there are {', '.join(SAMPLERS)}")
     kind = SAMPLERS.get(name)
     known = getattr(kind, "OPTIONS", {})
     for key, value in options.items():
