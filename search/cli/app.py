@@ -280,12 +280,13 @@ def _export_model(stored: Any, path: Path, number: int | None) -> None:
     if not chosen:
         raise UsageError("no trial is complete yet" if number is None else f"--trial: the study has no trial {number}")
     saved = sessions.save_model(stored, chosen[0], path, console.ConsoleReporter(console.stderr()))
-    objective, value = stored.file.settings.study.objective, text.number(chosen[0].value)
+    objective, value = stored.file.settings.study.objective, text.number(saved.stored)
     result = f"{objective} {value}"
     if saved.value is not None:
         when = "evaluated once more" if saved.is_from_file else "evaluated once more before it was written"
         result = f"{objective} {text.number(saved.value)}, {when} (in the study: {value})"
-    _echo(f"written: {path}, the model of trial {chosen[0].number}; {result}")
+    training = f" ({saved.training})" if saved.training else ""
+    _echo(f"written: {path}, the model of trial {chosen[0].number}{training}; {result}")
     for line in saved.lines:
         _echo(f"  {line}")
     if number is None:

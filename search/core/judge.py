@@ -8,25 +8,22 @@ from search.policies import stopping
 from search.policies.pruners import Pruner, Standings
 from search.spec.study import StudyFile
 from search.trials.objective import Objective
-from search.trials.trial import Trial
+from search.trials.trial import Training, Trial
 
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """How a trial ends, with attributes of `Trial`. `is_of_clock`: a time limit ended it, which the history notes."""
+    """How a trial ends, with attributes of `Trial`."""
 
     state: str
     ended: str
     why: str
-    is_of_clock: bool = False
 
 
-def judge(
-    trial: Trial, file: StudyFile, standings: Standings, pruner: Pruner, *, is_out_of_time: bool
-) -> Ruling | None:
+def judge(trial: Trial, file: StudyFile, standings: Standings, pruner: Pruner) -> Ruling | None:
     """Return how a trial that has just finished an epoch ends, or None if it goes on.
 
-    `standings` hold all trials as they are now; `is_out_of_time` means that the study's time is used up.
+    `standings` hold all trials as they are now.
     """
     epoch, settings = len(trial.curve), file.settings
     if epoch >= trial.epochs:
@@ -36,14 +33,14 @@ def judge(
         return Ruling("COMPLETE", "stopped early", f"no better for {rule.patience} epochs")
     if why := pruner.reason(standings, trial.number, epoch, trial.epochs / file.epochs):
         return Ruling("PRUNED", "pruned", why)
-    return by_clock(trial, file, is_out_of_time=is_out_of_time)
+    return None
 
 
-def by_clock(trial: Trial, file: StudyFile, *, is_out_of_time: bool) -> Ruling | None:
-    """Return how a trial ends because a time limit is reached, or None."""
+def by_clock(training: Training, file: StudyFile, *, is_out_of_time: bool) -> Ruling | None:
+    """Return how a training ends because a time limit is reached, or None. `is_out_of_time`: the study's time is used up."""
     limit = file.settings.run.trial_time
-    if limit and max(sum(training.seconds) for training in trial.trainings) >= limit:
-        return Ruling("COMPLETE", "timeout", f"its time of {limit:g} s was used up", is_of_clock=True)
+    if limit and sum(training.seconds) >= limit:
+        return Ruling("COMPLETE", "timeout", f"its time of {limit:g} s was used up")
     if is_out_of_time:
-        return Ruling("COMPLETE", "time", "the study's time was used up", is_of_clock=True)
+        return Ruling("COMPLETE", "time", "the study's time was used up")
     return None

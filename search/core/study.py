@@ -93,6 +93,9 @@ class Study:
         self._running: dict[Member, Training] = {}
         # Members that still trained when their trial ended; their engines do not know yet.
         self._released: set[Member] = set()
+        # Members whose engines were told that they end, and those told last.
+        self._gone: set[Member] = set()
+        self._just_ended: set[Member] = set()
         self._best: list[Trial] = []
         # Ended trials, in the order in which they ended.
         self._ended: list[Trial] = []
@@ -174,6 +177,7 @@ class Study:
             self._pending.restated.add(trial.number)
         trial.started_at = trial.started_at or datetime.now(UTC)
         self._running[training.member] = training
+        self._gone.discard(training.member)
         return self._assignment(trial, training)
 
     def record(self, events: Sequence[Event]) -> list[Member]:
@@ -198,10 +202,11 @@ class Study:
             if isinstance(event, EpochEnd):
                 self._record_epoch(trial, event)
             elif isinstance(event, Stopped):
-                self._end_early(trial, "callback", "a callback stopped it")
+                self._end_early(trial, self._training(event.member), "callback", "a callback stopped it")
             elif isinstance(event, Overdue):
                 self.note("timeout", trial=trial.number, epochs=len(trial.curve), waited=event.seconds)
-                self._end_early(trial, "timeout", "an epoch was not done when the trial's time was long over")
+                why = "an epoch was not done when the trial's time was long over"
+                self._end_early(trial, self._training(event.member), "timeout", why)
             elif isinstance(event, Failed):
                 self._fail(trial, "failed", event.reason, event.detail)
             else:
@@ -217,11 +222,14 @@ class Study:
             trial = self.trials[number]
             if not self._running.keys().isdisjoint(trial.members):
                 self._judge_running(trial)
-        for member in touched:
-            if member in self._running and len(self._running[member].curve) >= self.trials[member.trial].epochs:
-                del self._running[member]
+            if not trial.is_ended:
+                self._release(trial)
         members, self._released = sorted({*touched, *self._released}), set()
-        return [Verdict(member, ends=member not in self._running) for member in members]
+        verdicts = [Verdict(member, ends=member not in self._running) for member in members]
+        ending = {verdict.member for verdict in verdicts if verdict.ends}
+        self._just_ended = ending - self._gone
+        self._gone |= ending
+        return verdicts
 
     @property
     def has_changes(self) -> bool:
@@ -231,13 +239,15 @@ class Study:
     def worth_keeping(self, touched: Sequence[Member]) -> list[Member]:
         """Return the members that have just ended and whose weights are kept."""
         kept = set(self.kept)
-        return [member for member in touched if member in kept and member not in self._running]
+        return [member for member in touched if member in kept and member in self._just_ended]
 
     @property
     def kept(self) -> list[Member]:
         """The members whose weights are kept: of the best trials, and finished ones whose trial has others still to train."""
         is_busy = {*self._running, *(training.member for training in self._waiting)}
         under_way = dict.fromkeys(member.trial for member in sorted(is_busy))
+        if not self.file.settings.run.keep:
+            return []
         waiting = [member for number in under_way for member in self.trials[number].members if member not in is_busy]
         return [*(member for trial in self.best_trials for member in trial.members), *waiting]
 
@@ -278,9 +288,10 @@ class Study:
 
     def put_back(self) -> None:
         """Make all running trials wait; they will start again with the same config and number."""
-        for trial in self.running:
-            trial.state = "WAITING"
-            self._pending.restated.add(trial.number)
+        for number in sorted({member.trial for member in self.unfinished}):
+            if self.trials[number].state == "RUNNING":
+                self.trials[number].state = "WAITING"
+                self._pending.restated.add(number)
         self._waiting = [self._running[member] for member in sorted(self._running)] + self._waiting
         self._running.clear()
 
@@ -362,7 +373,7 @@ class Study:
             )
             return
         metrics = {name: value if math.isfinite(value) else None for name, value in event.metrics.items()}
-        training = trial.trainings[event.member.replica]
+        training = self._training(event.member)
         if event.epoch <= len(training.curve):
             self._compare(training, event.epoch, metrics[objective])
             return
@@ -370,11 +381,9 @@ class Study:
         if value is None or not math.isfinite(event.metrics.get("loss", 0.0)):
             self._end(trial, "PRUNED", "diverged", f"{objective} or loss was not finite at epoch {event.epoch}")
             return
-        training.curve.append(metrics)
-        training.seconds.append(event.seconds)
+        is_last = trial.add_epoch(event.member.replica, metrics, event.seconds)
         # Only deaths in a row count, and an epoch breaks the row.
         training.deaths = 0
-        is_last = all(len(one.curve) >= event.epoch for one in trial.trainings)
         value = trial.curve[event.epoch - 1][objective] if is_last else None
         if value is not None:
             if self._objective.is_better(value, trial.value):
@@ -391,7 +400,9 @@ class Study:
             self.note("recomputed epoch differs", trial=number, epoch=epoch, stored=stored, now=value)
 
     def _lose(self, trial: Trial, event: Lost) -> None:
-        training = trial.trainings[event.member.replica]
+        if event.member not in self._running:
+            return  # its trial has gone on without it in the same tick
+        training = self._training(event.member)
         # A queued member was not training when the worker died, so this death does not count against it.
         training.deaths += event.trained
         if event.hung and event.trained:
@@ -418,32 +429,48 @@ class Study:
     # -- judging -----------------------------------------------------------------------------------------------------
 
     def _judge_running(self, trial: Trial) -> None:
-        judged, trained = (
-            [count(t) for t in trial.trainings] for count in (lambda t: t.judged, lambda t: len(t.curve))
-        )
-        if judged == trained:
-            return  # nothing is new: an epoch was recomputed after a crash, or another training lost its worker
-        for training in trial.trainings:
+        before = min(training.judged for training in trial.trainings)
+        # Others have nothing new: an epoch was recomputed after a crash, or another training has one.
+        further = [training for training in trial.trainings if len(training.curve) > training.judged]
+        for training in further:
             training.judged = len(training.curve)
-        is_out_of_time = bool(self._out_of_time)
-        if min(trained) > min(judged):
-            ruling = judge(trial, self.file, self.standings, self._policies.pruner, is_out_of_time=is_out_of_time)
-        else:
-            ruling = by_clock(trial, self.file, is_out_of_time=is_out_of_time)  # no epoch is new in all trainings
-        if ruling is None:
-            return
-        if ruling.is_of_clock:
-            self.note(ruling.ended, trial=trial.number, epochs=len(trial.curve))
-            self._end_early(trial, ruling.ended, ruling.why)
-        else:
-            self._end(trial, ruling.state, ruling.ended, ruling.why)
+        if min(training.judged for training in trial.trainings) > before:
+            ruling = judge(trial, self.file, self.standings, self._policies.pruner)
+            if ruling is not None:
+                self._end(trial, ruling.state, ruling.ended, ruling.why)
+                return
+        for training in further:
+            ruling = by_clock(training, self.file, is_out_of_time=bool(self._out_of_time))
+            if ruling is not None and not trial.is_ended and len(training.curve) < trial.goal:
+                self.note(ruling.ended, trial=trial.number, epochs=len(training.curve))
+                self._end_early(trial, training, ruling.ended, ruling.why)
 
-    def _end_early(self, trial: Trial, ended: str, why: str) -> None:
-        """End a trial before its last epoch: it keeps its best value so far; without any value it has failed."""
-        if trial.value is None:
+    def _end_early(self, trial: Trial, training: Training, ended: str, why: str) -> None:
+        """End a training before its last epoch, and with it its trial, as soon as the others have come as far.
+
+        A trial keeps its best value so far; without any value it has failed. If the study's time is used up, the others only
+        train until the trial has a value.
+        """
+        reached = len(training.curve)
+        if not reached:
             self._fail(trial, ended, why, "")
-        else:
-            self._end(trial, "COMPLETE", ended, why)
+            return
+        if ended == "time":
+            reached = max(1, min(len(one.curve) for one in trial.trainings))
+        if trial.early is None or reached < trial.early[0]:
+            trial.early = reached, ended, why
+        self._release(trial)
+
+    def _release(self, trial: Trial) -> None:
+        """Free the places of the members that have come as far as their trial goes; end the trial when all have."""
+        done = {one.member for one in trial.trainings if len(one.curve) >= trial.goal}
+        self._released.update(member for member in done if self._running.pop(member, None))
+        self._waiting = [training for training in self._waiting if training.member not in done]
+        if trial.early is not None and len(done) == len(trial.trainings):
+            self._end(trial, "COMPLETE", *trial.early[1:])
+
+    def _training(self, member: Member) -> Training:
+        return self.trials[member.trial].trainings[member.replica]
 
     def _end(self, trial: Trial, state: str, ended: str, why: str) -> None:
         trial.state, trial.ended, trial.why = state, ended, why

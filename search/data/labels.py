@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _MISSING = frozenset(
     ("", "nan", "-nan", "1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan", "na", "n/a", "n.a.", "n. a.", "#n/a", "#n/a n/a", "#na",
      "<na>", "null", "(null)", "#null!", "#value!", "#div/0!", "#num!", "#ref!", "#name?", "\\n", "none", "nil", "nat",
-     "missing", "unknown", "undefined", "not available", "k. a.", "k.a.", "-", "--", "?", ".")
+     "missing", "k. a.", "k.a.", "-", "--", "?", ".")
 )  # fmt: skip
 # More distinct numbers than this are no classes.
 _FEW_CLASSES = 20

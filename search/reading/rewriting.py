@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -61,7 +62,8 @@ def _share(name: str, received: Any) -> str:
     if isinstance(received, str) and (percent := re.fullmatch(r"\s*(\d{1,2}(?:\.\d+)?)\s*%\s*", received)):
         return _assigned(name, float(f"{float(percent[1]) / 100:.10g}"))
     number = _number(received, is_whole=False)
-    return "" if number is None or isinstance(number, bool) else _assigned(name, number)
+    is_share = number is not None and not isinstance(number, bool) and 0 <= number < 1
+    return _assigned(name, number) if is_share else ""
 
 
 def _duration(name: str, received: Any) -> str:
@@ -77,7 +79,7 @@ def _duration(name: str, received: Any) -> str:
         seconds = float(text)
     else:
         return ""
-    if seconds <= 0:
+    if not 0 < seconds < math.inf:
         return ""
     hours, rest = divmod(seconds, 3600)
     minutes, rest = divmod(rest, 60)

@@ -31,7 +31,7 @@ from search.spec.study import StudyFile
 from search.storage import records
 from search.storage.records import Stored
 from search.storage.store import Store
-from search.trials.events import Failed
+from search.trials.events import Failed, Member
 from search.trials.objective import Objective
 from search.trials.trial import Training, Trial
 from search.views import export
@@ -69,11 +69,15 @@ class SavedModel:
 
     Attributes:
         value: the objective, evaluated again; None if it is not a metric of the validation rows.
+        stored: the objective of the training that the model is of, in the study.
+        training: words for that training, if its trial has several; else "".
         is_from_file: whether the value was evaluated with the written file, loaded back.
         lines: notes about the file for its user.
     """
 
     value: float | None
+    stored: float | None
+    training: str
     is_from_file: bool
     lines: Sequence[str]
 
@@ -116,10 +120,14 @@ def save_model(stored: Stored, trial: Trial, path: Path, reporter: Reporter) -> 
     evaluation = Evaluation(detail["evaluated"], rows, classes, is_half=detail["is_half"])
     if warning := evaluation.warning(training, metrics, objective, path):
         reporter.warning(warning)
-    if len(trial.trainings) > 1:
-        repeat = f"repeat {training.member.replica + 1} of {len(trial.trainings)}, the best whose weights were kept"
-        reporter.note(f"the model is that of {repeat}: {objective} {number(metrics.get(objective))}")
-    return SavedModel(detail["values"].get(objective), objective in detail["of_file"], detail["lines"])
+    which = f"repeat {training.member.replica + 1} of {len(trial.trainings)}, the best one whose weights were kept"
+    return SavedModel(
+        detail["values"].get(objective),
+        metrics.get(objective),
+        which if len(trial.trainings) > 1 else "",
+        objective in detail["of_file"],
+        detail["lines"],
+    )
 
 
 def _best_kept(stored: Stored, trial: Trial) -> Training | None:
@@ -253,14 +261,14 @@ def _search(
 ) -> Outcome:
     ended_before = {trial.number for trial in study.trials if trial.is_ended}
     seconds_before = study.seconds_before
-    best: list[Trial] = []
+    kept: list[Member] = []
 
     def watch() -> None:
-        nonlocal best
+        nonlocal kept
         report()
-        if study.best_trials != best:
-            best = study.best_trials
-            checkpoints.drop(study.file.beside(".files"), study.kept)
+        if (now := study.kept) != kept:
+            kept = now
+            checkpoints.drop(study.file.beside(".files"), kept)
 
     _tidy(study)
     try:

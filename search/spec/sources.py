@@ -73,8 +73,9 @@ def imported_files(settings: Settings, base: Path) -> dict[str, Path]:
         path = Path(text)
         # Beside the study's folder, too; not what TensorFlow writes to the folder for temporary files.
         is_near = path.is_relative_to(base.parent) and not path.name.startswith("__autograph_generated")
-        if is_near and path.suffix == ".py" and path not in named and not _is_installed(path):
-            name = _name(path, path.stem, functions)
+        name = _name(path, path.stem, functions)
+        is_theirs = path.suffix == ".py" and path not in named and not _is_installed(path)
+        if is_theirs and (is_near or not name.startswith("<")):
             files[posixpath.relpath(path, base) if name.startswith("<") else name] = path
     return files
 
@@ -136,7 +137,7 @@ def changed_files(stored: Mapping[str, str], now: Mapping[str, str], settings: S
     stored hash is "" is not compared.
     """
     places = _places([name for name in stored if name not in now], settings, base)
-    names = [name for name in now if name not in stored]
+    names = [name for name, digest in now.items() if digest and name not in stored]
     for name, digest in stored.items():
         current = {now[name]} if name in now else set(map(_hash, places[name]))
         if digest and current and digest not in current:

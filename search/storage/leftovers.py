@@ -6,6 +6,9 @@ SQLite reuses the ids of deleted rows, so a leftover would later belong to anoth
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Container
+from contextlib import closing
+from urllib.parse import quote
 
 # The first transaction of every study of ours sets this attribute. A study that Optuna makes under a reused id lacks it.
 OUR_STUDIES = (
@@ -58,22 +61,49 @@ def are_there(connection: sqlite3.Connection) -> bool:
 def orphans(connection: sqlite3.Connection) -> list[tuple[str, int, str]]:
     """Return rows of other tables without a parent row: (table, row, table of the parent).
 
-    Returns nothing if a deleted study has left rows: such rows then count as its leftovers. Optuna reads what it deletes
-    before it locks the database, so what a search stores meanwhile stays behind.
+    If a deleted study has left rows, only those are returned whose trial the backup holds for a study that is still there.
+    The others then count as leftovers: Optuna reads what it deletes before it locks the database, so what a search stores
+    meanwhile stays behind.
     """
-    return [] if count_studies(connection) else _without_parent(connection)
+    return _without_parent(connection, _trials_of_present_studies(connection) if count_studies(connection) else None)
 
 
-def _without_parent(connection: sqlite3.Connection) -> list[tuple[str, int, str]]:
-    rows = connection.execute("PRAGMA foreign_key_check").fetchall()
-    return [(table, row, parent) for table, row, parent, _ in rows if table not in TABLES]
+def _without_parent(connection: sqlite3.Connection, of_trials: Container[int] | None) -> list[tuple[str, int, str]]:
+    """Return (table, row, table of the parent) of rows without a parent row; `of_trials`: only those of these trials."""
+    found = []
+    for table, row, parent, _ in connection.execute("PRAGMA foreign_key_check").fetchall():
+        if table not in TABLES and (of_trials is None or _trial_of(connection, table, row) in of_trials):
+            found.append((table, row, parent))
+    return found
+
+
+def _trial_of(connection: sqlite3.Connection, table: str, row: int) -> int | None:
+    try:
+        found = connection.execute(f'SELECT trial_id FROM "{table}" WHERE rowid = ?', (row,)).fetchone()  # noqa: S608
+    except sqlite3.OperationalError:  # a table of studies
+        return None
+    return found and int(found[0])
+
+
+def _trials_of_present_studies(connection: sqlite3.Connection) -> frozenset[int]:
+    """Return the trial_id of each trial that the backup holds for a study that is still in the database."""
+    (path,) = connection.execute("SELECT file FROM pragma_database_list WHERE name = 'main'").fetchone()
+    present = rows_by_name(connection)
+    try:
+        with closing(sqlite3.connect(f"file:{quote(path)}.backup?mode=ro", uri=True)) as backup:
+            names = [name for name, row in rows_by_name(backup).items() if present.get(name) == row]
+            trials = backup.execute("SELECT study_name, trial_id FROM trials JOIN studies USING (study_id)").fetchall()
+    except sqlite3.Error:
+        return frozenset()
+    return frozenset(trial_id for name, trial_id in trials if name in names)
 
 
 def drop(connection: sqlite3.Connection) -> None:
     """Delete the leftovers of deleted studies and trials; the caller has begun a transaction."""
     if count_studies(connection):
+        kept = orphans(connection)
         # Deleting a trial without a study leaves its own rows without a parent: repeat until none is left.
-        while rows := _without_parent(connection):
+        while rows := [found for found in _without_parent(connection, None) if found not in kept]:
             for table, row, _ in rows:
                 connection.execute(f'DELETE FROM "{table}" WHERE rowid = ?', (row,))  # noqa: S608 (a name of the schema)
     connection.execute(f"DELETE FROM manyfit_epochs WHERE {_LEFT_EPOCHS}")  # noqa: S608

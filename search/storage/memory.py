@@ -76,9 +76,7 @@ class MemoryStorage:
             trials.append(trial)
         for epoch in commit.epochs:
             trial = trials[epoch.member.trial]
-            training = trial.trainings[epoch.member.replica]
-            training.curve.append(dict(epoch.metrics))
-            training.seconds.append(epoch.seconds)
+            trial.add_epoch(epoch.member.replica, dict(epoch.metrics), epoch.seconds)
             trial.value, trial.best_epoch = Objective.of(file).best_of(trial.curve)
         for state, attrs in zip(commit.states, state_attrs, strict=True):
             trial = trials[state.number]

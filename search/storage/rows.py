@@ -106,8 +106,7 @@ def trial(
     stored.state, stored.attrs = row["state"], attrs
     stored.started_at, stored.ended_at = read_moment(row["datetime_start"]), read_moment(row["datetime_complete"])
     for replica, seconds, metrics in curve:
-        stored.trainings[replica].seconds.append(seconds)
-        stored.trainings[replica].curve.append(json.loads(metrics))
+        stored.add_epoch(replica, json.loads(metrics), seconds)
     stored.ended, stored.why, stored.detail = shown.get("ended", ""), shown.get("why", ""), shown.get("detail", "")
     stored.value, stored.best_epoch = value, shown.get("best_epoch")
     if not stored.is_ended:

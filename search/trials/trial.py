@@ -55,6 +55,8 @@ class Trial:
         trainings: one for each repeat, in order.
         value: the objective of the best epoch; `best_epoch` counts from 1.
         attrs: what the sampler stores with the trial.
+        means: the curve, if there are several trainings.
+        early: (epochs, ended, why) if a training has ended before its last epoch: the others end there, too.
     """
 
     number: int
@@ -71,6 +73,8 @@ class Trial:
     attrs: dict[str, Any] = field(default_factory=dict)
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    means: list[Metrics] = field(default_factory=list)
+    early: tuple[int, str, str] | None = None
 
     @property
     def is_ended(self) -> bool:
@@ -83,9 +87,23 @@ class Trial:
     @property
     def curve(self) -> list[Metrics]:
         """The metrics of each epoch that all trainings have finished: means over them, None if one of them has none."""
-        if len(self.trainings) == 1:
-            return self.trainings[0].curve
-        return [_means(epochs) for epochs in zip(*(training.curve for training in self.trainings), strict=False)]
+        return self.trainings[0].curve if len(self.trainings) == 1 else self.means
+
+    @property
+    def goal(self) -> int:
+        """The epochs that each training is to reach."""
+        return self.epochs if self.early is None else self.early[0]
+
+    def add_epoch(self, replica: int, metrics: Metrics, seconds: float) -> bool:
+        """Add the next epoch of a training; return whether all trainings have reached it, so that the curve has it."""
+        training = self.trainings[replica]
+        training.curve.append(metrics)
+        training.seconds.append(seconds)
+        epoch = len(training.curve)
+        is_last = all(len(one.curve) >= epoch for one in self.trainings)
+        if is_last and len(self.trainings) > 1:
+            self.means.append(_means([one.curve[epoch - 1] for one in self.trainings]))
+        return is_last
 
     @property
     def seconds(self) -> list[float]:
@@ -96,8 +114,12 @@ class Trial:
 
 
 def _means(epochs: Sequence[Metrics]) -> Metrics:
-    columns = {name: [epoch.get(name) for epoch in epochs] for name in epochs[0]}
-    return {name: None if None in values else math.fsum(values) / len(values) for name, values in columns.items()}  # type: ignore[arg-type]
+    return {name: _mean([epoch.get(name) for epoch in epochs]) for name in epochs[0]}
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    numbers = [value / len(values) for value in values if value is not None]  # the sum of large values may overflow
+    return math.fsum(numbers) if len(numbers) == len(values) else None
 
 
 def make_trial(file: StudyFile, number: int, params: Mapping[str, Any]) -> Trial:

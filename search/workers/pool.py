@@ -213,7 +213,10 @@ class WorkerPool:
             worker = next((w for w in self._workers if verdict.member in w.members), None)
             if worker is None:
                 continue
-            worker.outbox.append(verdict)
+            if verdict.ends and (assignment := worker.members[verdict.member]) in worker.outbox:
+                worker.outbox.remove(assignment)  # a new worker has not heard of it yet
+            else:
+                worker.outbox.append(verdict)
             if verdict.ends:
                 del worker.members[verdict.member]
                 ended.add(worker.number)

@@ -345,8 +345,15 @@ def build(config, data):
         ("True", "file.unlink()"),
         ("not file.exists()", "pass"),
         ("True", "import atexit; atexit.register(file.unlink, missing_ok=True)"),
+        (
+            "True",
+            (
+                "import runpy, uuid; new = file.with_name(f'made_{uuid.uuid4().hex}.py'); new.write_text('N = 1'); "
+                "runpy.run_path(str(new)); new.unlink()"
+            ),
+        ),
     ],
-    ids=["rewritten", "deleted", "kept", "deleted later"],
+    ids=["rewritten", "deleted", "kept", "deleted later", "by another name each time"],
 )
 def test_module_that_a_builder_writes_is_no_part_of_the_study(tmp_path, when, after):
     """The sample: the module of the first trial was recorded, and the study could not be resumed."""

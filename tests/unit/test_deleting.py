@@ -237,6 +237,23 @@ def test_row_that_belongs_to_nothing_is_damage_where_no_study_was_deleted(databa
     assert run("verify", database).exit_code == 3
 
 
+def test_row_that_is_lost_is_damage_though_another_study_was_deleted(database):
+    """Its other rows belong to nothing then, as those of a deleted study do; the backup tells whose they are."""
+    (last,) = query(
+        database, "SELECT max(trial_id) FROM trials JOIN studies USING (study_id) WHERE study_name = 'first'"
+    )[0]
+    by_optuna(database, "second")
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("DELETE FROM trials WHERE trial_id = ?", (last,))
+    assert run("verify", database).exit_code == 3
+    with closing(sqlite3.connect(database)) as connection, connection:
+        leftovers.drop(connection)
+    assert query(database, "SELECT count(*) FROM trial_values WHERE trial_id = ?", last) == [(1,)]
+    done = run("verify", database, "--restore")
+    assert done.exit_code == 0, done.output
+    assert len(records.load(database, "first").trials) == 4
+
+
 def test_what_is_not_ours_in_a_studys_folder_stays(database):
     notes = database.parent / "second@all.files" / "notes.txt"
     notes.write_text("mine")

@@ -8,14 +8,17 @@ from dataclasses import replace
 from statistics import mean, stdev
 
 import pytest
-from support import curve, cut_off, manyfit, replay, replay_file, table
+from support import curve, cut_off, manyfit, record, replay, replay_file, table
 
+from search.core import loop
 from search.core.study import Study
 from search.spec.identity import IdentityError, check_unchanged, declared
 from search.storage import records
+from search.storage.memory import MemoryStorage
 from search.trials.events import EpochEnd, Failed, Lost, Member, Stopped
 from search.trials.objective import Objective
 from search.views import export
+from search.workers.inprocess import Replaying
 
 
 def noisy(assignment, epoch):
@@ -67,11 +70,10 @@ def test_epoch_counts_when_the_last_training_has_reached_it(tmp_path):
     "event",
     [
         Failed(Member(0, 1), "ValueError: no"),
-        Stopped(Member(0, 1)),
         EpochEnd(Member(0, 1), 2, {"loss": math.nan, "val_loss": 1.0}, 0.1),
     ],
 )
-def test_trial_whose_training_ends_early_ends_with_all_its_members(tmp_path, event):
+def test_trial_whose_training_fails_or_diverges_ends_with_all_its_members(tmp_path, event):
     study, _ = begun(tmp_path)
     touched = study.record([epoch_end(0, replica, 1, 0.5) for replica in range(3)])
     assert [verdict.ends for verdict in study.judge(touched)] == [False] * 3
@@ -108,18 +110,96 @@ def test_training_that_is_done_frees_its_place_and_its_weights_wait_for_the_othe
     assert study.kept == [Member(0), Member(0, 1)]
 
 
-@pytest.mark.parametrize(
-    ("setting", "ended"), [({"run__trial_time": "3s"}, "timeout"), ({"study__time": 1e-9}, "time")]
-)
-def test_time_limits_hold_for_a_training_whose_siblings_are_behind(tmp_path, setting, ended):
-    study = Study(replay_file(tmp_path, study__repeats=2, **setting))
-    if ended == "time":
-        study.seconds_before = 0.0
-        study._waiting += study._draw().trainings  # the study's time is over already
+@pytest.mark.parametrize("in_step", [False, True])
+@pytest.mark.parametrize(("setting", "ended"), [({"run__trial_time": "3s"}, "timeout"), ({}, "callback")])
+def test_training_that_ends_early_ends_its_trial_where_it_has_ended(tmp_path, setting, ended, in_step):
+    """The others come as far, whether they train beside it or after it."""
+    study, _ = begun(tmp_path, **setting)
+    for epoch in (1, 2, 3):
+        seconds = 1.0 if ended == "timeout" else 0.1
+        touched = study.record([epoch_end(0, 0, epoch, 0.5, seconds)])
+        first = study.judge(touched)
+        if in_step:
+            study.judge(study.record([epoch_end(0, replica, epoch, 0.8) for replica in (1, 2)]))
+    if ended == "callback":
+        first = study.judge(study.record([Stopped(Member(0))]))
+    assert [v.ends for v in first if v.member == Member(0)] == [True]
+    for epoch in () if in_step else (1, 2, 3):
+        assert not study.trials[0].is_ended
+        study.judge(study.record([epoch_end(0, replica, epoch, 0.8) for replica in (1, 2)]))
+    (trial,) = study.trials
+    assert (trial.state, trial.ended, len(trial.curve)) == ("COMPLETE", ended, 3)
+    assert trial.value == pytest.approx(0.7)
+    assert study.gave_up is None
+
+
+def test_others_train_until_the_trial_has_a_value_when_the_studys_time_is_over(tmp_path):
+    study, _ = begun(tmp_path, 2, study__time=60)
+    study.judge(study.record([epoch_end(0, 0, epoch, 0.5 / epoch) for epoch in (1, 2)]))
+    study.seconds_before = 61
+    assert [v.ends for v in study.judge(study.record([epoch_end(0, 0, 3, 0.1)]))] == [True]
+    assert not study.trials[0].is_ended
+    assert [v.ends for v in study.judge(study.record([epoch_end(0, 1, 1, 0.7)]))] == [True]
+    (trial,) = study.trials
+    assert (trial.state, trial.ended, trial.value) == ("COMPLETE", "time", pytest.approx(0.6))
+    assert study.is_done()
+
+
+def test_studies_whose_trainings_are_stopped_one_after_the_other_keep_their_values(tmp_path):
+    """The sample: three such trials ended the study as like failures."""
+
+    class Stopping(Replaying):
+        def advance(self):
+            events = []
+            for event in super().advance():
+                events.append(event)
+                if event.epoch == 2 + event.member.replica:
+                    events.append(Stopped(event.member))
+            return events
+
+    file = replay_file(tmp_path, study__repeats=3, study__trials=4, search__pruner="none")
+    stored = loop.run(file, record(file), MemoryStorage, Stopping(noisy))
+    assert [(t.state, t.ended, len(t.curve)) for t in stored.trials] == [("COMPLETE", "callback", 2)] * 4
+
+
+def test_weights_that_waited_go_with_a_trial_that_is_not_among_the_best(tmp_path):
+    study, _ = begun(tmp_path, 2, study__epochs=2, run__keep=1)
+    for trial, value in ((0, 0.5), (1, 0.9)):
+        for replica in (0, 1):
+            for epoch in (1, 2):
+                study.judge(study.record([epoch_end(trial, replica, epoch, value)]))
+        for _ in range(2):
+            study.next_assignment()
+    assert study.kept == [Member(0), Member(0, 1)]
+    (tmp_path / "none").mkdir()
+    nothing, _ = begun(tmp_path / "none", 2, study__epochs=1, run__keep=0)
+    nothing.judge(nothing.record([epoch_end(0, 0, 1, 0.5)]))
+    assert nothing.kept == []
+
+
+def test_no_trial_is_left_running_between_two_of_its_trainings(tmp_path):
+    study = Study(replay_file(tmp_path, study__repeats=2, study__epochs=1))
     study.next_assignment()
-    touched = study.record([epoch_end(0, 0, 1, 0.5, seconds=4.0)])
-    assert [verdict.ends for verdict in study.judge(touched)] == [True]
-    assert (study.trials[0].state, study.trials[0].ended) == ("FAIL", ended), "it has no value"
+    study.judge(study.record([epoch_end(0, 0, 1, 0.5)]))
+    study.put_back()
+    assert (study.trials[0].state, study.unfinished) == ("WAITING", [Member(0, 1)])
+
+
+def test_late_epoch_of_a_member_whose_trial_has_ended_keeps_no_weights(tmp_path):
+    study, _ = begun(tmp_path, 2, study__epochs=9)
+    study.judge(study.record([epoch_end(0, replica, 1, 0.5) for replica in (0, 1)]))
+    touched = study.record([Stopped(Member(0))])
+    study.judge(touched)
+    assert study.worth_keeping(touched) == [Member(0)]
+    late = study.record([epoch_end(0, 1, 2, 0.4)])
+    study.judge(late)
+    assert study.worth_keeping(late) == []
+
+
+def test_mean_of_very_large_values_is_finite(tmp_path):
+    study, _ = begun(tmp_path, 2)
+    study.record([epoch_end(0, replica, 1, 1.7e308) for replica in (0, 1)])
+    assert study.trials[0].value == pytest.approx(1.7e308)
 
 
 @pytest.mark.parametrize("lanes", [1, 2, 7])

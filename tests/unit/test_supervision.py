@@ -96,6 +96,7 @@ class Office:
     def __init__(self, ready: Ready = READY) -> None:
         self.now, self.ready, self.is_saved = 0.0, ready, True
         self.links: list[Link] = []
+        self.pools: list[WorkerPool] = []
         self.begin: Callable[[Link], list[Any]] = lambda link: [[Inspecting()], [self.ready]]
         self.tick: Callable[[Link], list[Any]] = lambda link: link.epochs()
         self.kept: Callable[[Link], list[Any]] = lambda link: [[]]
@@ -112,7 +113,9 @@ class Office:
         return heard
 
     def pool(self, devices: int = 1, spec: WorkerSpec = SPEC, **more: Any) -> WorkerPool:
-        return WorkerPool(spec, [Device()] * devices, self, StudyLog(), clock=lambda: self.now, **more)
+        pool = WorkerPool(spec, [Device()] * devices, self, StudyLog(), clock=lambda: self.now, **more)
+        self.pools.append(pool)
+        return pool
 
     def ready_pool(self, devices: int = 1, **more: Any) -> WorkerPool:
         pool = self.pool(devices, **more)
@@ -356,6 +359,20 @@ def test_grown_worker_is_replaced_amid_a_trial_if_that_goes_on_from_a_checkpoint
     unsaved = Office()
     unsaved.is_saved = False
     assert grown(unsaved, ends=False, after_s=BUSY_RENEWAL) == 1
+
+
+def test_member_that_ends_before_its_new_worker_has_heard_of_it_is_never_started():
+    """Another member has ended its trial; a worker that applied the verdict first would train it without end."""
+    office = Office()
+    assert grown(office, ends=False, after_s=BUSY_RENEWAL) == 2
+    pool = office.pools[-1]
+    pool.apply([Verdict(Member(0), ends=True)])
+    office.links[1].out.append([READY])
+    pool.advance()
+    pool.start(given(1))
+    until(pool, EpochEnd)
+    told = [message for message in office.links[1].told if not isinstance(message, Go)]
+    assert told == [given(1)]
 
 
 def with_callbacks() -> WorkerSpec:
