@@ -1,6 +1,6 @@
 """Claim: manyfit adds at most 2 ms to a trial of 20 epochs (sampler apart); Optuna on SQLite costs over 25 times more.
 
-n: 2 rounds, each 300 trials without training and 4 that train, per contestant. Hardware: 2 shared cores of an AMD EPYC.
+n: 2 rounds, each 300 trials without training and 5 that train, per contestant. Hardware: 2 shared cores of an AMD EPYC.
 No claim is made on training: the table shows manyfit's fit engine beside KerasTuner and Optuna with `model.fit`.
 
 Run: `make bench`, or `.venv/bin/python benchmarks/peers.py`; `--help` tells the options.
