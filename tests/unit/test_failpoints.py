@@ -21,7 +21,6 @@ PLACES = {
     ("storage/deleting.py", "delete"),
     ("storage/deleting.py", "_delete_all"),
     ("storage/presence.py", "_rescue"),
-    ("storage/leftovers.py", "_trials_of_present_studies"),  # only reads
     ("log.py", "_roll"),
 }
 BETWEEN_POINTS = {("durable.py", "_sync_folder")}  # of `move`, which calls it
