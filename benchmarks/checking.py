@@ -1,8 +1,8 @@
 """The cost of comparing every trial's arithmetic before it shares a program, as a share of a study of 20 trials.
 
-Claim (docs/benchmarks.md): of the processor time of a study of digits, the checks take 4.2 % with manyfit's own builder,
-8.1 % with a user's builder, and 29.5 % with a layer of the user's; with 20,000 rows 2.7 %, 3.9 % and 7.1 %. Whole studies
-of digits take 4 %, 8 % and 43 % more (n = 2). 2 shared cores of an AMD EPYC; 20 trials, 30 epochs, programs in the cache.
+Claim (docs/benchmarks.md): of the processor time of a study of digits, the checks take 6.4 % with manyfit's own builder,
+9.0 % with a user's builder, and 18.5 % with a layer of the user's; with 20,000 rows 2.2 %, 4.3 % and 7.4 %. 2 shared cores
+of an AMD EPYC, one run each beside other work; 20 trials, 30 epochs, programs in the cache.
 
     python benchmarks/checking.py
 """
@@ -50,7 +50,7 @@ settings = stored.file.settings
 trainer = Trainer.load(settings, stored.file.base, data.load(settings.data, stored.file.base, settings.study.seed))
 rows = sizing.rows_of(trainer)
 traces, compared, seen, structures = 0.0, 0.0, {}, set()
-built = [build(trainer, Assignment(Member(t.number), t.config, t.epochs, t.seed)) for t in stored.trials]
+built = [build(trainer, Assignment(Member(t.number), t.config, t.epochs, t.trainings[0].seed)) for t in stored.trials]
 fingerprinted(build(trainer, built[0].assignment), rows)  # what the first trace imports is needed for training, too
 for one in built:
     seen[one.structure] = seen.get(one.structure, 0) + 1
