@@ -83,14 +83,10 @@ def imported_files(settings: Settings, base: Path) -> dict[str, Path]:
 _executed: set[str] = set()
 
 
+@functools.cache  # a hook can't be removed: add it once
 def record_executed() -> None:
     """From now on, record the files whose code this process executes, also those that become no module."""
-    if not _is_recording:
-        _is_recording.append(True)
-        sys.addaudithook(_record)
-
-
-_is_recording: list[bool] = []
+    sys.addaudithook(_record)
 
 
 def _record(event: str, arguments: tuple[Any, ...]) -> None:

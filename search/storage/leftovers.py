@@ -8,7 +8,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Container
 from contextlib import closing
-from urllib.parse import quote
+from pathlib import Path
+
+from search.errors import StoreError
+from search.storage import schema
 
 # The first transaction of every study of ours sets this attribute. A study that Optuna makes under a reused id lacks it.
 OUR_STUDIES = (
@@ -90,10 +93,10 @@ def _trials_of_present_studies(connection: sqlite3.Connection) -> frozenset[int]
     (path,) = connection.execute("SELECT file FROM pragma_database_list WHERE name = 'main'").fetchone()
     present = rows_by_name(connection)
     try:
-        with closing(sqlite3.connect(f"file:{quote(path)}.backup?mode=ro", uri=True)) as backup:
+        with closing(schema.connect(schema.backup_of(Path(path)), readonly=True)) as backup:
             names = [name for name, row in rows_by_name(backup).items() if present.get(name) == row]
             trials = backup.execute("SELECT study_name, trial_id FROM trials JOIN studies USING (study_id)").fetchall()
-    except sqlite3.Error:
+    except (sqlite3.Error, StoreError):
         return frozenset()
     return frozenset(trial_id for name, trial_id in trials if name in names)
 
@@ -102,10 +105,11 @@ def drop(connection: sqlite3.Connection) -> None:
     """Delete the leftovers of deleted studies and trials; the caller has begun a transaction."""
     if count_studies(connection):
         kept = orphans(connection)
-        # Deleting a trial without a study leaves its own rows without a parent: repeat until none is left.
-        while rows := [found for found in _without_parent(connection, None) if found not in kept]:
-            for table, row, _ in rows:
-                connection.execute(f'DELETE FROM "{table}" WHERE rowid = ?', (row,))  # noqa: S608 (a name of the schema)
+        # Twice: deleting a trial without a study leaves its own rows without a parent.
+        for _ in range(2):
+            for table, row, parent in _without_parent(connection, None):
+                if (table, row, parent) not in kept:
+                    connection.execute(f'DELETE FROM "{table}" WHERE rowid = ?', (row,))  # noqa: S608 (a name of the schema)
     connection.execute(f"DELETE FROM manyfit_epochs WHERE {_LEFT_EPOCHS}")  # noqa: S608
     connection.execute(f"DELETE FROM manyfit_studies WHERE study_id NOT IN ({_OURS})")  # noqa: S608
     connection.execute("DELETE FROM manyfit_events WHERE study_id NOT IN (SELECT study_id FROM manyfit_studies)")

@@ -165,7 +165,7 @@ def check_target(path: Path, stored: Stored) -> None:
     """Raise UsageError if writing `path` would replace a database, or what the study is made of."""
     file = stored.file
     database = (stored.path, backup_of(stored.path), stored.path.with_name(f"{stored.path.name}.lock"))
-    data = file.base / file.settings.data.source.rpartition(":")[0 if ":" in file.settings.data.source else 2]
+    data = file.base / file.settings.data.source.partition(":")[0]
     made_of = {
         "the study's database": [Path(f"{one}{journal}") for one in database for journal in JOURNALS],
         "the study file": [file.path],

@@ -31,7 +31,6 @@ CONNECTIONS = {
     ("storage/backup.py", "make"),
     ("storage/backup.py", "restore"),
     ("storage/presence.py", "_rescue"),
-    ("storage/leftovers.py", "_trials_of_present_studies"),  # only reads
     ("views/dashboard.py", "_connect"),
 }
 
