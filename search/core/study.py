@@ -167,9 +167,7 @@ class Study:
             self._pending.started.append(drawn.number)
             self._waiting += drawn.trainings
         if self._waiting[0].deaths >= 2 and self._running:
-            return (
-                None  # two workers in a row died with this member: train it alone, so that a third death has one cause
-            )
+            return None
         training = self._waiting.pop(0)
         trial = self.trials[training.member.trial]
         if trial.state == "WAITING":

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from search.data.parts import is_number
+from search.data.targets import FEW_CLASSES
 from search.errors import DataError
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ _MISSING = frozenset(
      "<na>", "null", "(null)", "#null!", "#value!", "#div/0!", "#num!", "#ref!", "#name?", "\\n", "none", "nil", "nat",
      "missing", "k. a.", "k.a.", "-", "--", "?", ".")
 )  # fmt: skip
-# More distinct numbers than this are no classes.
-_FEW_CLASSES = 20
 _TRUTH = frozenset(("true", "false"))
 DECIMAL_COMMA = re.compile(r"[+-]?\d+(\.\d{3})*,\d+")
 
@@ -66,8 +65,8 @@ def _check_texts(texts: dict[str, Part], values: list[str], where: str) -> None:
         )
     numbers = [float(value) for value in others if is_number(value)]
     odd = [value for value in others if not is_number(value) and not DECIMAL_COMMA.fullmatch(value)]
-    are_targets = len(numbers) > _FEW_CLASSES and not all(number.is_integer() for number in numbers)
-    if are_targets and 0 < len(odd) <= _FEW_CLASSES:
+    are_targets = len(numbers) > FEW_CLASSES and not all(number.is_integer() for number in numbers)
+    if are_targets and 0 < len(odd) <= FEW_CLASSES:
         place, value = _first(texts, odd)
         raise DataError(f"{place}{where}: {value!r} is no number, and other labels are; mend it, or remove the row")
     commas = [value for value in others if DECIMAL_COMMA.fullmatch(value)]

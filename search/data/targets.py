@@ -12,7 +12,8 @@ from search.errors import DataError
 if TYPE_CHECKING:
     from search.data.parts import Array
 
-_FEW_CLASSES = 20
+# More distinct numbers than this are a regression's targets, unless they count 0, 1, ... without a gap.
+FEW_CLASSES = 20
 _MOST_CLASSES = 1000
 
 
@@ -129,7 +130,7 @@ def _infer_task(values: Array) -> str:
     distinct = np.unique(values)
     count, rows = len(distinct), len(values)
     if values.dtype.kind not in "Ub":
-        is_few = count <= _FEW_CLASSES and 2 * count <= rows
+        is_few = count <= FEW_CLASSES and 2 * count <= rows
         is_numbered = count <= _MOST_CLASSES and 10 * count <= rows and bool((distinct == np.arange(count)).all())
         if not (is_few or is_numbered):
             return "regression"
