@@ -31,6 +31,7 @@ from search.sessions.run import signals
 from search.storage import records, schema, verify
 from search.storage import store as stores
 from search.storage.store import Store
+from search.trials.files import StudyFiles
 from search.views import export
 from search.workers.inprocess import Replaying
 
@@ -187,7 +188,7 @@ def _search(folder: Path, settings: Mapping[str, Any], epoch_s: float) -> None:
                 search(study, store, Replaying(curves), interruption=interruption, watch=lambda: None)
             finally:
                 store.back_up()
-            export.write(file.beside(".best.json"), export.to_json(export.best(records.load(store.path, file.name))))
+            export.write(StudyFiles.of(file).best, export.to_json(export.best(records.load(store.path, file.name))))
 
 
 if __name__ == "__main__":

@@ -18,10 +18,10 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from search import arrayfile
 from search.data import Data
 from search.data.splits import Scaling
 from search.engines import failures, objectives, pins, portable
-from search.engines.checkpoints import read
 from search.engines.logs import numbers
 from search.engines.portable import Labels, Yardstick
 from search.engines.protocol import SaveModel
@@ -118,7 +118,7 @@ def save(trainer: Trainer, order: SaveModel) -> Noted:
     The file holds no class of ours. A loss or metric without an equivalent in Keras, or in the user's own code, is left out
     and a line says so. Errors of the user's layers pass through.
     """
-    weights, _ = read(Path(order.weights))
+    weights, _ = arrayfile.read(Path(order.weights))
     evaluated = Evaluated.of(trainer, order, weights)
     bare = _Bare(**{field.name: getattr(trainer, field.name) for field in fields(Trainer)})
     model = bare.model(order.config, order.seed)

@@ -16,7 +16,6 @@ from typing import Any
 from search import durable
 from search.core import loop
 from search.core.study import ALL_TRIALS, Study
-from search.engines import checkpoints
 from search.engines.protocol import SaveModel
 from search.errors import Interrupted, ManyfitError, StoreError, UsageError
 from search.log import StudyLog
@@ -28,10 +27,11 @@ from search.spec import identity, sources
 from search.spec.identity import Record
 from search.spec.resolved import Resolved, describe
 from search.spec.study import StudyFile
-from search.storage import records
+from search.storage import records, upkeep
 from search.storage.records import Stored
 from search.storage.store import Store
 from search.trials.events import Failed, Member
+from search.trials.files import StudyFiles
 from search.trials.objective import Objective
 from search.trials.trial import Training, Trial
 from search.views import export
@@ -92,7 +92,7 @@ def save_model(stored: Stored, trial: Trial, path: Path, reporter: Reporter) -> 
     training = _best_kept(stored, trial)
     if training is None:
         raise UsageError(f"the weights of trial {trial.number} were not kept: {_why_not_kept(stored, trial)}")
-    weights = checkpoints.kept_path(stored.files, training.member)
+    weights = stored.files.weights(training.member)
     _, best_epoch = Objective.of(stored.file).best_of(training.curve)
     metrics = training.curve[best_epoch - 1] if best_epoch else {}
     resolved, chosen = load_resolved(stored.file, stored)
@@ -132,7 +132,7 @@ def save_model(stored: Stored, trial: Trial, path: Path, reporter: Reporter) -> 
 
 def _best_kept(stored: Stored, trial: Trial) -> Training | None:
     """Return the best training of a trial whose weights are there."""
-    kept = [one for one in trial.trainings if checkpoints.kept_path(stored.files, one.member).exists()]
+    kept = [one for one in trial.trainings if stored.files.weights(one.member).exists()]
     return Objective.of(stored.file).best_training(kept) if kept else None
 
 
@@ -141,13 +141,13 @@ def _why_not_kept(stored: Stored, trial: Trial) -> str:
         if kind == "weights not kept" and detail["trial"] == trial.number:
             return str(detail["why"])
     return (
-        f"{checkpoints.kept_path(stored.files, trial.members[0])} is not there; those of the best "
+        f"{stored.files.weights(trial.members[0])} is not there; those of the best "
         f"{stored.file.settings.run.keep} trials are (run.keep), until `manyfit clean --weights`"
     )
 
 
 def _start(file: StudyFile, reporter: Reporter, *, allow_unused: bool) -> Outcome:
-    best = file.beside(".best.json")
+    best = StudyFiles.of(file).best
     if best.is_file() and not export.is_ours(best):
         raise UsageError(f"{best} is there already and is none of manyfit's; move it away, or give another --name")
     resolved, chosen = resolve(file)
@@ -166,7 +166,7 @@ def _start(file: StudyFile, reporter: Reporter, *, allow_unused: bool) -> Outcom
         note = identity.note(file, asdict(resolved), ready.data)
         record = Record(asdict(resolved), identity.full(file, ready), note)
         with Store.create(file, record, interruption=interruption) as store:
-            log.open(file.beside(".log"))
+            log.open(StudyFiles.of(file).log)
             log.write(f"study {file.name!r} begins: {describe(resolved)}")
             outcome = _search(Study(file), store, pool, reporter, interruption, resolved)
             _warn(reporter, _changed_files(file, {**outcome.stored.imported, **ready.files}))
@@ -210,7 +210,7 @@ def _resume(file: StudyFile, reporter: Reporter) -> Outcome:
             store.renew(file, now, asdict(resolved) if is_new else None, anew=_failures(stored) if is_rebuilt else None)
             if is_changed and not is_rebuilt:
                 study.note("builder changed", before="the first epoch")
-            log.open(file.beside(".log"))
+            log.open(StudyFiles.of(file).log)
             log.write(f"study {file.name!r} goes on with {len(study.trials)} trials")
             if not is_new and identity.versions() != stored.resolved["versions"]:
                 store.back_up()
@@ -268,7 +268,7 @@ def _search(
         report()
         if (now := study.kept) != kept:
             kept = now
-            checkpoints.drop(study.file.beside(".files"), kept)
+            upkeep.delete_weights(StudyFiles.of(study.file), kept)
 
     _tidy(study)
     try:
@@ -297,11 +297,11 @@ def _search(
 
 
 def _not_kept(study: Study, ended: list[Trial]) -> list[str]:
-    folder, best = study.file.beside(".files"), study.best_trials
+    files, best = StudyFiles.of(study.file), study.best_trials
     missing = [
         trial.number
         for trial in ended
-        if trial in best and not any(checkpoints.kept_path(folder, member).exists() for member in trial.members)
+        if trial in best and not any(files.weights(member).exists() for member in trial.members)
     ]
     if not missing:
         return []
@@ -310,7 +310,7 @@ def _not_kept(study: Study, ended: list[Trial]) -> list[str]:
 
 
 def _tidy(study: Study) -> None:
-    checkpoints.tidy(study.file.beside(".files"), study.kept, study.unfinished)
+    upkeep.tidy(StudyFiles.of(study.file), study.kept, study.unfinished)
 
 
 def _outcome(study: Study, store: Store, reporter: Reporter, *, ended: tuple[int, ...], seconds: float) -> Outcome:
@@ -318,7 +318,7 @@ def _outcome(study: Study, store: Store, reporter: Reporter, *, ended: tuple[int
         _warn(reporter, [f"{problem}; the study itself is stored"])
     _tidy(study)
     stored = store.load()
-    best_path = study.file.beside(".best.json")
+    best_path = StudyFiles.of(study.file).best
     try:
         export.write(best_path, export.to_json(export.best(stored)))
     except UsageError as error:

@@ -97,7 +97,8 @@ def worker_spec(file: StudyFile, resolved: Resolved) -> WorkerSpec:
         engines=AUTO if resolved.engine == "auto" else (resolved.engine,),
         why=resolved.why,
         lanes=resolved.lanes,
-        folder=str(file.beside(".files")),
+        database=str(file.storage),
+        name=file.name,
         number=0,
         workers=max(1, resolved.devices.count("cpu")),
     )
@@ -142,11 +143,7 @@ def workers(
     default backend than lanes, the workers restart on that backend. `has_trials`: whether the study has begun before.
     """
     memory = file.settings.run.worker_memory
-    limits = WorkerLimits(
-        memory=None if memory == "auto" else int(memory),
-        trial_s=file.settings.run.trial_time,
-        folder=file.beside(".files"),
-    )
+    limits = WorkerLimits(memory=None if memory == "auto" else int(memory), trial_s=file.settings.run.trial_time)
 
     def start(spec: WorkerSpec, backend: str) -> WorkerPool:
         processes = Processes(backend, log, len(chosen))

@@ -73,10 +73,6 @@ class StudyFile:
         """The user's own builder; None for a built-in one in `models/`."""
         return Reference.parse(self.settings.model.build, self.base)
 
-    def beside(self, suffix: str) -> Path:
-        """Return the path of a file beside the study's database, such as its log or its best.json."""
-        return beside(self.storage, self.name, suffix)
-
     def fixed(self) -> dict[str, Any]:
         """Return the fixed values of every config of the study: the arguments of [model] and [train]."""
         train = self.settings.train
@@ -87,15 +83,3 @@ class StudyFile:
             "epochs": self.settings.study.epochs or DEFAULT_EPOCHS,
             **train.numbers,
         }
-
-
-def beside(storage: Path, name: str, suffix: str) -> Path:
-    """Return the path of a file of the study `name` beside its database, such as NAME.best.json.
-
-    If the database has another name than the study, the path contains both names: two databases in one folder may each
-    have a study `name`. A study's name never contains @, so two studies never share a path.
-    """
-    if plain_name(storage.stem) == name:
-        # Keep the form of the stem: names that differ only in the form of an accent belong to different files.
-        return storage.with_name(f"{storage.stem}{suffix}")
-    return storage.with_name(f"{name}@{storage.stem}{suffix}")

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import glob
 import sqlite3
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from search.engines import checkpoints
 from search.errors import DamagedError, StoreError
 from search.failpoints import failpoint
-from search.spec.study import beside
-from search.storage import backup, leftovers, records, schema
+from search.storage import backup, leftovers, records, schema, upkeep
 from search.storage.holding import hold
+from search.trials.files import StudyFiles, size_of
 
 
 @dataclass(frozen=True)
@@ -81,21 +79,9 @@ def _plan(connection: sqlite3.Connection, path: Path, name: str) -> Deletion:
     names = [study for (study,) in connection.execute("SELECT study_name FROM studies")]
     (trials,) = connection.execute("SELECT count(*) FROM trials WHERE study_id = ?", (study_id,)).fetchone()
     with_database = names == [name]
-    files = [file for file in _files(path, name) if file.exists() or file.is_symlink()]
+    files = [file for file in StudyFiles(path, name).all() if file.exists() or file.is_symlink()]
     removed = [*files, *([path, schema.backup_of(path)] if with_database else [])]
-    return Deletion(path, name, trials, files, sum(map(_size, removed)), with_database)
-
-
-def _files(path: Path, name: str) -> list[Path]:
-    log, best = (beside(path, name, suffix) for suffix in (".log", ".best.json"))
-    partials = path.parent.glob(f".{glob.escape(best.name)}.[0-9]*.partial")
-    return [beside(path, name, ".files"), best, log, log.with_name(f"{log.name}.1"), *sorted(partials)]
-
-
-def _size(path: Path) -> int:
-    with suppress(OSError):
-        return checkpoints.used(path) if path.is_dir() else path.stat().st_size
-    return 0
+    return Deletion(path, name, trials, files, sum(map(size_of, removed)), with_database)
 
 
 def _delete_all(connection: sqlite3.Connection, deletion: Deletion) -> None:
@@ -107,7 +93,12 @@ def _delete_all(connection: sqlite3.Connection, deletion: Deletion) -> None:
         leftovers.drop(connection)
         failpoint("before the files of a study are deleted")
         for file in deletion.files:
-            _remove(file)
+            if file.is_dir() and not file.is_symlink():
+                # Only what manyfit has written there.
+                upkeep.tidy(StudyFiles(deletion.path, deletion.name), [], [])
+            else:
+                with suppress(OSError):
+                    file.unlink()
         failpoint("after the files of a study are deleted")
         connection.execute("COMMIT")
         failpoint("after the rows of a study are deleted")
@@ -118,12 +109,3 @@ def _delete_all(connection: sqlite3.Connection, deletion: Deletion) -> None:
     # Shrink the file if possible. If not, the next trials use its free pages.
     with suppress(sqlite3.Error):
         connection.execute("VACUUM")
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        # Only what manyfit has written there.
-        checkpoints.tidy(path, [], [])
-    else:
-        with suppress(OSError):
-            path.unlink()

@@ -15,8 +15,9 @@ from typing import Any
 
 from search.errors import DamagedError, ManyfitError, StoreError, UsageError
 from search.spec.resolved import Resolved
-from search.spec.study import StudyFile, beside
+from search.spec.study import StudyFile
 from search.storage import columns, leftovers, rows, schema
+from search.trials.files import StudyFiles
 from search.trials.history import History
 from search.trials.trial import Trial
 from spaces import Space
@@ -30,9 +31,9 @@ class Stored(History):
     name: str
 
     @property
-    def files(self) -> Path:
-        """The folder of its checkpoints and of the weights of its best trials; it may not exist."""
-        return beside(self.path, self.name, ".files")
+    def files(self) -> StudyFiles:
+        """Its files: log and best.json, checkpoints, and the weights of its best trials; they may not exist."""
+        return StudyFiles(self.path, self.name)
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,18 @@
-"""`manyfit clean`: delete the files that a study no longer needs, and count their bytes."""
+"""Delete the files that a study no longer needs, and count their bytes: while it is searched, and for `manyfit clean`."""
 
 from __future__ import annotations
 
-import glob
+from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from search.engines import checkpoints
-from search.spec.study import beside
+from search import arrayfile
+from search.arrayfile import ArrayFileError
 from search.storage import records, schema
 from search.storage.holding import hold
+from search.trials.events import Member
+from search.trials.files import StudyFiles
 
 
 @dataclass(frozen=True)
@@ -29,16 +32,54 @@ def clean(path: Path, name: str, *, weights: bool) -> Cleaned:
     """
     with hold(path):
         stored = records.load(path, name)
-        folder = stored.files
         best = [] if weights else stored.complete[: stored.file.settings.run.keep]
         unfinished = [member for trial in stored.trials if not trial.is_ended for member in trial.members]
         # Weights of an unfinished trial wait for its other trainings.
         kept = [*(member for trial in best for member in trial.members), *unfinished]
-        gone = checkpoints.tidy(folder, kept, unfinished)
-        best_path = beside(path, name, ".best.json")
-        gone |= checkpoints.delete(path.parent.glob(f".{glob.escape(best_path.name)}.[0-9]*.partial"))
+        gone = tidy(stored.files, kept, unfinished)
+        gone |= delete(stored.files.partial_bests())
         # Left by a killed restore or backup. Both need the lock, which is held here, so nobody writes these files now.
         partials = (f".{path.name}{suffix}.new{journal}" for suffix in ("", ".backup") for journal in schema.JOURNALS)
-        gone |= checkpoints.delete(path.with_name(partial) for partial in partials)
-    sizes = [file.stat().st_size for file in folder.glob("trial-*.npz")]
+        gone |= delete(path.with_name(partial) for partial in partials)
+    sizes = [file.stat().st_size for file in stored.files.all_weights()]
     return Cleaned(list(gone), sum(gone.values()), len(sizes), sum(sizes))
+
+
+def tidy(files: StudyFiles, kept: Iterable[Member], unfinished: Collection[Member]) -> dict[Path, int]:
+    """Delete weights of members not in `kept`, checkpoints without an unfinished member, and partial files.
+
+    Call this only while nothing is trained. Returns the deleted files with their bytes.
+    """
+    keys = {member.key for member in unfinished}
+
+    def is_needed(path: Path) -> bool:
+        with suppress(ArrayFileError):
+            return not keys.isdisjoint(arrayfile.read_meta(path)["epochs"])
+        return False
+
+    deleted = delete_weights(files, kept)
+    deleted |= delete(
+        path for path in files.running.glob("*") if path.suffix != ".npz" or not keys or not is_needed(path)
+    )
+    deleted |= delete(files.folder.glob(".*.partial"))
+    for empty in (files.running, files.folder):
+        with suppress(OSError):
+            empty.rmdir()
+    return deleted
+
+
+def delete_weights(files: StudyFiles, kept: Iterable[Member]) -> dict[Path, int]:
+    """Delete the weights of all members but `kept`; return the deleted files with their bytes. Safe while workers write."""
+    needed = {files.weights(member) for member in kept}
+    return delete(path for path in files.all_weights() if path not in needed)
+
+
+def delete(paths: Iterable[Path]) -> dict[Path, int]:
+    """Delete files; return the deleted ones with their bytes."""
+    deleted = {}
+    for path in list(paths):
+        with suppress(OSError):
+            size = path.stat().st_size
+            path.unlink()
+            deleted[path] = size
+    return deleted

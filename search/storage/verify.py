@@ -8,12 +8,13 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from search.engines import checkpoints
+from search import arrayfile
 from search.errors import DamagedError, StoreError
 from search.storage import backup, checks, columns, leftovers, schema
 from search.storage.backup import Backup, Restored
 from search.storage.checks import Problem
 from search.storage.holding import hold
+from search.trials.files import StudyFiles
 
 
 @dataclass
@@ -117,14 +118,15 @@ def _page_problems(connection: sqlite3.Connection) -> Iterator[Problem]:
             yield Problem(f"the file is damaged: {' '.join(result.split())}")
 
 
-def _damaged_files(folder: Path) -> Iterator[str]:
+def _damaged_files(files: StudyFiles) -> Iterator[str]:
     """Check checkpoints and kept weights. A missing file is no problem: the disk may have been full."""
-    for path in checkpoints.files(folder):
-        try:
-            checkpoints.read(path)
-        except checkpoints.CheckpointError as error:
-            if not path.exists():
-                continue  # the study is running and has replaced it
-            is_kept = path.parent == folder
-            effect = "its trial's weights are lost" if is_kept else "its trials go on from an older one, or begin anew"
-            yield f"{error}; delete it: {effect}"
+    for paths, effect in (
+        (files.all_checkpoints(), "its trials go on from an older one, or begin anew"),
+        (files.all_weights(), "its trial's weights are lost"),
+    ):
+        for path in paths:
+            try:
+                arrayfile.read(path)
+            except arrayfile.ArrayFileError as error:
+                if path.exists():  # else the study is running and has replaced it
+                    yield f"{error}; delete it: {effect}"

@@ -16,6 +16,11 @@ class Member:
     trial: int
     replica: int = 0
 
+    @property
+    def key(self) -> str:
+        """Its name within a checkpoint."""
+        return f"{self.trial}.{self.replica}"
+
 
 @dataclass(frozen=True, slots=True)
 class Assignment:

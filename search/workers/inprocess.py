@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from search.engines.checkpoints import kept_path
 from search.engines.protocol import Engine
 from search.engines.replay import Curves, ReplayEngine
 from search.trials.events import Assignment, Event, Member, Verdict, not_kept
+from search.trials.files import StudyFiles
 
 
 class InProcess:
     """Trains up to `capacity` members by an engine in this process.
 
     Args:
-        folder: the folder for the weights of the best members; None keeps no weights.
+        files: those of the study, for the weights of the best members; None keeps no weights.
     """
 
-    def __init__(self, engine: Engine, *, capacity: int = 1, folder: Path | None = None) -> None:
-        self._engine, self._capacity, self._folder = engine, capacity, folder
+    def __init__(self, engine: Engine, *, capacity: int = 1, files: StudyFiles | None = None) -> None:
+        self._engine, self._capacity, self._files = engine, capacity, files
         self._members: set[Member] = set()
 
     @property
@@ -35,9 +34,9 @@ class InProcess:
         return self._engine.advance()
 
     def keep(self, members: Sequence[Member]) -> Sequence[Event]:
-        if self._folder is None:
+        if self._files is None:
             return []
-        errors = [(member, self._engine.keep(member, kept_path(self._folder, member))) for member in members]
+        errors = [(member, self._engine.keep(member, self._files.weights(member))) for member in members]
         return [not_kept(member, why) for member, why in errors if why]
 
     def apply(self, verdicts: Sequence[Verdict]) -> None:

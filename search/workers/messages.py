@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeAlias, get_args
 
 from pydantic import ConfigDict, TypeAdapter
@@ -13,6 +14,7 @@ from search.engines.protocol import SaveModel
 from search.spec.ready import Ready
 from search.spec.settings import Settings
 from search.trials.events import Assignment, Event, Member, Verdict
+from search.trials.files import StudyFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,7 @@ class WorkerSpec:
         engines: names to try in this order; the first engine that accepts the model trains.
         why: the reason, if an earlier engine was left out; else empty.
         lanes: as `Ready.lanes`, decided at the study's first start; empty if this worker decides.
-        folder: for checkpoints and weights of the study.
+        database: the study's database, and `name` the study's name: they name its files.
         number: the worker's number in the pool.
         workers: how many workers share the CPU.
     """
@@ -37,9 +39,15 @@ class WorkerSpec:
     engines: tuple[str, ...]
     why: str
     lanes: Mapping[str, int]
-    folder: str
+    database: str
+    name: str
     number: int
     workers: int
+
+    @property
+    def files(self) -> StudyFiles:
+        """The files of the study."""
+        return StudyFiles(Path(self.database), self.name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,8 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
-from search.engines.checkpoints import kept_path
 from search.engines.devices import Device
 from search.engines.protocol import SaveModel
 from search.errors import DataError, ManyfitError, StartError, UsageError
@@ -89,17 +87,15 @@ class _Worker:
 
 @dataclass(frozen=True, slots=True)
 class WorkerLimits:
-    """Limits that a study sets for its workers, and the folder of its files.
+    """Limits that a study sets for its workers.
 
     Attributes:
         memory: bytes at which a worker is replaced; None replaces it when it has grown by GROWTH_BYTES.
         trial_s: the study's time limit for a trial, if any: inspecting the model may not take much longer.
-        folder: of the study's files.
     """
 
     memory: int | None = None
     trial_s: float | None = None
-    folder: Path = Path()
 
 
 class WorkerPool:
@@ -175,7 +171,7 @@ class WorkerPool:
             if worker is None or worker.busy_since is not None:
                 events.append(not_kept(member, "its worker was lost"))
                 continue
-            worker.outbox, outbox = [Keep(member, str(kept_path(self._limits.folder, member)))], worker.outbox
+            worker.outbox, outbox = [Keep(member, str(self._spec.files.weights(member)))], worker.outbox
             self._send(worker)
             worker.outbox = outbox
             began = self._clock()

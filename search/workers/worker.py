@@ -190,7 +190,7 @@ def _prepare(spec: WorkerSpec, connection: Connection) -> tuple[Engine, Ready, T
     training.leave_tensorflow_out()
     # The state of a user's callback can't be saved, so trials with callbacks restart instead of resuming.
     can_resume = not settings.train.callbacks
-    files = Checkpoints(Path(spec.folder), spec.number, settings.run.disk, can_resume=can_resume)
+    files = Checkpoints(spec.files, spec.number, settings.run.disk, can_resume=can_resume)
     connection.send_bytes(encode([Inspecting()]))
     ready = _with_sources(preflight.inspect(trainer, spec.fixed), trainer, named, began_at)
     why = spec.why

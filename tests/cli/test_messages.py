@@ -28,6 +28,7 @@ from search.sessions import run as sessions
 from search.storage import records
 from search.storage.holder import holder
 from search.storage.store import hold
+from search.trials.files import StudyFiles
 from search.views import report
 from search.views.console import Progress
 
@@ -299,7 +300,7 @@ def test_letters_with_accents_are_one_name_however_they_are_written(tmp_path):
         file = studyfile.read(path)
         assert file.name == COMPOSED
     # But two files, of two databases: what is kept beside them is kept apart.
-    kept = [studyfile.read(tmp_path / f"{form}.toml").beside(".best.json") for form in (COMPOSED, DECOMPOSED)]
+    kept = [StudyFiles.of(studyfile.read(tmp_path / f"{form}.toml")).best for form in (COMPOSED, DECOMPOSED)]
     assert kept == [tmp_path / f"{COMPOSED}.best.json", tmp_path / f"{DECOMPOSED}.best.json"]
     replay(studyfile.read(tmp_path / f"{COMPOSED}.toml"))
     assert invoke("show", tmp_path / f"{COMPOSED}.db", "--name", DECOMPOSED).exit_code == 0

@@ -16,11 +16,14 @@ import numpy as np
 import pytest
 from support import dice, end, in_keras, manyfit, query, settings, start, table, training, wait_for, write_study
 
+from search import arrayfile
+from search.arrayfile import ArrayFileError
 from search.engines import checkpoints
-from search.engines.checkpoints import CheckpointError, Checkpoints, kept_path
-from search.storage import verify
+from search.engines.checkpoints import Checkpoints
+from search.storage import upkeep, verify
 from search.storage.records import load
 from search.trials.events import Member
+from search.trials.files import StudyFiles
 
 # -- files ---------------------------------------------------------------------------------------------------------------
 
@@ -41,8 +44,13 @@ def alike(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
     )
 
 
+def of(folder: Path) -> StudyFiles:
+    """Return the files of a study whose database is in a folder."""
+    return StudyFiles(folder / "study.db", "study")
+
+
 def running(folder: Path) -> list[str]:
-    return sorted(path.name for path in (folder / "running").iterdir())
+    return sorted(path.name for path in of(folder).running.iterdir())
 
 
 def test_arrays_of_every_type_come_back_as_they_were(tmp_path):
@@ -64,24 +72,24 @@ def test_arrays_of_every_type_come_back_as_they_were(tmp_path):
         "float8": np.array([1.0, 0.5], ml_dtypes.float8_e4m3fn),
     }
     path = tmp_path / "new" / "folder" / "1.npz"
-    checkpoints.write(path, arrays, {"trial": 3, "more": [1, "two"]})
-    found, meta = checkpoints.read(path)
+    arrayfile.write(path, arrays, {"trial": 3, "more": [1, "two"]})
+    found, meta = arrayfile.read(path)
     assert {name: (array.dtype, array.shape, array.tobytes()) for name, array in found.items()} == {
         name: (array.dtype, array.shape, array.tobytes()) for name, array in arrays.items()
     }
     assert (meta["trial"], meta["more"]) == (3, [1, "two"])
     assert list(path.parent.iterdir()) == [path]
-    some, _ = checkpoints.read(path, "bfloat16")
+    some, _ = arrayfile.read(path, "bfloat16")
     assert some.keys() == {"bfloat16", "bfloat16, one"}
 
 
 def test_what_can_not_be_written_leaves_what_was_there(tmp_path):
     path = tmp_path / "1.npz"
-    checkpoints.write(path, state(1), {})
+    arrayfile.write(path, state(1), {})
     (tmp_path / ".1.npz.partial").mkdir()  # nobody can write there
     with pytest.raises(OSError):  # noqa: PT011 (which one is the system's to say)
-        checkpoints.write(path, state(2), {})
-    assert alike(checkpoints.read(path)[0], state(1))
+        arrayfile.write(path, state(2), {})
+    assert alike(arrayfile.read(path)[0], state(1))
 
 
 DAMAGES = {
@@ -100,34 +108,34 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damaged_checkpoint_is_told_as_such_and_the_older_one_is_taken(tmp_path, damage):
-    files = Checkpoints(tmp_path)
+    files = Checkpoints(of(tmp_path))
     files.save([(training(0), 3, state(0)), (training(1), 3, state(11))])
     files.save([(training(0), 5, state(0)), (training(1), 5, state(1))])
-    newest = tmp_path / "running" / "0.2.npz"
+    newest = of(tmp_path).checkpoint(0, 2)
     newest.write_bytes(DAMAGES[damage](newest.read_bytes()))
-    with pytest.raises(CheckpointError, match="is damaged"):
-        checkpoints.read(newest)
+    with pytest.raises(ArrayFileError, match="is damaged"):
+        arrayfile.read(newest)
     epoch, found = files.load(training(1, done=9))
     assert epoch == 3
     assert alike(found, state(11))
 
 
 def test_folder_or_unreadable_link_in_the_place_of_a_checkpoint_is_passed_over(tmp_path):
-    files = Checkpoints(tmp_path)
+    files = Checkpoints(of(tmp_path))
     files.save([(training(1), 3, state(1))])
-    (tmp_path / "running" / "0.2.npz").mkdir()
-    (tmp_path / "running" / "0.3.npz").symlink_to(tmp_path / "nowhere.npz")
+    of(tmp_path).checkpoint(0, 2).mkdir()
+    of(tmp_path).checkpoint(0, 3).symlink_to(tmp_path / "nowhere.npz")
     assert files.load(training(1, done=9))[0] == 3
 
 
 def test_no_single_wrong_bit_anywhere_makes_a_wrong_state_or_an_error(tmp_path):
     """Each byte of a checkpoint gets one of its bits turned over: the state comes out right, or it is the older one's."""
     drawn = dice()
-    files = Checkpoints(tmp_path)
+    files = Checkpoints(of(tmp_path))
     older, newer = state(11, size=4), state(1, size=4)
     files.save([(training(1), 3, older)])
     files.save([(training(1), 5, newer)])
-    newest = tmp_path / "running" / "0.2.npz"
+    newest = of(tmp_path).checkpoint(0, 2)
     whole, wrong = newest.read_bytes(), {}
     for place in range(len(whole)):
         bit = drawn.randrange(8)
@@ -146,7 +154,7 @@ def test_no_single_wrong_bit_anywhere_makes_a_wrong_state_or_an_error(tmp_path):
 
 
 def test_checkpoint_is_never_ahead_of_what_is_stored(tmp_path):
-    files = Checkpoints(tmp_path)
+    files = Checkpoints(of(tmp_path))
     for epoch in (5, 7):
         files.save([(training(1), epoch, state(epoch)), (training(2), 0, state(0))])
     taken = {at_most: files.load(training(1, done=at_most)) for at_most in (0, 1, 4, 5, 6, 7, 99)}
@@ -160,7 +168,7 @@ def test_checkpoint_is_never_ahead_of_what_is_stored(tmp_path):
 
 
 def test_member_1_is_not_taken_for_member_11(tmp_path):
-    files = Checkpoints(tmp_path)
+    files = Checkpoints(of(tmp_path))
     files.save([(training(11), 4, state(11)), (training(1), 2, state(1)), (training(111), 6, state(111))])
     for number, epoch in ((1, 2), (11, 4), (111, 6)):
         found = files.load(training(number, done=9))
@@ -169,13 +177,13 @@ def test_member_1_is_not_taken_for_member_11(tmp_path):
 
 
 def test_two_generations_of_each_worker_stay_and_all_workers_read_all(tmp_path):
-    one, two = Checkpoints(tmp_path, worker=1), Checkpoints(tmp_path, worker=12)
+    one, two = Checkpoints(of(tmp_path), worker=1), Checkpoints(of(tmp_path), worker=12)
     for epoch in range(1, 12):  # past 9, where names no longer sort as numbers do
         one.save([(training(1), epoch, state(epoch))])
     two.save([(training(2), 4, state(4))])
     assert running(tmp_path) == ["1.10.npz", "1.11.npz", "12.1.npz"]
     assert [two.load(training(1, done=99))[0], one.load(training(2, done=99))[0]] == [11, 4]
-    again = Checkpoints(tmp_path, worker=1)  # its process died, and another goes on
+    again = Checkpoints(of(tmp_path), worker=1)  # its process died, and another goes on
     again.save([(training(1), 12, state(12))])
     assert running(tmp_path) == ["1.11.npz", "1.12.npz", "12.1.npz"]
 
@@ -183,7 +191,7 @@ def test_two_generations_of_each_worker_stay_and_all_workers_read_all(tmp_path):
 def test_checkpoints_are_due_by_the_clock_and_not_at_all_without_a_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoints, "LEAST_S", 0.2)
     assert not Checkpoints(None).is_due
-    files = Checkpoints(tmp_path)
+    files = Checkpoints(of(tmp_path))
     assert not files.is_due
     time.sleep(0.25)
     assert files.is_due
@@ -207,7 +215,7 @@ def test_checkpoints_come_at_least_once_a_minute_but_for_a_twentieth_of_the_time
         now += cost_s  # what copying them from the device takes is a part of it
         yield training(1), epoch, state(epoch)
 
-    files = Checkpoints(tmp_path)
+    files = Checkpoints(of(tmp_path))
     for epoch in (1, 2):  # noqa: B007 (in `members`)
         began = now = files._next
         assert files.is_due
@@ -222,7 +230,7 @@ def test_checkpoints_come_at_least_once_a_minute_but_for_a_twentieth_of_the_time
 def test_checkpoints_take_a_twentieth_of_the_time_at_most(tmp_path, monkeypatch):
     """Real files, of 8 MB, as often as that rule alone allows."""
     monkeypatch.setattr(checkpoints, "LEAST_S", 0.0)
-    files = Checkpoints(tmp_path)
+    files = Checkpoints(of(tmp_path))
     began, took = time.monotonic(), []
     while len(took) < 6:
         time.sleep(0.005)  # an epoch
@@ -237,7 +245,7 @@ def test_checkpoints_take_a_twentieth_of_the_time_at_most(tmp_path, monkeypatch)
 
 
 def test_disk_that_is_used_up_refuses_more_and_says_so_once(tmp_path):
-    files = Checkpoints(tmp_path, disk=10_000)
+    files = Checkpoints(of(tmp_path), disk=10_000)
     files.save([(training(1), 1, state(1, size=256))])  # 5 kB
     assert files.take_error() == ""
     told = []
@@ -253,19 +261,19 @@ def test_disk_that_is_used_up_refuses_more_and_says_so_once(tmp_path):
 
 def test_weights_of_the_best_go_before_checkpoints_where_disk_is_short(tmp_path):
     """What was not kept is lost; what a checkpoint would have saved is trained again."""
-    files = Checkpoints(tmp_path, disk=29_000)
+    files = Checkpoints(of(tmp_path), disk=29_000)
     for epoch in (1, 2):
         files.save([(training(number), epoch, state(number, size=256)) for number in range(2)])
     assert running(tmp_path) == ["0.1.npz", "0.2.npz"]
     for number in range(5):
-        assert files.keep(kept_path(tmp_path, Member(number)), state(number, size=256), {"trial": number}) == ""
+        assert files.keep(of(tmp_path).weights(Member(number)), state(number, size=256), {"trial": number}) == ""
     assert running(tmp_path) == []
-    assert {checkpoints.read(path)[1]["trial"] for path in tmp_path.glob("trial-*.npz")} == set(range(5))
-    assert "run.disk allows" in files.keep(kept_path(tmp_path, Member(5)), state(5, size=256), {})
+    assert {arrayfile.read(path)[1]["trial"] for path in of(tmp_path).all_weights()} == set(range(5))
+    assert "run.disk allows" in files.keep(of(tmp_path).weights(Member(5)), state(5, size=256), {})
 
 
 def test_checkpoints_go_on_where_there_is_room_for_two_and_not_for_a_third(tmp_path):
-    files = Checkpoints(tmp_path, disk=14_000)
+    files = Checkpoints(of(tmp_path), disk=14_000)
     for epoch in range(1, 8):  # 5 kB each
         files.save([(training(1), epoch, state(epoch, size=256))])
         assert files.load(training(1, done=99))[0] >= epoch - 1
@@ -273,13 +281,13 @@ def test_checkpoints_go_on_where_there_is_room_for_two_and_not_for_a_third(tmp_p
 
 
 def test_name_of_a_file_that_gave_way_tells_nothing_of_the_next_of_that_name(tmp_path):
-    files = Checkpoints(tmp_path, disk=14_000)
+    files = Checkpoints(of(tmp_path), disk=14_000)
     for epoch in (1, 2):
         files.save([(training(1), epoch, state(epoch, size=256))])
     for number in (7, 8):
-        assert files.keep(kept_path(tmp_path, Member(number)), state(number, size=256), {"trial": number}) == ""
+        assert files.keep(of(tmp_path).weights(Member(number)), state(number, size=256), {"trial": number}) == ""
     assert running(tmp_path) == []
-    kept_path(tmp_path, Member(8)).unlink()
+    of(tmp_path).weights(Member(8)).unlink()
     files.save([(training(2), 5, state(2))])
     files.mark_ended([Member(1)])
     files.save([(training(3), 1, state(3))])
@@ -287,15 +295,15 @@ def test_name_of_a_file_that_gave_way_tells_nothing_of_the_next_of_that_name(tmp
 
 
 def test_checkpoint_without_marks_is_not_gone_on_from(tmp_path):
-    checkpoints.write(tmp_path / "running" / "0.1.npz", {"1.0/a": np.zeros(3)}, {"epochs": {"1.0": 3}})
-    assert Checkpoints(tmp_path).load(training(1, done=9)) is None
+    arrayfile.write(of(tmp_path).checkpoint(0, 1), {"1.0/a": np.zeros(3)}, {"epochs": {"1.0": 3}})
+    assert Checkpoints(of(tmp_path)).load(training(1, done=9)) is None
 
 
 def test_checkpoint_of_one_that_waits_stays_while_others_go_on(tmp_path):
     """After two deaths in a row members go on one at a time; the others' only checkpoint is then the one of all."""
-    files = Checkpoints(tmp_path)
+    files = Checkpoints(of(tmp_path))
     files.save([(training(number), 500, state(number)) for number in range(8)])
-    again = Checkpoints(tmp_path)  # its worker has died
+    again = Checkpoints(of(tmp_path))  # its worker has died
     for epoch in range(501, 506):
         again.save([(training(0), epoch, state(epoch))])
     assert {n: again.load(training(n, done=999))[0] for n in range(8)} == {0: 505} | dict.fromkeys(range(1, 8), 500)
@@ -309,9 +317,9 @@ def test_checkpoint_of_one_that_waits_stays_while_others_go_on(tmp_path):
 def test_checkpoint_of_another_training_of_that_number_is_not_taken(tmp_path, other):
     """A study that was begun anew, or brought back from its backup, may give a number to another config."""
     mine = replace(training(3, done=9), config={"units": 32})
-    Checkpoints(tmp_path).save([(mine, 4, state(3))])
-    assert Checkpoints(tmp_path).load(mine)[0] == 4
-    assert Checkpoints(tmp_path).load(replace(mine, **other)) is None
+    Checkpoints(of(tmp_path)).save([(mine, 4, state(3))])
+    assert Checkpoints(of(tmp_path)).load(mine)[0] == 4
+    assert Checkpoints(of(tmp_path)).load(replace(mine, **other)) is None
 
 
 def test_full_disk_stops_no_training_and_the_older_checkpoint_stays(tmp_path):
@@ -320,18 +328,19 @@ def test_full_disk_stops_no_training_and_the_older_checkpoint_stays(tmp_path):
 import resource, signal, sys
 from pathlib import Path
 import numpy as np
-from search.engines.checkpoints import Checkpoints, kept_path
+from search.engines.checkpoints import Checkpoints
 from search.trials.events import Assignment, Member
-folder = Path(sys.argv[1])
-files = Checkpoints(folder)
+from search.trials.files import StudyFiles
+of_study = StudyFiles(Path(sys.argv[1]) / "study.db", "study")
+files = Checkpoints(of_study)
 training = Assignment(Member(1), {}, epochs=9, seed=0, done=9)
 files.save([(training, 1, {"a": np.zeros(10)})])
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
 files.save([(training, 2, {"a": np.zeros(100_000)})])
 print(files.take_error())
-print(files.keep(kept_path(folder, Member(1)), {"a": np.zeros(100_000)}, {}))
-print(files.load(training)[0], sorted(path.name for path in folder.rglob("*")))
+print(files.keep(of_study.weights(Member(1)), {"a": np.zeros(100_000)}, {}))
+print(files.load(training)[0], sorted(path.name for path in of_study.folder.rglob("*")))
 """
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -345,7 +354,8 @@ from pathlib import Path
 import numpy as np
 from search.engines.checkpoints import Checkpoints
 from search.trials.events import Assignment, Member
-files = Checkpoints(Path(sys.argv[1]))
+from search.trials.files import StudyFiles
+files = Checkpoints(StudyFiles(Path(sys.argv[1]) / "study.db", "study"))
 training = Assignment(Member(1), {}, epochs=99, seed=1)
 for epoch in (1, 2, 3):
     files.save([(training, epoch, {"a": np.full(1000, epoch)})])
@@ -356,11 +366,11 @@ for epoch in (1, 2, 3):
         env = {**os.environ, "MANYFIT_KILL_AT": str(point)}
         done = subprocess.run([sys.executable, "-c", code, str(folder)], env=env, capture_output=True, text=True)
         assert done.returncode in (0, -9), done.stderr
-        found = Checkpoints(folder).load(training(1, done=9))
+        found = Checkpoints(of(folder)).load(training(1, done=9))
         seen.append(found[0] if found else 0)
         assert found is None or (found[1]["a"] == found[0]).all()
-        Checkpoints(folder).save([(training(1), 4, state(4))])
-        assert Checkpoints(folder).load(training(1, done=9))[0] == 4
+        Checkpoints(of(folder)).save([(training(1), 4, state(4))])
+        assert Checkpoints(of(folder)).load(training(1, done=9))[0] == 4
         if done.returncode == 0:
             break
     assert seen == sorted(seen)
@@ -368,29 +378,32 @@ for epoch in (1, 2, 3):
 
 
 def test_tidying_leaves_what_is_worth_keeping_and_what_is_not_ours(tmp_path):
-    files = Checkpoints(tmp_path)
+    files = Checkpoints(of(tmp_path))
     files.save([(training(7), 1, state(7))])
     for number in range(4):
-        checkpoints.write(kept_path(tmp_path, Member(number)), state(number), {"trial": number})
+        arrayfile.write(of(tmp_path).weights(Member(number)), state(number), {"trial": number})
+    folder = of(tmp_path).folder
     for name in ("notes.txt", "trial-9.keras", ".trial-3.npz.partial", "running/.0.2.npz.partial"):
-        (tmp_path / name).write_bytes(b"x" * 100)
-    assert {path.name for path in checkpoints.drop(tmp_path, [Member(1), Member(2), Member(3)])} == {"trial-0.npz"}
-    assert (tmp_path / "running/.0.2.npz.partial").exists(), "another worker may be writing it"
-    gone = checkpoints.tidy(tmp_path, [Member(1), Member(2)], [Member(6), Member(7)])
+        (folder / name).write_bytes(b"x" * 100)
+    assert {path.name for path in upkeep.delete_weights(of(tmp_path), [Member(1), Member(2), Member(3)])} == {
+        "trial-0.npz"
+    }
+    assert (folder / "running/.0.2.npz.partial").exists(), "another worker may be writing it"
+    gone = upkeep.tidy(of(tmp_path), [Member(1), Member(2)], [Member(6), Member(7)])
     names = {"trial-3.npz", ".trial-3.npz.partial", ".0.2.npz.partial"}
     assert {path.name for path in gone} == names
     left = {"notes.txt", "trial-9.keras", "trial-1.npz", "trial-2.npz"}
-    assert {path.name for path in tmp_path.iterdir()} == left | {"running"}
-    assert {path.name for path in checkpoints.tidy(tmp_path, [Member(1)], [Member(6)])} == {"0.1.npz", "trial-2.npz"}
-    assert {path.name for path in tmp_path.iterdir()} == left - {"trial-2.npz"}
-    assert checkpoints.tidy(tmp_path / "nowhere", [], []) == {}
+    assert {path.name for path in folder.iterdir()} == left | {"running"}
+    assert {path.name for path in upkeep.tidy(of(tmp_path), [Member(1)], [Member(6)])} == {"0.1.npz", "trial-2.npz"}
+    assert {path.name for path in folder.iterdir()} == left - {"trial-2.npz"}
+    assert upkeep.tidy(of(tmp_path / "nowhere"), [], []) == {}
 
 
 def test_folder_that_holds_nothing_more_goes(tmp_path):
-    folder = tmp_path / "study.files"
-    Checkpoints(folder).save([(training(7), 1, state(7))])
-    checkpoints.tidy(folder, [], [])
-    assert not folder.exists()
+    files = of(tmp_path)
+    Checkpoints(files).save([(training(7), 1, state(7))])
+    upkeep.tidy(files, [], [])
+    assert not files.folder.exists()
 
 
 # -- studies -------------------------------------------------------------------------------------------------------------
@@ -442,8 +455,8 @@ def saved(folder: Path) -> list[tuple[str, int]]:
     """Return the members in the checkpoints of a study that may be writing them, each with its epochs."""
     found = []
     for path in (folder / "running").glob("[0-9]*.npz"):
-        with suppress(CheckpointError):
-            found += checkpoints.read(path, "__meta__")[1]["epochs"].items()
+        with suppress(ArrayFileError):
+            found += arrayfile.read_meta(path)["epochs"].items()
     return found
 
 
@@ -510,7 +523,7 @@ def test_weights_of_exactly_the_best_trials_are_kept_and_give_their_values(pair)
     whole, cut, _ = pair
     study = load(cut.with_suffix(".db"), "cut")
     best = {trial.number: trial for trial in study.complete[:2]}
-    assert {path.name for path in study.files.iterdir()} == {f"trial-{number}.npz" for number in best}
+    assert {path.name for path in study.files.folder.iterdir()} == {f"trial-{number}.npz" for number in best}
     # A program may divide by a count where Keras multiplies: the last bit of a share of 80 rows.
     assert evaluated(cut.with_suffix(".db"), "cut", study.resolved["backend"]) == pytest.approx(
         {str(number): trial.value for number, trial in best.items()}, rel=1e-6
@@ -518,7 +531,7 @@ def test_weights_of_exactly_the_best_trials_are_kept_and_give_their_values(pair)
     assert any(trial.best_epoch < len(trial.curve) for trial in best.values()), "the last epochs' would do, too"
     for number in best:
         name = f"trial-{number}.npz"
-        kept, theirs = (checkpoints.read(path.with_name(f"{path.stem}.files") / name)[0] for path in (cut, whole))
+        kept, theirs = (arrayfile.read(path.with_name(f"{path.stem}.files") / name)[0] for path in (cut, whole))
         assert alike(kept, theirs)
     assert verify.verify(cut.with_suffix(".db")).problems == []
 
@@ -528,8 +541,7 @@ def evaluated_anew(database, name):
 
     import numpy as np
 
-    from search import data
-    from search.engines import checkpoints
+    from search import arrayfile, data
     from search.engines.training import Trainer, leave_tensorflow_out
     from search.storage.records import load
 
@@ -539,8 +551,8 @@ def evaluated_anew(database, name):
     loaded = data.load(settings.data, base, settings.study.seed)
     trainer = Trainer.load(settings, base, loaded)
     found = {}
-    for path in stored.files.glob("trial-*.npz"):
-        arrays, _ = checkpoints.read(path)
+    for path in stored.files.all_weights():
+        arrays, _ = arrayfile.read(path)
         trial = stored.trials[int(path.stem.removeprefix("trial-"))]
         model = trainer.model(trial.config, 999)
         statistics = [variable for variable in model.non_trainable_variables if "seed" not in variable.name]
@@ -623,7 +635,7 @@ def test_search_goes_on_without_checkpoints_and_weights_where_disk_is_short_and_
     refused = manyfit("export", path, "--model", tmp_path / "best.keras")
     assert refused.returncode == 2
     assert "run.disk allows" in refused.stderr
-    assert not study.files.exists()
+    assert not study.files.folder.exists()
 
 
 @pytest.mark.slow

@@ -139,7 +139,8 @@ SPEC = WorkerSpec(
     engines=("lanes", "fit"),
     why="no jax",
     lanes={"places": 2},
-    folder="/studies/a.files",
+    database="/studies/\udcff.db",
+    name="a",
     number=1,
     workers=2,
 )

@@ -229,8 +229,9 @@ def test_checkpoints_are_told_whole_again_when_they_can_be_written_again(tmp_pat
     from support import training
 
     from search.engines.checkpoints import Checkpoints
+    from search.trials.files import StudyFiles
 
-    files = Checkpoints(tmp_path / "a.files")
+    files = Checkpoints(StudyFiles(tmp_path / "a.db", "a"))
     state = [(training(0), 1, {"a": np.zeros(9)})]
     assert files.is_saved
     (tmp_path / "a.files").mkdir()

@@ -23,6 +23,7 @@ from search.errors import StoreError
 from search.storage import backup, leftovers, records, schema
 from search.storage.store import Store
 from search.storage.verify import verify
+from search.trials.files import StudyFiles
 from search.workers.inprocess import Replaying
 
 OURS = ("manyfit_studies", "manyfit_epochs", "manyfit_events")
@@ -53,10 +54,11 @@ def two(folder):
         with Store.open(file.storage, name) as store:
             store._not_backed_up = 1
             assert store.back_up() == ""
-        for suffix in (".log", ".log.1", ".best.json"):
-            file.beside(suffix).write_text("x")
-        (file.beside(".files") / "running").mkdir(parents=True)
-        (file.beside(".files") / "running" / "notes").write_text("x")
+        files = StudyFiles.of(file)
+        for path in (files.log, files.log.with_suffix(".log.1"), files.best):
+            path.write_text("x")
+        files.running.mkdir(parents=True)
+        (files.running / "notes").write_text("x")
     return file.storage
 
 

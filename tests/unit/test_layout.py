@@ -10,7 +10,7 @@ from support import ROOT
 ORDER = (
     "cli", "sessions", "views", "reading", "workers", "storage", "core", "engines", "policies", "data", "trials", "spec",
 )  # fmt: skip
-EVERYONES = {"errors", "log", "durable", "failpoints", "registry"}
+EVERYONES = {"errors", "log", "durable", "arrayfile", "failpoints", "registry"}
 
 
 def imported(tree: ast.AST) -> set[str]:
@@ -34,6 +34,15 @@ def test_packages_import_only_what_is_below_them():
         below = set() if package in EVERYONES else set(ORDER[ORDER.index(package) + 1 :]) if package in ORDER else set()
         upwards += [f"{path.relative_to(ROOT)}: {name}" for name in sorted(found - below)]
     assert upwards == []
+
+
+def test_storage_imports_no_engine_and_no_live_study():
+    imports = {
+        name
+        for path in (ROOT / "search" / "storage").rglob("*.py")
+        for name in imported(ast.parse(path.read_text(encoding="utf-8")))
+    }
+    assert imports - EVERYONES == {"storage", "trials", "spec"}
 
 
 def test_only_the_command_line_and_what_it_shows_know_a_terminal():

@@ -17,6 +17,7 @@ from search.spec.ready import Ready
 from search.spec.study import StudyFile
 from search.storage import records
 from search.storage.store import Store
+from search.trials.files import StudyFiles
 from spaces import Choice, Float, Int, shown
 
 DATA = '[data]\nsource = "sklearn:digits"\n'
@@ -116,7 +117,7 @@ def test_every_key_is_understood(everything, tmp_path):
     assert everything.direction == "maximize"
     assert everything.epochs == 12
     assert everything.storage == tmp_path / "kept" / "all.db"
-    assert everything.beside(".log") == tmp_path / "kept" / "All of it + 1.0@all.log"
+    assert StudyFiles.of(everything).log == tmp_path / "kept" / "All of it + 1.0@all.log"
     assert (everything.builder.path, everything.builder.function) == (tmp_path / "my_model.py", "build")
     assert settings.study.time == 5400.0
     assert settings.run.trial_time == 90.0
@@ -313,7 +314,7 @@ def test_set_does_not_change_the_file(tmp_path):
 
 def test_name_that_the_command_line_gives_names_the_files_beside_the_study(tmp_path):
     file = read(tmp_path, DATA + SPACE, 'study.name="wide"')
-    assert file.beside(".best.json") == tmp_path / "wide@study.best.json"
+    assert StudyFiles.of(file).best == tmp_path / "wide@study.best.json"
     assert file.storage == tmp_path / "study.db"
 
 

@@ -33,7 +33,7 @@ from search.workers.transport import Gone
 READY = Ready({"train_rows": 3}, "data", "source")
 SPEC = WorkerSpec(
     settings=Settings.model_validate({"data": {"source": "digits"}}),
-    base="", fixed={}, engines=("fit",), why="", lanes={}, folder="", number=0, workers=1,
+    base="", fixed={}, engines=("fit",), why="", lanes={}, database="a.db", name="a", number=0, workers=1,
 )  # fmt: skip
 
 
@@ -298,11 +298,11 @@ def one_epoch(office: Office, **more: Any) -> WorkerPool:
     return pool
 
 
-def test_weights_are_asked_for_and_what_went_wrong_is_told(tmp_path):
+def test_weights_are_asked_for_and_what_went_wrong_is_told():
     office = Office()
-    pool = one_epoch(office, limits=WorkerLimits(folder=tmp_path))
+    pool = one_epoch(office)
     assert list(pool.keep([Member(0)])) == []
-    assert office.links[0].told[-1] == Keep(Member(0), str(tmp_path / "trial-0.npz"))
+    assert office.links[0].told[-1] == Keep(Member(0), "a.files/trial-0.npz")
     trouble = Noted("weights not kept", {"trial": 0, "why": "the disk is full"})
     office.kept = lambda link: [[trouble]]
     assert list(pool.keep([Member(0)])) == [trouble]

@@ -11,14 +11,14 @@ import pytest
 from support import ROOT, replay, replay_file, training
 from typer.testing import CliRunner
 
-from search import cli
-from search.engines import checkpoints
-from search.engines.checkpoints import Checkpoints, kept_path
+from search import arrayfile, cli
+from search.engines.checkpoints import Checkpoints
 from search.errors import Interrupted, StoreError
 from search.storage import upkeep
 from search.storage.store import hold
 from search.storage.verify import verify
 from search.trials.events import Member
+from search.trials.files import StudyFiles
 
 WEIGHTS = {"trainable/0": np.ones((10, 10), np.float32)}
 
@@ -40,11 +40,12 @@ def with_files(studies, tmp_path, which):
     """Copy a study and give it checkpoints, weights of all its trials, half-written files and one that is not ours."""
     for path in (studies / which).iterdir():
         shutil.copy(path, tmp_path)
-    folder = tmp_path / "replay.files"
+    files = StudyFiles(tmp_path / "replay.db", "replay")
     waits = [t.number for t in upkeep.records.load(tmp_path / "replay.db", "replay").trials if not t.is_ended]
-    Checkpoints(folder).save([(training(*(waits or [9])), 2, WEIGHTS)])
+    Checkpoints(files).save([(training(*(waits or [9])), 2, WEIGHTS)])
     for number in range(10):
-        checkpoints.write(kept_path(folder, Member(number)), WEIGHTS, {"trial": number})
+        arrayfile.write(files.weights(Member(number)), WEIGHTS, {"trial": number})
+    folder = tmp_path / "replay.files"
     for partial in (folder / ".trial-3.npz.partial", folder / "running" / ".0.2.npz.partial"):
         partial.write_bytes(b"x" * 1000)
     for half in (".replay.best.json.77.partial", ".replay.db.new", ".replay.db.new-journal", ".replay.db.backup.new"):
@@ -124,7 +125,7 @@ def test_files_of_another_study_stay_whatever_its_name(studies, tmp_path):
     database, _ = with_files(studies, tmp_path, "done")
     replay(replay_file(tmp_path, study__name="replay.2", study__trials=2, run__storage="other.db"))
     other = tmp_path / "replay.2@other.files"
-    Checkpoints(other).save([(training(0), 2, WEIGHTS)])
+    Checkpoints(StudyFiles(tmp_path / "other.db", "replay.2")).save([(training(0), 2, WEIGHTS)])
     theirs = [
         *other.rglob("*.npz"),
         tmp_path / ".replay.2@other.best.json.77.partial",
@@ -143,11 +144,12 @@ def test_two_databases_in_one_folder_share_no_files_whatever_their_studies_are_c
     shutil.copy(database, tmp_path / "copy.db")
     upkeep.clean(tmp_path / "copy.db", "replay", weights=True)
     assert names(folder) == there
-    mine, other = (replay_file(tmp_path, run__storage=name) for name in ("replay.db", "copy.db"))
-    for suffix in (".log", ".best.json", ".files"):
-        assert mine.beside(suffix).name == f"replay{suffix}"
-        assert other.beside(suffix).name == f"replay@copy{suffix}"
-    assert upkeep.records.load(tmp_path / "copy.db", "replay").files == other.beside(".files")
+    mine, other = (StudyFiles.of(replay_file(tmp_path, run__storage=name)) for name in ("replay.db", "copy.db"))
+    for files, stem in ((mine, "replay"), (other, "replay@copy")):
+        assert [path.name for path in (files.log, files.best, files.folder)] == [
+            f"{stem}.log", f"{stem}.best.json", f"{stem}.files",
+        ]  # fmt: skip
+    assert upkeep.records.load(tmp_path / "copy.db", "replay").files == other
 
 
 def test_link_to_a_database_that_is_held_is_refused_as_the_database_is(studies, tmp_path):

@@ -42,7 +42,7 @@ class Folder:
 
     @staticmethod
     def _place(file):
-        return file.beside(".commits")
+        return file.storage.with_name(f"{file.name}.commits")
 
     @classmethod
     def exists(cls, file):
