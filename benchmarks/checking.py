@@ -47,7 +47,7 @@ from search.storage.records import load
 leave_tensorflow_out()
 stored = load(Path(sys.argv[1]), "digits")
 settings = stored.file.settings
-trainer = Trainer.load(settings, stored.file.base, data.load(settings.data, stored.file.base, settings.study.seed))
+trainer = Trainer.load(settings, stored.file.base, data.load(settings.data, stored.file.base, settings.data.seed))
 rows = sizing.rows_of(trainer)
 traces, compared, seen, structures = 0.0, 0.0, {}, set()
 built = [build(trainer, Assignment(Member(t.number), t.config, t.epochs, t.trainings[0].seed)) for t in stored.trials]

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from search.data import dense, exact
 from search.data.parts import validate
+from search.data.roles import check_given, divided
 from search.data.sources import has_own_shapes, locate
-from search.data.splits import Scaling, divide, fingerprint, scale
+from search.data.splits import Scaling, divide, fingerprint, scale, uneven
 from search.errors import DataError
 
 if TYPE_CHECKING:
@@ -120,15 +121,20 @@ def load(section: DataSection, base: Path, seed: int) -> Data:
     """
     check(section, base)
     try:
-        parts = validate(locate(section, base).read(seed))
+        parts = validate(divided(locate(section, base).read(seed)))
     except OSError as error:
         raise DataError(f"{section.source}: can't be read: {error}") from None
     targets = dense.any_targets_of(parts, section.task, keeps_shape=has_own_shapes(section, base))
     is_regression = targets.task == "regression"
     is_autoencoder = is_regression and dense.targets_are_features(parts)
     integer_dtype = exact.integer_dtype(parts, section.scale)
-    warnings = (*parts.warnings, *exact.precision_warnings(parts, section.scale, is_regression=is_regression))
+    warnings = (
+        *parts.warnings,
+        *check_given(parts),
+        *exact.precision_warnings(parts, section.scale, is_regression=is_regression),
+    )
     rows = divide(parts, targets, section, seed)
+    warnings += tuple(uneven(parts, targets, section, rows))
     arrays: dict[str, Array] = {}
     shaped = {f"y_{split}": targets.shaped[origin][index] for split, (origin, index) in rows.items()}
     for split, (origin, index) in rows.items():

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from search.errors import DataError
@@ -22,7 +22,8 @@ SPLITS = {
     "valid": "validation",
     "test": "test",
 }
-_SPLIT_OF_KEY = {"": "train", **{f"_{name}": split for name, split in SPLITS.items()}}
+# What follows x or y in the name of an array -> its split.
+ENDINGS = {"": "train", **{f"_{name}": split for name, split in SPLITS.items()}}
 NO_WEIGHTS = "weights of single rows are not supported yet (weights of classes are: class_weight in [train])"
 _FLOAT32_MAX = 3.4028234663852886e38
 
@@ -36,6 +37,7 @@ class Part:
         place: row index -> where the row is, for an error, such as "wine.csv, line 5".
         columns: the names of a table's features; empty for any other source.
         rounded: the error text for whole numbers that even float64 has changed; only scaling permits them. "" if none.
+        roles: "group", "order" or "split" -> its value for every row, where the study names such columns or arrays.
     """
 
     x: Array
@@ -43,6 +45,7 @@ class Part:
     place: Callable[[int], str]
     columns: tuple[str, ...] = ()
     rounded: str = ""
+    roles: Mapping[str, Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +78,7 @@ def is_number(text: str) -> bool:
 
 def pairs_of(keys: Iterable[str], name: str) -> dict[str, tuple[str, str]]:
     """Return the pairs of arrays among `keys`: split -> (key of x, key of y); DataError for any other key."""
-    known = [f"{letter}{ending}" for letter in "xy" for ending in _SPLIT_OF_KEY]
+    known = [f"{letter}{ending}" for letter in "xy" for ending in ENDINGS]
     keys = list(keys)
     present = set(keys)
     if len(present) < len(keys):
@@ -92,7 +95,7 @@ def pairs_of(keys: Iterable[str], name: str) -> dict[str, tuple[str, str]]:
         partner = ("y" if key[0] == "x" else "x") + key[1:]
         if partner not in present:
             raise DataError(f"{name}: has {key} but no {partner}; there must be both")
-        split, pair = _SPLIT_OF_KEY[key[1:]], ("x" + key[1:], "y" + key[1:])
+        split, pair = ENDINGS[key[1:]], ("x" + key[1:], "y" + key[1:])
         if pairs.setdefault(split, pair) != pair:
             raise DataError(f"{name}: has both {pairs[split][0]} and {pair[0]}; keep one of them")
     if "train" not in pairs:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from search.data.exact import FLOAT64_WHOLE, rounding_message, whole_number
 from search.data.labels import clean_labels
 from search.data.parts import NO_WEIGHTS, Part, Parts, pairs_of, rows_of
+from search.data.roles import of_arrays, without_keys
 from search.errors import DataError
 
 if TYPE_CHECKING:
@@ -21,19 +22,24 @@ _LARGEST_DENSE = 4 * 2**30
 _MOST_INPUTS = 8
 
 
-def parts_of(result: Any, name: str, task: str | None = None) -> Parts:
-    """Convert (x, y), ((x_train, y_train), (x_test, y_test)) or a mapping with such keys."""
+def parts_of(result: Any, name: str, task: str | None = None, roles: Mapping[str, str] = {}) -> Parts:
+    """Convert (x, y), ((x_train, y_train), (x_test, y_test)) or a mapping with such keys.
+
+    `roles`: role -> the name of its arrays beside x and y, or of a column of x.
+    """
     if isinstance(result, tuple | list) and not hasattr(result, "shape"):
         result = _mapping_of(result, name)
     if not isinstance(result, Mapping):
         raise DataError(f"{name}: received {type(result).__name__}; {_advice(result) or _FORMS}")
     splits = {}
-    for split, (x, y) in pairs_of((str(key) for key in result), name).items():
+    for split, (x, y) in pairs_of(without_keys(map(str, result), roles, name), name).items():
         _check_single(result[x], result[y], name, x)
         _check_single(result[y], result[x], name, y)
-        features, columns, rounded = _to_array(result[x], name, x)
+        given = of_arrays(result, x, result[x], roles, name)
+        taken = [column for column in roles.values() if column in getattr(result[x], "columns", ())]
+        features, columns, rounded = _to_array(result[x].drop(columns=taken) if taken else result[x], name, x)
         targets, _, _ = _to_array(result[y], name, y)
-        splits[split] = Part(features, targets, rows_of(name, x), columns, rounded)
+        splits[split] = Part(features, targets, rows_of(name, x), columns, rounded, given)
     return clean_labels(Parts(name, splits, task))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from search.data.images import Images
 from search.data.parts import Part, Parts, rows_of
 from search.data.returned import parts_of
+from search.data.roles import roles_of
 from search.data.tables import TABLES, Csv, Npz
 from search.errors import DataError, UsageError
 from search.registry import SOURCES
@@ -62,6 +63,12 @@ def locate(section: DataSection, base: Path) -> Source:
         raise DataError(f"target names a column of a table (.csv); {section.source!r} is none: remove target")
     if section.image_size is not None and not isinstance(source, Images):
         raise DataError(f"image_size is for a folder of images; {section.source!r} is none: remove image_size")
+    if (named := roles_of(section)) and not isinstance(source, Csv | Npz | _Function):
+        role = next(iter(named))
+        raise DataError(
+            f"{role} names a column of a table or an array beside x; {section.source!r} has neither: remove {role}",
+            key=f"data.{role}",
+        )
     return source
 
 
@@ -78,14 +85,14 @@ def _parse(section: DataSection, base: Path) -> Source:
         source: Source = SOURCES.get(scheme)(name)
         return source
     if reference := Reference.parse(text, base):
-        return _Function(reference)
+        return _Function(reference, roles_of(section))
     path = base / text
     if path.is_dir():
         return Images(path, section.image_size)
     if path.suffix.lower() == ".npz":
-        return Npz(path)
+        return Npz(path, roles_of(section))
     if path.suffix.lower() in TABLES:
-        return Csv(path, section.target)
+        return Csv(path, section.target, roles_of(section))
     if path.suffix == ".py":
         raise DataError(f"{text!r} names no function; write {text + ':function'!r}")
     if path.is_file():
@@ -149,6 +156,7 @@ class _Function:
     """A user's function that returns arrays; it gets `seed` if it has such a parameter."""
 
     reference: Reference
+    roles: Mapping[str, str]
 
     def check(self) -> None:
         try:
@@ -161,7 +169,8 @@ class _Function:
             function = self.reference.load()
         except UsageError as error:
             raise DataError(str(error)) from error
-        return parts_of(self._result(function, seed), f"{self.reference.path}:{self.reference.function}")
+        name = f"{self.reference.path}:{self.reference.function}"
+        return parts_of(self._result(function, seed), name, roles=self.roles)
 
     def _result(self, function: Callable[..., Any], seed: int) -> Any:
         path, name = self.reference.path, self.reference.function

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from search.data.cuts import last_rows, whole_groups
 from search.data.parts import Parts
 from search.data.targets import Targets
 from search.errors import DataError
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 def divide(parts: Parts, targets: Targets, section: DataSection, seed: int) -> dict[str, tuple[str, Array]]:
     """Choose the rows of each split: split -> (split of the source, row numbers in it).
 
+    Whole groups or the last rows in order, if the source has such roles; else rows by chance, stratified by class.
+
     Raises DataError if a split can't hold the classes that it must.
     """
     import numpy as np
@@ -30,20 +33,40 @@ def divide(parts: Parts, targets: Targets, section: DataSection, seed: int) -> d
     chosen = {split: (split, index) for split, index in rows.items()}
     fractions = {"test": section.test, "validation": section.validation}
     cut = {split: fraction for split, fraction in fractions.items() if split not in rows and fraction > 0}
-    remaining = rows["train"]
-    total = len(remaining)
+    roles, all_rows = parts.splits["train"].roles, rows["train"]
+    remaining, total = all_rows, len(all_rows)
     labels = targets.y["train"] if targets.class_names else None
+    if cut and "group" in roles:
+        _check_groups(parts.name, roles["group"][all_rows], len(cut) + 1)
     for done, (split, fraction) in enumerate(cut.items()):
         count = max(1, round(fraction * total))
-        if labels is not None:
-            _check_shares(parts.name, targets, labels[remaining], len(cut) - done + 1, (split, count))
-        elif len(remaining) - count < 2:
-            raise DataError(f"{parts.name}: {total} rows are too few to split; give more, or a larger limit")
-        remaining, taken = _cut(remaining, count, labels, state)
+        if "group" in roles:
+            remaining, taken = whole_groups(remaining, all_rows, fraction, roles["group"], labels, state)
+        elif "order" in roles:
+            remaining, taken = last_rows(remaining, count, roles["order"], parts.name)
+        else:
+            if labels is not None:
+                _check_shares(parts.name, targets, labels[remaining], len(cut) - done + 1, (split, count))
+            elif len(remaining) - count < 2:
+                raise DataError(f"{parts.name}: {total} rows are too few to split; give more, or a larger limit")
+            remaining, taken = _cut(remaining, count, labels, state)
         chosen[split] = ("train", taken)
     chosen["train"] = ("train", remaining)
-    _check_learnable(parts, targets, chosen)
+    check_learnable(parts, targets, chosen)
     return chosen
+
+
+def _check_groups(name: str, groups: Array, needed: int) -> None:
+    """Check that there is a group for each split."""
+    import numpy as np
+
+    count = len(np.unique(groups))
+    if count < needed:
+        raise DataError(
+            f"{name}: {count} {'group is' if count == 1 else 'groups are'} too few for {needed} splits, each of which needs "
+            "groups of its own; add rows of other groups, give splits of your own, or remove group",
+            key="data.group",
+        )
 
 
 def _limited(rows: Mapping[str, Array], targets: Targets, limit: int, state: int) -> dict[str, Array]:
@@ -66,7 +89,7 @@ def _limited(rows: Mapping[str, Array], targets: Targets, limit: int, state: int
             counts = np.bincount(labels)
             counts = counts[counts > 0]
             if counts.min() < 2 or min(count, len(index) - count) < len(counts):
-                labels = None  # too few rows to stratify; `_check_learnable` refuses if a class is then missing
+                labels = None  # too few rows to stratify; `check_learnable` refuses if a class is then missing
         kept[split] = _cut(index, count, labels, state)[1]
     return kept
 
@@ -101,7 +124,7 @@ def _check_shares(name: str, targets: Targets, labels: Array, needed: int, taken
         )
 
 
-def _check_learnable(parts: Parts, targets: Targets, rows: Mapping[str, tuple[str, Array]]) -> None:
+def check_learnable(parts: Parts, targets: Targets, rows: Mapping[str, tuple[str, Array]]) -> None:
     """Refuse fewer than two training rows, and labels of another split that no training row has."""
     import numpy as np
 
@@ -127,6 +150,32 @@ def _check_learnable(parts: Parts, targets: Targets, rows: Mapping[str, tuple[st
                 f"{parts.splits[origin].place(row)}: class {name!r} of the {split} rows has no training row; "
                 "add some, remove the class, or raise limit"
             )
+
+
+def uneven(
+    parts: Parts, targets: Targets, section: DataSection, rows: Mapping[str, tuple[str, Array]]
+) -> Iterator[str]:
+    """Yield warnings on splits by group, order or column that lack a class, or have far more or fewer rows than asked for."""
+    import numpy as np
+
+    roles = parts.splits["train"].roles
+    if not roles:
+        return
+    total = sum(len(index) for origin, index in rows.values() if origin == "train")
+    for split, (origin, index) in rows.items():
+        if origin != "train" or split == "train":
+            continue
+        share, wanted = len(index) / total, getattr(section, split)
+        if not 0.5 <= share / wanted <= 2 and abs(len(index) - wanted * total) >= 1:
+            what = "groups are whole" if "group" in roles else "rows of one time stay together"
+            yield f"{parts.name}: {split} has {share:.0%} of the rows instead of {wanted:.0%}, because {what}"
+    if not targets.class_names:
+        return
+    present = {split: set(np.unique(targets.y[origin][index]).tolist()) for split, (origin, index) in rows.items()}
+    for split in ("validation", "test"):
+        if missing := sorted(present["train"] - present.get(split, present["train"])):
+            names = ", ".join(repr(targets.class_names[label]) for label in missing[:5])
+            yield f"{parts.name}: no {split} row is of the class {names}{', ...' if len(missing) > 5 else ''}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,8 +6,8 @@ import csv
 import warnings
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from search.data.labels import clean_labels
 from search.data.parts import Part, Parts, is_number, pairs_of
 from search.data.returned import parts_of
+from search.data.roles import check_header, take_columns, without_keys
 from search.errors import DataError
 from search.spec.vocabulary import closest
 
@@ -35,6 +36,7 @@ class Npz:
     """Arrays in an .npz file; pickled objects are refused."""
 
     path: Path
+    roles: Mapping[str, str] = field(default_factory=dict)
 
     def check(self) -> None:
         _check_file(self.path)
@@ -45,7 +47,8 @@ class Npz:
             raise DataError(f"{self.path}: not an .npz file ({error}); write it with numpy.savez") from None
         if any(member.flag_bits & 1 for member in members):
             raise DataError(f"{self.path}: the file is encrypted; write it without a password, with numpy.savez")
-        pairs_of([member.filename.removesuffix(".npy") for member in members], str(self.path))
+        names = [member.filename.removesuffix(".npy") for member in members]
+        pairs_of(without_keys(names, self.roles, str(self.path)), str(self.path))
 
     def read(self, seed: int) -> Parts:  # noqa: ARG002 (one signature for all sources)
         import numpy as np
@@ -62,7 +65,7 @@ class Npz:
                 f"{self.path}: {key} can't be read: {first}; save plain arrays of numbers (labels may be text) with "
                 "numpy.savez"
             ) from None
-        return parts_of(arrays, str(self.path))
+        return parts_of(arrays, str(self.path), roles=self.roles)
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ class Csv:
 
     path: Path
     target: str | None
+    roles: Mapping[str, str] = field(default_factory=dict)
 
     def check(self) -> None:
         _check_file(self.path)
@@ -109,10 +113,12 @@ class Csv:
                 f"{self.path} has no column {self.target!r}{closest(str(self.target), header)}; it has {names}",
                 key="data.target",
             )
-        if len(header) == 1:
+        check_header(self.roles, header, self.target, str(self.path))
+        if len(header) == 1 + len(self.roles):
+            others = " and ".join(self.roles.values())
             raise DataError(
-                f"{self.path}: the target is the only column; add columns of features (separated by a comma, a tab, "
-                "a semicolon or a stroke)"
+                f"{self.path}: the target is the only column{f' beside {others}' if others else ''}; add columns of features "
+                "(separated by a comma, a tab, a semicolon or a stroke)"
             )
 
     @cached_property
@@ -148,11 +154,12 @@ class Csv:
 
         frame = self._frame()
         self._check_full(frame)
+        frame, roles = take_columns(frame, self.roles, self.place)
         position = frame.columns.get_loc(self.target)
         features = frame.iloc[:, [column for column in range(frame.shape[1]) if column != position]]
         columns = tuple(str(name) for name in features.columns)
         values, rounded = matrix_of(features, self.place)
-        part = Part(values, _target_values(frame[self.target]), self.place, columns, rounded)
+        part = Part(values, _target_values(frame[self.target]), self.place, columns, rounded, roles)
         merged = tuple(self._merged_labels(part.y))
         return clean_labels(Parts(str(self.path), {"train": part}, warnings=merged), self.target)
 

@@ -209,7 +209,7 @@ def _note_on_seed(study: StudyFile) -> list[str]:
     if sampler.name != "qmc" or sampler.options.get("scramble") is not False:
         return []
     fixed = "qmc with scramble = false follows one fixed sequence: another seed draws nearly the same configs"
-    return [f"{fixed}; it changes weights, shuffles and splits only"]
+    return [f"{fixed}; it changes weights and shuffles only"]
 
 
 def check_optimizers(study: StudyFile, text: StudyText) -> None:

@@ -17,13 +17,16 @@ from search.storage import records
 
 def plan(file: StudyFile) -> dict[str, Any]:
     """Load the data and build one model in a worker; return what a `run` would do. Writes nothing."""
+    stored = None
+    if records.exists(file.storage, file.name):
+        stored = records.load(file.storage, file.name)
+        file = identity.resumed(file, stored.identity)
     resolved, chosen = resolve_or_load(file)
     with workers(file, resolved, chosen[:1], StudyLog()) as (_, ready, decided):
         resolved = replace(decided, devices=resolved.devices)
     done, is_new = 0, True
-    if records.exists(file.storage, file.name):
+    if stored is not None:
         is_new = False
-        stored = records.load(file.storage, file.name)
         identity.check_ready(file, stored.full_identity, ready)
         done = sum(trial.is_ended for trial in stored.trials)
     study, unread = Study(file), unused.find(file, ready)

@@ -175,6 +175,7 @@ def _start(file: StudyFile, reporter: Reporter, *, allow_unused: bool) -> Outcom
 
 def _resume(file: StudyFile, reporter: Reporter) -> Outcome:
     stored = records.load(file.storage, file.name)
+    file = identity.resumed(file, stored.identity)
     identity.check_unchanged(file.name, stored.identity, identity.declared(file))
     with signals() as interruption, Store.of(file, interruption=interruption) as store:
         # Reload under the lock: another command may have changed the study since it was first read.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
 
 from search.errors import IdentityError
 from search.spec import sources
 from search.spec.ready import Ready
+from search.spec.settings import DataSection
 from search.spec.study import StudyFile
 
 # Characters of a value in an error, and how many of them stand before the first difference in a longer one.
@@ -59,11 +60,29 @@ def declared(file: StudyFile) -> dict[str, Any]:
         "space": file.space.describe(),
         # Samplers draw in this order, so another order makes another study.
         "order": list(file.space),
-        "data": settings["data"],
+        "data": _without_later_defaults(settings["data"]),
         "model": settings["model"],
         "train": settings["train"],
         "search": settings["search"],
     }
+
+
+# Settings of [data] that studies of earlier versions lack: at their defaults they are no part of the identity.
+_LATER = ("group", "order", "split")
+
+
+def _without_later_defaults(data: Mapping[str, Any]) -> dict[str, Any]:
+    defaults = {key: DataSection.model_fields[key].default for key in _LATER}
+    return {key: value for key, value in data.items() if key not in _LATER or value != defaults[key]}
+
+
+def resumed(file: StudyFile, stored: Mapping[str, Any]) -> StudyFile:
+    """Return a study file as its study goes on: one that began before `data.seed` keeps the split of `study.seed`."""
+    data = file.settings.data
+    if "seed" in stored["data"] or "seed" in data.model_fields_set:
+        return file
+    seeded = data.model_copy(update={"seed": stored["seed"]})
+    return replace(file, settings=file.settings.model_copy(update={"data": seeded}))
 
 
 def full(file: StudyFile, ready: Ready) -> dict[str, Any]:
@@ -92,6 +111,8 @@ def check_ready(
         now["model"]["files"] = {**ready.files, **stored["model"]["files"]}
     model = {key: value for key, value in now["model"].items() if key != "source"}
     check_unchanged(file.name, stored, {**now, "model": model}, source=changed)
+    if "seed" not in stored["data"]:
+        del now["data"]["seed"]  # `resumed` must recognise the study again
     return now
 
 
@@ -133,6 +154,8 @@ def check_unchanged(
     Fingerprints that `now` lacks, because no worker has reported them yet, are not compared, nor is the form of the targets
     for a study of a version that did not store it. `source` names the changed files of the builder.
     """
+    # A study without `data.seed` was split by its own seed.
+    stored = {**stored, "data": {"seed": stored["seed"], **stored["data"]}}
     lines = list(_differences("", stored, now))
     if source:
         lines.append(f"model.source: the builder's source has changed: {', '.join(source)}")

@@ -171,6 +171,7 @@ def _plain(value: Any) -> Any:
 
 Whole = Annotated[int, Field(strict=True)]
 Count = Annotated[Whole, Field(ge=1)]
+Seed = Annotated[Whole, Field(ge=0, lt=2**63)]
 Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Flag = Annotated[bool, Field(strict=True)]
 Fraction = Annotated[Real, Field(ge=0, lt=1)]
@@ -203,7 +204,7 @@ class StudySection(Section):
     direction: Literal["minimize", "maximize"] | None = None
     trials: Count = 20
     epochs: Annotated[Count, Field(le=MOST_EPOCHS)] | None = None
-    seed: Annotated[Whole, Field(ge=0, lt=2**63)] = 0
+    seed: Seed = 0
     time: Seconds | None = None
     stop_after: Count | None = None
     repeats: Annotated[Count, Field(le=MOST_REPEATS)] = 1
@@ -234,12 +235,29 @@ class DataSection(Section):
     scale: Literal["none", "standard", "minmax"] = "none"
     image_size: Annotated[tuple[int, int] | None, BeforeValidator(_image_size)] = None
     limit: Count | None = None
+    seed: Seed = 0
+    group: Annotated[str, Field(min_length=1)] | None = None
+    order: Annotated[str, Field(min_length=1)] | None = None
+    split: Annotated[str, Field(min_length=1)] | None = None
 
     @model_validator(mode="after")
     def _something_is_left(self) -> DataSection:
         if self.validation + self.test >= 0.9:
             raise ValueError(
                 f"validation and test leave less than a tenth for training; received {self.validation} + {self.test}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _roles_differ(self) -> DataSection:
+        named = [(role, name) for role in ("group", "order", "split") if (name := getattr(self, role)) is not None]
+        for number, (role, name) in enumerate(named):
+            if twin := next((other for other, same in named[:number] if same == name), ""):
+                raise ValueError(f"{twin} and {role} name the same column {name!r}; remove one of them")
+        if self.group is not None and self.order is not None:
+            raise ValueError(
+                "group and order both say how rows are split; keep group for whole groups by chance, or order for the last "
+                "rows"
             )
         return self
 

@@ -30,6 +30,9 @@ class StudyFile:
     @classmethod
     def stored(cls, path: Path, table: dict[str, Any]) -> StudyFile:
         """Return a study as a database holds it, without reading files, which may be gone."""
+        if "seed" not in table["data"]:
+            # The study began before the split had a seed of its own.
+            table = {**table, "data": {**table["data"], "seed": table["study"]["seed"]}}
         return cls(path, Settings.model_validate(table))
 
     @property

@@ -250,7 +250,7 @@ _ABSENT_NAMES: Mapping[str, str] = {
     "first_rung reduction_factor eta startup_trials warmup_epochs n_warmup_steps brackets percentile min_resource "
     "grace_period wrapped": 'an option stands in the pruner\'s table: pruner = { name = "halving", eta = 3 }',
     "folds cv n_splits k_folds kfold cross_validation n_folds": (
-        "not supported yet: all trials share one validation split; another seed under another --name draws another split"
+        "not supported yet: all trials share one validation split; another data.seed under another --name draws another split"
     ),
     "verbose verbosity log_level logging quiet": "there is no such setting; -q keeps `run` quiet",
     "overwrite resume load_if_exists restore continue": "run always goes on with a study that is there; "

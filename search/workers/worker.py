@@ -182,7 +182,7 @@ def _prepare(spec: WorkerSpec, connection: Connection) -> tuple[Engine, Ready, T
     if Reference.parse(settings.model.build, base) is None:
         training.builtin(settings.model.build)
     before = pins.Pins.now()
-    loaded = data.load(settings.data, base, settings.study.seed)
+    loaded = data.load(settings.data, base, settings.data.seed)
     if not sources.is_imported(settings, base):
         # A data function's source is not part of a study's identity, so it must not change settings of training.
         before.set()

@@ -548,7 +548,7 @@ def evaluated_anew(database, name):
     leave_tensorflow_out()
     stored = load(Path(database), name)
     settings, base = stored.file.settings, stored.file.base
-    loaded = data.load(settings.data, base, settings.study.seed)
+    loaded = data.load(settings.data, base, settings.data.seed)
     trainer = Trainer.load(settings, base, loaded)
     found = {}
     for path in stored.files.all_weights():
@@ -580,7 +580,7 @@ def opened_by_keras(database, name, path):
     from search.storage.records import load
 
     stored = load(Path(database), name)
-    loaded = data.load(stored.file.settings.data, stored.file.base, stored.file.settings.study.seed)
+    loaded = data.load(stored.file.settings.data, stored.file.base, stored.file.settings.data.seed)
     found = keras.models.load_model(path).evaluate(
         loaded.raw.x_validation, loaded.y_validation, verbose=0, return_dict=True
     )

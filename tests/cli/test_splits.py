@@ -1,0 +1,111 @@
+"""Splits through the real command: the split's own seed, studies from before there was one, groups, windows."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+
+import numpy as np
+import pytest
+from support import manyfit, write_study
+
+from search.storage.records import load
+
+pytestmark = pytest.mark.slow
+
+STUDY = """
+[study]
+objective = "val_loss"
+trials = {trials}
+epochs = 2
+seed = {seed}
+[data]
+source = "rows.csv"
+target = "price"
+{data}
+[model]
+units = [4]
+[space]
+learning_rate = {{ low = 1e-3, high = 1e-1, log = true }}
+[search]
+sampler = "random"
+pruner = "none"
+[run]
+engine = "fit"
+backend = "jax"
+"""
+
+
+def study(folder, *, trials=2, seed=0, data="", name="s"):
+    return write_study(folder, STUDY.format(trials=trials, seed=seed, data=data), name=name)
+
+
+@pytest.fixture
+def table(tmp_path):
+    random = np.random.default_rng(0)
+    rows = random.normal(size=(120, 2))
+    lines = [f"{a},{b},{row // 6},{a - b}" for row, (a, b) in enumerate(rows.tolist())]
+    (tmp_path / "rows.csv").write_text("\n".join(["a,b,house,price", *lines]) + "\n")
+    return tmp_path
+
+
+def fingerprint(path, name="s"):
+    return load(path.with_suffix(".db"), name).identity["data"]["fingerprint"]
+
+
+def test_another_seed_of_the_search_compares_on_the_same_rows(table):
+    seen = {}
+    for name, seed, data in (("a", 0, ""), ("b", 5, ""), ("c", 0, "seed = 5"), ("d", 5, "seed = 5")):
+        path = study(table, seed=seed, data=data, name=name)
+        done = manyfit("run", path)
+        assert done.returncode == 0, done.stderr
+        seen[name] = fingerprint(path, name)
+    assert seen["a"] == seen["b"] != seen["c"] == seen["d"]
+    changed = manyfit("run", study(table, trials=3, data="seed = 6", name="d", seed=5))
+    assert changed.returncode == 2
+    assert "data.seed: was 5, now 6" in changed.stderr
+
+
+def forget_the_seed(path):
+    """Make a database that of a version without data.seed, whose studies were split by the study's seed."""
+    with closing(sqlite3.connect(path.with_suffix(".db"))) as database, database:
+        tables = database.execute("SELECT settings, identity FROM manyfit_studies").fetchone()
+        settings, identity = map(json.loads, tables)
+        del settings["data"]["seed"], identity["data"]["seed"]
+        changed = json.dumps(settings), json.dumps(identity)
+        database.execute("UPDATE manyfit_studies SET settings = ?, identity = ?", changed)
+
+
+def test_study_from_before_the_splits_own_seed_goes_on_with_its_rows(table):
+    path = study(table, seed=5, data="seed = 5")
+    assert manyfit("run", path).returncode == 0
+    before = fingerprint(path)
+    forget_the_seed(path)
+    study(table, seed=5)
+    for trials in (3, 4):
+        study(table, seed=5, trials=trials)
+        assert json.loads(manyfit("plan", "--json", path).stdout)["trials"] == trials
+        done = manyfit("run", path)
+        assert done.returncode == 0, done.stderr
+        stored = load(path.with_suffix(".db"), "s")
+        assert (len(stored.trials), fingerprint(path)) == (trials, before)
+        assert stored.file.settings.data.seed == 5
+    done = manyfit("run", path.with_suffix(".db"), "--set", "study.trials=5")
+    assert done.returncode == 0, done.stderr
+    assert len(load(path.with_suffix(".db"), "s").trials) == 5
+    changed = manyfit("run", study(table, seed=5, trials=6, data="seed = 0"))
+    assert changed.returncode == 2
+    assert "data.seed: was 5, now 0" in changed.stderr
+
+
+def test_groups_reach_the_search_and_are_part_of_the_study(table):
+    path = study(table, data='group = "house"')
+    plan = manyfit("plan", "--json", path)
+    assert plan.returncode == 0, plan.stderr
+    sizes = json.loads(plan.stdout)["data"]
+    assert (sizes["input_shape"], sizes["test_rows"], sizes["validation_rows"]) == ([2], 12, 12)
+    assert manyfit("run", path).returncode == 0
+    changed = manyfit("run", study(table, trials=3))
+    assert changed.returncode == 2
+    assert 'data.group: was "house", now absent' in changed.stderr
