@@ -14,7 +14,8 @@ from search.data import dense, exact
 from search.data.parts import validate
 from search.data.roles import check_given, divided
 from search.data.sources import has_own_shapes, locate
-from search.data.splits import Scaling, divide, fingerprint, scale, uneven
+from search.data.splits import Scaling, check_learnable, divide, fingerprint, scale, uneven
+from search.data.windows import cut, in_order
 from search.errors import DataError
 
 if TYPE_CHECKING:
@@ -115,18 +116,18 @@ def load(section: DataSection, base: Path, seed: int) -> Data:
     The source's own splits are used as they are. Missing splits are cut from its training rows, test before
     validation, stratified by class; the fractions are of those rows (after `limit`). Images in bytes
     (uint8, rows of two or more dimensions) are scaled to 0..1; `scale` is fitted on the training rows. Targets that
-    equal the features (an autoencoder's) are scaled in the same way.
+    equal the features (an autoencoder's) are scaled in the same way. With `window`, rows become windows after they are split.
 
     Raises DataError, which names the file and, if possible, the row.
     """
     check(section, base)
     try:
-        parts = validate(divided(locate(section, base).read(seed)))
+        parts = divided(in_order(validate(locate(section, base).read(seed)), section))
     except OSError as error:
         raise DataError(f"{section.source}: can't be read: {error}") from None
     targets = dense.any_targets_of(parts, section.task, keeps_shape=has_own_shapes(section, base))
     is_regression = targets.task == "regression"
-    is_autoencoder = is_regression and dense.targets_are_features(parts)
+    is_autoencoder = is_regression and section.window is None and dense.targets_are_features(parts)
     integer_dtype = exact.integer_dtype(parts, section.scale)
     warnings = (
         *parts.warnings,
@@ -135,16 +136,22 @@ def load(section: DataSection, base: Path, seed: int) -> Data:
     )
     rows = divide(parts, targets, section, seed)
     warnings += tuple(uneven(parts, targets, section, rows))
+    series = None
+    if windows := cut(parts, section, rows, seed):
+        series = parts.splits[windows["train"].origin].x[windows["train"].rows]
+        rows = {split: (each.origin, each.targets) for split, each in windows.items()}
+        check_learnable(parts, targets, rows)
     arrays: dict[str, Array] = {}
     shaped = {f"y_{split}": targets.shaped[origin][index] for split, (origin, index) in rows.items()}
     for split, (origin, index) in rows.items():
-        arrays[f"x_{split}"] = parts.splits[origin].x[index]
+        x = parts.splits[origin].x
+        arrays[f"x_{split}"] = windows[split].features(x) if windows else x[index]
         arrays[f"y_{split}"] = targets.y[origin][index]
     source_y = parts.splits["train"].y
     is_one_hot = targets.task != "regression" and source_y.ndim == 2 and source_y.shape[1] > 1
     raw = Raw(arrays["x_validation"], is_one_hot)
     if integer_dtype is None:
-        scaling = scale(arrays, section.scale, parts.name)
+        scaling = scale(arrays, section.scale, parts.name, series)
         if is_autoencoder:
             dense.copy_features(arrays)
     else:

@@ -69,6 +69,11 @@ def locate(section: DataSection, base: Path) -> Source:
             f"{role} names a column of a table or an array beside x; {section.source!r} has neither: remove {role}",
             key=f"data.{role}",
         )
+    if section.window is not None and isinstance(source, Images | Sklearn | KerasData):
+        raise DataError(
+            f"window is for rows that follow each other in time; {section.source!r} has none: remove window",
+            key="data.window",
+        )
     return source
 
 
@@ -92,7 +97,7 @@ def _parse(section: DataSection, base: Path) -> Source:
     if path.suffix.lower() == ".npz":
         return Npz(path, roles_of(section))
     if path.suffix.lower() in TABLES:
-        return Csv(path, section.target, roles_of(section))
+        return Csv(path, section.target, roles_of(section), is_series=section.window is not None)
     if path.suffix == ".py":
         raise DataError(f"{text!r} names no function; write {text + ':function'!r}")
     if path.is_file():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from search.data.cuts import last_rows, whole_groups
 from search.data.parts import Parts
 from search.data.targets import Targets
+from search.data.windows import POSITION
 from search.errors import DataError
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def divide(parts: Parts, targets: Targets, section: DataSection, seed: int) -> d
 
     state = int(np.random.SeedSequence([seed, 7]).generate_state(1)[0])
     rows = {split: np.arange(len(part.x)) for split, part in parts.splits.items()}
-    if section.limit is not None:
+    if section.limit is not None and section.window is None:
         rows |= _limited(rows, targets, section.limit, state)
     chosen = {split: (split, index) for split, index in rows.items()}
     fractions = {"test": section.test, "validation": section.validation}
@@ -42,8 +43,8 @@ def divide(parts: Parts, targets: Targets, section: DataSection, seed: int) -> d
         count = max(1, round(fraction * total))
         if "group" in roles:
             remaining, taken = whole_groups(remaining, all_rows, fraction, roles["group"], labels, state)
-        elif "order" in roles:
-            remaining, taken = last_rows(remaining, count, roles["order"], parts.name)
+        elif (order := roles.get(POSITION, roles.get("order"))) is not None:
+            remaining, taken = last_rows(remaining, count, order, parts.name)
         else:
             if labels is not None:
                 _check_shares(parts.name, targets, labels[remaining], len(cut) - done + 1, (split, count))
@@ -194,28 +195,33 @@ class Scaling:
     spread: Array | None = None
 
 
-def scale(arrays: dict[str, Array], method: str, name: str) -> Scaling:
-    """Convert all features to float32 in place, images in bytes to 0..1; fit `method` on the training rows."""
+def scale(arrays: dict[str, Array], method: str, name: str, series: Array | None = None) -> Scaling:
+    """Convert all features to float32 in place, images in bytes to 0..1; fit `method` on the training rows.
+
+    `series`: for windows, the training rows that they are of, each once, (rows, features).
+    """
     import numpy as np
 
     x = {key: array for key, array in arrays.items() if key.startswith("x_")}
+    rows = x["x_train"] if series is None else series
+    is_image = rows.dtype == np.uint8 and rows.ndim > 2
     if method == "none":
         for key, array in x.items():
             arrays[key] = np.ascontiguousarray(array, np.float32)
-            if array.dtype == np.uint8 and array.ndim > 2:
+            if is_image:
                 arrays[key] /= np.float32(255)
-        is_image = x["x_train"].dtype == np.uint8 and x["x_train"].ndim > 2
         return Scaling(divisor=255.0 if is_image else 1.0)
-    if x["x_train"].ndim != 2:
+    if rows.ndim != 2:
         raise DataError(
-            f'{name}: scale = "{method}" is for flat rows; received rows of shape {x["x_train"].shape[1:]}; '
+            f'{name}: scale = "{method}" is for flat rows; received rows of shape {rows.shape[1:]}; '
             "remove scale (images in bytes are scaled to 0..1 by themselves)"
         )
     from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
-    scaler = (StandardScaler() if method == "standard" else MinMaxScaler()).fit(x["x_train"].astype(np.float64))
+    scaler = (StandardScaler() if method == "standard" else MinMaxScaler()).fit(rows.astype(np.float64))
     for key, array in x.items():
-        arrays[key] = np.ascontiguousarray(scaler.transform(array.astype(np.float64)), np.float32)
+        scaled = scaler.transform(array.reshape(-1, array.shape[-1]).astype(np.float64))
+        arrays[key] = np.ascontiguousarray(scaled.reshape(array.shape), np.float32)
     # MinMaxScaler multiplies by its scale_, StandardScaler divides.
     if method == "standard":
         return Scaling(method, mean=scaler.mean_, spread=scaler.scale_)

@@ -72,12 +72,15 @@ class Npz:
 class Csv:
     """A table with a header; all columns but the target are features: numbers, or true and false.
 
+    In a series the target is a feature, too, if it is a number: its past is known.
+
     The header determines the separator: a comma, a tab, a semicolon or a vertical bar.
     """
 
     path: Path
     target: str | None
     roles: Mapping[str, str] = field(default_factory=dict)
+    is_series: bool = False
 
     def check(self) -> None:
         _check_file(self.path)
@@ -114,7 +117,7 @@ class Csv:
                 key="data.target",
             )
         check_header(self.roles, header, self.target, str(self.path))
-        if len(header) == 1 + len(self.roles):
+        if len(header) == 1 + len(self.roles) and not self.is_series:
             others = " and ".join(self.roles.values())
             raise DataError(
                 f"{self.path}: the target is the only column{f' beside {others}' if others else ''}; add columns of features "
@@ -156,10 +159,16 @@ class Csv:
         self._check_full(frame)
         frame, roles = take_columns(frame, self.roles, self.place)
         position = frame.columns.get_loc(self.target)
-        features = frame.iloc[:, [column for column in range(frame.shape[1]) if column != position]]
+        y = _target_values(frame[self.target])
+        has_past = self.is_series and y.dtype.kind != "U"
+        features = frame.iloc[:, [column for column in range(frame.shape[1]) if column != position or has_past]]
+        if not features.shape[1]:
+            raise DataError(
+                f"{self.path}: the target is the only column, and texts are no features; add columns of numbers"
+            )
         columns = tuple(str(name) for name in features.columns)
         values, rounded = matrix_of(features, self.place)
-        part = Part(values, _target_values(frame[self.target]), self.place, columns, rounded, roles)
+        part = Part(values, y, self.place, columns, rounded, roles)
         merged = tuple(self._merged_labels(part.y))
         return clean_labels(Parts(str(self.path), {"train": part}, warnings=merged), self.target)
 

@@ -239,6 +239,9 @@ class DataSection(Section):
     group: Annotated[str, Field(min_length=1)] | None = None
     order: Annotated[str, Field(min_length=1)] | None = None
     split: Annotated[str, Field(min_length=1)] | None = None
+    window: Count | None = None
+    horizon: Count = 1
+    stride: Count = 1
 
     @model_validator(mode="after")
     def _something_is_left(self) -> DataSection:
@@ -254,11 +257,18 @@ class DataSection(Section):
         for number, (role, name) in enumerate(named):
             if twin := next((other for other, same in named[:number] if same == name), ""):
                 raise ValueError(f"{twin} and {role} name the same column {name!r}; remove one of them")
-        if self.group is not None and self.order is not None:
+        if self.group is not None and self.order is not None and self.window is None:
             raise ValueError(
                 "group and order both say how rows are split; keep group for whole groups by chance, or order for the last "
                 "rows"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _steps_are_of_windows(self) -> DataSection:
+        if self.window is None and (given := {"horizon", "stride"} & self.model_fields_set):
+            key = min(given)
+            raise ValueError(f"{key} is for windows over a series; add window = 24, say, or remove {key}")
         return self
 
 

@@ -54,6 +54,12 @@ _SYNONYMS: Mapping[str, str] = {
     "test": "test_split test_size holdout test_fraction hold_out",
     "scale": "normalize normalise standardize standardise scaler scaling normalization preprocessing",
     "image_size": "target_size img_size input_size resize size image_shape",
+    "group": "groups group_column group_col group_by groupby group_key subject",
+    "order": "time_column date_column time_col date_col timestamp sort_by sort order_by",
+    "split": "split_column split_col fold_column partition",
+    "window": "lookback look_back sequence_length seq_len timesteps window_size input_width n_lags lags",
+    "horizon": "forecast_horizon ahead lead offset prediction_length",
+    "stride": "sequence_stride window_stride",
     "limit": "max_rows n_rows nrows subset sample sample_size max_samples max_examples",
     # [model]
     "build": ("builder build_fn model_fn hypermodel architecture type model build_model create_model function network"),

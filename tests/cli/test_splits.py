@@ -8,11 +8,53 @@ from contextlib import closing
 
 import numpy as np
 import pytest
-from support import manyfit, write_study
+from support import in_keras, manyfit, write_study
 
 from search.storage.records import load
 
 pytestmark = pytest.mark.slow
+
+SERIES = """
+[study]
+objective = "val_loss"
+trials = 3
+epochs = 4
+[data]
+source = "series.csv"
+target = "level"
+order = "day"
+window = 12
+horizon = 2
+scale = "standard"
+[model]
+build = "my_model.py:build"
+[train]
+optimizer = "sgd"
+batch_size = 16
+[space]
+learning_rate = {{ low = 1e-3, high = 1e-2, log = true }}
+dropout = {{ low = 0.0, high = 0.3 }}
+[search]
+sampler = "random"
+pruner = "none"
+[run]
+engine = "{engine}"
+backend = "jax"
+"""
+
+MODEL = """
+import keras
+
+
+def build(config, data):
+    return keras.Sequential([
+        keras.Input(data.input_shape),
+        keras.layers.Conv1D(6, 3, activation="relu"),
+        keras.layers.LSTM(5),
+        keras.layers.Dropout(config["dropout"]),
+        keras.layers.Dense(data.outputs),
+    ])
+"""
 
 STUDY = """
 [study]
@@ -109,3 +151,37 @@ def test_groups_reach_the_search_and_are_part_of_the_study(table):
     changed = manyfit("run", study(table, trials=3))
     assert changed.returncode == 2
     assert 'data.group: was "house", now absent' in changed.stderr
+
+
+def mean_squared_error(path, rows, wanted):
+    import keras
+
+    model = keras.models.load_model(path)
+    return float(np.mean((model.predict(np.array(rows), verbose=0)[:, 0] - np.array(wanted)) ** 2))
+
+
+def test_windows_are_searched_in_lanes_as_by_fit_and_the_saved_model_takes_raw_windows(tmp_path):
+    random, days = np.random.default_rng(4), np.arange(260)
+    level = 40 + 3 * np.sin(days / 5) + random.normal(size=260) / 4
+    heat = 1e3 * np.cos(days / 5)
+    dates = np.datetime64("2023-02-03") + days
+    lines = [f"{dates[day]},{heat[day]},{level[day]}" for day in random.permutation(days)]
+    (tmp_path / "series.csv").write_text("\n".join(["day,heat,level", *lines]) + "\n")
+    (tmp_path / "my_model.py").write_text(MODEL)
+    curves = {}
+    for engine in ("lanes", "fit"):
+        path = write_study(tmp_path, SERIES.format(engine=engine), name=engine)
+        done = manyfit("run", path)
+        assert done.returncode == 0, done.stderr
+        trials = load(path.with_suffix(".db"), engine).trials
+        curves[engine] = [[[epoch["loss"], epoch["val_loss"]] for epoch in trial.curve] for trial in trials]
+    np.testing.assert_allclose(curves["lanes"], curves["fit"], rtol=1e-5)
+    assert manyfit("export", path, "--model", tmp_path / "best.keras").returncode == 0
+    # 260 rows: 26 for the test, 26 before them for validation.
+    table = np.stack([heat, level], axis=1)
+    starts = range(208, 234 - 13)
+    rows, wanted = [table[s : s + 12].tolist() for s in starts], [level[s + 13] for s in starts]
+    best = min(epoch[1] for trial in curves["fit"] for epoch in trial)
+    for backend in ("tensorflow", "jax"):
+        told = in_keras(mean_squared_error, str(tmp_path / "best.keras"), rows, wanted, backend=backend)
+        assert told == pytest.approx(best, rel=1e-4)
