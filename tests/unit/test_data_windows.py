@@ -225,4 +225,4 @@ def test_steps_without_a_window_are_refused():
         with pytest.raises(
             ValidationError, match=f"{key} is for windows over a series; add window = 24, say, or remove {key}"
         ):
-            DataSection(source="d.csv", target="load", **{key: 1})
+            DataSection(source="d.csv", target="load", **{key: 2})
