@@ -49,6 +49,11 @@ class Checkpoints:
         self._members_of: dict[Path, frozenset[str]] = {}
 
     @property
+    def files(self) -> StudyFiles | None:
+        """The files of the study; None if nothing is written."""
+        return self._files
+
+    @property
     def is_due(self) -> bool:
         """Whether members should be saved now."""
         return self._files is not None and self._can_resume and time.monotonic() >= self._next
@@ -153,7 +158,11 @@ class Checkpoints:
 
     def _check_quota(self, arrays: Arrays) -> None:
         wanted = sum(array.nbytes for array in arrays.values())
-        if self._files is not None and size_of(self._files.folder) + wanted > self._disk:
+        # What callbacks write is not ours to limit.
+        if (
+            self._files is not None
+            and size_of(self._files.folder) - size_of(self._files.callbacks) + wanted > self._disk
+        ):
             raise OSError(errno.EDQUOT, f"run.disk allows {self._disk / 1e9:g} GB, and more is wanted")
 
     def _mine(self) -> list[Path]:

@@ -9,7 +9,7 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,13 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from search.engines import failures, memory, objectives
+from search.engines import failures, memory, named_callbacks, objectives
 from search.engines.batches import Batches, Clock
 from search.engines.checkpoints import Checkpoints
 from search.engines.logs import numbers
 from search.engines.protocol import EngineRequest, MadeEngine
 from search.engines.training import ReadConfig, Trainer, can_evaluate, validation_batch, weights_of
+from search.spec.keras_callbacks import Entry
 from search.trials.events import Assignment, EpochEnd, Event, Failed, Member, Stopped, Verdict
 
 # JAX keeps every compiled step: megabytes per trial. Clearing its caches also drops small programs that all trials share,
@@ -128,11 +129,13 @@ class FitEngine:
         config = ReadConfig(assignment.config)
         model = self._trainer.model(config, assignment.seed)
         batches = Batches(self._trainer.arrays(), int(config["batch_size"]), assignment.seed)
-        reporter = _Reporter(assignment, self._trainer.objective, self._events, self._verdicts)
+        entries = self._trainer.settings.train.callbacks
+        reporter = _Reporter(assignment, self._trainer.objective, entries, self._events, self._verdicts)
         checkpoint = self.checkpoints.load(assignment) if assignment.done else None
         if checkpoint is not None and not reporter.resume(model, *checkpoint):
             print(f"trial {assignment.member.trial} begins anew: its model has other variables by now", file=sys.stderr)
         self._reporter = reporter
+        reporter.own = self._callbacks(config, reporter)
         data = self._trainer.data
         try:
             model.fit(
@@ -144,8 +147,8 @@ class FitEngine:
                 verbose=0,
                 validation_data=(data.x_validation, data.y_validation) if can_evaluate(model) else None,
                 validation_batch_size=validation_batch(int(config["batch_size"])),
-                # The user's callbacks come first, so that their changes (a learning rate, a metric) are reported.
-                callbacks=[Clock(batches), *_around(self._trainer.callbacks(config), reporter)],
+                # The study's callbacks come first, so that their changes (a learning rate, a metric) are reported.
+                callbacks=[Clock(batches), *_around(reporter)],
             )
         except Exception as error:
             if memory.is_short(error):
@@ -155,6 +158,12 @@ class FitEngine:
                 objectives.outputs_with_a_loss(model, data.x_train[:4], data.y_train[:4])
             raise
         return reporter.epoch < assignment.epochs and not reporter.has_ended
+
+    def _callbacks(self, config: Mapping[str, Any], reporter: _Reporter) -> list[keras.callbacks.Callback]:
+        name, sign = self._trainer.objective
+        objective = (name, "maximize" if sign > 0 else "minimize")
+        maker = named_callbacks.Maker(self.checkpoints.files, reporter.member, reporter.epoch, objective)
+        return self._trainer.callbacks(config, maker.make)
 
     def _forget(self) -> None:
         """Free what a training leaves behind; otherwise a worker grows by megabytes per trial."""
@@ -167,9 +176,9 @@ class FitEngine:
         gc.collect()
 
 
-def _around(own: list[Any], reporter: _Reporter) -> list[Any]:
-    """Return the callbacks of a training: those of the user, and what records its epochs."""
-    return [_Evaluated(reporter), *own, reporter] if own else [reporter]
+def _around(reporter: _Reporter) -> list[Any]:
+    """Return the callbacks of a training: those of the study, and what records its epochs."""
+    return [_Evaluated(reporter), *reporter.own, reporter] if reporter.own else [reporter]
 
 
 class _Evaluated(keras.callbacks.Callback):  # type: ignore[misc]
@@ -191,25 +200,34 @@ class _Reporter(keras.callbacks.Callback):  # type: ignore[misc]
         best: the weights of the best epoch.
         evaluated: the weights of the last evaluation, if a callback may have changed them since; else empty.
         is_waiting: whether training waits for a verdict, so that the model does not change.
+        own: the study's callbacks; `entries` are those of train.callbacks.
     """
 
     def __init__(
         self,
         assignment: Assignment,
         objective: tuple[str, float],
+        entries: Sequence[Entry],
         events: queue.Queue[EpochEnd | Failed | Stopped],
         verdicts: queue.Queue[Verdict],
     ) -> None:
         super().__init__()
         self.assignment, self.member = assignment, assignment.member
         self._objective, self._sign = objective
+        self.entries = entries
         self._events, self._verdicts = events, verdicts
         self._began = 0.0
         self._score = -math.inf
         self.best: dict[str, NDArray[Any]] = {}
         self.evaluated: dict[str, NDArray[Any]] = {}
+        self.own: list[keras.callbacks.Callback] = []
+        self._restored: dict[str, NDArray[Any]] = {}
         self.epoch = 0
         self.has_ended = self.is_waiting = False
+
+    def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002
+        # The last of the callbacks: the others have set themselves back.
+        named_callbacks.restore(self.own, self._restored)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
         self._began = time.perf_counter()
@@ -241,6 +259,7 @@ class _Reporter(keras.callbacks.Callback):  # type: ignore[misc]
             **_copied(_variables(self.model)),
             **{f"best/{name}": array for name, array in self.best.items()},
             "score": np.array(self._score),
+            **named_callbacks.state_of(self.entries, self.own),
         }
 
     def resume(self, model: keras.Model, epoch: int, state: dict[str, NDArray[Any]]) -> bool:
@@ -257,7 +276,7 @@ class _Reporter(keras.callbacks.Callback):  # type: ignore[misc]
         for name, variable in variables:
             variable.assign(state[name])
         self.best = {name.removeprefix("best/"): array for name, array in state.items() if name.startswith("best/")}
-        self._score, self.epoch = float(state["score"]), epoch
+        self._score, self.epoch, self._restored = float(state["score"]), epoch, state
         return True
 
 

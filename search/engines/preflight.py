@@ -11,9 +11,10 @@ import keras
 import numpy as np
 
 from search.data import DataInfo
-from search.engines import failures, logs, memory, objectives, pairing
+from search.engines import failures, logs, memory, named_callbacks, objectives, pairing
 from search.engines.training import ReadConfig, Trainer, can_evaluate, has_call
 from search.errors import DataError, UsageError
+from search.spec import keras_callbacks
 from search.spec.ready import Ready
 from search.spec.vocabulary import TRAIN_PARAMETERS, closest
 from spaces import Choice, Space
@@ -51,6 +52,7 @@ def inspect(trainer: Trainer, fixed: Mapping[str, Any]) -> Ready:
                 *_row_mixing_warnings(model, trainer),
                 *_other_warnings(model, trainer, came_compiled=recorder.came_compiled[-1]),
             ]
+            named_callbacks.check(trainer.settings.train.callbacks, model)
             _check_objective(model, trainer)
         del model
     recorder.try_more_configs()
@@ -239,12 +241,15 @@ def _check_objective(model: keras.Model, trainer: Trainer) -> None:
             f"{y.shape} of 4 rows: {failures.one_line(error)}"
         ) from None
     _check_names(model)
+    callbacks = trainer.settings.train.callbacks
     reported = sorted(names) + sorted(f"val_{name}" for name in names)
     if objective not in reported and objective != "learning_rate":
         raise UsageError(
             f"study.objective: training reports no {objective!r}{closest(objective, reported)}; "
             f"it reports {', '.join(reported)}; mend it, or name the metric in train.metrics"
         )
+    if not any(map(keras_callbacks.is_own, callbacks)):  # those may add metrics
+        named_callbacks.check_monitors(callbacks, reported)
     outputs = [np.asarray(output) for output in keras.tree.flatten(predicted)]
     if not all(np.all(np.isfinite(output)) for output in outputs):
         raise UsageError(objectives.NOT_FINITE)
@@ -287,7 +292,8 @@ def _other_warnings(model: keras.Model, trainer: Trainer, *, came_compiled: bool
     """Yield warnings about averages that nothing uses, and about labels that code of the user's gets under other numbers."""
     optimizer, train = model.optimizer, trainer.settings.train
     is_unused = getattr(optimizer, "use_ema", False) and optimizer.ema_overwrite_frequency is None
-    if is_unused and not train.callbacks and "use_ema" not in trainer.space and "use_ema" not in train.numbers:
+    is_unused = is_unused and not keras_callbacks.swap_averages(train.callbacks)
+    if is_unused and "use_ema" not in trainer.space and "use_ema" not in train.numbers:
         yield (
             "the model's optimizer has use_ema and no ema_overwrite_frequency: its averages change no epoch; "
             "add ema_overwrite_frequency = 100, say"

@@ -25,6 +25,8 @@ from search.engines.keras_names import Named
 from search.engines.objectives import Rule, Target
 from search.engines.pins import Pins
 from search.errors import UsageError
+from search.spec import keras_callbacks
+from search.spec.keras_callbacks import Entry
 from search.spec.settings import Settings
 from search.spec.usercode import Reference
 from search.spec.vocabulary import direction_of, optimizer_arguments, optimizer_class
@@ -128,7 +130,8 @@ class Trainer:
         """Import the builder, losses, metrics and callbacks; UsageError if that fails."""
         reference = Reference.parse(settings.model.build, base)
         train = settings.train
-        named = [entry for entry in (train.loss, *(train.metrics or ()), *train.callbacks) if isinstance(entry, str)]
+        callbacks = map(keras_callbacks.name_of, train.callbacks)
+        named = [entry for entry in (train.loss, *(train.metrics or ()), *callbacks) if isinstance(entry, str)]
         others = [other for other in (Reference.parse(entry, base) for entry in named) if other is not None]
         # Import all before hashing any: a hash covers the modules beside a file that have been imported by then.
         # Import ours first: the user's folder may have a `models/`, too.
@@ -206,10 +209,19 @@ class Trainer:
         rows = (self.data.x_train, self.data.y_train)
         return rows if weights is None else (*rows, weights)
 
-    def callbacks(self, config: Mapping[str, Any]) -> list[keras.callbacks.Callback]:
-        """Make new instances of the user's callbacks, for one training."""
+    def callbacks(
+        self, config: Mapping[str, Any], make_named: Callable[[Entry], keras.callbacks.Callback] | None = None
+    ) -> list[keras.callbacks.Callback]:
+        """Make new instances of the study's callbacks, for one training.
+
+        `make_named` makes those that the study names of Keras's; without it, only the user's own are made.
+        """
         made = []
-        for text in self.settings.train.callbacks:
+        for entry in self.settings.train.callbacks:
+            if not keras_callbacks.is_own(entry):
+                made += [make_named(entry)] if make_named else []
+                continue
+            text = keras_callbacks.name_of(entry)
             factory = self._function("train.callbacks", text)
             is_class = isinstance(factory, type)
             callback = factory() if is_class else factory(config)

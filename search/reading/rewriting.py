@@ -133,4 +133,5 @@ _OF_KEYS = {
     "run.devices": _devices,
     "train.optimizer": _optimizer,
     "train.metrics": _listed,
+    "train.callbacks": _listed,
 }

@@ -15,9 +15,10 @@ from models.arguments import BUILDERS
 from search import data
 from search.errors import OptionError, UsageError
 from search.policies import pruners, samplers
-from search.reading import hints, studychecks
+from search.reading import callbackchecks, hints, studychecks
 from search.reading.studytext import StudyText, shorten
 from search.registry import ENGINES
+from search.spec import keras_callbacks
 from search.spec.settings import MOST_EPOCHS, Settings, StudySection, TrainSection
 from search.spec.study import StudyFile
 from search.spec.usercode import Reference
@@ -112,6 +113,7 @@ def _check(study: StudyFile, text: StudyText, *, allow_unused: bool) -> None:
     """Run the checks that one section can't do alone."""
     _check_study(study, text)
     _check_train(study, text)
+    callbackchecks.check(study, text)
     _check_space(study, text)
     _check_search(study, text)
     _check_functions(study, text)
@@ -242,7 +244,9 @@ def _check_functions(study: StudyFile, text: StudyText) -> None:
     model, train = study.settings.model, study.settings.train
     entries = [("model.build", model.build), ("train.loss", train.loss)]
     entries += [(f"train.metrics.{index}", entry) for index, entry in enumerate(train.metrics or ())]
-    entries += [(f"train.callbacks.{index}", entry) for index, entry in enumerate(train.callbacks)]
+    entries += [
+        (f"train.callbacks.{index}", keras_callbacks.name_of(entry)) for index, entry in enumerate(train.callbacks)
+    ]
     for key, entry in entries:
         try:
             reference = Reference.parse(entry, study.base) if isinstance(entry, str) else None
@@ -250,7 +254,7 @@ def _check_functions(study: StudyFile, text: StudyText) -> None:
                 reference.check()
         except UsageError as error:
             raise text.error(key, str(error)) from None
-        if reference is None and key.startswith("train.callbacks"):
+        if reference is None and key.startswith("train.callbacks") and ":" in str(entry):
             raise text.error(key, f'must be a function of yours, such as "my_model.py:make"; received {entry!r}')
     if study.builder is None and model.build not in BUILDERS:
         raise text.error(

@@ -14,7 +14,7 @@ from typing import Any
 from search.errors import StudyFileError, UsageError
 from search.policies.pruners import PATIENCE
 from search.reading.studytext import StudyText
-from search.spec import sources
+from search.spec import keras_callbacks, sources
 from search.spec.ready import Ready
 from search.spec.study import StudyFile
 from search.spec.vocabulary import (
@@ -127,7 +127,7 @@ class _Inspection:
         return f"{self.file.settings.model.build} reads {shown or 'nothing of its own'}{closest(name, known)}"
 
     def _is_certain(self, name: str) -> bool:
-        if self.file.builder is None and not self.file.settings.train.callbacks:
+        if self.file.builder is None and not keras_callbacks.have_own(self.file.settings.train.callbacks):
             return True
         # If the code has the name as a text, a branch that the tried configs did not reach may read it.
         return not self.ready.undrawn and not sources.mentions(self.file.settings, self.file.base, name)
@@ -175,7 +175,9 @@ class _Inspection:
 
     def _ema_reason(self, name: str) -> str:
         # A callback may put the averages into the weights, as Keras's SwapEMAWeights does.
-        is_used = self._is_given("ema_overwrite_frequency") or bool(self.file.settings.train.callbacks)
+        is_used = self._is_given("ema_overwrite_frequency") or keras_callbacks.swap_averages(
+            self.file.settings.train.callbacks
+        )
         if name == "use_ema":
             if self._can_be("use_ema", bool) and not is_used:
                 return (

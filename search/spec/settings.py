@@ -160,6 +160,15 @@ def _metrics(value: Any) -> Any:
     return value
 
 
+def _callbacks(value: Any) -> Any:
+    if not (isinstance(value, list | tuple) and all(map(_is_keras_object, value))):
+        raise ValueError(
+            'must be a list of "file.py:function", names of Keras\'s callbacks, or tables such as '
+            '{ name = "ReduceLROnPlateau", patience = 3 }'
+        )
+    return value
+
+
 def _plain(value: Any) -> Any:
     """Refuse values that JSON can't store and restore unchanged: dates, inf, nan."""
     try:
@@ -295,7 +304,7 @@ class TrainSection(BaseModel):
     metrics: Annotated[tuple[str | dict[str, Plain], ...] | None, BeforeValidator(_metrics)] = None
     batch_size: Count = 32
     class_weight: Annotated[Literal["balanced"] | dict[str, float] | None, BeforeValidator(_class_weight)] = None
-    callbacks: tuple[str, ...] = ()
+    callbacks: Annotated[tuple[str | dict[str, Plain], ...], BeforeValidator(_callbacks)] = ()
 
     @field_validator("optimizer")
     @classmethod

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from search.errors import DamagedError, StoreError
 from search.failpoints import failpoint
+from search.spec import keras_callbacks
 from search.storage import backup, leftovers, records, schema, upkeep
 from search.storage.holding import hold
 from search.trials.files import StudyFiles, size_of
@@ -95,7 +96,9 @@ def _delete_all(connection: sqlite3.Connection, deletion: Deletion) -> None:
         for file in deletion.files:
             if file.is_dir() and not file.is_symlink():
                 # Only what manyfit has written there.
-                upkeep.tidy(StudyFiles(deletion.path, deletion.name), [], [])
+                files = StudyFiles(deletion.path, deletion.name)
+                upkeep.delete_of_callbacks(files, keras_callbacks.FILES)
+                upkeep.tidy(files, [], [])
             else:
                 with suppress(OSError):
                     file.unlink()

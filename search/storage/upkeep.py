@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from search.arrayfile import ArrayFileError
 from search.storage import records, schema
 from search.storage.holding import hold
 from search.trials.events import Member
-from search.trials.files import StudyFiles
+from search.trials.files import StudyFiles, size_of
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def clean(path: Path, name: str, *, weights: bool) -> Cleaned:
         unfinished = [member for trial in stored.trials if not trial.is_ended for member in trial.members]
         # Weights of an unfinished trial wait for its other trainings.
         kept = [*(member for trial in best for member in trial.members), *unfinished]
-        gone = tidy(stored.files, kept, unfinished)
+        gone = delete_of_callbacks(stored.files, ["ModelCheckpoint"], kept) | tidy(stored.files, kept, unfinished)
         gone |= delete(stored.files.partial_bests())
         # Left by a killed restore or backup. Both need the lock, which is held here, so nobody writes these files now.
         partials = (f".{path.name}{suffix}.new{journal}" for suffix in ("", ".backup") for journal in schema.JOURNALS)
@@ -72,6 +73,26 @@ def delete_weights(files: StudyFiles, kept: Iterable[Member]) -> dict[Path, int]
     """Delete the weights of all members but `kept`; return the deleted files with their bytes. Safe while workers write."""
     needed = {files.weights(member) for member in kept}
     return delete(path for path in files.all_weights() if path not in needed)
+
+
+def delete_of_callbacks(files: StudyFiles, names: Iterable[str], kept: Iterable[Member] = ()) -> dict[Path, int]:
+    """Delete what callbacks of these names wrote for members not in `kept`, and folders that are then empty.
+
+    Returns the deleted files and folders with their bytes.
+    """
+    keys = {member.key for member in kept}
+    deleted = {}
+    for member, path in files.all_of_callbacks(names):
+        if member not in keys:
+            deleted[path] = size_of(path)
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+    for empty in (*files.callbacks.glob("*"), files.callbacks):
+        with suppress(OSError):  # it holds files of others
+            empty.rmdir()
+    return deleted
 
 
 def delete(paths: Iterable[Path]) -> dict[Path, int]:

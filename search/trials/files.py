@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import glob
+import re
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +12,8 @@ from pathlib import Path
 from search.spec.settings import plain_name
 from search.spec.study import StudyFile
 from search.trials.events import Member
+
+_OF_CALLBACK = re.compile(r"\.?trial-(\d+)(?:\.(\d+))?(?:\.csv|\.keras|\.weights\.h5)?(?:\.partial)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +55,25 @@ class StudyFiles:
         """The folder of the checkpoints, within `folder`."""
         return self.folder / "running"
 
+    @property
+    def callbacks(self) -> Path:
+        """The folder of what Keras's callbacks write that the study names, within `folder`."""
+        return self.folder / "callbacks"
+
+    def of_callback(self, name: str, member: Member, suffix: str) -> Path:
+        """Return the path of what a callback writes for a member: a file, or a folder if the suffix is empty."""
+        return self.callbacks / name / f"{_stem(member)}{suffix}"
+
+    def all_of_callbacks(self, names: Iterable[str]) -> Iterator[tuple[str, Path]]:
+        """Yield (key of the member, path) of all that callbacks of these names wrote, half-written files included."""
+        for name in names:
+            for path in sorted((self.callbacks / name).glob("*")):
+                if found := _OF_CALLBACK.fullmatch(path.name):
+                    yield f"{found[1]}.{found[2] or 0}", path
+
     def weights(self, member: Member) -> Path:
         """Return the path of a member's kept weights."""
-        replica = f".{member.replica}" if member.replica else ""
-        return self.folder / f"trial-{member.trial}{replica}.npz"
+        return self.folder / f"{_stem(member)}.npz"
 
     def checkpoint(self, worker: int, number: int) -> Path:
         """Return the path of a worker's checkpoint of this number, counted from 1; it holds all members of the worker."""
@@ -84,6 +103,10 @@ class StudyFiles:
         # Keep the form of the stem: names that differ only in the form of an accent belong to different files.
         stem = self.database.stem
         return self.database.with_name(f"{stem if plain_name(stem) == self.name else f'{self.name}@{stem}'}{suffix}")
+
+
+def _stem(member: Member) -> str:
+    return f"trial-{member.trial}" + (f".{member.replica}" if member.replica else "")
 
 
 def checkpoint_number(path: Path) -> int:

@@ -15,6 +15,7 @@ from search.engines.devices import Device
 from search.engines.protocol import SaveModel
 from search.errors import DataError, ManyfitError, StartError, UsageError
 from search.log import StudyLog
+from search.spec import keras_callbacks
 from search.spec.ready import Ready
 from search.trials.events import (
     Assignment,
@@ -122,8 +123,7 @@ class WorkerPool:
         self._spec, self._transport, self._log = spec, transport, log
         self._limits, self._interruption, self._clock = limits or WorkerLimits(), interruption, clock
         self._failed_starts = 0
-        # The state of a user's callback can't be saved.
-        self._can_resume = not spec.settings.train.callbacks
+        self._can_resume = keras_callbacks.can_resume(spec.settings.train.callbacks)
         self._first_ready: Ready | None = None
         self._workers = [self._spawn(number, device) for number, device in enumerate(devices)]
 

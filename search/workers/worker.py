@@ -24,7 +24,7 @@ from search.engines.checkpoints import Checkpoints
 from search.engines.protocol import Declined, Engine, EngineFactory, EngineRequest, SaveModel
 from search.errors import DataError, UsageError
 from search.registry import ENGINES
-from search.spec import sources
+from search.spec import keras_callbacks, sources
 from search.spec.ready import Ready
 from search.spec.usercode import Reference
 from search.trials.events import Assignment, Noted, Spent, Verdict, not_kept
@@ -188,8 +188,8 @@ def _prepare(spec: WorkerSpec, connection: Connection) -> tuple[Engine, Ready, T
         before.set()
     trainer = training.Trainer.load(settings, base, loaded)
     training.leave_tensorflow_out()
-    # The state of a user's callback can't be saved, so trials with callbacks restart instead of resuming.
-    can_resume = not settings.train.callbacks
+    # The state of a user's own callback can't be saved, so such trials restart instead of resuming.
+    can_resume = keras_callbacks.can_resume(settings.train.callbacks)
     files = Checkpoints(spec.files, spec.number, settings.run.disk, can_resume=can_resume)
     connection.send_bytes(encode([Inspecting()]))
     ready = _with_sources(preflight.inspect(trainer, spec.fixed), trainer, named, began_at)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from support import in_keras
 
+from search.spec.keras_callbacks import _REFUSED_OPTIONS, OPTIONS, REFUSED
 from search.spec.vocabulary import OPTIMIZERS, TRAIN_NUMBERS, direction_of, optimizer_arguments, optimizer_class
 
 # Wrappers around other optimizers, and Muon, which is none by itself: it takes the layers that are not its own.
@@ -44,7 +45,12 @@ def what_keras_says():
                         getattr(keras.optimizers, name)(**{key: rule.kind(bound), "use_ema": True})
                     except ValueError:
                         refused.append([name, key, bound])
-    return [tables, defaults, names, refused]
+    callbacks = {
+        name: [p for p in inspect.signature(kind.__init__).parameters if p not in ("self", "kwargs")]
+        for name, kind in vars(keras.callbacks).items()
+        if inspect.isclass(kind)
+    }
+    return [tables, defaults, names, refused, callbacks]
 
 
 @pytest.fixture(scope="module")
@@ -54,14 +60,14 @@ def keras_says():
 
 @pytest.mark.slow
 def test_no_optimizer_is_missing_and_none_is_made_up(keras_says):
-    tables, _, _, _ = keras_says
+    tables, *_ = keras_says
     assert set(tables) - SPECIAL == set(OPTIMIZERS)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_optimizer_takes_the_numbers_of_our_table(keras_says, name):
-    tables, _, _, _ = keras_says
+    tables, *_ = keras_says
     assert set(optimizer_arguments(name)) == set(tables[name])
 
 
@@ -69,7 +75,7 @@ def test_optimizer_takes_the_numbers_of_our_table(keras_says, name):
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_default_of_keras_is_one_that_we_would_take(keras_says, name):
     """So that nobody is refused who spells a default out."""
-    _, defaults, _, _ = keras_says
+    _, defaults, *_ = keras_says
     for key in optimizer_arguments(name):
         value = defaults[name].get(key)
         if value is not None:
@@ -84,7 +90,7 @@ def test_keras_takes_every_number_that_our_bounds_let_through(keras_says):
 
 @pytest.mark.slow
 def test_direction_of_a_metric_is_that_of_keras_where_both_know_one(keras_says):
-    _, _, metrics, _ = keras_says
+    _, _, metrics, *_ = keras_says
     known = 0
     for name, direction in metrics.values():
         ours = direction_of(f"val_{name}")
@@ -96,7 +102,7 @@ def test_direction_of_a_metric_is_that_of_keras_where_both_know_one(keras_says):
 
 @pytest.mark.slow
 def test_direction_of_most_metrics_is_known(keras_says):
-    _, _, metrics, _ = keras_says
+    _, _, metrics, *_ = keras_says
     unknown = {name for name, _ in metrics.values() if direction_of(name) is None}
     # Counts and sums, which nobody searches by.
     assert unknown <= {
@@ -113,3 +119,13 @@ def test_direction_of_most_metrics_is_known(keras_says):
 @pytest.mark.parametrize(("name", "expected"), [("adamw", "AdamW"), ("SGD", "SGD"), ("RmsProp", "RMSprop")])
 def test_optimizer_is_found_in_any_case(name, expected):
     assert optimizer_class(name) == expected
+
+
+@pytest.mark.slow
+def test_every_callback_of_keras_and_each_of_its_options_may_be_named_or_is_refused_with_a_reason(keras_says):
+    callbacks = keras_says[4]
+    assert set(callbacks) == set(OPTIONS) | set(REFUSED)
+    for name, options in OPTIONS.items():
+        unknown = set(callbacks[name]) - set(options)
+        assert unknown <= set(_REFUSED_OPTIONS), name
+        assert set(options) <= set(callbacks[name])

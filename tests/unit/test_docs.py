@@ -80,6 +80,6 @@ def test_study_file_of_the_readme_is_the_one_that_make_run_searches():
 
 
 def test_space_of_the_reference_is_one_that_can_be_searched(tmp_path):
-    block = REFERENCE.split("```toml\n")[1].split("```")[0]
+    block = REFERENCE.split("## [space]")[1].split("```toml\n")[1].split("```")[0]
     file = studyfile.read(write_study(tmp_path, f'[data]\nsource = "sklearn:digits"\n{block}'))
     assert {"momentum", "nesterov", "batch_size", "activation", "initializer"} <= set(file.space)
