@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import os
-import re
-import struct
-import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from search.data.labels import lookalikes
 from search.data.parts import SPLITS, Part, Parts
+from search.data.pixels import Header, Pixels, header_of, pixels_of
 from search.errors import DataError, printable
 from search.spec.vocabulary import closest
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from search.data.parts import Array
 
 # A file with one of these endings is refused if Pillow can't read it. Any other file is used if Pillow can open it.
@@ -45,29 +40,33 @@ _UNREADABLE = frozenset(
         ".dcm",
     )
 )
-_TIFF_BITS_PER_SAMPLE = 258
-_BITS = 8
 _SYSTEM_FOLDERS = frozenset(("__MACOSX", "__pycache__"))
 
 # Split -> the folder of each class -> files.
 _Layout: TypeAlias = dict[str, dict[Path, list[Path]]]
 
 
-@dataclass(frozen=True, slots=True)
-class _Header:
-    """An image's mode, its (height, width), and whether it has more than one frame or page."""
+# Broken files that an error names.
+_MOST_NAMED = 10
+# Images of more than 8 bits of which the upper 8 stay below this hold fewer bits than their format.
+_NEARLY_BLACK = 16
 
-    mode: str
-    size: tuple[int, int]
-    has_frames: bool
+_S = TypeVar("_S")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
 class Images:
-    """A folder of images: class folders, or train/validation/test folders that contain class folders."""
+    """A folder of images: class folders, or train/validation/test folders that contain class folders.
+
+    Attributes:
+        size: (height, width) to resize images to; None for images that all have one size.
+        is_upright: whether photos are turned as their EXIF orientation says.
+    """
 
     path: Path
     size: tuple[int, int] | None
+    is_upright: bool = True
 
     def check(self) -> None:
         for split, classes in self._layout().items():
@@ -102,33 +101,87 @@ class Images:
         with ThreadPoolExecutor() as pool:
             layout, others = self._separate_images(pool, self._layout())
             files = [file for classes in layout.values() for inner in classes.values() for file in inner]
-            headers = list(pool.map(_image_header, files))
+            headers = self._headers(pool, files)
             size = self.size or headers[0].size
             if self.size is None:
                 _check_sizes(files, headers)
             mode = "L" if all(header.mode == "L" for header in headers) else "RGB"
-            decoded = {split: _decode_all(pool, classes, size, mode) for split, classes in layout.items()}
+            x, is_transparent = self._decoded(pool, files, headers, size, mode)
         names = sorted({folder.name for classes in layout.values() for folder in classes})
-        transparent = [file for _, files in decoded.values() for file in files]
         warnings = (
-            *self._left_out(layout, others), *self._frames(headers), *self._transparency(transparent),
+            *self._left_out(layout, others), *self._frames(headers), *self._deep(files, headers, x),
+            *self._transparency([file for file, is_one in zip(files, is_transparent, strict=True) if is_one]),
             *lookalikes(names, str(self.path)),
         )  # fmt: skip
-        splits = {split: part for split, (part, _) in decoded.items()}
-        return Parts(str(self.path), splits, warnings=tuple(map(printable, warnings)))
+        return Parts(str(self.path), _parts(layout, files, x), warnings=tuple(map(printable, warnings)))
+
+    def _headers(self, pool: ThreadPoolExecutor, files: Sequence[Path]) -> list[Header]:
+        """Read all headers; DataError that names the broken files, also those whose pixels are broken."""
+
+        def header(file: Path) -> Header:
+            return header_of(file, is_upright=self.is_upright)
+
+        def decoded(file: Path) -> Pixels:
+            first = header(file)
+            return pixels_of(file, first, "RGB", first.size, is_upright=self.is_upright)
+
+        headers = list(pool.map(_tried(header), files))
+        if any(isinstance(one, DataError) for one in headers):
+            # One command tells all.
+            self._refuse(files, [error for error in pool.map(_tried(decoded), files) if isinstance(error, DataError)])
+        return [one for one in headers if isinstance(one, Header)]
+
+    def _decoded(
+        self,
+        pool: ThreadPoolExecutor,
+        files: Sequence[Path],
+        headers: Sequence[Header],
+        size: tuple[int, int],
+        mode: str,
+    ) -> tuple[Array, list[bool]]:
+        """Decode all images into (rows, height, width, channels), and return which of them have transparent pixels."""
+        import numpy as np
+
+        x = np.empty((len(files), *size, len(mode)), np.uint8)
+
+        def decode(row: int) -> bool:
+            pixels = pixels_of(files[row], headers[row], mode, size, is_upright=self.is_upright)
+            x[row] = pixels.array.reshape(x.shape[1:])
+            return pixels.is_transparent
+
+        results = list(pool.map(_tried(decode), range(len(files))))
+        if errors := [result for result in results if isinstance(result, DataError)]:
+            self._refuse(files, errors)
+        return x, [result is True for result in results]
+
+    def _refuse(self, files: Sequence[Path], errors: Sequence[DataError]) -> None:
+        """Raise one error for all broken files; it names the first ones."""
+        if len(errors) == 1:
+            raise errors[0]
+        texts = [str(error).removeprefix(f"{self.path}{os.sep}").partition("; ")[0] for error in errors[:_MOST_NAMED]]
+        more = f"; and {len(errors) - len(texts)} more" if len(errors) > len(texts) else ""
+        raise DataError(
+            f"{self.path}: {len(errors)} of {len(files)} images can't be used; mend or remove them: {'; '.join(texts)}{more}"
+        )
 
     def _separate_images(self, pool: ThreadPoolExecutor, layout: _Layout) -> tuple[_Layout, list[Path]]:
         """Separate the images of every class from its other files."""
         images: _Layout = {}
         others: list[Path] = []
+        errors: list[DataError] = []
         for split, classes in layout.items():
             images[split] = {}
             for folder, files in classes.items():
-                is_image = list(pool.map(_is_image, files))
+                is_image = list(pool.map(_tried(_is_image), files))
+                errors += [result for result in is_image if isinstance(result, DataError)]
                 images[split][folder] = [file for file, is_used in zip(files, is_image, strict=True) if is_used]
                 others += [file for file, is_used in zip(files, is_image, strict=True) if not is_used]
                 others += [file for file, is_shown in _walk(folder) if not is_shown]
-                _check_class(folder, images[split][folder])
+        if errors:
+            self._refuse([file for classes in layout.values() for files in classes.values() for file in files], errors)
+        for classes in images.values():
+            for folder, files in classes.items():
+                _check_class(folder, files)
         return images, others
 
     def _left_out(self, layout: _Layout, others: list[Path]) -> Iterator[str]:
@@ -150,7 +203,22 @@ class Images:
         if stray:
             yield f"{self.path}: {len(stray)} images stand in no class folder and were left out, such as {stray[0]}"
 
-    def _frames(self, headers: list[_Header]) -> Iterator[str]:
+    def _deep(self, files: Sequence[Path], headers: Sequence[Header], x: Array) -> Iterator[str]:
+        """Yield a warning on images of more than 8 bits; DataError if in 8 bits they are nearly black."""
+        rows = [row for row, header in enumerate(headers) if header.bits > 8]
+        if not rows:
+            return
+        largest = max(int(x[row].max()) for row in rows)
+        if largest < _NEARLY_BLACK:
+            raise DataError(
+                f"{files[rows[0]]}: has more than 8 bits a channel, of which the upper 8 are used; in all {len(rows)} such "
+                f"images these are {largest} at most, nearly black: stretch their numbers over the whole range, or save 8 "
+                "bits a channel"
+            )
+        many = f"{len(rows)} images have more than 8 bits a channel"
+        yield f"{self.path}: {many}, such as {files[rows[0]]}; the upper 8 are used"
+
+    def _frames(self, headers: Sequence[Header]) -> Iterator[str]:
         if count := sum(header.has_frames for header in headers):
             yield (
                 f"{self.path}: {count} images have several frames or pages, of which the first is used; save each as a file "
@@ -225,94 +293,44 @@ def _is_image(file: Path) -> bool:
         return False
 
 
-@contextmanager
-def _open_image(file: Path) -> Iterator[Image.Image]:
-    """Open an image; errors of Pillow for a damaged file, also while it is open, become a DataError."""
-    from PIL import Image
+def _tried(function: Callable[[_S], _T]) -> Callable[[_S], _T | DataError]:
+    """Return a function that returns a DataError instead of raising it."""
 
-    # Pillow's PNG reader raises SyntaxError.
-    damage = (OSError, EOFError, SyntaxError, ValueError, IndexError, struct.error, zlib.error)
-    try:
-        with Image.open(file) as image:
-            yield image
-    except (*damage, Image.DecompressionBombError) as error:
-        raise DataError(f"{file}: can't be read as an image: {error}; mend or remove it") from None
+    def tried(argument: _S) -> _T | DataError:
+        try:
+            return function(argument)
+        except DataError as error:
+            return error
+
+    return tried
 
 
-def _image_header(file: Path) -> _Header:
-    with _open_image(file) as image:
-        # The second frame of an MPO, a photo of some phones, is a small copy of the photo.
-        has_frames = image.format != "MPO" and bool(getattr(image, "is_animated", False))
-        header = _Header(image.mode, (image.height, image.width), has_frames)
-        is_deep = header.mode.startswith(("I", "F")) or _has_deep_channels(image)
-    if is_deep:
-        # Pillow clips grey images like these at 255, and keeps the high byte of coloured ones.
-        raise DataError(f"{file}: has pixels of mode {header.mode}, more than 8 bits; save it with 8 bits a channel")
-    return header
-
-
-def _has_deep_channels(image: Image.Image) -> bool:
-    """Return whether a file has more than 8 bits a channel; the mode doesn't show that of coloured images."""
-    bits: Any = getattr(image, "tag_v2", {}).get(_TIFF_BITS_PER_SAMPLE, ())
-    for codec, _, _, args in getattr(image, "tile", ()):
-        # "RGB;16B" is a raw mode of 16 bits a channel, "BGR;16" one of 16 bits a pixel; the arguments of a PNM file end with
-        # its largest value.
-        texts = args if isinstance(args, tuple) else (args,)
-        bits = (
-            *bits,
-            *(int(match[1]) for text in texts if (match := re.search(r"(?<!BGR)(?<!BGRA);(\d+)", str(text)))),
-        )
-        if codec.startswith("ppm"):
-            bits = (*bits, *(number.bit_length() for number in texts if isinstance(number, int)))
-    return any(count > _BITS for count in bits)
-
-
-def _check_sizes(files: list[Path], headers: list[_Header]) -> None:
+def _check_sizes(files: Sequence[Path], headers: Sequence[Header]) -> None:
     height, width = headers[0].size
-    for file, header in zip(files, headers, strict=True):
-        if header.size != (height, width):
-            raise DataError(
-                f"{file}: is {header.size[0]} high and {header.size[1]} wide where {files[0]} is {height} and {width}; "
-                f"add image_size = [{height}, {width}], say, and all are resized"
-            )
-
-
-def _decode_all(
-    pool: ThreadPoolExecutor, classes: Mapping[Path, list[Path]], size: tuple[int, int], mode: str
-) -> tuple[Part, list[Path]]:
-    """Decode the images of a split into (rows, height, width, channels), on the threads of the pool.
-
-    Also return the files with transparent pixels.
-    """
-    import numpy as np
-
-    files = [file for inner in classes.values() for file in inner]
-    labels = [printable(folder.name) for folder, inner in classes.items() for _ in inner]
-    x = np.empty((len(files), *size, len(mode)), np.uint8)
-
-    def decode(row: int) -> bool:
-        pixels, is_transparent = _pixels(files[row], mode, size)
-        x[row] = pixels.reshape(x.shape[1:])
-        return is_transparent
-
-    # The error of a failed image is raised here.
-    transparent = [
-        file for file, is_transparent in zip(files, pool.map(decode, range(len(files))), strict=True) if is_transparent
+    others = [
+        (file, header.size) for file, header in zip(files, headers, strict=True) if header.size != (height, width)
     ]
-    return Part(x, np.array(labels, dtype=str), lambda row: str(files[row])), transparent
-
-
-def _pixels(file: Path, mode: str, size: tuple[int, int]) -> tuple[Array, bool]:
-    """Return the pixels of an image, and whether some of them are transparent."""
-    import numpy as np
-    from PIL import Image
-
-    with _open_image(file) as image:
-        is_transparent = image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (
-            255,
-            255,
+    if others:
+        file, size = others[0]
+        more = f" ({len(others)} of {len(files)} images have another size than the first)" if len(others) > 1 else ""
+        raise DataError(
+            f"{file}: is {size[0]} high and {size[1]} wide where {files[0]} is {height} and {width}{more}; "
+            f"add image_size = [{height}, {width}], say, and all are resized"
         )
-        converted = image.convert(mode)
-        if (image.height, image.width) != size:
-            converted = converted.resize((size[1], size[0]), Image.Resampling.BILINEAR)
-        return np.asarray(converted, dtype=np.uint8), is_transparent
+
+
+def _parts(layout: _Layout, files: Sequence[Path], x: Array) -> dict[str, Part]:
+    """Return the rows of each split; `files` and `x` are in the order of the layout."""
+    import numpy as np
+
+    parts, first = {}, 0
+    for split, classes in layout.items():
+        labels = [printable(folder.name) for folder, inner in classes.items() for _ in inner]
+        end = first + len(labels)
+        parts[split] = Part(x[first:end], np.array(labels, dtype=str), _places(files[first:end]))
+        first = end
+    return parts
+
+
+def _places(files: Sequence[Path]) -> Callable[[int], str]:
+    return lambda row: str(files[row])

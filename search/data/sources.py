@@ -93,7 +93,7 @@ def _parse(section: DataSection, base: Path) -> Source:
         return _Function(reference, roles_of(section))
     path = base / text
     if path.is_dir():
-        return Images(path, section.image_size)
+        return Images(path, section.image_size, is_upright=section.exif)
     if path.suffix.lower() == ".npz":
         return Npz(path, roles_of(section))
     if path.suffix.lower() in TABLES:

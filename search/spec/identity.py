@@ -11,7 +11,7 @@ from typing import Any
 from search.errors import IdentityError
 from search.spec import sources
 from search.spec.ready import Ready
-from search.spec.settings import DataSection
+from search.spec.settings import DataSection, data_as_begun
 from search.spec.study import StudyFile
 
 # Characters of a value in an error, and how many of them stand before the first difference in a longer one.
@@ -77,12 +77,11 @@ def _without_later_defaults(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def resumed(file: StudyFile, stored: Mapping[str, Any]) -> StudyFile:
-    """Return a study file as its study goes on: one that began before `data.seed` keeps the split of `study.seed`."""
+    """Return a study file as its study goes on: one that began before a key of [data] was there keeps what it did then."""
     data = file.settings.data
-    if "seed" in stored["data"] or "seed" in data.model_fields_set:
-        return file
-    seeded = data.model_copy(update={"seed": stored["seed"]})
-    return replace(file, settings=file.settings.model_copy(update={"data": seeded}))
+    before = data_as_begun({}, stored["seed"])
+    kept = {key: before[key] for key in before.keys() - stored["data"].keys() - data.model_fields_set}
+    return replace(file, settings=file.settings.model_copy(update={"data": data.model_copy(update=kept)}))
 
 
 def full(file: StudyFile, ready: Ready) -> dict[str, Any]:
@@ -111,8 +110,9 @@ def check_ready(
         now["model"]["files"] = {**ready.files, **stored["model"]["files"]}
     model = {key: value for key, value in now["model"].items() if key != "source"}
     check_unchanged(file.name, stored, {**now, "model": model}, source=changed)
-    if "seed" not in stored["data"]:
-        del now["data"]["seed"]  # `resumed` must recognise the study again
+    # `resumed` must recognise the study again.
+    for key in data_as_begun({}, 0).keys() - stored["data"].keys():
+        del now["data"][key]
     return now
 
 
@@ -154,8 +154,7 @@ def check_unchanged(
     Fingerprints that `now` lacks, because no worker has reported them yet, are not compared, nor is the form of the targets
     for a study of a version that did not store it. `source` names the changed files of the builder.
     """
-    # A study without `data.seed` was split by its own seed.
-    stored = {**stored, "data": {"seed": stored["seed"], **stored["data"]}}
+    stored = {**stored, "data": data_as_begun(stored["data"], stored["seed"])}
     lines = list(_differences("", stored, now))
     if source:
         lines.append(f"model.source: the builder's source has changed: {', '.join(source)}")

@@ -243,6 +243,7 @@ class DataSection(Section):
     test: Fraction = 0.1
     scale: Literal["none", "standard", "minmax"] = "none"
     image_size: Annotated[tuple[int, int] | None, BeforeValidator(_image_size)] = None
+    exif: Flag = True
     limit: Count | None = None
     seed: Seed = 0
     group: Annotated[str, Field(min_length=1)] | None = None
@@ -280,6 +281,15 @@ class DataSection(Section):
         if self.window is None and key:
             raise ValueError(f"{key} is for windows over a series; add window = 24, say, or remove {key}")
         return self
+
+
+def data_as_begun(data: dict[str, Any], seed: int) -> dict[str, Any]:
+    """Return the stored [data] of a study, with what keys that it lacks did before they were there.
+
+    Args:
+        seed: of the study, by which its data were split.
+    """
+    return {"seed": seed, "exif": False, **data}
 
 
 class ModelSection(BaseModel):

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from search.spec.settings import DEFAULT_EPOCHS, Settings, plain_name
+from search.spec.settings import DEFAULT_EPOCHS, Settings, data_as_begun, plain_name
 from search.spec.usercode import Reference
 from search.spec.vocabulary import direction_of
 from spaces import Choice, Space
@@ -30,10 +30,8 @@ class StudyFile:
     @classmethod
     def stored(cls, path: Path, table: dict[str, Any]) -> StudyFile:
         """Return a study as a database holds it, without reading files, which may be gone."""
-        if "seed" not in table["data"]:
-            # The study began before the split had a seed of its own.
-            table = {**table, "data": {**table["data"], "seed": table["study"]["seed"]}}
-        return cls(path, Settings.model_validate(table))
+        data = data_as_begun(table["data"], table["study"]["seed"])
+        return cls(path, Settings.model_validate({**table, "data": data}))
 
     @property
     def base(self) -> Path:

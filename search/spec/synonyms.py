@@ -54,6 +54,7 @@ _SYNONYMS: Mapping[str, str] = {
     "test": "test_split test_size holdout test_fraction hold_out",
     "scale": "normalize normalise standardize standardise scaler scaling normalization preprocessing",
     "image_size": "target_size img_size input_size resize size image_shape",
+    "exif": "exif_orientation exif_transpose orientation auto_orient",
     "group": "groups group_column group_col group_by groupby group_key subject",
     "order": "time_column date_column time_col date_col timestamp sort_by sort order_by",
     "split": "split_column split_col fold_column partition",

@@ -114,7 +114,8 @@ def forget_the_seed(path):
     with closing(sqlite3.connect(path.with_suffix(".db"))) as database, database:
         tables = database.execute("SELECT settings, identity FROM manyfit_studies").fetchone()
         settings, identity = map(json.loads, tables)
-        del settings["data"]["seed"], identity["data"]["seed"]
+        for key in ("seed", "exif"):
+            del settings["data"][key], identity["data"][key]
         changed = json.dumps(settings), json.dumps(identity)
         database.execute("UPDATE manyfit_studies SET settings = ?, identity = ?", changed)
 
@@ -132,10 +133,12 @@ def test_study_from_before_the_splits_own_seed_goes_on_with_its_rows(table):
         assert done.returncode == 0, done.stderr
         stored = load(path.with_suffix(".db"), "s")
         assert (len(stored.trials), fingerprint(path)) == (trials, before)
-        assert stored.file.settings.data.seed == 5
+        assert (stored.file.settings.data.seed, stored.file.settings.data.exif) == (5, False)
     done = manyfit("run", path.with_suffix(".db"), "--set", "study.trials=5")
     assert done.returncode == 0, done.stderr
     assert len(load(path.with_suffix(".db"), "s").trials) == 5
+    changed = manyfit("run", study(table, seed=5, trials=6, data="exif = true"))
+    assert "data.exif: was false, now true" in changed.stderr
     changed = manyfit("run", study(table, seed=5, trials=6, data="seed = 0"))
     assert changed.returncode == 2
     assert "data.seed: was 5, now 0" in changed.stderr

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_kit import data, draw, draw_classes, load, refused
+from data_kit import data, deep_tiff, draw, draw_classes, load, refused
 from PIL import Image
 
 from search.errors import DataError
@@ -189,21 +189,6 @@ def deep_png(channels: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
-def deep_tiff() -> bytes:
-    """Return an uncompressed TIFF of 16 bits a colour."""
-    pixels, at = np.arange(4 * 4 * 3, dtype="<u2").tobytes(), 8 + 2 + 12 * 9 + 4
-    tags = [(256, 4), (257, 4), (258, at), (259, 1), (262, 2), (273, at + 6), (277, 3), (278, 4), (279, len(pixels))]
-    entries = b"".join(struct.pack("<HHII", tag, 3, 3 if tag == 258 else 1, value) for tag, value in tags)
-    return (
-        b"II*\0"
-        + struct.pack("<IH", 8, len(tags))
-        + entries
-        + struct.pack("<I", 0)
-        + struct.pack("<HHH", 16, 16, 16)
-        + pixels
-    )
-
-
 @pytest.mark.parametrize(
     ("suffix", "content"),
     [
@@ -211,7 +196,7 @@ def deep_tiff() -> bytes:
         (".png", deep_png(2)),
         (".png", deep_png(3)),
         (".png", deep_png(4)),
-        (".tif", deep_tiff()),
+        (".tif", deep_tiff(np.arange(48))),
         (".ppm", b"P6 4 4 65535\n" + np.arange(48, dtype=">u2").tobytes()),
         (".ppm", b"P3 4 4 1000\n" + " ".join(map(str, range(48))).encode()),
     ],
