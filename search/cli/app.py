@@ -160,6 +160,11 @@ def run(  # noqa: PLR0913, PLR0917 (typer reads one option from each argument)
         f"written: {_relative(outcome.best_path)}; look closer: manyfit show {chosen}, manyfit dashboard {chosen}",
         markup=False,
     )
+    if stored.trials and all(trial.ended == "refused" for trial in stored.trials):
+        raise ManyfitError(
+            f"every trial was refused by a limit, the last one by: {stored.trials[-1].why}; raise the limit under another "
+            "--name, or narrow the space"
+        )
     if stored.trials and all(trial.state == "FAIL" for trial in stored.trials):
         done = len(stored.trials)
         raise ManyfitError(

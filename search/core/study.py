@@ -30,13 +30,14 @@ from search.trials.events import (
     Member,
     Noted,
     Overdue,
+    OverLimit,
     Spent,
     Stopped,
     Verdict,
 )
 from search.trials.history import IMPORTED, Commit, Epoch, History, HistoryEvent, TrialStart, TrialState
 from search.trials.objective import Objective
-from search.trials.trial import Training, Trial, Trials, make_trial
+from search.trials.trial import REFUSED, Training, Trial, Trials, make_trial
 
 # The study ends after so many failures in a row with the same reason: the cause is then the study and not a config.
 LIKE_FAILURES = 3
@@ -205,6 +206,8 @@ class Study:
                 self.note("timeout", trial=trial.number, epochs=len(trial.curve), waited=event.seconds)
                 why = "an epoch was not done when the trial's time was long over"
                 self._end_early(trial, self._training(event.member), "timeout", why)
+            elif isinstance(event, OverLimit):
+                self._end(trial, "PRUNED", REFUSED, event.reason)
             elif isinstance(event, Failed):
                 self._fail(trial, "failed", event.reason, event.detail)
             else:
@@ -321,9 +324,9 @@ class Study:
         return "" if len(self.trials) < self.file.settings.study.trials else ALL_TRIALS
 
     def _results(self) -> list[float | None]:
-        """Return the scores of all ended trials, None for those that can't be the best."""
-        sign = self._objective.sign
-        return [sign * t.value if t.value is not None and t.state == "COMPLETE" else None for t in self._ended]
+        """Return the scores of all trials that were trained and ended, None for those that can't be the best."""
+        sign, trained = self._objective.sign, [trial for trial in self._ended if trial.ended != REFUSED]
+        return [sign * t.value if t.value is not None and t.state == "COMPLETE" else None for t in trained]
 
     @property
     def _out_of_time(self) -> str:
@@ -472,7 +475,7 @@ class Study:
 
     def _end(self, trial: Trial, state: str, ended: str, why: str) -> None:
         trial.state, trial.ended, trial.why = state, ended, why
-        if ended == "diverged" or state == "FAIL":
+        if trial.has_no_value:
             trial.value = trial.best_epoch = None
         trial.ended_at = self._now()
         self._released.update(member for member in trial.members if self._running.pop(member, None))
@@ -492,7 +495,7 @@ class Study:
 
     def _close(self, trial: Trial) -> None:
         bisect.insort(self._ended, trial, key=_when_ended)
-        if trial.state != "FAIL":
+        if trial.state != "FAIL" and trial.ended != REFUSED:
             self._failures.clear()
         if trial.state == "COMPLETE" and trial.value is not None:
             # `rank` puts the lower number first among equal values, whichever ended first.

@@ -17,14 +17,14 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from search.engines import failures, memory, named_callbacks, objectives
+from search.engines import failures, memory, model_limits, named_callbacks, objectives
 from search.engines.batches import Batches, Clock
 from search.engines.checkpoints import Checkpoints
 from search.engines.logs import numbers
 from search.engines.protocol import EngineRequest, MadeEngine
 from search.engines.training import ReadConfig, Trainer, can_evaluate, validation_batch, weights_of
 from search.spec.keras_callbacks import Entry
-from search.trials.events import Assignment, EpochEnd, Event, Failed, Member, Stopped, Verdict
+from search.trials.events import Assignment, EpochEnd, Event, Failed, Member, OverLimit, Stopped, Verdict
 
 # JAX keeps every compiled step: megabytes per trial. Clearing its caches also drops small programs that all trials share,
 # which costs the next trial most of a second. So clear them only once in this many trials.
@@ -54,7 +54,7 @@ class FitEngine:
         self._trainer = trainer
         self.checkpoints = checkpoints or Checkpoints(None)
         self._thread: threading.Thread | None = None
-        self._events: queue.Queue[EpochEnd | Failed | Stopped] = queue.Queue()
+        self._events: queue.Queue[EpochEnd | Failed | OverLimit | Stopped] = queue.Queue()
         self._verdicts: queue.Queue[Verdict] = queue.Queue()
         self._reporter: _Reporter | None = None
         self._trained = 0
@@ -116,8 +116,7 @@ class FitEngine:
                 # The trial has ended, so a callback can't fail it any more. Print to the log only.
                 print(failures.trace(error), file=sys.stderr)
                 return
-            reason = memory.reason(error, self._trainer.memory_limit())
-            self._events.put(Failed(member, reason, failures.trace(error)))
+            self._events.put(model_limits.ending(member, error, self._trainer))
         else:
             if not has_stopped:
                 return
@@ -128,6 +127,7 @@ class FitEngine:
         """Train one member; return whether its training stopped itself before the last epoch."""
         config = ReadConfig(assignment.config)
         model = self._trainer.model(config, assignment.seed)
+        model_limits.check(self._trainer, model, assignment)
         batches = Batches(self._trainer.arrays(), int(config["batch_size"]), assignment.seed)
         entries = self._trainer.settings.train.callbacks
         reporter = _Reporter(assignment, self._trainer.objective, entries, self._events, self._verdicts)
@@ -208,7 +208,7 @@ class _Reporter(keras.callbacks.Callback):  # type: ignore[misc]
         assignment: Assignment,
         objective: tuple[str, float],
         entries: Sequence[Entry],
-        events: queue.Queue[EpochEnd | Failed | Stopped],
+        events: queue.Queue[EpochEnd | Failed | OverLimit | Stopped],
         verdicts: queue.Queue[Verdict],
     ) -> None:
         super().__init__()

@@ -24,7 +24,14 @@ _NEEDED = "of the model, "
 
 
 class TooLarge(Exception):  # noqa: N818 (a property of a model, not a fault)
-    """A model does not fit into memory while it trains; the message has its size and the limit."""
+    """A model does not fit into memory while it trains; the message has its size and the limit.
+
+    `parameters` and the bytes of `weights` are those of the model, or of as much as has been built.
+    """
+
+    def __init__(self, message: str, parameters: int, weights: int) -> None:
+        super().__init__(message)
+        self.parameters, self.weights = parameters, weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +165,9 @@ class Watch:
     def refusal(self, model: keras.Model | None = None) -> TooLarge:
         """Return the error for the model: with its size, or with the size of what has been built so far."""
         if model is not None:
-            return TooLarge(f"the model is too large: {size_of(model)}; {self.limit}")
-        return TooLarge(f"the model is too large: {self.so_far}; {self.limit}")
+            size = size_of(model)
+            return TooLarge(f"the model is too large: {size}; {self.limit}", size.parameters, size.weights)
+        return TooLarge(f"the model is too large: {self.so_far}; {self.limit}", self.parameters, self.weights)
 
     def check(self, model: keras.Model) -> None:
         """Raise TooLarge if a compiled model does not fit into memory while it trains."""

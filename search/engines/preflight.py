@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from search.data import DataInfo
-from search.engines import failures, logs, memory, named_callbacks, objectives, pairing
+from search.engines import failures, logs, memory, model_limits, named_callbacks, objectives, pairing
 from search.engines.training import ReadConfig, Trainer, can_evaluate, has_call
 from search.errors import DataError, UsageError
 from search.spec import keras_callbacks
@@ -53,6 +53,8 @@ def inspect(trainer: Trainer, fixed: Mapping[str, Any]) -> Ready:
                 *_other_warnings(model, trainer, came_compiled=recorder.came_compiled[-1]),
             ]
             named_callbacks.check(trainer.settings.train.callbacks, model)
+            model_limits.check_possible(trainer.settings.limits, model)
+            model_warnings += model_limits.warnings(trainer.settings.limits, model)
             _check_objective(model, trainer)
         del model
     recorder.try_more_configs()

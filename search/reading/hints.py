@@ -43,6 +43,8 @@ def key_hint(name: str, known: Sequence[str], section: str) -> str:
 
 def section_hint(key: str, *, except_for: str = "") -> str:
     """Return which section a misplaced key belongs to; "" if no other section has it."""
+    if key == "parameters":
+        return "; ranges belong under [space], each as name = ..., and the most weights of a model under [limits]"
     for section, names in sections():
         if key in names and section != except_for:
             return f"; {key} belongs under [{section}]"

@@ -64,6 +64,8 @@ def declared(file: StudyFile) -> dict[str, Any]:
         "model": settings["model"],
         "train": settings["train"],
         "search": settings["search"],
+        # Studies that began before there were limits lack the key.
+        **({"limits": settings["limits"]} if file.settings.limits.are_set else {}),
     }
 
 
@@ -217,6 +219,7 @@ def note(file: StudyFile, resolved: Mapping[str, Any], data: Mapping[str, Any]) 
         f"- model: `{file.settings.model.build}`" + "".join(f", {key} = `{value}`" for key, value in fixed.items()),
         f"- search: {search.sampler.name}, {search.pruner.name}"
         + (f", early stopping after {search.early_stopping.patience} epochs" if search.early_stopping else ""),
+        *_limits(file),
         f"- trained by: {resolved['engine']} on {resolved['backend']}, {', '.join(map(str, resolved['devices']))}",
         "- versions: " + ", ".join(f"{key} {value}" for key, value in resolved["versions"].items()),
         "",
@@ -225,3 +228,8 @@ def note(file: StudyFile, resolved: Mapping[str, Any], data: Mapping[str, Any]) 
     ]
     lines += [f"| {name} | `{json.dumps(entry)}` |" for name, entry in file.space.describe().items()]
     return "\n".join(lines)
+
+
+def _limits(file: StudyFile) -> list[str]:
+    limits = file.settings.limits.model_dump(exclude_none=True)
+    return ["- limits: " + ", ".join(f"{name} {value}" for name, value in limits.items())] if limits else []

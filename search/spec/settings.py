@@ -363,6 +363,18 @@ class RunSection(Section):
     deterministic: Flag = False
 
 
+class LimitsSection(Section):
+    """What a model may have or take; a config beyond a limit is refused before it trains."""
+
+    parameters: Count | None = None
+    model_mb: Annotated[Real, Field(gt=0)] | None = None
+    latency_ms: Annotated[Real, Field(gt=0)] | None = None
+
+    @property
+    def are_set(self) -> bool:
+        return self != LimitsSection()
+
+
 class Settings(BaseModel):
     """A whole study file with its defaults, as the store keeps it and as workers receive it.
 
@@ -376,4 +388,5 @@ class Settings(BaseModel):
     train: TrainSection = TrainSection()
     space: dict[str, Any] = Field(default_factory=dict)
     search: SearchSection = SearchSection()
+    limits: LimitsSection = LimitsSection()
     run: RunSection = RunSection()

@@ -20,6 +20,7 @@ _SYNONYMS: Mapping[str, str] = {
     "model": "network architecture net builder hypermodel",
     "train": "training fit trainer optimisation optimization compile hyper",
     "search": "tuner tuning algorithm strategy sampling scheduler search_alg searcher hpo",
+    "limits": "constraints constraint outcome_constraints model_limits",
     "run": "runtime execution resources environment compute hardware system backend",
     # [study]
     "name": "study_name project_name experiment_name title run_name",
@@ -123,6 +124,13 @@ _SYNONYMS: Mapping[str, str] = {
     "patience": "rounds n_iter_no_change epochs stop_after wait max_wait",
     "min_delta": "delta tol threshold min_change minimum_delta",
     "start_from_epoch": "warmup start_epoch start grace_period min_epochs burn_in",
+    # [limits]
+    "parameters": (
+        "params n_parameters num_parameters max_parameters n_params num_params max_params param_count parameter_count "
+        "count_params max_model_size weights"
+    ),
+    "model_mb": "model_size size size_mb mb memory_mb model_size_mb max_size file_size",
+    "latency_ms": "latency max_latency inference_time inference_ms inference_latency ms prediction_time",
     # [run]
     "engine": "mode executor trainer_engine",
     "lanes": (
@@ -268,6 +276,7 @@ _ABSENT_NAMES: Mapping[str, str] = {
         "remove the key"
     ),
     "priority max_retries max_failures max_consecutive_failed_trials": "three like failures in a row end a study",
+    "flops macs max_flops": "not counted; latency_ms under [limits] is measured, parameters is counted",
     "value fixed const default": "a fixed value stands under [train] or [model] as `name = value`",
 }
 

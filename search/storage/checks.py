@@ -26,7 +26,7 @@ ENDINGS = {
     "RUNNING": {""},
     "WAITING": {""},
     "COMPLETE": {"finished", "stopped early", "callback", "timeout", "time"},
-    "PRUNED": {"pruned", "diverged"},
+    "PRUNED": {"pruned", "diverged", "refused"},
     "FAIL": {"failed", "crashed", "callback", "timeout", "time"},
 }
 """State of a trial -> what may have ended the trial."""
@@ -177,12 +177,12 @@ def _curves(stored: Stored, connection: sqlite3.Connection) -> Findings:
 
 
 def _values(stored: Stored, connection: sqlite3.Connection) -> Findings:
-    """An ended trial has the value of its best epoch; a trial that failed, diverged or still runs has no value."""
+    """An ended trial has the value of its best epoch; one that failed, diverged, was refused or still runs has none."""
     values: dict[int, float | None] = dict(
         connection.execute(f"SELECT t.number, value FROM trial_values v {_OF_STUDY}", (stored.name,))  # noqa: S608
     )
     for trial in stored.trials:
-        has_value = trial.is_ended and trial.state != "FAIL" and trial.ended != "diverged"
+        has_value = trial.is_ended and not trial.has_no_value
         value, epoch = Objective.of(stored.file).best_of(trial.curve) if has_value else (None, None)
         if values.get(trial.number) != value:
             why = f"its best epoch's is {value}" if has_value else f"it should have none, being {trial.state}"

@@ -19,7 +19,7 @@ from search.spec.study import StudyFile
 from search.storage import columns, leftovers, rows, schema
 from search.trials.files import StudyFiles
 from search.trials.history import History
-from search.trials.trial import Trial
+from search.trials.trial import REFUSED, Trial
 from spaces import Space
 
 
@@ -59,7 +59,7 @@ class Brief:
     @property
     def ended_trials(self) -> int:
         """How many trials have ended, failed ones included."""
-        return sum(self.counts.get(state, 0) for state in ("COMPLETE", "PRUNED", "FAIL"))
+        return sum(self.counts.get(state, 0) for state in ("COMPLETE", "PRUNED", "FAIL", "REFUSED"))
 
 
 def briefs(path: Path) -> list[Brief]:
@@ -220,6 +220,14 @@ def _brief(connection: sqlite3.Connection, path: Path, row: sqlite3.Row) -> Brie
     counts = dict(
         connection.execute("SELECT state, count(*) FROM trials WHERE study_id = ? GROUP BY state", (row["study_id"],))
     )
+    (refused,) = connection.execute(
+        "SELECT count(*) FROM trial_user_attributes JOIN trials USING (trial_id) "
+        "WHERE study_id = ? AND key = 'ended' AND value_json = ?",
+        (row["study_id"], json.dumps(REFUSED)),
+    ).fetchone()
+    if refused:
+        # In Optuna's table they are pruned.
+        counts |= {"PRUNED": counts.get("PRUNED", 0) - refused, REFUSED.upper(): refused}
     best, ahead = _best(connection, row["study_id"], file.direction)
     return Brief(
         path=path,

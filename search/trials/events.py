@@ -81,6 +81,14 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
+class OverLimit:
+    """The member's model is beyond a limit of the study, so it was not trained; `reason` is one line."""
+
+    member: Member
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Lost:
     """The member's worker has ended; which member caused that is not known.
 
@@ -126,7 +134,7 @@ class Spent:
     seconds: Mapping[str, float]
 
 
-Event: TypeAlias = EpochEnd | Stopped | Failed | Lost | Overdue | Noted | Spent
+Event: TypeAlias = EpochEnd | Stopped | Failed | OverLimit | Lost | Overdue | Noted | Spent
 """Any report of an engine or of its worker."""
 
 

@@ -13,6 +13,9 @@ from search.spec.study import StudyFile
 from search.trials.events import Member
 from search.trials.streams import stream
 
+REFUSED = "refused"
+"""The ending of a trial whose model is beyond a limit of the study."""
+
 Metrics: TypeAlias = dict[str, float | None]
 
 # The random stream of trainings; stream 0 is the sampler's.
@@ -49,8 +52,8 @@ class Trial:
         config: all values that the builder reads.
         epochs: how many it may have.
         state: Optuna's word: WAITING (interrupted, goes on), RUNNING, COMPLETE, PRUNED or FAIL.
-        ended: finished, stopped early, callback, pruned, diverged, timeout (the trial's limit), time (the study's), failed or
-            crashed; "" while it runs.
+        ended: finished, stopped early, callback, pruned, diverged, timeout (the trial's limit), time (the study's), refused
+            (beyond a limit of the study, so not trained), failed or crashed; "" while it runs.
         why: the reason for `ended`, for people; `detail` is a traceback or a worker's last output.
         trainings: one for each repeat, in order.
         value: the objective of the best epoch; `best_epoch` counts from 1.
@@ -79,6 +82,16 @@ class Trial:
     @property
     def is_ended(self) -> bool:
         return self.state in ("COMPLETE", "PRUNED", "FAIL")
+
+    @property
+    def has_no_value(self) -> bool:
+        """Whether it has ended so that none of its epochs counts."""
+        return self.state == "FAIL" or self.ended in ("diverged", REFUSED)
+
+    @property
+    def counted_as(self) -> str:
+        """Its state where trials are counted: Optuna's word, which is PRUNED for a refused trial, or REFUSED."""
+        return REFUSED.upper() if self.ended == REFUSED else self.state
 
     @property
     def members(self) -> list[Member]:

@@ -87,7 +87,9 @@ class Best(BaseModel):
     study: str
     objective: str = Field(description="the metric a trial is judged by, at its best epoch")
     direction: Literal["minimize", "maximize"]
-    trials: dict[str, int] = Field(description="how many trials there are, by state")
+    trials: dict[str, int] = Field(
+        description="how many trials there are, by state; REFUSED: beyond a limit, not trained"
+    )
     identity: dict[str, Any] = Field(description="space, data and model with their fingerprints: what was searched")
     settings: dict[str, Any] = Field(description="the study file, defaults filled in")
     resolved: dict[str, Any] = Field(description="engine, backend, devices and versions of the first start")
@@ -106,7 +108,7 @@ def best(stored: Stored, top: int = DEFAULT_TOP) -> Best:
     """Return the `top` best configs of a study."""
     counts: dict[str, int] = {}
     for trial in stored.trials:
-        counts[trial.state] = counts.get(trial.state, 0) + 1
+        counts[trial.counted_as] = counts.get(trial.counted_as, 0) + 1
     listed = stored.complete[:top]
     return Best(
         versions={**stored.resolved.get("versions", {}), **versions()},

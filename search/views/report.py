@@ -59,7 +59,10 @@ def _state_and_process(study: Brief | Stored, counts: Counter[str] | dict[str, i
 def list_table(briefs: Sequence[Brief], base: Path) -> RenderableType:
     """Return the table of `manyfit list`."""
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("study", "state", "trials", "complete", "pruned", "failed", "best", "objective", "time", "database"):
+    counted = {"complete": "COMPLETE", "pruned": "PRUNED", "failed": "FAIL"}
+    if any("REFUSED" in brief.counts for brief in briefs):
+        counted["refused"] = "REFUSED"
+    for column in ("study", "state", "trials", *counted, "best", "objective", "time", "database"):
         is_text = column in ("study", "state", "objective", "database")
         table.add_column(column, justify="left" if is_text else "right", overflow="fold")
     for brief in briefs:
@@ -68,7 +71,7 @@ def list_table(briefs: Sequence[Brief], base: Path) -> RenderableType:
             brief.name,
             state(brief, brief.counts),
             f"{brief.ended_trials}/{brief.wanted}",
-            *(str(brief.counts.get(key, 0)) for key in ("COMPLETE", "PRUNED", "FAIL")),
+            *(str(brief.counts.get(key, 0)) for key in counted.values()),
             standing.best_of(brief),
             brief.objective,
             duration(brief.seconds),

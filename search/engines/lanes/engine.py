@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from search.engines import failures, memory
+from search.engines import failures, memory, model_limits
 from search.engines.batches import shuffled
 from search.engines.checkpoints import Checkpoints
 from search.engines.lanes import arithmetic, lifting, sizing
@@ -146,6 +146,8 @@ class LanesEngine:
         self._is_short_of_memory = False
         self._trainer = trainer
         self._size: memory.Size | None = None
+        # Milliseconds for one row, by structure.
+        self._latencies: dict[str, float] = {}
         self._retried_alone: Member | None = None
         self.seconds: dict[str, float] = {"compile": 0.0, "build": 0.0}
         for key, program in (compiled or {}).items():
@@ -250,8 +252,7 @@ class LanesEngine:
                     self._waiting.appendleft(assignment)
                     raise
                 # The user's builder and layers may raise anything.
-                reason = memory.reason(error, self._trainer.memory_limit())
-                self._pending_events.append(Failed(assignment.member, reason, failures.trace(error)))
+                self._pending_events.append(model_limits.ending(assignment.member, error, self._trainer))
                 continue
             if self._is_short_of_memory:
                 self._size = memory.size_of(built.model)
@@ -281,6 +282,7 @@ class LanesEngine:
         that asks whether a number is zero, one or negative gets the same answer for all lanes.
         """
         built = self._builder.get(assignment)
+        self._check_limits(built)
         comparison = None if built.why_alone else self._comparison(built)
         try:
             shared = self._program_of(built)  # compiles while the comparison runs
@@ -290,6 +292,19 @@ class LanesEngine:
                 raise
             why = f"its step can't be compiled for several lanes: {failures.one_line(error)}"
         return self._program_of(self._builder.build(assignment, why_alone=why)) if why else shared
+
+    def _check_limits(self, built: Built) -> None:
+        """Raise OverLimitError if a member's model is beyond a limit. The latency of each structure is measured once."""
+        limits = self._trainer.settings.limits
+        model_limits.check_size(limits, built.model, built.assignment)
+        if limits.latency_ms is None or not model_limits.is_checked(built.assignment):
+            return
+        structure = built.structure_at_any_batch_size if built.described else built.structure
+        if structure not in self._latencies:
+            # The lock also keeps the builder's thread from disturbing the measurement.
+            with lifting.KERAS_STATE:
+                self._latencies[structure] = model_limits.latency_ms(built.model, self._trainer.data.x_train)
+        model_limits.check_latency(limits, self._latencies[structure])
 
     def _why_alone(self, comparison: Future[str]) -> str:
         """Return why a member's numbers can't live in a lane's state; "" if they can."""

@@ -297,14 +297,13 @@ class _Observations:
         self._taken[_keys(point[None])[0]] += 1
 
     def update(self, trial: Trial, objective: Objective) -> None:
-        """Read the new epochs and the end of a trial. One that diverged or failed later gets the worst score of all."""
+        """Read the new epochs and the end of a trial. One without a value later gets the worst score of all."""
         number = trial.number
         for epoch, value in objective.by_epoch(trial, int(self._epoch[number])).items():
             # Clip, so that sums of squares stay finite in float64.
             self.report(number, epoch, min(max(objective.sign * value, -_MAX_SCORE), _MAX_SCORE))
         if trial.is_ended and self._state[number] == _RUNNING:
-            is_bad = trial.ended == "diverged" or trial.state == "FAIL"
-            self.end(number, is_bad=is_bad, is_complete=trial.state == "COMPLETE")
+            self.end(number, is_bad=trial.has_no_value, is_complete=trial.state == "COMPLETE")
 
     def has(self, points: Array) -> list[bool]:
         """Return, for each of the points of shape (n, d), whether a trial has it."""
@@ -362,7 +361,7 @@ class _Observations:
         )
 
     def _reached(self, number: int) -> NDArray[np.intp]:
-        """Return how many levels each of the trials before `number` reached; 0 for those that diverged or failed."""
+        """Return how many levels each of the trials before `number` reached; 0 for those that ended without a value."""
         reached = np.count_nonzero(~np.isnan(self._at_level[:number]), axis=1)
         return np.where(self._state[:number] == _BAD, 0, reached)
 

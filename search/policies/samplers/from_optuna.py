@@ -24,7 +24,7 @@ from search.spec.vocabulary import Rule
 from search.trials.distributions import distribution
 from search.trials.objective import Objective
 from search.trials.streams import stream
-from search.trials.trial import Trial, Trials
+from search.trials.trial import REFUSED, Trial, Trials
 from spaces import MAX_GRID_CONFIGS, Choice, Float, Parameter, Space
 
 
@@ -148,7 +148,7 @@ class OptunaSampler:
 
 
 class _Storage(InMemoryStorage):
-    """The study as Optuna's samplers read it: diverged trials are complete there, with the worst value so far.
+    """The study as Optuna's samplers read it: diverged and refused trials are complete there, with the worst value so far.
 
     Otherwise TPE would rank them by the number of their epochs, and a Gaussian process would ignore them.
     """
@@ -157,7 +157,7 @@ class _Storage(InMemoryStorage):
         super().__init__()
         self._objective = objective
         self._worst: float | None = None
-        self._diverged: set[int] = set()
+        self._without_value: set[int] = set()
 
     def reset(self, trial_id: int, given: Mapping[str, Any]) -> None:
         """Make a trial empty again, with the `given` params fixed, so that it can be drawn again."""
@@ -181,19 +181,19 @@ class _Storage(InMemoryStorage):
             self.set_trial_state_values(trial_id, TrialState[trial.state], values)
 
     def end(self, trial: Trial) -> None:
-        """Remember whether `trial` diverged, and the worst of all values."""
-        if trial.ended == "diverged":
-            self._diverged.add(trial.number)
+        """Remember whether `trial` diverged or was refused, and the worst of all values."""
+        if trial.ended in ("diverged", REFUSED):
+            self._without_value.add(trial.number)
         if trial.value is not None and (self._worst is None or self._objective.is_better(self._worst, trial.value)):
             self._worst = trial.value
 
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        if not self._diverged or self._worst is None or states == (TrialState.WAITING,):
+        if not self._without_value or self._worst is None or states == (TrialState.WAITING,):
             return super().get_all_trials(study_id, deepcopy, states)
         trials = super().get_all_trials(study_id, deepcopy)
-        changed = [self._completed(trial) if trial.number in self._diverged else trial for trial in trials]
+        changed = [self._completed(trial) if trial.number in self._without_value else trial for trial in trials]
         return [trial for trial in changed if states is None or trial.state in states]
 
     def _completed(self, trial: FrozenTrial) -> FrozenTrial:
