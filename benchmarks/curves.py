@@ -36,7 +36,8 @@ from search.errors import ManyfitError, UsageError
 from search.policies.samplers.encoding import Encoding
 from search.reading.studyfile import locate
 from search.spec.vocabulary import closest
-from search.storage.records import Stored, load, only_name
+from search.storage.records import load, only_name
+from search.storage.studies import Stored
 from spaces import Space, SpaceError
 
 LCBENCH = Path(__file__).resolve().parents[2] / "shared" / "data" / "lcbench"

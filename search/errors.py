@@ -17,6 +17,7 @@ Each message says what happened, what was received and what to do, in that order
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 # A password may hold any character, also a blank: match up to the last @ of the line, in an option up to the next option.
 # `:/+`, because pathlib turns the two slashes of an address into one.
@@ -74,7 +75,13 @@ class IdentityError(UsageError):
 
 
 class StoreError(ManyfitError):
+    """A database can't be used. `advise_on`: the database whose backup may help; `search.storage` then adds how."""
+
     exit_code = 3
+
+    def __init__(self, message: str, advise_on: Path | None = None) -> None:
+        super().__init__(message)
+        self.advise_on = advise_on
 
 
 class DamagedError(StoreError):

@@ -28,7 +28,7 @@ from search.core.loop import search
 from search.core.study import Study
 from search.errors import ManyfitError
 from search.sessions.run import signals
-from search.storage import records, schema, verify
+from search.storage import connecting, records, verify
 from search.storage import store as stores
 from search.storage.store import Store
 from search.trials.files import StudyFiles
@@ -145,7 +145,7 @@ def _act(
     if not backup_every_s:
         stores.BACKUP_SHARE = 1e9
     if busy_for_s:
-        schema.BUSY_FOR_S = busy_for_s
+        connecting.BUSY_FOR_S = busy_for_s
     if is_nobody and os.getuid() == 0:
         os.setuid(65534)
     if file_size:

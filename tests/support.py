@@ -28,8 +28,9 @@ from search.reading import studyfile
 from search.spec.identity import Record, declared
 from search.spec.settings import Named, SearchSection
 from search.spec.study import StudyFile
-from search.storage.records import Stored, load
+from search.storage.records import load
 from search.storage.store import Store
+from search.storage.studies import Stored
 from search.trials.events import Assignment, Member
 from search.trials.objective import Objective
 from search.trials.trial import Training, Trial, Trials

@@ -502,7 +502,8 @@ def _stored(path: Path, name: str) -> tuple[Path, str]:
     """Return database and name of a stored study; StoreError if it has not been run yet."""
     from search.reading import studyfile
     from search.spec.settings import plain_name
-    from search.storage import records, schema
+    from search.storage import records
+    from search.storage.advice import check_gone
 
     name = plain_name(name)
     if _is_database(path):
@@ -510,7 +511,7 @@ def _stored(path: Path, name: str) -> tuple[Path, str]:
         return path, name or records.only_name(path)
     storage, own_name = studyfile.locate(path)
     if not storage.exists():
-        schema.check_gone(storage)
+        check_gone(storage)
         studyfile.read(path)  # raises the errors of an invalid study file first
         raise StoreError(f"{path} has not been run yet; `manyfit run {shlex.quote(str(path))}` does")
     return storage, name or own_name

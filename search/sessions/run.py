@@ -28,8 +28,8 @@ from search.spec.identity import Record
 from search.spec.resolved import Resolved, describe
 from search.spec.study import StudyFile
 from search.storage import records, upkeep
-from search.storage.records import Stored
 from search.storage.store import Store
+from search.storage.studies import Stored
 from search.trials.events import Failed, Member
 from search.trials.files import StudyFiles
 from search.trials.objective import Objective

@@ -20,7 +20,7 @@ from search.spec.ready import Ready
 from search.spec.resolved import Resolved
 from search.spec.study import StudyFile
 from search.storage import records
-from search.storage.records import Stored
+from search.storage.studies import Stored
 from search.workers.local import Processes
 from search.workers.messages import WorkerSpec
 from search.workers.pool import WorkerLimits, WorkerPool

@@ -17,7 +17,8 @@ from pathlib import Path
 from search import durable
 from search.errors import StoreError
 from search.failpoints import failpoint
-from search.storage import checks, leftovers, schema
+from search.storage import checks, connecting, leftovers
+from search.storage.paths import backup_of, partial_of, remove
 
 Ended = set[tuple[str, int]]
 """Trials that have ended: (study, number)."""
@@ -61,9 +62,9 @@ def make(
     Raises DamagedError if the copy shows that the database is damaged, or what `check` raises for the copy; the old backup
     stays then, too. Other programs may read and write meanwhile.
     """
-    partial = path.with_name(f".{path.name}.backup.new")
+    partial = partial_of(backup_of(path))
     try:
-        schema.remove(partial)
+        remove(partial)
         with closing(sqlite3.connect(partial, isolation_level=None)) as copy:
             failpoint("before the backup is copied")
             connection.backup(copy)
@@ -71,39 +72,39 @@ def make(
             copy.execute("PRAGMA journal_mode = DELETE")
             if without is not None:
                 _leave_out(copy, [without])
-            schema.check_whole(copy, path)
+            connecting.check_whole(copy, path)
             check(copy)
             copy.row_factory = sqlite3.Row
             checks.check_rows(copy, path)
-        durable.replace(partial, schema.backup_of(path))
+        durable.replace(partial, backup_of(path))
     except (OSError, sqlite3.Error, MemoryError) as error:
-        return f"{schema.backup_of(path)} can't be written: {schema.cause(error)}"
+        return f"{backup_of(path)} can't be written: {connecting.cause(error)}"
     finally:
         with suppress(OSError):
-            schema.remove(partial)
+            remove(partial)
     return ""
 
 
 def moment(path: Path) -> datetime | None:
     """Return when the backup of a database was made, or None without one."""
     with suppress(OSError):
-        return datetime.fromtimestamp(schema.backup_of(path).stat().st_mtime, UTC)
+        return datetime.fromtimestamp(backup_of(path).stat().st_mtime, UTC)
     return None
 
 
 def find(path: Path) -> Backup | None:
     """Return the backup of a database, or None without one; StoreError if its pages or rows are damaged."""
-    backup, at = schema.backup_of(path), moment(path)
+    backup, at = backup_of(path), moment(path)
     if at is None:
         return None
     try:
-        with closing(schema.connect(backup, readonly=True)) as connection:
-            schema.check_whole(connection, backup)
+        with closing(connecting.connect(backup, readonly=True)) as connection:
+            connecting.check_whole(connection, backup)
             checks.check_rows(connection, backup)
             ended = _ended(connection)
         return Backup(backup, at, ended)
     except (OSError, sqlite3.Error, MemoryError) as error:
-        raise StoreError(f"{backup} can't be read: {schema.cause(error)}; it was left as it is") from None
+        raise StoreError(f"{backup} can't be read: {connecting.cause(error)}; it was left as it is") from None
 
 
 def restore(path: Path, *, deleted: Collection[str] = ()) -> Restored:
@@ -114,13 +115,11 @@ def restore(path: Path, *, deleted: Collection[str] = ()) -> Restored:
     """
     backup = find(path)
     if backup is None:
-        raise StoreError(
-            f"{path} has no backup: {schema.backup_of(path).name} is not beside it; bring back a copy of yours"
-        )
+        raise StoreError(f"{path} has no backup: {backup_of(path).name} is not beside it; bring back a copy of yours")
     lost = _lost(path, backup)
-    partial = path.with_name(f".{path.name}.new")
+    partial = partial_of(path)
     try:
-        schema.remove(partial)
+        remove(partial)
         shutil.copyfile(backup.path, partial)
         left_out = []
         if deleted:
@@ -135,7 +134,7 @@ def restore(path: Path, *, deleted: Collection[str] = ()) -> Restored:
         ) from None
     finally:
         with suppress(OSError):
-            schema.remove(partial)
+            remove(partial)
     return Restored(backup, kept, lost, tuple(left_out))
 
 
@@ -177,7 +176,7 @@ def _lost(path: Path, backup: Backup) -> Ended | None:
     if not path.exists():
         return set()
     try:
-        with closing(schema.connect(path, readonly=True)) as connection:
+        with closing(connecting.connect(path, readonly=True)) as connection:
             return _ended(connection) - backup.ended
     except (StoreError, sqlite3.Error):
         return None

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from search.errors import DamagedError
-from search.storage import columns, leftovers, records, schema
-from search.storage.records import Stored
+from search.storage import columns, connecting, leftovers, studies
+from search.storage.studies import Stored
 from search.trials.distributions import is_stored_as
 from search.trials.events import Member
 from search.trials.objective import Objective
@@ -67,17 +67,17 @@ def check_rows(connection: sqlite3.Connection, path: Path) -> None:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
     except sqlite3.Error as error:
-        if not schema.is_damage(error):
+        if not connecting.is_damage(error):
             raise
-        raise DamagedError(f"{path} is damaged: {error}; {schema.advice(path)}") from None
+        raise DamagedError(f"{path} is damaged: {error}", advise_on=path) from None
     if problem is not None:
-        raise DamagedError(f"{path} is damaged: {problem}; {schema.advice(path)}")
+        raise DamagedError(f"{path} is damaged: {problem}", advise_on=path)
 
 
 def _damage(connection: sqlite3.Connection, path: Path) -> Iterator[Problem]:
     yield from orphans(connection)
     yield from map(Problem, columns.problems(connection))
-    for name in names(connection):
+    for name in studies.names(connection):
         yield from (problem for problem in check_study(connection, path, name)[1] if problem.is_damage)
 
 
@@ -87,11 +87,6 @@ def orphans(connection: sqlite3.Connection) -> Iterator[Problem]:
         yield Problem(f"row {row} of {table} belongs to nothing in {parent}")
 
 
-def names(connection: sqlite3.Connection) -> list[str]:
-    """Return the names of the studies that manyfit made."""
-    return [name for (name,) in connection.execute(f"SELECT study_name FROM {leftovers.OUR_STUDIES}")]  # noqa: S608
-
-
 def check_study(connection: sqlite3.Connection, path: Path, name: str) -> tuple[Stored | None, list[Problem]]:
     """Return a study, or None if its damage prevents reading it, and its problems.
 
@@ -99,17 +94,17 @@ def check_study(connection: sqlite3.Connection, path: Path, name: str) -> tuple[
     """
     problems: list[Problem] = []
     try:
-        foreign = records.foreign_trials(connection, path, records.id_of(connection, path, name))
+        foreign = studies.foreign_trials(connection, path, studies.id_of(connection, path, name))
         if foreign:
             # Not damage: the study itself is as it was, and a backup may hold these trials, too.
-            problems.append(Problem(str(records.foreign_trials_error(path, foreign)), name, is_damage=False))
-        stored = records.read(connection, path, name, unchecked=True, without=foreign)
+            problems.append(Problem(str(studies.foreign_trials_error(path, foreign)), name, is_damage=False))
+        stored = studies.read(connection, path, name, unchecked=True, without=foreign)
         for check in CHECKS:
             problems += [Problem(what, name, trial) for trial, what in check(stored, connection)]
         problems += [Problem(what, name, trial, is_damage=False) for trial, what in _steps(stored)]
     except Exception as error:
         # A damaged row may raise anything, and that is the problem to report.
-        if not schema.is_damage(error):
+        if not connecting.is_damage(error):
             raise
         what = " ".join(str(error).split())
         return None, [*problems, Problem(f"can't be read: {type(error).__name__}: {what[:300]}", name)]

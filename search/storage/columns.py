@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from pathlib import Path
+
+from search.errors import DamagedError
 
 _NOT_WHOLE = "typeof({0}) != 'integer'"
 _FINITE = "BETWEEN -1.7e308 AND 1.7e308"
@@ -112,6 +115,12 @@ _ATTRIBUTES = {
     "epochs": ("integer",),
     "seconds": ("integer", "real"),
 }
+
+
+def check(connection: sqlite3.Connection, path: Path, *, briefly: bool = False) -> None:
+    """Check all columns, or with `briefly` those that `manyfit list` reads; DamagedError if one holds a wrong value."""
+    for problem in problems(connection, briefly=briefly):
+        raise DamagedError(f"{path} is damaged: {problem}", advise_on=path)
 
 
 def problems(connection: sqlite3.Connection, *, briefly: bool = False) -> Iterator[str]:

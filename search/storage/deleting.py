@@ -10,8 +10,10 @@ from pathlib import Path
 from search.errors import DamagedError, StoreError
 from search.failpoints import failpoint
 from search.spec import keras_callbacks
-from search.storage import backup, leftovers, records, schema, upkeep
+from search.storage import backup, connecting, leftovers, studies, upkeep
+from search.storage.advice import advising
 from search.storage.holding import hold
+from search.storage.paths import backup_of, lock_of, remove
 from search.trials.files import StudyFiles, size_of
 
 
@@ -34,12 +36,14 @@ class Deletion:
     with_database: bool
 
 
+@advising()
 def plan_deletion(path: Path, name: str) -> Deletion:
     """Return what `delete` would remove; StoreError if there is no such study, or if manyfit did not make it."""
-    with closing(schema.connect(path, readonly=True)) as connection:
+    with closing(connecting.connect(path, readonly=True)) as connection:
         return _plan(connection, path, name)
 
 
+@advising()
 def delete(path: Path, name: str) -> Deletion:
     """Delete the rows and files of a study; return what was removed.
 
@@ -47,12 +51,12 @@ def delete(path: Path, name: str) -> Deletion:
     a kill at any moment, the same call completes the deletion. StoreError while another process holds the database.
     """
     with hold(path):
-        connection = schema.connect(path, readonly=False)
+        connection = connecting.connect(path, readonly=False)
         try:
             deletion = _plan(connection, path, name)
             if deletion.with_database:
-                schema.remove(schema.backup_of(path))
-            elif schema.backup_of(path).exists() and (why := _leave_out_of_backup(connection, path, name)):
+                remove(backup_of(path))
+            elif backup_of(path).exists() and (why := _leave_out_of_backup(connection, path, name)):
                 raise StoreError(f"{name!r} was not deleted, for the backup would bring it back: {why}")
             _delete_all(connection, deletion)
         finally:
@@ -61,34 +65,35 @@ def delete(path: Path, name: str) -> Deletion:
                 connection.execute("PRAGMA journal_mode = DELETE")
             connection.close()
         if deletion.with_database:
-            schema.remove(path)
+            remove(path)
             # Two processes can't hold the lock even now: filelock compares inodes, and `hold` also locks the database file.
-            path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
+            lock_of(path).unlink(missing_ok=True)
     return deletion
 
 
 def _leave_out_of_backup(connection: sqlite3.Connection, path: Path, name: str) -> str:
     """Write a backup without a study; return why that failed, or ""."""
     try:
-        return backup.make(connection, path, without=name)
+        with advising():
+            return backup.make(connection, path, without=name)
     except DamagedError as error:  # another study of the database is damaged
         return str(error)
 
 
 def _plan(connection: sqlite3.Connection, path: Path, name: str) -> Deletion:
-    study_id = records.id_of(connection, path, name, cure="`optuna delete-study` deletes it")
+    study_id = studies.id_of(connection, path, name, cure="`optuna delete-study` deletes it")
     names = [study for (study,) in connection.execute("SELECT study_name FROM studies")]
     (trials,) = connection.execute("SELECT count(*) FROM trials WHERE study_id = ?", (study_id,)).fetchone()
     with_database = names == [name]
     files = [file for file in StudyFiles(path, name).all() if file.exists() or file.is_symlink()]
-    removed = [*files, *([path, schema.backup_of(path)] if with_database else [])]
+    removed = [*files, *([path, backup_of(path)] if with_database else [])]
     return Deletion(path, name, trials, files, sum(map(size_of, removed)), with_database)
 
 
 def _delete_all(connection: sqlite3.Connection, deletion: Deletion) -> None:
     """Delete files within the transaction that deletes the rows: until it commits, the same command can be repeated."""
     try:
-        schema.run_waiting(connection, "BEGIN IMMEDIATE")
+        connecting.run_waiting(connection, "BEGIN IMMEDIATE")
         row = connection.execute("SELECT study_id FROM studies WHERE study_name = ?", (deletion.name,)).fetchone()
         leftovers.delete_study(connection, row["study_id"])
         leftovers.drop(connection)

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import psutil
 
+from search.storage.paths import lock_of
+
 # A process writes its pid after its start; the clocks of files and of processes differ by less than this.
 _CLOCKS_S = 2.0
 
@@ -32,7 +34,7 @@ class Holder:
 
 def holder(path: Path) -> Holder | None:
     """Return the process that holds a database, or None. A process on another machine may have ended: nothing shows that."""
-    lock = path.with_name(f"{path.name}.lock")
+    lock = lock_of(path)
     try:
         note = json.loads(lock.read_text(encoding="utf-8"))
         pid, host = int(note["pid"]), str(note["host"])

@@ -21,6 +21,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 from search.errors import StoreError
+from search.storage.paths import lock_of
 
 # SQLite locks bytes from 2^30 on, and no database of ours is large enough to reach this byte.
 _LOCKED_BYTE = 1 << 62
@@ -37,7 +38,7 @@ class Hold:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._descriptor = -1
-        self._lock = FileLock(path.with_name(f"{path.name}.lock"))
+        self._lock = FileLock(lock_of(path))
         self._take_name()
         try:
             self.take_file()

@@ -11,7 +11,9 @@ from contextlib import closing
 from pathlib import Path
 
 from search.errors import StoreError
-from search.storage import schema
+from search.storage import connecting
+from search.storage.paths import backup_of
+from search.storage.schema import OUR_TABLES
 
 # The first transaction of every study of ours sets this attribute. A study that Optuna makes under a reused id lacks it.
 OUR_STUDIES = (
@@ -23,9 +25,6 @@ OUR_STUDIES = (
 _OURS = f"SELECT study_id FROM {OUR_STUDIES}"  # noqa: S608 (nothing in it comes from outside)
 # A trial with study_id NULL was detached from its study by hand: its epochs are no leftovers.
 _LEFT_EPOCHS = f"trial_id NOT IN (SELECT trial_id FROM trials WHERE study_id IS NULL OR study_id IN ({_OURS}))"  # noqa: S608
-
-TABLES = frozenset({"manyfit_studies", "manyfit_events", "manyfit_epochs"})
-"""Our own tables: Optuna never deletes from them."""
 
 
 def count_studies(connection: sqlite3.Connection) -> int:
@@ -75,7 +74,8 @@ def _without_parent(connection: sqlite3.Connection, of_trials: Container[int] | 
     """Return (table, row, table of the parent) of rows without a parent row; `of_trials`: only those of these trials."""
     found = []
     for table, row, parent, _ in connection.execute("PRAGMA foreign_key_check").fetchall():
-        if table not in TABLES and (of_trials is None or _trial_of(connection, table, row) in of_trials):
+        # Optuna never deletes from our own tables.
+        if table not in OUR_TABLES and (of_trials is None or _trial_of(connection, table, row) in of_trials):
             found.append((table, row, parent))
     return found
 
@@ -93,7 +93,7 @@ def _trials_of_present_studies(connection: sqlite3.Connection) -> frozenset[int]
     (path,) = connection.execute("SELECT file FROM pragma_database_list WHERE name = 'main'").fetchone()
     present = rows_by_name(connection)
     try:
-        with closing(schema.connect(schema.backup_of(Path(path)), readonly=True)) as backup:
+        with closing(connecting.connect(backup_of(Path(path)), readonly=True)) as backup:
             names = [name for name, row in rows_by_name(backup).items() if present.get(name) == row]
             trials = backup.execute("SELECT study_name, trial_id FROM trials JOIN studies USING (study_id)").fetchall()
     except (sqlite3.Error, StoreError):

@@ -14,8 +14,9 @@ from pathlib import Path
 from search import durable
 from search.errors import StoreError
 from search.failpoints import failpoint
-from search.storage import schema
+from search.storage.connecting import check_whole
 from search.storage.holding import Hold
+from search.storage.paths import backup_of, partial_of, remove
 
 
 class Presence:
@@ -65,7 +66,7 @@ class Presence:
         if why := self._rescue(saved):
             return StoreError(
                 f"{path} was {how} while this command worked on it, and the trials so far could not be saved: {why}; "
-                f"what there is of them is in {schema.backup_of(path).name}"
+                f"what there is of them is in {backup_of(path).name}"
             )
         return StoreError(
             f"{path} was {how} while this command worked on it; all trials so far are saved in {saved.name}; to go on with "
@@ -74,19 +75,19 @@ class Presence:
 
     def _rescue(self, saved: Path) -> str:
         """Copy the open file, which has no name any more, to a new one; return why that failed, or ""."""
-        partial = saved.with_name(f".{saved.name}.new")
+        partial = partial_of(saved)
         try:
             with closing(sqlite3.connect(partial, isolation_level=None)) as copy:
                 failpoint("before a deleted database is copied")
                 self._connection.backup(copy)
                 copy.execute("PRAGMA journal_mode = DELETE")
-                schema.check_whole(copy, saved)
+                check_whole(copy, saved)
             durable.replace(partial, saved)
         except (OSError, sqlite3.Error, StoreError) as error:
             return str(getattr(error, "strerror", None) or error)
         finally:
             with suppress(OSError):
-                schema.remove(partial)
+                remove(partial)
         return ""
 
 

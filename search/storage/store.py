@@ -1,17 +1,16 @@
 """The only writer of a study: lock, recovery, one transaction per commit.
 
-Writes Optuna's tables directly (their schema is pinned in `schema`), because Optuna's own storage costs 58 ms a trial of 20
-epochs where this costs one or two transactions.
+It writes Optuna's tables directly (their schema is pinned in `schema`), because Optuna's own storage costs 58 ms a trial of
+20 epochs where this costs one or two transactions.
 """
 
 from __future__ import annotations
 
-import json
 import shlex
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -21,11 +20,15 @@ from search.errors import DamagedError, StoreError
 from search.failpoints import failpoint
 from search.spec.identity import Record
 from search.spec.study import StudyFile
-from search.storage import backup, checks, leftovers, records, rows, schema
+from search.storage import backup, checks, connecting, leftovers, records, rows, schema, studies
+from search.storage.advice import advice, advising, check_gone
 from search.storage.holding import Hold, hold
+from search.storage.paths import backup_of
 from search.storage.presence import Presence, check_other_names
+from search.storage.studies import Stored
+from search.storage.writing import Transaction, Writer, insert_study
 from search.trials.events import Noted
-from search.trials.history import Commit, Epoch, HistoryEvent, TrialStart, TrialState
+from search.trials.history import Commit, HistoryEvent
 from spaces import Space
 
 # A damaged disk may cost a minute of work. A backup is written at most this often, and takes at most a hundredth of the time:
@@ -38,19 +41,7 @@ BACKUP_BYTES_PER_S = 1e7
 # A command that ends, perhaps by Ctrl-C, waits at most this long for its last backup.
 LAST_BACKUP_S = 20.0
 
-
 _COUNT_EPOCHS = "SELECT count(*) FROM manyfit_epochs JOIN trials USING (trial_id) WHERE study_id = ?"
-# The tables with rows of a trial, and last the table of trials.
-_OF_TRIALS = (
-    "trial_params",
-    "trial_values",
-    "trial_intermediate_values",
-    "trial_user_attributes",
-    "trial_system_attributes",
-    "trial_heartbeats",
-    "manyfit_epochs",
-    "trials",
-)
 
 
 class Store:
@@ -69,14 +60,10 @@ class Store:
     ) -> None:
         self.path = path
         self.study_id, self.name = study
-        study_id = self.study_id
         self.seconds = 0.0
         self.commits = 0
-        self._space = space
         self._lock, self._connection, self._interruption = lock, connection, interruption
-        trials = connection.execute("SELECT number, trial_id FROM trials WHERE study_id = ?", (study_id,))
-        self._trial_ids: dict[int, int] = {row["number"]: row["trial_id"] for row in trials}
-        self._last_id = max(self._trial_ids.values(), default=0)
+        self._writer = Writer(connection, path, self.study_id, space)
         self._backed_up = time.monotonic()
         # How long the last backup took; 0 before the first. A busy machine takes longer than the size of the file says.
         self._last_backup_s = 0.0
@@ -91,9 +78,9 @@ class Store:
         self._backup_problem = ""
         self._is_damaged = False
         self._presence = Presence(lock, connection)
-        (self._epochs,) = connection.execute(_COUNT_EPOCHS, (study_id,)).fetchone()
+        (self._epochs,) = connection.execute(_COUNT_EPOCHS, (self.study_id,)).fetchone()
         # The backup must not bring back deleted studies. If it can't be written now, count it as due.
-        if had_leftovers and schema.backup_of(path).exists() and backup.make(connection, path):
+        if had_leftovers and backup_of(path).exists() and backup.make(connection, path):
             self._not_backed_up += 1
 
     @classmethod
@@ -103,21 +90,11 @@ class Store:
         Whenever the store waits for another program it calls `interruption`, and raises Interrupted soon after that has
         returned the number of a signal.
         """
-        lock = hold(path)
-        try:
-            check_other_names(path)
-            _check_rows(path, interruption)
-            connection = schema.connect(path, readonly=False, interruption=interruption)
-            try:
-                had_leftovers = _drop_leftovers(connection, path, interruption)
-                study_id, space = records.check_trials(connection, path, name)
-                return cls(path, lock, connection, (study_id, name), space, interruption, had_leftovers=had_leftovers)
-            except BaseException:
-                connection.close()
-                raise
-        except BaseException:
-            lock.release()
-            raise
+
+        def find(connection: sqlite3.Connection) -> tuple[int, Space]:
+            return studies.check_trials(connection, path, name)
+
+        return cls._open(path, name, find, interruption)
 
     @classmethod
     def exists(cls, file: StudyFile) -> bool:
@@ -132,25 +109,46 @@ class Store:
     @classmethod
     def create(cls, file: StudyFile, record: Record, *, interruption: Callable[[], int] = lambda: 0) -> Store:
         """Create a study, and its database if that does not exist; a failure leaves no half of either behind."""
-        path = file.storage
-        lock = hold(path)
-        try:
+
+        def insert(connection: sqlite3.Connection) -> tuple[int, Space]:
+            if studies.holds(connection, file.storage, file.name):
+                raise StoreError(f"{file.storage} has a study {file.name!r} already; give another --name")
+            with Transaction(connection, file.storage, interruption):
+                return insert_study(connection, file, record), file.space
+
+        return cls._open(file.storage, file.name, insert, interruption, may_create=True)
+
+    @classmethod
+    @advising()
+    def _open(
+        cls,
+        path: Path,
+        name: str,
+        study: Callable[[sqlite3.Connection], tuple[int, Space]],
+        interruption: Callable[[], int],
+        *,
+        may_create: bool = False,
+    ) -> Store:
+        """Lock and check a database, and open the study whose id and space `study` returns for the connection."""
+        with ExitStack() as opened:
+            lock = opened.enter_context(hold(path))
             check_other_names(path)
-            if not path.exists():
+            if may_create and not path.exists():
+                check_gone(path)
                 schema.create(path)
                 lock.take_file()
             _check_rows(path, interruption)
-            connection = schema.connect(path, readonly=False, interruption=interruption)
-            try:
-                had_leftovers = _drop_leftovers(connection, path, interruption)
-                study = _insert_study(connection, file, record, interruption), file.name
-                return cls(path, lock, connection, study, file.space, interruption, had_leftovers=had_leftovers)
-            except BaseException:
-                connection.close()
-                raise
-        except BaseException:
-            lock.release()
-            raise
+            connection = opened.enter_context(
+                closing(connecting.connect(path, readonly=False, interruption=interruption))
+            )
+            had_leftovers = leftovers.are_there(connection)
+            if had_leftovers:
+                with Transaction(connection, path, interruption):
+                    leftovers.drop(connection)
+            study_id, space = study(connection)
+            store = cls(path, lock, connection, (study_id, name), space, interruption, had_leftovers=had_leftovers)
+            opened.pop_all()
+            return store
 
     def __enter__(self) -> Store:
         return self
@@ -175,10 +173,10 @@ class Store:
 
     def _close_without_checkpoint(self) -> None:
         """Close the connection while another is open: only the last one to close copies the -wal into the database."""
-        with suppress(sqlite3.Error), closing(schema.reader(self.path)):
+        with suppress(sqlite3.Error), closing(connecting.reader(self.path)):
             self._connection.close()
 
-    def load(self) -> records.Stored:
+    def load(self) -> Stored:
         """Read the study; StoreError if the database is no longer the one that was opened."""
         stored = records.load(self.path, self.name)
         self.check()  # after the load, which may have read another file
@@ -191,16 +189,12 @@ class Store:
         """
         began = time.perf_counter()
         self.check()
-        last_id = self._last_id
         try:
-            with self._transaction() as connection:
-                self._check_rows(connection)
-                self._write(connection, commit)
+            with self._transaction():
+                self._check_rows(self._connection)
+                self._writer.write(commit)
         except BaseException:
-            # The trials of a transaction that was rolled back have no rows.
-            self._last_id = last_id
-            for trial in commit.started:
-                self._trial_ids.pop(trial.number, None)
+            self._writer.forget(trial.number for trial in commit.started)
             raise
         self.commits += 1
         self._epochs += len(commit.epochs)
@@ -215,18 +209,19 @@ class Store:
         self.seconds += time.perf_counter() - began
         return noted
 
+    @advising()
     def check(self) -> None:
         """Check that the database is still the one that was opened; StoreError, with what to do, if it is not."""
         if not self._presence.check():
             return
         # Either SQLite copied the -wal into the file, or another program wrote over the file. A full check shows which.
         try:
-            with closing(schema.connect(self.path, readonly=True)) as connection:
+            with closing(connecting.connect(self.path, readonly=True)) as connection:
                 self._check_content(connection)
         except (StoreError, sqlite3.DatabaseError) as error:
             # The -wal may not belong to the file any more: no backup may be made of the two.
             self._is_damaged = True
-            if not schema.is_damage(error):
+            if not connecting.is_damage(error):
                 raise StoreError(f"{self.path} can't be read: {error}; mend the cause, repeat the command") from None
             if isinstance(error, sqlite3.DatabaseError):
                 raise self._overwritten(f"{error}") from None
@@ -234,13 +229,16 @@ class Store:
         self._presence.accept()
 
     def _check_content(self, connection: sqlite3.Connection) -> None:
-        schema.check_whole(connection, self.path, indexes=True)
+        connecting.check_whole(connection, self.path, indexes=True)
         self._check_rows(connection)
         (epochs,) = connection.execute(_COUNT_EPOCHS, (self.study_id,)).fetchone()
         (trials,) = connection.execute(
-            "SELECT count(*) FROM trials WHERE study_id = ? AND trial_id <= ?", (self.study_id, self._last_id)
+            "SELECT count(*) FROM trials WHERE study_id = ? AND trial_id <= ?", (self.study_id, self._writer.last_id)
         ).fetchone()
-        for what, stored, present in (("epochs", self._epochs, epochs), ("trials", len(self._trial_ids), trials)):
+        for what, stored, present in (
+            ("epochs", self._epochs, epochs),
+            ("trials", len(self._writer.trial_ids), trials),
+        ):
             if stored != present:
                 raise self._overwritten(f"{stored} {what} were stored, and {present} are there")
         if orphans := leftovers.orphans(connection):
@@ -265,8 +263,8 @@ class Store:
                 "this command worked on it; the same command begins the study anew"
             )
         (trials,) = connection.execute("SELECT count(*) FROM trials WHERE study_id = ?", (self.study_id,)).fetchone()
-        if trials < len(self._trial_ids):
-            raise self._overwritten(f"{len(self._trial_ids)} trials were stored, and {trials} are there")
+        if trials < (stored := len(self._writer.trial_ids)):
+            raise self._overwritten(f"{stored} trials were stored, and {trials} are there")
 
     def _new_name(self, connection: sqlite3.Connection) -> str:
         """Return the name that another program has given to the study, or "" if the study is gone."""
@@ -276,9 +274,10 @@ class Store:
     def _overwritten(self, what: str) -> StoreError:
         return StoreError(
             f"{self.path}: another program has deleted trials or written over the file while this command worked on it: "
-            f"{what}; `manyfit verify {self.path}` tells what is wrong; {schema.advice(self.path)}"
+            f"{what}; `manyfit verify {self.path}` tells what is wrong; {advice(self.path)}"
         )
 
+    @advising()
     def back_up(self) -> str:
         """Write the backup if anything is new since the last one; return why that failed, or "".
 
@@ -305,22 +304,8 @@ class Store:
     def _backup_takes_s(self) -> float:
         return max(self._lock.size / BACKUP_BYTES_PER_S, self._last_backup_s)
 
-    def _write(self, connection: sqlite3.Connection, commit: Commit) -> None:
-        for trial in commit.started:
-            self._insert_trial(connection, trial)
-        self._insert_epochs(connection, commit.epochs)
-        for state in commit.states:
-            self._update_trial(connection, state)
-        for key, value in commit.study_attrs.items():
-            _set_attr(connection, "study_system_attributes", "study_id", self.study_id, key, value)
-        self._insert_events(connection, commit.events)
-        connection.execute(
-            "UPDATE manyfit_studies SET seconds = ?, spent = ?, ended = ? WHERE study_id = ?",
-            (commit.seconds, json.dumps(commit.spent), commit.ended, self.study_id),
-        )
-
-    def _transaction(self) -> _Transaction:
-        return _Transaction(self._connection, self.path, self._interruption)
+    def _transaction(self) -> Transaction:
+        return Transaction(self._connection, self.path, self._interruption)
 
     def renew(
         self,
@@ -336,206 +321,24 @@ class Store:
         database is no longer the one that was opened or, with `anew`, if another program has added a trial.
         """
         self.check()
-        with self._transaction() as connection:
-            self._check_rows(connection)
-            connection.execute(
-                "UPDATE manyfit_studies SET settings = ?, identity = coalesce(?, identity), resolved = coalesce(?, resolved) "
-                "WHERE study_id = ?",
-                (
-                    file.settings.model_dump_json(),
-                    identity and json.dumps(identity),
-                    resolved and json.dumps(resolved),
-                    self.study_id,
-                ),
-            )
-            self._row = leftovers.rows_by_name(connection)[self.name]
+        with self._transaction():
+            self._check_rows(self._connection)
+            self._writer.update_settings(file, identity, resolved)
+            self._row = leftovers.rows_by_name(self._connection)[self.name]
             if anew is not None:
-                self._delete_trials(connection)
-                self._insert_events(connection, [HistoryEvent("builder mended", dict(anew), datetime.now(UTC))])
+                self._writer.delete_trials()
+                self._writer.insert_events([HistoryEvent("builder mended", dict(anew), datetime.now(UTC))])
         if anew is not None:
-            self._trial_ids.clear()
-            self._last_id = 0
+            self._writer.forget([*self._writer.trial_ids])
             self._not_backed_up += 1  # else the backup would bring them back
-
-    def _delete_trials(self, connection: sqlite3.Connection) -> None:
-        """Delete all trials of the study, none of which was trained, and the attributes that its sampler keeps."""
-        trained = connection.execute(
-            "SELECT 1 FROM manyfit_epochs JOIN trials USING (trial_id) WHERE study_id = ?", (self.study_id,)
-        ).fetchone()
-        assert trained is None  # noqa: S101 (no epoch is ever deleted)
-        trials = connection.execute(
-            "SELECT trial_id, number FROM trials WHERE study_id = ?", (self.study_id,)
-        ).fetchall()
-        if foreign := [row for row in trials if row[0] not in self._trial_ids.values()]:
-            raise records.foreign_trials_error(self.path, dict(foreign))
-        for table in _OF_TRIALS:
-            connection.execute(
-                f"DELETE FROM {table} WHERE trial_id IN (SELECT trial_id FROM trials WHERE study_id = ?)",  # noqa: S608
-                (self.study_id,),
-            )
-        connection.execute(
-            "DELETE FROM study_system_attributes WHERE study_id = ? AND key NOT LIKE 'dashboard:%' "
-            "AND key != 'study:metric_names'",
-            (self.study_id,),
-        )
-
-    def _insert_trial(self, connection: sqlite3.Connection, trial: TrialStart) -> None:
-        # Optuna numbers trials by counting, so a trial of another program would have the number of this one.
-        foreign = connection.execute(
-            "SELECT trial_id, number FROM trials WHERE study_id = ? AND trial_id > ? ORDER BY trial_id",
-            (self.study_id, self._last_id),
-        ).fetchall()
-        if foreign:
-            raise records.foreign_trials_error(self.path, dict(foreign))
-        cursor = connection.execute(
-            "INSERT INTO trials (number, study_id, state, datetime_start) VALUES (?, ?, 'RUNNING', ?)",
-            (trial.number, self.study_id, rows.moment(trial.at)),
-        )
-        trial_id = cursor.lastrowid
-        assert trial_id is not None  # noqa: S101 (an INSERT has a row)
-        self._trial_ids[trial.number] = self._last_id = trial_id
-        # SQLite reuses the id of a deleted trial, and Optuna deletes a study without our rows.
-        connection.execute("DELETE FROM manyfit_epochs WHERE trial_id = ?", (trial_id,))
-        connection.executemany(
-            "INSERT INTO trial_params (trial_id, param_name, param_value, distribution_json) VALUES (?, ?, ?, ?)",
-            [(trial_id, *row) for row in rows.param_rows(trial.params, self._space)],
-        )
-        _set_attrs(connection, "trial_system_attributes", trial_id, trial.attrs)
-
-    def _insert_events(self, connection: sqlite3.Connection, events: Iterable[HistoryEvent]) -> None:
-        connection.executemany(
-            "INSERT INTO manyfit_events (study_id, at, kind, detail) VALUES (?, ?, ?, ?)",
-            [rows.event(event, self.study_id) for event in events],
-        )
-
-    def _insert_epochs(self, connection: sqlite3.Connection, epochs: Sequence[Epoch]) -> None:
-        owned = [(self._trial_ids[one.member.trial], one) for one in epochs]
-        connection.executemany(
-            "INSERT INTO manyfit_epochs (trial_id, replica, epoch, seconds, metrics) VALUES (?, ?, ?, ?, ?)",
-            [rows.epoch(one, trial_id) for trial_id, one in owned],
-        )
-        connection.executemany(
-            "INSERT INTO trial_intermediate_values (trial_id, step, intermediate_value, intermediate_value_type) "
-            "VALUES (?, ?, ?, 'FINITE')",
-            [(trial_id, one.epoch, one.value) for trial_id, one in owned if one.value is not None],
-        )
-
-    def _update_trial(self, connection: sqlite3.Connection, state: TrialState) -> None:
-        trial_id = self._trial_ids[state.number]
-        connection.execute(
-            "UPDATE trials SET state = ?, datetime_complete = ? WHERE trial_id = ?",
-            (state.state, rows.moment(state.ended_at), trial_id),
-        )
-        if not state.is_ended:
-            return
-        if state.value is not None:
-            connection.execute(
-                "INSERT OR REPLACE INTO trial_values (trial_id, objective, value, value_type) VALUES (?, 0, ?, 'FINITE')",
-                (trial_id, state.value),
-            )
-        _set_attrs(connection, "trial_user_attributes", trial_id, rows.shown_attrs(state))
-        _set_attrs(connection, "trial_system_attributes", trial_id, state.attrs)
-
-
-class _Transaction:
-    """BEGIN IMMEDIATE ... COMMIT as a context manager; it waits in short steps, so that signals get through."""
-
-    def __init__(self, connection: sqlite3.Connection, path: Path, interruption: Callable[[], int]) -> None:
-        self._connection, self._path, self._interruption = connection, path, interruption
-
-    def __enter__(self) -> sqlite3.Connection:
-        try:
-            schema.run_waiting(self._connection, "BEGIN IMMEDIATE", self._interruption)
-        except sqlite3.OperationalError as error:
-            raise _unwritable(self._path, error) from None
-        return self._connection
-
-    def __exit__(
-        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        problem = error
-        try:
-            failpoint("before a commit")
-            self._connection.execute("COMMIT" if error is None else "ROLLBACK")
-            failpoint("after a commit")
-        except sqlite3.Error as commit_error:
-            with suppress(sqlite3.Error):
-                self._connection.execute("ROLLBACK")
-            problem = error or commit_error
-        if isinstance(problem, sqlite3.Error):
-            raise _unwritable(self._path, problem) from None
-
-
-def _unwritable(path: Path, error: sqlite3.Error) -> StoreError:
-    what = str(error)
-    if "locked" in what:
-        what = f"another program has held it locked for {schema.BUSY_FOR_S:.0f} s"
-    elif "I/O" in what:
-        # SQLite reports a file at its size limit as an I/O error, like a broken disk.
-        what = f"{what} (a full disk, or a limit on the size of files?)"
-    return StoreError(
-        f"{path} can't be written: {what}; all earlier trials are in it: mend the cause, repeat the command"
-    )
 
 
 def _check_rows(path: Path, interruption: Callable[[], int]) -> None:
     """Check the rows of all studies on a read-only connection, which leaves a damaged file as it is."""
-    with closing(schema.connect(path, readonly=True, interruption=interruption)) as connection:
+    with closing(connecting.connect(path, readonly=True, interruption=interruption)) as connection:
         try:
             checks.check_rows(connection, path)
         except (sqlite3.Error, MemoryError) as error:
             raise StoreError(
-                f"{path} can't be read: {schema.cause(error)}; it was left as it is: mend the cause, repeat the command"
+                f"{path} can't be read: {connecting.cause(error)}; it was left as it is: mend the cause, repeat the command"
             ) from None
-
-
-def _drop_leftovers(connection: sqlite3.Connection, path: Path, interruption: Callable[[], int]) -> bool:
-    """Delete the leftovers of studies that another program has deleted; return whether there were any."""
-    if not leftovers.are_there(connection):
-        return False
-    with _Transaction(connection, path, interruption):
-        leftovers.drop(connection)
-    return True
-
-
-def _insert_study(
-    connection: sqlite3.Connection, file: StudyFile, record: Record, interruption: Callable[[], int]
-) -> int:
-    if records.holds(connection, file.storage, file.name):
-        raise StoreError(f"{file.storage} has a study {file.name!r} already; give another --name")
-    with _Transaction(connection, file.storage, interruption):
-        study_id = connection.execute("INSERT INTO studies (study_name) VALUES (?)", (file.name,)).lastrowid
-        assert study_id is not None  # noqa: S101 (an INSERT has a row)
-        connection.execute(
-            "INSERT INTO study_directions (direction, study_id, objective) VALUES (?, ?, 0)",
-            (file.direction.upper(), study_id),
-        )
-        connection.execute(
-            "INSERT INTO manyfit_studies (study_id, format, file, settings, resolved, identity, seconds, spent, ended) "
-            "VALUES (?, ?, ?, ?, ?, ?, 0, '{}', '')",
-            (
-                study_id,
-                schema.FORMAT,
-                rows.path_value(file.path),
-                file.settings.model_dump_json(),
-                json.dumps(record.resolved),
-                json.dumps(record.identity),
-            ),
-        )
-        attrs = {"study:metric_names": [file.settings.study.objective], **rows.note_attrs(record.note)}
-        for key, value in attrs.items():
-            _set_attr(connection, "study_system_attributes", "study_id", study_id, key, value)
-    return study_id
-
-
-def _set_attrs(connection: sqlite3.Connection, table: str, trial_id: int, attrs: Mapping[str, Any]) -> None:
-    for key, value in attrs.items():
-        _set_attr(connection, table, "trial_id", trial_id, key, value)
-
-
-def _set_attr(connection: sqlite3.Connection, table: str, owner: str, owner_id: int, key: str, value: Any) -> None:
-    connection.execute(
-        f"INSERT INTO {table} ({owner}, key, value_json) VALUES (?, ?, ?) "  # noqa: S608 (names are ours)
-        f"ON CONFLICT ({owner}, key) DO UPDATE SET value_json = excluded.value_json",
-        (owner_id, key, json.dumps(value)),
-    )

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from search import arrayfile
 from search.arrayfile import ArrayFileError
-from search.storage import records, schema
+from search.storage import records
 from search.storage.holding import hold
+from search.storage.paths import backup_of, partial_of, with_journals
 from search.trials.events import Member
 from search.trials.files import StudyFiles, size_of
 
@@ -40,8 +41,8 @@ def clean(path: Path, name: str, *, weights: bool) -> Cleaned:
         gone = delete_of_callbacks(stored.files, ["ModelCheckpoint"], kept) | tidy(stored.files, kept, unfinished)
         gone |= delete(stored.files.partial_bests())
         # Left by a killed restore or backup. Both need the lock, which is held here, so nobody writes these files now.
-        partials = (f".{path.name}{suffix}.new{journal}" for suffix in ("", ".backup") for journal in schema.JOURNALS)
-        gone |= delete(path.with_name(partial) for partial in partials)
+        for written in (path, backup_of(path)):
+            gone |= delete(with_journals(partial_of(written)))
     sizes = [file.stat().st_size for file in stored.files.all_weights()]
     return Cleaned(list(gone), sum(gone.values()), len(sizes), sum(sizes))
 

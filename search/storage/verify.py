@@ -10,10 +10,13 @@ from pathlib import Path
 
 from search import arrayfile
 from search.errors import DamagedError, StoreError
-from search.storage import backup, checks, columns, leftovers, schema
+from search.storage import backup, checks, columns, connecting, leftovers, studies
+from search.storage.advice import advising
 from search.storage.backup import Backup, Restored
 from search.storage.checks import Problem
 from search.storage.holding import hold
+from search.storage.paths import backup_of
+from search.storage.schema import foreign_objects
 from search.trials.files import StudyFiles
 
 
@@ -41,26 +44,29 @@ class Report:
         return any(problem.is_damage for problem in self.problems)
 
 
+@advising()
 def verify(path: Path) -> Report:
     """Check a database and its backup; return a report. StoreError only if neither exists."""
     report = Report(path)
     try:
-        report.backup = backup.find(path)
+        with advising():
+            report.backup = backup.find(path)
     except StoreError as error:
         report.problems.append(Problem(f"its backup: {error}", is_damage=False))
     if not path.exists() and report.backup is None and not report.problems:
-        schema.check_file(path)
+        connecting.check_file(path)
     _check_database(path, report)
     return report
 
 
+@advising()
 def restore(path: Path) -> tuple[Report, Restored | None]:
     """Replace a damaged database by its backup; return None, and change nothing, if the database is not damaged.
 
     Raises StoreError if another process holds the database, if there is no sound backup, or if files can't be written.
     """
-    if not path.exists() and not schema.backup_of(path).exists():
-        schema.check_file(path)
+    if not path.exists() and not backup_of(path).exists():
+        connecting.check_file(path)
     with hold(path):
         report = verify(path)
         if not report.is_damaged:
@@ -74,7 +80,7 @@ def _deleted(path: Path) -> set[str]:
     Leftovers prove a deletion. A missing study proves nothing: another database may have been written over this one.
     """
     try:
-        with closing(schema.reader(path)) as connection, closing(schema.reader(schema.backup_of(path))) as copy:
+        with closing(connecting.reader(path)) as connection, closing(connecting.reader(backup_of(path))) as copy:
             if connection.execute("PRAGMA integrity_check(1)").fetchone()[0] != "ok":
                 return set()
             present = {name for (name,) in connection.execute("SELECT study_name FROM studies")}
@@ -87,17 +93,17 @@ def _deleted(path: Path) -> set[str]:
 def _check_database(path: Path, report: Report) -> None:
     """Add the problems and the counts of a database to a report."""
     try:
-        with closing(schema.connect(path, readonly=True)) as connection:
+        with advising(), closing(connecting.connect(path, readonly=True)) as connection:
             # One transaction, because a study may be running.
             connection.execute("BEGIN")
             damage = [*_page_problems(connection), *checks.orphans(connection)]
             report.problems += damage
             report.problems += map(Problem, columns.problems(connection)) if not damage else []
             # Not damage, because a backup holds these objects, too.
-            report.problems += [Problem(what, is_damage=False) for what in schema.foreign_objects(connection)]
+            report.problems += [Problem(what, is_damage=False) for what in foreign_objects(connection)]
             # The rows on damaged pages prove nothing about the studies.
             report.deleted = 0 if damage else leftovers.count_studies(connection)
-            for name in [] if damage else checks.names(connection):
+            for name in [] if damage else studies.names(connection):
                 stored, problems = checks.check_study(connection, path, name)
                 report.problems += problems
                 if stored is not None:
@@ -108,7 +114,7 @@ def _check_database(path: Path, report: Report) -> None:
         report.problems.append(Problem(str(error), is_damage=isinstance(error, DamagedError)))
     except (sqlite3.Error, MemoryError) as error:
         report.problems.append(
-            Problem(f"{path} can't be read: {schema.cause(error)}", is_damage=schema.is_damage(error))
+            Problem(f"{path} can't be read: {connecting.cause(error)}", is_damage=connecting.is_damage(error))
         )
 
 

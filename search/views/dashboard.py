@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from search.errors import Interrupted, StoreError, UsageError
-from search.storage import schema
+from search.storage import records
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -106,7 +106,7 @@ def application(database: Path, *, interruption: Callable[[], int] = lambda: 0) 
     """
     database = database.absolute()
     # Check before the import of optuna, which takes a second.
-    schema.connect(database, readonly=True, whole=True, interruption=interruption).close()
+    records.check_pages(database, interruption=interruption)
     storage = _open(database)
     from optuna_dashboard import wsgi
 

@@ -16,8 +16,8 @@ from search import durable
 from search.errors import UsageError
 from search.spec.identity import versions
 from search.spec.sources import source_files
-from search.storage.records import Stored
-from search.storage.schema import JOURNALS, backup_of
+from search.storage.paths import backup_of, lock_of, with_journals
+from search.storage.studies import Stored
 from search.trials.objective import Objective
 from search.trials.trial import Trial
 from search.views import standing
@@ -166,10 +166,10 @@ def is_ours(path: Path) -> bool:
 def check_target(path: Path, stored: Stored) -> None:
     """Raise UsageError if writing `path` would replace a database, or what the study is made of."""
     file = stored.file
-    database = (stored.path, backup_of(stored.path), stored.path.with_name(f"{stored.path.name}.lock"))
+    database = (stored.path, backup_of(stored.path), lock_of(stored.path))
     data = file.base / file.settings.data.source.partition(":")[0]
     made_of = {
-        "the study's database": [Path(f"{one}{journal}") for one in database for journal in JOURNALS],
+        "the study's database": [name for one in database for name in with_journals(one)],
         "the study file": [file.path],
         "code of the study": list(source_files(file.settings, file.base).values()),
         "the study's data": [data],

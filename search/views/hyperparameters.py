@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from search.storage.records import Stored
+from search.storage.studies import Stored
 from search.trials.objective import Objective
 from search.trials.trial import Trials
 from search.views.text import number, short

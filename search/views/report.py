@@ -18,7 +18,8 @@ from search.reading import tomltext
 from search.spec.resolved import describe
 from search.storage import records
 from search.storage.holder import Holder, holder
-from search.storage.records import Brief, Stored
+from search.storage.records import Brief
+from search.storage.studies import Stored
 from search.trials.history import IMPORTED
 from search.trials.objective import Objective
 from search.trials.trial import Trial

@@ -7,8 +7,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from search.storage import schema
 from search.storage.backup import Backup, Ended, Restored
+from search.storage.paths import backup_of
 from search.storage.verify import Report
 
 
@@ -29,7 +29,7 @@ def lines(report: Report) -> list[str]:
 
 def remedy(report: Report, study: Path) -> str:
     """Return what to do about a database or a backup that is not sound; "" if the problems themselves say it."""
-    backup_path = schema.backup_of(report.path)
+    backup_path = backup_of(report.path)
     if report.is_damaged:
         if report.backup:
             return f"`manyfit verify {shlex.quote(str(study))} --restore` brings back its backup: {_describe(report.backup)}"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from search.storage.records import Brief, Stored
+from search.storage.records import Brief
+from search.storage.studies import Stored
 from search.trials.trial import Trial
 from search.views.text import number
 

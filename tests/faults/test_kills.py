@@ -21,7 +21,7 @@ import pytest
 from driving import Driver
 from support import MANYFIT, manyfit, query, replay, replay_file, start, table, write_study
 
-from search.storage import records, schema
+from search.storage import connecting, records
 from search.storage.verify import verify
 
 SHORT = {"study__trials": 3, "study__epochs": 3}
@@ -200,7 +200,7 @@ def test_restoration_killed_at_any_write_goes_on_when_repeated(driver, undisturb
     made = tmp_path / "study"
     made.mkdir()
     assert driver.run(made, settings=SHORT).code == 0
-    with closing(schema.connect(made / "replay.db", readonly=False)) as connection:
+    with closing(connecting.connect(made / "replay.db", readonly=False)) as connection:
         connection.execute("UPDATE trials SET state = 'FAIL'")
         damaged = tmp_path / "damaged"
         shutil.copytree(made, damaged)  # with its -wal, as a kill would have left it

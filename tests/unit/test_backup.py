@@ -18,7 +18,7 @@ from search import cli
 from search.core.loop import search
 from search.core.study import Study
 from search.errors import StoreError
-from search.storage import backup, checks, records, schema
+from search.storage import backup, checks, connecting, records
 from search.storage import store as stores
 from search.storage.backup import Backup, Restored
 from search.storage.store import Store
@@ -220,7 +220,7 @@ def test_what_no_backup_mends_leaves_a_sound_database_alone(tmp_path):
 
 
 def test_locked_database_and_one_of_another_schema_are_not_replaced_by_their_backup(tmp_path, monkeypatch):
-    monkeypatch.setattr(schema, "BUSY_FOR_S", 0.5)
+    monkeypatch.setattr(connecting, "BUSY_FOR_S", 0.5)
     file = backed_up(replay_file(tmp_path, study__trials=12))
     with closing(sqlite3.connect(file.storage, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
@@ -262,7 +262,7 @@ def test_check_of_a_backup_that_can_not_be_completed_is_no_damage(tmp_path, word
     """The sample: a disk that was full while a copy was checked ended the search, its database being called damaged."""
     file = backed_up(replay_file(tmp_path, study__trials=6))
     before = (tmp_path / "replay.db.backup").read_bytes()
-    with closing(schema.connect(file.storage, readonly=True)) as connection:
+    with closing(connecting.connect(file.storage, readonly=True)) as connection:
         why = backup.make(connection, file.storage, check=lambda copy: interrupt_at(copy, words))
         assert why == f"{tmp_path / 'replay.db.backup'} can't be written: interrupted"
         assert (tmp_path / "replay.db.backup").read_bytes() == before
@@ -271,7 +271,7 @@ def test_check_of_a_backup_that_can_not_be_completed_is_no_damage(tmp_path, word
 
 def test_database_that_is_locked_while_its_studies_are_checked_is_not_damaged(tmp_path):
     file = backed_up(replay_file(tmp_path, study__trials=6))
-    with closing(schema.connect(file.storage, readonly=True)) as connection:
+    with closing(connecting.connect(file.storage, readonly=True)) as connection:
         with closing(sqlite3.connect(file.storage, isolation_level=None)) as other:
             other.execute("BEGIN EXCLUSIVE")
             for check in (checks.check_study, lambda connection, path, _: checks.check_rows(connection, path)):
@@ -284,8 +284,8 @@ def test_little_memory_while_studies_are_checked_is_no_damage(tmp_path):
     file = backed_up(replay_file(tmp_path, study__trials=6))
     # By a process of its own: SQLite's limit is never raised again.
     code = (
-        "import sys; from pathlib import Path; from search.storage import backup, checks, schema\n"
-        "path = Path(sys.argv[1]); connection = schema.connect(path, readonly=True)\n"
+        "import sys; from pathlib import Path; from search.storage import backup, checks, connecting\n"
+        "path = Path(sys.argv[1]); connection = connecting.connect(path, readonly=True)\n"
         "print(backup.make(connection, path, check=lambda copy: copy.execute('PRAGMA hard_heap_limit = 1')))\n"
         "try: checks.check_study(connection, path, 'replay')\n"
         "except MemoryError: print('MemoryError')\n"

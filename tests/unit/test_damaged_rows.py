@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from search import cli
 from search.errors import StoreError
-from search.storage import records, schema
+from search.storage import connecting, records
 
 VALUES = [None, "text", '{"a": "b"}', "NaN", "Infinity", "-Infinity", "1e999"]
 MORE = [pytest.param(value, marks=pytest.mark.gallery) for value in ("[]", '"x"', b"\xff\xfe", -1, 9e999)]
@@ -144,12 +144,12 @@ def test_database_that_changes_what_is_written_is_not_sound(study, tmp_path, mad
     before = path.read_bytes()
     if not says:
         assert code == 0, output
-        schema.connect(path, readonly=False).close()
+        connecting.connect(path, readonly=False).close()
         return
     assert code == 3
     assert says in output
     with pytest.raises(StoreError, match="nothing was written"):
-        schema.connect(path, readonly=False)
+        connecting.connect(path, readonly=False)
     assert path.read_bytes() == before
     assert run("show", path)[0] == 0
 

@@ -25,7 +25,8 @@ from typer.testing import CliRunner
 
 from search import cli
 from search.errors import StoreError, UsageError
-from search.storage import schema
+from search.storage import connecting, schema
+from search.storage.advice import advising
 from search.views import dashboard
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -453,8 +454,8 @@ def _missing(path: Path) -> None:
 def test_database_that_is_none_is_refused_like_everywhere_and_left_alone(database, spoil):
     spoil(database)
     before = database.read_bytes() if database.is_file() else None
-    with pytest.raises(StoreError, match=re.escape(str(database))) as elsewhere:
-        schema.connect(database, readonly=False)
+    with pytest.raises(StoreError, match=re.escape(str(database))) as elsewhere, advising():
+        connecting.connect(database, readonly=False)
     with pytest.raises(StoreError) as caught:
         dashboard.serve(database, 0, on_ready=pytest.fail)
     assert str(caught.value) == str(elsewhere.value)

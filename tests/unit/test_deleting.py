@@ -20,7 +20,8 @@ from search import cli
 from search.core.loop import search
 from search.core.study import Study
 from search.errors import StoreError
-from search.storage import backup, leftovers, records, schema
+from search.storage import backup, connecting, leftovers, records
+from search.storage.paths import backup_of
 from search.storage.store import Store
 from search.storage.verify import verify
 from search.trials.files import StudyFiles
@@ -107,7 +108,7 @@ def test_deleted_study_leaves_no_row_and_no_file_and_the_other_as_it_was(databas
 
 def test_backup_does_not_bring_back_what_was_deleted(database, tmp_path):
     assert run("delete", database, "--name", "first", "--yes").exit_code == 0
-    assert records.names(schema.backup_of(database)) == ["second"]
+    assert records.names(backup_of(database)) == ["second"]
     database.write_bytes(b"\0" * 5000)
     assert run("verify", database, "--restore").exit_code == 0
     assert records.names(database) == ["second"]
@@ -180,7 +181,7 @@ def test_deletion_that_is_killed_at_any_write_is_ended_by_the_next(template, tmp
         assert done.returncode in (0, -9), done.stderr
         if "first" in records.names(database):
             assert run("delete", database, "--name", "first", "--yes").exit_code == 0
-        assert records.names(database) == records.names(schema.backup_of(database)) == ["second"], at
+        assert records.names(database) == records.names(backup_of(database)) == ["second"], at
         assert table(database, "second") == expected
         assert not list(folder.glob("first*"))
         assert verify(database).problems == []
@@ -278,7 +279,7 @@ def test_study_that_optuna_deleted_is_not_restored(database, tmp_path):
     by_optuna(database, "second")
     searched(study_of(tmp_path, "third"))
     assert records.names(database) == ["third"]
-    assert "second" not in records.names(schema.backup_of(database))
+    assert "second" not in records.names(backup_of(database))
 
 
 @pytest.mark.parametrize("other", ["third", "first"])
@@ -341,7 +342,7 @@ def test_study_that_was_deleted_and_made_again_has_nothing_of_the_first(database
 @pytest.mark.parametrize("damaged", ["first", "second"])
 def test_damaged_study_can_be_deleted_and_no_other_one_while_the_backup_is_its_last_copy(database, damaged):
     other = "second" if damaged == "first" else "first"
-    expected, copy = table(database, other), schema.backup_of(database).read_bytes()
+    expected, copy = table(database, other), backup_of(database).read_bytes()
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute(
             "UPDATE trial_values SET value = 7 WHERE trial_id IN (SELECT trial_id FROM trials JOIN studies USING (study_id) "
@@ -355,10 +356,10 @@ def test_damaged_study_can_be_deleted_and_no_other_one_while_the_backup_is_its_l
     )
     assert f"{damaged}: trial 0: its value is 7.0" in done.stderr
     assert "--restore` brings back its backup" in done.stderr
-    assert schema.backup_of(database).read_bytes() == copy
+    assert backup_of(database).read_bytes() == copy
     assert run("delete", database, "--name", damaged, "--yes").exit_code == 0
     assert verify(database).problems == []
-    for path in (database, schema.backup_of(database)):
+    for path in (database, backup_of(database)):
         assert records.names(path) == [other]
         assert table(path, other) == expected
 
@@ -376,7 +377,7 @@ def test_all_studies_deleted_by_optuna_leave_a_database_to_begin_in(database, tm
     replay_new(study_of(tmp_path, "first"))
     assert records.load(database, "first").trials == []
     assert rows(database) == {"manyfit_studies": 1, "manyfit_epochs": 0, "manyfit_events": 0}
-    assert "second" not in records.names(schema.backup_of(database))
+    assert "second" not in records.names(backup_of(database))
 
 
 def test_study_that_is_deleted_while_it_is_searched_ends_the_search_and_stays_deleted(tmp_path):
@@ -428,7 +429,7 @@ def test_last_trial_that_is_deleted_by_hand_is_searched_again(database, tmp_path
 
 
 def test_clean_database_is_not_written_to_by_looking_for_leftovers(database, tmp_path):
-    with closing(schema.connect(database, readonly=True)) as connection:
+    with closing(connecting.connect(database, readonly=True)) as connection:
         assert not leftovers.are_there(connection)
     found = backup.find(database)
     assert found is not None

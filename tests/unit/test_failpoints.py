@@ -12,10 +12,10 @@ PLACES = {
     ("durable.py", "replace"),
     ("durable.py", "move"),
     ("durable.py", "_sync_folder"),
-    ("storage/schema.py", "connect"),
+    ("storage/connecting.py", "connect"),
     ("storage/schema.py", "create"),
     ("storage/store.py", "close"),
-    ("storage/store.py", "__exit__"),
+    ("storage/writing.py", "__exit__"),
     ("storage/backup.py", "make"),
     ("storage/backup.py", "_leave_out"),
     ("storage/deleting.py", "delete"),
@@ -26,7 +26,7 @@ PLACES = {
 BETWEEN_POINTS = {("durable.py", "_sync_folder")}  # of `move`, which calls it
 # A connection may commit without a word of it: `with connection:`. These don't, or can't write.
 CONNECTIONS = {
-    ("storage/schema.py", "_open"),
+    ("storage/connecting.py", "_open"),
     ("storage/schema.py", "create"),
     ("storage/backup.py", "make"),
     ("storage/backup.py", "restore"),

@@ -1,8 +1,9 @@
-"""The packages of `search` import each other only downwards, as docs/decisions/0018 draws them."""
+"""The packages of `search` import each other only downwards, as docs/decisions/0018 draws them, and no modules in a circle."""
 
 from __future__ import annotations
 
 import ast
+from graphlib import TopologicalSorter
 
 from support import ROOT
 
@@ -34,6 +35,26 @@ def test_packages_import_only_what_is_below_them():
         below = set() if package in EVERYONES else set(ORDER[ORDER.index(package) + 1 :]) if package in ORDER else set()
         upwards += [f"{path.relative_to(ROOT)}: {name}" for name in sorted(found - below)]
     assert upwards == []
+
+
+def test_modules_import_each_other_without_a_circle():
+    paths = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in (ROOT / "search").rglob("*.py")
+    }
+    graph = {}
+    for module, path in paths.items():
+        names = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                # `from search.storage import rows` imports a module, `from search.errors import StoreError` a class of one.
+                within = {f"{node.module}.{alias.name}" for alias in node.names}
+                names |= within & paths.keys() or {node.module}
+        graph[module] = names & paths.keys()
+    assert len(graph["search.storage.store"]) > 10
+    TopologicalSorter(graph).prepare()  # its CycleError has the circle
 
 
 def test_storage_imports_no_engine_and_no_live_study():

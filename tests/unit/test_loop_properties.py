@@ -18,6 +18,7 @@ from search.core.study import LikeFailuresError, Study
 from search.errors import Interrupted
 from search.storage import records, schema
 from search.storage.store import Store
+from search.storage.studies import Stored
 from search.storage.verify import verify
 from search.trials.events import EpochEnd, Event, Failed, Lost, Overdue, Stopped, Verdict
 from search.workers.inprocess import Replaying
@@ -82,7 +83,7 @@ def places(kinds: Sequence[str]) -> st.SearchStrategy[dict]:
     )
 
 
-def finished(stored: records.Stored) -> dict:
+def finished(stored: Stored) -> dict:
     return {
         t.number: (t.state, t.ended, t.why, t.params, t.value, t.best_epoch, t.curve)
         for t in stored.trials
@@ -90,7 +91,7 @@ def finished(stored: records.Stored) -> dict:
     }
 
 
-def attempt(folder, file, engine: Engine, interruption) -> records.Stored | None:
+def attempt(folder, file, engine: Engine, interruption) -> Stored | None:
     """Do what one command does; None if it was killed. The study in memory is gone after it in any case."""
     if records.exists(file.storage, file.name):
         store = Store.open(file.storage, file.name)
@@ -110,7 +111,7 @@ def attempt(folder, file, engine: Engine, interruption) -> records.Stored | None
     return records.load(file.storage, file.name)
 
 
-def go_on_until_done(folder, template, *, lanes, own, world, kills, stops, **study_settings) -> records.Stored:
+def go_on_until_done(folder, template, *, lanes, own, world, kills, stops, **study_settings) -> Stored:
     """Repeat the command until the study is done, and hold its invariants after every attempt."""
     for path in folder.iterdir():
         path.unlink()
