@@ -90,9 +90,3 @@ def _dense_targets(parts: Parts) -> Targets:
 
     y = {split: np.ascontiguousarray(part.y, np.float32) for split, part in parts.splits.items()}
     return DenseTargets("regression", y, shaped=y)
-
-
-def copy_features(arrays: dict[str, Array]) -> None:
-    """Replace an autoencoder's targets by the scaled features, in place."""
-    for key in [key for key in arrays if key.startswith("y_")]:
-        arrays[key] = arrays[f"x_{key[2:]}"].reshape(arrays[key].shape)

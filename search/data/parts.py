@@ -24,7 +24,6 @@ SPLITS = {
 }
 # What follows x or y in the name of an array -> its split.
 ENDINGS = {"": "train", **{f"_{name}": split for name, split in SPLITS.items()}}
-NO_WEIGHTS = "weights of single rows are not supported yet (weights of classes are: class_weight in [train])"
 _FLOAT32_MAX = 3.4028234663852886e38
 
 
@@ -103,14 +102,11 @@ def pairs_of(keys: Iterable[str], name: str) -> dict[str, tuple[str, str]]:
             f"{name}: no x_train and y_train (or x and y); it has {', '.join(keys[:20]) or 'nothing'}: rename the arrays"
         )
     if unknown:
-        raise DataError(f"{name}: unknown key {unknown[0]!r}; {_unknown_key_advice(unknown[0], known)}")
+        raise DataError(
+            f"{name}: unknown key {unknown[0]!r}; known are {', '.join(known)}, and w or sample_weight for weights of rows: "
+            "rename or remove it (several inputs are x_NAME, x_OTHER, several outputs y_NAME, y_OTHER)"
+        )
     return pairs
-
-
-def _unknown_key_advice(key: str, known: Iterable[str]) -> str:
-    if "weight" in key.lower() or key.lower().partition("_")[0] in ("w", "sw"):
-        return f"{NO_WEIGHTS}: remove it"
-    return f"known are {', '.join(known)}: rename or remove it"
 
 
 def validate(parts: Parts) -> Parts:
@@ -137,7 +133,7 @@ def _validate_part(part: Part, split: str, name: str) -> Part:
         if array.dtype.kind not in kinds:
             raise DataError(
                 f"{name}: {split} {what} are of type {array.dtype}; give plain arrays of numbers"
-                + (", true/false or text" if what == "labels" else ": encode text as numbers, join several inputs")
+                + (", true/false or text" if what == "labels" else ": encode text as numbers")
             )
         if array.ndim == 0 or array.size == 0:
             raise DataError(f"{name}: {split} {what} are empty (shape {array.shape}); give at least one row and column")

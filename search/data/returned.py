@@ -2,100 +2,283 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from search.data import several
 from search.data.exact import FLOAT64_WHOLE, rounding_message, whole_number
 from search.data.labels import clean_labels
-from search.data.parts import NO_WEIGHTS, Part, Parts, pairs_of, rows_of
+from search.data.parts import SPLITS, Part, Parts, pairs_of, rows_of
 from search.data.roles import of_arrays, without_keys
+from search.data.several import Bundle, Form
 from search.errors import DataError
 
 if TYPE_CHECKING:
     from search.data.parts import Array
 
 _FORMS = (
-    "return (x, y), ((x_train, y_train), (x_test, y_test)) or a dictionary with x_train, y_train, x_validation, "
-    "y_validation, x_test, y_test"
+    "return (x, y), (x, y, weights), ((x_train, y_train), (x_test, y_test)) or a dictionary with x_train, y_train, "
+    "x_validation, y_validation, x_test, y_test"
 )
 _LARGEST_DENSE = 4 * 2**30
 _MOST_INPUTS = 8
 
 
-def parts_of(result: Any, name: str, task: str | None = None, roles: Mapping[str, str] = {}) -> Parts:
-    """Convert (x, y), ((x_train, y_train), (x_test, y_test)) or a mapping with such keys.
+_SPLIT_NAMES = "|".join(SPLITS)
+# x_image, y_train_price: one of several inputs or outputs.
+_NAMED_KEY = re.compile(rf"(x|y)(_(?:{_SPLIT_NAMES}))?_(\w.*)")
+_WEIGHTS_KEY = re.compile(rf"(?:w|weights?|sample_weights?)(?:_({_SPLIT_NAMES}))?")
 
-    `roles`: role -> the name of its arrays beside x and y, or of a column of x.
+
+@dataclass(frozen=True, eq=False)
+class _Side:
+    """The arrays of x or of y: split -> name -> (array, columns, `Part.rounded`)."""
+
+    letter: str
+    form: Form
+    splits: dict[str, dict[str, tuple[Array, tuple[str, ...], str]]]
+
+    @property
+    def names(self) -> list[str]:
+        return list(self.splits["train"])
+
+    def one(self, name: str) -> dict[str, tuple[Array, tuple[str, ...], str]]:
+        return {split: arrays[name] for split, arrays in self.splits.items()}
+
+
+def parts_of(result: Any, name: str, task: str | None = None, roles: Mapping[str, str] = {}) -> Parts | Bundle:
+    """Convert (x, y), (x, y, weights), pairs of these for training and test, or a mapping with keys such as x_train.
+
+    x and y may each be a dictionary or tuple of arrays: several inputs or outputs. `roles`: role -> the name of its arrays
+    beside x and y, or of a column of x.
     """
     if isinstance(result, tuple | list) and not hasattr(result, "shape"):
         result = _mapping_of(result, name)
     if not isinstance(result, Mapping):
         raise DataError(f"{name}: received {type(result).__name__}; {_advice(result) or _FORMS}")
-    splits = {}
-    for split, (x, y) in pairs_of(without_keys(map(str, result), roles, name), name).items():
-        _check_single(result[x], result[y], name, x)
-        _check_single(result[y], result[x], name, y)
-        given = of_arrays(result, x, result[x], roles, name)
-        taken = [column for column in roles.values() if column in getattr(result[x], "columns", ())]
-        features, columns, rounded = _to_array(result[x].drop(columns=taken) if taken else result[x], name, x)
-        targets, _, _ = _to_array(result[y], name, y)
-        splits[split] = Part(features, targets, rows_of(name, x), columns, rounded, given)
-    return clean_labels(Parts(name, splits, task))
+    weights, others = _without_weights(result, name)
+    arrays = _folded(others)
+    pairs = pairs_of(without_keys(arrays, roles, name), name)
+    given = [{split: arrays[pair[side]] for split, pair in pairs.items()} for side in (0, 1)]
+    x, y = (
+        _side(letter, side, other, name, key, roles if letter == "x" else {})
+        for letter, side, other, key in zip("xy", given, given[::-1], pairs["train"], strict=True)
+    )
+    by_output = _weights_of(weights, y, name)
+    of_rows = {}
+    for split, (key, _) in pairs.items():
+        value = arrays[key] if x.form == "one" else next(iter(several.named(arrays[key], x.form).values()))
+        of_rows[split] = {**of_arrays(arrays, key, value, roles, name), **by_output.get(split, {})}
+
+    def parts(x_name: str, y_name: str, letter: str, label: str) -> Parts:
+        splits = {}
+        for split, (features, columns, rounded) in x.one(x_name).items():
+            place = rows_of(name, pairs[split][0] if label in ("x", "y") else label)
+            splits[split] = Part(features, y.one(y_name)[split][0], place, columns, rounded, of_rows[split])
+        return clean_labels(Parts(name if label == letter else f"{name}, {label}", splits, task))
+
+    first_x, first_y = x.names[0], y.names[0]
+    if x.form == y.form == "one" and not by_output:
+        return parts("", "", "x", "x")
+    inputs = {item: parts(item, first_y, "x", several.label("x", item, x.form)) for item in x.names}
+    outputs = {item: parts(first_x, item, "y", several.label("y", item, y.form)) for item in y.names}
+    if x.form == y.form == "one":
+        outputs = inputs
+    return Bundle(name, inputs, outputs, x.form, y.form)
+
+
+def arrays_of(keys: Mapping[str, Any], name: str) -> list[str]:
+    """Return the keys of x and y among `keys`, without those of weights; names of several are gathered under one key."""
+    return list(_folded(_without_weights(keys, name)[1]))
+
+
+def _side(
+    letter: str, given: Mapping[str, Any], other: Mapping[str, Any], name: str, key: str, roles: Mapping[str, str]
+) -> _Side:
+    """Return x or y in every split: one array, or several; `other` is the other side. Columns of `roles` are left out."""
+    forms = {
+        split: several.form_of(value, is_several=_is_several(value, other[split])) for split, value in given.items()
+    }
+    form = forms["train"]
+    for split, its in forms.items():
+        if its != form:
+            raise DataError(
+                f"{name}: {letter} is {_form_text(form)} in training and {_form_text(its)} in {split}; give the same form"
+            )
+    by_name = {split: several.named(value, form) for split, value in given.items()}
+    several.same_names(by_name, name, letter)
+    splits = {
+        split: {
+            item: _to_array(
+                _without_columns(value, roles.values()),
+                name,
+                several.label(f"{letter}{'' if key == letter else f'_{split}'}", item, form),
+            )
+            for item, value in arrays.items()
+        }
+        for split, arrays in by_name.items()
+    }
+    return _Side(letter, form, splits)
+
+
+def _without_columns(value: Any, columns: Iterable[str]) -> Any:
+    taken = [column for column in columns if column in getattr(value, "columns", ())]
+    return value.drop(columns=taken) if taken else value
+
+
+def _form_text(form: Form) -> str:
+    return {"one": "one array", "dict": "a dictionary of arrays", "tuple": "several arrays"}[form]
+
+
+def _weights_of(weights: Mapping[str, Any], y: _Side, name: str) -> dict[str, dict[str, Array]]:
+    """Return split -> role -> weights (rows,), of all outputs or of each."""
+    made: dict[str, dict[str, Array]] = {}
+    for split, value in weights.items():
+        if split not in y.splits:
+            raise DataError(f"{name}: there are weights of the split {split!r}, which has no rows; remove them")
+        is_by_output = isinstance(value, Mapping) or (y.form == "tuple" and _is_list_of_arrays(value))
+        for output, item in several.named(value, several.form_of(value, is_several=is_by_output)).items():
+            what = f"the weights of {output!r}" if output else "the weights"
+            if output and output not in y.names:
+                raise DataError(
+                    f"{name}: {what}: there is no such output; there are {', '.join(y.names).strip() or 'none'}"
+                )
+            array = _to_array(item, name, what)[0]
+            array = array[:, 0] if array.shape[1:] == (1,) else array
+            rows = len(y.splits[split][output or y.names[0]][0])
+            if array.shape != (rows,):
+                raise DataError(
+                    f"{name}: {what} in {split} have the shape {array.shape}; give one number for each of {rows} rows"
+                )
+            made.setdefault(split, {})[f"{several.WEIGHTS} {output}".strip()] = array
+    roles = sorted({role for of_split in made.values() for role in of_split})
+    for split in y.splits if roles else ():
+        if missing := [role for role in roles if role not in made.get(split, {})]:
+            raise DataError(
+                f"{name}: there are no {missing[0]} in {split}; give them for every split, 1 for rows that count once"
+            )
+    outputs = [role.removeprefix(several.WEIGHTS).strip() for role in roles]
+    if outputs and outputs != [""] and set(outputs) != set(y.names):
+        missing = [output for output in y.names if output not in outputs]
+        raise DataError(
+            f"{name}: there are no weights of {', '.join(missing)}; give one array for all outputs, or one for each"
+        )
+    return made
+
+
+def _without_weights(result: Mapping[Any, Any], name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Take the weights out of a mapping: (split -> weights, the other arrays)."""
+    weights: dict[str, Any] = {}
+    arrays: dict[str, Any] = {}
+    used: dict[str, str] = {}
+    for key, value in result.items():
+        match = _WEIGHTS_KEY.fullmatch(str(key))
+        if match is None:
+            arrays[str(key)] = value
+            continue
+        split = SPLITS[match[1] or "train"]
+        if split in weights:
+            raise DataError(f"{name}: has both {used[split]} and {key}; keep one of them")
+        weights[split], used[split] = value, str(key)
+    return weights, arrays
+
+
+def _folded(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Gather keys such as x_image and x_meta in one dictionary of several inputs; a single odd key stays as it is."""
+    known = {f"{letter}{ending}" for letter in "xy" for ending in ("", *(f"_{split}" for split in SPLITS))}
+    matches = {key: match for key in arrays if key not in known and (match := _NAMED_KEY.fullmatch(key))}
+    names: dict[str, set[str]] = {}
+    for match in matches.values():
+        names.setdefault(match[1], set()).add(match[3])
+    folded: dict[str, Any] = {}
+    for key, value in arrays.items():
+        match = matches.get(key)
+        if match is None or max(map(len, names.values())) < 2 or f"{match[1]}{match[2] or ''}" in arrays:
+            folded[key] = value
+        else:
+            folded.setdefault(f"{match[1]}{match[2] or ''}", {})[match[3]] = value
+    return folded
 
 
 def _mapping_of(result: tuple[Any, ...] | list[Any], name: str) -> dict[str, Any]:
     """Return the arrays of a tuple by their keys."""
     pairs = [item for item in result if isinstance(item, tuple)]
-    if any(len(pair) == 3 for pair in pairs) and len(pairs) == len(result):
-        raise DataError(f"{name}: received tuples (x, y, weights); {NO_WEIGHTS}: return (x, y) for each split")
+    if (
+        len(result) == len(pairs) == 2
+        and len(pairs[0]) == len(pairs[1]) in (2, 3)
+        and not _are_sides(pairs[0], pairs[1], name)
+    ):
+        keys = [f"{key}_{split}" for split in ("train", "test") for key in ("x", "y", "w")[: len(pairs[0])]]
+        return dict(zip(keys, (item for pair in pairs for item in pair), strict=True))
     if len(result) == 2:
-        train, test = result
-        if isinstance(train, tuple) and isinstance(test, tuple) and len(train) == len(test) == 2:
-            return {"x_train": train[0], "y_train": train[1], "x_test": test[0], "y_test": test[1]}
-        return {"x": train, "y": test}
+        return {"x": result[0], "y": result[1]}
     if len(result) == 3 and len(pairs) == 3:
         raise DataError(
             f"{name}: received three pairs; say which is which: return {{'x_train': ..., 'y_train': ..., 'x_validation': "
             "..., 'y_validation': ..., 'x_test': ..., 'y_test': ...}"
         )
+    if len(result) == 3 and _are_weights(result[2], result[1]):
+        return {"x": result[0], "y": result[1], "w": result[2]}
     if len(result) == 3:
         raise DataError(
-            f"{name}: received 3 values; if they are (x, y, weights): {NO_WEIGHTS}: return (x, y); with more splits "
-            "return a dictionary with x_train, y_train, x_validation, y_validation, x_test, y_test"
+            f"{name}: received 3 values, and the third is not one weight a row; return (x, y) or (x, y, weights); with more "
+            "splits return a dictionary with x_train, y_train, x_validation, y_validation, x_test, y_test"
         )
     raise DataError(f"{name}: received a {type(result).__name__} of {len(result)} values; {_FORMS}")
 
 
-def _check_single(value: Any, other: Any, name: str, key: str) -> None:
-    """Refuse several inputs or outputs: a mapping, or a list of arrays that each hold every row."""
+def _are_sides(one: tuple[Any, ...], other: tuple[Any, ...], name: str) -> bool:
+    """Whether two tuples are several inputs and outputs, not training and test; DataError if they may be either."""
+    shapes = [getattr(item, "shape", None) for item in (*one, *other)]
+    if any(shape is None or not shape for shape in shapes) or len({shape[0] for shape in shapes if shape}) > 1:
+        return False
+    per_row = [tuple(shape[1:]) for shape in shapes if shape]
+    if all(shape in ((), (1,)) for shape in per_row):
+        raise DataError(
+            f"{name}: received two tuples of {len(one)} arrays, all of as many rows with one number each: training and test, "
+            "or several inputs and outputs? Return a dictionary with x_train, y_train, x_test and y_test, or dictionaries of "
+            "arrays for x and y"
+        )
+    # The rows of training and test would be alike.
+    return per_row[0] != per_row[len(one)]
+
+
+def _are_weights(value: Any, y: Any) -> bool:
+    """Whether the third of three values is one number a row, or such an array for every output."""
+    import numpy as np
+
     if isinstance(value, Mapping):
-        raise DataError(f"{name}: {key} is a {type(value).__name__} of several arrays; {_several(key)}")
+        return isinstance(y, Mapping)
+    try:
+        array, rows = np.asarray(value), len(next(iter(y.values())) if isinstance(y, Mapping) else y)
+    except (ValueError, TypeError, StopIteration):
+        return False
+    if isinstance(y, tuple | list) and _is_list_of_arrays(y):
+        rows = len(y[0])
+    return array.dtype.kind in "biuf" and array.ndim == 1 and len(array) == rows
+
+
+def _is_several(value: Any, other: Any) -> bool:
+    """Whether a value is several inputs or outputs: a mapping, or a list of arrays that each hold every row."""
+    if isinstance(value, Mapping):
+        return True
     if not _is_list_of_arrays(value):
-        return
+        return False
     lengths = {item.shape[0] for item in value}
+    if isinstance(other, Mapping):
+        other = next(iter(other.values()), None)
     rows = len(other) if hasattr(other, "__len__") and getattr(other, "shape", None) != () else -1
     is_by_rows = len(value) == rows
     if is_by_rows and _is_list_of_arrays(other) and len(value) <= _MOST_INPUTS:
         is_by_rows = not (lengths == {item.shape[0] for item in other} and min(lengths) > len(value))
-    if not is_by_rows and (len(lengths) > 1 or lengths == {rows} or _is_list_of_arrays(other)):
-        raise DataError(f"{name}: {key} is a {type(value).__name__} of {len(value)} arrays; {_several(key)}")
+    return not is_by_rows and (len(lengths) > 1 or lengths == {rows} or _is_list_of_arrays(other))
 
 
 def _is_list_of_arrays(value: Any) -> bool:
     return (
         isinstance(value, tuple | list) and bool(value) and all(len(getattr(item, "shape", ())) > 0 for item in value)
-    )
-
-
-def _several(key: str) -> str:
-    if key.startswith("x"):
-        return (
-            "models with several inputs are not supported: join them into one array (numpy.concatenate(..., axis=1)) and "
-            "take it apart in the model"
-        )
-    return (
-        "models with several outputs are not supported: give one array, (rows,) or (rows, targets) (numpy.column_stack), "
-        "for a model with one output"
     )
 
 

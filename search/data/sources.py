@@ -13,6 +13,7 @@ from search.data.images import Images
 from search.data.parts import Part, Parts, rows_of
 from search.data.returned import parts_of
 from search.data.roles import roles_of
+from search.data.several import Bundle
 from search.data.tables import TABLES, Csv, Npz
 from search.errors import DataError, UsageError
 from search.registry import SOURCES
@@ -52,7 +53,7 @@ class Source(Protocol):
     def check(self) -> None:
         """Raise DataError for faults that can be detected in milliseconds."""
 
-    def read(self, seed: int) -> Parts:
+    def read(self, seed: int) -> Parts | Bundle:
         """Read everything; DataError names the file and, if possible, the row."""
 
 
@@ -142,7 +143,7 @@ class KerasData:
     def check(self) -> None:
         _check_name("keras", self.name)
 
-    def read(self, seed: int) -> Parts:  # noqa: ARG002 (one signature for all sources)
+    def read(self, seed: int) -> Parts | Bundle:  # noqa: ARG002 (one signature for all sources)
         import keras
 
         name = f"keras:{self.name}"
@@ -169,7 +170,7 @@ class _Function:
         except UsageError as error:
             raise DataError(str(error)) from None
 
-    def read(self, seed: int) -> Parts:
+    def read(self, seed: int) -> Parts | Bundle:
         try:
             function = self.reference.load()
         except UsageError as error:

@@ -160,7 +160,7 @@ def uneven(
     import numpy as np
 
     roles = parts.splits["train"].roles
-    if not roles:
+    if not {"group", "order", "split", POSITION} & set(roles):
         return
     total = sum(len(index) for origin, index in rows.values() if origin == "train")
     for split, (origin, index) in rows.items():

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from search.data.labels import clean_labels
 from search.data.parts import Part, Parts, is_number, pairs_of
-from search.data.returned import parts_of
+from search.data.returned import arrays_of, parts_of
 from search.data.roles import check_header, take_columns, without_keys
+from search.data.several import Bundle
 from search.errors import DataError
 from search.spec.vocabulary import closest
 
@@ -47,10 +48,13 @@ class Npz:
             raise DataError(f"{self.path}: not an .npz file ({error}); write it with numpy.savez") from None
         if any(member.flag_bits & 1 for member in members):
             raise DataError(f"{self.path}: the file is encrypted; write it without a password, with numpy.savez")
-        names = [member.filename.removesuffix(".npy") for member in members]
-        pairs_of(without_keys(names, self.roles, str(self.path)), str(self.path))
+        keys = [member.filename.removesuffix(".npy") for member in members]
+        if len(set(keys)) < len(keys):
+            pairs_of(keys, str(self.path))  # names the duplicate
+        arrays = arrays_of(dict.fromkeys(keys), str(self.path))
+        pairs_of(without_keys(arrays, self.roles, str(self.path)), str(self.path))
 
-    def read(self, seed: int) -> Parts:  # noqa: ARG002 (one signature for all sources)
+    def read(self, seed: int) -> Parts | Bundle:  # noqa: ARG002 (one signature for all sources)
         import numpy as np
 
         arrays: dict[str, Any] = {}

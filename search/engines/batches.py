@@ -25,24 +25,26 @@ def shuffled(rows: int, seed: int, epoch: int) -> NDArray[np.int64]:
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]
     """Shuffled batches of (x, y) or (x, y, sample weights): every row once per epoch; the last batch may be smaller.
 
+    Each is an array, or a dictionary or tuple of arrays.
+
     Attributes:
         rows: number of rows.
         epoch: whose order the next pass has; `Clock` updates it during `fit`.
     """
 
-    def __init__(self, arrays: tuple[NDArray[Any], ...], batch_size: int, seed: int) -> None:
+    def __init__(self, arrays: tuple[Any, ...], batch_size: int, seed: int) -> None:
         super().__init__(workers=1, use_multiprocessing=False)
         self._arrays, self._batch_size, self._seed = arrays, batch_size, seed
-        self.rows = len(arrays[0])
+        self.rows = len(keras.tree.flatten(arrays[0])[0])
         self.epoch = 1
         self._order: tuple[int, NDArray[np.int64]] = (0, np.empty(0, dtype=np.int64))
 
     def __len__(self) -> int:
         return math.ceil(self.rows / self._batch_size)
 
-    def __getitem__(self, index: int) -> tuple[NDArray[Any], ...]:
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
         rows = self.order()[index * self._batch_size : (index + 1) * self._batch_size]
-        return tuple(array[rows] for array in self._arrays)
+        return tuple(keras.tree.map_structure(lambda array: array[rows], part) for part in self._arrays)
 
     def order(self) -> NDArray[np.int64]:
         """Return the order of the rows in the current epoch."""
@@ -59,14 +61,14 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
             return self
         import tensorflow as tf
 
-        tensors = tuple(tf.constant(array) for array in self._arrays)
+        tensors = keras.tree.map_structure(tf.constant, self._arrays)
         # The order comes from this object, so that TensorFlow's random state has no effect.
         orders = tf.data.Dataset.from_generator(
             lambda: iter([self.order()]), output_signature=tf.TensorSpec((self.rows,), tf.int64)
         )
         batches = orders.unbatch().batch(self._batch_size)
         return (
-            batches.map(lambda rows: tuple(tf.gather(t, rows) for t in tensors))
+            batches.map(lambda rows: keras.tree.map_structure(lambda tensor: tf.gather(tensor, rows), tensors))
             .apply(tf.data.experimental.assert_cardinality(len(self)))
             .prefetch(2)
         )

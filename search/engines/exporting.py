@@ -9,8 +9,8 @@ import json
 import re
 import sys
 import zipfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from search import arrayfile
 from search.data import Data
 from search.data.splits import Scaling
 from search.engines import failures, objectives, pins, portable
+from search.engines.heads import Head, heads_of
 from search.engines.logs import numbers
 from search.engines.portable import Labels, Yardstick
 from search.engines.protocol import SaveModel
@@ -38,24 +39,41 @@ _SHOWN_CLASSES = 5
 
 @dataclass(frozen=True)
 class Evaluated:
-    """The trained model as the study compiles it, with its outputs and metrics on the validation rows."""
+    """The trained model as the study compiles it, with its outputs and metrics on the validation rows.
+
+    Attributes:
+        labels: the validation labels of each head, by its name.
+    """
 
     model: keras.Model
     outputs: Any
     values: dict[str, float]
-    labels: Labels
+    heads: list[Head]
+    labels: dict[str, Labels]
     batch_size: int
 
     @classmethod
     def of(cls, trainer: Trainer, order: SaveModel, weights: Mapping[str, NDArray[Any]]) -> Evaluated:
         """Build, compile and evaluate a trial's model as the study does."""
-        data, info, batch_size = trainer.data, trainer.data.info, validation_batch(int(order.config["batch_size"]))
+        data, batch_size = trainer.data, validation_batch(int(order.config["batch_size"]))
         model = trainer.model(order.config, order.seed)
         _assign(model, weights)
         outputs = model.predict(data.x_validation, batch_size=batch_size, verbose=0)
-        values = _values(model, data.x_validation, data.y_validation, batch_size)
-        labels = Labels.of(data.y_validation, task=info.task, classes=info.classes, is_one_hot=data.raw.is_one_hot)
-        return cls(model, outputs, values, labels, batch_size)
+        values = _values(model, data.x_validation, data.y_validation, data.w_validation, batch_size)
+        heads = heads_of(model, data)
+        labels = {head.name: _labels(head.data) for head in heads}
+        return cls(model, outputs, values, heads, labels, batch_size)
+
+    def first_forms(self) -> dict[str, str]:
+        """Return the form of labels that the source has, by head."""
+        return {name: next(iter(labels.forms)) for name, labels in self.labels.items()}
+
+    def in_forms(self, forms: Mapping[str, str], like: Any) -> Any:
+        """Return the validation labels in these forms, in the structure of `like`."""
+        made = {name: labels.forms[forms.get(name, "labels")] for name, labels in self.labels.items()}
+        if "" in made:
+            return made[""]
+        return made if isinstance(like, dict) else tuple(made[str(number)] for number in range(len(made)))
 
 
 @dataclass(frozen=True)
@@ -64,23 +82,37 @@ class Compiled:
 
     Attributes:
         arguments: of `Model.compile`; None for a model that is not compiled.
-        form: of the labels that `evaluate` takes: "labels" or "one-hot".
+        forms: of the labels that `evaluate` takes, by head: "labels" or "one-hot".
         lines: for the user: what is left out, and how to compute it.
     """
 
     arguments: dict[str, Any] | None
-    form: str = "labels"
+    forms: Mapping[str, str] = field(default_factory=dict)
     lines: tuple[str, ...] = ()
 
     def without(self, wrong: Mapping[str, str]) -> Compiled:
         """Leave out metrics by name, or do not compile at all if the loss is wrong. `wrong`: name -> reason."""
         metrics = (self.arguments or {}).get("metrics")
-        kept = [metric for metric in metrics if _name(metric) not in wrong] if isinstance(metrics, list) else metrics
+        kept = _kept(metrics, "", wrong)
         if "loss" in wrong or kept == metrics:
             name = "loss" if "loss" in wrong else next(iter(wrong))
             return _uncompiled(f"{name} would be wrong ({wrong[name]})")
         lines = (*self.lines, *(f"{name} is left out of the file: {why}" for name, why in wrong.items()))
         return replace(self, arguments={**(self.arguments or {}), "metrics": kept}, lines=lines)
+
+
+def _kept(metrics: Any, output: str, wrong: Collection[str]) -> Any:
+    """Return metrics in their structure without those that are wrong; Keras reports those of an output with its name."""
+    if isinstance(metrics, dict):
+        return {name: _kept(inner, f"{name}_", wrong) for name, inner in metrics.items()}
+    if isinstance(metrics, list) and not any(isinstance(inner, list) for inner in metrics):
+        return [metric for metric in metrics if f"{output}{_name(metric)}" not in wrong]
+    return metrics
+
+
+def _labels(data: Data) -> Labels:
+    info = data.info
+    return Labels.of(data.y_validation, task=info.task, classes=info.classes, is_one_hot=data.raw.is_one_hot)
 
 
 def _uncompiled(why: str) -> Compiled:
@@ -92,7 +124,7 @@ class Packed:
     """A model ready to be saved, and the validation rows in the form that it takes."""
 
     model: keras.Model
-    rows: NDArray[Any]
+    rows: Any
     is_scaling: bool = False
     lines: tuple[str, ...] = ()
 
@@ -124,8 +156,9 @@ def save(trainer: Trainer, order: SaveModel) -> Noted:
     model = bare.model(order.config, order.seed)
     _assign(model, weights)
     # A builder's own loss gets labels in the source's form, which is the first form.
-    own_form = next(iter(evaluated.labels.forms))
-    compiled = replace(_of_builder(model), form=own_form) if model.compiled else _of_study(trainer, order, evaluated)
+    forms = evaluated.first_forms()
+    compiled = replace(_of_builder(model), forms=forms) if model.compiled else _of_study(trainer, order, evaluated)
+    data = trainer.data
     packed = pack(model, trainer.data, evaluated)
     while True:
         _write(packed.model, compiled, order.path)
@@ -133,7 +166,8 @@ def save(trainer: Trainer, order: SaveModel) -> Noted:
         if loaded is None or compiled.arguments is None:
             values: dict[str, float] = {}
             break
-        values = _values(loaded, packed.rows, evaluated.labels.forms[compiled.form], evaluated.batch_size)
+        labels = evaluated.in_forms(compiled.forms, data.y_validation)
+        values = _values(loaded, packed.rows, labels, data.w_validation, evaluated.batch_size)
         if not (wrong := _differing(values, evaluated, is_scaling=packed.is_scaling)):
             break
         compiled = compiled.without(wrong)
@@ -144,7 +178,8 @@ def save(trainer: Trainer, order: SaveModel) -> Noted:
             *load_lines,
             "the file's predictions differ from the trained model's: its layers may draw, or save not all",
         )
-    lines = [*packed.lines, *compiled.lines, *_label_lines(compiled, trainer.data), *load_lines]
+    label_lines = [line for head in evaluated.heads for line in _label_lines(compiled, head)]
+    lines = [*packed.lines, *compiled.lines, *label_lines, *load_lines]
     if values:
         left_out = {line.partition(" is left out")[0] for line in lines}
         lines += [
@@ -213,30 +248,46 @@ def _in_front(layers: Sequence[keras.layers.Layer], model: keras.Model, shape: t
 
 def _of_study(trainer: Trainer, order: SaveModel, evaluated: Evaluated) -> Compiled:
     """Return Keras's equivalents of the study's loss, metrics and optimizer."""
-    outputs = keras.tree.flatten(evaluated.outputs)
-    if len(outputs) > 1:
+    model, outputs = evaluated.model, keras.tree.flatten(evaluated.outputs)
+    if len(outputs) != len(evaluated.heads):
         return _uncompiled("the model has several outputs")
-    yardstick = Yardstick(evaluated.labels, outputs[0])
+    losses: dict[str, Any] = {}
+    metrics: dict[str, list[Any]] = {}
+    forms: dict[str, str] = {}
+    lines: list[str] = []
+    own_metrics = iter(model._compile_metrics.metrics)
+    for head in evaluated.heads:
+        of_output = f" of {head.name}" if head.name else ""
+        yardstick = Yardstick(evaluated.labels[head.name], outputs[head.index or 0])
+        named = trainer.loss(order.config, objectives.width_of(model, head.data, head.index), head)
+        loss = portable.loss(_own_loss(evaluated, head), named, yardstick)
+        if loss is None:
+            why = "is code of yours" if isinstance(named, str) else "can't be expressed by Keras's own classes"
+            return _uncompiled(f"the loss{of_output} {why}")
+        losses[head.name], forms[head.name], metrics[head.name] = loss.object, loss.form, []
+        for entry, own in zip(trainer.metrics(head), own_metrics, strict=False):
+            equivalent = portable.metric(own, entry, yardstick, loss.form)
+            if equivalent is None:
+                name = f"{head.name}_{own.name}" if head.name else own.name
+                lines.append(f"{name} is left out of the file: {portable.recipe(own, entry, yardstick)}")
+            else:
+                metrics[head.name].append(equivalent)
+    arguments = {"optimizer": _optimizer(trainer, order), **trainer.compilation(losses, metrics)}
+    return Compiled(arguments, forms, tuple(lines))
+
+
+def _own_loss(evaluated: Evaluated, head: Head) -> Callable[[Any, Any], Any]:
+    """Return the loss of an output, as the study computes it."""
+    if head.index is not None:
+        given = evaluated.model.loss
+        loss: Callable[[Any, Any], Any] = given[head.name if isinstance(given, dict) else head.index]
+        return loss
 
     def own_loss(y: Any, output: Any) -> Any:
         # Restore the structure: an output may have a name.
         return evaluated.model._compile_loss(y, keras.tree.pack_sequence_as(evaluated.outputs, [output]))
 
-    named = trainer.loss(order.config, objectives.width_of(evaluated.model, trainer.data))
-    loss = portable.loss(own_loss, named, yardstick)
-    if loss is None:
-        why = "is code of yours" if isinstance(named, str) else "can't be expressed by Keras's own classes"
-        return _uncompiled(f"the loss {why}")
-    entries = trainer.metrics()
-    metrics, lines = [], []
-    for entry, own in zip(entries, evaluated.model._compile_metrics.metrics, strict=True):
-        equivalent = portable.metric(own, entry, yardstick, loss.form)
-        if equivalent is None:
-            lines.append(f"{own.name} is left out of the file: {portable.recipe(own, entry, yardstick)}")
-        else:
-            metrics.append(equivalent)
-    optimizer = _optimizer(trainer, order)
-    return Compiled({"optimizer": optimizer, "loss": loss.object, "metrics": metrics}, loss.form, tuple(lines))
+    return own_loss
 
 
 def _optimizer(trainer: Trainer, order: SaveModel) -> keras.optimizers.Optimizer:
@@ -330,7 +381,11 @@ def _users(name: str, module: str) -> Any:
 def _differing(values: Mapping[str, float], evaluated: Evaluated, *, is_scaling: bool) -> dict[str, str]:
     """Return the metrics whose values differ between file and study: name -> the two values, as text."""
     # With scaling inside, rounding may move a row at a class boundary to the other class.
-    rtol, atol = (_SAME_SCALED, 1.5 / len(evaluated.labels.study)) if is_scaling else (portable.SAME, portable.SAME)
+    rtol, atol = (
+        (_SAME_SCALED, 1.5 / evaluated.heads[0].data.info.validation_rows)
+        if is_scaling
+        else (portable.SAME, portable.SAME)
+    )
     return {
         name: f"from the file it is {value:.5g}, in the study {evaluated.values[name]:.5g}"
         for name, value in values.items()
@@ -346,17 +401,18 @@ def _are_alike(some: Any, others: Any) -> bool:
     )
 
 
-def _label_lines(compiled: Compiled, data: Data) -> Sequence[str]:
-    """Return lines on the labels that `evaluate` takes, if they differ from the source's."""
-    names, lines = data.info.class_names, []
+def _label_lines(compiled: Compiled, head: Head) -> Sequence[str]:
+    """Return lines on the labels that `evaluate` takes for an output, if they differ from the source's."""
+    data, of_output = head.data, f" of {head.name}" if head.name else ""
+    names, form, lines = data.info.class_names, compiled.forms.get(head.name, "labels"), []
     if names and names != tuple(map(str, range(len(names)))):
         shown = ", ".join(f"{number} is {name}" for number, name in enumerate(names[:_SHOWN_CLASSES]))
-        lines.append(f"classes are numbers: {shown}{', ...' if len(names) > _SHOWN_CLASSES else ''}")
+        lines.append(f"classes{of_output} are numbers: {shown}{', ...' if len(names) > _SHOWN_CLASSES else ''}")
     if compiled.arguments is not None and data.info.task != "regression":
-        if compiled.form == "one-hot" and not data.raw.is_one_hot:
-            lines.append("evaluate takes one-hot labels, as its loss does")
-        if compiled.form == "labels" and data.raw.is_one_hot:
-            lines.append("evaluate takes whole numbers for labels, as its loss does")
+        if form == "one-hot" and not data.raw.is_one_hot:
+            lines.append(f"evaluate takes one-hot labels{of_output}, as its loss does")
+        if form == "labels" and data.raw.is_one_hot:
+            lines.append(f"evaluate takes whole numbers for labels{of_output}, as its loss does")
     return lines
 
 
@@ -365,9 +421,9 @@ def _assign(model: keras.Model, weights: Mapping[str, NDArray[Any]]) -> None:
         variable.assign(weights[name])
 
 
-def _values(model: keras.Model, x: Any, y: Any, batch_size: int) -> dict[str, float]:
+def _values(model: keras.Model, x: Any, y: Any, weights: Any, batch_size: int) -> dict[str, float]:
     """Evaluate a model; return its metrics as numbers."""
-    results = model.evaluate(x, y, batch_size=batch_size, verbose=0, return_dict=True)
+    results = model.evaluate(x, y, batch_size=batch_size, sample_weight=weights, verbose=0, return_dict=True)
     return numbers(results)
 
 

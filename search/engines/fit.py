@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from search.engines import failures, memory, model_limits, named_callbacks, objectives
 from search.engines.batches import Batches, Clock
 from search.engines.checkpoints import Checkpoints
+from search.engines.heads import first_rows
 from search.engines.logs import numbers
 from search.engines.protocol import EngineRequest, MadeEngine
 from search.engines.training import ReadConfig, Trainer, can_evaluate, validation_batch, weights_of
@@ -145,7 +146,7 @@ class FitEngine:
                 # `Batches` has shuffled already; Keras would shuffle again in its own order.
                 shuffle=False,
                 verbose=0,
-                validation_data=(data.x_validation, data.y_validation) if can_evaluate(model) else None,
+                validation_data=self._trainer.validation() if can_evaluate(model) else None,
                 validation_batch_size=validation_batch(int(config["batch_size"])),
                 # The study's callbacks come first, so that their changes (a learning rate, a metric) are reported.
                 callbacks=[Clock(batches), *_around(reporter)],
@@ -155,7 +156,7 @@ class FitEngine:
                 memory.note_needed(error, memory.size_of(model))
             elif not reporter.epoch and model.compiled:
                 # Keras's own words for a wrong number of outputs are hard to read.
-                objectives.outputs_with_a_loss(model, data.x_train[:4], data.y_train[:4])
+                objectives.outputs_with_a_loss(model, first_rows(data.x_train, 4), first_rows(data.y_train, 4))
             raise
         return reporter.epoch < assignment.epochs and not reporter.has_ended
 

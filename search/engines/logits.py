@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, Literal
 
@@ -12,6 +12,8 @@ from keras.src import backend
 from keras.src.layers.convolutional.base_conv import BaseConv
 from keras.src.layers.convolutional.base_conv_transpose import BaseConvTranspose
 from numpy.typing import NDArray
+
+from search.engines.heads import first_rows
 
 End = Literal["logits", "probabilities", ""]
 
@@ -29,31 +31,33 @@ _PASSING = (
 _SQUASHING = ("softmax", "sigmoid", "hard_sigmoid")
 
 
-def output_shape(model: keras.Model, x: NDArray[Any]) -> tuple[int | None, ...] | None:
-    """Return the shape of a model's output; None if it has several outputs."""
+def output_shape(model: keras.Model, x: Any, index: int | None = None) -> tuple[int | None, ...] | None:
+    """Return the shape of a model's only output (None if it has several), or of the output at `index` of the flat ones."""
     outputs = keras.tree.flatten(getattr(model, "outputs", None) or [])
     if not outputs:
         with backend.StatelessScope():
-            outputs = keras.tree.flatten(model(x[:2], training=False))
+            outputs = keras.tree.flatten(model(first_rows(x, 2), training=False))
+    if index is None and len(outputs) > 1:
+        return None
     # TensorFlow's shapes are not tuples.
-    return tuple(None if size is None else int(size) for size in outputs[0].shape) if len(outputs) == 1 else None
+    return tuple(None if size is None else int(size) for size in outputs[index or 0].shape)
 
 
-def end_of(model: keras.Model) -> End:
-    """Return what a model ends in if its last layer or operation is Keras's and settles it; else ""."""
+def end_of(model: keras.Model, index: int | None = None) -> End:
+    """Return what an output of a model ends in if its last layer or operation is Keras's and settles it; else ""."""
     with suppress(AttributeError, IndexError, TypeError, KeyError):
-        return _end_at(model.outputs[0])
+        return _end_at(model.outputs[index or 0])
     return ""
 
 
-def end_from_outputs(model: keras.Model, x: NDArray[Any]) -> End:
+def end_from_outputs(model: keras.Model, x: Any, index: int | None = None) -> End:
     """Determine from a model's outputs whether they are logits or probabilities; "" if that is not clear.
 
     Outputs outside of 0..1 are logits. Rows that all sum to 1 are probabilities. The model's state does not change.
     """
     rows = _spread(x)
     sums_to_one, has_outputs = True, False
-    for outputs in _outputs(model, rows):
+    for outputs in _outputs(model, rows, index):
         has_outputs = True
         tolerance = _TOLERANCE.get(model.compute_dtype, 1e-3)
         if outputs.min() < -tolerance or outputs.max() > 1 + tolerance:
@@ -61,49 +65,68 @@ def end_from_outputs(model: keras.Model, x: NDArray[Any]) -> End:
         sums_to_one &= outputs.shape[-1] > 1 and np.allclose(outputs.sum(axis=-1), 1.0, atol=tolerance)
     if has_outputs and sums_to_one:
         return "probabilities"
-    return _end_of_call(model, x.shape[1:])
+    return _end_of_call(model, x, index)
 
 
-def is_finite(model: keras.Model, x: NDArray[Any]) -> bool:
+def is_finite(model: keras.Model, x: Any, index: int | None = None) -> bool:
     """Whether a model's outputs are finite, for some of the rows of `x`."""
-    return bool(np.isfinite(_output(model, _spread(x))).all())
+    return bool(np.isfinite(_output(model, _spread(x), index)).all())
 
 
-def _spread(x: NDArray[Any]) -> NDArray[Any]:
-    spread: NDArray[Any] = x[np.linspace(0, len(x) - 1, min(len(x), _ROWS)).astype(int)]
-    return spread
+def _spread(x: Any) -> Any:
+    return keras.tree.map_structure(
+        lambda array: array[np.linspace(0, len(array) - 1, min(len(array), _ROWS)).astype(int)], x
+    )
 
 
-def _output(model: keras.Model, inputs: NDArray[Any]) -> NDArray[np.float32]:
+def _output(model: keras.Model, inputs: Any, index: int | None) -> NDArray[np.float32]:
     # The scope discards what layers write (seeds, statistics).
     with backend.StatelessScope():
-        (outputs,) = keras.tree.flatten(model(inputs, training=False))
+        all_outputs = keras.tree.flatten(model(inputs, training=False))
+    if index is None:
+        (outputs,) = all_outputs
+    else:
+        outputs = all_outputs[index]
     array: NDArray[np.float32] = keras.ops.convert_to_numpy(keras.ops.cast(outputs, "float32"))
     return array
 
 
-def _outputs(model: keras.Model, rows: NDArray[Any]) -> Iterator[NDArray[np.float32]]:
+def _outputs(model: keras.Model, rows: Any, index: int | None) -> Iterator[NDArray[np.float32]]:
     """Yield a model's finite outputs for rows, for the same rows scaled to extremes, and for noise."""
-    noise = np.random.default_rng(0).normal(size=rows.shape)
-    for inputs in (rows, rows * 1e3, rows * -1e3, noise * (1 + 10 * np.abs(rows).max())):
+
+    def noise(x: NDArray[Any]) -> NDArray[Any]:
+        drawn: NDArray[Any] = np.random.default_rng(0).normal(size=x.shape) * (1 + 10 * np.abs(x).max())
+        return drawn
+
+    changes: tuple[Callable[[NDArray[Any]], NDArray[Any]], ...] = (
+        lambda x: x,
+        lambda x: x * 1e3,
+        lambda x: x * -1e3,
+        noise,
+    )
+    for number, change in enumerate(changes):
         try:
-            array = _output(model, inputs.astype(rows.dtype))
+            array = _output(model, keras.tree.map_structure(lambda x: change(x).astype(x.dtype), rows), index)  # noqa: B023
         except Exception:
-            if inputs is rows:
+            if number == 0:
                 raise
             continue  # the model does not accept such rows: an embedding takes ids only
         if np.isfinite(array).all():
             yield array
 
 
-def _end_of_call(model: keras.Model, shape: tuple[int, ...]) -> End:
-    """Return what the `call` of a model class ends in, by calling it with a symbolic tensor."""
+def _end_of_call(model: keras.Model, x: Any, index: int | None) -> End:
+    """Return what the `call` of a model class ends in, by calling it with symbolic tensors."""
     if hasattr(model, "_functional") or type(model).call is keras.Model.call:
         return ""
     try:
         with backend.StatelessScope():
-            (output,) = keras.tree.flatten(model.call(keras.KerasTensor((None, *shape))))
-            return _end_at(output)
+            is_one = hasattr(x, "shape")
+            symbols = keras.tree.map_structure(
+                lambda a: keras.KerasTensor((None, *a.shape[1:]), "float32" if is_one else str(a.dtype)), x
+            )
+            outputs = keras.tree.flatten(model.call(symbols))
+            return _end_at(outputs[index or 0]) if index is not None or len(outputs) == 1 else ""
     except Exception:  # noqa: BLE001 (the user's code may not accept symbolic tensors)
         return ""
 

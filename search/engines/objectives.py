@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import keras
-from numpy.typing import NDArray
 
 from search.data import Data
 from search.engines import keras_names, logits
@@ -329,41 +328,47 @@ def _of_one_output(name: str) -> str:
     )
 
 
-def width_of(model: keras.Model, data: Data) -> int | None:
-    """Return a model's number of outputs per row; 0 if a row has more dimensions, None for several output arrays."""
-    shape = logits.output_shape(model, data.x_train)
+def width_of(model: keras.Model, data: Data, index: int | None = None) -> int | None:
+    """Return a model's number of outputs per row; 0 if a row has more dimensions.
+
+    `index` picks one of several output arrays; without it, a model of several gives None.
+    """
+    shape = logits.output_shape(model, data.x_train, index)
     if shape is None:
         return None
     return shape[1] or 0 if len(shape) == 2 else 0
 
 
-def _refuse_several(model: keras.Model) -> None:
-    """Refuse a model of several inputs or outputs: a study's rows are one array of features and one of labels."""
+def _refuse_several(model: keras.Model, x: Any, y: Any) -> None:
+    """Refuse a model of several inputs or outputs where the study's rows are one array."""
     if type(model).compute_loss is not keras.Model.compute_loss or type(model).train_step is not keras.Model.train_step:
         return  # its own code may handle them
-    for what, given in (("inputs", "x"), ("outputs", "y")):
+    for what, letter, given in (("inputs", "x", x), ("outputs", "y", y)):
         tensors = keras.tree.flatten(getattr(model, what, None) or [])
-        if len(tensors) > 1:
+        if len(tensors) > 1 and hasattr(given, "shape"):
             shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
             raise UsageError(
-                f"model.build: the model has {len(tensors)} {what}, {shapes}, and {given} is 1 array; "
-                f"let the builder return a model of one, or one whose own train_step or compute_loss takes {given}"
+                f"model.build: the model has {len(tensors)} {what}, {shapes}, and {letter} is 1 array; "
+                f"let the data function return {letter} as a dictionary by the names of the {what}, or let the builder "
+                f"return a model of one, or one whose own train_step or compute_loss takes {letter}"
             )
 
 
-def outputs_with_a_loss(model: keras.Model, x: NDArray[Any], y: NDArray[Any]) -> Any:
+def outputs_with_a_loss(model: keras.Model, x: Any, y: Any) -> Any:
     """Return a compiled model's outputs; None if it or its loss raises, and UsageError if the cause is their number."""
     try:
         predicted = model(x, training=False)
         model.compute_loss(x, y, predicted)
     except BaseException:  # noqa: BLE001 (the user's layers and loss may raise anything)
-        _refuse_several(model)
+        _refuse_several(model, x, y)
         return None
     return predicted
 
 
-def rule_for(model: keras.Model, data: Data, loss: Named | str, width: int | None) -> Rule:
-    """Return the rule for a model's losses and metrics; `loss` is Keras's, or the entry of the user's own.
+def rule_for(model: keras.Model, data: Data, loss: Named | str, width: int | None, index: int | None = None) -> Rule:
+    """Return the rule for the losses and metrics of a model, or of one of its several outputs.
+
+    `loss` is Keras's, or the entry of the user's own.
 
     UsageError if the loss depends on whether the model gives logits and that can't be determined.
     """
@@ -371,13 +376,13 @@ def rule_for(model: keras.Model, data: Data, loss: Named | str, width: int | Non
     if width is None:
         return Rule(target, 0)
     needs = _needs(loss, target, width)
-    end = logits.end_of(model)
+    end = logits.end_of(model, index)
     rule = Rule(
         target,
         width,
         is_bounded=end == "probabilities",
         is_categorical=_is_categorical(loss, needs, target, width),
-        is_map=not width and (logits.output_shape(model, data.x_train) or (0,))[-1] == 1,
+        is_map=not width and (logits.output_shape(model, data.x_train, index) or (0,))[-1] == 1,
     )
     if needs.outputs not in ("probabilities", "margins"):
         return rule
@@ -386,9 +391,9 @@ def rule_for(model: keras.Model, data: Data, loss: Named | str, width: int | Non
     elif needs.outputs == "margins":
         end = end or "logits"
     else:
-        end = end or logits.end_from_outputs(model, data.x_train)
+        end = end or logits.end_from_outputs(model, data.x_train, index)
         if not end and isinstance(loss, Named):
-            raise UsageError(_ambiguity(loss) if logits.is_finite(model, data.x_train) else NOT_FINITE)
+            raise UsageError(_ambiguity(loss) if logits.is_finite(model, data.x_train, index) else NOT_FINITE)
     squash = ("softmax" if rule.is_categorical else "sigmoid") if end == "logits" else ""
     return replace(rule, squash=squash, is_bounded=end == "probabilities")
 

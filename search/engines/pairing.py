@@ -7,7 +7,7 @@ if only the labels are permuted, a loss or metric that pairs rows correctly chan
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.engines.forms import Form, FormedLoss, FormedMetric, Shape
+from search.engines.heads import Head
 
 _ROWS = 8
 _CHANGE = 1e-4
@@ -63,9 +64,9 @@ def formed(own: Any, form: Form, *, is_metric: bool) -> Any:
     return FormedLoss(own if isinstance(own, keras.losses.Loss) else _Function(own), form)
 
 
-def warnings_of(model: keras.Model, rows: Rows) -> Iterator[str]:
+def warnings_of(model: keras.Model, rows: Rows, head: Head) -> Iterator[str]:
     """Yield a warning for each loss or metric of a builder's own that compares every row with every other."""
-    for what, item in _own(model):
+    for what, item in _own(model, head):
         wanted = form_for(item, rows, is_metric=what == "metric").labels
         if wanted:
             has, needs = ("(rows,)", "(rows, 1)") if wanted == "column" else ("(rows, 1)", "(rows,)")
@@ -75,15 +76,26 @@ def warnings_of(model: keras.Model, rows: Rows) -> Iterator[str]:
             )
 
 
-def own_of(model: keras.Model) -> list[str]:
-    """Return the names of a compiled model's losses and metrics that are neither Keras's nor made from the study file."""
-    return [_name(item) for _, item in _own(model) if not isinstance(item, FormedLoss | FormedMetric)]
+def own_of(model: keras.Model, head: Head) -> list[str]:
+    """Return the names of an output's losses and metrics that are neither Keras's nor made from the study file."""
+    return [_name(item) for _, item in _own(model, head) if not isinstance(item, FormedLoss | FormedMetric)]
 
 
-def _own(model: keras.Model) -> Iterator[tuple[str, Any]]:
-    given = [("loss", model.loss)]
-    given += [("metric", metric) for metric in getattr(model._compile_metrics, "_user_metrics", None) or ()]
+def _own(model: keras.Model, head: Head) -> Iterator[tuple[str, Any]]:
+    given = [("loss", _at(model.loss, head))]
+    metrics = _at(getattr(model._compile_metrics, "_user_metrics", None), head)
+    given += [("metric", metric) for metric in keras.tree.flatten(metrics or [])]
     yield from (pair for pair in given if callable(pair[1]) and not type(pair[1]).__module__.startswith("keras."))
+
+
+def _at(given: Any, head: Head) -> Any:
+    """Return what `compile` was given for an output: one for all, or one for each by name or in order."""
+    if head.index is None:
+        return given
+    if isinstance(given, Mapping):
+        return given.get(head.name)
+    is_for_each = isinstance(given, list | tuple) and len(given) == head.outputs
+    return given[head.index] if is_for_each else given
 
 
 def _name(item: Any) -> str:

@@ -11,7 +11,8 @@ import keras
 import numpy as np
 
 from search.data import DataInfo
-from search.engines import failures, logs, memory, model_limits, named_callbacks, objectives, pairing
+from search.engines import failures, heads, logs, memory, model_limits, named_callbacks, objectives, pairing
+from search.engines.heads import Head, first_rows
 from search.engines.training import ReadConfig, Trainer, can_evaluate, has_call
 from search.errors import DataError, UsageError
 from search.spec import keras_callbacks
@@ -21,6 +22,8 @@ from spaces import Choice, Space
 
 # Models to build until every conditional parameter has been drawn; further branches of a larger space are not checked.
 _MOST_CONFIGS = 8
+# Up to here, a real dtype holds every whole number.
+_WHOLE = {"float64": 2**53, "float32": 2**24, "float16": 2**11, "bfloat16": 2**8}
 # Further models to build in search of a read of names that the first ones have not read.
 _MOST_SEARCHED = 32
 
@@ -184,14 +187,23 @@ def _describe(model: keras.Model) -> dict[str, Any]:
         "layers": len(model.layers),
         "parameters": memory.parameters_of(model),
         "optimizer": type(model.optimizer).__name__,
-        "loss": str(getattr(model.loss, "name", None) or getattr(model.loss, "__name__", model.loss)),
+        "loss": _loss_text(model.loss),
     }
+
+
+def _loss_text(loss: Any) -> str:
+    if isinstance(loss, Mapping):
+        return ", ".join(f"{name}: {_loss_text(inner)}" for name, inner in loss.items())
+    if isinstance(loss, list | tuple):
+        return ", ".join(map(_loss_text, loss))
+    return str(getattr(loss, "name", None) or getattr(loss, "__name__", loss))
 
 
 def _check_backend_holds(trainer: Trainer) -> None:
     """Refuse 64-bit features on JAX, which would silently cut them to 32 bits."""
-    x = trainer.data.x_train
-    if x.dtype == np.int64 and keras.backend.backend() == "jax":
+    for x in keras.tree.flatten(trainer.data.x_train):
+        if x.dtype != np.int64 or keras.backend.backend() != "jax":
+            continue
         raise DataError(
             f"{trainer.settings.data.source}: features reach from {x.min()} to {x.max()}, and JAX's integers have 32 bits; "
             'set backend = "tensorflow" and engine = "fit" in [run], or number ids 0, 1, 2, ...'
@@ -200,30 +212,29 @@ def _check_backend_holds(trainer: Trainer) -> None:
 
 def _check_whole_inputs(model: keras.Model, trainer: Trainer) -> None:
     """Refuse a model whose input dtype would round or overflow features that are whole numbers."""
-    x = trainer.data.x_train
-    if x.dtype.kind != "i":
-        return
-    try:
-        dtype = str(model.inputs[0].dtype)
-    except (AttributeError, IndexError, TypeError):
-        return  # a subclassed model gets the features unchanged
+    for name, x, dtype in heads.inputs_of(model, trainer.data):
+        if x.dtype.kind == "i":
+            _check_whole_input(trainer, name, x, dtype)
+
+
+def _check_whole_input(trainer: Trainer, name: str, x: Any, dtype: str) -> None:
     low, high = int(x.min()), int(x.max())
-    is_held = (
-        np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max
-        if "int" in dtype
-        else dtype == "float64" and max(-low, high) <= 2**53
-    )
+    if "int" in dtype:
+        is_held = np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max
+    else:
+        is_held = max(-low, high) <= _WHOLE.get(dtype, 0)
     if not is_held:
         raise DataError(
-            f"{trainer.settings.data.source}: features are whole numbers from {low} to {high} and the model's input "
-            f'is {dtype}, which would change them; for ids begin the model with keras.Input(data.input_shape, dtype="'
-            f'{x.dtype}"), for quantities use scale = "standard" in [data]'
+            f"{trainer.settings.data.source}: {f'{name}: ' if name else ''}features are whole numbers from {low} to {high} "
+            f"and the model's input is {dtype}, which would change them; for ids begin the model with keras.Input("
+            f'{"..." if name else "data.input_shape"}, dtype="{x.dtype}"), for quantities '
+            + ("give reals" if name else 'use scale = "standard" in [data]')
         )
 
 
 def _check_objective(model: keras.Model, trainer: Trainer) -> None:
     data, objective = trainer.data, trainer.settings.study.objective
-    x, y = data.x_validation[:4], data.y_validation[:4]
+    x, y = first_rows(data.x_validation, 4), first_rows(data.y_validation, 4)
     if (
         not has_call(model)
         or type(model).train_step is not keras.Model.train_step
@@ -239,8 +250,8 @@ def _check_objective(model: keras.Model, trainer: Trainer) -> None:
         names = {part for name, shape in results.items() for part in logs.names(name, shape)} | {"loss"}
     except BaseException as error:  # noqa: BLE001 (a metric for other labels or outputs)
         raise UsageError(
-            f"train.metrics: they can't be computed from this model's outputs {tuple(np.shape(predicted))} and labels "
-            f"{y.shape} of 4 rows: {failures.one_line(error)}"
+            f"train.metrics: they can't be computed from this model's outputs {_shapes(predicted)} and labels "
+            f"{_shapes(y)} of 4 rows: {failures.one_line(error)}"
         ) from None
     _check_names(model)
     callbacks = trainer.settings.train.callbacks
@@ -255,6 +266,10 @@ def _check_objective(model: keras.Model, trainer: Trainer) -> None:
     outputs = [np.asarray(output) for output in keras.tree.flatten(predicted)]
     if not all(np.all(np.isfinite(output)) for output in outputs):
         raise UsageError(objectives.NOT_FINITE)
+
+
+def _shapes(tree: Any) -> str:
+    return " and ".join(str(tuple(np.shape(array))) for array in keras.tree.flatten(tree))
 
 
 def _check_own_steps(model: keras.Model, x: Any, y: Any, objective: str) -> None:
@@ -300,16 +315,22 @@ def _other_warnings(model: keras.Model, trainer: Trainer, *, came_compiled: bool
             "the model's optimizer has use_ema and no ema_overwrite_frequency: its averages change no epoch; "
             "add ema_overwrite_frequency = 100, say"
         )
-    names = trainer.data.info.class_names
+    for head in heads.heads_of(model, trainer.data):
+        yield from _renumbered(model, trainer, head, came_compiled=came_compiled)
+
+
+def _renumbered(model: keras.Model, trainer: Trainer, head: Head, *, came_compiled: bool) -> Iterator[str]:
+    names = head.data.info.class_names
     if not names or not all(map(_is_whole, names)) or [int(name) for name in names] == list(range(len(names))):
         return
-    entries = [("train.loss", train.loss), *(("train.metrics", entry) for entry in train.metrics or ())]
-    own = [f"{key} {entry}" for key, entry in entries if trainer.is_own(entry)]
     if came_compiled:
-        own = [f"the builder's {name}" for name in pairing.own_of(model)]
+        own = [f"the builder's {name}" for name in pairing.own_of(model, head)]
+    else:
+        own = [f"{key} {entry}" for key, entry in trainer.entries(head.name) if trainer.is_own(entry)]
     if own:
         shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-        yield f"the labels {shown} are numbered 0 to {len(names) - 1}, also for {', '.join(dict.fromkeys(own))}"
+        of_output = f" of {head.name!r}" if head.name else ""
+        yield f"the labels {shown}{of_output} are numbered 0 to {len(names) - 1}, also for {', '.join(dict.fromkeys(own))}"
 
 
 def _is_whole(name: str) -> bool:
@@ -318,8 +339,11 @@ def _is_whole(name: str) -> bool:
 
 def _row_mixing_warnings(model: keras.Model, trainer: Trainer) -> list[str]:
     """Return warnings about losses and metrics of a builder's own that compare every row with every other."""
-    target = objectives.Target.of(trainer.data)
-    if not has_call(model) or target.shape not in ("flat", "column"):
+    if not has_call(model):
         return []
-    width = objectives.width_of(model, trainer.data)
-    return list(pairing.warnings_of(model, target.rows(width))) if width else []
+    warnings: list[str] = []
+    for head in heads.heads_of(model, trainer.data):
+        target = objectives.Target.of(head.data)
+        if target.shape in ("flat", "column") and (width := objectives.width_of(model, head.data, head.index)):
+            warnings += pairing.warnings_of(model, target.rows(width), head)
+    return warnings

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from search.data import Data, DataInfo
 from search.data.targets import label_numbers
-from search.engines import keras_names, memory, objectives, pairing
+from search.engines import heads, keras_names, memory, objectives, pairing
 from search.engines.forms import Form
+from search.engines.heads import Head, first_rows
 from search.engines.keras_names import Named
 from search.engines.objectives import Rule, Target
 from search.engines.pins import Pins
@@ -29,7 +30,7 @@ from search.spec import keras_callbacks
 from search.spec.keras_callbacks import Entry
 from search.spec.settings import Settings
 from search.spec.usercode import Reference
-from search.spec.vocabulary import direction_of, optimizer_arguments, optimizer_class
+from search.spec.vocabulary import closest, direction_of, optimizer_arguments, optimizer_class
 from spaces import Space
 
 # Keras's name for the variable of a SeedGenerator.
@@ -113,7 +114,7 @@ class Trainer:
         data: the training and validation rows, without the held-out rows.
         build: the builder.
         source: hash of the source of the builder and of the user's losses, metrics and callbacks.
-        forms: (key, text) of a user's loss or metric -> the form of labels that it gets for a model of one output.
+        forms: (key, text) of a user's loss or metric, output, outputs per row -> the form of labels that it gets.
         pins: settings of Keras, JAX and the process that are restored before every model.
     """
 
@@ -122,7 +123,7 @@ class Trainer:
     data: Data
     build: Callable[[Mapping[str, Any], DataInfo], keras.Model]
     source: str
-    forms: Mapping[tuple[str, str, int], Form] = field(default_factory=dict)
+    forms: Mapping[tuple[str, str, str, int], Form] = field(default_factory=dict)
     pins: Pins = field(default_factory=Pins.now)
 
     @classmethod
@@ -131,7 +132,7 @@ class Trainer:
         reference = Reference.parse(settings.model.build, base)
         train = settings.train
         callbacks = map(keras_callbacks.name_of, train.callbacks)
-        named = [entry for entry in (train.loss, *(train.metrics or ()), *callbacks) if isinstance(entry, str)]
+        named = [entry for entry in (*train.objects, *callbacks) if isinstance(entry, str)]
         others = [other for other in (Reference.parse(entry, base) for entry in named) if other is not None]
         # Import all before hashing any: a hash covers the modules beside a file that have been imported by then.
         # Import ours first: the user's folder may have a `models/`, too.
@@ -171,7 +172,11 @@ class Trainer:
             if not isinstance(model, keras.Model):
                 raise TypeError(f"the builder must return a keras.Model; received {type(model).__name__}")
             if not model.built and has_call(model):
-                model.build((None, *self.data.info.input_shape))
+                if self.data.info.inputs:
+                    model(first_rows(self.data.x_train, 2))
+                else:
+                    model.build((None, *self.data.info.input_shape))
+            heads.check_inputs(model, self.data)
             if not model.compiled:
                 self.compile(model, config)
         watch.check(model)
@@ -183,14 +188,47 @@ class Trainer:
 
     def compile(self, model: keras.Model, config: Mapping[str, Any]) -> None:
         """Compile a model with the optimizer, loss and metrics of the study; UsageError for what Keras does not know."""
-        width = objectives.width_of(model, self.data)
-        loss = self.loss(config, width)
-        rule = objectives.rule_for(model, self.data, loss, width)
-        model.compile(
-            optimizer=make_optimizer(config, self.steps(config)),
-            loss=rule.loss(loss) if isinstance(loss, Named) else self._own("train.loss", loss, rule),
-            metrics=[self._metric(entry, rule) for entry in self.metrics()],
-        )
+        losses: dict[str, Any] = {}
+        metrics: dict[str, Any] = {}
+        for head in heads.heads_of(model, self.data):
+            self._check_names(head)
+            width = objectives.width_of(model, head.data, head.index)
+            loss = self.loss(config, width, head)
+            rule = objectives.rule_for(model, head.data, loss, width, head.index)
+            losses[head.name] = (
+                rule.loss(loss) if isinstance(loss, Named) else self._own("train.loss", loss, rule, head)
+            )
+            metrics[head.name] = [self._metric(entry, rule, head) for entry in self.metrics(head)]
+        model.compile(make_optimizer(config, self.steps(config)), **self.compilation(losses, metrics))
+
+    def compilation(self, losses: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments of `Model.compile` for losses and metrics by the names of heads."""
+        if "" in losses:
+            return {"loss": losses[""], "metrics": metrics[""]}
+
+        def form(given: Mapping[str, Any]) -> Any:
+            return dict(given) if isinstance(self.data.y_train, dict) else list(given.values())
+
+        weights = self.settings.train.loss_weights
+        weighted = weights and form({name: weights.get(name, 1.0) for name in losses})
+        return {"loss": form(losses), "loss_weights": weighted, "metrics": form(metrics)}
+
+    def _check_names(self, head: Head) -> None:
+        """Refuse losses, metrics or weights of outputs that the data don't have."""
+        train, there = self.settings.train, list(self.data.info.targets)
+        for key, names in (
+            ("train.loss", train.losses),
+            ("train.metrics", train.metrics_by_output or {}),
+            ("train.loss_weights", train.loss_weights or {}),
+        ):
+            for name in names:
+                if name and name not in there:
+                    have = f"; there are {', '.join(there)}" if there else ": the data have one output, without a name"
+                    raise UsageError(f"{key}: no output {name!r}{closest(name, there)}{have}")
+        if head.name and train.losses and "" not in train.losses and head.name not in train.losses:
+            raise UsageError(
+                f"train.loss: there is none of the output {head.name!r}; name one for each output, or none"
+            )
 
     @property
     def objective(self) -> tuple[str, float]:
@@ -203,11 +241,17 @@ class Trainer:
         """Return the number of steps of the whole training of a config."""
         return -(-self.data.info.train_rows // int(config["batch_size"])) * int(config["epochs"])
 
-    def arrays(self) -> tuple[NDArray[Any], ...]:
-        """Return the training rows: x, y and, with class weights, sample weights."""
+    def arrays(self) -> tuple[Any, ...]:
+        """Return the training rows: x, y and, with weights of rows or classes, sample weights."""
         weights = self._sample_weights()
         rows = (self.data.x_train, self.data.y_train)
         return rows if weights is None else (*rows, weights)
+
+    def validation(self) -> tuple[Any, ...]:
+        """Return the validation rows: x, y and, if the source has weights, those."""
+        data = self.data
+        rows = (data.x_validation, data.y_validation)
+        return rows if data.w_validation is None else (*rows, data.w_validation)
 
     def callbacks(
         self, config: Mapping[str, Any], make_named: Callable[[Entry], keras.callbacks.Callback] | None = None
@@ -230,36 +274,42 @@ class Trainer:
             made.append(callback)
         return made
 
-    def loss(self, config: Mapping[str, Any], width: int | None) -> Named | str:
+    def loss(self, config: Mapping[str, Any], width: int | None, head: Head) -> Named | str:
         """Return Keras's loss that the study names, or the task's default; or the entry of a loss of the user's own."""
-        entry = self.settings.train.loss
+        losses = self.settings.train.losses
+        entry = losses.get(head.name, losses.get(""))
         if entry is None or (isinstance(entry, str) and entry.lower() in ("crossentropy", "ce")):
-            return objectives.loss_of_task(self.data, width, config.get("label_smoothing"))
+            return objectives.loss_of_task(head.data, width, config.get("label_smoothing"))
         return str(entry) if self.is_own(entry) else keras_names.find("train.loss", entry)
 
-    def metrics(self) -> tuple[str | dict[str, Any], ...]:
-        given = self.settings.train.metrics
+    def metrics(self, head: Head) -> tuple[str | dict[str, Any], ...]:
+        """Return the metrics of an output: those that the study names, or the task's default."""
+        given = self.settings.train.metrics_by_output
         if given is not None:
-            return given
-        return ("mae",) if self.data.info.task == "regression" else ("accuracy",)
+            return given.get(head.name, given.get("", ()))
+        return ("mae",) if head.data.info.task == "regression" else ("accuracy",)
 
-    def _metric(self, entry: str | dict[str, Any], rule: Rule) -> Any:
+    def _metric(self, entry: str | dict[str, Any], rule: Rule, head: Head) -> Any:
         if self.is_own(entry):
-            return self._own("train.metrics", str(entry), rule)
+            return self._own("train.metrics", str(entry), rule, head)
         if isinstance(entry, str) and entry.lower() in objectives.ACCURACIES:
             accuracy = Named("train.metrics", entry, keras.metrics.Accuracy)
             return rule.metric(accuracy) if rule.decides_accuracy else entry.lower()  # Keras picks the class that fits
         return rule.metric(keras_names.find("train.metrics", entry))
 
+    def entries(self, output: str) -> list[tuple[str, Any]]:
+        """Return (key, entry) of the losses and metrics that the study names for an output."""
+        return self.settings.train.of_output(output)
+
     def is_own(self, entry: object) -> bool:
         """Return whether an entry of `loss` or `metrics` names code of the user's."""
         return isinstance(entry, str) and Reference.parse(entry, self.base) is not None
 
-    def _own(self, key: str, text: str, rule: Rule) -> Any:
+    def _own(self, key: str, text: str, rule: Rule, head: Head) -> Any:
         """Return a loss or metric of the user's own; only the shape of its labels may be changed."""
         function = self._function(key, text)
         own = function() if isinstance(function, type) else function
-        form = self.forms.get((key, text, rule.width), Form())
+        form = self.forms.get((key, text, head.name, rule.width), Form())
         return pairing.formed(own, form, is_metric=key == "train.metrics")
 
     def _function(self, key: str, text: str) -> Callable[..., Any]:
@@ -269,10 +319,15 @@ class Trainer:
         reference.check()
         return reference.load()
 
-    def _sample_weights(self) -> NDArray[np.float32] | None:
-        given, info = self.settings.train.class_weight, self.data.info
+    def _sample_weights(self) -> Any:
+        given, info, rows = self.settings.train.class_weight, self.data.info, self.data.w_train
         if given is None:
-            return None
+            return rows
+        if info.targets:
+            raise UsageError(
+                "train.class_weight: the data have several outputs, and weights are of the classes of one; return weights of "
+                "rows by output from the data function (w), or remove class_weight"
+            )
         if info.task == "regression":
             raise UsageError("train.class_weight: the task is regression, which has no classes; remove class_weight")
         y = label_numbers(self.data.y_train)
@@ -285,7 +340,8 @@ class Trainer:
             if unknown:
                 raise UsageError(f"train.class_weight: no class {unknown[0]!r}; there are {', '.join(names)}")
             weights = np.array([given.get(name, 1.0) for name in names])
-        return weights[y].astype(np.float32)
+        of_classes: NDArray[np.float32] = weights[y].astype(np.float32)
+        return of_classes if rows is None else of_classes * rows
 
 
 class Decay(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
@@ -331,16 +387,15 @@ class Decay(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[mi
         return {name: getattr(self, name) for name in names}
 
 
-def _forms(settings: Settings, base: Path, data: Data) -> Iterator[tuple[tuple[str, str, int], Form]]:
+def _forms(settings: Settings, base: Path, data: Data) -> Iterator[tuple[tuple[str, str, str, int], Form]]:
     """Yield the form in which each of the user's own losses and metrics gets labels, by the model's outputs per row.
 
     Call this before any model is built: Keras numbers the names of metrics, and the metrics made here must not count.
     """
-    target = Target.of(data)
-    train = settings.train
-    entries = [("train.loss", train.loss), *(("train.metrics", entry) for entry in train.metrics or ())]
-    for key, text in entries:
-        reference = Reference.parse(text, base) if isinstance(text, str) else None
+    for output, key, text in _texts(settings, data):
+        head = data.output(output)
+        target = Target.of(head)
+        reference = Reference.parse(text, base)
         if reference is None or target.shape not in ("flat", "column"):
             continue
         try:
@@ -350,8 +405,14 @@ def _forms(settings: Settings, base: Path, data: Data) -> Iterator[tuple[tuple[s
             continue
         is_metric = key == "train.metrics"
         # A model of a binary task has one output or two, one of a single number may add a variance.
-        for width in {1, 2, data.info.outputs, data.info.classes} - {0}:
-            yield (key, str(text), width), pairing.form_for(own, target.rows(width), is_metric=is_metric)
+        for width in {1, 2, head.info.outputs, head.info.classes} - {0}:
+            yield (key, text, output, width), pairing.form_for(own, target.rows(width), is_metric=is_metric)
+
+
+def _texts(settings: Settings, data: Data) -> Iterator[tuple[str, str, str]]:
+    """Yield (output, key, entry) of every loss and metric that is named by a text."""
+    for output in data.info.targets or ("",):
+        yield from ((output, key, entry) for key, entry in settings.train.of_output(output) if isinstance(entry, str))
 
 
 def make_optimizer(config: Mapping[str, Any], steps: int) -> keras.optimizers.Optimizer:

@@ -58,9 +58,13 @@ def objective_hint(study: StudyFile) -> str:
 
 def _reported(study: StudyFile) -> list[str]:
     """Return the names that training probably reports, without val_. Only metrics given by name are known."""
-    metrics = study.settings.train.metrics
-    named = ("accuracy", "mae") if metrics is None else metrics
-    return ["loss", *(name for name in named if isinstance(name, str) and ":" not in name)]
+    metrics = study.settings.train.metrics_by_output
+    names = ["loss"]
+    for output, entries in ({"": ("accuracy", "mae")} if metrics is None else metrics).items():
+        prefix = f"{output}_" if output else ""
+        names += [f"{prefix}loss"] if output else []
+        names += [f"{prefix}{name}" for name in entries if isinstance(name, str) and ":" not in name]
+    return names
 
 
 def check_builder(study: StudyFile, text: StudyText, *, allow_unused: bool) -> None:

@@ -242,8 +242,11 @@ def _numbers_of(optimizer: str) -> tuple[str, ...]:
 def _check_functions(study: StudyFile, text: StudyText) -> None:
     """Check that the user's functions exist, and that any other builder is a built-in one."""
     model, train = study.settings.model, study.settings.train
-    entries = [("model.build", model.build), ("train.loss", train.loss)]
-    entries += [(f"train.metrics.{index}", entry) for index, entry in enumerate(train.metrics or ())]
+    entries: list[tuple[str, Any]] = [("model.build", model.build)]
+    entries += [(f"train.loss.{name}".rstrip("."), entry) for name, entry in train.losses.items()]
+    for name, metrics in (train.metrics_by_output or {}).items():
+        key = f"train.metrics.{name}".rstrip(".")
+        entries += [(f"{key}.{index}", entry) for index, entry in enumerate(metrics)]
     entries += [
         (f"train.callbacks.{index}", keras_callbacks.name_of(entry)) for index, entry in enumerate(train.callbacks)
     ]

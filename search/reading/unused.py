@@ -83,7 +83,7 @@ class _Inspection:
         settings = self.file.settings
         for name in settings.model.arguments:
             yield from self._check_argument(name)
-        for name in settings.train.model_fields_set & {"optimizer", "loss", "metrics"}:
+        for name in settings.train.model_fields_set & {"optimizer", "loss", "metrics", "loss_weights"}:
             if self.ready.compiles_itself and name not in self.ready.read and getattr(settings.train, name) is not None:
                 yield Unused(f"train.{name}", self._compiled_reason(name, is_searched=False))
         for name in settings.train.numbers:
@@ -151,7 +151,7 @@ class _Inspection:
 
     def _compiled_reason(self, name: str, *, is_searched: bool) -> str:
         build, verb = self.file.settings.model.build, "search" if is_searched else "fix"
-        if name in ("loss", "metrics"):
+        if name in ("loss", "metrics", "loss_weights"):
             return f"does nothing: the builder {build} compiles its model itself; give the {name} to its compile()"
         return (
             f"the builder {build} compiles its model itself and does not read it; to {verb} it, read config[{name!r}] "
@@ -164,7 +164,8 @@ class _Inspection:
                 "label_smoothing is for the task's own loss, and train.loss names another; "
                 'write it there: loss = { name = "CategoricalCrossentropy", label_smoothing = 0.1 }, say'
             )
-        if self.ready.data.get("task") == "regression":
+        targets = self.ready.data.get("targets") or {"": self.ready.data}
+        if all(target.get("task") == "regression" for target in targets.values()):
             return "label_smoothing is for classes, and the task is regression"
         return ""
 

@@ -62,7 +62,8 @@ def declared(file: StudyFile) -> dict[str, Any]:
         "order": list(file.space),
         "data": _without_later_defaults(settings["data"]),
         "model": settings["model"],
-        "train": settings["train"],
+        # Studies that began before several outputs were possible lack the key.
+        "train": {key: value for key, value in settings["train"].items() if key != "loss_weights" or value},
         "search": settings["search"],
         # Studies that began before there were limits lack the key.
         **({"limits": settings["limits"]} if file.settings.limits.are_set else {}),
@@ -214,7 +215,11 @@ def note(file: StudyFile, resolved: Mapping[str, Any], data: Mapping[str, Any]) 
         "",
         (
             f"- data: `{file.settings.data.source}`, {data['train_rows']} rows for training, "
-            f"{data['validation_rows']} for validation, {data['test_rows']} held out; {data['task']}"
+            f"{data['validation_rows']} for validation, {data['test_rows']} held out; "
+            + (
+                ", ".join(f"{name}: {target['task']}" for name, target in data.get("targets", {}).items())
+                or data["task"]
+            )
         ),
         f"- model: `{file.settings.model.build}`" + "".join(f", {key} = `{value}`" for key, value in fixed.items()),
         f"- search: {search.sampler.name}, {search.pruner.name}"

@@ -146,16 +146,29 @@ def _is_keras_object(value: Any) -> bool:
     return isinstance(value, str) or (isinstance(value, dict) and isinstance(value.get("name"), str))
 
 
+def _is_by_output(value: Any) -> bool:
+    return isinstance(value, dict) and bool(value) and "name" not in value
+
+
 def _loss(value: Any) -> Any:
-    if value is not None and not _is_keras_object(value):
-        raise ValueError('must be a name, "file.py:function", or a table such as { name = "huber", delta = 0.5 }')
+    is_by_output = _is_by_output(value) and all(map(_is_keras_object, value.values()))
+    if value is not None and not _is_keras_object(value) and not is_by_output:
+        raise ValueError(
+            'must be a name, "file.py:function", a table such as { name = "huber", delta = 0.5 }, or one of these for each '
+            'output, such as { price = "mse", sold = "binary_crossentropy" }'
+        )
     return value
 
 
 def _metrics(value: Any) -> Any:
-    if value is not None and not (isinstance(value, list | tuple) and all(map(_is_keras_object, value))):
+    if (
+        value is not None
+        and not _is_metrics(value)
+        and not (_is_by_output(value) and all(map(_is_metrics, value.values())))
+    ):
         raise ValueError(
-            'must be a list of names, "file.py:function", or tables such as { name = "SparseTopKCategoricalAccuracy", k = 3 }'
+            'must be a list of names, "file.py:function", or tables such as { name = "SparseTopKCategoricalAccuracy", '
+            'k = 3 }; or such a list for each output: { price = ["mae"], sold = ["auc"] }'
         )
     return value
 
@@ -167,6 +180,16 @@ def _callbacks(value: Any) -> Any:
             '{ name = "ReduceLROnPlateau", patience = 3 }'
         )
     return value
+
+
+def _is_metrics(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(map(_is_keras_object, value))
+
+
+def _loss_weights(value: Any) -> Any:
+    if value is None or (_is_by_output(value) and all(is_number(weight) and weight >= 0 for weight in value.values())):
+        return value and {name: float(weight) for name, weight in value.items()}
+    raise ValueError("must be a table of outputs and numbers of at least 0, such as { price = 0.5, sold = 1.0 }")
 
 
 def _plain(value: Any) -> Any:
@@ -186,6 +209,7 @@ Flag = Annotated[bool, Field(strict=True)]
 Fraction = Annotated[Real, Field(ge=0, lt=1)]
 Seconds = Annotated[float, BeforeValidator(_seconds)]
 Plain = Annotated[Any, BeforeValidator(_plain)]
+Task = Literal["classification", "binary", "regression"]
 
 
 class Section(BaseModel):
@@ -238,7 +262,7 @@ class StudySection(Section):
 class DataSection(Section):
     source: str = Field(min_length=1)
     target: str | None = None
-    task: Literal["classification", "binary", "regression"] | None = None
+    task: Task | dict[str, Task] | None = None
     validation: Annotated[Fraction, Field(gt=0)] = 0.1
     test: Fraction = 0.1
     scale: Literal["none", "standard", "minmax"] = "none"
@@ -311,7 +335,11 @@ class TrainSection(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
     optimizer: str = "adam"
     loss: Annotated[str | dict[str, Plain] | None, BeforeValidator(_loss)] = None
-    metrics: Annotated[tuple[str | dict[str, Plain], ...] | None, BeforeValidator(_metrics)] = None
+    metrics: Annotated[
+        tuple[str | dict[str, Plain], ...] | dict[str, tuple[str | dict[str, Plain], ...]] | None,
+        BeforeValidator(_metrics),
+    ] = None
+    loss_weights: Annotated[dict[str, float] | None, BeforeValidator(_loss_weights)] = None
     batch_size: Count = 32
     class_weight: Annotated[Literal["balanced"] | dict[str, float] | None, BeforeValidator(_class_weight)] = None
     callbacks: Annotated[tuple[str | dict[str, Plain], ...], BeforeValidator(_callbacks)] = ()
@@ -321,6 +349,33 @@ class TrainSection(BaseModel):
     def _known_optimizer(cls, name: str) -> str:
         optimizer_class(name)
         return name
+
+    @property
+    def losses(self) -> dict[str, Any]:
+        """Return the losses that are named, by output; "" is for all outputs."""
+        if self.loss is None:
+            return {}
+        return dict(self.loss) if _is_by_output(self.loss) and isinstance(self.loss, dict) else {"": self.loss}
+
+    @property
+    def metrics_by_output(self) -> dict[str, tuple[str | dict[str, Any], ...]] | None:
+        """Return the metrics that are named, by output; "" is for all outputs. None if none are named."""
+        return self.metrics if self.metrics is None or isinstance(self.metrics, dict) else {"": self.metrics}
+
+    def of_output(self, output: str) -> list[tuple[str, Any]]:
+        """Return (key, entry) of the losses and metrics that are named for an output."""
+        metrics = self.metrics_by_output or {}
+        named = [("train.loss", self.losses.get(output, self.losses.get("")))]
+        named += [("train.metrics", entry) for entry in metrics.get(output, metrics.get("", ()))]
+        return [(key, entry) for key, entry in named if entry is not None]
+
+    @property
+    def objects(self) -> list[str | dict[str, Any]]:
+        """Return all losses and metrics that are named."""
+        return [
+            *self.losses.values(),
+            *(entry for entries in (self.metrics_by_output or {}).values() for entry in entries),
+        ]
 
     @property
     def numbers(self) -> dict[str, Any]:

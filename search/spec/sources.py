@@ -38,7 +38,7 @@ _LONGEST_PATH = 300
 def references(settings: Settings, base: Path) -> list[tuple[str, Reference]]:
     """Return the user's functions that a study names, each with its path as the study file writes it."""
     train = settings.train
-    entries = [settings.model.build, train.loss, *(train.metrics or ()), *train.callbacks]
+    entries = [settings.model.build, *train.objects, *train.callbacks]
     texts = [entry.get("name") if isinstance(entry, dict) else entry for entry in entries]
     pairs = []
     for text in texts:

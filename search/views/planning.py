@@ -8,6 +8,14 @@ from rich.console import RenderableType
 from rich.table import Table
 
 
+def _rows(data: dict[str, Any]) -> str:
+    """Return what a row holds: the shape of each input, the task of each output."""
+    tasks = ", ".join(f"{name}: {target['task']}" for name, target in data.get("targets", {}).items()) or data["task"]
+    inputs = data.get("inputs", {})
+    shapes = ", ".join(f"{name} {tuple(shape)} {dtype}" for name, (shape, dtype) in inputs.items())
+    return f"{tasks}; rows of {shapes}" if inputs else f"{tasks}, rows of shape {tuple(data['input_shape'])}"
+
+
 def table(plan: dict[str, Any]) -> RenderableType:
     """Return a plan as a table for people."""
     data, model = plan["data"], plan["model"]
@@ -16,7 +24,7 @@ def table(plan: dict[str, Any]) -> RenderableType:
     rows.add_row("trials", f"{plan['trials']} of up to {plan['epochs']} epochs, {plan['done']} done")
     rows.add_row(
         "data",
-        f"{data['task']}, rows of shape {tuple(data['input_shape'])}: {data['train_rows']} for training, "
+        f"{_rows(data)}: {data['train_rows']} for training, "
         f"{data['validation_rows']} for validation, {data['test_rows']} held out",
     )
     rows.add_row(

@@ -10,11 +10,12 @@ import numpy as np
 
 from search import data
 from search.engines.batches import Batches, Clock, shuffled
+from search.engines.checkpoints import Checkpoints
 from search.engines.lanes import keys, lifting, sizing
 from search.engines.lanes.builder import build, fingerprinted
 from search.engines.lanes.engine import LanesEngine
 from search.engines.lanes.program import Block, Program
-from search.engines.training import Trainer, leave_tensorflow_out
+from search.engines.training import Trainer, leave_tensorflow_out, weights_of
 from search.spec.settings import DataSection, Settings
 from search.trials.events import Assignment, EpochEnd, Failed, Member, Noted, Verdict
 
@@ -82,10 +83,18 @@ def by_fit(given, epochs=3, trainer=trainer):
         shuffle=False,
         verbose=0,
         callbacks=[Clock(batches)],
-        validation_data=(trainer.data.x_validation, trainer.data.y_validation),
+        validation_data=trainer.validation(),
         validation_batch_size=256,
     )
     return model, {name: values[-1] for name, values in history.history.items()}
+
+
+def weights_kept(trainer, config, path, seed=7):
+    """Keep the weights of a new model of a config in a file, as a training does; return its path."""
+    model = trainer.model(config, seed)
+    arrays = weights_of(model.trainable_variables, model.non_trainable_variables)
+    Checkpoints(None).keep(path, {name: np.array(variable) for name, variable in arrays}, {"trial": 0})
+    return path
 
 
 def apart(given, trainer=trainer, epochs=3, beside=None):

@@ -829,10 +829,6 @@ def test_file_that_fails_to_import_is_an_error(tmp_path):
     [
         ("return None", ("received NoneType", "return (x, y)")),
         ("return 1, 2, 3", ("received 3 values", "weights")),
-        (
-            "return {'x': {'a': np.zeros(4), 'b': np.zeros(4)}, 'y': np.zeros(4)}",
-            ("x is a dict", "several inputs"),
-        ),
         ("return {'a': 1}", ("no x_train and y_train", "it has a")),
         ("return [[1, 2], [3]], [0, 1]", ("x can't be made an array", "equal length")),
         ("return np.array([None, 1] * 20), np.arange(40) % 2", ("row 0 of x", "missing value")),

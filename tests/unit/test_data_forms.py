@@ -22,13 +22,16 @@ def write(path, body: str) -> str:
 @pytest.mark.parametrize(
     ("result", "words"),
     [
-        ("{'x': x, 'y': y, 'sample_weight': i}", ("unknown key 'sample_weight'", "not supported yet", "class_weight")),
-        ("{'x_train': x, 'y_train': y, 'w_train': i}", ("unknown key 'w_train'", "not supported yet")),
-        ("{'x': x, 'y': y, 'weights': i}", ("unknown key 'weights'", "class_weight")),
+        (
+            "{'x': x, 'y': y, 'sample_weights_': i}",
+            ("unknown key 'sample_weights_'", "sample_weight for weights of rows"),
+        ),
+        ("{'x': x, 'y': y, 'w': i, 'weights': i}", ("has both w and weights", "keep one")),
         ("{'x': x, 'y': y, 'groups': i}", ("unknown key 'groups'", "known are x, x_train", "remove it")),
+        ("{'x': x, 'y': y, 'x_more': i}", ("unknown key 'x_more'", "x_NAME")),
         ("{'x': x, 'y': y, 'feature_names': ['a', 'b']}", ("unknown key 'feature_names'",)),
-        ("(x, y, i / 60)", ("received 3 values", "not supported yet")),
-        ("((x, y, i), (x, y, i))", ("(x, y, weights)", "not supported yet")),
+        ("(x, y, x)", ("received 3 values", "not one weight a row", "(x, y, weights)")),
+        ("(x, y, i[:9])", ("received 3 values", "not one weight a row")),
         ("((x, y), (x, y), (x, y))", ("three pairs", "x_validation")),
         ("(x, y, x, y)", ("tuple of 4 values", "return (x, y)")),
         ("[x]", ("list of 1 values", "return (x, y)")),
@@ -38,7 +41,7 @@ def test_nothing_that_is_returned_is_dropped_without_a_word(tmp_path, result, wo
     refused(tmp_path, write(tmp_path, f"return {result}"), "mine.py", *words)
 
 
-@pytest.mark.parametrize("key", ["sample_weight", "z", "class_names", "arr_0"])
+@pytest.mark.parametrize("key", ["samples", "z", "class_names", "arr_0"])
 def test_array_of_an_npz_that_is_not_known_is_refused_at_once(tmp_path, key):
     np.savez(tmp_path / "d.npz", x=np.arange(9), y=np.arange(9), **{key: np.arange(9)})
     with pytest.raises(DataError, match=f"unknown key '{key}'"):
@@ -49,21 +52,130 @@ def test_array_of_an_npz_that_is_not_known_is_refused_at_once(tmp_path, key):
 
 
 @pytest.mark.parametrize(
+    ("result", "inputs", "outputs"),
+    [
+        ("[x, i], y", {"0": ((2,), "float32"), "1": ((1,), "int32")}, [""]),
+        ("(x, x, i), y", {"0": ((2,), "float32"), "1": ((2,), "float32"), "2": ((1,), "int32")}, [""]),
+        ("{'a': x, 'b': i}, y", {"a": ((2,), "float32"), "b": ((1,), "int32")}, [""]),
+        ("{'a': x}, y", {"a": ((2,), "float32")}, [""]),
+        ("x, [y, i / 7]", {}, ["0", "1"]),
+        ("x, {'kind': y, 'size': i / 7}", {}, ["kind", "size"]),
+        ("[x, i], [y, i / 7]", {"0": ((2,), "float32"), "1": ((1,), "int32")}, ["0", "1"]),
+        ("{'x_a': x, 'x_b': i, 'y': y}", {"a": ((2,), "float32"), "b": ((1,), "int32")}, [""]),
+        ("{'x': x, 'y_kind': y, 'y_size': i / 7}", {}, ["kind", "size"]),
+        ("{'x_train_a': x, 'x_train_b': i, 'y_train': y, 'x_test_a': x, 'x_test_b': i, 'y_test': y}",
+         {"a": ((2,), "float32"), "b": ((1,), "int32")}, [""]),
+        ("(x, i), (y, i / 7)", {"0": ((2,), "float32"), "1": ((1,), "int32")}, ["0", "1"]),
+        ("{'a': (i % 5).astype('uint8'), 'b': i % 2 == 0}, y", {"a": ((1,), "uint8"), "b": ((1,), "bool")}, [""]),
+        ("{'a': i * 10**10, 'b': x}, y", {"a": ((1,), "int64"), "b": ((2,), "float32")}, [""]),
+    ],
+)  # fmt: skip
+def test_several_inputs_and_outputs_keep_their_names_and_dtypes(tmp_path, result, inputs, outputs):
+    loaded = load(tmp_path, write(tmp_path, f"return {result}"))
+    assert dict(loaded.info.inputs) == inputs
+    assert list(loaded.info.targets) == (outputs if outputs != [""] else [])
+    for name in outputs:
+        head = loaded.output(name)
+        of = head.info
+        assert (of.task, of.classes) == (("regression", 0) if name in ("1", "size") else ("binary", 2)), name
+        assert len(head.y_train) == loaded.info.train_rows
+    # Rows stay together: i is x * 7 in every one, and y is i % 2.
+    for split in ("train", "validation"):
+        x, y = getattr(loaded, f"x_{split}"), getattr(loaded, f"y_{split}")
+        given = list(x.values()) if isinstance(x, dict) else list(x) if isinstance(x, tuple) else [x]
+        targets = list(y.values()) if isinstance(y, dict) else list(y) if isinstance(y, tuple) else [y]
+        rows = next((array[:, 1] for array in given if array.shape[1:] == (2,)), None)
+        if rows is None:
+            continue
+        assert np.array_equal(targets[0].reshape(-1), rows % 2)
+        for array in given:
+            if array.dtype == np.int32:
+                assert np.array_equal(array[:, 0], rows)
+        if len(targets) > 1:
+            assert np.allclose(targets[1].reshape(-1), rows / 7)
+
+
+@pytest.mark.parametrize(
+    ("result", "expected"),
+    [
+        ("(x, y, i / 60)", lambda i: i / 60),
+        ("{'x': x, 'y': y, 'w': i}", lambda i: i),
+        ("{'x': x, 'y': y, 'sample_weight': i}", lambda i: i),
+        ("{'x': x, 'y': y, 'weights': i.reshape(-1, 1)}", lambda i: i),
+        ("{'x_train': x, 'y_train': y, 'w_train': i, 'x_test': x, 'y_test': y, 'w_test': i}", lambda i: i),
+        ("((x, y, i), (x, y, i))", lambda i: i),
+        ("{'a': x, 'b': i}, y, i", lambda i: i),
+        ("x, {'kind': y, 'size': i / 7}, {'kind': i, 'size': i + 1}", lambda i: {"kind": i, "size": i + 1}),
+        ("x, {'kind': y, 'size': i / 7}, i", lambda i: i),
+    ],
+)  # fmt: skip
+def test_weights_of_rows_stay_with_their_rows(tmp_path, result, expected):
+    loaded = load(tmp_path, write(tmp_path, f"return {result}"))
+    for split in ("train", "validation"):
+        x, weights = getattr(loaded, f"x_{split}"), getattr(loaded, f"w_{split}")
+        rows = (x["a"] if isinstance(x, dict) else x)[:, 1]
+        of = expected(rows)
+        if isinstance(of, dict):
+            assert all(np.allclose(weights[name], values) for name, values in of.items())
+        else:
+            assert np.allclose(weights, of)
+            assert weights.dtype == np.float32
+
+
+@pytest.mark.parametrize(
     ("result", "words"),
     [
-        ("[x, i], y", ("x is a list of 2 arrays", "several inputs", "join them")),
-        ("(x, i), y", ("x is a tuple of 2 arrays", "several inputs")),
-        ("[x, x, x], y", ("x is a list of 3 arrays", "several inputs")),
-        ("{'a': x, 'b': i}, y", ("x is a dict", "several inputs")),
-        ("x, [y, i]", ("y is a list of 2 arrays", "several outputs", "one output")),
-        ("x, (y, i, i)", ("y is a tuple of 3 arrays", "several outputs")),
-        ("x, {'a': y, 'b': i}", ("y is a dict", "several outputs")),
-        ("[x, i], [y, i]", ("x is a list of 2 arrays", "several inputs")),
-        ("[x, i[:5]], y", ("x is a list of 2 arrays", "several inputs")),
+        ("[x, i[:5]], y", ("5 rows of features but 60 labels",)),
+        ("{}, y", ("x holds no array",)),
+        ("{'a': x, 'b': None}, y", ("x['b'] is None", "give one array")),
+        ("{'a': x, 'b': i.astype(str)}, y", ("x['b']", "features are of type <U", "encode text")),
+        ("{'a': x, 'b': np.where(i == 3, np.nan, i)}, y", ("row 3 of x['b']", "nan")),
+        ("x, {'a': y, 'b': np.where(i == 3, np.nan, i)}", ("row 3 of y['b']", "nan")),
+        ("x, {'a': y, 'b': y[:7]}", ("60 rows of features but 7 labels",)),
+        ("{'a': x, 'b': 2**63 + i.astype('uint64')}, y", ("x['b']", "beyond int64")),
+        ("{'x_train': {'a': x, 'b': i}, 'y_train': y, 'x_test': {'a': x}, 'y_test': y}",
+         ("x has a, b in training and a in test",)),
+        ("{'x_train': {'a': x, 'b': i}, 'y_train': y, 'x_test': x, 'y_test': y}",
+         ("a dictionary of arrays in training and one array in test",)),
+        ("(i, y), (i, y)", ("training and test, or several inputs and outputs", "dictionary")),
+        ("x, y, -(i / 60)", ("the weights in", "row 1", "at least 0")),
+        ("x, y, i / 0", ("the weights", "finite")),
+        ("x, y, i * 0", ("all 0",)),
+        ("{'x': x, 'y': y, 'w': i.astype(str)}", ("the weights", "type <U", "give numbers")),
+        ("{'x': x, 'y': y, 'w': i[:4]}", ("the weights in train", "shape (4,)", "60 rows")),
+        ("{'x_train': x, 'y_train': y, 'w_train': i, 'x_test': x, 'y_test': y}", ("no weights in test", "1 for rows")),
+        ("{'x': x, 'y': y, 'w_test': i}", ("weights of the split 'test', which has no rows",)),
+        ("x, {'kind': y, 'size': i / 7}, {'kinds': i}", ("the weights of 'kinds'", "there are kind, size")),
+        ("x, {'kind': y, 'size': i / 7}, {'kind': i}", ("no weights of size", "one for each")),
     ],
-)
-def test_several_inputs_or_outputs_are_named_as_such(tmp_path, result, words):
-    refused(tmp_path, write(tmp_path, f"return {result}"), *words)
+)  # fmt: skip
+def test_several_arrays_that_do_not_go_together_are_refused(tmp_path, result, words):
+    with np.errstate(divide="ignore"):
+        refused(tmp_path, write(tmp_path, f"return {result}"), *words)
+
+
+def test_settings_of_one_array_are_refused_for_several(tmp_path):
+    source = write(tmp_path, "return {'a': x, 'b': i}, {'kind': y, 'size': i / 7}")
+    refused(tmp_path, source, "scale", "keras.layers.Normalization", scale="standard")
+    refused(tmp_path, source, "window", "several inputs", window=3)
+    refused(tmp_path, source, "output 'sizes'", "there are kind, size", task={"sizes": "regression"})
+    loaded = load(tmp_path, source, task={"kind": "regression"})
+    assert loaded.info.targets["kind"].task == "regression"
+    single = write_function(tmp_path, HEAD + "return x, y", name="other")
+    refused(tmp_path, single, "one output without a name", task={"kind": "binary"})
+
+
+def test_an_npz_has_several_inputs_by_its_keys(tmp_path):
+    i = np.arange(60)
+    np.savez(tmp_path / "d.npz", x_ids=i, x_size=np.stack([i / 7, i], axis=1), y_kind=i % 2, y_size=i / 7, w=i)
+    data.check(DataSection(source="d.npz"), tmp_path)
+    loaded = load(tmp_path, "d.npz")
+    assert list(loaded.info.inputs) == ["ids", "size"]
+    assert list(loaded.info.targets) == ["kind", "size"]
+    assert np.array_equal(loaded.w_train, loaded.x_train["ids"][:, 0])
+    assert load(tmp_path, "d.npz").fingerprint == loaded.fingerprint
+    np.savez(tmp_path / "d.npz", x_ids=i, x_size=np.stack([i / 7, i], axis=1), y_kind=i % 2, y_size=i / 7, w=i + 1)
+    assert load(tmp_path, "d.npz").fingerprint != loaded.fingerprint
 
 
 @pytest.mark.parametrize(

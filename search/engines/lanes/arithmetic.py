@@ -31,10 +31,10 @@ TRIES = 2
 
 @dataclass(frozen=True, slots=True)
 class BatchShapes:
-    """The shapes and types of a training batch and of a validation batch."""
+    """The shapes and types of a training batch and of a validation batch, in the structure of the rows."""
 
-    train: tuple[jax.ShapeDtypeStruct, ...]
-    validation: tuple[jax.ShapeDtypeStruct, ...]
+    train: tuple[Any, ...]
+    validation: tuple[Any, ...]
 
     @classmethod
     def of(cls, train: tuple[Any, ...], validation: tuple[Any, ...], batch_size: int) -> BatchShapes:
@@ -42,13 +42,16 @@ class BatchShapes:
         return cls(_first(train, batch_size), _first(validation, validation_batch(batch_size)))
 
 
-def _first(arrays: tuple[Any, ...], rows: int) -> tuple[jax.ShapeDtypeStruct, ...]:
-    return tuple(jax.ShapeDtypeStruct((min(rows, len(a)), *a.shape[1:]), a.dtype) for a in arrays)
+def _first(arrays: tuple[Any, ...], rows: int) -> tuple[Any, ...]:
+    shapes: tuple[Any, ...] = jax.tree.map(
+        lambda a: jax.ShapeDtypeStruct((min(rows, len(a)), *a.shape[1:]), a.dtype), arrays
+    )
+    return shapes
 
 
 def complete(model: keras.Model, batches: BatchShapes) -> None:
     """Create the variables of a model's metrics, as Keras does at the first batch."""
-    model._symbolic_build(data_batch=tuple(np.zeros((2, *b.shape[1:]), b.dtype) for b in batches.train))
+    model._symbolic_build(data_batch=jax.tree.map(lambda b: np.zeros((2, *b.shape[1:]), b.dtype), batches.train))
 
 
 def parts_digest(
@@ -93,7 +96,7 @@ def difference(
     Both steps use the same rows, weights and seeds. The optimizer is compared on random gradients: some optimizers turn a
     gradient that is only rounding error into a step of full size. Compiling is slow: call this once per structure.
     """
-    size = min(batch_size, len(rows[0]))
+    size = min(batch_size, _count(rows))
     with lifting.KERAS_STATE:  # a trace in another thread replaces the model's numbers, zeros too
         unused = _unused_seeds(model, slots)
     metrics = [jnp.asarray(variable.value) for variable in model.metrics_variables]
@@ -128,8 +131,8 @@ def difference(
     steps: list[Any] = []
     for attempt in range(TRIES):
         rng = np.random.default_rng(attempt)
-        batch = tuple(np.asarray(array[attempt * size : (attempt + 1) * size]) for array in rows)
-        if len(batch[0]) < size:
+        batch = jax.tree.map(lambda array: np.asarray(array[attempt * size : (attempt + 1) * size]), rows)  # noqa: B023
+        if _count(batch) < size:
             return differs
         gradients = [rng.normal(size=w.shape).astype(w.dtype) for w in state["trainable"]]
         # On the host, because the lanes need the device's memory.
@@ -141,6 +144,10 @@ def difference(
         if not differs:
             return ""
     return differs
+
+
+def _count(rows: tuple[Any, ...]) -> int:
+    return len(jax.tree.leaves(rows)[0])
 
 
 def _compiled(step: Any, *arguments: Any) -> Any:

@@ -122,7 +122,7 @@ class Builder:
 def is_ours(trainer: Trainer) -> bool:
     """Whether a study's models contain no user code: its builder, loss and metrics are all ours or Keras's."""
     model, train = trainer.settings.model, trainer.settings.train
-    named = [entry for entry in (model.build, train.loss, *(train.metrics or ())) if isinstance(entry, str)]
+    named = [entry for entry in (model.build, *train.objects) if isinstance(entry, str)]
     return all(Reference.parse(entry, trainer.base) is None for entry in named)
 
 

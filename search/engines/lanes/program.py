@@ -35,8 +35,8 @@ class Rows:
     """The rows that all members train on, as arrays on the device, and the study's objective.
 
     Attributes:
-        train: x, y and, with class weights, sample weights.
-        validation: x, y.
+        train: x, y and, with weights of rows or classes, sample weights; each an array, or a dictionary or tuple of arrays.
+        validation: x, y and, if the source has weights, those.
         objective: name of a metric; `sign` is 1.0 to maximize it, -1.0 to minimize it.
     """
 
@@ -48,7 +48,12 @@ class Rows:
     @property
     def count(self) -> int:
         """The number of rows of an epoch."""
-        return len(self.train[0])
+        return len(jax.tree.leaves(self.train)[0])
+
+    @property
+    def bytes(self) -> int:
+        """The device memory that all rows take."""
+        return sum(array.nbytes for array in jax.tree.leaves((self.train, self.validation)))
 
 
 class Program:
@@ -95,8 +100,7 @@ class Program:
         if estimate is None:
             return 0
         sizes = (estimate.argument_size_in_bytes, estimate.output_size_in_bytes, estimate.temp_size_in_bytes)
-        shared = sum(array.nbytes for array in (*self.rows.train, *self.rows.validation))
-        return int(sum(sizes) - estimate.alias_size_in_bytes - shared)
+        return int(sum(sizes) - estimate.alias_size_in_bytes - self.rows.bytes)
 
     def weights(self, best: Mapping[str, tuple[Any, ...]]) -> dict[str, NDArray[Any]]:
         """Return the weights in a lane's `best`, by the names of `training.weights_of`."""
@@ -154,7 +158,7 @@ class Program:
 
     def _train(self, state: State, order: Any, arrays: Any) -> tuple[State, dict[str, Any], Any]:
         def step(carry: Any, rows: Any) -> tuple[Any, None]:
-            batch = tuple(array[rows] for array in arrays)
+            batch = jax.tree.map(lambda array: array[rows], arrays)
             _, carry = self._template.train_step(carry, batch)
             return tuple(list(part) for part in carry), None
 
@@ -180,13 +184,14 @@ class Program:
             _, (_, other, metrics) = self._template.test_step((list(state["trainable"]), other, metrics), rows)
             return (list(other), list(metrics)), None
 
-        size = min(self._validation_batch, len(validation[0]))
-        whole = len(validation[0]) // size * size
-        chunks = tuple(part[:whole].reshape(-1, size, *part.shape[1:]) for part in validation)
+        rows = len(jax.tree.leaves(validation)[0])
+        size = min(self._validation_batch, rows)
+        whole = rows // size * size
+        chunks = jax.tree.map(lambda part: part[:whole].reshape(-1, size, *part.shape[1:]), validation)
         # Carry the state: evaluation may change it, too. Recurrent dropouts draw from their seeds.
         carry, _ = jax.lax.scan(step, (list(state["other"]), list(self._metrics)), chunks)
-        if whole < len(validation[0]):
-            carry, _ = step(carry, tuple(part[whole:] for part in validation))
+        if whole < rows:
+            carry, _ = step(carry, jax.tree.map(lambda part: part[whole:], validation))
         other, metrics = carry
         return {**state, "other": tuple(other)}, self._results(metrics)
 

@@ -67,10 +67,9 @@ class Lanes:
 
 def rows_of(trainer: Trainer) -> Rows:
     """Put a study's rows on the device."""
-    data = trainer.data
     return Rows(
-        tuple(jnp.asarray(array) for array in trainer.arrays()),
-        (jnp.asarray(data.x_validation), jnp.asarray(data.y_validation)),
+        jax.tree.map(jnp.asarray, trainer.arrays()),
+        jax.tree.map(jnp.asarray, trainer.validation()),
         *trainer.objective,
     )
 
@@ -106,7 +105,7 @@ def choose(trainer: Trainer, rows: Rows, fixed: Mapping[str, Any], *, workers: i
     while True:
         width = min(WIDTH[device], -(-places // programs))
         program = _program(largest, rows, width)
-        shared = sum(array.nbytes for array in (*rows.train, *rows.validation))
+        shared = rows.bytes
         # Each program may have one block that is partly empty.
         needed = shared + min(places, -(-places // width) + programs - 1) * program.bytes
         if needed <= allowed:
