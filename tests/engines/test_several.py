@@ -211,7 +211,7 @@ def test_what_does_not_pair_is_refused_by_name():
         "unknown output": ("train.metrics", "no output 'solds'", "did you mean 'sold'"),
         "missing loss": ("train.loss", "none of the output 'sold'"),
         "class weights": ("train.class_weight", "several outputs"),
-        "halves": ("'ids'", "from 5000 to 5029", "float16"),
+        "halves": ("ids: features", "from 5000 to 5029", "float16"),
         "task": ("train.loss", "regression"),
     }.items():
         assert all(word in said[case] for word in words), (case, said[case])
