@@ -69,10 +69,8 @@ def test_fault_in_the_model_of_any_trial_is_named_as_in_the_first():
     assert said.pop("one of two") == "", "it trains"
     for kind in ("nan", "inf", "one nan"):
         assert said.pop(kind).startswith("UsageError: model.build: the untrained model's outputs are not finite")
-    inputs = "UsageError: model.build: the model has 2 inputs, (None, 4), (None, 3), and x is 1 array; let the builder"
+    inputs = "UsageError: model.build: the model has 2 inputs, (None, 4), (None, 3), and x is 1 array; let the data"
     assert said.pop("inputs").startswith(inputs)
-    outputs = (
-        "UsageError: model.build: the model has 2 outputs, (None, 3), (None, 3), and y is 1 array; let the builder"
-    )
+    outputs = "UsageError: model.build: the model has 2 outputs, (None, 3), (None, 3), and y is 1 array; let the data"
     assert len(said) == 3
     assert all(line.startswith(outputs) for line in said.values()), said
