@@ -6,6 +6,7 @@ typer's own errors list all options. These also know the names that other tools 
 from __future__ import annotations
 
 import difflib
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +27,8 @@ _RESUME_HINT = "run goes on by itself with a study that is there; another --name
 _COMMANDS = {
     "run": "train search tune optimize optimise fit start go execute launch sweep study",
     "list": "ls studies ps dir",
-    "show": "best results result summary status info report display view print describe history top trials trial inspect",
+    "show": "best results result summary status info report display view print describe history top trials trial inspect "
+    "best-trial best-trials best-params get-best status analyze",
     "export": "save dump csv json output write",
     "verify": "check validate fsck repair restore test",
     "clean": "prune gc cleanup purge vacuum clear",
@@ -35,13 +37,34 @@ _COMMANDS = {
     "plan": "dry-run preview explain estimate simulate dryrun",
     "doctor": "devices env environment diagnose system gpus versions",
 }
-_RESUME_WORDS = ("resume", "continue", "restart", "go-on", "load-if-exists", "reload")
+_RESUME_WORDS = (
+    "resume", "continue", "restart", "go-on", "load-if-exists", "skip-if-exists", "overwrite", "reload",
+    "restore", "create-study", "ask", "tell",
+)  # fmt: skip
+# Commands and options of other tools without a counterpart of the same kind -> what to do.
+_INSTEAD = {
+    "agent": "manyfit run starts its workers itself",
+    "predict": "manyfit export STUDY --model best.keras writes a model that Keras opens",
+    "evaluate": "manyfit export STUDY --model best.keras evaluates the model that it writes",
+    "storage": "the database is named in the study file: storage under [run]",
+    "multirun": "every run is a search over [space]: leave it out",
+    "m": "every run is a search over [space]: leave it out",
+    "folds": "all trials share one validation split: --set study.repeats=3 trains each config several times",
+    "cv": "all trials share one validation split: --set study.repeats=3 trains each config several times",
+    "n-splits": "all trials share one validation split: --set study.repeats=3 trains each config several times",
+    "dry-run": "manyfit plan STUDY prints what would run",
+    "config": "the study file is the argument: manyfit run STUDY.toml",
+    "config-file": "the study file is the argument: manyfit run STUDY.toml",
+    "config-path": "the study file is the argument: manyfit run STUDY.toml",
+    "verbose": "the study's log, NAME.log, has the details; --quiet prints errors only",
+    "v": "the study's log, NAME.log, has the details; --quiet prints errors only",
+}
 
 # Names of the options in other tools.
 _OPTIONS = {
     "--trials": "n-trials max-trials num-trials num-samples n-iter budget evals max-evals count",
     "--time": "timeout max-time time-budget time-limit duration deadline",
-    "--name": "study-name study experiment experiment-name project-name run-name",
+    "--name": "study-name study experiment experiment-name project-name run-name project config-name group",
     "--seed": "random-state random-seed rng",
     "--sampler": "algorithm algo method tuner strategy search-alg oracle",
     "--pruner": "scheduler pruning",
@@ -69,7 +92,12 @@ class Command(TyperCommand):
         """Parse the arguments of the command; exit with 2 for wrong ones."""
         given = list(args)
         with _in_one_line(
-            lambda error: _wrong_option(self, error, given) or _wrong_value(error, given) or _reworded(ctx, error)
+            lambda error: (
+                _wrong_option(self, error, given)
+                or _wrong_value(error, given)
+                or _bare_setting(self, error, given)
+                or _reworded(ctx, error)
+            )
         ):
             return super().parse_args(ctx, args)
 
@@ -121,6 +149,8 @@ def _wrong_command(args: Sequence[str], known: list[str]) -> str:
         return f"{name} is no command; write: manyfit run {shlex.quote(name)}, or one of {', '.join(known)}"
     if word in _RESUME_WORDS:
         return f"no command {name!r}: {_RESUME_HINT}"
+    if instead := _INSTEAD.get(word):
+        return f"no command {name!r}: {instead}"
     meant = next((command for command, words in _COMMANDS.items() if command in known and word in words.split()), None)
     near = difflib.get_close_matches(word, known, n=1)
     hint = f"; did you mean {meant or near[0]!r}?" if meant or near else ""
@@ -142,6 +172,8 @@ def _wrong_option(command: Any, error: Any, args: Sequence[str]) -> str:  # noqa
         return f"{mistake}; did you mean {meant}?"
     if "--set" in own and (setting := _setting(name, _value_of(option, args))):
         return f"{mistake}; write {setting}"
+    if instead := _INSTEAD.get(name):
+        return f"{mistake}: {instead}"
     if not isinstance(command, Command) and (usage := _usage_of(command, option)):
         return f"{mistake} before the command; it belongs behind one: {usage}"
     near = difflib.get_close_matches(f"--{name}", own, n=1)
@@ -169,6 +201,18 @@ def _wrong_value(error: Any, args: Sequence[str]) -> str:
     return ""
 
 
+def _bare_setting(command: Any, error: Any, args: Sequence[str]) -> str:
+    """Return the error for KEY=VALUE without --set, as Hydra and shells have it; "" for other mistakes."""
+    if "unexpected extra argument" not in str(getattr(error, "message", error)):
+        return ""
+    word = next((word for word in args[1:] if re.fullmatch(r"[A-Za-z_][\w.]*=.*", word)), "")
+    if not word or not any("--set" in parameter.opts for parameter in command.params):
+        return ""
+    key, _, value = word.partition("=")
+    setting = f"--set {shlex.quote(word)}" if "." in key else _setting(key.replace("_", "-"), value)
+    return f"a setting stands behind --set; received {word!r}; write {setting}" if setting else ""
+
+
 def _usage_of(group: Any, option: str) -> str:
     names = [name for name, command in group.commands.items() if any(option in p.opts for p in command.params)]
     return f"manyfit {names[0]} ... {option}" if names else ""
@@ -190,11 +234,15 @@ def _setting(name: str, value: str) -> str:
     from search.spec import synonyms
 
     key = name.replace("-", "_")
+    if key in ("patience", "early_stopping", "early_stop", "early_stopping_rounds"):
+        return f"--set {shlex.quote(f'search.early_stopping.patience={value}')}"
     sections = list(hints.sections())
     for section, names in sections:
         if key in names:
             return f"--set {shlex.quote(f'{section}.{key}={value}')}"
     for section, names in sections:
         if meant := synonyms.known_name(key, names):
+            if meant == "direction":
+                value = synonyms.known_name(value, ("maximize", "minimize")) or value
             return f"--set {shlex.quote(f'{section}.{meant}={value}')}"
     return ""

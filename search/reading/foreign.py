@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,8 @@ KEYS = ("low", "high", "log", "step", "choices", "when")
 # Keys whose value is a list of both bounds.
 _PAIR_KEYS = ("bounds", "range", "interval", "uniform", "loguniform", "log_uniform", "limits", "randint", "quniform")
 _TYPE_KEYS = ("type", "distribution", "sampling", "prior", "scale", "dtype", "kind", "name", "_type")
+# Parts of the names of functions that make ranges: loguniform, randint, interval ...
+_CALLS = ("uniform", "randint", "range", "interval", "int", "float", "real")
 _FIXED_KEYS = ("value", "fixed", "const", "constant", "default")
 
 
@@ -21,10 +24,44 @@ def first_unknown_key(entry: Mapping[str, Any]) -> str | None:
     return next((key for key in entry if key not in KEYS), None)
 
 
+def suggest_for_text(name: str, text: str) -> str:
+    """Return what to write for a parameter given as a call, such as "loguniform(1e-4, 1e-1)", or as "0.1,0.01"; or ""."""
+    call = re.fullmatch(r"\s*(?:\w+\.)*(\w+)\s*\((.*)\)\s*", text)
+    kind, listed = (call[1], call[2]) if call else ("choice", text)
+    if not call and "," not in text:
+        return ""
+    values = [_literal(part.strip()) for part in listed.strip().strip("[]").split(",")]
+    return _suggest_call(name, kind, [value for value in values if value != ""])
+
+
+def _literal(text: str) -> Any:
+    """Return the number, boolean or text that a word of Python stands for."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text.strip("\"'")
+
+
+def _suggest_call(name: str, kind: str, values: list[Any]) -> str:
+    kind = synonyms.plain(kind)
+    if "choice" in kind or kind in ("categorical", "gridsearch", "oneof"):
+        return f"write {_line(name, values)}" if values else ""
+    if len(values) not in (2, 3) or not all(map(is_number, values)):
+        return ""
+    fields = {"low": values[0], "high": values[1], **({"step": values[2]} if len(values) == 3 else {})}
+    return _suggest_range(name, fields, kind) if any(word in kind for word in _CALLS) else ""
+
+
 def suggest(name: str, entry: Mapping[str, Any]) -> str:
     """Return what to write for the parameter `name`; "" if its table can't be understood."""
     if fixed := _suggest_fixed(name, entry):
         return fixed
+    if set(entry) == {"_type", "_value"} and isinstance(entry["_value"], list):
+        return _suggest_call(name, str(entry["_type"]), entry["_value"])
     fields: dict[str, Any] = {}
     types: list[str] = []
     for key, value in entry.items():

@@ -18,9 +18,19 @@ _SECTION_HINTS = {
 }
 
 
+_OF_EARLY_STOPPING = {
+    "monitor": "early stopping watches the study's objective: remove it",
+    "metric": "early stopping watches the study's objective: remove it",
+    "mode": "early stopping follows the direction of the study's objective: remove it",
+    "baseline": "there is no such setting; start_from_epoch says when to begin to watch",
+}
+
+
 def unknown_key_hint(location: Sequence[str]) -> str:
     """Return the hint that follows "unknown key" in the error for `location` (section, key, ...); "" if there is none."""
     name = location[-1]
+    if location[-2:-1] == ["early_stopping"] and name in _OF_EARLY_STOPPING:
+        return f"; {_OF_EARLY_STOPPING[name]}"
     if len(location) == 1:
         return _unknown_section_hint(name)
     known = _keys(location[:-1])

@@ -13,6 +13,7 @@ from search.errors import ManyfitError, StudyFileError
 from search.reading import foreign, hints, signatures
 from search.reading.studytext import StudyText, shorten
 from search.reading.tomltext import value as toml
+from search.spec import synonyms
 from search.spec.settings import Settings
 from search.spec.vocabulary import TRAIN_PARAMETERS, closest, direction_of
 from spaces import Choice, Parameter, is_number, shown
@@ -26,13 +27,28 @@ _LOG_FACTOR = 100
 _MIN_SIMILARITY = 0.75
 
 
-def check_ranges(space: Mapping[str, Any], text: StudyText) -> None:
+def check_ranges(settings: Settings, text: StudyText) -> None:
     """Refuse parameters in the form of other tools; the error shows the form to write."""
+    space, arguments = settings.space, BUILDERS.get(settings.model.build)
+
+    def known(name: str) -> str:
+        # A builder of the user's may read any name.
+        if arguments is None or name in arguments or name in TRAIN_PARAMETERS:
+            return name
+        return synonyms.known_name(name, [*TRAIN_PARAMETERS, *arguments]) or name
+
     for name, entry in space.items():
+        if isinstance(entry, str) and name != "use" and (suggestion := foreign.suggest_for_text(known(name), entry)):
+            raise text.error(
+                f"space.{name}", f"a parameter is a list or a table; received {shown(entry)}; {suggestion}"
+            )
         if not isinstance(entry, dict) or (key := foreign.first_unknown_key(entry)) is None:
             continue
-        if suggestion := foreign.suggest(name, entry):
+        if suggestion := foreign.suggest(known(name), entry):
             raise text.error(f"space.{name}.{key}", f"unknown key; {suggestion}")
+        for other in entry:
+            if other not in foreign.KEYS and (why := synonyms.absence_reason(other)):
+                raise text.error(f"space.{name}.{other}", f"unknown key; {why}")
         if hint := closest(key, foreign.KEYS):
             raise text.error(
                 f"space.{name}.{key}", f"unknown key{hint}; a parameter has {', '.join(sorted(foreign.KEYS))}"

@@ -78,7 +78,7 @@ def _build(path: Path, text: StudyText, database: Path | None = None, *, allow_u
     except ValidationError as error:
         raise text.invalid(error) from None
     settings = studychecks.spelled_as_listed(settings)
-    studychecks.check_ranges(settings.space, text)
+    studychecks.check_ranges(settings, text)
     studychecks.check_parents(settings, text)
     # Store the name in the settings, so that the study keeps it when the file is renamed.
     section = settings.study.model_copy(update={"name": StudyFile(path.resolve(), settings).name})

@@ -179,7 +179,10 @@ def check(entry: Entry) -> None:
             raise OptionError(str(error), option) from None
 
 
-def _unknown(name: str) -> str:
+def _unknown(written: str) -> str:
+    name = written.rpartition(".")[2]  # keras.callbacks.CSVLogger
+    if name in OPTIONS:
+        return f"callbacks of Keras go by their class's name alone; received {written!r}; write {name!r}"
     known = {synonyms.plain(other): why for other, why in _OF_OTHER_TOOLS.items()}
     plain = synonyms.plain(name)
     if why := REFUSED.get(name) or known.get(plain):
@@ -187,11 +190,11 @@ def _unknown(name: str) -> str:
     by_plain = {synonyms.plain(other): other for other in (*OPTIONS, *REFUSED)}
     meant = by_plain.get(plain) or _OTHER_NAMES.get(plain)
     if meant in REFUSED:
-        return f"{meant} can't be named here: {REFUSED[meant]}; received {name!r}"
+        return f"{meant} can't be named here: {REFUSED[meant]}; received {written!r}"
     hint = f"; did you mean {meant!r}?" if meant else closest(name, OPTIONS)
     return (
         f'must be a function of yours, such as "my_model.py:make", or one of Keras\'s: {", ".join(OPTIONS)}; '
-        f"received {name!r}{hint}"
+        f"received {written!r}{hint}"
     )
 
 

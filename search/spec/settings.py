@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from search.spec import synonyms
 from search.spec.vocabulary import optimizer_class
 from spaces import is_number
 
@@ -51,6 +52,20 @@ def _is_name(name: str) -> bool:
 
 def _is_whole(value: Any, low: int) -> bool:
     return type(value) is int and value >= low
+
+
+def _objective(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        several = "a study has one objective; to weigh several, name a metric of your own, or make a study of each"
+        raise ValueError(several)  # noqa: TRY004 (pydantic takes a ValueError)
+    if isinstance(value, dict):
+        names = [value[key] for key in ("name", "metric", "monitor", "objective") if isinstance(value.get(key), str)]
+        goals = [value[key] for key in ("direction", "goal", "mode") if isinstance(value.get(key), str)]
+        direction = synonyms.known_name(goals[0], ("maximize", "minimize")) if goals else None
+        line = f'objective = "{names[0] if names else "val_accuracy"}"'
+        line += f', direction = "{direction}"' if direction else ""
+        raise ValueError(f"must be a metric's name; write {line}")  # noqa: TRY004
+    return value
 
 
 def _seconds(value: Any) -> Any:
@@ -233,7 +248,7 @@ class Named(BaseModel):
 
 class StudySection(Section):
     name: str = ""
-    objective: str = "val_loss"
+    objective: Annotated[str, BeforeValidator(_objective)] = "val_loss"
     direction: Literal["minimize", "maximize"] | None = None
     trials: Count = 20
     epochs: Annotated[Count, Field(le=MOST_EPOCHS)] | None = None

@@ -153,7 +153,7 @@ _SYNONYMS: Mapping[str, str] = {
     # A range.
     "low": "min lower minimum min_value start from lower_bound minval a begin lo",
     "high": "max upper maximum max_value stop end to upper_bound maxval b hi",
-    "choices": "values options categories list categorical items choice one_of candidates domain grid",
+    "choices": "grid_search values options categories list categorical items choice one_of candidates domain grid",
     "log": ("log_scale log_uniform loguniform sampling log_sampling logarithmic scale prior distribution reverse_log"),
     "step": "q quantum increment stride by steps resolution interval",
     "when": (
@@ -163,15 +163,15 @@ _SYNONYMS: Mapping[str, str] = {
     # Samplers.
     "bayes": (
         "bayesian bayesian_optimization bayesopt bayes_opt bayesian_optimisation bo gpei smac botorch ax "
-        "skopt bayesiansearch bayesiantuner bayesian_search bayesiansampler bayesiansearchcv auto default "
-        "gaussian_process"
+        "hebo bayesoptsearch axsearch skopt bayesiansearch bayesiantuner bayesian_search bayesiansampler bayesiansearchcv "
+        "auto default gaussian_process"
     ),
     "random": (
         "randomsampler random_search randomsearch randomizedsearchcv uniform basic_variant randomizedsearch "
         "rand randomised randomized"
     ),
     "tpe": (
-        "tpesampler hyperopt hyperoptsearch optunasearch optuna tree_parzen parzen mtpe bohb "
+        "tunebohb tpesampler hyperopt hyperoptsearch optunasearch optuna tree_parzen parzen mtpe bohb "
         "tree_structured_parzen_estimator"
     ),
     "gp": "gpsampler gaussianprocess gaussian_process_sampler",
@@ -270,6 +270,17 @@ _ABSENT_NAMES: Mapping[str, str] = {
     "verbose verbosity log_level logging quiet": "there is no such setting; -q keeps `run` quiet",
     "overwrite resume load_if_exists restore continue": "run always goes on with a study that is there; "
     "another name begins another one (--name ...)",
+    "hydra launcher defaults": (
+        "there is no launcher, and files are not composed: a study is one file, and --set changes any key"
+    ),
+    "constraints outcome_constraints parameter_constraints constraint": (
+        "[limits] refuses configs by parameters, model_mb or latency_ms; a parameter that depends on another has `when`"
+    ),
+    "steps_per_epoch validation_steps initial_epoch": "an epoch is all training rows; limit under [data] uses fewer",
+    "validation_freq": "every epoch is validated",
+    "restore_best_weights": "the weights of the best epoch are kept anyway: remove it",
+    "probabilities probs p weights_of_choices": "choices are drawn evenly: remove it",
+    "mu sigma mean std stddev": "there is no normal distribution: give low and high, with log = true for positive scales",
     "shuffle": "training rows are always shuffled, by the study's seed",
     "x x_train y_train x_val y_val x_validation y_validation x_test y_test": (
         "the arrays of an .npz file or a data function are called x and y themselves (or x_train, y_train and so on): "
@@ -278,6 +289,19 @@ _ABSENT_NAMES: Mapping[str, str] = {
     "priority max_retries max_failures max_consecutive_failed_trials": "three like failures in a row end a study",
     "flops macs max_flops": "not counted; latency_ms under [limits] is measured, parameters is counted",
     "value fixed const default": "a fixed value stands under [train] or [model] as `name = value`",
+}
+
+# Values of other tools that have no counterpart here -> why, and what to do instead.
+_ABSENT_VALUES: Mapping[str, str] = {
+    "pbt pb2 populationbasedtraining populationbased": (
+        "a trial keeps its config to its end; halving, the default pruner, ends bad ones early"
+    ),
+    "nsgaii nsgaiisampler nsga2 nsgaiiisampler motpe motpesampler": (
+        "a study has one objective; a metric of your own can weigh several"
+    ),
+    "torch pytorch": "models train on JAX or TensorFlow, and Keras's layers run on either",
+    "ray dask spark joblib horovod": "training runs on this machine; devices under [run] names its GPUs",
+    "max_t max_resource max_resources r_max": "the last rung follows from epochs under [study]",
 }
 
 _REASONS: Mapping[str, str] = {
@@ -305,6 +329,7 @@ for _name, _words in _SYNONYMS.items():
     for _word in _words.split():
         _NAMES_OF.setdefault(plain(_word), []).append(_name)
 _ABSENCE_REASONS = {plain(word): why for words, why in _ABSENT_NAMES.items() for word in words.split()}
+_VALUE_ABSENCE_REASONS = {plain(word): why for words, why in _ABSENT_VALUES.items() for word in words.split()}
 
 
 def known_name(name: str, known: Iterable[str]) -> str | None:
@@ -320,7 +345,10 @@ def known_name(name: str, known: Iterable[str]) -> str | None:
         return None
     if wanted in by_plain:
         return by_plain[wanted]
-    return next((by_plain[plain(word)] for word in _NAMES_OF.get(wanted, ()) if plain(word) in by_plain), None)
+    found = next((by_plain[plain(word)] for word in _NAMES_OF.get(wanted, ()) if plain(word) in by_plain), None)
+    module, _, last = name.rpartition(".")
+    # Names of Python, such as optuna.samplers.TPESampler.
+    return known_name(last, by_plain.values()) if found is None and module and plain(last) else found
 
 
 def reason(name: str) -> str:
@@ -329,5 +357,10 @@ def reason(name: str) -> str:
 
 
 def absence_reason(name: str) -> str:
-    """Return why `name` has no counterpart here and what to do instead; "" if no reason is known."""
+    """Return why the key `name` has no counterpart here and what to do instead; "" if no reason is known."""
     return _ABSENCE_REASONS.get(plain(name), "")
+
+
+def value_absence_reason(name: str) -> str:
+    """Return why the value `name` has no counterpart here and what to do instead; "" if no reason is known."""
+    return _VALUE_ABSENCE_REASONS.get(plain(name.rpartition(".")[2]), "")

@@ -155,6 +155,8 @@ def closest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     if meant := synonyms.known_name(name, names):
         why = synonyms.reason(name)
         return f"; did you mean {meant!r}?" + (f" ({why})" if why else "")
+    if why := synonyms.value_absence_reason(name):
+        return f"; {why}"
     near = difflib.get_close_matches(name, names, n=1, cutoff=cutoff)
     return f"; did you mean {near[0]!r}?" if near else ""
 
