@@ -16,6 +16,7 @@ from search.data.roles import check_given, divided
 from search.data.several import Bundle, Tree
 from search.data.sources import has_own_shapes, locate
 from search.data.splits import Scaling, check_learnable, divide, fingerprint, scale, uneven
+from search.data.stored_images import StoredImages
 from search.data.windows import cut, in_order
 from search.errors import DataError
 
@@ -211,7 +212,7 @@ def load(section: DataSection, base: Path, seed: int) -> Data:
     def of_inputs(by_split: Mapping[str, Part]) -> dict[str, Array]:
         if windows:
             return {split: windows[split].features(by_split[origin].x) for split, (origin, _) in rows.items()}
-        return of_rows({split: part.x for split, part in by_split.items()})
+        return {split: _chosen(by_split[origin].x, index, split) for split, (origin, index) in rows.items()}
 
     y = {name: of_rows(given.y) for name, given in targets.items()}
     shaped = {name: of_rows(given.shaped) for name, given in targets.items()}
@@ -256,6 +257,17 @@ def load(section: DataSection, base: Path, seed: int) -> Data:
         w_train=of("train", light, w_form) if weights else None,
         w_validation=of("validation", light, w_form) if weights else None,
     )
+
+
+def _chosen(x: Array, index: Array, split: str) -> Array:
+    """Return rows of the features; images that stay in their files are read for validation only."""
+    # Validation rows are evaluated every epoch, as one array.
+    if isinstance(x, StoredImages) and split != "validation":
+        rows: Any = x.taken(index)
+    else:
+        rows = x[index]
+    chosen: Array = rows
+    return chosen
 
 
 def _tasks(section: DataSection, bundle: Bundle) -> dict[str, str | None]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from search.data.labels import lookalikes
 from search.data.parts import SPLITS, Part, Parts
 from search.data.pixels import Header, Pixels, header_of, pixels_of
+from search.data.stored_images import StoredImages
 from search.errors import DataError, printable
 from search.spec.vocabulary import closest
 
@@ -55,6 +57,15 @@ _S = TypeVar("_S")
 _T = TypeVar("_T")
 
 
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    """What is known of an image once its pixels were read: its largest byte, and for lazy reading their digest."""
+
+    is_transparent: bool
+    largest: int
+    digest: bytes
+
+
 @dataclass(frozen=True)
 class Images:
     """A folder of images: class folders, or train/validation/test folders that contain class folders.
@@ -62,11 +73,15 @@ class Images:
     Attributes:
         size: (height, width) to resize images to; None for images that all have one size.
         is_upright: whether photos are turned as their EXIF orientation says.
+        is_lazy: whether images are decoded again when they are needed, and not kept.
+        limit: rows that the study uses; None for all.
     """
 
     path: Path
     size: tuple[int, int] | None
     is_upright: bool = True
+    is_lazy: bool = False
+    limit: int | None = None
 
     def check(self) -> None:
         for split, classes in self._layout().items():
@@ -106,11 +121,13 @@ class Images:
             if self.size is None:
                 _check_sizes(files, headers)
             mode = "L" if all(header.mode == "L" for header in headers) else "RGB"
-            x, is_transparent = self._decoded(pool, files, headers, size, mode)
+            if not self.is_lazy:
+                self._check_memory(len(files), size, mode)
+            x, decoded = self._decoded(pool, files, headers, size, mode)
         names = sorted({folder.name for classes in layout.values() for folder in classes})
         warnings = (
-            *self._left_out(layout, others), *self._frames(headers), *self._deep(files, headers, x),
-            *self._transparency([file for file, is_one in zip(files, is_transparent, strict=True) if is_one]),
+            *self._left_out(layout, others), *self._frames(headers), *self._deep(files, headers, decoded),
+            *self._transparency([file for file, image in zip(files, decoded, strict=True) if image.is_transparent]),
             *lookalikes(names, str(self.path)),
         )  # fmt: skip
         return Parts(str(self.path), _parts(layout, files, x), warnings=tuple(map(printable, warnings)))
@@ -138,21 +155,38 @@ class Images:
         headers: Sequence[Header],
         size: tuple[int, int],
         mode: str,
-    ) -> tuple[Array, list[bool]]:
-        """Decode all images into (rows, height, width, channels), and return which of them have transparent pixels."""
+    ) -> tuple[Array | StoredImages, list[_Decoded]]:
+        """Decode all images into (rows, height, width, channels), and return a remark on each."""
         import numpy as np
 
-        x = np.empty((len(files), *size, len(mode)), np.uint8)
+        x = np.empty((0 if self.is_lazy else len(files), *size, len(mode)), np.uint8)
 
-        def decode(row: int) -> bool:
+        def decode(row: int) -> _Decoded:
             pixels = pixels_of(files[row], headers[row], mode, size, is_upright=self.is_upright)
-            x[row] = pixels.array.reshape(x.shape[1:])
-            return pixels.is_transparent
+            if not self.is_lazy:
+                x[row] = pixels.array.reshape(x.shape[1:])
+            data = pixels.array.tobytes() if self.is_lazy else b""
+            digest = hashlib.blake2b(data, digest_size=16).digest()
+            return _Decoded(pixels.is_transparent, int(pixels.array.max()), digest)
 
         results = list(pool.map(_tried(decode), range(len(files))))
         if errors := [result for result in results if isinstance(result, DataError)]:
             self._refuse(files, errors)
-        return x, [result is True for result in results]
+        decoded = [result for result in results if isinstance(result, _Decoded)]
+        if not self.is_lazy:
+            return x, decoded
+        digests = [image.digest for image in decoded]
+        return StoredImages(files, headers, digests, size, mode, self.is_upright), decoded
+
+    def _check_memory(self, count: int, size: tuple[int, int], mode: str) -> None:
+        """Refuse images that fill the machine's memory, as bytes and as float32."""
+        needed = (count + 4 * min(count, self.limit or count)) * size[0] * size[1] * len(mode)
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        if needed > there:
+            raise DataError(
+                f"{self.path}: {count} images of {size[0]} x {size[1]} pixels need {needed / 2**30:.0f} GiB and the machine "
+                f"has {there / 2**30:.0f}; add lazy = true to read them as they are needed, or a smaller image_size"
+            )
 
     def _refuse(self, files: Sequence[Path], errors: Sequence[DataError]) -> None:
         """Raise one error for all broken files; it names the first ones."""
@@ -203,12 +237,12 @@ class Images:
         if stray:
             yield f"{self.path}: {len(stray)} images stand in no class folder and were left out, such as {stray[0]}"
 
-    def _deep(self, files: Sequence[Path], headers: Sequence[Header], x: Array) -> Iterator[str]:
+    def _deep(self, files: Sequence[Path], headers: Sequence[Header], decoded: Sequence[_Decoded]) -> Iterator[str]:
         """Yield a warning on images of more than 8 bits; DataError if in 8 bits they are nearly black."""
         rows = [row for row, header in enumerate(headers) if header.bits > 8]
         if not rows:
             return
-        largest = max(int(x[row].max()) for row in rows)
+        largest = max(decoded[row].largest for row in rows)
         if largest < _NEARLY_BLACK:
             raise DataError(
                 f"{files[rows[0]]}: has more than 8 bits a channel, of which the upper 8 are used; in all {len(rows)} such "
@@ -319,7 +353,7 @@ def _check_sizes(files: Sequence[Path], headers: Sequence[Header]) -> None:
         )
 
 
-def _parts(layout: _Layout, files: Sequence[Path], x: Array) -> dict[str, Part]:
+def _parts(layout: _Layout, files: Sequence[Path], x: Any) -> dict[str, Part]:
     """Return the rows of each split; `files` and `x` are in the order of the layout."""
     import numpy as np
 
@@ -327,7 +361,8 @@ def _parts(layout: _Layout, files: Sequence[Path], x: Array) -> dict[str, Part]:
     for split, classes in layout.items():
         labels = [printable(folder.name) for folder, inner in classes.items() for _ in inner]
         end = first + len(labels)
-        parts[split] = Part(x[first:end], np.array(labels, dtype=str), _places(files[first:end]))
+        rows: Any = x.taken(np.arange(first, end)) if isinstance(x, StoredImages) else x[first:end]
+        parts[split] = Part(rows, np.array(labels, dtype=str), _places(files[first:end]))
         first = end
     return parts
 

@@ -135,7 +135,7 @@ def _validate_part(part: Part, split: str, name: str) -> Part:
                 f"{name}: {split} {what} are of type {array.dtype}; give plain arrays of numbers"
                 + (", true/false or text" if what == "labels" else ": encode text as numbers")
             )
-        if array.ndim == 0 or array.size == 0:
+        if array.ndim == 0 or 0 in array.shape:
             raise DataError(f"{name}: {split} {what} are empty (shape {array.shape}); give at least one row and column")
     if len(x) != len(y):
         raise DataError(f"{name}: {len(x)} rows of features but {len(y)} labels in {split}; there must be one for each")
@@ -149,6 +149,8 @@ def _validate_part(part: Part, split: str, name: str) -> Part:
 def _check_finite(part: Part, values: Array, what: str) -> None:
     import numpy as np
 
+    if values.dtype.kind in "biu":
+        return
     # NaN survives min and max: check without a copy, and search for the row only if the check fails.
     if float(values.min()) >= -_FLOAT32_MAX and float(values.max()) <= _FLOAT32_MAX:
         return

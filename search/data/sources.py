@@ -64,6 +64,8 @@ def locate(section: DataSection, base: Path) -> Source:
         raise DataError(f"target names a column of a table (.csv); {section.source!r} is none: remove target")
     if section.image_size is not None and not isinstance(source, Images):
         raise DataError(f"image_size is for a folder of images; {section.source!r} is none: remove image_size")
+    if section.lazy and not isinstance(source, Images):
+        raise DataError(f"lazy is for a folder of images; {section.source!r} is none: remove lazy", key="data.lazy")
     if (named := roles_of(section)) and not isinstance(source, Csv | Npz | _Function):
         role = next(iter(named))
         raise DataError(
@@ -94,7 +96,7 @@ def _parse(section: DataSection, base: Path) -> Source:
         return _Function(reference, roles_of(section))
     path = base / text
     if path.is_dir():
-        return Images(path, section.image_size, is_upright=section.exif)
+        return Images(path, section.image_size, is_upright=section.exif, is_lazy=section.lazy, limit=section.limit)
     if path.suffix.lower() == ".npz":
         return Npz(path, roles_of(section))
     if path.suffix.lower() in TABLES:

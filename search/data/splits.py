@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from search.data.cuts import last_rows, whole_groups
 from search.data.parts import Parts
+from search.data.stored_images import StoredImages
 from search.data.targets import Targets
 from search.data.windows import POSITION
 from search.errors import DataError
@@ -207,6 +208,9 @@ def scale(arrays: dict[str, Array], method: str, name: str, series: Array | None
     is_image = rows.dtype == np.uint8 and rows.ndim > 2
     if method == "none":
         for key, array in x.items():
+            if isinstance(array, StoredImages):
+                arrays[key] = array.scaled()
+                continue
             arrays[key] = np.ascontiguousarray(array, np.float32)
             if is_image:
                 arrays[key] /= np.float32(255)
@@ -235,5 +239,8 @@ def fingerprint(arrays: Mapping[str, Array]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for key, array in sorted(arrays.items()):
         digest.update(f"{key} {array.dtype.str} {array.shape}\n".encode())
+        if isinstance(array, StoredImages):
+            digest.update(array.digest)
+            continue
         digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()

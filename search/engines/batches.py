@@ -13,6 +13,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from search.data.stored_images import StoredImages
+
 # A random stream apart from 0, from which weights and dropout draw.
 _SHUFFLE = 1
 
@@ -57,7 +59,8 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
 
         On TensorFlow, a PyDataset costs a Python call per batch, the pipeline one per epoch.
         """
-        if keras.backend.backend() != "tensorflow":
+        is_stored = any(isinstance(array, StoredImages) for array in keras.tree.flatten(self._arrays))
+        if keras.backend.backend() != "tensorflow" or is_stored:
             return self
         import tensorflow as tf
 

@@ -283,6 +283,7 @@ class DataSection(Section):
     scale: Literal["none", "standard", "minmax"] = "none"
     image_size: Annotated[tuple[int, int] | None, BeforeValidator(_image_size)] = None
     exif: Flag = True
+    lazy: Flag = False
     limit: Count | None = None
     seed: Seed = 0
     group: Annotated[str, Field(min_length=1)] | None = None

@@ -229,3 +229,39 @@ def test_real_photos_are_what_pillow_makes_of_them():
             known.add(np.asarray(upright.resize((32, 24), Image.Resampling.BILINEAR)).tobytes())
     rows = np.rint(loaded.x_train * 255).astype(np.uint8)
     assert {row.tobytes() for row in rows} <= known
+
+
+def test_lazy_images_are_those_of_memory(tmp_path):
+    exif = Image.Exif()
+    exif[274] = 6
+    folder_of(tmp_path, {f"{index}.jpg": picture(index, *SIZE[::-1]) for index in range(30)}, exif=exif)
+    kept = load(tmp_path, "pets", image_size=(5, 7))
+    lazy = load(tmp_path, "pets", image_size=(5, 7), lazy=True)
+    rows = np.array([3, 0, 17, 3])
+    for part in (slice(None), slice(2, 9), rows):
+        np.testing.assert_array_equal(lazy.x_train[part], kept.x_train[part])
+    assert (lazy.x_train.shape, lazy.x_train.dtype, len(lazy.x_train)) == (kept.x_train.shape, np.float32, 48)
+    np.testing.assert_array_equal(lazy.x_validation, kept.x_validation)
+    np.testing.assert_array_equal(lazy.raw.x_validation, kept.raw.x_validation)
+    np.testing.assert_array_equal(lazy.y_train, kept.y_train)
+    assert (lazy.info, lazy.scaling.divisor, lazy.warnings) == (kept.info, kept.scaling.divisor, kept.warnings)
+    before = lazy.fingerprint
+    assert load(tmp_path, "pets", image_size=(5, 7), lazy=True).fingerprint == before
+    picture(99).save(tmp_path / "pets" / "cat" / "3.jpg", quality=95)
+    assert load(tmp_path, "pets", image_size=(5, 7), lazy=True).fingerprint != before
+
+
+def test_lazy_is_for_images(tmp_path):
+    refused(
+        tmp_path, "sklearn:digits", "lazy is for a folder of images; 'sklearn:digits' is none: remove lazy", lazy=True
+    )
+
+
+def test_images_that_fill_the_memory_are_refused_before_they_are_read(tmp_path):
+    folder_of(tmp_path, {f"{index}.png": picture(index) for index in range(6)})
+    refused(
+        tmp_path, "pets",
+        "12 images of 900000 x 900000 pixels need 135787 GiB",
+        "; add lazy = true to read them as they are needed, or a smaller image_size",
+        image_size=(900_000, 900_000),
+    )  # fmt: skip

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
+from search.data.stored_images import StoredImages
 from search.engines import failures, memory, model_limits
 from search.engines.batches import shuffled
 from search.engines.checkpoints import Checkpoints
@@ -22,7 +23,7 @@ from search.engines.lanes import arithmetic, lifting, sizing
 from search.engines.lanes.builder import Builder, Built, fingerprinted
 from search.engines.lanes.program import Block, Program, Rows, State
 from search.engines.logs import numbers
-from search.engines.protocol import EngineRequest, MadeEngine
+from search.engines.protocol import Declined, EngineRequest, MadeEngine
 from search.engines.training import Trainer
 from search.trials.events import Assignment, EpochEnd, Event, Failed, Member, Noted, Verdict
 
@@ -90,6 +91,8 @@ _DECIDED = ("places", "ahead", "programs", "width")
 
 def make(request: EngineRequest) -> MadeEngine:
     """Make the engine with the lanes that were decided, or else that fit; NotLiftable if lanes can't train the models."""
+    if isinstance(request.trainer.data.x_train, StoredImages):
+        raise Declined("its images are read as they are needed (data.lazy), and lanes need all rows on the device")
     rows = sizing.rows_of(request.trainer)
     if request.lanes:
         places, ahead, programs, width = (request.lanes[name] for name in _DECIDED)
