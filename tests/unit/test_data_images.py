@@ -9,6 +9,8 @@ import pytest
 from data_kit import deep_tiff, load, refused
 from PIL import Image, ImageOps
 
+from search.errors import DataError
+
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "cats_vs_dogs"
 SIZE = (6, 9)
 
@@ -249,6 +251,11 @@ def test_lazy_images_are_those_of_memory(tmp_path):
     assert load(tmp_path, "pets", image_size=(5, 7), lazy=True).fingerprint == before
     picture(99).save(tmp_path / "pets" / "cat" / "3.jpg", quality=95)
     assert load(tmp_path, "pets", image_size=(5, 7), lazy=True).fingerprint != before
+    # A file that breaks while the study trains is named.
+    file = next(file for file in lazy.x_train.files if file.parent.name == "dog")
+    file.write_bytes(b"")
+    with pytest.raises(DataError, match=f"dog/{file.name}: can't be read as an image: .*; mend or remove it"):
+        lazy.x_train[:]
 
 
 def test_lazy_is_for_images(tmp_path):
