@@ -54,7 +54,8 @@ class Maker:
             path = self._path(name, weights_only=options.get("save_weights_only", False))
             if not self.epoch:
                 path.unlink(missing_ok=True)
-            return keras.callbacks.ModelCheckpoint(path, **options)
+            # Keras formats the path.
+            return keras.callbacks.ModelCheckpoint(str(path).replace("{", "{{").replace("}", "}}"), **options)
         if name == "TensorBoard":
             path = self._path(name)
             shutil.rmtree(path, ignore_errors=True)

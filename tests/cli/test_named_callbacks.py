@@ -139,6 +139,8 @@ def loss_of(path, rows):
 
 
 def test_model_of_each_trial_is_that_of_its_best_epoch_and_opens_with_keras_alone(tmp_path):
+    tmp_path /= "a{b}"
+    tmp_path.mkdir()
     path = study(tmp_path, '{ name = "ModelCheckpoint", save_best_only = true }')
     stored = run(path)
     for trial in stored.trials:

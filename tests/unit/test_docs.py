@@ -24,6 +24,7 @@ REFERENCE = (ROOT / "docs" / "study-file.md").read_text(encoding="utf-8")
         ("data", settings.DataSection),
         ("train", settings.TrainSection),
         ("search", settings.SearchSection),
+        ("limits", settings.LimitsSection),
         ("run", settings.RunSection),
     ],
 )

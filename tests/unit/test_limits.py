@@ -42,6 +42,14 @@ def test_refused_trial_counts_as_a_trial_and_has_no_value(tmp_path):
     assert made.best is made.trials[1]
 
 
+def test_refusal_of_one_training_ends_its_trial_with_all_trainings(tmp_path):
+    made = study(tmp_path, study__repeats=2, study__trials=2)
+    first, second = made.next_assignment(), made.next_assignment()
+    verdicts = made.judge(made.record([OverLimit(first.member, WHY)]))
+    assert [(verdict.member, verdict.ends) for verdict in verdicts] == [(first.member, True), (second.member, True)]
+    assert made.next_assignment().member.trial == 1
+
+
 @pytest.mark.parametrize("count", [3, 6])
 def test_like_refusals_do_not_end_a_study(tmp_path, count):
     made = ended(study(tmp_path, study__trials=7), *[(OverLimit, WHY)] * count)

@@ -11,6 +11,8 @@ from search.trials.events import EpochEnd
 def make(request):
     if request.trainer.settings.train.callbacks:
         raise Declined("it calls nobody back")
+    if request.trainer.settings.limits.are_set:
+        raise Declined("it builds no model that could be measured")
     return MadeEngine(Knowing(request.checkpoints))
 
 
