@@ -21,7 +21,8 @@ from search.data.windows import cut, in_order
 from search.errors import DataError
 
 if TYPE_CHECKING:
-    from search.data.parts import Array, Part
+    from search.data.parts import Array, Part, Parts
+    from search.data.streams import Stream
     from search.data.targets import Targets
     from search.spec.settings import DataSection
 
@@ -49,6 +50,7 @@ class DataInfo:
         classes: the number of classes; 2 for binary, 0 for regression.
         outputs: numbers that a model must give for a row: one per class, 1 for binary, one per target for regression.
         class_names: the class of each label 0, 1, ...; empty for regression.
+        train_batches: batches of an epoch of rows that are read as they are needed; `train_rows` is then 0.
         inputs: name -> (shape of one row, dtype) of several inputs; those of a tuple are named "0", "1", ...
         targets: name -> facts of each of several outputs.
     """
@@ -61,6 +63,7 @@ class DataInfo:
     train_rows: int = 0
     validation_rows: int = 0
     test_rows: int = 0
+    train_batches: int = 0
     inputs: Mapping[str, tuple[tuple[int, ...], str]] = field(default_factory=dict)
     targets: Mapping[str, OutputInfo] = field(default_factory=dict)
 
@@ -102,6 +105,7 @@ class Data:
         warnings: remarks on data that were taken, or left out, and may not be meant.
         scaling: the scaling that turned `raw` rows into these.
         own_splits: which of "validation" and "test" the source has itself.
+        stream: the training rows, if they are read as they are needed; x_train and y_train are then a sample of them.
         w_train, w_validation: weights of rows (rows,), float32, or a dictionary or tuple of these by output; None without.
     """
 
@@ -117,6 +121,7 @@ class Data:
     own_splits: tuple[str, ...] = ()
     w_train: Tree | None = None
     w_validation: Tree | None = None
+    stream: Stream | None = None
 
     @property
     def has_several_outputs(self) -> bool:
@@ -196,15 +201,19 @@ def load(section: DataSection, base: Path, seed: int) -> Data:
     }
     first = next((name for name in targets if targets[name].class_names), next(iter(targets)))
     parts = bundle.outputs[first]
+    stream = bundle.stream and _with_classes(bundle, targets)
+    if stream is not None:
+        section = section.model_copy(update={"test": 0.0})  # its test rows stay with the user
     warnings = [*bundle.warnings, *check_given(parts)]
-    rows = divide(parts, targets[first], section, seed)
+    rows = _all_rows(parts) if stream else divide(parts, targets[first], section, seed)
     warnings += uneven(parts, targets[first], section, rows)
     series = None
     if windows := cut(parts, section, rows, seed):
         series = parts.splits[windows["train"].origin].x[windows["train"].rows]
         rows = {split: (each.origin, each.targets) for split, each in windows.items()}
     for name, given in targets.items():
-        check_learnable(bundle.outputs[name], given, rows)
+        if stream is None:  # the sample may lack a class
+            check_learnable(bundle.outputs[name], given, rows)
 
     def of_rows(by_split: Mapping[str, Array]) -> dict[str, Array]:
         return {split: by_split[origin][index] for split, (origin, index) in rows.items()}
@@ -221,7 +230,7 @@ def load(section: DataSection, base: Path, seed: int) -> Data:
     raw = several.packed({name: arrays["validation"] for name, arrays in x.items()}, bundle.x_form)
     scaling = Scaling()
     is_one = bundle.x_form == "one"
-    if is_one:
+    if is_one and stream is None:
         scaling = _scale(bundle, targets, section, x[""], y, shaped, warnings, series)
     else:
         for name, arrays in x.items():
@@ -229,7 +238,11 @@ def load(section: DataSection, base: Path, seed: int) -> Data:
             x[name] = {split: several.kept(array, where) for split, array in arrays.items()}
     all_arrays = dict(_flat("x", x)) | dict(_flat("y", y)) | dict(_flat("w", weights))
     outputs = {name: _output_info(given) for name, given in targets.items()}
+    if stream is not None and not stream.is_seeded:
+        all_arrays = {key: array for key, array in all_arrays.items() if "_train" not in key}
     counts: dict[str, Any] = {f"{split}_rows": len(index) for split, (_, index) in rows.items()}
+    if stream is not None:
+        counts |= {"train_rows": 0, "train_batches": stream.steps}
     info = DataInfo(
         input_shape=x[""]["train"].shape[1:] if is_one else (),
         **asdict(outputs[""] if bundle.y_form == "one" else OutputInfo("several", 0, 0)),
@@ -256,6 +269,7 @@ def load(section: DataSection, base: Path, seed: int) -> Data:
         own_splits=tuple(split for split in ("validation", "test") if split in parts.splits),
         w_train=of("train", light, w_form) if weights else None,
         w_validation=of("validation", light, w_form) if weights else None,
+        stream=stream,
     )
 
 
@@ -283,6 +297,33 @@ def _tasks(section: DataSection, bundle: Bundle) -> dict[str, str | None]:
             key="data.task",
         )
     return {name: wanted.get(name) for name in bundle.outputs}
+
+
+def _all_rows(parts: Parts) -> dict[str, tuple[str, Array]]:
+    import numpy as np
+
+    return {split: (split, np.arange(len(part.x))) for split, part in parts.splits.items()}
+
+
+def _with_classes(bundle: Bundle, targets: Mapping[str, Targets]) -> Stream:
+    """Return the stream with its numbers of classes; DataError for labels other than 0, 1, 2 ...: nothing renumbers them."""
+    assert bundle.stream is not None  # noqa: S101
+    classes = {}
+    for name, given in targets.items():
+        y, count = bundle.outputs[name].splits["train"].y, len(given.class_names)
+        if not count:
+            continue
+        is_one_hot = y.ndim == 2 and y.shape[1] > 1
+        is_numbered = given.class_names == tuple(map(str, range(count))) and (is_one_hot or y.dtype.kind in "iu")
+        if not is_numbered or (is_one_hot and y.shape[1] != count):
+            raise DataError(
+                f"{bundle.outputs[name].name}: the first training rows and the validation rows have the labels "
+                f"{', '.join(given.class_names[:8])}; labels of batches go to the model as they are: give whole numbers 0, "
+                "1, 2 ... (or one-hot rows), and every class among the validation rows"
+            )
+        if not is_one_hot:
+            classes[name] = count
+    return replace(bundle.stream, classes=classes)
 
 
 def _scale(

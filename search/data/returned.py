@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from search.data import several
@@ -17,6 +17,7 @@ from search.errors import DataError
 
 if TYPE_CHECKING:
     from search.data.parts import Array
+    from search.data.streams import Read
 
 _FORMS = (
     "return (x, y), (x, y, weights), ((x_train, y_train), (x_test, y_test)) or a dictionary with x_train, y_train, "
@@ -87,6 +88,13 @@ def parts_of(result: Any, name: str, task: str | None = None, roles: Mapping[str
     if x.form == y.form == "one":
         outputs = inputs
     return Bundle(name, inputs, outputs, x.form, y.form)
+
+
+def bundle_of(read: Read, name: str) -> Bundle:
+    """Convert the sample and the validation rows of a stream."""
+    bundle = Bundle.of(parts_of(read.arrays, name))
+    told = bundle.each(lambda parts: replace(parts, warnings=(*parts.warnings, *read.warnings)))
+    return replace(told, stream=read.stream)
 
 
 def arrays_of(keys: Mapping[str, Any], name: str) -> list[str]:

@@ -11,6 +11,7 @@ from search.errors import DataError
 
 if TYPE_CHECKING:
     from search.data.parts import Array
+    from search.data.streams import Stream
     from search.spec.settings import DataSection
 
 Form = Literal["one", "dict", "tuple"]
@@ -31,6 +32,7 @@ class Bundle:
             are "0", "1", ...
         outputs: name -> its targets, beside the rows of the first input. All parts have the same roles, weights among them.
         x_form, y_form: the form in which a model gets them.
+        stream: the training rows, if they are read as they are needed; then the train split is only a sample of them.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Bundle:
     outputs: dict[str, Parts]
     x_form: Form = "one"
     y_form: Form = "one"
+    stream: Stream | None = None
 
     @classmethod
     def of(cls, parts: Parts | Bundle) -> Bundle:
@@ -63,7 +66,9 @@ class Bundle:
         return bundle
 
     def check(self, section: DataSection) -> None:
-        """Refuse settings that are for a single array of features."""
+        """Refuse settings that are for a single array of features, or for rows in memory."""
+        if self.stream is not None:
+            self._check_stream(section)
         if self.x_form == "one":
             return
         if section.scale != "none":
@@ -77,6 +82,20 @@ class Bundle:
                 f"{self.name}: window is for one array of features; with several inputs cut the windows in the data function",
                 key="data.window",
             )
+
+    def _check_stream(self, section: DataSection) -> None:
+        given = {
+            "scale": section.scale != "none",
+            "limit": section.limit is not None,
+            "window": section.window is not None,
+        }
+        for key, is_set in given.items():
+            if is_set:
+                raise DataError(
+                    f"{self.name}: {key} is for rows in memory, and these are read as they are needed; do so in the data "
+                    f"function, and remove {key}",
+                    key=f"data.{key}",
+                )
 
     @property
     def warnings(self) -> list[str]:

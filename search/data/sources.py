@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from search.data import streams
 from search.data.images import Images
 from search.data.parts import Part, Parts, rows_of
-from search.data.returned import parts_of
+from search.data.returned import bundle_of, parts_of
 from search.data.roles import roles_of
 from search.data.several import Bundle
 from search.data.tables import TABLES, Csv, Npz
@@ -178,7 +179,15 @@ class _Function:
         except UsageError as error:
             raise DataError(str(error)) from error
         name = f"{self.reference.path}:{self.reference.function}"
-        return parts_of(self._result(function, seed), name, roles=self.roles)
+        result = self._result(function, seed)
+        if not streams.are_streams(result):
+            return parts_of(result, name, roles=self.roles)
+        if self.roles:
+            role = next(iter(self.roles))
+            raise DataError(
+                f"{name}: {role} is for rows in memory, and these come in batches; remove it", key=f"data.{role}"
+            )
+        return bundle_of(streams.read(result, name, lambda: self._result(function, seed)), name)
 
     def _result(self, function: Callable[..., Any], seed: int) -> Any:
         path, name = self.reference.path, self.reference.function

@@ -17,8 +17,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from search.engines import failures, memory, model_limits, named_callbacks, objectives
-from search.engines.batches import Batches, Clock
+from search.engines import failures, feeding, memory, model_limits, named_callbacks, objectives
 from search.engines.checkpoints import Checkpoints
 from search.engines.heads import first_rows
 from search.engines.logs import numbers
@@ -129,18 +128,19 @@ class FitEngine:
         config = ReadConfig(assignment.config)
         model = self._trainer.model(config, assignment.seed)
         model_limits.check(self._trainer, model, assignment)
-        batches = Batches(self._trainer.arrays(), int(config["batch_size"]), assignment.seed)
         entries = self._trainer.settings.train.callbacks
         reporter = _Reporter(assignment, self._trainer.objective, entries, self._events, self._verdicts)
-        checkpoint = self.checkpoints.load(assignment) if assignment.done else None
+        may_resume = assignment.done and feeding.can_resume(self._trainer)
+        checkpoint = self.checkpoints.load(assignment) if may_resume else None
         if checkpoint is not None and not reporter.resume(model, *checkpoint):
             print(f"trial {assignment.member.trial} begins anew: its model has other variables by now", file=sys.stderr)
         self._reporter = reporter
         reporter.own = self._callbacks(config, reporter)
         data = self._trainer.data
         try:
+            rows, needed = feeding.feed(self._trainer, assignment, config, reporter.epoch)
             model.fit(
-                batches.for_backend(),
+                **rows,
                 initial_epoch=reporter.epoch,
                 epochs=assignment.epochs,
                 # `Batches` has shuffled already; Keras would shuffle again in its own order.
@@ -149,7 +149,7 @@ class FitEngine:
                 validation_data=self._trainer.validation() if can_evaluate(model) else None,
                 validation_batch_size=validation_batch(int(config["batch_size"])),
                 # The study's callbacks come first, so that their changes (a learning rate, a metric) are reported.
-                callbacks=[Clock(batches), *_around(reporter)],
+                callbacks=[*needed, *_around(reporter)],
             )
         except Exception as error:
             if memory.is_short(error):

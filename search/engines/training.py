@@ -239,7 +239,9 @@ class Trainer:
 
     def steps(self, config: Mapping[str, Any]) -> int:
         """Return the number of steps of the whole training of a config."""
-        return -(-self.data.info.train_rows // int(config["batch_size"])) * int(config["epochs"])
+        stream = self.data.stream
+        batches = stream.steps if stream else -(-self.data.info.train_rows // int(config["batch_size"]))
+        return batches * int(config["epochs"])
 
     def arrays(self) -> tuple[Any, ...]:
         """Return the training rows: x, y and, with weights of rows or classes, sample weights."""
@@ -323,6 +325,11 @@ class Trainer:
         given, info, rows = self.settings.train.class_weight, self.data.info, self.data.w_train
         if given is None:
             return rows
+        if self.data.stream is not None:
+            raise UsageError(
+                "train.class_weight: the training rows come in batches; give weights of rows there, (x, y, weights), or "
+                "remove class_weight"
+            )
         if info.targets:
             raise UsageError(
                 "train.class_weight: the data have several outputs, and weights are of the classes of one; return weights of "

@@ -278,7 +278,13 @@ class _Inspection:
             )
         if run.lanes != "auto" and self.ready.engine == "fit":
             pairs.append(("run.lanes", "the model is trained by fit, one trial at a time"))
-        if "batch_size" not in self.file.space and settings.train.batch_size > self.ready.data.get("train_rows", 10**9):
+        is_streamed = bool(self.ready.data.get("train_batches"))
+        if is_streamed and "batch_size" in settings.train.model_fields_set | set(self.file.space):
+            key = "space.batch_size" if "batch_size" in self.file.space else "train.batch_size"
+            pairs.append((key, "the training rows come in batches of their own"))
+        elif "batch_size" not in self.file.space and settings.train.batch_size > self.ready.data.get(
+            "train_rows", 10**9
+        ):
             rows = self.ready.data["train_rows"]
             pairs.append(("train.batch_size", f"there are {rows} rows for training: every epoch is one step"))
         for key, why in pairs:

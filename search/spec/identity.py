@@ -214,7 +214,13 @@ def note(file: StudyFile, resolved: Mapping[str, Any], data: Mapping[str, Any]) 
         f"**{file.name}**: {file.direction} `{study.objective}`, {file.epochs} epochs, seed {study.seed}",
         "",
         (
-            f"- data: `{file.settings.data.source}`, {data['train_rows']} rows for training, "
+            f"- data: `{file.settings.data.source}`, "
+            + (
+                f"{data['train_batches']} batches an epoch"
+                if data.get("train_batches")
+                else f"{data['train_rows']} rows"
+            )
+            + " for training, "
             f"{data['validation_rows']} for validation, {data['test_rows']} held out; "
             + (
                 ", ".join(f"{name}: {target['task']}" for name, target in data.get("targets", {}).items())

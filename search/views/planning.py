@@ -8,6 +8,12 @@ from rich.console import RenderableType
 from rich.table import Table
 
 
+def training_rows(data: dict[str, Any]) -> str:
+    """Return how many rows, or batches of rows that are read as they are needed, an epoch has."""
+    batches = data.get("train_batches", 0)
+    return f"{batches} batches an epoch" if batches else str(data["train_rows"])
+
+
 def _rows(data: dict[str, Any]) -> str:
     """Return what a row holds: the shape of each input, the task of each output."""
     tasks = ", ".join(f"{name}: {target['task']}" for name, target in data.get("targets", {}).items()) or data["task"]
@@ -24,7 +30,7 @@ def table(plan: dict[str, Any]) -> RenderableType:
     rows.add_row("trials", f"{plan['trials']} of up to {plan['epochs']} epochs, {plan['done']} done")
     rows.add_row(
         "data",
-        f"{_rows(data)}: {data['train_rows']} for training, "
+        f"{_rows(data)}: {training_rows(data)} for training, "
         f"{data['validation_rows']} for validation, {data['test_rows']} held out",
     )
     rows.add_row(

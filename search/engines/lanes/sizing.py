@@ -66,7 +66,11 @@ class Lanes:
 
 
 def rows_of(trainer: Trainer) -> Rows:
-    """Put a study's rows on the device."""
+    """Put a study's rows on the device; NotLiftable if they are read as they are needed."""
+    if trainer.data.stream is not None:
+        raise NotLiftable(
+            "its training rows are read in batches as they are needed, and lanes hold all rows on the device"
+        )
     return Rows(
         jax.tree.map(jnp.asarray, trainer.arrays()),
         jax.tree.map(jnp.asarray, trainer.validation()),
