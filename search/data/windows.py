@@ -89,7 +89,8 @@ def _position(part: Part) -> tuple[Array, str]:
     if given is None or count < 2:
         return position, ""
     is_next = np.diff(group[by_time]) == 0
-    times = order[by_time].astype(np.int64) if order.dtype.kind == "M" else order[by_time].astype(np.float64)
+    # Nanoseconds as whole numbers have more digits than a float.
+    times = order[by_time].astype(np.int64) if order.dtype.kind == "M" else order[by_time]
     steps = np.diff(times)[is_next]
     ends = by_time[1:][is_next]
     if (twins := steps == 0).any():

@@ -82,6 +82,14 @@ def test_rows_are_sorted_by_a_column_of_dates(tmp_path):
     assert (loaded.fingerprint, loaded.warnings) == (wanted.fingerprint, ())
 
 
+def test_nanoseconds_as_whole_numbers_keep_their_order(tmp_path):
+    x = np.arange(100.0).reshape(-1, 1)
+    np.savez(tmp_path / "d.npz", x=x[::-1], y=x[::-1, 0] / 7, at=1_700_000_000_000_000_000 + np.arange(100)[::-1])
+    loaded = load(tmp_path, "d.npz", window=3, order="at")
+    assert loaded.x_train[:2, :, 0].tolist() == [[0, 1, 2], [1, 2, 3]]
+    assert loaded.warnings == ()
+
+
 def test_each_group_is_a_series_of_its_own_and_lies_in_one_split(tmp_path):
     machine = np.tile(np.arange(10), 30)
     frame = series(tmp_path, 300, machine=machine, hour=np.repeat(np.arange(30), 10))
