@@ -57,13 +57,19 @@ def take_columns(
 
 
 def without_keys(keys: Iterable[str], roles: Mapping[str, str], name: str) -> list[str]:
-    """Return the keys of arrays that have no role; DataError for a role that names the features or the targets."""
+    """Return the keys of arrays that have no role; DataError for a role of the features or targets, or that is misspelt."""
     for role, key in roles.items():
         if key in ("x", "y"):
             what = "features" if key == "x" else "targets"
             raise DataError(f"{name}: {key!r} are the {what}; name another array", key=f"data.{role}")
+    keys = list(keys)
     taken = {key + ending for key in roles.values() for ending in ENDINGS}
-    return [key for key in keys if key not in taken]
+    others = [key for key in keys if key not in taken]
+    for role, key in roles.items():
+        is_there = any(key + ending in keys for ending in ENDINGS)
+        if not is_there and (hint := closest(key, [other for other in others if other[:1] not in ("x", "y")])):
+            raise DataError(f"{name}: has no array {key!r}{hint}; it has {', '.join(keys[:20])}", key=f"data.{role}")
+    return others
 
 
 def of_arrays(result: Mapping[str, Any], key: str, x: Any, roles: Mapping[str, str], name: str) -> dict[str, Array]:

@@ -258,6 +258,8 @@ def test_bad_columns_are_refused(tmp_path, section, changes, message):
     ("section", "more", "message"),
     [
         ({"group": "machine"}, {}, "d.npz: has no array 'machine' beside x; it has x, y"),
+        ({"group": "machin"}, {"machine": np.arange(60)},
+         "d.npz: has no array 'machin'; did you mean 'machine'?; it has x, y, machine"),
         ({"group": "machine"}, {"machine_train": np.arange(60)}, "d.npz: has no array 'machine' beside x; it has x, y, machine"),
         ({"group": "machine"}, {"machine": np.arange(59)},
          "d.npz: machine has 59 values but x has 60 rows; there must be one for each"),
