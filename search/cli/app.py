@@ -12,15 +12,20 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
 
 from search import __version__
 from search.cli import streams
+from search.cli.brought import Brought, Build, Data, Write
+from search.cli.brought import write as written
 from search.cli.commandline import Command, Group
 from search.errors import ManyfitError, StoreError, UsageError, masked
 from search.views.printable import printable
+
+if TYPE_CHECKING:
+    from search.sessions.reporter import Reporter
 
 P = ParamSpec("P")
 
@@ -37,7 +42,9 @@ app = typer.Typer(
     help="Hyperparameter search for Keras that loses nothing.\n\nExample: [bold]manyfit run studies/digits.toml[/]",
 )
 
-Target = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file (TOML), or a database with --name.")]
+_STUDY = typer.Argument(metavar="STUDY", help="A study file (TOML), or a database with --name.")
+Target = Annotated[Path, _STUDY]
+TargetOrNone = Annotated[Path | None, _STUDY]
 Name = Annotated[str, typer.Option("--name", "-n", help="The study's name, where it is not the file's.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
 
@@ -101,8 +108,11 @@ def _options(
 
 @_command
 def run(  # noqa: PLR0913, PLR0917 (typer reads one option from each argument)
-    study: Target,
+    study: TargetOrNone = None,
     name: Name = "",
+    build: Build = "",
+    data: Data = "",
+    write: Write = None,
     trials: Annotated[str | None, typer.Option(metavar="N", help="How many trials the study has in all.")] = None,
     sampler: Annotated[str | None, typer.Option(help="bayes, random, tpe, gp, cmaes, qmc or grid.")] = None,
     pruner: Annotated[str | None, typer.Option(help="none, median, percentile, halving, hyperband or patient.")] = None,
@@ -127,8 +137,10 @@ def run(  # noqa: PLR0913, PLR0917 (typer reads one option from each argument)
     from search.views.console import ConsoleReporter, stderr
     from search.views.text import number
 
+    brought = Brought(study, build, data, write)
+    brought.check()
     flags = {
-        "study.trials": _total_trials(trials, study, name),
+        "study.trials": _total_trials(trials, brought.target, name),
         "search.sampler": sampler,
         "search.pruner": pruner,
         "study.seed": seed,
@@ -137,10 +149,10 @@ def run(  # noqa: PLR0913, PLR0917 (typer reads one option from each argument)
     }
     overrides = [*(set_ or []), *(f"{key}={json.dumps(value)}" for key, value in flags.items() if value is not None)]
     console = stderr(quiet=quiet)
-    file = _study_file(study, name, overrides, allow_unused=allow_unused)
+    file = _study_file(brought, name, overrides, ConsoleReporter(console), allow_unused=allow_unused)
     outcome = sessions.run(file, ConsoleReporter(console), allow_unused=allow_unused)
     stored = outcome.stored
-    chosen = shlex.join([str(study), *(["--name", stored.name] if name else [])])
+    chosen = shlex.join([str(brought.target), *(["--name", stored.name] if name else [])])
     for line in report.outcome_lines(outcome):
         console.print(line, markup=False)
     if stored.complete:
@@ -410,8 +422,11 @@ def dashboard(
 
 @_command
 def plan(
-    study: Target,
+    study: TargetOrNone = None,
     name: Name = "",
+    build: Build = "",
+    data: Data = "",
+    write: Write = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key of the file.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -421,8 +436,11 @@ def plan(
     """
     from search.sessions.planning import plan
     from search.views import planning
+    from search.views.console import ConsoleReporter, stderr
 
-    planned = plan(_study_file(study, name, set_ or [], allow_unused=True))
+    brought = Brought(study, build, data, write)
+    brought.check()
+    planned = plan(_study_file(brought, name, set_ or [], ConsoleReporter(stderr()), allow_unused=True))
     if as_json:
         print(json.dumps(planned, indent=2))
     else:
@@ -462,17 +480,25 @@ def _check_stdout() -> None:
         raise OSError(error.errno, error.strerror, "stdout")
 
 
-def _study_file(path: Path, name: str, overrides: list[str], *, allow_unused: bool) -> Any:
-    """Return the study that a command line names, from a study file or from a database."""
+def _study_file(brought: Brought, name: str, overrides: list[str], reporter: Reporter, *, allow_unused: bool) -> Any:
+    """Return the study that a command line names: from a study file, from a database, or of a builder and data."""
     from search.reading import studyfile
+    from search.sessions.finding import SpaceFinder
     from search.spec.settings import plain_name
     from search.storage import records
 
     name = plain_name(name)
     if name:
         overrides = [*overrides, f"study.name={json.dumps(name)}"]
-    if not _is_database(path):
-        return studyfile.read(path, overrides, allow_unused=allow_unused)
+    path = brought.study
+    if path is None or not _is_database(path):
+        if path is None:
+            file = brought.read(overrides, reporter)
+        else:
+            file = studyfile.read(path, overrides, allow_unused=allow_unused, find=SpaceFinder(reporter))
+        return file if brought.write is None else written(file, brought.write)
+    if brought.write is not None:
+        raise UsageError(f"--write: {path} is a database; `manyfit show {path} --settings` prints its settings as TOML")
     stored = records.load(path, name or records.only_name(path), with_trials=False)
     return studyfile.stored_with(stored.file, path, [o for o in overrides if not o.startswith("study.name=")])
 

@@ -6,8 +6,12 @@ import re
 import traceback
 
 _OURS = tuple(
-    f"engines/{name}.py" for name in ("fit", "memory", "training", "lanes/engine", "lanes/builder", "lanes/program")
-)
+    f"engines/{name}.py"
+    for name in (
+        "fit", "memory", "training", "lanes/engine", "lanes/builder", "lanes/program", "hypermodels/builder",
+        "hypermodels/own_fit",
+    )
+)  # fmt: skip
 
 
 # The most characters to keep of an exception: a message may contain an array or a whole file.

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from search.engines import failures, feeding, memory, model_limits, named_callbacks, objectives
 from search.engines.checkpoints import Checkpoints
 from search.engines.heads import first_rows
+from search.engines.hypermodels import own_fit
 from search.engines.logs import numbers
 from search.engines.protocol import EngineRequest, MadeEngine
 from search.engines.training import ReadConfig, Trainer, can_evaluate, validation_batch, weights_of
@@ -128,6 +129,8 @@ class FitEngine:
         config = ReadConfig(assignment.config)
         model = self._trainer.model(config, assignment.seed)
         model_limits.check(self._trainer, model, assignment)
+        if self._trainer.has_own_fit:
+            return self._fit_by_hypermodel(assignment, model, config)
         entries = self._trainer.settings.train.callbacks
         reporter = _Reporter(assignment, self._trainer.objective, entries, self._events, self._verdicts)
         may_resume = assignment.done and feeding.can_resume(self._trainer)
@@ -165,6 +168,31 @@ class FitEngine:
         objective = (name, "maximize" if sign > 0 else "minimize")
         maker = named_callbacks.Maker(self.checkpoints.files, reporter.member, reporter.epoch, objective)
         return self._trainer.callbacks(config, maker.make)
+
+    def _fit_by_hypermodel(self, assignment: Assignment, model: keras.Model, config: ReadConfig) -> bool:
+        """Train one member by its HyperModel's own `fit`; return whether that ended before the last epoch."""
+        hypermodel, trainer = self._trainer.hypermodel, self._trainer
+        assert hypermodel is not None  # noqa: S101 (checked by the caller)
+        assert hypermodel.own_fit is not None  # noqa: S101 (checked by the caller)
+        self._reporter = reporter = _Reporter(
+            assignment, trainer.objective, trainer.settings.train.callbacks, self._events, self._verdicts
+        )
+        reporter.own = self._callbacks(config, reporter)
+        train = trainer.settings.train
+        x, y, *weights = trainer.arrays()
+        rows = {
+            "x": x,
+            "y": y,
+            **({"sample_weight": weights[0]} if weights else {}),
+            # Keras's own default is the same; a hypermodel may give another one to `model.fit`.
+            **({"batch_size": train.batch_size} if "batch_size" in train.model_fields_set else {}),
+            "validation_data": trainer.validation(),
+            "epochs": assignment.epochs,
+            "verbose": 0,
+        }
+        callbacks = [_Evaluated(reporter), *reporter.own]
+        own_fit.train(hypermodel.own_fit, hypermodel.hp_of(model), model, rows, reporter, trainer.objective, callbacks)
+        return reporter.epoch < assignment.epochs and not reporter.has_ended
 
     def _forget(self) -> None:
         """Free what a training leaves behind; otherwise a worker grows by megabytes per trial."""

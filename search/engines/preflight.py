@@ -13,6 +13,7 @@ import numpy as np
 from search.data import DataInfo
 from search.engines import failures, heads, logs, memory, model_limits, named_callbacks, objectives, pairing
 from search.engines.heads import Head, first_rows
+from search.engines.hypermodels.builder import Missing
 from search.engines.training import ReadConfig, Trainer, can_evaluate, has_call
 from search.errors import DataError, UsageError
 from search.spec import keras_callbacks
@@ -35,6 +36,11 @@ def inspect(trainer: Trainer, fixed: Mapping[str, Any]) -> Ready:
     A builder that raises is not an error here: it may fail for some configs only, and then only those trials fail.
     """
     _check_backend_holds(trainer)
+    if trainer.has_own_fit and trainer.data.stream is not None:
+        raise DataError(
+            f"{trainer.settings.data.source}: comes in batches, and the hypermodel's own fit gets arrays: return arrays, or "
+            "leave its fit out"
+        )
     space = trainer.space
     recorder = _ReadRecorder(trainer, fixed)
     described: dict[str, Any] = {}
@@ -44,6 +50,8 @@ def inspect(trainer: Trainer, fixed: Mapping[str, Any]) -> Ready:
             model = recorder.build(params)
         except UsageError:
             raise
+        except Missing as error:
+            raise UsageError(f"model.build: {error}") from None
         except BaseException as error:  # noqa: BLE001 (the user's builder may even exit; it does so again in the trial)
             described = described or {"error": failures.one_line(error)}
             continue
@@ -58,7 +66,8 @@ def inspect(trainer: Trainer, fixed: Mapping[str, Any]) -> Ready:
             named_callbacks.check(trainer.settings.train.callbacks, model)
             model_limits.check_possible(trainer.settings.limits, model)
             model_warnings += model_limits.warnings(trainer.settings.limits, model)
-            _check_objective(model, trainer)
+            if not trainer.has_own_fit:  # only training shows what that reports
+                _check_objective(model, trainer)
         del model
     recorder.try_more_configs()
     trainer.pins.set()
@@ -70,7 +79,8 @@ def inspect(trainer: Trainer, fixed: Mapping[str, Any]) -> Ready:
         source=trainer.source,
         warnings=(*trainer.data.warnings, *model_warnings),
         model=described,
-        read=tuple(sorted(recorder.read)),
+        # A hypermodel's own `fit` reads parameters, too, and only training shows which.
+        read=tuple(sorted({*recorder.read, *(space if trainer.has_own_fit else ())})),
         undrawn=tuple(name for name in space if name not in recorder.drawn),
         compiles_itself=bool(recorder.came_compiled) and all(recorder.came_compiled),
         steps=_steps(trainer, fixed, space),

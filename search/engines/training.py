@@ -22,6 +22,9 @@ from search.data.targets import label_numbers
 from search.engines import heads, keras_names, memory, objectives, pairing
 from search.engines.forms import Form
 from search.engines.heads import Head, first_rows
+from search.engines.hypermodels import builder as hypermodels
+from search.engines.hypermodels import stand_in
+from search.engines.hypermodels.builder import HyperModelBuilder
 from search.engines.keras_names import Named
 from search.engines.objectives import Rule, Target
 from search.engines.pins import Pins
@@ -116,6 +119,7 @@ class Trainer:
         source: hash of the source of the builder and of the user's losses, metrics and callbacks.
         forms: (key, text) of a user's loss or metric, output, outputs per row -> the form of labels that it gets.
         pins: settings of Keras, JAX and the process that are restored before every model.
+        hypermodel: the builder, if it has KerasTuner's form.
     """
 
     settings: Settings
@@ -125,6 +129,7 @@ class Trainer:
     source: str
     forms: Mapping[tuple[str, str, str, int], Form] = field(default_factory=dict)
     pins: Pins = field(default_factory=Pins.now)
+    hypermodel: HyperModelBuilder | None = None
 
     @classmethod
     def load(cls, settings: Settings, base: Path, data: Data) -> Trainer:
@@ -136,11 +141,13 @@ class Trainer:
         others = [other for other in (Reference.parse(entry, base) for entry in named) if other is not None]
         # Import all before hashing any: a hash covers the modules beside a file that have been imported by then.
         # Import ours first: the user's folder may have a `models/`, too.
+        hypermodel = None
         if reference is None:
             ours = builtin(settings.model.build)
             build, hashes = ours.build, [str(ours.REVISION)]
         else:
-            build = reference.load()
+            build = stand_in.load(reference)
+            hypermodel = hypermodels.adapt(build, Space.parse(settings.space), settings.model.arguments)
         for other in others:
             other.check()
             other.load()
@@ -148,7 +155,8 @@ class Trainer:
             hashes = [reference.source_hash()]
         hashes += [other.source_hash() for other in others]
         source = hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()[:32]
-        return cls(settings, base, data, build, source, dict(_forms(settings, base, data)))
+        forms = dict(_forms(settings, base, data))
+        return cls(settings, base, data, hypermodel or build, source, forms, hypermodel=hypermodel)
 
     @cached_property
     def space(self) -> Space:
@@ -178,9 +186,13 @@ class Trainer:
                     model.build((None, *self.data.info.input_shape))
             heads.check_inputs(model, self.data)
             if not model.compiled:
-                self.compile(model, config)
+                self.compile(model, config if self.hypermodel is None else self._unread(self.hypermodel, model, config))
         watch.check(model)
         return model
+
+    def _unread(self, hypermodel: HyperModelBuilder, model: keras.Model, config: Mapping[str, Any]) -> dict[str, Any]:
+        train = self.settings.train
+        return hypermodel.unread(model, config, {"optimizer": train.optimizer, **train.numbers})
 
     def memory_limit(self) -> memory.MemoryLimit:
         """Return the memory that a model may take."""
@@ -229,6 +241,11 @@ class Trainer:
             raise UsageError(
                 f"train.loss: there is none of the output {head.name!r}; name one for each output, or none"
             )
+
+    @property
+    def has_own_fit(self) -> bool:
+        """Whether a HyperModel's own `fit` trains the models."""
+        return self.hypermodel is not None and self.hypermodel.own_fit is not None
 
     @property
     def objective(self) -> tuple[str, float]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import ast
 import warnings
 from pathlib import Path
+from typing import Literal
+
+from search.spec.builderforms import takes_hp
 
 
 def call_error(path: Path, function: str, given: tuple[str, ...]) -> str:
@@ -24,6 +27,17 @@ def call_error(path: Path, function: str, given: tuple[str, ...]) -> str:
         return ""
     takes = ", ".join([*names, *(["*", *keywords] if keywords else [])])
     return f"{function}({takes}) can't be called as {function}({', '.join(given)}), which is how it is called"
+
+
+def form_of(path: Path, function: str) -> Literal["config", "hp", "unknown"]:
+    """Return how a builder is called: with (config, data), or with KerasTuner's hp; "unknown" if only importing it shows."""
+    if (arguments := _arguments(path, function)) is None:
+        return "unknown"
+    positional = [*arguments.posonlyargs, *arguments.args]
+    required = len(positional) - len(arguments.defaults)
+    is_optional = None not in arguments.kw_defaults
+    names = [argument.arg for argument in positional]
+    return "hp" if is_optional and takes_hp(names, required, has_varargs=arguments.vararg is not None) else "config"
 
 
 def first_argument_is(path: Path, function: str, *names: str) -> bool:

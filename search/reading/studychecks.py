@@ -146,13 +146,12 @@ def _name_in_start(study: StudyFile, key: str, known: list[str]) -> str:
 
 def _check_signature(study: StudyFile, text: StudyText) -> None:
     builder = study.builder
-    if builder is None or not (fault := signatures.call_error(builder.path, builder.function, ("config", "data"))):
+    if builder is None or signatures.form_of(builder.path, builder.function) == "hp":
+        return
+    if not (fault := signatures.call_error(builder.path, builder.function, ("config", "data"))):
         return
     if signatures.first_argument_is(builder.path, builder.function, "hp", "hps", "hyperparameters", "trial"):
-        fault += (
-            '; a builder of another tuner is rewritten so: the ranges go under [space], and hp.Int("units", ...) becomes '
-            'config["units"]'
-        )
+        fault += "; a builder in KerasTuner's form has one argument, build(hp), and gives all others a default"
     raise text.error("model.build", f"{fault}; write def {builder.function}(config, data)")
 
 

@@ -5,20 +5,21 @@ Nothing here imports keras, and nothing here runs the user's code.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from pydantic import ValidationError
 
 from models.arguments import BUILDERS
 from search import data
-from search.errors import OptionError, UsageError
+from search.errors import DataError, OptionError, UsageError
 from search.policies import pruners, samplers
-from search.reading import callbackchecks, hints, studychecks
+from search.reading import callbackchecks, hints, signatures, studychecks
 from search.reading.studytext import StudyText, shorten
 from search.registry import ENGINES
 from search.spec import keras_callbacks
+from search.spec.found import Found
 from search.spec.settings import MOST_EPOCHS, Settings, StudySection, TrainSection
 from search.spec.study import StudyFile
 from search.spec.usercode import Reference
@@ -34,11 +35,17 @@ from search.spec.vocabulary import (
 )
 from spaces import Choice, SpaceError, load_preset, preset_names, shown
 
+Finder: TypeAlias = Callable[[StudyFile], Found]
+"""Runs the builder of a study without a space and returns what it found; UsageError if it has another form."""
 
-def read(path: Path, overrides: Sequence[str] = (), *, allow_unused: bool = False) -> StudyFile:
+
+def read(
+    path: Path, overrides: Sequence[str] = (), *, allow_unused: bool = False, find: Finder | None = None
+) -> StudyFile:
     """Read and validate a study file; `overrides` are the `key.path=value` of `--set`, applied in order.
 
-    With `allow_unused`, names that a built-in builder does not read are accepted.
+    With `allow_unused`, names that a built-in builder does not read are accepted. A file without [space] whose builder has
+    KerasTuner's form gets the space that `find` returns; without `find`, the study has none and is not checked any further.
 
     Raises StudyFileError with file, line, key, what was received and what to do. Takes milliseconds, or up to half a
     second if a sampler must be imported to check its options.
@@ -46,7 +53,47 @@ def read(path: Path, overrides: Sequence[str] = (), *, allow_unused: bool = Fals
     text = StudyText.read(path)
     if not text.table:
         raise text.error("", "the file is empty; it needs at least [data] with a source and a [space]")
-    return _build(path, text.overridden_by(overrides), allow_unused=allow_unused)
+    return _build(path, _with_space(path, text, overrides, find), allow_unused=allow_unused)
+
+
+def written(path: Path, settings: Mapping[str, Any], overrides: Sequence[str], find: Finder) -> StudyFile:
+    """Return the study of a command line that names a builder and data, as `read` would return it from a file at `path`."""
+    text = StudyText(Path("the command line"), "", dict(settings))
+    return _build(path, _with_space(path, text, overrides, find), allow_unused=False)
+
+
+def _with_space(path: Path, text: StudyText, overrides: Sequence[str], find: Finder | None) -> StudyText:
+    """Apply the overrides, and add the space that is found for a study without one: it may be overridden, too."""
+    of_space = [override for override in overrides if override.partition(".")[0].strip() == "space"]
+    rest = text.overridden_by([override for override in overrides if override not in of_space])
+    if find is None or "space" in rest.table:
+        return text.overridden_by(overrides)
+    try:
+        study = StudyFile(path.resolve(), Settings.model_validate(rest.table))
+    except ValidationError as error:
+        raise rest.invalid(error) from None
+    if not _may_be_hypermodel(study):
+        return text.overridden_by(overrides)
+    # Running the builder takes seconds: first find what is wrong anyway.
+    for check in (_check_study, _check_train, _check_functions, _check_storage, _check_engine, _check_data):
+        check(study, rest)
+    try:
+        found = find(study)
+    except DataError:
+        raise
+    except UsageError as error:
+        raise rest.error("model.build", str(error).removeprefix("model.build: ")) from None
+    table = {**rest.table, "space": dict(found.space)}
+    if found.start and not study.settings.search.start:
+        table["search"] = {**table.get("search", {}), "start": [dict(found.start)]}
+    if found.epochs and study.settings.study.epochs is None and "epochs" not in found.space:
+        table["study"] = {**table.get("study", {}), "epochs": found.epochs}
+    return StudyText(rest.path, rest.text, table, rest.overridden).overridden_by(of_space)
+
+
+def _may_be_hypermodel(study: StudyFile) -> bool:
+    builder = study.builder
+    return builder is not None and signatures.form_of(builder.path, builder.function) != "config"
 
 
 def locate(path: Path) -> tuple[Path, str]:
@@ -87,7 +134,10 @@ def _build(path: Path, text: StudyText, database: Path | None = None, *, allow_u
         space = study.space
     except SpaceError as error:
         raise text.error(f"space.{error.key}".rstrip("."), str(error)) from None
+    if not space and "space" not in text.table and _may_be_hypermodel(study):
+        return study  # its space is found when it is run
     if not space:
+        studychecks.check_builder(study, text, allow_unused=allow_unused)
         raise text.error("space", "there is nothing to search; give at least one parameter, or use a preset")
     _check(study, text, allow_unused=allow_unused)
     return study
@@ -120,6 +170,10 @@ def _check(study: StudyFile, text: StudyText, *, allow_unused: bool) -> None:
     studychecks.check_builder(study, text, allow_unused=allow_unused)
     _check_storage(study, text)
     _check_engine(study, text)
+    _check_data(study, text)
+
+
+def _check_data(study: StudyFile, text: StudyText) -> None:
     try:
         data.check(study.settings.data, study.base)
     except UsageError as error:

@@ -29,6 +29,7 @@ class Ready:
         undrawn: parameters that no built model had, because the builder raised: whether it reads them is not known.
         compiles_itself: whether the builder compiled every model that was built.
         steps: training steps of the shortest training in the space.
+        resumes: whether a member's training can resume from a checkpoint.
         own_splits: which of "validation" and "test" the source has itself.
     """
 
@@ -49,6 +50,7 @@ class Ready:
     steps: int = 0
     targets: Mapping[str, Any] = field(default_factory=dict)
     own_splits: tuple[str, ...] = ()
+    resumes: bool = True
 
     @property
     def places(self) -> int:

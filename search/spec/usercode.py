@@ -91,7 +91,8 @@ class Reference:
                     f"{self.path} can't be imported: {type(error).__name__}: {error}; mend the file and try again"
                 ) from error
         function = getattr(module, self.function, None)
-        if not callable(function):
+        # An instance of KerasTuner's HyperModel is no function, and has the function `build`.
+        if function is None or not (callable(function) or callable(getattr(function, "build", None))):
             raise UsageError(f"{self.path}: {self.function!r} is no function; received {type(function).__name__}")
         return function  # type: ignore[no-any-return]
 

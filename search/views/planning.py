@@ -7,6 +7,8 @@ from typing import Any
 from rich.console import RenderableType
 from rich.table import Table
 
+from search.reading import tomltext
+
 
 def training_rows(data: dict[str, Any]) -> str:
     """Return how many rows, or batches of rows that are read as they are needed, an epoch has."""
@@ -39,7 +41,7 @@ def table(plan: dict[str, Any]) -> RenderableType:
         if "parameters" in model
         else f"its builder fails in the middle of the space: {model.get('error', 'no model')}",
     )
-    rows.add_row("space", ", ".join(plan["space"]))
+    rows.add_row("space", "\n".join(f"{name} = {tomltext.value(entry)}" for name, entry in plan["space"].items()))
     rows.add_row("engine", plan["how"])
     if plan["memory"]["needed"]:
         needed, allowed = (f"{plan['memory'][key] / 1e6:,.0f} MB" for key in ("needed", "allowed"))

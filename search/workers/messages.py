@@ -11,6 +11,7 @@ from typing import Any, TypeAlias, get_args
 from pydantic import ConfigDict, TypeAdapter
 
 from search.engines.protocol import SaveModel
+from search.spec.found import Found
 from search.spec.ready import Ready
 from search.spec.settings import Settings
 from search.trials.events import Assignment, Event, Member, Verdict
@@ -51,6 +52,19 @@ class WorkerSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class FindSpace:
+    """The only message to a worker that runs a builder in KerasTuner's form to find its space. The reply is Found or Refused.
+
+    Attributes:
+        base: the folder that paths in the settings are relative to.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+    settings: Settings
+    base: str
+
+
+@dataclass(frozen=True, slots=True)
 class Keep:
     """Write the best weights of a member that is about to end to a file, then reply."""
 
@@ -84,7 +98,19 @@ class Refused:
 
 
 Message: TypeAlias = (
-    WorkerSpec | Event | Assignment | Verdict | Keep | SaveModel | Go | Inspecting | Ready | Refused | Saved
+    WorkerSpec
+    | FindSpace
+    | Event
+    | Assignment
+    | Verdict
+    | Keep
+    | SaveModel
+    | Go
+    | Inspecting
+    | Ready
+    | Refused
+    | Saved
+    | Found
 )
 
 # Built at import: pydantic resolves annotations by name, and later a user's module may have the name of our package.
@@ -106,7 +132,7 @@ def _table(message: Message) -> dict[str, Any]:
     table = {name: getattr(message, name) for name in message.__slots__}
     if "member" in table:
         table["member"] = {"trial": message.member.trial, "replica": message.member.replica}  # type: ignore[union-attr]
-    if isinstance(message, WorkerSpec):
+    if isinstance(message, WorkerSpec | FindSpace):
         table["settings"] = message.settings.model_dump(mode="json")
     return {"type": type(message).__name__, **table}
 

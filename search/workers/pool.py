@@ -15,7 +15,6 @@ from search.engines.devices import Device
 from search.engines.protocol import SaveModel
 from search.errors import DataError, ManyfitError, StartError, UsageError
 from search.log import StudyLog
-from search.spec import keras_callbacks
 from search.spec.ready import Ready
 from search.trials.events import (
     Assignment,
@@ -123,7 +122,6 @@ class WorkerPool:
         self._spec, self._transport, self._log = spec, transport, log
         self._limits, self._interruption, self._clock = limits or WorkerLimits(), interruption, clock
         self._failed_starts = 0
-        self._can_resume = keras_callbacks.can_resume(spec.settings.train.callbacks)
         self._first_ready: Ready | None = None
         self._workers = [self._spawn(number, device) for number, device in enumerate(devices)]
 
@@ -349,7 +347,7 @@ class WorkerPool:
         An idle worker is replaced at once. A busy one is replaced only if its members can resume from checkpoints, and if it
         has run so long that the restart costs at most a twentieth of that time.
         """
-        if worker.members and not (self._can_resume and worker.is_saved):
+        if worker.members and not (worker.ready is not None and worker.ready.resumes and worker.is_saved):
             return
         if worker.members and self._clock() - worker.began < BUSY_RENEWAL * worker.start_s:
             return

@@ -25,12 +25,13 @@ from search.engines.protocol import Declined, Engine, EngineFactory, EngineReque
 from search.errors import DataError, UsageError
 from search.registry import ENGINES
 from search.spec import keras_callbacks, sources
+from search.spec.found import Found
 from search.spec.ready import Ready
 from search.spec.usercode import Reference
 from search.trials.events import Assignment, Noted, Spent, Verdict, not_kept
 from search.trials.history import IMPORTED
 from search.workers import descendants
-from search.workers.messages import Go, Inspecting, Keep, Message, Refused, Saved, WorkerSpec, decode, encode
+from search.workers.messages import FindSpace, Go, Inspecting, Keep, Message, Refused, Saved, WorkerSpec, decode, encode
 
 if TYPE_CHECKING:
     from search.engines.training import Trainer
@@ -48,18 +49,15 @@ def main(descriptor: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     connection = Connection(descriptor)
     (spec,) = decode(connection.recv_bytes())
-    assert isinstance(spec, WorkerSpec)  # noqa: S101 (the pool sends it first)
+    assert isinstance(spec, WorkerSpec | FindSpace)  # noqa: S101 (the first message)
     inbox: queue.Queue[list[Message]] = queue.Queue()
     engines: list[Engine] = []
     # Before `_prepare`: a builder that never returns must not outlive the coordinator.
     threading.Thread(target=_receive, args=(connection, inbox, engines), daemon=True).start()
     began_at = time.time()
-    try:
-        engine, ready, trainer = _prepare(spec, connection)
-    except UsageError as error:
-        refusal = failures.shortened(str(error), MAX_REFUSAL_CHARACTERS)
-        connection.send_bytes(encode([Refused(refusal, is_data=isinstance(error, DataError))]))
+    if (prepared := _begin(spec, connection)) is None:
         return
+    engine, ready, trainer = prepared
     engines.append(engine)
     connection.send_bytes(encode([ready]))
     # The first wait is for the study to begin, so it does not count as waiting for verdicts.
@@ -165,6 +163,26 @@ def _listen(connection: Connection, inbox: queue.Queue[list[Message]], engines: 
         inbox.put(messages)
 
 
+def _begin(spec: WorkerSpec | FindSpace, connection: Connection) -> tuple[Engine, Ready, Trainer] | None:
+    """Prepare to train; None if the worker has nothing more to do: it has refused to start, or has found a space."""
+    try:
+        if isinstance(spec, WorkerSpec):
+            return _prepare(spec, connection)
+        connection.send_bytes(encode([_found(spec)]))
+    except UsageError as error:
+        refusal = failures.shortened(str(error), MAX_REFUSAL_CHARACTERS)
+        connection.send_bytes(encode([Refused(refusal, is_data=isinstance(error, DataError))]))
+    return None
+
+
+def _found(order: FindSpace) -> Found:
+    """Run a builder in KerasTuner's form and return its space; UsageError for errors that a person must correct."""
+    pins.import_keras()
+    from search.engines.hypermodels import finding
+
+    return finding.find(order.settings, Path(order.base))
+
+
 def _prepare(spec: WorkerSpec, connection: Connection) -> tuple[Engine, Ready, Trainer]:
     """Load data and builder, inspect them, and choose the engine; UsageError for errors that a person must correct."""
     settings, base, began_at = spec.settings, Path(spec.base), time.time()
@@ -177,7 +195,10 @@ def _prepare(spec: WorkerSpec, connection: Connection) -> tuple[Engine, Ready, T
     # Import our modules before the user's, which may have the same names.
     from search import data
     from search.engines import preflight, training
+    from search.engines.hypermodels import stand_in
 
+    # The file of the data function may hold the builder, too.
+    stand_in.offer()
     engines: list[tuple[str, EngineFactory]] = [(name, ENGINES.get(name)) for name in spec.engines]
     if Reference.parse(settings.model.build, base) is None:
         training.builtin(settings.model.build)
@@ -188,11 +209,12 @@ def _prepare(spec: WorkerSpec, connection: Connection) -> tuple[Engine, Ready, T
         before.set()
     trainer = training.Trainer.load(settings, base, loaded)
     training.leave_tensorflow_out()
-    # The state of a user's own callback can't be saved, so such trials restart instead of resuming.
-    can_resume = keras_callbacks.can_resume(settings.train.callbacks)
+    # The state of a user's own callback or loop can't be saved, so such trials restart instead of resuming.
+    can_resume = keras_callbacks.can_resume(settings.train.callbacks) and not trainer.has_own_fit
     files = Checkpoints(spec.files, spec.number, settings.run.disk, can_resume=can_resume)
     connection.send_bytes(encode([Inspecting()]))
-    ready = _with_sources(preflight.inspect(trainer, spec.fixed), trainer, named, began_at)
+    inspected = replace(preflight.inspect(trainer, spec.fixed), resumes=can_resume)
+    ready = _with_sources(inspected, trainer, named, began_at)
     why = spec.why
     request = EngineRequest(trainer, files, spec.fixed, spec.lanes, spec.workers, is_chosen=len(engines) == 1)
     for name, make in engines:

@@ -91,6 +91,8 @@ def choose(trainer: Trainer, rows: Rows, fixed: Mapping[str, Any], *, workers: i
     device = "cpu" if jax.default_backend() == "cpu" else "gpu"
     if settings.train.callbacks:
         raise NotLiftable("train.callbacks need model.fit, which the lanes engine does not call")
+    if trainer.has_own_fit:
+        raise NotLiftable("the hypermodel trains its models in a fit of its own")
     probe = _probe(trainer, rows, fixed)
     largest, programs = probe.largest, probe.programs
     if not is_asked_for:
@@ -166,17 +168,18 @@ def _probe(trainer: Trainer, rows: Rows, fixed: Mapping[str, Any]) -> _Probe:
     lifted: dict[str, list[Any]] = {}
     for name in space:
         values, count = _values(space[name])
-        base = middle if name in middle else preflight.middle_with(space, name)
         by_structure: dict[str, Built] = {}
         for value in values:
+            # With the parameters that only this value makes active.
+            params = preflight.middle_with(space, name, value)
             try:
-                one = built({**base, name: value})
+                one = built(params)
             except (NotLiftable, UsageError):
                 raise
             except BaseException:  # noqa: BLE001, S112 (the user's builder; it fails again in the trial with this config)
                 continue
             by_structure[one.structure] = one
-            branches.setdefault(one.structure_at_any_batch_size, {**base, name: value})
+            branches.setdefault(one.structure_at_any_batch_size, params)
             largest = max(largest, one, key=lambda b: memory.parameters_of(b.model) * b.batch_size)
         if len(by_structure) == 1:
             lifted[name] = values

@@ -1,0 +1,74 @@
+"""Finds the space of a study whose builder has KerasTuner's form, in a process of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from search.engines import devices
+from search.errors import DataError, UsageError
+from search.log import StudyLog
+from search.sessions.reporter import LOGGING, Reporter
+from search.spec import identity
+from search.spec.found import Found
+from search.spec.study import StudyFile
+from search.storage import records
+from search.workers.local import Processes
+from search.workers.messages import FindSpace, Refused
+from search.workers.transport import Gone
+
+# How long to wait for the worker before signals are handled.
+_TICK_S = 0.1
+
+
+@dataclass(frozen=True)
+class SpaceFinder:
+    """Runs a study's builder, unless the study is stored with the space that an unchanged builder had."""
+
+    reporter: Reporter = LOGGING
+
+    def __call__(self, file: StudyFile) -> Found:
+        """Return the space of a study without one; UsageError if its builder has another form, asks for nothing or fails."""
+        return _stored(file) or self._run(file)
+
+    def _run(self, file: StudyFile) -> Found:
+        run = file.settings.run
+        backend = devices.choose_backend("jax" if run.engine == "lanes" else run.backend)
+        with self.reporter.waiting(f"running {file.settings.model.build} to find its hyperparameters, on {backend}"):
+            answer = _ask(FindSpace(file.settings, str(file.base)), backend)
+        conditional = sum("when" in entry for entry in answer.space.values() if isinstance(entry, dict))
+        also = f", {conditional} of them conditional" if conditional else ""
+        plural = "" if len(answer.space) == 1 else "s"
+        self.reporter.line(f"space: {len(answer.space)} parameter{plural}{also}, found in {answer.builds} builds")
+        for remark in answer.remarks:
+            self.reporter.note(remark)
+        return answer
+
+
+def _ask(order: FindSpace, backend: str) -> Found:
+    process = Processes(backend, StudyLog(), 1).start(0, devices.choose(("cpu",))[0], order)
+    try:
+        while not process.has_sent(within_s=_TICK_S):
+            pass
+        (answer,) = process.receive()
+    except Gone:
+        process.process.wait()
+        words = f":\n{process.last_words}" if process.last_words else ""
+        raise UsageError(f"the process that ran the builder {process.death}{words}") from None
+    finally:
+        process.end()
+    if isinstance(answer, Refused):
+        raise DataError(answer.message) if answer.is_data else UsageError(answer.message)
+    assert isinstance(answer, Found)  # noqa: S101 (the only other reply to FindSpace)
+    return answer
+
+
+def _stored(file: StudyFile) -> Found | None:
+    """Return the space that a stored study began with; None if its builder has changed since, which may change the space."""
+    if not records.exists(file.storage, file.name):
+        return None
+    stored = records.load(file.storage, file.name, with_trials=False)
+    if not identity.has_same_files(file, stored.full_identity):
+        return None
+    settings = stored.file.settings
+    start = settings.search.start[0] if settings.search.start else {}
+    return Found(settings.space, start, settings.study.epochs or 0)

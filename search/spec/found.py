@@ -1,0 +1,26 @@
+"""The space of a builder in KerasTuner's form, found by running it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a worker found by running a builder.
+
+    Attributes:
+        space: a [space] table.
+        start: the config of the builder's defaults, without those that are none of the parameter's values.
+        epochs: how many epochs the hypermodel's own `fit` trains for; 0 if it leaves that to its caller.
+        remarks: what differs from KerasTuner's search, for the user.
+        builds: how many models were built.
+    """
+
+    space: Mapping[str, Any]
+    start: Mapping[str, Any]
+    epochs: int = 0
+    remarks: tuple[str, ...] = ()
+    builds: int = 0
