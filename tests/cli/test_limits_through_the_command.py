@@ -155,3 +155,13 @@ def test_study_whose_configs_are_all_refused_says_so(tmp_path):
     assert "every trial was refused by a limit, the last one by: it has " in done.stderr
     assert "limits.parameters allows 100; raise the limit under another --name, or narrow the space" in done.stderr
     assert "the config in the middle of the space would be refused: it has " in done.stderr
+
+
+def test_lanes_measure_the_latency_of_each_structure_once(tmp_path):
+    path = study(tmp_path, "slow", "[limits]\nlatency_ms = 0.0001")
+    done = manyfit("run", path, "--trials", "6")
+    assert done.returncode == 1, done.stderr
+    trials = load(path.with_suffix(".db"), "slow").trials
+    assert {trial.ended for trial in trials} == {"refused"}
+    measured = {(trial.params["units"], trial.why) for trial in trials}
+    assert len(measured) == len({units for units, _ in measured}) < 6
