@@ -162,7 +162,7 @@ class KerasData:
 
 @dataclass(frozen=True)
 class _Function:
-    """A user's function that returns arrays; it gets `seed` if it has such a parameter."""
+    """A user's function that returns arrays; it gets `seed` if it has such a parameter. Or arrays of a Python program."""
 
     reference: Reference
     roles: Mapping[str, str]
@@ -178,8 +178,8 @@ class _Function:
             function = self.reference.load()
         except UsageError as error:
             raise DataError(str(error)) from error
-        name = f"{self.reference.path}:{self.reference.function}"
-        result = self._result(function, seed)
+        name = self.reference.label
+        result = self._result(function, seed) if callable(function) else function
         if not streams.are_streams(result):
             return parts_of(result, name, roles=self.roles)
         if self.roles:
@@ -187,7 +187,7 @@ class _Function:
             raise DataError(
                 f"{name}: {role} is for rows in memory, and these come in batches; remove it", key=f"data.{role}"
             )
-        return bundle_of(streams.read(result, name, lambda: self._result(function, seed)), name)
+        return bundle_of(streams.read(result, name, lambda: self._result(function, seed) if callable(function) else function), name)
 
     def _result(self, function: Callable[..., Any], seed: int) -> Any:
         path, name = self.reference.path, self.reference.function
@@ -196,13 +196,15 @@ class _Function:
             arguments = {"seed": seed} if "seed" in signature.parameters else {}
             signature.bind(**arguments)
         except (TypeError, ValueError) as error:
-            raise DataError(f"{path}: {name}: {error}; a data function takes nothing, or seed") from None
+            raise DataError(
+                f"{self.reference.place}: {name}: {error}; a data function takes nothing, or seed"
+            ) from None
         try:
             return function(**arguments)
         except (Exception, SystemExit) as error:  # the user's code may raise anything
             frames = traceback.extract_tb(error.__traceback__)
             lines = [frame.lineno for frame in frames if Path(frame.filename) == path]
-            where = f"{path}, line {lines[-1]}" if lines else str(path)
+            where = f"{path}, line {lines[-1]}" if lines else self.reference.place
             raise DataError(
                 f"{where}: {name} raised {type(error).__name__}: {error}; mend the function and try again"
             ) from error

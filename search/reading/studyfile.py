@@ -18,7 +18,7 @@ from search.policies import pruners, samplers
 from search.reading import callbackchecks, hints, signatures, studychecks
 from search.reading.studytext import StudyText, shorten
 from search.registry import ENGINES
-from search.spec import keras_callbacks
+from search.spec import given, keras_callbacks
 from search.spec.found import Found
 from search.spec.settings import MOST_EPOCHS, Settings, StudySection, TrainSection
 from search.spec.study import StudyFile
@@ -53,13 +53,13 @@ def read(
     text = StudyText.read(path)
     if not text.table:
         raise text.error("", "the file is empty; it needs at least [data] with a source and a [space]")
-    return _build(path, _with_space(path, text, overrides, find), allow_unused=allow_unused)
+    return build(path, _with_space(path, text, overrides, find), allow_unused=allow_unused)
 
 
 def written(path: Path, settings: Mapping[str, Any], overrides: Sequence[str], find: Finder) -> StudyFile:
     """Return the study of a command line that names a builder and data, as `read` would return it from a file at `path`."""
     text = StudyText(Path("the command line"), "", dict(settings))
-    return _build(path, _with_space(path, text, overrides, find), allow_unused=False)
+    return build(path, _with_space(path, text, overrides, find), allow_unused=False)
 
 
 def _with_space(path: Path, text: StudyText, overrides: Sequence[str], find: Finder | None) -> StudyText:
@@ -116,10 +116,18 @@ def stored_with(file: StudyFile, storage: Path, overrides: Sequence[str]) -> Stu
             "run.storage", "a study that is named by its database stays in it; copy the file to have it elsewhere"
         )
     # A stored study keeps unused names that it began with.
-    return _build(file.path, text, storage.resolve(), allow_unused=True)
+    return build(file.path, text, storage.resolve(), allow_unused=True)
 
 
-def _build(path: Path, text: StudyText, database: Path | None = None, *, allow_unused: bool) -> StudyFile:
+def build(
+    path: Path,
+    text: StudyText,
+    database: Path | None = None,
+    *,
+    allow_unused: bool,
+    objects: given.Given | None = None,
+) -> StudyFile:
+    """Validate the table of a study; `path` is its file, and `objects` are those of the Python program that made it."""
     try:
         settings = Settings.model_validate(_with_preset(text))
     except ValidationError as error:
@@ -129,7 +137,7 @@ def _build(path: Path, text: StudyText, database: Path | None = None, *, allow_u
     studychecks.check_parents(settings, text)
     # Store the name in the settings, so that the study keeps it when the file is renamed.
     section = settings.study.model_copy(update={"name": StudyFile(path.resolve(), settings).name})
-    study = StudyFile(path.resolve(), settings.model_copy(update={"study": section}), database)
+    study = StudyFile(path.resolve(), settings.model_copy(update={"study": section}), database, objects)
     try:
         space = study.space
     except SpaceError as error:
@@ -295,6 +303,8 @@ def _numbers_of(optimizer: str) -> tuple[str, ...]:
 
 def _check_functions(study: StudyFile, text: StudyText) -> None:
     """Check that the user's functions exist, and that any other builder is a built-in one."""
+    if fault := given.missing(study.settings, study.given):
+        raise text.error(*fault)
     model, train = study.settings.model, study.settings.train
     entries: list[tuple[str, Any]] = [("model.build", model.build)]
     entries += [(f"train.loss.{name}".rstrip("."), entry) for name, entry in train.losses.items()]

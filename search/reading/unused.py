@@ -130,7 +130,12 @@ class _Inspection:
         if self.file.builder is None and not keras_callbacks.have_own(self.file.settings.train.callbacks):
             return True
         # If the code has the name as a text, a branch that the tried configs did not reach may read it.
-        return not self.ready.undrawn and not sources.mentions(self.file.settings, self.file.base, name)
+        texts = () if self.file.given is None else self.file.given.texts
+        return not (
+            self.ready.undrawn
+            or sources.mentions(self.file.settings, self.file.base, name)
+            or any(sources.mentioned(text, name) for text in texts)
+        )
 
     # -- read by training ---------------------------------------------------------------------------------------------
 

@@ -7,11 +7,11 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TypeAlias
 
 from search import durable
 from search.core import loop
@@ -38,6 +38,9 @@ from search.views import export
 from search.views.text import number
 from search.workers.pool import WorkerPool
 
+Interruptions: TypeAlias = Callable[[], AbstractContextManager[Callable[[], int]]]
+"""Makes a context that yields a function, which returns the number of a signal that asks the study to stop, or 0."""
+
 # A second signal within this time after the first counts as the same one: Ctrl-C pressed twice.
 DOUBLE_PRESS_S = 1.0
 
@@ -53,14 +56,22 @@ class Outcome:
     seconds: float
 
 
-def run(file: StudyFile, reporter: Reporter = LOGGING, *, allow_unused: bool = False) -> Outcome:
+def run(
+    file: StudyFile,
+    reporter: Reporter = LOGGING,
+    *,
+    allow_unused: bool = False,
+    interruptions: Interruptions | None = None,
+) -> Outcome:
     """Start or resume a study. Writes its best.json at the end, when interrupted and when the study fails.
+
+    `interruptions` is entered while the study runs; by default that is `signals`.
 
     Raises UsageError for a new study with a setting that nothing reads, unless `allow_unused`.
     """
     if records.exists(file.storage, file.name):
-        return _resume(file, reporter)
-    return _start(file, reporter, allow_unused=allow_unused)
+        return _resume(file, reporter, interruptions or signals)
+    return _start(file, reporter, interruptions or signals, allow_unused=allow_unused)
 
 
 @dataclass(frozen=True)
@@ -146,14 +157,14 @@ def _why_not_kept(stored: Stored, trial: Trial) -> str:
     )
 
 
-def _start(file: StudyFile, reporter: Reporter, *, allow_unused: bool) -> Outcome:
+def _start(file: StudyFile, reporter: Reporter, interruptions: Interruptions, *, allow_unused: bool) -> Outcome:
     best = StudyFiles.of(file).best
     if best.is_file() and not export.is_ours(best):
         raise UsageError(f"{best} is there already and is none of manyfit's; move it away, or give another --name")
     resolved, chosen = resolve(file)
     log = StudyLog()
     with (
-        signals() as interruption,
+        interruptions() as interruption,
         workers(file, resolved, chosen, log, reporter=reporter, interruption=interruption) as (pool, ready, resolved),
     ):
         unread = unused.find(file, ready)
@@ -173,11 +184,11 @@ def _start(file: StudyFile, reporter: Reporter, *, allow_unused: bool) -> Outcom
             return outcome
 
 
-def _resume(file: StudyFile, reporter: Reporter) -> Outcome:
+def _resume(file: StudyFile, reporter: Reporter, interruptions: Interruptions) -> Outcome:
     stored = records.load(file.storage, file.name)
     file = identity.resumed(file, stored.identity)
     identity.check_unchanged(file.name, stored.identity, identity.declared(file))
-    with signals() as interruption, Store.of(file, interruption=interruption) as store:
+    with interruptions() as interruption, Store.of(file, interruption=interruption) as store:
         # Reload under the lock: another command may have changed the study since it was first read.
         stored = records.load(file.storage, file.name)
         # A builder whose trials all failed may be changed: no result depends on it.
@@ -226,7 +237,7 @@ def _resume(file: StudyFile, reporter: Reporter) -> Outcome:
 
 def _changed_files(file: StudyFile, began_with: Mapping[str, str]) -> list[str]:
     files = {name: digest for name, digest in began_with.items() if not name.startswith("manyfit:")}
-    now = sources.hashes(sources.source_files(file.settings, file.base))
+    now = identity.source_hashes(file)
     changed = sources.changed_files(files, now, file.settings, file.base)
     if not changed:
         return []

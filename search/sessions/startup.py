@@ -15,12 +15,13 @@ from search.errors import Interrupted, StartError, UsageError
 from search.log import StudyLog
 from search.registry import ENGINES
 from search.sessions.reporter import LOGGING, Reporter
-from search.spec import identity
+from search.spec import given, identity
 from search.spec.ready import Ready
 from search.spec.resolved import Resolved
 from search.spec.study import StudyFile
 from search.storage import records
 from search.storage.studies import Stored
+from search.workers import handover
 from search.workers.local import Processes
 from search.workers.messages import WorkerSpec
 from search.workers.pool import WorkerLimits, WorkerPool
@@ -142,11 +143,12 @@ def workers(
     Yields the pool, the first worker's Ready and the final settings. If "auto" resolves to fit, and fit has another
     default backend than lanes, the workers restart on that backend. `has_trials`: whether the study has begun before.
     """
+    given.check(file.settings, file.given, file.storage)
     memory = file.settings.run.worker_memory
     limits = WorkerLimits(memory=None if memory == "auto" else int(memory), trial_s=file.settings.run.trial_time)
 
     def start(spec: WorkerSpec, backend: str) -> WorkerPool:
-        processes = Processes(backend, log, len(chosen))
+        processes = Processes(backend, log, len(chosen), objects)
         return WorkerPool(spec, chosen, processes, log, limits=limits, interruption=interruption)
 
     def tick() -> None:
@@ -159,7 +161,7 @@ def workers(
         with reporter.waiting(f"starting {backend} on {', '.join(resolved.devices)}, loading the data"):
             return start_ready(spec, lambda changed: start(changed, backend), tick)
 
-    with closing(log):
+    with closing(log), handover.shared(file.given) as objects:
         pool, ready = wait(worker_spec(file, resolved), resolved.backend)
         try:
             if resolved.engine == "auto":

@@ -119,6 +119,12 @@ def check_ready(
     return now
 
 
+def source_hashes(file: StudyFile) -> dict[str, str]:
+    """Return the hashes of what the code of a study's functions names, as far as no worker is needed."""
+    given = {} if file.given is None else file.given.hashes
+    return {**sources.hashes(sources.source_files(file.settings, file.base)), **given}
+
+
 def has_same_files(file: StudyFile, stored: Mapping[str, Any]) -> bool:
     """Return whether the files of the user's functions are those of the first start, without importing them."""
     return not _changed_files(file, stored)
@@ -133,7 +139,7 @@ def _changed_files(file: StudyFile, stored: Mapping[str, Any]) -> list[str]:
     files, build = stored["model"].get("files"), file.settings.model.build
     if files:
         user_files = {name: digest for name, digest in files.items() if name != f"manyfit:{build}"}
-        now = sources.hashes(sources.source_files(file.settings, file.base))
+        now = source_hashes(file)
         return sources.changed_files(user_files, now, file.settings, file.base)
     # A study of manyfit 0.1.0 stores no list of files: its hash is comparable only if the builder is a single file.
     legacy_hash, stored_hash = sources.legacy_hash(file.settings, file.base), stored["model"].get("source")

@@ -66,7 +66,7 @@ def imported_files(settings: Settings, base: Path) -> dict[str, Path]:
     files = {}
     for name, module in list(sys.modules.items()):
         path = Path(getattr(module, "__file__", None) or "/")
-        if name != "__main__" and path.suffix in _SUFFIXES and not _is_installed(path):
+        if name != "__main__" and path.suffix in _SUFFIXES and not is_installed(path):
             files[_name(path, name, functions)] = path
     named = set(files.values())
     for text in list(_executed):
@@ -74,7 +74,7 @@ def imported_files(settings: Settings, base: Path) -> dict[str, Path]:
         # Beside the study's folder, too; not what TensorFlow writes to the folder for temporary files.
         is_near = path.is_relative_to(base.parent) and not path.name.startswith("__autograph_generated")
         name = _name(path, path.stem, functions)
-        is_theirs = path.suffix == ".py" and path not in named and not _is_installed(path)
+        is_theirs = path.suffix == ".py" and path not in named and not is_installed(path)
         if is_theirs and (is_near or not name.startswith("<")):
             files[posixpath.relpath(path, base) if name.startswith("<") else name] = path
     return files
@@ -168,7 +168,16 @@ def _inside(name: str, functions: Iterable[tuple[str, Reference]]) -> list[Path]
 
 def mentions(settings: Settings, base: Path, name: str) -> bool:
     """Return whether the files of a study's functions contain the text `name`, or may compose it."""
-    return any(name in texts or texts.can_compose(name) for texts in map(_texts, source_files(settings, base).values()))
+    trees = (_parse(path) for path in source_files(settings, base).values() if path.suffix == ".py")
+    return any(_mentions(tree, name) for tree in trees if tree is not None)
+
+
+def mentioned(source: str, name: str) -> bool:
+    """Return whether a piece of source contains the text `name`, or may compose it; True if it can't be parsed alone."""
+    try:
+        return _mentions(ast.parse(source), name)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return True
 
 
 def legacy_hash(settings: Settings, base: Path) -> str:
@@ -192,7 +201,7 @@ def _hash(path: Path, until: float = math.inf) -> str:
         return ""
 
 
-def _is_installed(path: Path) -> bool:
+def is_installed(path: Path) -> bool:
     return (
         bool(_INSTALLED & set(path.parts))
         or any(path.is_relative_to(folder) for folder in _OURS)
@@ -243,7 +252,7 @@ class _Reader:
         pending = [(path, path.stem)]
         while pending:
             path, module = pending.pop()
-            if path in files or not path.is_file() or (path != self.folder and _is_installed(path)):
+            if path in files or not path.is_file() or (path != self.folder and is_installed(path)):
                 continue
             files[path] = module
             if path.suffix == ".py" and (tree := _parse(path)) is not None:
@@ -364,10 +373,12 @@ def _contains_in_order(name: str, parts: tuple[str, ...]) -> bool:
     return True
 
 
-def _texts(path: Path) -> _Texts:
-    tree = _parse(path) if path.suffix == ".py" else None
-    if tree is None:
-        return _Texts(frozenset(), ())
+def _mentions(tree: ast.AST, name: str) -> bool:
+    texts = _texts(tree)
+    return name in texts or texts.can_compose(name)
+
+
+def _texts(tree: ast.AST) -> _Texts:
     constants, patterns = set(), []
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from search.spec.given import Given
 from search.spec.settings import DEFAULT_EPOCHS, Settings, data_as_begun, plain_name
 from search.spec.usercode import Reference
 from search.spec.vocabulary import direction_of
@@ -21,11 +22,13 @@ class StudyFile:
         path: the TOML file; for a stored study, the file of its first start.
         settings: every section, defaults filled in.
         database: the database of a stored study; None to use `settings.run.storage`.
+        given: the objects that the settings name, if a Python program made the study and this is that program.
     """
 
     path: Path
     settings: Settings
     database: Path | None = None
+    given: Given | None = field(default=None, compare=False)
 
     @classmethod
     def stored(cls, path: Path, table: dict[str, Any]) -> StudyFile:

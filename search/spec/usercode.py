@@ -1,4 +1,6 @@
-"""Functions in users' own Python files: check them, import them, hash their source. Users' modules win over ours.
+"""The user's own functions: check them, import them, hash their source. Users' modules win over ours.
+
+A study names a function of a file as `file.py:function`, and an object of the Python program that made it as `python:name`.
 
 A user's folder may hold its own `models/`, `spaces/` or `search.py`, the names of our packages. Only worker processes
 import these files, after everything of ours that a worker needs. Then our modules leave `sys.modules` under the names that
@@ -13,7 +15,7 @@ import importlib.util
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,16 @@ from search.spec.vocabulary import closest
 _OURS = ("search", "spaces", "models")
 HOME = Path(__file__).resolve().parents[2]
 """The folder of our packages."""
+PROGRAM = "python:"
+"""The prefix of the names that a study has for objects of the Python program that made it."""
+
+# The objects of that program, in its workers: name without the prefix -> object.
+_given: dict[str, Any] = {}
+
+
+def give(objects: Mapping[str, Any]) -> None:
+    """Set what the names of a Python program's objects stand for in this process, a worker of its study."""
+    _given.update(objects)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +48,9 @@ class Reference:
 
     @classmethod
     def parse(cls, text: str, base: Path) -> Reference | None:
-        """Parse `file.py:function`; None if `text` has another form."""
+        """Parse `file.py:function` or `python:name`; None if `text` has another form."""
+        if text.startswith(PROGRAM):
+            return ObjectReference(base / text, text.removeprefix(PROGRAM))
         path, colon, function = text.rpartition(":")
         if not colon or not path.endswith(".py"):
             return None
@@ -46,6 +60,16 @@ class Reference:
             raise UsageError(
                 f"{path!r} can't be a file's path: {getattr(error, 'strerror', None) or error}; mend it"
             ) from None
+
+    @property
+    def label(self) -> str:
+        """What errors call it."""
+        return f"{self.path}:{self.function}"
+
+    @property
+    def place(self) -> str:
+        """Where it stands, for errors."""
+        return str(self.path)
 
     def check(self) -> None:
         """Raise UsageError unless the file is valid Python and defines the function. Does not run the file."""
@@ -113,6 +137,35 @@ class Reference:
         return digest.hexdigest()[:32]
 
 
+class ObjectReference(Reference):
+    """`python:name` of a study that a Python program made; `path` names no file, only the folder of the study."""
+
+    __slots__ = ()
+
+    @property
+    def label(self) -> str:
+        return f"{PROGRAM}{self.function}"
+
+    @property
+    def place(self) -> str:
+        return "the program"
+
+    def check(self) -> None:
+        """Do nothing: the program checked the object when it made the study."""
+
+    def load(self) -> Any:
+        """Return the object; UsageError in a process that the program did not start."""
+        if self.function not in _given:
+            raise UsageError(
+                f"{self.label} is an object of the Python program that made the study; run the study there"
+            )
+        return _given[self.function]
+
+    def source_hash(self) -> str:
+        """Return "": the program hashes its objects itself."""
+        return ""
+
+
 def _bound_names(node: ast.AST) -> Iterator[str]:
     """Yield the names that running `node` binds in its own scope, not inside functions and classes."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
@@ -124,6 +177,12 @@ def _bound_names(node: ast.AST) -> Iterator[str]:
         yield node.id
     for child in ast.iter_child_nodes(node):
         yield from _bound_names(child)
+
+
+def prefer_folders(folders: Iterable[Path]) -> None:
+    """Search modules in these folders first, in this order, also those with the names of our packages."""
+    for folder in reversed(list(folders)):
+        _prefer_folder(folder)
 
 
 def _prefer_folder(folder: Path) -> None:

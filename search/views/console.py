@@ -137,9 +137,9 @@ class Progress:
         ended = len(self._ended)
         head = Table.grid(padding=(0, 2))
         bar = ProgressBar(total=study.budget, completed=ended, width=20, complete_style="cyan", finished_style="cyan")
-        head.add_row(Text(study.file.name, style="bold"), f"{ended} of {study.budget} trials", bar, self._best_text())
+        head.add_row(Text(study.file.name, style="bold"), f"{ended} of {study.budget} trials", bar, self.best_text())
         # On a second line: a single line would be folded in a terminal of 80 columns.
-        below = Text(f"{self._pace()}, {self._time_left(ended)}", style="dim")
+        below = Text(f"{self.pace()}, {self.time_left(ended)}", style="dim")
         rows = Table.grid(padding=(0, 2))
         running = study.running
         for trial in running[:MAX_ROWS]:
@@ -155,7 +155,8 @@ class Progress:
         more = len(running) - MAX_ROWS
         return Group(Text(), head, below, rows, Text(f"and {more} more", style="dim") if more > 0 else Text())
 
-    def _best_text(self) -> Text:
+    def best_text(self) -> Text:
+        """Return the best value so far, and whose it is."""
         from search.views import standing
 
         best = self._study.best
@@ -165,7 +166,7 @@ class Progress:
             return Text("no epoch yet", style="dim")
         return Text(f"best {number(best.value)} (trial {best.number})", style="bold green")
 
-    def _pace(self) -> str:
+    def pace(self) -> str:
         """Return the rate of epochs, or why there was none lately: a program is compiled when a trial first needs it."""
         rate = self._rate()
         if rate:
@@ -186,7 +187,8 @@ class Progress:
         (start, before), (_, epochs) = self._epochs[0], self._epochs[-1]
         return (epochs - before) / (now - start) if now > start else 0.0
 
-    def _time_left(self, ended: int) -> str:
+    def time_left(self, ended: int) -> str:
+        """Return the estimated time until the end, with `ended` trials ended."""
         done = ended - self._ended_before
         limits = []
         if done:

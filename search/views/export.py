@@ -131,27 +131,9 @@ def to_json(document: BaseModel) -> str:
 
 def to_csv(stored: Stored) -> str:
     """Return all trials as CSV: number, state, what ended it, value, epochs, seconds, and one column per parameter."""
-    import pandas as pd
+    from search.views import frames
 
-    rows = [
-        {
-            "trial": trial.number,
-            "state": trial.state,
-            "ended": trial.ended,
-            "value": trial.value,
-            "best_epoch": trial.best_epoch,
-            "epochs": len(trial.curve),
-            "seconds": round(sum(trial.seconds), 3),
-            "started": trial.started_at and trial.started_at.isoformat(),
-            **{f"params.{name}": trial.params.get(name) for name in stored.file.space},
-        }
-        for trial in stored.trials
-    ]
-    columns = ["trial", "state", "ended", "value", "best_epoch", "epochs", "seconds", "started"]
-    columns += [f"params.{name}" for name in stored.file.space]
-    frame = pd.DataFrame(rows, columns=columns)
-    frame["best_epoch"] = frame["best_epoch"].astype("Int64")
-    return frame.to_csv(index=False)
+    return frames.trials(stored).to_csv(index=False)
 
 
 def is_ours(path: Path) -> bool:

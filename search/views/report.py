@@ -222,25 +222,11 @@ def _differ(stored: Stored, shares: Mapping[str, float]) -> str:
 
 def importance(stored: Stored) -> dict[str, float]:
     """Return each parameter's importance, by PED-ANOVA as optuna-dashboard computes it; {} if it can't be computed."""
-    import optuna
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
-    from search.trials.distributions import distribution_with
+    from search.views.optuna_study import study_of
 
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = optuna.create_study(direction=optuna.study.StudyDirection[stored.file.direction.upper()])
-    distributions = {
-        name: distribution_with(parameter, [t.params[name] for t in stored.complete if name in t.params])
-        for name, parameter in stored.file.space.items()
-    }
-    for trial in stored.complete:
-        study.add_trial(
-            optuna.trial.create_trial(
-                params=trial.params,
-                distributions={name: distributions[name] for name in trial.params},
-                value=trial.value,
-            )
-        )
+    study = study_of(stored, stored.complete)
     if len({trial.value for trial in stored.complete}) < MIN_VALUES:
         return {}
     try:

@@ -31,16 +31,17 @@ START = Path(__file__).resolve().parents[2] / "manyfit" / "start.py"
 STDERR_LINES = 20
 
 
-def launch(descriptor: int, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """Start a worker process that speaks over the socket `descriptor`."""
+def launch(descriptor: int, environment: Mapping[str, str], objects: int | None = None) -> subprocess.Popen[bytes]:
+    """Start a worker process that speaks over the socket `descriptor`; `objects` is that of `handover.shared`."""
+    descriptors = [descriptor] if objects is None else [descriptor, objects]
     return subprocess.Popen(
         # -P and a path to the script: the working directory or PYTHONPATH may contain a user's search.py.
-        [sys.executable, "-P", str(START), str(descriptor)],
+        [sys.executable, "-P", str(START), *map(str, descriptors)],
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        pass_fds=[descriptor],
+        pass_fds=descriptors,
         # Only the coordinator handles Ctrl-C; a worker that also got the signal would die in the middle of its reply.
         start_new_session=True,
     )
@@ -49,12 +50,12 @@ def launch(descriptor: int, environment: Mapping[str, str]) -> subprocess.Popen[
 class Process:
     """A worker in a process, reached by a socket. The log names the worker by its number."""
 
-    def __init__(self, number: int, environment: Mapping[str, str], log: StudyLog) -> None:
+    def __init__(self, number: int, environment: Mapping[str, str], log: StudyLog, objects: int | None = None) -> None:
         self._number, self._log = number, log
         self._tag = uuid.uuid4().hex  # all processes that it starts inherit this
         self._stderr: deque[str] = deque(maxlen=STDERR_LINES)
         self.channel, theirs = mp.Pipe()
-        self.process = launch(theirs.fileno(), {**environment, descendants.TAG: self._tag})
+        self.process = launch(theirs.fileno(), {**environment, descendants.TAG: self._tag}, objects)
         theirs.close()
         self._reader = threading.Thread(target=self._keep_stderr, daemon=True)
         self._reader.start()
@@ -128,14 +129,15 @@ class Processes:
 
     Args:
         count: how many workers run at a time.
+        objects: the descriptor of a Python program's objects, from `handover.shared`; None if there are none.
     """
 
-    def __init__(self, backend: str, log: StudyLog, count: int) -> None:
-        self._backend, self._log, self._count = backend, log, count
+    def __init__(self, backend: str, log: StudyLog, count: int, objects: int | None = None) -> None:
+        self._backend, self._log, self._count, self._objects = backend, log, count, objects
 
     def start(self, number: int, device: Device, spec: WorkerSpec | FindSpace) -> Process:
         environment = {**pins.clean(os.environ), **device.environment(self._backend)}
-        started = Process(number, environment, self._log)
+        started = Process(number, environment, self._log, self._objects)
         device.claim(started.process.pid, number, self._count)
         started.send([spec])
         return started

@@ -1,7 +1,8 @@
 """The worker process: hosts an engine; does not know samplers, pruners or storage.
 
 The pool starts it as `python -P manyfit/start.py FD`, with an environment for its backend, device and threads. It exchanges
-`messages` over the socket FD. All that it prints goes to stderr, which the pool logs. It ends when the coordinator ends.
+`messages` over the socket FD. If a Python program made the study, a second descriptor holds the program's objects. All that
+the worker prints goes to stderr, which the pool logs. It ends when the coordinator ends.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from search.spec.ready import Ready
 from search.spec.usercode import Reference
 from search.trials.events import Assignment, Noted, Spent, Verdict, not_kept
 from search.trials.history import IMPORTED
-from search.workers import descendants
+from search.workers import descendants, handover
 from search.workers.messages import FindSpace, Go, Inspecting, Keep, Message, Refused, Saved, WorkerSpec, decode, encode
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 MAX_REFUSAL_CHARACTERS = 4_000
 
 
-def main(descriptor: int) -> None:
+def main(descriptor: int, objects: int | None = None) -> None:
     """Serve the coordinator until the channel closes, which ends the process."""
     # User code must not read from stdin, and its prints must go to stderr.
     sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115, PTH123 (for the life of the process)
@@ -55,7 +56,7 @@ def main(descriptor: int) -> None:
     # Before `_prepare`: a builder that never returns must not outlive the coordinator.
     threading.Thread(target=_receive, args=(connection, inbox, engines), daemon=True).start()
     began_at = time.time()
-    if (prepared := _begin(spec, connection)) is None:
+    if (prepared := _begin(spec, connection, objects)) is None:
         return
     engine, ready, trainer = prepared
     engines.append(engine)
@@ -163,11 +164,13 @@ def _listen(connection: Connection, inbox: queue.Queue[list[Message]], engines: 
         inbox.put(messages)
 
 
-def _begin(spec: WorkerSpec | FindSpace, connection: Connection) -> tuple[Engine, Ready, Trainer] | None:
+def _begin(
+    spec: WorkerSpec | FindSpace, connection: Connection, objects: int | None
+) -> tuple[Engine, Ready, Trainer] | None:
     """Prepare to train; None if the worker has nothing more to do: it has refused to start, or has found a space."""
     try:
         if isinstance(spec, WorkerSpec):
-            return _prepare(spec, connection)
+            return _prepare(spec, connection, objects)
         connection.send_bytes(encode([_found(spec)]))
     except UsageError as error:
         refusal = failures.shortened(str(error), MAX_REFUSAL_CHARACTERS)
@@ -183,7 +186,7 @@ def _found(order: FindSpace) -> Found:
     return finding.find(order.settings, Path(order.base))
 
 
-def _prepare(spec: WorkerSpec, connection: Connection) -> tuple[Engine, Ready, Trainer]:
+def _prepare(spec: WorkerSpec, connection: Connection, objects: int | None) -> tuple[Engine, Ready, Trainer]:
     """Load data and builder, inspect them, and choose the engine; UsageError for errors that a person must correct."""
     settings, base, began_at = spec.settings, Path(spec.base), time.time()
     # Before any of the user's code runs, which may write modules.
@@ -203,6 +206,8 @@ def _prepare(spec: WorkerSpec, connection: Connection) -> tuple[Engine, Ready, T
     if Reference.parse(settings.model.build, base) is None:
         training.builtin(settings.model.build)
     before = pins.Pins.now()
+    if objects is not None:
+        named |= handover.take(objects)
     loaded = data.load(settings.data, base, settings.data.seed)
     if not sources.is_imported(settings, base):
         # A data function's source is not part of a study's identity, so it must not change settings of training.
@@ -259,10 +264,10 @@ def _make_deterministic() -> None:
         tf.config.experimental.enable_op_determinism()
 
 
-def run(descriptor: int) -> NoReturn:
+def run(descriptor: int, objects: int | None = None) -> NoReturn:
     """Serve, then end the process."""
     try:
-        main(descriptor)
+        main(descriptor, objects)
     except BaseException:  # noqa: BLE001 (the outermost edge: the pool reads this from stderr)
         traceback.print_exc()
         sys.stderr.flush()

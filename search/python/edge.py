@@ -1,0 +1,55 @@
+"""What every call of the Python interface does first and last: our packages' names, short errors, and SIGINT."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from manyfit.start import own_packages
+from search.errors import Interrupted, ManyfitError
+from search.python.arguments import in_python
+from search.sessions.run import DOUBLE_PRESS_S
+
+
+@contextmanager
+def edge() -> Iterator[None]:
+    """Run a call with our packages under their names, and raise its errors in Python's words, without our frames.
+
+    A study that SIGINT has stopped raises KeyboardInterrupt, as any interrupted call does: the next cell must not run.
+    """
+    with own_packages():
+        try:
+            yield
+        except Interrupted as error:
+            raise KeyboardInterrupt(in_python(str(error))) from None
+        except ManyfitError as error:
+            error.args = (in_python(str(error)), *error.args[1:])
+            raise error.with_traceback(None) from None
+
+
+@contextmanager
+def interrupts() -> Iterator[Callable[[], int]]:
+    """Yield a function that returns SIGINT once the signal has come, else 0; a later one raises KeyboardInterrupt.
+
+    The command line ends its process at a second signal and ignores signals at its end. The kernel of a notebook must survive
+    both. Other signals are the program's own affair.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: 0  # only the main thread may set signal handlers
+        return
+    received: list[float] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        if received and time.monotonic() - received[0] > DOUBLE_PRESS_S:
+            raise KeyboardInterrupt
+        received.append(time.monotonic())
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield lambda: int(signal.SIGINT) if received else 0
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler if before is None else before)

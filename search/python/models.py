@@ -1,0 +1,89 @@
+"""Loads a trial's trained model into this process, as a worker has saved it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from manyfit.start import users_packages
+from search.errors import UsageError
+from search.sessions import run as sessions
+from search.spec import sources
+from search.storage.records import Stored
+from search.trials.trial import Trial
+
+if TYPE_CHECKING:
+    import keras
+
+
+class _Warning:
+    """A reporter that turns warnings into Python's, and keeps quiet otherwise."""
+
+    def __init__(self) -> None:
+        from search.sessions.reporter import Logging
+
+        logging = Logging()
+        self.waiting, self.following, self.line, self.note = (
+            logging.waiting,
+            logging.following,
+            logging.line,
+            logging.note,
+        )
+
+    def warning(self, text: str) -> None:
+        warnings.warn(text, stacklevel=2)
+
+
+def load(stored: Stored, trial: Trial, main: Mapping[str, Any]) -> keras.Model:
+    """Return the model of a trial; `main`: classes and functions of the program that it may need, by name.
+
+    Raises UsageError as `save_model` does, or if Keras can't load what it has saved.
+    """
+    # A folder that only this user can enter: what is loaded is what our worker has written.
+    with tempfile.TemporaryDirectory(prefix="manyfit-") as folder:
+        path = Path(folder) / "model.keras"
+        saved = sessions.save_model(stored, trial, path, _Warning())
+        for line in saved.lines:
+            if "is not compiled" in line or "left out of the file" in line or "NOT inside" in line:
+                warnings.warn(line, stacklevel=2)
+        return _loaded(path, stored, main)
+
+
+def _loaded(path: Path, stored: Stored, main: Mapping[str, Any]) -> keras.Model:
+    import keras
+
+    from search.engines import portable
+
+    with zipfile.ZipFile(path) as file:
+        foreign = portable.foreign(json.loads(file.read("config.json")))
+    names = {name: module for name, module in foreign.items() if name != portable.LAMBDA}
+    with users_packages():
+        objects = {name: value for name, module in names.items() if (value := _find(name, module, main)) is not None}
+        objects |= dict(_of_files(names.keys() - objects.keys(), stored))
+        try:
+            return keras.saving.load_model(path, custom_objects=objects, safe_mode=portable.LAMBDA not in foreign)
+        except Exception as error:
+            raise UsageError(
+                f"the model of the trial was saved, but Keras can't load it: {type(error).__name__}: {error}"
+            ) from error
+
+
+def _find(name: str, module: str, main: Mapping[str, Any]) -> Any:
+    return main.get(name) or getattr(sys.modules.get(module), name, None)
+
+
+def _of_files(names: set[str], stored: Stored) -> Iterator[tuple[str, Any]]:
+    """Yield classes and functions of the files that the study names. Importing them runs the user's code."""
+    if not names:
+        return
+    for _, reference in sources.references(stored.file.settings, stored.file.base):
+        if reference.path.suffix != ".py":
+            continue
+        module = sys.modules[reference.load().__module__]
+        yield from ((name, vars(module)[name]) for name in names & vars(module).keys())

@@ -1,0 +1,209 @@
+"""A study that a Python program or a notebook makes: its builder and its data are objects of the program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from manyfit.start import users_packages
+from search.errors import ManyfitError, UsageError
+from search.python import handing
+from search.python.arguments import ArgumentText, Table, in_python, table_of
+from search.python.edge import edge, interrupts
+from search.python.results import Results, with_given
+from search.reading import studyfile
+from search.spec.given import Given
+from search.storage import records
+from spaces import Parameter
+
+if TYPE_CHECKING:
+    from search.python.hashing import Hashes
+    from search.sessions.reporter import Reporter
+    from search.sessions.run import Outcome
+    from search.spec.study import StudyFile
+    from search.storage.records import Stored
+
+
+class Study(Results):
+    """A search for the hyperparameters of a Keras model.
+
+    Every argument is a key of a study file (docs/study-file.md) and is checked at once; UsageError names the argument.
+
+    Args:
+        build: a function (config, data) -> keras.Model, `"my_model.py:build"`, or the name of a built-in builder.
+        data: arrays `(x, y)`, pairs `((x_train, y_train), (x_test, y_test))`, a dictionary with x_train, y_train,
+            x_validation and so on, a function that returns one of these, or a source such as "sklearn:digits" or a path.
+            `Data` adds the settings of [data].
+        space: name -> `Float`, `Int`, `Choice`, or a list of choices; or the name of a preset.
+        objective: the metric that trials are judged by, at their best epoch.
+        name: of the study in its database.
+        storage: the database; by default NAME.db in the working folder.
+        trials: how many trials the study has in all.
+        epochs: how many epochs a trial has at most.
+        time: seconds for the whole study, or a text such as "10m".
+        model: fixed arguments of the builder.
+        train: the section [train]; `loss`, `metrics` and `callbacks` may be functions and classes.
+        search: the section [search]: sampler, pruner, early_stopping, start, duplicates.
+        run: the section [run]: engine, lanes, backend, devices, precision and others.
+    """
+
+    @edge()
+    def __init__(  # noqa: PLR0913 (an argument for each key of the section [study])
+        self,
+        build: Callable[..., Any] | str,
+        data: Any,
+        space: Mapping[str, Parameter | Sequence[Any] | Mapping[str, Any]] | str,
+        objective: str = "val_loss",
+        *,
+        name: str = "study",
+        storage: str | Path | None = None,
+        direction: str | None = None,
+        trials: int = 20,
+        epochs: int | None = None,
+        seed: int = 0,
+        time: float | str | None = None,
+        stop_after: int | None = None,
+        repeats: int = 1,
+        model: Mapping[str, Any] | None = None,
+        train: Mapping[str, Any] | None = None,
+        search: Mapping[str, Any] | None = None,
+        run: Mapping[str, Any] | None = None,
+    ) -> None:
+        settings = {
+            "name": name,
+            "objective": objective,
+            "direction": direction,
+            "trials": trials,
+            "epochs": epochs,
+            "seed": seed,
+            "time": time,
+            "stop_after": stop_after,
+            "repeats": repeats,
+        }
+        sections = {"model": model, "train": train, "search": search, "run": run}
+        if not isinstance(name, str) or not name:
+            raise UsageError(f"name: must be a text that is not empty; received {name!r}")
+        with users_packages():
+            storage = f"{name}.db" if storage is None else storage
+            self._table: Table = table_of(build, data, space, storage, settings, sections)
+        self._folder = Path.cwd()
+        self._file = self._checked(allow_unused=False)
+        super().__init__(self._file.storage, self._file.name)
+
+    @edge()
+    def run(
+        self,
+        trials: int | None = None,
+        time: float | str | None = None,
+        *,
+        allow_unused: bool = False,
+        progress: bool = True,
+    ) -> None:
+        """Start the study, or go on with it until it has `trials` trials in all.
+
+        An interrupt (Ctrl-C, or a notebook's stop button) ends it cleanly and raises KeyboardInterrupt; run() goes on.
+
+        Args:
+            trials: how many trials the study has in all from now on.
+            time: seconds for the whole study from now on, or a text such as "10m".
+            allow_unused: start a new study although nothing reads some of its settings.
+            progress: show a progress bar; without it, the logger `manyfit` gets the lines.
+
+        Raises UsageError for bad data and wrong settings, IdentityError if the database has a study of this name with another
+        space, other data or another builder, ManyfitError if every trial fails.
+        """
+        from search.sessions import run as sessions
+
+        for key, value in (("trials", trials), ("time", time)):
+            if value is not None:
+                self._table.text["study"][key] = value
+        self._file = self._checked(allow_unused=allow_unused)
+        reporter = _reporter(progress=progress)
+        given, hashes = self._given()
+        for text in hashes.warnings if hashes else ():
+            reporter.warning(text)
+        file = replace(self._file, given=given)
+        outcome = sessions.run(file, _InPython(reporter), allow_unused=allow_unused, interruptions=interrupts)
+        _tell(reporter, outcome)
+
+    @edge()
+    def plan(self) -> dict[str, Any]:
+        """Load the data, build one model, and return what `run` would do: engine, lanes, memory, warnings. Writes nothing."""
+        from search.sessions.planning import plan
+
+        return plan(replace(self._file, given=self._given()[0]))
+
+    def _checked(self, *, allow_unused: bool) -> StudyFile:
+        name = str(self._table.text["study"]["name"])
+        objects = Given(frozenset(f"python:{object_name}" for object_name in self._table.objects))
+        # No such file: the folder is what matters, and the name.
+        text = ArgumentText(self._folder / name, "", self._table.text)
+        return studyfile.build(self._folder / name, text, allow_unused=allow_unused, objects=objects)
+
+    def _given(self) -> tuple[Given | None, Hashes | None]:
+        """Return the objects, pickled as they are now: a notebook may have changed what its functions reach."""
+        if not self._table.objects:
+            return None, None
+        with users_packages():
+            before, hashes = handing.given(self._table.objects)
+            return handing.pickled(before, hashes, self._table.objects), hashes
+
+    def _load(self) -> Stored:
+        if not records.exists(self.path, self.name):
+            raise UsageError(f"{self.name} has not begun: {self.path} has no such study yet; use run() first")
+        return super()._load()
+
+    def _with_objects(self, stored: Stored) -> Stored:
+        return with_given(stored, self._given()[0])
+
+    def _main(self) -> Mapping[str, Any]:
+        with users_packages():
+            return handing.given(self._table.objects)[1].main
+
+
+class _InPython:
+    """A reporter that passes everything on in the words of a Python program."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self.waiting, self.following = reporter.waiting, reporter.following
+        self._reporter = reporter
+
+    def line(self, text: str) -> None:
+        self._reporter.line(in_python(text))
+
+    def note(self, text: str) -> None:
+        self._reporter.note(in_python(text))
+
+    def warning(self, text: str) -> None:
+        self._reporter.warning(in_python(text))
+
+
+def _reporter(*, progress: bool) -> Reporter:
+    from search.sessions.reporter import LOGGING
+    from search.views import console, notebook
+
+    if not progress:
+        return LOGGING
+    return notebook.NotebookReporter() if notebook.is_here() else console.ConsoleReporter(console.stderr())
+
+
+def _tell(reporter: Reporter, outcome: Outcome) -> None:
+    """Report how a run ended; ManyfitError if every trial has failed."""
+    from search.views import report
+    from search.views.text import number
+
+    stored = outcome.stored
+    for line in report.outcome_lines(outcome):
+        reporter.line(line)
+    if stored.complete:
+        best = stored.complete[0]
+        reporter.line(
+            f"best: {stored.file.settings.study.objective} {number(best.value)}, trial {best.number}, epoch {best.best_epoch}"
+        )
+    if stored.trials and all(trial.state == "FAIL" for trial in stored.trials):
+        raise ManyfitError(
+            f"every trial failed, the last one by: {stored.trials[-1].why}; mend the cause, then use run() again: "
+            f"with a changed builder the study begins anew; else run(trials={2 * len(stored.trials)}) tries {len(stored.trials)} more"
+        )
