@@ -43,6 +43,7 @@ class Float:
     when: Condition = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        _make_plain(self)
         _check_bounds(self.low, self.high, log=self.log)
         if self.step is None:
             return
@@ -141,6 +142,7 @@ class Int:
     when: Condition = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        _make_plain(self)
         _check_bounds(self.low, self.high, log=self.log)
         if self.step < 1:
             raise SpaceError(f"step must be at least 1; received {self.step}", "step")
@@ -254,6 +256,14 @@ class Choice:
 
 
 Parameter: TypeAlias = Float | Int | Choice
+
+
+def _make_plain(parameter: Float | Int) -> None:
+    """Replace NumPy's numbers by Python's, which JSON stores."""
+    for key in ("low", "high", "step"):
+        value = getattr(parameter, key)
+        if type(value).__module__ == "numpy" and hasattr(value, "item"):
+            object.__setattr__(parameter, key, value.item())
 
 
 def _check_bounds(low: float, high: float, *, log: bool) -> None:

@@ -268,9 +268,9 @@ def _launching(imported_with: Mapping[str, str], launch: Callable[..., Any]) -> 
         names = ("JAX_", "KERAS_", "PYTHON", "OMP_", "OPENBLAS_", "MKL_", "CUDA_VISIBLE")
         return {name: value for name, value in environment.items() if name.startswith(names)}
 
-    def forked(descriptor: int, environment: Mapping[str, str]) -> Any:
-        if read_when_imported(environment) != read_when_imported(imported_with):
-            return launch(descriptor, environment)
+    def forked(descriptor: int, environment: Mapping[str, str], objects: int | None = None) -> Any:
+        if objects is not None or read_when_imported(environment) != read_when_imported(imported_with):
+            return launch(descriptor, environment, objects)
         stderr, theirs = os.pipe()
         pid = os.fork()
         if pid:

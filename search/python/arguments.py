@@ -30,7 +30,12 @@ _WORDS = (
     ("the same command goes on", "run() goes on"),
     ("another --name", "another name"),
     ("choose one with --name", "choose one with name="),
+    ("repeat the command", "use run() again"),
+    ("relative to the study file", "relative to the working folder"),
+    ("must be a table", "must be a dictionary"),
+    ("or a table with low and high", "or has low and high"),
 )
+_INLINE_TABLE = re.compile(r"(\w+) = \{ (\w+) = ([^{},]+) \}")
 
 
 @dataclass(frozen=True, init=False)
@@ -62,6 +67,7 @@ def in_python(text: str) -> str:
     """Return an error text in the words of a Python program: names of arguments instead of sections and options."""
     for words, instead in _WORDS:
         text = text.replace(words, instead)
+    text = _INLINE_TABLE.sub(r'"\1": {"\2": \3}', text)
     return _SECTION.sub(lambda match: "the arguments of Study" if match[1] == "study" else match[1], text)
 
 
@@ -71,7 +77,7 @@ def _argument(key: str, table: Mapping[str, Any]) -> str:
         return rest
     if key in ("model.build", "run.storage"):
         return rest
-    if key == "data.source" or not rest:
+    if key in ("data.source", "space.use") or not rest:
         return section
     inner, parts, level = section, rest.split("."), table.get(section, {})
     for part in parts:
@@ -128,9 +134,7 @@ def _section(name: str, value: Any) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        raise UsageError(
-            f"{name}: must be a dictionary with the keys of a study file's [{name}]; received {_received(value)}"
-        )
+        raise UsageError(f"{name}: must be a dictionary of settings; received {_received(value)}")
     return dict(value)
 
 
@@ -265,8 +269,12 @@ def _written(argument: str, value: Any) -> Any:
         config = value.get_config()
     except Exception:  # noqa: BLE001 (a class of Keras may lack one)
         config = {}
-    options = {key: item for key, item in config.items() if key not in ("name", "dtype", "reduction", "fn")}
-    table = ", ".join(f'"{key}": {item!r}' for key, item in {"name": type(value).__name__, **options}.items())
+    takes = inspect.signature(type(value)).parameters
+    # `get_config` of some losses omits what their function gets.
+    given = {**config, **getattr(value, "_fn_kwargs", {})}
+    options = {key: given[key] for key in takes if key in given and key not in ("name", "dtype", "fn")}
+    options = {key: item for key, item in options.items() if item is not None and item != takes[key].default}
+    table = ", ".join(f"{key!r}: {item!r}" for key, item in {"name": type(value).__name__, **options}.items())
     raise UsageError(f"{argument}: every trial needs one of its own; received {_received(value)}; write {{{table}}}")
 
 
@@ -327,4 +335,5 @@ def _received(value: Any) -> str:
         return shorten(value)
     if isinstance(value, type):
         return f"the class {value.__name__}"
-    return f"a {type(value).__name__}"
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"

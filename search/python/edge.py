@@ -27,8 +27,15 @@ def edge() -> Iterator[None]:
         except Interrupted as error:
             raise KeyboardInterrupt(in_python(str(error))) from None
         except ManyfitError as error:
-            error.args = (in_python(str(error)), *error.args[1:])
-            raise error.with_traceback(None) from None
+            raise _shortened(error) from None
+
+
+def _shortened(error: ManyfitError) -> ManyfitError:
+    """Return an equal error that carries none of our frames."""
+    copy = type(error).__new__(type(error))
+    copy.args = (in_python(str(error)), *error.args[1:])
+    vars(copy).update(vars(error))
+    return copy
 
 
 @contextmanager

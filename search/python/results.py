@@ -216,8 +216,6 @@ def load(path: str | Path, name: str | None = None) -> Results:
         records.load(database, name or found, with_trials=False)
         return Results(database, name or found)
     path = path.resolve()
-    if not records.names(path) and name is None:
-        records.only_name(path)
     chosen = name or records.only_name(path)
     records.load(path, chosen, with_trials=False)
     return Results(path, chosen)

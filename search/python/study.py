@@ -204,6 +204,6 @@ def _tell(reporter: Reporter, outcome: Outcome) -> None:
         )
     if stored.trials and all(trial.state == "FAIL" for trial in stored.trials):
         raise ManyfitError(
-            f"every trial failed, the last one by: {stored.trials[-1].why}; mend the cause, then use run() again: "
-            f"with a changed builder the study begins anew; else run(trials={2 * len(stored.trials)}) tries {len(stored.trials)} more"
+            f"every trial failed, the last one by: {stored.trials[-1].why}; mend the cause, then use run() again: with a "
+            f"changed builder the study begins anew, and run(trials={2 * len(stored.trials)}) tries more"
         )

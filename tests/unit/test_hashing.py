@@ -202,7 +202,10 @@ def test_objects_of_the_program_are_compared_by_their_attributes():
     assert changed(before, run_cells(cell.format(width=2, kind="DEEP", a=1))["build"]) == set()
     assert changed(before, run_cells(cell.format(width=3, kind="DEEP", a=1))["build"]) == {"python:plan"}
     assert changed(before, run_cells(cell.format(width=2, kind="WIDE", a=1))["build"]) == {"python:kind"}
-    assert changed(before, run_cells(cell.format(width=2, kind="DEEP", a=2))["build"]) == {"python:space", "python:part"}
+    assert changed(before, run_cells(cell.format(width=2, kind="DEEP", a=2))["build"]) == {
+        "python:space",
+        "python:part",
+    }
     assert not hashes(before).warnings
 
 
@@ -245,7 +248,9 @@ def test_hashes_are_equal_in_another_process(tmp_path):
     found = []
     for seed in ("1", "2"):
         command = [sys.executable, str(script)]
-        done = subprocess.run(command, env={"PYTHONHASHSEED": seed, "PYTHONPATH": _root()}, capture_output=True, text=True)
+        done = subprocess.run(
+            command, env={"PYTHONHASHSEED": seed, "PYTHONPATH": _root()}, capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stderr
         found.append(json.loads(done.stdout))
     assert found[0] == found[1]
