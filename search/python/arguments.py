@@ -12,6 +12,7 @@ from typing import Any
 
 from search.errors import StudyFileError, UsageError
 from search.reading.studytext import StudyText, shorten
+from search.spec.keras_callbacks import OPTIONS
 from search.spec.sources import is_installed
 from search.spec.usercode import PROGRAM
 from spaces import Choice, Float, Int, Space
@@ -248,9 +249,9 @@ def _objects_of(argument: str, value: Any, names: _Names, fallback: str) -> Any:
         return [_objects_of(f"{argument}[{index}]", item, names, fallback) for index, item in enumerate(value)]
     if isinstance(value, Mapping):
         return {key: _objects_of(f'{argument}["{key}"]', item, names, fallback) for key, item in value.items()}
+    if _is_of_keras(value) and (isinstance(value, type) or inspect.isfunction(value)):
+        return value.__name__
     if _is_of_keras(value) and fallback != "callback":
-        if isinstance(value, type) or inspect.isfunction(value):
-            return value.__name__
         return _written(argument, value)
     if not callable(value) and not _is_instance_of_keras(value):
         return value
@@ -259,6 +260,7 @@ def _objects_of(argument: str, value: Any, names: _Names, fallback: str) -> Any:
         raise UsageError(
             f"{argument}: every trial needs a {fallback} of its own; received {_received(value)}; give the class {own}"
             + (f", or a function that makes one: lambda config: {own}(...)" if fallback == "callback" else "")
+            + (f'; or {{"name": "{own}"}} with its options' if own in OPTIONS else "")
         )
     return names.of(argument, value, fallback)
 

@@ -193,6 +193,9 @@ def _resume(file: StudyFile, reporter: Reporter, interruptions: Interruptions) -
         stored = records.load(file.storage, file.name)
         # A builder whose trials all failed may be changed: no result depends on it.
         may_change_builder = not any(trial.curve or trial.state in ("COMPLETE", "PRUNED") for trial in stored.trials)
+        if file.given is not None and not may_change_builder:
+            # The program has compared its functions already: refuse a changed one before a worker starts.
+            identity.check_files(file, stored.full_identity)
         has_failed = any(trial.state == "FAIL" for trial in stored.trials)
         is_changed = may_change_builder and not identity.has_same_files(file, stored.full_identity)
         is_rebuilt = is_changed and has_failed

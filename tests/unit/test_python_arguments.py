@@ -58,7 +58,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"train": [1]}, "train: must be a dictionary of settings; received a list"),
     ({"train": {"batch": 32}}, "train[\"batch\"]: unknown key; did you mean 'batch_size'?"),
     ({"train": {"batch_size": 0}}, 'train["batch_size"]: must be at least 1; received 0'),
-    ({"train": {"callbacks": ["x"]}}, 'train["callbacks"][0]: must be a function of yours'),
+    ({"train": {"callbacks": ["EarlyStopping"]}}, 'write "early_stopping": {"patience": 5} under search instead'),
     ({"search": {"sampler": "bayess"}}, "search[\"sampler\"]: no such sampler: 'bayess'; did you mean 'bayes'?"),
     ({"search": {"early_stopping": 5}}, 'must be a dictionary; write "early_stopping": {"patience": 5}; received 5'),
     ({"search": {"start": [{"rate": 5.0}]}}, 'search["start"][0]["rate"]: must lie in 0.0001..0.1; received 5.0'),
@@ -96,6 +96,7 @@ for train in (
     {{"metrics": ["accuracy", keras.metrics.AUC(curve="PR")]}},
     {{"metrics": [Own()]}},
     {{"callbacks": [keras.callbacks.CSVLogger("log.csv")]}},
+    {{"callbacks": [keras.callbacks.EarlyStopping]}},
 ):
     try:
         study(train=train)
@@ -112,7 +113,8 @@ except Exception as error:
         "train[\"loss\"]: every trial needs one of its own; received a Huber; write {'name': 'Huber', 'delta': 0.5}",
         "train[\"metrics\"][1]: every trial needs one of its own; received an AUC; write {'name': 'AUC', 'curve': 'PR'}",
         'train["metrics"][0]: every trial needs a metric of its own; received an Own; give the class Own',
-        'train["callbacks"][0]: every trial needs a callback of its own; received a CSVLogger; give the class CSVLogger, or a function that makes one: lambda config: CSVLogger(...)',
+        'train["callbacks"][0]: every trial needs a callback of its own; received a CSVLogger; give the class CSVLogger, or a function that makes one: lambda config: CSVLogger(...); or {"name": "CSVLogger"} with its options',
+        'train["callbacks"][0]: EarlyStopping can\'t be named here: write "early_stopping": {"patience": 5} under search instead: it stops on the objective, as Keras\'s callback does, and the weights of the best epoch are kept',
         'build: must be a function (config, data) -> keras.Model, "my_model.py:build", or a builder\'s name such as "mlp"; received a Sequential',
     ], done.stderr
 
