@@ -15,7 +15,7 @@ from manyfit.start import users_packages
 from search.errors import UsageError
 from search.sessions import run as sessions
 from search.spec import sources
-from search.storage.records import Stored
+from search.storage.studies import Stored
 from search.trials.trial import Trial
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from search.errors import UsageError
 from search.python.edge import edge
 from search.storage import records
-from search.storage.records import Stored
+from search.storage.studies import Stored
 
 if TYPE_CHECKING:
     import keras

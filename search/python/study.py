@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from search.sessions.reporter import Reporter
     from search.sessions.run import Outcome
     from search.spec.study import StudyFile
-    from search.storage.records import Stored
+    from search.storage.studies import Stored
 
 
 class Study(Results):

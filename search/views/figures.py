@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from search.errors import UsageError
 from search.spec.vocabulary import closest
-from search.storage.records import Stored
+from search.storage.studies import Stored
 from search.trials.objective import Objective
 from search.views import report
 from search.views.text import number, short

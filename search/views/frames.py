@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from search.storage.records import Stored
+from search.storage.studies import Stored
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import optuna
 
-from search.storage.records import Stored
+from search.storage.studies import Stored
 from search.trials.distributions import distribution_with
 from search.trials.trial import Trial
 

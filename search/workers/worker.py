@@ -14,11 +14,11 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from search.engines import failures, pins
 from search.engines.checkpoints import Checkpoints
@@ -36,6 +36,9 @@ from search.workers.messages import FindSpace, Go, Inspecting, Keep, Message, Re
 
 if TYPE_CHECKING:
     from search.engines.training import Trainer
+
+_Prepared: TypeAlias = "tuple[Engine, Ready, Trainer, Callable[[Trainer, SaveModel], Message]]"
+"""The engine, its report, what builds models, and what saves one: a user's module may have the name of ours by then."""
 
 # A refusal may quote an error of the user's code, of any length.
 MAX_REFUSAL_CHARACTERS = 4_000
@@ -58,7 +61,7 @@ def main(descriptor: int, objects: int | None = None) -> None:
     began_at = time.time()
     if (prepared := _begin(spec, connection, objects)) is None:
         return
-    engine, ready, trainer = prepared
+    engine, ready, trainer, save_model = prepared
     engines.append(engine)
     connection.send_bytes(encode([ready]))
     # The first wait is for the study to begin, so it does not count as waiting for verdicts.
@@ -73,9 +76,7 @@ def main(descriptor: int, objects: int | None = None) -> None:
             connection.send_bytes(encode(noted))
             continue
         if isinstance(messages[0], SaveModel):
-            from search.engines import exporting
-
-            connection.send_bytes(encode([exporting.saved(trainer, messages[0])]))
+            connection.send_bytes(encode([save_model(trainer, messages[0])]))
             continue
         verdicts = [message for message in messages if isinstance(message, Verdict)]
         engine.apply(verdicts)
@@ -166,7 +167,7 @@ def _listen(connection: Connection, inbox: queue.Queue[list[Message]], engines: 
 
 def _begin(
     spec: WorkerSpec | FindSpace, connection: Connection, objects: int | None
-) -> tuple[Engine, Ready, Trainer] | None:
+) -> _Prepared | None:
     """Prepare to train; None if the worker has nothing more to do: it has refused to start, or has found a space."""
     try:
         if isinstance(spec, WorkerSpec):
@@ -186,7 +187,7 @@ def _found(order: FindSpace) -> Found:
     return finding.find(order.settings, Path(order.base))
 
 
-def _prepare(spec: WorkerSpec, connection: Connection, objects: int | None) -> tuple[Engine, Ready, Trainer]:
+def _prepare(spec: WorkerSpec, connection: Connection, objects: int | None) -> _Prepared:
     """Load data and builder, inspect them, and choose the engine; UsageError for errors that a person must correct."""
     settings, base, began_at = spec.settings, Path(spec.base), time.time()
     # Before any of the user's code runs, which may write modules.
@@ -197,7 +198,7 @@ def _prepare(spec: WorkerSpec, connection: Connection, objects: int | None) -> t
     pins.import_keras()
     # Import our modules before the user's, which may have the same names.
     from search import data
-    from search.engines import preflight, training
+    from search.engines import exporting, preflight, training
     from search.engines.hypermodels import stand_in
 
     # The file of the data function may hold the builder, too.
@@ -232,7 +233,7 @@ def _prepare(spec: WorkerSpec, connection: Connection, objects: int | None) -> t
             continue
         why = why if name == engines[-1][0] else ""
         ready = replace(ready, engine=name, why=why, lanes=made.lanes, memory=made.memory)
-        return made.engine, ready, trainer
+        return made.engine, ready, trainer, exporting.saved
     raise UsageError(f"run.engine: no engine can train this model: {why}")
 
 

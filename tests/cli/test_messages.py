@@ -458,12 +458,12 @@ def test_toml_that_is_written_is_read_back(value):
 def test_pace_says_what_is_waited_for_until_epochs_come(tmp_path):
     study = Study(replay_file(tmp_path))
     progress = Progress(study, Console(file=StringIO(), width=80), programs=3)
-    assert progress._pace() == "compiling program 1 of 3"
+    assert progress.pace() == "compiling program 1 of 3"
     study.compiled = 1
-    assert progress._pace() == "compiling program 2 of 3"
+    assert progress.pace() == "compiling program 2 of 3"
     study.compiled = 3
-    assert progress._pace() == "first epochs under way"
-    assert Progress(study, Console(file=StringIO(), width=80))._pace() == "first epochs under way"
+    assert progress.pace() == "first epochs under way"
+    assert Progress(study, Console(file=StringIO(), width=80)).pace() == "first epochs under way"
 
 
 # -- what must not be reached ------------------------------------------------------------------------------------------

@@ -85,7 +85,7 @@ def session(entry: Entry, engine: str, folder: Path) -> Session:
     spec = worker_spec(file, Resolved(engine, keras.backend.backend(), ["cpu"], {}))
     ours, theirs = Pipe()
     try:
-        made, ready, trainer = worker._prepare(spec, theirs)
+        made, ready, trainer, _ = worker._prepare(spec, theirs, None)
     finally:
         ours.close()
         theirs.close()

@@ -132,17 +132,17 @@ def test_the_live_view_has_the_best_so_far_of_running_trials_marked_as_running(t
     study = Study(replay_file(tmp_path, MAXIMIZED))
     console = Console(width=200, force_terminal=True)
     progress = Progress(study, console)
-    assert progress._best_text().plain == "no epoch yet"
+    assert progress.best_text().plain == "no epoch yet"
     for number, values in enumerate([[0.3] * 4, [0.97], [0.2]]):
         study.next_assignment()
         for epoch, value in enumerate(values, 1):
             study.record([EpochEnd(Member(number), epoch, {"loss": 1.0, "val_accuracy": value}, 0.1)])
             study.judge([Member(number)])
-    assert progress._best_text().plain == "best so far 0.97 (trial 1, running)"
+    assert progress.best_text().plain == "best so far 0.97 (trial 1, running)"
     for epoch, value in enumerate([0.98, 0.5, 0.5], 2):
         study.record([EpochEnd(Member(1), epoch, {"loss": 1.0, "val_accuracy": value}, 0.1)])
         study.judge([Member(1)])
-    assert progress._best_text().plain == "best 0.98 (trial 1)"
+    assert progress.best_text().plain == "best 0.98 (trial 1)"
 
 
 OWN_NAMES = (
