@@ -179,7 +179,11 @@ class _Function:
         except UsageError as error:
             raise DataError(str(error)) from error
         name = self.reference.label
-        result = self._result(function, seed) if callable(function) else function
+
+        def read() -> Any:
+            return self._result(function, seed) if callable(function) else function
+
+        result = read()
         if not streams.are_streams(result):
             return parts_of(result, name, roles=self.roles)
         if self.roles:
@@ -187,7 +191,7 @@ class _Function:
             raise DataError(
                 f"{name}: {role} is for rows in memory, and these come in batches; remove it", key=f"data.{role}"
             )
-        return bundle_of(streams.read(result, name, lambda: self._result(function, seed) if callable(function) else function), name)
+        return bundle_of(streams.read(result, name, read), name)
 
     def _result(self, function: Callable[..., Any], seed: int) -> Any:
         path, name = self.reference.path, self.reference.function

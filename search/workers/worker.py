@@ -165,9 +165,7 @@ def _listen(connection: Connection, inbox: queue.Queue[list[Message]], engines: 
         inbox.put(messages)
 
 
-def _begin(
-    spec: WorkerSpec | FindSpace, connection: Connection, objects: int | None
-) -> _Prepared | None:
+def _begin(spec: WorkerSpec | FindSpace, connection: Connection, objects: int | None) -> _Prepared | None:
     """Prepare to train; None if the worker has nothing more to do: it has refused to start, or has found a space."""
     try:
         if isinstance(spec, WorkerSpec):
