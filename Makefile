@@ -57,7 +57,7 @@ bench: .venv/installed-dev
 	touch $@
 
 .venv/installed-dev: .venv/installed
-	$(BIN)/pip install -q -c constraints.txt -e '.[tensorflow,jax,cmaes,tensorboard,dev,docs]'
+	$(BIN)/pip install -q -c constraints.txt -e '.[tensorflow,jax,arrow,cmaes,tensorboard,dev,docs]'
 	touch $@
 
 clean:

@@ -11,18 +11,21 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.data import dense, exact, several
+from search.data import dense, encoding, exact, leaks, several
 from search.data.roles import check_given, divided
 from search.data.several import Bundle, Tree
 from search.data.sources import has_own_shapes, locate
 from search.data.splits import Scaling, check_learnable, divide, fingerprint, scale, uneven
 from search.data.stored_images import StoredImages
+from search.data.tabular import refuse_series
 from search.data.windows import cut, in_order
 from search.errors import DataError
 
 if TYPE_CHECKING:
+    from search.data.encoding import Encoding
     from search.data.parts import Array, Part, Parts
     from search.data.streams import Stream
+    from search.data.table import Table
     from search.data.targets import Targets
     from search.spec.settings import DataSection
 
@@ -73,7 +76,7 @@ class Raw:
     """Rows as the source has them; an exported model takes rows of this form.
 
     Attributes:
-        x_validation: the validation rows before any scaling.
+        x_validation: the validation rows before any scaling; of an encoded table column name -> (rows,).
         one_hot: the outputs whose labels are one-hot rows in the source; "" is the only one.
     """
 
@@ -104,6 +107,8 @@ class Data:
             `targets` has its form and the names of its classes.
         warnings: remarks on data that were taken, or left out, and may not be meant.
         scaling: the scaling that turned `raw` rows into these.
+        encoding: what turned the columns of a table into features; None for any other source.
+        columns: name, kind, number of features and remarks of each column of a table.
         own_splits: which of "validation" and "test" the source has itself.
         stream: the training rows, if they are read as they are needed; x_train and y_train are then a sample of them.
         w_train, w_validation: weights of rows (rows,), float32, or a dictionary or tuple of these by output; None without.
@@ -122,6 +127,13 @@ class Data:
     w_train: Tree | None = None
     w_validation: Tree | None = None
     stream: Stream | None = None
+    encoding: Encoding | None = None
+    columns: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """The kind of each column of an encoded table; empty for any other source."""
+        return {} if self.encoding is None else dict(self.encoding.columns)
 
     @property
     def has_several_outputs(self) -> bool:
@@ -176,7 +188,7 @@ def check(section: DataSection, base: Path) -> None:
         raise DataError(f"{section.source}: can't be read: {error}") from None
 
 
-def load(section: DataSection, base: Path, seed: int) -> Data:
+def load(section: DataSection, base: Path, seed: int) -> Data:  # noqa: PLR0912, PLR0915 (steps in a fixed order)
     """Read, check, split and scale the data; the same arguments and files give the same arrays.
 
     The source's own splits are used as they are. Missing splits are cut from its training rows, test before
@@ -194,6 +206,9 @@ def load(section: DataSection, base: Path, seed: int) -> Data:
         raise DataError(f"{section.source}: can't be read: {error}") from None
     bundle = bundle.each(lambda parts: divided(in_order(parts, section)))
     bundle.check(section)
+    tables = _tables(bundle, section)
+    if section.scale == "auto":
+        section = section.model_copy(update={"scale": "standard" if tables else "none"})
     tasks, keeps_shape = _tasks(section, bundle), has_own_shapes(section, base)
     targets = {
         name: dense.any_targets_of(parts, tasks[name], keeps_shape=keeps_shape)
@@ -214,6 +229,8 @@ def load(section: DataSection, base: Path, seed: int) -> Data:
     for name, given in targets.items():
         if stream is None:  # the sample may lack a class
             check_learnable(bundle.outputs[name], given, rows)
+    if not windows and stream is None and bundle.x_form == bundle.y_form == "one":
+        warnings += _leaks(parts, targets[""], rows["train"])
 
     def of_rows(by_split: Mapping[str, Array]) -> dict[str, Array]:
         return {split: by_split[origin][index] for split, (origin, index) in rows.items()}
@@ -228,9 +245,11 @@ def load(section: DataSection, base: Path, seed: int) -> Data:
     x = {name: of_inputs(parts.splits) for name, parts in bundle.inputs.items()}
     weights = {name: of_rows(by_split) for name, by_split in bundle.weights.items()}
     raw = several.packed({name: arrays["validation"] for name, arrays in x.items()}, bundle.x_form)
-    scaling = Scaling()
+    scaling, encoded = Scaling(), None
     is_one = bundle.x_form == "one"
-    if is_one and stream is None:
+    if tables:
+        raw, encoded = _encode(bundle, targets, section, x[""], warnings, [origin for origin, _ in rows.values()])
+    elif is_one and stream is None:
         scaling = _scale(bundle, targets, section, x[""], y, shaped, warnings, series)
     else:
         for name, arrays in x.items():
@@ -270,6 +289,8 @@ def load(section: DataSection, base: Path, seed: int) -> Data:
         w_train=of("train", light, w_form) if weights else None,
         w_validation=of("validation", light, w_form) if weights else None,
         stream=stream,
+        encoding=encoded,
+        columns=_described(bundle, encoded),
     )
 
 
@@ -282,6 +303,59 @@ def _chosen(x: Array, index: Array, split: str) -> Array:
         rows = x[index]
     chosen: Array = rows
     return chosen
+
+
+def _tables(bundle: Bundle, section: DataSection) -> dict[str, Table]:
+    """Return the table of each split of a source whose columns are encoded; DataError if it is to be a series."""
+    splits = next(iter(bundle.inputs.values())).splits if bundle.x_form == "one" else {}
+    tables = {split: part.table for split, part in splits.items() if part.table is not None}
+    if tables and section.window is not None:
+        refuse_series(tables["train"], bundle.name)
+    return tables
+
+
+def _encode(
+    bundle: Bundle,
+    targets: Mapping[str, Targets],
+    section: DataSection,
+    x: dict[str, Array],
+    warnings: list[str],
+    origins: list[str],
+) -> tuple[dict[str, Array], Encoding]:
+    """Replace the features of each split, which number the rows of its table, by the encoded rows, in place.
+
+    Add warnings on numbers that lose digits; return the raw validation rows and the encoding. `origins`: the split of the
+    source that each split is of.
+    """
+    tables = _tables(bundle, section)
+    for table in tables.values():
+        warnings += exact.table_warnings(table, section.scale, bundle.name)
+    for name, parts in bundle.outputs.items():
+        warnings += exact.precision_warnings(parts, "none", is_regression=targets[name].task == "regression")
+    of = dict(zip(x, (tables[origin] for origin in origins), strict=True))
+    raw = of["validation"].raw(x["validation"][:, 0])
+    adapted = encoding.adapt(of["train"], x["train"][:, 0], section.scale, bundle.name)
+    for split, table in of.items():
+        x[split] = encoding.encode(adapted, table, x[split][:, 0])
+    return raw, adapted
+
+
+def _leaks(parts: Parts, targets: Targets, train: tuple[str, Array]) -> Iterator[str]:
+    """Yield warnings on columns of a table that alone predict the target."""
+    origin, rows = train
+    part = parts.splits[origin]
+    sample = leaks.sample_of(rows)
+    columns = dict(zip(part.columns, part.x[sample].T, strict=True)) if part.columns and part.x.ndim == 2 else {}
+    if part.table is not None:
+        columns = leaks.columns_of(part.table, part.x[sample, 0])
+    yield from leaks.warnings_of(columns, targets.y[origin], rows, is_regression=targets.task == "regression")
+
+
+def _described(bundle: Bundle, encoded: Encoding | None) -> tuple[Mapping[str, Any], ...]:
+    if encoded is not None:
+        return encoded.described()
+    names = next(iter(bundle.inputs.values())).splits["train"].columns if bundle.x_form == "one" else ()
+    return tuple({"name": name, "kind": "number", "features": 1, "how": ""} for name in names)
 
 
 def _tasks(section: DataSection, bundle: Bundle) -> dict[str, str | None]:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from search.data.parts import Array, Part, Parts
+    from search.data.table import Table
 
 # float32 holds every whole number up to here; above, it holds only every second one, and later fewer.
 _EXACT = 2.0**24
@@ -139,6 +140,33 @@ def precision_warnings(parts: Parts, scale: str, *, is_regression: bool) -> list
         warnings += _rounded_targets(train, y)
         warnings += _close_columns(train, y, "targets")
     return warnings
+
+
+def table_warnings(table: Table, scale: str, name: str) -> Iterator[str]:
+    """Yield warnings on columns of an encoded table of which float32 keeps few differences.
+
+    DataError for whole numbers that float32 changes, unless scaling shows that they are quantities.
+    """
+    import numpy as np
+
+    for column in table.columns:
+        if column.kind != "number":
+            continue
+        values = column.values[~np.isnan(column.values)]
+        changed = _changed(values)
+        if not changed.any():
+            continue
+        if scale == "none" and (values == np.floor(values)).all():
+            raise DataError(
+                f"{name}, column {column.name!r}: {int(values[changed.argmax()])} is a whole number that float32 would "
+                f'round; name it under columns.category or columns.drop; for a quantity use scale = "standard"'
+            )
+        size = max(abs(float(values.min())), abs(float(values.max())))
+        if _steps(values) < _FEWEST_STEPS and values.max() - values.min() > _ROUNDING_NOISE * size:
+            yield (
+                f"{name}, column {column.name!r} lies between {values.min():.17g} and {values.max():.17g}, where float32 has "
+                f"only {round(_steps(values))} steps; subtract its smallest value, or drop it"
+            )
 
 
 def _rounded_targets(part: Part, y: Array) -> Iterator[str]:

@@ -13,6 +13,8 @@ from search.spec.vocabulary import closest
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from search.data.table import Table
+
     Array = NDArray[Any]
 
 SPLITS = {
@@ -37,6 +39,7 @@ class Part:
         columns: the names of a table's features; empty for any other source.
         rounded: the error text for whole numbers that even float64 has changed; only scaling permits them. "" if none.
         roles: "group", "order" or "split" -> its value for every row, where the study names such columns or arrays.
+        table: the columns of a table that is not all numbers, to be encoded; `x` then numbers its rows, (rows, 1).
     """
 
     x: Array
@@ -45,6 +48,7 @@ class Part:
     columns: tuple[str, ...] = ()
     rounded: str = ""
     roles: Mapping[str, Array] = field(default_factory=dict)
+    table: Table | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from search.data import several
+from search.data.columns import is_plain, without_dropped
 from search.data.exact import FLOAT64_WHOLE, rounding_message, whole_number
 from search.data.labels import clean_labels
 from search.data.parts import SPLITS, Part, Parts, pairs_of, rows_of
 from search.data.roles import of_arrays, without_keys
 from search.data.several import Bundle, Form
+from search.data.tabular import part_of
 from search.errors import DataError
+from search.spec.vocabulary import closest
 
 if TYPE_CHECKING:
     from search.data.parts import Array
     from search.data.streams import Read
+    from search.data.table import Table
+    from search.spec.settings import Columns
 
 _FORMS = (
     "return (x, y), (x, y, weights), ((x_train, y_train), (x_test, y_test)) or a dictionary with x_train, y_train, "
@@ -49,12 +55,28 @@ class _Side:
         return {split: arrays[name] for split, arrays in self.splits.items()}
 
 
-def parts_of(result: Any, name: str, task: str | None = None, roles: Mapping[str, str] = {}) -> Parts | Bundle:
+def parts_of(
+    result: Any,
+    name: str,
+    task: str | None = None,
+    roles: Mapping[str, str] = {},
+    *,
+    target: str | None = None,
+    columns: Columns | None = None,
+) -> Parts | Bundle:
     """Convert (x, y), (x, y, weights), pairs of these for training and test, or a mapping with keys such as x_train.
 
     x and y may each be a dictionary or tuple of arrays: several inputs or outputs. `roles`: role -> the name of its arrays
-    beside x and y, or of a column of x.
+    beside x and y, or of a column of x. With `target`, convert a table of pandas that has the column, or (train, test) of
+    such tables.
     """
+    if target is not None:
+        result = _without_target(result, target, name)
+    elif is_frame(result):
+        raise DataError(
+            f'{name}: received one table; which column is learnt? Add target = "NAME" to [data], or return (x, y)',
+            key="data.target",
+        )
     if isinstance(result, tuple | list) and not hasattr(result, "shape"):
         result = _mapping_of(result, name)
     if not isinstance(result, Mapping):
@@ -62,7 +84,10 @@ def parts_of(result: Any, name: str, task: str | None = None, roles: Mapping[str
     weights, others = _without_weights(result, name)
     arrays = _folded(others)
     pairs = pairs_of(without_keys(arrays, roles, name), name)
-    given = [{split: arrays[pair[side]] for split, pair in pairs.items()} for side in (0, 1)]
+    encoded, tables, warnings = _encoded(
+        arrays, {split: key for split, (key, _) in pairs.items()}, roles, columns, name
+    )
+    given = [{split: encoded[pair[side]] for split, pair in pairs.items()} for side in (0, 1)]
     x, y = (
         _side(letter, side, other, name, key, roles if letter == "x" else {})
         for letter, side, other, key in zip("xy", given, given[::-1], pairs["train"], strict=True)
@@ -75,10 +100,12 @@ def parts_of(result: Any, name: str, task: str | None = None, roles: Mapping[str
 
     def parts(x_name: str, y_name: str, letter: str, label: str) -> Parts:
         splits = {}
-        for split, (features, columns, rounded) in x.one(x_name).items():
+        for split, (features, names, rounded) in x.one(x_name).items():
             place = rows_of(name, pairs[split][0] if label in ("x", "y") else label)
-            splits[split] = Part(features, y.one(y_name)[split][0], place, columns, rounded, of_rows[split])
-        return clean_labels(Parts(name if label == letter else f"{name}, {label}", splits, task))
+            table = tables.get(split)
+            splits[split] = Part(features, y.one(y_name)[split][0], place, names, rounded, of_rows[split], table)
+        where = name if label == letter else f"{name}, {label}"
+        return clean_labels(Parts(where, splits, task, warnings=tuple(warnings)), target)
 
     first_x, first_y = x.names[0], y.names[0]
     if x.form == y.form == "one" and not by_output:
@@ -95,6 +122,84 @@ def bundle_of(read: Read, name: str) -> Bundle:
     bundle = Bundle.of(parts_of(read.arrays, name))
     told = bundle.each(lambda parts: replace(parts, warnings=(*parts.warnings, *read.warnings)))
     return replace(told, stream=read.stream)
+
+
+def _encoded(
+    arrays: dict[str, Any], keys: Mapping[str, str], roles: Mapping[str, str], columns: Columns | None, name: str
+) -> tuple[dict[str, Any], dict[str, Table], list[str]]:
+    """Return the arrays, the columns of tables to be encoded by split, and warnings.
+
+    Features (`keys`: split -> key) in such tables are replaced by the numbers of their rows; dropped columns are left out.
+    """
+    import numpy as np
+
+    frames = {split: _without_columns(arrays[key], roles.values()) for split, key in keys.items()}
+    if not _is_encoded(list(frames.values()), columns, name):
+        if columns is None:
+            return arrays, {}, []
+        kept = {keys[split]: without_dropped(frame, columns, name) for split, frame in frames.items()}
+        return {**arrays, **kept}, {}, []
+    replaced: dict[str, Any] = {}
+    tables: dict[str, Table] = {}
+    warnings: list[str] = []
+    # The columns of all splits are read by the kinds of the training rows.
+    for split in sorted(frames, key=lambda split: split != "train"):
+        frame, place = frames[split], rows_of(name, keys[split])
+        part, warned = part_of(
+            frame, np.arange(len(frame)), place, columns, name, like=tables.get("train"), is_encoded=True
+        )
+        replaced[keys[split]] = part.x
+        if part.table is not None:
+            tables[split] = part.table
+        warnings += warned
+    return {**arrays, **replaced}, tables, warnings
+
+
+def is_frame(value: Any) -> bool:
+    """Return whether a value is a table of pandas; this does not import pandas."""
+    return type(value).__module__.partition(".")[0] == "pandas" and type(value).__name__ == "DataFrame"
+
+
+def _without_target(result: Any, target: str, name: str) -> Any:
+    """Return tables of pandas as features and targets: a table, or a tuple of a training and a test table."""
+    frames = list(result) if isinstance(result, tuple) else [result]
+    if not all(map(is_frame, frames)) or len(frames) > 2:
+        raise DataError(
+            f"{name}: target = {target!r} is for a function that returns a table of pandas, or (train, test) of tables; "
+            f"received {type(result).__name__}: return one, or remove target",
+            key="data.target",
+        )
+    pairs = []
+    for frame in frames:
+        names = [str(column) for column in frame.columns]
+        if names.count(target) != 1:
+            what = "no" if target not in names else "more than one"
+            raise DataError(
+                f"{name}: the table has {what} column {target!r}{closest(target, names)}; it has {', '.join(names[:20])}",
+                key="data.target",
+            )
+        position = names.index(target)
+        pairs.append((frame.drop(columns=frame.columns[position]), frame.iloc[:, position]))
+    return pairs[0] if len(pairs) == 1 else tuple(pairs)
+
+
+def _is_encoded(tables: list[Any], columns: Columns | None, name: str) -> bool:
+    """Return whether the features are tables of pandas that are not all numbers, and so must be encoded."""
+    if not all(map(is_frame, tables)):
+        if columns is not None:
+            raise DataError(
+                f"{name}: columns is for tables of pandas; received {type(tables[0]).__name__}: return a DataFrame for x, or "
+                "remove columns",
+                key="data.columns",
+            )
+        return False
+    if all(is_plain(without_dropped(table, columns, name), columns) for table in tables):
+        return False
+    for table in tables:
+        counts = Counter(str(column) for column in table.columns)
+        if len(counts) < table.shape[1]:
+            raise DataError(f"{name}: the column {counts.most_common(1)[0][0]!r} stands there twice; rename one")
+    return True
 
 
 def arrays_of(keys: Mapping[str, Any], name: str) -> list[str]:

@@ -71,7 +71,7 @@ class Bundle:
             self._check_stream(section)
         if self.x_form == "one":
             return
-        if section.scale != "none":
+        if section.scale not in ("auto", "none"):
             raise DataError(
                 f'{self.name}: scale = "{section.scale}" is for one array of features; with several inputs scale in the '
                 "model (keras.layers.Normalization), or in the data function",
@@ -85,7 +85,7 @@ class Bundle:
 
     def _check_stream(self, section: DataSection) -> None:
         given = {
-            "scale": section.scale != "none",
+            "scale": section.scale not in ("auto", "none"),
             "limit": section.limit is not None,
             "window": section.window is not None,
         }

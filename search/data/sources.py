@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from search.data import streams
+from search.data.arrow import ARROW, Arrow
 from search.data.images import Images
 from search.data.parts import Part, Parts, rows_of
 from search.data.returned import bundle_of, parts_of
@@ -22,7 +23,7 @@ from search.spec.usercode import Reference
 from search.spec.vocabulary import closest
 
 if TYPE_CHECKING:
-    from search.spec.settings import DataSection
+    from search.spec.settings import Columns, DataSection
 
 # The data sets that packages contain or download -> the task of each.
 _NAMED = {
@@ -44,7 +45,8 @@ _NAMED = {
 }
 _SOURCE_FORMS = (
     "".join(f"{scheme}:NAME ({', '.join(names)}), " for scheme, names in _NAMED.items())
-    + "an .npz file, a table (.csv, .tsv, .txt), a folder of images with one folder a class, or file.py:function"
+    + "an .npz file, a table (.csv, .tsv, .txt, .parquet, .feather), a folder of images with one folder a class, or "
+    "file.py:function"
 )
 
 
@@ -61,13 +63,19 @@ class Source(Protocol):
 def locate(section: DataSection, base: Path) -> Source:
     """Return the source that `section` names, its path relative to `base`; DataError if it names none."""
     source = _parse(section, base)
-    if section.target is not None and not isinstance(source, Csv):
-        raise DataError(f"target names a column of a table (.csv); {section.source!r} is none: remove target")
+    for key in ("target", "columns"):
+        if getattr(section, key) is not None and not isinstance(source, Csv | Arrow | _Function):
+            what = "names a column" if key == "target" else "is for the columns"
+            raise DataError(
+                f"{key} {what} of a table (.csv, .parquet, .feather, or a function that returns one); {section.source!r} "
+                f"is none: remove {key}",
+                key=f"data.{key}",
+            )
     if section.image_size is not None and not isinstance(source, Images):
         raise DataError(f"image_size is for a folder of images; {section.source!r} is none: remove image_size")
     if section.lazy and not isinstance(source, Images):
         raise DataError(f"lazy is for a folder of images; {section.source!r} is none: remove lazy", key="data.lazy")
-    if (named := roles_of(section)) and not isinstance(source, Csv | Npz | _Function):
+    if (named := roles_of(section)) and not isinstance(source, Csv | Arrow | Npz | _Function):
         role = next(iter(named))
         raise DataError(
             f"{role} names a column of a table or an array beside x; {section.source!r} has neither: remove {role}",
@@ -83,7 +91,7 @@ def locate(section: DataSection, base: Path) -> Source:
 
 def has_own_shapes(section: DataSection, base: Path) -> bool:
     """Return whether the user chose the shape of the targets: those of the user's own arrays."""
-    return isinstance(_parse(section, base), Npz | _Function)
+    return isinstance(_parse(section, base), Npz | _Function) and section.target is None
 
 
 def _parse(section: DataSection, base: Path) -> Source:
@@ -94,14 +102,17 @@ def _parse(section: DataSection, base: Path) -> Source:
         source: Source = SOURCES.get(scheme)(name)
         return source
     if reference := Reference.parse(text, base):
-        return _Function(reference, roles_of(section))
+        return _Function(reference, roles_of(section), section.target, section.columns)
     path = base / text
     if path.is_dir():
         return Images(path, section.image_size, is_upright=section.exif, is_lazy=section.lazy, limit=section.limit)
     if path.suffix.lower() == ".npz":
         return Npz(path, roles_of(section))
     if path.suffix.lower() in TABLES:
-        return Csv(path, section.target, roles_of(section), is_series=section.window is not None)
+        is_series = section.window is not None
+        return Csv(path, section.target, roles_of(section), is_series=is_series, columns=section.columns)
+    if path.suffix.lower() in ARROW:
+        return Arrow(path, section.target, roles_of(section), section.columns, is_series=section.window is not None)
     if path.suffix == ".py":
         raise DataError(f"{text!r} names no function; write {text + ':function'!r}")
     if path.is_file():
@@ -162,10 +173,15 @@ class KerasData:
 
 @dataclass(frozen=True)
 class _Function:
-    """A user's function that returns arrays; it gets `seed` if it has such a parameter. Or arrays of a Python program."""
+    """A user's function that returns arrays or tables; it gets `seed` if it has such a parameter.
+
+    Or the arrays or tables of a Python program.
+    """
 
     reference: Reference
     roles: Mapping[str, str]
+    target: str | None = None
+    columns: Columns | None = None
 
     def check(self) -> None:
         try:
@@ -185,9 +201,10 @@ class _Function:
 
         result = read()
         if not streams.are_streams(result):
-            return parts_of(result, name, roles=self.roles)
-        if self.roles:
-            role = next(iter(self.roles))
+            return parts_of(result, name, roles=self.roles, target=self.target, columns=self.columns)
+        given = {**self.roles, **{key: key for key in ("target", "columns") if getattr(self, key) is not None}}
+        if given:
+            role = next(iter(given))
             raise DataError(
                 f"{name}: {role} is for rows in memory, and these come in batches; remove it", key=f"data.{role}"
             )

@@ -1,4 +1,4 @@
-"""Files of numbers as sources: arrays in an .npz file, a table in a .csv file."""
+"""Files as sources: arrays in an .npz file, a table in a .csv file."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.data.labels import clean_labels
-from search.data.parts import Part, Parts, is_number, pairs_of
+from search.data.columns import check_names
+from search.data.parts import Parts, is_number, pairs_of
 from search.data.returned import arrays_of, parts_of
-from search.data.roles import check_header, take_columns, without_keys
+from search.data.roles import check_header, without_keys
 from search.data.several import Bundle
+from search.data.tabular import parts_of_table
 from search.errors import DataError
 from search.spec.vocabulary import closest
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from search.data.parts import Array
+    from search.spec.settings import Columns
 
 TABLES = frozenset((".csv", ".tsv", ".tab", ".txt"))
 # A column with more distinct numbers is no column of classes that somebody would number by hand.
@@ -40,7 +42,7 @@ class Npz:
     roles: Mapping[str, str] = field(default_factory=dict)
 
     def check(self) -> None:
-        _check_file(self.path)
+        check_file(self.path)
         try:
             with zipfile.ZipFile(self.path) as archive:
                 members = archive.infolist()
@@ -74,7 +76,7 @@ class Npz:
 
 @dataclass(frozen=True)
 class Csv:
-    """A table with a header; all columns but the target are features: numbers, or true and false.
+    """A table with a header; all columns but the target are features.
 
     In a series the target is a feature, too, if it is a number: its past is known.
 
@@ -85,11 +87,12 @@ class Csv:
     target: str | None
     roles: Mapping[str, str] = field(default_factory=dict)
     is_series: bool = False
+    columns: Columns | None = None
 
     def check(self) -> None:
-        _check_file(self.path)
+        check_file(self.path)
         if self.target is None:
-            raise DataError(f'{self.path}: which column is learnt? Add target = "NAME" with a name of its header')
+            check_target(self.path, self.target, [])
         try:
             records = self._records()
             header = next(records, (1, []))[1]
@@ -114,19 +117,9 @@ class Csv:
         if len(counts) < len(header):
             duplicate = next(name for name in header if counts[name] > 1)
             raise DataError(f"{self.path}, line 1: the column {duplicate!r} stands there twice; rename one")
-        if self.target not in header:
-            names = ", ".join(header[:20]) + (", ..." if len(header) > 20 else "")
-            raise DataError(
-                f"{self.path} has no column {self.target!r}{closest(str(self.target), header)}; it has {names}",
-                key="data.target",
-            )
-        check_header(self.roles, header, self.target, str(self.path))
-        if len(header) == 1 + len(self.roles) and not self.is_series:
-            others = " and ".join(self.roles.values())
-            raise DataError(
-                f"{self.path}: the target is the only column{f' beside {others}' if others else ''}; add columns of features "
-                "(separated by a comma, a tab, a semicolon or a stroke)"
-            )
+        check_target(self.path, self.target, header, self.roles, is_series=self.is_series)
+        if self.columns is not None:
+            check_names(self.columns, header, str(self.path), {"target": str(self.target), **self.roles})
 
     @cached_property
     def _separator(self) -> str:
@@ -157,24 +150,13 @@ class Csv:
         return f"{self.path}, line {line}"
 
     def read(self, seed: int) -> Parts:  # noqa: ARG002 (one signature for all sources)
-        from search.data.frames import matrix_of
-
-        frame = self._frame()
-        self._check_full(frame)
-        frame, roles = take_columns(frame, self.roles, self.place)
-        position = frame.columns.get_loc(self.target)
-        y = _target_values(frame[self.target])
-        has_past = self.is_series and y.dtype.kind != "U"
-        features = frame.iloc[:, [column for column in range(frame.shape[1]) if column != position or has_past]]
-        if not features.shape[1]:
-            raise DataError(
-                f"{self.path}: the target is the only column, and texts are no features; add columns of numbers"
-            )
-        columns = tuple(str(name) for name in features.columns)
-        values, rounded = matrix_of(features, self.place)
-        part = Part(values, y, self.place, columns, rounded, roles)
-        merged = tuple(self._merged_labels(part.y))
-        return clean_labels(Parts(str(self.path), {"train": part}, warnings=merged), self.target)
+        # A code such as 0123 keeps its zero only as text.
+        as_texts = () if self.columns is None else (*self.columns.category, *self.columns.text)
+        frame = self._frame(dtype=dict.fromkeys(as_texts, str)) if as_texts else self._frame()
+        parts = parts_of_table(
+            frame, self.target, self.columns, self.place, str(self.path), self.roles, is_series=self.is_series
+        )
+        return replace(parts, warnings=(*self._merged_labels(parts.splits["train"].y), *parts.warnings))
 
     def _merged_labels(self, y: Array) -> Iterator[str]:
         """Yield a warning on labels that are written in different ways and are one number: 01 and 1, say."""
@@ -215,16 +197,23 @@ class Csv:
             raise DataError(f"{self.path}: can't be read as a table: {str(error).strip()}; mend that line") from None
         return frame
 
-    def _check_full(self, frame: pd.DataFrame) -> None:
-        """Refuse empty cells. Lines with fewer cells than the header have some, because pandas fills them up."""
-        empty = frame.isna().to_numpy()
-        if empty.any():
-            column = int(empty.any(axis=0).argmax())
-            row = int(empty[:, column].argmax())
-            raise DataError(
-                f"{self.place(row)}, column {str(frame.columns[column])!r}: the cell is empty; fill it in, "
-                "or remove the row or the column"
-            )
+
+def check_target(
+    path: Path, target: str | None, names: list[str], roles: Mapping[str, str] = {}, *, is_series: bool = False
+) -> None:
+    """Raise DataError if the study names no column as the target, or if it is not among the columns, or the only one."""
+    if target is None:
+        raise DataError(f'{path}: which column is learnt? Add target = "NAME" with a name of its header')
+    if target not in names:
+        shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+        raise DataError(f"{path} has no column {target!r}{closest(target, names)}; it has {shown}", key="data.target")
+    check_header(roles, names, target, str(path))
+    if len(names) == 1 + len(roles) and not is_series:
+        others = " and ".join(roles.values())
+        raise DataError(
+            f"{path}: the target is the only column{f' beside {others}' if others else ''}; add columns of features "
+            "(separated by a comma, a tab, a semicolon or a stroke)"
+        )
 
 
 def _cells(line: str, separator: str) -> list[str]:
@@ -234,16 +223,7 @@ def _cells(line: str, separator: str) -> list[str]:
         return [line]
 
 
-def _target_values(column: pd.Series[Any]) -> Array:
-    import numpy as np
-    import pandas as pd
-
-    if pd.api.types.is_numeric_dtype(column):  # for pandas, booleans are numeric
-        return column.to_numpy()
-    return np.array([str(value) for value in column], dtype=str)
-
-
-def _check_file(path: Path) -> None:
+def check_file(path: Path) -> None:
     if not path.is_file():
         near = closest(path.name, [file.name for file in path.parent.iterdir()]) if path.parent.is_dir() else ""
         raise DataError(f"{path}: no such file{near or '; give its path relative to the study file'}")

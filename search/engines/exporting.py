@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from search import arrayfile
 from search.data import Data
-from search.data.splits import Scaling
-from search.engines import failures, objectives, pins, portable
+from search.data.encoding import Encoding
+from search.engines import failures, objectives, pins, portable, raw_rows
 from search.engines.heads import Head, heads_of
 from search.engines.logs import numbers
 from search.engines.portable import Labels, Yardstick
@@ -30,8 +30,6 @@ from search.engines.training import Trainer, make_optimizer, validation_batch, w
 from search.spec.vocabulary import SCHEDULE_NUMBERS
 from search.trials.events import Failed, Noted
 
-# Keras's Normalization replaces a spread below its epsilon; the square of a very large one is not finite in float32.
-_SPREADS = (1e-6, 1e18)
 # Relative tolerance of outputs: the file scales rows in float32, the study scaled them in float64.
 _SAME_SCALED = 1e-3
 _SHOWN_CLASSES = 5
@@ -128,6 +126,10 @@ class Packed:
     is_scaling: bool = False
     lines: tuple[str, ...] = ()
 
+    def staged(self, model: keras.Model) -> tuple[keras.Model, Any]:
+        """Return what predicts and evaluates on this backend, the model or a part of it, and its rows."""
+        return raw_rows.staged(model, self.rows) if isinstance(self.rows, dict) else (model, self.rows)
+
 
 class _Bare(Trainer):
     """Builds models but does not compile them; a builder's own compilation stays."""
@@ -167,13 +169,12 @@ def save(trainer: Trainer, order: SaveModel) -> Noted:
             values: dict[str, float] = {}
             break
         labels = evaluated.in_forms(compiled.forms, data.y_validation)
-        values = _values(loaded, packed.rows, labels, data.w_validation, evaluated.batch_size)
+        model_of_file, rows = packed.staged(loaded)
+        values = _values(model_of_file, rows, labels, data.w_validation, evaluated.batch_size)
         if not (wrong := _differing(values, evaluated, is_scaling=packed.is_scaling)):
             break
         compiled = compiled.without(wrong)
-    if loaded is not None and not _are_alike(
-        loaded.predict(packed.rows, batch_size=evaluated.batch_size, verbose=0), evaluated.outputs
-    ):
+    if loaded is not None and not _are_alike(_predicted(packed, loaded, evaluated.batch_size), evaluated.outputs):
         load_lines = (
             *load_lines,
             "the file's predictions differ from the trained model's: its layers may draw, or save not all",
@@ -199,13 +200,20 @@ def save(trainer: Trainer, order: SaveModel) -> Noted:
     )
 
 
+def _predicted(packed: Packed, model: keras.Model, batch_size: int) -> Any:
+    model_of_file, rows = packed.staged(model)
+    return model_of_file.predict(rows, batch_size=batch_size, verbose=0)
+
+
 def pack(model: keras.Model, data: Data, evaluated: Evaluated) -> Packed:
-    """Put the study's scaling in front of a model, so that it takes rows as the source has them."""
+    """Put the study's scaling or encoding in front of a model, so that it takes rows as the source has them."""
+    if data.encoding is not None:
+        return _pack_table(model, data, data.encoding, evaluated)
     scaling, raw = data.scaling, data.raw.x_validation
     if scaling.kind == "none" and scaling.divisor == 1:
         return Packed(model, raw)
     try:
-        whole = _in_front(_layers(scaling), model, data.info.input_shape)
+        whole = _in_front(raw_rows.scaling_layers(scaling), model, data.info.input_shape)
         outputs = whole.predict(raw, batch_size=evaluated.batch_size, verbose=0)
         why = "" if _are_alike(outputs, evaluated.outputs) else "float32 has too few digits for these rows"
     except Exception as error:  # noqa: BLE001 (a user's model may not work inside another model)
@@ -223,17 +231,37 @@ def pack(model: keras.Model, data: Data, evaluated: Evaluated) -> Packed:
     return Packed(whole, raw, is_scaling=True, lines=(f"it takes rows as the source has them: {what} is inside",))
 
 
-def _layers(scaling: Scaling) -> list[keras.layers.Layer]:
-    """Return the layers that scale as a study does; always in float32, even if the model has another precision."""
-    if scaling.mean is None or scaling.spread is None:
-        return [keras.layers.Rescaling(1 / scaling.divisor, dtype="float32")]
-    mean, spread = scaling.mean.tolist(), scaling.spread
-    if _SPREADS[0] < spread.min() and spread.max() < _SPREADS[1]:
-        return [keras.layers.Normalization(mean=mean, variance=(spread**2).tolist(), dtype="float32")]
-    return [
-        keras.layers.Normalization(mean=mean, variance=[1.0] * len(mean), dtype="float32"),
-        keras.layers.Rescaling((1 / spread).tolist(), dtype="float32"),
-    ]
+def _pack_table(model: keras.Model, data: Data, encoding: Encoding, evaluated: Evaluated) -> Packed:
+    """Put the encoding of a table in front of a model; compare its features and outputs with the study's."""
+    has_texts = raw_rows.has_texts(encoding)
+    try:
+        if has_texts and not raw_rows.find_tensorflow():
+            raise ModuleNotFoundError("columns of texts and dates need TensorFlow, which is not installed")
+        whole = raw_rows.in_front(encoding, model)
+        packed = Packed(whole, data.raw.x_validation, is_scaling=True)
+        outputs = _predicted(packed, whole, evaluated.batch_size)
+        features = _predicted(packed, raw_rows.in_front(encoding, keras.layers.Identity()), evaluated.batch_size)
+        is_same = _are_alike(features, data.x_validation) and _are_alike(outputs, evaluated.outputs)
+        why = "" if is_same else "float32 has too few digits for these rows"
+    except Exception as error:  # noqa: BLE001 (a user's model may not work inside another model)
+        why = failures.one_line(error)
+    if why:
+        shown = ", ".join(encoding.features[:_SHOWN_CLASSES])
+        return Packed(
+            model,
+            data.x_validation,
+            lines=(
+                f"the encoding is NOT inside ({why}): the model takes {len(encoding.features)} features: {shown}, ...",
+            ),
+        )
+    kinds = ", ".join(f"{name} ({kind})" for name, kind in encoding.columns.items())
+    lines = [f"it takes rows of the table, a dict of columns: {kinds}"]
+    if has_texts:
+        lines.append(
+            "texts and dates enter as arrays of objects (str), missing ones as the empty text; this needs TensorFlow; on "
+            "JAX, docs/data.md shows how"
+        )
+    return replace(packed, lines=tuple(lines))
 
 
 def _in_front(layers: Sequence[keras.layers.Layer], model: keras.Model, shape: tuple[int, ...]) -> keras.Model:

@@ -85,6 +85,8 @@ def inspect(trainer: Trainer, fixed: Mapping[str, Any]) -> Ready:
         compiles_itself=bool(recorder.came_compiled) and all(recorder.came_compiled),
         steps=_steps(trainer, fixed, space),
         own_splits=trainer.data.own_splits,
+        columns=trainer.data.columns,
+        kinds=trainer.data.kinds,
     )
 
 

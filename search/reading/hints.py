@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from pydantic import BaseModel
 
 from models.arguments import BUILDERS
 from search.spec import synonyms
-from search.spec.settings import EarlyStopping, Settings
+from search.spec.settings import Columns, EarlyStopping, Settings
 from search.spec.vocabulary import TRAIN_NUMBERS, closest
 
 _SECTION_HINTS = {
@@ -100,7 +101,9 @@ def _keys(path: Sequence[str]) -> list[str]:
     section: type[BaseModel] = Settings
     for part in path:
         field = section.model_fields.get(part)
-        annotation = EarlyStopping if part == "early_stopping" else field.annotation if field else None
+        # The annotations of these name None, too.
+        optional: dict[str, type[BaseModel]] = {"early_stopping": EarlyStopping, "columns": Columns}
+        annotation: Any = optional.get(part) or (field.annotation if field else None)
         if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
             return []
         section = annotation

@@ -71,12 +71,14 @@ def declared(file: StudyFile) -> dict[str, Any]:
 
 
 # Settings of [data] that studies of earlier versions lack: at their defaults they are no part of the identity.
-_LATER = ("lazy", "group", "order", "split", "window", "horizon", "stride")
+_LATER = ("columns", "lazy", "group", "order", "split", "window", "horizon", "stride")
 
 
 def _without_later_defaults(data: Mapping[str, Any]) -> dict[str, Any]:
     defaults = {key: DataSection.model_fields[key].default for key in _LATER}
-    return {key: value for key, value in data.items() if key not in _LATER or value != defaults[key]}
+    kept = {key: value for key, value in data.items() if key not in _LATER or value != defaults[key]}
+    # "auto" means "none" for all sources that earlier versions knew, which stored "none".
+    return {**kept, "scale": "none" if kept["scale"] == "auto" else kept["scale"]}
 
 
 def resumed(file: StudyFile, stored: Mapping[str, Any]) -> StudyFile:
@@ -93,6 +95,8 @@ def full(file: StudyFile, ready: Ready) -> dict[str, Any]:
     identity["data"] = {**identity["data"], "fingerprint": ready.fingerprint}
     if ready.targets:
         identity["data"]["targets"] = dict(ready.targets)
+    if ready.kinds:
+        identity["data"]["kinds"] = dict(ready.kinds)
     identity["model"] = {**identity["model"], "source": ready.source}
     if ready.files:
         identity["model"]["files"] = dict(ready.files)
@@ -181,7 +185,7 @@ def _differences(path: str, stored: Any, now: Any) -> Iterator[str]:
             inner = f"{path}.{key}" if path else key
             if inner == "model.files" or (key in ("fingerprint", "source") and key not in now):
                 continue  # `source` of check_unchanged covers files
-            if inner == "data.targets" and not (key in stored and key in now):
+            if inner in ("data.targets", "data.kinds") and not (key in stored and key in now):
                 continue
             if key not in now:
                 yield f"{inner}: was {_text(json.dumps(stored[key]))}, now absent"

@@ -30,6 +30,8 @@ class Ready:
         compiles_itself: whether the builder compiled every model that was built.
         steps: training steps of the shortest training in the space.
         resumes: whether a member's training can resume from a checkpoint.
+        columns: name, kind, number of features and remarks of each column of a table.
+        kinds: the kind of each column of a table that is not all numbers.
         own_splits: which of "validation" and "test" the source has itself.
     """
 
@@ -51,6 +53,8 @@ class Ready:
     targets: Mapping[str, Any] = field(default_factory=dict)
     own_splits: tuple[str, ...] = ()
     resumes: bool = True
+    columns: tuple[Mapping[str, Any], ...] = ()
+    kinds: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def places(self) -> int:

@@ -274,13 +274,39 @@ class StudySection(Section):
         return name
 
 
+class Columns(Section):
+    """What the columns of a table are, where the guess is wrong."""
+
+    drop: tuple[str, ...] = ()
+    number: tuple[str, ...] = ()
+    category: tuple[str, ...] = ()
+    text: tuple[str, ...] = ()
+    date: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Columns:
+        names = [name for listed in self.by_kind().values() for name in listed]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"columns names {twice!r} twice; a column has one kind")
+        return self
+
+    def by_kind(self) -> dict[str, tuple[str, ...]]:
+        """Return the named columns by "drop" or kind."""
+        return {kind: getattr(self, kind) for kind in type(self).model_fields}
+
+    def kind_of(self) -> dict[str, str]:
+        """Return the kind of each named column that is kept."""
+        return {name: kind for kind, listed in self.by_kind().items() if kind != "drop" for name in listed}
+
+
 class DataSection(Section):
     source: str = Field(min_length=1)
     target: str | None = None
     task: Task | dict[str, Task] | None = None
     validation: Annotated[Fraction, Field(gt=0)] = 0.1
     test: Fraction = 0.1
-    scale: Literal["none", "standard", "minmax"] = "none"
+    columns: Columns | None = None
+    scale: Literal["auto", "none", "standard", "minmax"] = "auto"
     image_size: Annotated[tuple[int, int] | None, BeforeValidator(_image_size)] = None
     exif: Flag = True
     lazy: Flag = False

@@ -9,6 +9,8 @@ from rich.table import Table
 
 from search.reading import tomltext
 
+_SHOWN_COLUMNS = 40
+
 
 def training_rows(data: dict[str, Any]) -> str:
     """Return how many rows, or batches of rows that are read as they are needed, an epoch has."""
@@ -41,6 +43,11 @@ def table(plan: dict[str, Any]) -> RenderableType:
         if "parameters" in model
         else f"its builder fails in the middle of the space: {model.get('error', 'no model')}",
     )
+    for column in plan["columns"][:_SHOWN_COLUMNS]:
+        what = f"{column['kind']}: {column['how']}" if column["how"] else column["kind"]
+        rows.add_row("column", f"{column['name']}: {what}" + ("" if column["features"] else " (nothing to learn from)"))
+    if len(plan["columns"]) > _SHOWN_COLUMNS:
+        rows.add_row("", f"and {len(plan['columns']) - _SHOWN_COLUMNS} more columns")
     rows.add_row("space", "\n".join(f"{name} = {tomltext.value(entry)}" for name, entry in plan["space"].items()))
     rows.add_row("engine", plan["how"])
     if plan["memory"]["needed"]:

@@ -1,4 +1,4 @@
-"""The examples of docs/data.md on splits, series and images are sources that load."""
+"""The examples of docs/data.md on tables, splits, series and images are sources that load."""
 
 from __future__ import annotations
 
@@ -19,6 +19,17 @@ def example(heading: str, folder: Path) -> data.Data:
     text = (ROOT / "docs" / "data.md").read_text(encoding="utf-8").split(f"\n## {heading}\n")[1]
     section = tomllib.loads(text.split("```toml\n")[1].split("```")[0])["data"]
     return data.load(DataSection(**section), folder, section.get("seed", 0))
+
+
+def test_customers_are_encoded(tmp_path):
+    random = np.random.default_rng(0)
+    days = pd.date_range("2024-01-01", periods=200).strftime("%Y-%m-%d")
+    frame = pd.DataFrame({"id": range(200), "zip": random.choice(["01067", "10115"], 200), "signup": days})
+    frame["churn"] = random.choice(["no", "yes"], 200)
+    frame.to_csv(tmp_path / "customers.csv", index=False)
+    loaded = example("Tables", tmp_path)
+    assert loaded.kinds == {"zip": "category", "signup": "date"}
+    assert loaded.encoding.features[-2:] == ("zip = 01067", "zip = 10115")
 
 
 def test_visits_are_split_by_patient(tmp_path):

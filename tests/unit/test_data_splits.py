@@ -226,7 +226,7 @@ COLUMNS = {
          "d.csv has no column 'patiant'; did you mean 'patient'?; it has number, sick, patient"),
         ({"order": "Day"}, {"day": {}}, "d.csv has no column 'Day'; did you mean 'day'?"),
         ({"split": "sick"}, {}, "the column 'sick' is the target; name another column, or remove split"),
-        ({"group": "patient"}, {"patient": {9: ""}}, "line 11, column 'patient': the cell is empty"),
+        ({"group": "patient"}, {"patient": {9: ""}}, "line 11, column 'patient': group is empty"),
         ({"order": "day"}, {"day": {9: "10/01/2024"}},
          "line 11, column 'day': '10/01/2024' can't order rows; write dates as 2024-01-31 or 2024-01-31T12:00, or give numbers"),
         ({"order": "day"}, {"day": {9: "2024-01-32"}}, "line 11, column 'day': '2024-01-32' can't order rows"),

@@ -1,0 +1,235 @@
+"""The encoding of a table as layers of Keras, so that an exported model takes rows as the table has them.
+
+The whole model takes a dict, column name -> (rows,). Texts can enter a computation of TensorFlow only, so each column of
+texts goes through a lookup layer first; the rest is one inner model, named AFTER_LOOKUPS, of numbers alone. On JAX, lookups
+run eagerly and the inner model compiles.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers, ops
+from keras.src.utils import module_utils
+from numpy.typing import NDArray
+
+from search.data.dates import Order
+from search.data.encoding import Categories, Dates, Encoding
+from search.data.splits import Scaling
+
+AFTER_LOOKUPS = "after_lookups"
+# Keras's Normalization replaces a spread below its epsilon; the square of a very large one is not finite in float32.
+_SPREADS = (1e-6, 1e18)
+# A date as written has fewer characters.
+_DATE_LENGTH = 40
+_PLACES = {Order.YMD: (0, 1, 2), Order.DMY: (2, 1, 0), Order.MDY: (2, 0, 1)}
+
+Rows = dict[str, NDArray[Any]]
+
+
+def has_texts(encoding: Encoding) -> bool:
+    """Return whether a table has columns of texts, whose layers need TensorFlow."""
+    return any(column.are_texts for column in encoding.categories) or bool(encoding.dates or encoding.texts)
+
+
+def find_tensorflow() -> bool:
+    """Return whether TensorFlow is installed; let Keras use it, although a worker on JAX leaves it out."""
+    if not module_utils.tensorflow._available:
+        module_utils.tensorflow._available = None
+    return bool(module_utils.tensorflow.available)
+
+
+def in_front(encoding: Encoding, model: keras.Model) -> keras.Model:
+    """Return a model of raw rows: the encoding in front of a model of features."""
+    inputs, looked_up = {}, {}
+    lookups = _lookups(encoding)
+    for name in encoding.columns:
+        is_text = name in lookups
+        # Not (1,): TextVectorization takes texts without another axis.
+        inputs[name] = keras.Input((), dtype="string" if is_text else "float32", name=_input_name(name))
+        looked_up[name] = lookups[name](inputs[name]) if is_text else inputs[name]
+    numbers = {
+        name: keras.Input(tensor.shape[1:], dtype=tensor.dtype, name=_input_name(name))
+        for name, tensor in looked_up.items()
+    }
+    features = _features(encoding, numbers)
+    after = keras.Model(numbers, model(features), name=AFTER_LOOKUPS)
+    return after if not lookups else keras.Model(inputs, after(looked_up))
+
+
+def staged(model: keras.Model, rows: Rows) -> tuple[keras.Model, Rows]:
+    """Return what can predict and evaluate on this backend: the model and its rows; on JAX the part after the lookups."""
+    texts = [name for name, values in rows.items() if values.dtype == object]
+    if not texts or keras.backend.backend() == "tensorflow":
+        return model, rows
+    after = model.get_layer(AFTER_LOOKUPS)
+    names = lookup_names(rows)
+    coded = {
+        name: np.asarray(model.get_layer(names[name])(values)) if name in texts else values
+        for name, values in rows.items()
+    }
+    if model.compiled and not after.compiled:
+        after.compile_from_config(model.get_compile_config())
+    return after, coded
+
+
+def lookup_names(columns: Iterable[str]) -> dict[str, str]:
+    """Return the names of the lookup layers of columns, those of texts and all others.
+
+    TensorFlow takes only these characters. If two columns differ only in others, the later one has its position in its name.
+    """
+    names: dict[str, str] = {}
+    for position, column in enumerate(columns):
+        name = "lookup_" + re.sub(r"[^A-Za-z0-9_.-]", "_", column)
+        names[column] = f"{name}_{position}" if name in names.values() else name
+    return names
+
+
+def _input_name(column: str) -> str:
+    # The only character that Keras refuses in the name of an input.
+    return column.replace("/", "_")
+
+
+def _lookups(encoding: Encoding) -> dict[str, keras.layers.Layer]:
+    """Return the layer of each column of texts: a category -> its number, a date -> its characters, a text -> its words."""
+    names = lookup_names(encoding.columns)
+    found: dict[str, keras.layers.Layer] = {}
+    for column in encoding.categories:
+        if column.are_texts:
+            words = [*column.known, *(column.blanks if column.has_missing else ())]
+            # A vocabulary must not be empty; nothing is equal to this one.
+            found[column.name] = layers.StringLookup(vocabulary=words or ["\0"], name=names[column.name])
+    for date in encoding.dates:
+        found[date.name] = layers.TextVectorization(
+            standardize=None,
+            split="character",
+            output_sequence_length=_DATE_LENGTH,
+            vocabulary=list("0123456789"),
+            name=names[date.name],
+        )
+    for text in encoding.texts:
+        found[text.name] = layers.TextVectorization(
+            output_mode="multi_hot", vocabulary=list(text.words) or ["\0"], name=names[text.name]
+        )
+    return found
+
+
+def _features(encoding: Encoding, numbers: Mapping[str, Any]) -> Any:
+    """Return the features of columns whose texts are numbers already, (rows, features)."""
+    parts = []
+    quantities = [ops.expand_dims(numbers[name], -1) for name in encoding.numbers]
+    quantities += [_parts(date, numbers[date.name]) for date in encoding.dates]
+    if quantities:
+        joined = _joined(quantities)
+        is_missing = ops.isnan(joined)
+        x = ops.where(is_missing, encoding.medians.astype("float32"), joined)
+        for layer in scaling_layers(encoding.scaling):
+            x = layer(x)
+        parts.append(x)
+        parts += [ops.cast(is_missing[:, index : index + 1], "float32") for index in encoding.flagged]
+    parts += [_one_hot(column, numbers[column.name]) for column in encoding.categories if column.features]
+    # The first is for unknown words.
+    parts += [ops.cast(numbers[text.name], "float32")[:, 1:] for text in encoding.texts if text.words]
+    return _joined(parts)
+
+
+def _joined(parts: list[Any]) -> Any:
+    return parts[0] if len(parts) == 1 else layers.Concatenate(dtype="float32")(parts)
+
+
+def _one_hot(column: Categories, cells: Any) -> Any:
+    """Return the features of a column of categories, whose cells are numbers: their own, or from a lookup (0 is unknown)."""
+    cells = ops.expand_dims(ops.cast(cells, "float32"), -1)
+    count = len(column.known)
+    known = np.arange(1, count + 1) if column.are_texts else np.array(column.known)
+    parts = [ops.cast(ops.equal(cells, known.astype("float32")), "float32")] if count else []
+    if column.are_texts:
+        is_missing = ops.cast(ops.greater(cells, float(count)), "float32")
+    else:
+        is_missing = ops.cast(ops.isnan(cells), "float32")
+    if column.has_others:
+        known_at_all = ops.sum(parts[0], axis=-1, keepdims=True) if count else 0.0
+        others = 1.0 - known_at_all - is_missing
+        if column.are_texts and not count and not column.has_missing:
+            others = ops.ones_like(cells)
+        parts.append(others)
+    if column.has_missing:
+        parts.append(is_missing)
+    return _joined(parts)
+
+
+def _parts(date: Dates, characters: Any) -> Any:
+    """Return the parts of dates, float32 (rows, parts), NaN where a text is no date.
+
+    `characters` is 0 behind the text, 1 for a character that is no digit, 2 for the digit 0 ...
+    """
+    characters = ops.cast(characters, "int32")
+    is_digit = ops.cast(ops.greater(characters, 1), "int32")
+    before = ops.pad(is_digit[:, :-1], [[0, 0], [1, 0]])
+    # Number the runs of digits: 1, 2, ...
+    run = ops.cumsum(is_digit * (1 - before), axis=1)
+    ordinal = ops.cumsum(is_digit, axis=1)
+    runs = [_run(characters - 2, is_digit, run, ordinal, number) for number in range(1, 7)]
+    year, month, day = (runs[place] for place in _PLACES[date.order])
+    is_date = ops.logical_and(
+        ops.logical_and(ops.greater(year, 999), ops.logical_and(ops.greater(month, 0), ops.less(month, 13))),
+        ops.logical_and(ops.greater(day, 0), ops.less(day, 32)),
+    )
+    days = _days(year, month, day)
+    time = (runs[3] * 60 + runs[4]) * 60 + runs[5]
+    elapsed = ops.cast(days - date.first, "float32")
+    found = {
+        "days": elapsed + ops.cast(time, "float32") / np.float32(86400) if date.has_time else elapsed,
+        "month": month,
+        "day": day,
+        "weekday": ops.mod(days + 3, 7),
+        "hour": runs[3],
+    }
+    parts = ops.stack([ops.cast(found[part], "float32") for part in date.parts], axis=-1)
+    return ops.where(ops.expand_dims(is_date, -1), parts, np.float32(np.nan))
+
+
+def _run(digits: Any, is_digit: Any, run: Any, ordinal: Any, number: int) -> Any:
+    """Return the whole number that the digits of a run write; 0 if there is no such run, or it is longer than 4 digits."""
+    inside = is_digit * ops.cast(ops.equal(run, number), "int32")
+    length = ops.sum(inside, axis=1, keepdims=True)
+    # The digit's place from the right, as the last digit of the run has the largest ordinal.
+    from_right = ops.max(ordinal * inside, axis=1, keepdims=True) - ordinal
+    weights = sum(10**place * ops.cast(ops.equal(from_right, place), "int32") for place in range(4))
+    value = ops.sum(digits * inside * weights, axis=1)
+    return ops.where(ops.greater(length[:, 0], 4), 0, value)
+
+
+def _days(year: Any, month: Any, day: Any) -> Any:
+    """Return days since 1970 in the Gregorian calendar.
+
+    Source: Howard Hinnant, chrono-Compatible Low-Level Date Algorithms, days_from_civil; for years after 0.
+    """
+    year = year - ops.cast(ops.less(month, 3), "int32")
+    shifted = ops.mod(month + 9, 12)
+    of_year = ops.floor_divide(153 * shifted + 2, 5) + day - 1
+    return (
+        year * 365
+        + ops.floor_divide(year, 4)
+        - ops.floor_divide(year, 100)
+        + ops.floor_divide(year, 400)
+        + of_year
+        - 719468
+    )
+
+
+def scaling_layers(scaling: Scaling) -> list[keras.layers.Layer]:
+    """Return the layers that scale as a study does; always in float32, even if the model has another precision."""
+    if scaling.mean is None or scaling.spread is None:
+        return [] if scaling.divisor == 1 else [layers.Rescaling(1 / scaling.divisor, dtype="float32")]
+    mean, spread = scaling.mean.tolist(), scaling.spread
+    if _SPREADS[0] < spread.min() and spread.max() < _SPREADS[1]:
+        return [layers.Normalization(mean=mean, variance=(spread**2).tolist(), dtype="float32")]
+    return [
+        layers.Normalization(mean=mean, variance=[1.0] * len(mean), dtype="float32"),
+        layers.Rescaling((1 / spread).tolist(), dtype="float32"),
+    ]

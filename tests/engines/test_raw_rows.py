@@ -1,0 +1,255 @@
+"""Models of tables: trained on features, exported with the encoding inside, opened by Keras alone on rows of the table."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from mixed_kit import rows_of
+from support import in_keras, manyfit, ran, told
+
+from search.engines.devices import Device
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+# ---------------------------------------------------------------- layers
+
+
+def compare(seed):
+    import keras
+    import numpy as np
+    from mixed_kit import rows_of
+
+    from search.data import encoding
+    from search.data.columns import read_table
+    from search.engines import raw_rows
+    from search.spec.settings import Columns
+
+    settings = Columns(category=("zip",))
+    train = rows_of(300, seed).drop(columns=["churn", "part"])
+    table, findings = read_table(train, settings, str)
+    assert not findings.faults, findings.faults
+    adapted = encoding.adapt(table, np.arange(200), "standard", "t")
+    # Rows that no training row resembles.
+    new = rows_of(8, seed + 1).drop(columns=["churn", "part"])
+    new["plan"] = ["free", "", "?", "never seen", "FREE", " free", "n/a", "Ünlimited plan"]
+    new["zip"] = [123, np.nan, 7, 90210, 456, -1, 1e6, 123]
+    new["note"] = ["", "good\u00a0bad", "GOOD\tday\n", "ÜBER the", "bad-day", "it's", "(very)", "new words only"]
+    new["sign up"] = [
+        "",
+        "2024-2-29 7:05",
+        "2000-01-01",
+        "1999-12-31T23:59:59Z",
+        "1900-03-01",
+        "2400-02-29",
+        "NA",
+        "2024/12/31",
+    ]
+    new["born"] = [
+        "",
+        "1/2/2024",
+        "31.12.1999",
+        "01-01-1970",
+        "28/02/1900",
+        "29/02/2000",
+        "?",
+        "7/11/2023 10:11",
+    ]
+    new["age"] = [np.nan, 0, -5, 1e6, 40, 1e-9, 41.5, 39]
+    other, findings = read_table(new, settings, str, like=table)
+    assert not findings.faults, findings.faults
+    raw_rows.find_tensorflow()
+    model = raw_rows.in_front(adapted, keras.layers.Identity())
+    model.save("whole.keras")
+    loaded = keras.models.load_model("whole.keras")
+    worst = 0.0
+    for given, index in ((table, np.arange(300)), (other, np.arange(8))):
+        expected = encoding.encode(adapted, given, index)
+        for each in (model, loaded):
+            stage, rows = raw_rows.staged(each, given.raw(index))
+            received = stage.predict(rows, verbose=0)
+            assert received.shape == expected.shape
+            worst = max(worst, float((np.abs(received - expected) / np.maximum(1, np.abs(expected))).max()))
+    return {"worst": worst, "features": len(adapted.features)}
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_layers_compute_the_features_that_trials_trained_on(tmp_path, backend, seed):
+    """Also for unknown categories, missing values and dates of all centuries."""
+    found = in_keras(compare, seed, backend=backend, cwd=tmp_path)
+    assert found["features"] == 27
+    assert found["worst"] < 1e-5
+
+
+# ---------------------------------------------------------------- the whole way
+
+STUDY = """
+[study]
+objective = "val_loss"
+trials = 3
+epochs = 4
+[data]
+source = "rows.csv"
+target = "{target}"
+split = "part"
+{columns}
+[model]
+units = [8]
+[train]
+batch_size = 32
+optimizer = "adam"
+[space]
+learning_rate = [0.001, 0.01, 0.03]
+[search]
+sampler = "grid"
+pruner = "none"
+[run]
+engine = "{engine}"
+backend = "{backend}"
+"""
+
+# Keras, pandas and nothing of ours. The rows are read as a user reads them.
+OPEN = """
+import json, sys
+sys.modules.update(dict.fromkeys(["search", "models", "spaces"]))
+if sys.argv[3] == "without":
+    sys.modules["tensorflow"] = None
+import keras, numpy as np, pandas as pd
+
+target = sys.argv[2]
+frame = pd.read_csv("rows.csv", keep_default_na=False, na_values=[""])
+frame = frame[frame.pop("part") == "validation"]
+y = frame.pop(target)
+if y.dtype != float:
+    y = (y == "yes").astype("float32")
+y = y.to_numpy().reshape(-1, 1)
+model = keras.models.load_model(sys.argv[1])
+rows = {}
+for name in model.input if isinstance(model.input, dict) else frame:
+    cells = frame[name]
+    rows[name] = cells.to_numpy() if pd.api.types.is_numeric_dtype(cells) else cells.fillna("").to_numpy(object)
+if keras.backend.backend() == "jax" and any(values.dtype == object for values in rows.values()):
+    after = model.get_layer("after_lookups")
+    after.compile_from_config(model.get_compile_config())
+    for name, values in rows.items():
+        if values.dtype == object:
+            rows[name] = np.asarray(model.get_layer("lookup_" + name.replace(" ", "_"))(values))
+    model = after
+values = model.evaluate(rows, y, batch_size=256, verbose=0, return_dict=True)
+outputs = model.predict(rows, verbose=0)
+print(json.dumps({"value": float(values["loss"]), "rows": len(outputs), "one": float(model.predict({k: v[:1] for k, v in rows.items()}, verbose=0)[0, 0] - outputs[0, 0])}))
+"""
+
+
+def opened(folder, target, backend, tensorflow="with", is_refused=False):
+    """Evaluate the exported model in a new process; return what it prints, or, if it must fail, its error."""
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", OPEN, "best.keras", target, tensorflow],
+        cwd=folder,
+        env={
+            **{name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+            **Device().environment(backend),
+        },
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    if is_refused:
+        return done.stderr
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def curves_of(folder, target, engine, backend, columns=""):
+    """Search with the command; return best.json and the curves by learning rate."""
+    text = STUDY.format(target=target, engine=engine, backend=backend, columns=columns)
+    (folder / f"{engine}-{backend}.toml").write_text(text)
+    done = manyfit("run", f"{engine}-{backend}.toml", cwd=folder, timeout=600)
+    assert done.returncode == 0, done.stderr
+    best = json.loads((folder / f"{engine}-{backend}.best.json").read_text())
+    curves = {config["params"]["learning_rate"]: config["curve"] for config in best["configs"]}
+    return best, {rate: np.array(curve["val_loss"]) for rate, curve in curves.items()}
+
+
+@pytest.mark.parametrize("seed", [0])
+def test_table_of_every_kind_is_searched_exported_and_opened_on_raw_rows(tmp_path, seed):
+    rows_of(600, seed).to_csv(tmp_path / "rows.csv", index=False)
+    columns = 'columns = { category = ["zip"] }'
+    best, lanes = curves_of(tmp_path, "churn", "lanes", "jax", columns)
+    _, fit = curves_of(tmp_path, "churn", "fit", "jax", columns)
+    assert len(lanes) == 3
+    for rate, curve in lanes.items():
+        assert np.allclose(curve, fit[rate], rtol=1e-5, atol=1e-5), rate
+    assert best["identity"]["data"]["kinds"] == {
+        "age": "number",
+        "in/come": "number",
+        "plan": "category",
+        "zip": "category",
+        "member": "boolean",
+        "sign up": "date",
+        "born": "date",
+        "note": "text",
+    }
+    value = best["configs"][0]["value"]
+    # Far better than guessing: the target depends on a number, a category and a word.
+    assert value < 0.5
+    for study in ("lanes-jax", "fit-jax"):
+        (tmp_path / "best.keras").unlink(missing_ok=True)
+        done = manyfit("export", f"{study}.toml", "--model", "best.keras", cwd=tmp_path, timeout=600)
+        assert done.returncode == 0, done.stderr
+        assert "plan (category)" in done.stderr
+        assert "NOT inside" not in done.stderr
+        for backend in ("tensorflow", "jax"):
+            seen = opened(tmp_path, "churn", backend)
+            assert seen["value"] == pytest.approx(value, rel=1e-4), (study, backend)
+            assert abs(seen["one"]) < 1e-5
+    assert "requires TensorFlow" in opened(tmp_path, "churn", "jax", "without", is_refused=True)
+
+
+def test_table_of_numbers_with_blanks_opens_without_tensorflow(tmp_path):
+    """Real data: the diabetes of scikit-learn, with every seventh cell removed."""
+    from sklearn.datasets import load_diabetes
+
+    frame = load_diabetes(as_frame=True, scaled=False).frame
+    target = frame.pop("target") / 100
+    holes = np.random.default_rng(0).random(frame.shape) < 1 / 7
+    frame = frame.mask(holes).assign(disease=target)
+    frame["part"] = np.random.default_rng(1).choice(["train", "validation"], len(frame), p=[0.7, 0.3])
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+    columns = 'columns = { category = ["sex"] }'
+    best, _ = curves_of(tmp_path, "disease", "fit", "tensorflow", columns)
+    value = best["configs"][0]["value"]
+    done = manyfit("export", "fit-tensorflow.toml", "--model", "best.keras", cwd=tmp_path, timeout=600)
+    assert done.returncode == 0, done.stderr
+    for backend, tensorflow in (("tensorflow", "with"), ("jax", "with"), ("jax", "without")):
+        seen = opened(tmp_path, "disease", backend, tensorflow)
+        assert seen["value"] == pytest.approx(value, rel=1e-4)
+
+
+def case_without_tensorflow():
+    import sys
+
+    from export_kit import FOLDER, export
+
+    sys.modules["tensorflow"] = None
+    (FOLDER / "t.csv").write_text("a,b,y\n" + "".join(f"{'pq'[i % 2]},{i},{i % 3}\n" for i in range(90)))
+    from search.engines import raw_rows
+
+    has = raw_rows.find_tensorflow()
+    case = export("t", {"source": "t.csv", "target": "y"}) if not has else {}
+    return {"lines": case["lines"], "has": has}
+
+
+def test_export_without_tensorflow_says_that_the_encoding_is_not_inside(tmp_path):
+    found = told(ran(case_without_tensorflow, backend="jax", cwd=tmp_path))
+    assert not found["has"]
+    assert found["lines"][0] == (
+        "the encoding is NOT inside (ModuleNotFoundError: columns of texts and dates need TensorFlow, which is not "
+        "installed): the model takes 3 features: b, a = p, a = q, ..."
+    )
