@@ -1,4 +1,4 @@
-"""Claim: of a hypermodel in KerasTuner's form, with as many trials of as many epochs, manyfit finds configs as good.
+"""Compares the best configs that KerasTuner and manyfit find of a hypermodel in as many trials of as many epochs.
 
 Prints the best val_accuracy of each search, for each seed of the search, on scikit-learn's digits and 3000 images
 of Fashion-MNIST (../shared/data). No trial is pruned, so the budgets are equal. JAX on the CPU trains for both.

@@ -305,3 +305,32 @@ def test_the_guide_does_what_it_says(tmp_path):
         assert done.returncode == 0, done.stderr
     assert tomllib.loads((tmp_path / "tuned.toml").read_text())["space"] == tomllib.loads(space)["space"]
     assert (tmp_path / "tuned.best.json").exists()
+
+
+@pytest.mark.slow
+def test_rates_of_a_compiled_hypermodel_vary_in_lanes_and_give_the_values_of_fit(tmp_path):
+    where = written(
+        tmp_path, BUILDER.replace('hp.Int("layers", 1, 2)', "1").replace('hp.Choice(f"units_{i}", [4, 8])', "8")
+    )
+    values = {}
+    for engine, also in (("lanes", ["--set", "run.lanes=3"]), ("fit", [])):
+        more = [
+            "--trials",
+            3,
+            "--sampler",
+            "random",
+            "--pruner",
+            "none",
+            "--set",
+            f"run.engine={engine}",
+            "--name",
+            engine,
+        ]
+        done = manyfit("run", *where, *QUICK, *more, *also, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        if engine == "lanes":
+            assert "lanes on jax, cpu: 3 trials at a time, in one compiled program" in done.stderr
+        best = json.loads((tmp_path / f"{engine}@my_tuner.best.json").read_text())
+        values[engine] = {config["params"]["rate"]: config["value"] for config in best["configs"]}
+    assert len(values["lanes"]) == 3
+    assert values["lanes"] == pytest.approx(values["fit"], rel=1e-5)
