@@ -119,7 +119,11 @@ OPEN = """
 import json, sys
 sys.modules.update(dict.fromkeys(["search", "models", "spaces"]))
 if sys.argv[3] == "without":
-    sys.modules["tensorflow"] = None
+    class Absent:
+        def find_spec(self, name, path=None, target=None):
+            if name == "tensorflow":
+                raise ModuleNotFoundError("No module named 'tensorflow'")
+    sys.meta_path.insert(0, Absent())
 import keras, numpy as np, pandas as pd
 
 target = sys.argv[2]
