@@ -1,4 +1,4 @@
-"""Pickles the objects of a Python program for the workers of one command. Nothing of it is stored: docs/decisions/0020."""
+"""Pickles the objects of a Python program for the workers of one command. Nothing of it is stored: docs/decisions/0021."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ The program pickles its objects (`search.python.handing`), the coordinator write
 worker inherits the descriptor. The parcels are, in this order: a pickle of the folders of the program's modules and of the
 source of notebook cells; a pickle of the objects, of what the worker's main module gets, and of the hashes; the buffers of
 the second pickle (PEP 574). Nothing pickled is ever in a file that another process can
-write, nor in a database: docs/decisions/0020.
+write, nor in a database: docs/decisions/0021.
 """
 
 from __future__ import annotations
