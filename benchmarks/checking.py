@@ -39,7 +39,7 @@ import json, sys, time
 from pathlib import Path
 from search import data
 from search.engines.lanes import arithmetic, sizing
-from search.engines.lanes.builder import TRACED, build, fingerprinted, is_ours
+from search.engines.lanes.builder import TRACED, build, fingerprinted, study_has_user_code
 from search.trials.events import Assignment, Member
 from search.engines.training import Trainer, leave_tensorflow_out
 from search.storage.records import load
@@ -54,7 +54,7 @@ built = [build(trainer, Assignment(Member(t.number), t.config, t.epochs, t.train
 fingerprinted(build(trainer, built[0].assignment), rows)  # what the first trace imports is needed for training, too
 for one in built:
     seen[one.structure] = seen.get(one.structure, 0) + 1
-    if seen[one.structure] <= TRACED or not is_ours(trainer):
+    if seen[one.structure] <= TRACED or study_has_user_code(trainer):
         began = time.process_time()
         fingerprinted(one, rows)
         traces += time.process_time() - began

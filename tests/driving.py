@@ -27,7 +27,7 @@ from search import failpoints
 from search.core.loop import search
 from search.core.study import Study
 from search.errors import ManyfitError
-from search.sessions.run import signals
+from search.signals import signals
 from search.storage import connecting, records, verify
 from search.storage import store as stores
 from search.storage.store import Store

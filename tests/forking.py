@@ -30,7 +30,7 @@ from typing import Any, NoReturn
 from search.engines.devices import Device
 
 COMMANDS = (
-    "search.cli",
+    "search.cli.run_output",
     "search.sessions.run",
     "search.sessions.planning",
     "search.views.console",

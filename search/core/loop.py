@@ -29,7 +29,7 @@ def search(
 
     `interruption` returns the number of a signal that has arrived, or 0. `watch` is called after every tick.
 
-    Raises Interrupted, LikeFailuresError or the fatal error of an engine after it has stored everything; no trial is left
+    Raises Interrupted, RepeatedFailureError or the fatal error of an engine after it has stored everything; no trial is left
     RUNNING. Raises StoreError if a write fails; earlier commits stay intact.
     """
     study.begin()

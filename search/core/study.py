@@ -5,18 +5,19 @@ Nothing here imports keras or touches a file; a storage writes what `pending` re
 
 from __future__ import annotations
 
-import bisect
 import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
+from search.core.changes import Changes
+from search.core.ended import Ended, RepeatedFailureError
 from search.core.judge import by_clock, judge
-from search.errors import ManyfitError
+from search.core.members import Members
 from search.policies import stopping
 from search.policies.of_study import Policies
 from search.policies.pruners import Standings
@@ -35,30 +36,15 @@ from search.trials.events import (
     Stopped,
     Verdict,
 )
-from search.trials.history import IMPORTED, Commit, Epoch, History, HistoryEvent, TrialStart, TrialState
+from search.trials.history import IMPORTED, Commit, Epoch, History, HistoryEvent
 from search.trials.objective import Objective
 from search.trials.trial import REFUSED, Training, Trial, Trials, make_trial
 
-# The study ends after so many failures in a row with the same reason: the cause is then the study and not a config.
-LIKE_FAILURES = 3
 # The ending of a study that has run all its trials.
 ALL_TRIALS = "all trials"
 
 # Recomputed epochs may differ by rounding. A larger difference than this is noted in the study's history.
 SAME = 1e-6
-
-
-@dataclass(slots=True)
-class _Pending:
-    """All changes since the last commit, each one once: numbers of trials, epochs of members, and events."""
-
-    started: list[int] = field(default_factory=list)
-    epochs: list[Epoch] = field(default_factory=list)
-    restated: set[int] = field(default_factory=set)
-    events: list[HistoryEvent] = field(default_factory=list)
-
-    def __bool__(self) -> bool:
-        return bool(self.started or self.epochs or self.restated or self.events)
 
 
 class Study:
@@ -81,7 +67,7 @@ class Study:
         self.spent: Counter[str] = Counter(spent or {})
         # The number of programs that this command has compiled.
         self.compiled = 0
-        self.gave_up: LikeFailuresError | None = None
+        self.gave_up: RepeatedFailureError | None = None
         # The history events of this command, for the views.
         self.noted: list[HistoryEvent] = []
         self._objective = Objective.of(file)
@@ -89,18 +75,9 @@ class Study:
         self._policies = Policies.of(file, self.trials, study_attrs or {})
         # A copy, because a sampler may change its attributes in place.
         self._stored_attrs = deepcopy(dict(study_attrs or {}))
-        self._pending = _Pending()
-        self._waiting: list[Training] = []
-        self._running: dict[Member, Training] = {}
-        # Members that still trained when their trial ended; their engines do not know yet.
-        self._released: set[Member] = set()
-        # Members whose engines were told that they end, and those told last.
-        self._gone: set[Member] = set()
-        self._just_ended: set[Member] = set()
-        self._best: list[Trial] = []
-        # Ended trials, in the order in which they ended.
-        self._ended: list[Trial] = []
-        self._failures: list[str] = []
+        self._changes = Changes()
+        self._members = Members()
+        self._ended = Ended(self._objective, file.settings.run.keep)
         self._began = time.monotonic()
         for trial in trials:
             self._restore(trial)
@@ -125,12 +102,12 @@ class Study:
     @property
     def running(self) -> list[Trial]:
         """The trials that an engine is training now, in order of their numbers."""
-        return [self.trials[number] for number in sorted({member.trial for member in self._running})]
+        return [self.trials[number] for number in dict.fromkeys(member.trial for member in self._members.running)]
 
     @property
     def best(self) -> Trial | None:
         """The best COMPLETE trial; among equal ones that with the lowest number."""
-        return self._best[0] if self._best else None
+        return self._ended.best[0] if self._ended.best else None
 
     @property
     def seconds(self) -> float:
@@ -140,7 +117,7 @@ class Study:
     @property
     def ending(self) -> str:
         """Why the study has ended; "" while something is left to do."""
-        if self._running or self._waiting:
+        if self._members:
             return ""
         return self._out_of_time or self._nothing_to_draw
 
@@ -151,67 +128,50 @@ class Study:
     @property
     def unfinished(self) -> list[Member]:
         """The members that run, and the interrupted ones that wait to go on."""
-        return [*(training.member for training in self._waiting), *sorted(self._running)]
+        return self._members.unfinished
 
     def next_assignment(self) -> Assignment | None:
         """Return the next member to start: an interrupted one, one of a newly drawn trial, or None if none may start now.
 
         Interrupted trials are resumed even after the study's time is used up: each trains one more epoch and then ends.
         """
-        # Two workers in a row died with a member: train it alone, so that a third death has one cause.
-        if any(training.deaths >= 2 for training in self._running.values()):
+        if self._members.one_is_alone:
             return None
-        if not self._waiting:
+        if not self._members.waiting:
             if self._out_of_time or self._nothing_to_draw:
                 return None
             drawn = self._draw()
-            self._pending.started.append(drawn.number)
-            self._waiting += drawn.trainings
-        if self._waiting[0].deaths >= 2 and self._running:
+            self._changes.started.append(drawn.number)
+            self._members.waiting += drawn.trainings
+        training = self._members.start_next()
+        if training is None:
             return None
-        training = self._waiting.pop(0)
         trial = self.trials[training.member.trial]
         if trial.state == "WAITING":
-            trial.state = "RUNNING"
-            self._pending.restated.add(trial.number)
+            self._set_state(trial, "RUNNING")
         trial.started_at = trial.started_at or datetime.now(UTC)
-        self._running[training.member] = training
-        self._gone.discard(training.member)
-        return self._assignment(trial, training)
+        return Assignment(
+            member=training.member,
+            config=trial.config,
+            epochs=trial.epochs,
+            seed=training.seed,
+            limit_s=self.file.settings.run.trial_time,
+            done=len(training.curve),
+        )
 
     def record(self, events: Sequence[Event]) -> list[Member]:
         """Record all events of a tick, before any trial is judged; return the touched members in order."""
         touched = set()
         for event in events:
             if isinstance(event, Noted):
-                if event.kind == IMPORTED and any(
-                    (known.kind, known.detail) == (event.kind, event.detail) for known in self.noted
-                ):
-                    continue  # another worker has imported the same files
-                self.compiled += event.kind == "program compiled"
-                self.note(event.kind, **event.detail)
-                continue
-            if isinstance(event, Spent):
+                self._record_note(event)
+            elif isinstance(event, Spent):
                 self.spent.update(event.seconds)
-                continue
-            touched.add(event.member)
-            trial = self.trials[event.member.trial]
-            if trial.is_ended:
-                continue  # a late result of a trial that has ended is normal, not an error
-            if isinstance(event, EpochEnd):
-                self._record_epoch(trial, event)
-            elif isinstance(event, Stopped):
-                self._end_early(trial, self._training(event.member), "callback", "a callback stopped it")
-            elif isinstance(event, Overdue):
-                self.note("timeout", trial=trial.number, epochs=len(trial.curve), waited=event.seconds)
-                why = "an epoch was not done when the trial's time was long over"
-                self._end_early(trial, self._training(event.member), "timeout", why)
-            elif isinstance(event, OverLimit):
-                self._end(trial, "PRUNED", REFUSED, event.reason)
-            elif isinstance(event, Failed):
-                self._fail(trial, "failed", event.reason, event.detail)
             else:
-                self._lose(trial, event)
+                touched.add(event.member)
+                trial = self.trials[event.member.trial]
+                if not trial.is_ended:  # a late result of a trial that has ended is normal, not an error
+                    self._record_result(trial, event)
         return sorted(touched)
 
     def judge(self, touched: Sequence[Member]) -> list[Verdict]:
@@ -221,34 +181,29 @@ class Study:
         """
         for number in dict.fromkeys(member.trial for member in touched):
             trial = self.trials[number]
-            if not self._running.keys().isdisjoint(trial.members):
+            if self._members.train(trial):
                 self._judge_running(trial)
             if not trial.is_ended:
                 self._release(trial)
-        members, self._released = sorted({*touched, *self._released}), set()
-        verdicts = [Verdict(member, ends=member not in self._running) for member in members]
-        ending = {verdict.member for verdict in verdicts if verdict.ends}
-        self._just_ended = ending - self._gone
-        self._gone |= ending
-        return verdicts
+        return self._members.verdicts(touched)
 
     @property
     def has_changes(self) -> bool:
         """Whether there are changes that have not been stored."""
-        return bool(self._pending)
+        return bool(self._changes)
 
     def worth_keeping(self, touched: Sequence[Member]) -> list[Member]:
         """Return the members that have just ended and whose weights are kept."""
         kept = set(self.kept)
-        return [member for member in touched if member in kept and member in self._just_ended]
+        return self._members.have_just_ended(member for member in touched if member in kept)
 
     @property
     def kept(self) -> list[Member]:
         """The members whose weights are kept: of the best trials, and finished ones whose trial has others still to train."""
-        is_busy = {*self._running, *(training.member for training in self._waiting)}
-        under_way = dict.fromkeys(member.trial for member in sorted(is_busy))
         if not self.file.settings.run.keep:
             return []
+        is_busy = set(self.unfinished)
+        under_way = dict.fromkeys(member.trial for member in sorted(is_busy))
         waiting = [member for number in under_way for member in self.trials[number].members if member not in is_busy]
         return [*(member for trial in self.best_trials for member in trial.members), *waiting]
 
@@ -263,20 +218,14 @@ class Study:
     @property
     def best_trials(self) -> list[Trial]:
         """The best `run.keep` COMPLETE trials, the best first; among equal ones the lower number first."""
-        return self._best[: self.file.settings.run.keep]
+        return self._ended.best[: self.file.settings.run.keep]
 
     def pending(self) -> Commit:
         """Return all changes since the last call of `mark_stored`."""
         attrs = deepcopy(dict(self._policies.sampler.study_attrs))
-        return Commit(
-            started=tuple(
-                TrialStart(trial.number, trial.params, trial.started_at, trial.attrs)
-                for trial in map(self.trials.__getitem__, self._pending.started)
-            ),
-            epochs=tuple(self._pending.epochs),
-            states=tuple(_state(self.trials[number]) for number in sorted(self._pending.restated)),
+        return replace(
+            self._changes.commit(self.trials),
             study_attrs={key: value for key, value in attrs.items() if self._stored_attrs.get(key) != value},
-            events=tuple(self._pending.events),
             seconds=self.seconds,
             spent=dict(self.spent),
             ended=self.ending,
@@ -285,48 +234,31 @@ class Study:
     def mark_stored(self, commit: Commit) -> None:
         """Clear the pending changes; `commit`, which holds them, is stored."""
         self._stored_attrs |= commit.study_attrs
-        self._pending = _Pending()
+        self._changes = Changes()
 
     def put_back(self) -> None:
         """Make all running trials wait; they will start again with the same config and number."""
         for number in sorted({member.trial for member in self.unfinished}):
             if self.trials[number].state == "RUNNING":
-                self.trials[number].state = "WAITING"
-                self._pending.restated.add(number)
-        self._waiting = [self._running[member] for member in sorted(self._running)] + self._waiting
-        self._running.clear()
+                self._set_state(self.trials[number], "WAITING")
+        self._members.put_back()
 
     def note(self, kind: str, **detail: Any) -> None:
         """Add an event to the study's history."""
         event = HistoryEvent(kind, detail, datetime.now(UTC))
         self.noted.append(event)
-        self._pending.events.append(event)
-
-    def _assignment(self, trial: Trial, training: Training) -> Assignment:
-        return Assignment(
-            member=training.member,
-            config=trial.config,
-            epochs=trial.epochs,
-            seed=training.seed,
-            limit_s=self.file.settings.run.trial_time,
-            done=len(training.curve),
-        )
+        self._changes.events.append(event)
 
     # -- drawing -----------------------------------------------------------------------------------------------------
 
     @property
     def _nothing_to_draw(self) -> str:
         stop_after = self.file.settings.study.stop_after
-        if stop_after and stopping.stagnates(self._results(), stop_after):
+        if stop_after and stopping.stagnates(self._ended.scores(), stop_after):
             return f"no better value in the last {stop_after} trials"
         if used_up := self._policies.draws.used_up(self.trials):
             return used_up
         return "" if len(self.trials) < self.file.settings.study.trials else ALL_TRIALS
-
-    def _results(self) -> list[float | None]:
-        """Return the scores of all trials that were trained and ended, None for those that can't be the best."""
-        sign, trained = self._objective.sign, [trial for trial in self._ended if trial.ended != REFUSED]
-        return [sign * t.value if t.value is not None and t.state == "COMPLETE" else None for t in trained]
 
     @property
     def _out_of_time(self) -> str:
@@ -353,17 +285,38 @@ class Study:
             # All epochs count as judged but the last possible one: a crash may have come before its verdict.
             training.judged = min(len(training.curve), trial.epochs - 1)
         if trial.is_ended:
-            self._close(trial)
+            self._ended.add(trial)
         else:
             if trial.state == "RUNNING":
                 # Its process died. It may have to wait, and must not be shown as running meanwhile.
-                trial.state = "WAITING"
-                self._pending.restated.add(trial.number)
+                self._set_state(trial, "WAITING")
             unfinished = [training for training in trial.trainings if len(training.curve) < trial.epochs]
             # If all epochs are stored but no verdict, one training recomputes its last, so that the loop judges the trial.
-            self._waiting += unfinished or trial.trainings[-1:]
+            self._members.waiting += unfinished or trial.trainings[-1:]
 
     # -- recording ---------------------------------------------------------------------------------------------------
+
+    def _record_note(self, event: Noted) -> None:
+        if event.kind == IMPORTED and any((n.kind, n.detail) == (event.kind, event.detail) for n in self.noted):
+            return  # another worker has imported the same files
+        self.compiled += event.kind == "program compiled"
+        self.note(event.kind, **event.detail)
+
+    def _record_result(self, trial: Trial, event: EpochEnd | Stopped | Failed | Lost | Overdue | OverLimit) -> None:
+        if isinstance(event, EpochEnd):
+            self._record_epoch(trial, event)
+        elif isinstance(event, Stopped):
+            self._end_early(trial, self._training(event.member), "callback", "a callback stopped it")
+        elif isinstance(event, Overdue):
+            self.note("timeout", trial=trial.number, epochs=len(trial.curve), waited=event.seconds)
+            why = "an epoch was not done when the trial's time was long over"
+            self._end_early(trial, self._training(event.member), "timeout", why)
+        elif isinstance(event, OverLimit):
+            self._end(trial, "PRUNED", REFUSED, event.reason)
+        elif isinstance(event, Failed):
+            self._fail(trial, "failed", event.reason, event.detail)
+        else:
+            self._lose(trial, event)
 
     def _record_epoch(self, trial: Trial, event: EpochEnd) -> None:
         objective = self.file.settings.study.objective
@@ -390,7 +343,7 @@ class Study:
             if self._objective.is_better(value, trial.value):
                 trial.value, trial.best_epoch = value, event.epoch
             self.trials.touch(trial)
-        self._pending.epochs.append(Epoch(event.member, event.epoch, event.seconds, metrics, value))
+        self._changes.epochs.append(Epoch(event.member, event.epoch, event.seconds, metrics, value))
 
     def _compare(self, training: Training, epoch: int, value: float | None) -> None:
         """Note in the history if a recomputed epoch differs from the stored one. The stored one stays."""
@@ -401,31 +354,19 @@ class Study:
             self.note("recomputed epoch differs", trial=number, epoch=epoch, stored=stored, now=value)
 
     def _lose(self, trial: Trial, event: Lost) -> None:
-        if event.member not in self._running:
+        if event.member not in self._members:
             return  # its trial has gone on without it in the same tick
-        training = self._training(event.member)
-        # A queued member was not training when the worker died, so this death does not count against it.
-        training.deaths += event.trained
-        if event.hung and event.trained:
-            # One of the members hung. Let them go on one at a time, so that the next one to hang is the cause.
-            training.deaths = max(2, training.deaths)
         self.note("worker lost", trial=trial.number, reason=event.reason, detail=event.detail)
-        if event.alone and training.deaths >= 2:
+        training = self._training(event.member)
+        if not self._members.lose(training, trained=event.trained, hung=event.hung, alone=event.alone):
             self._fail(trial, "crashed", event.reason, event.detail)
-            return
-        del self._running[event.member]
-        self._waiting = sorted([training, *self._waiting], key=lambda waiting: waiting.member)
-        if self._running.keys().isdisjoint(trial.members):
-            trial.state = "WAITING"
-            self._pending.restated.add(trial.number)
+        elif not self._members.train(trial):
+            self._set_state(trial, "WAITING")
 
     def _fail(self, trial: Trial, ended: str, reason: str, detail: str) -> None:
         trial.detail = detail
-        trial.value = trial.best_epoch = None
         self._end(trial, "FAIL", ended, reason)
-        self._failures.append(reason)
-        if len(self._failures) >= LIKE_FAILURES and len(set(self._failures[-LIKE_FAILURES:])) == 1:
-            self.gave_up = LikeFailuresError(reason, detail)
+        self.gave_up = self._ended.count_failure(reason, detail) or self.gave_up
 
     # -- judging -----------------------------------------------------------------------------------------------------
 
@@ -465,8 +406,7 @@ class Study:
     def _release(self, trial: Trial) -> None:
         """Free the places of the members that have come as far as their trial goes; end the trial when all have."""
         done = {one.member for one in trial.trainings if len(one.curve) >= trial.goal}
-        self._released.update(member for member in done if self._running.pop(member, None))
-        self._waiting = [training for training in self._waiting if training.member not in done]
+        self._members.release(done)
         if trial.early is not None and len(done) == len(trial.trainings):
             self._end(trial, "COMPLETE", *trial.early[1:])
 
@@ -474,61 +414,15 @@ class Study:
         return self.trials[member.trial].trainings[member.replica]
 
     def _end(self, trial: Trial, state: str, ended: str, why: str) -> None:
-        trial.state, trial.ended, trial.why = state, ended, why
+        self._set_state(trial, state)
+        trial.ended, trial.why = ended, why
         if trial.has_no_value:
             trial.value = trial.best_epoch = None
-        trial.ended_at = self._now()
-        self._released.update(member for member in trial.members if self._running.pop(member, None))
-        self._waiting = [training for training in self._waiting if training.member.trial != trial.number]
+        trial.ended_at = self._ended.now()
+        self._members.release(trial.members)
         self.trials.touch(trial)
-        self._close(trial)
-        self._pending.restated.add(trial.number)
+        self._ended.add(trial)
 
-    def _now(self) -> datetime:
-        """Return the time, or 1 us after the last trial's end if the clock stands still or was put back.
-
-        A resumed study reads the order in which trials ended from these times.
-        """
-        now = datetime.now(UTC)
-        last = self._ended[-1].ended_at if self._ended else None
-        return now if last is None else max(now, last + timedelta(microseconds=1))
-
-    def _close(self, trial: Trial) -> None:
-        bisect.insort(self._ended, trial, key=_when_ended)
-        if trial.state != "FAIL" and trial.ended != REFUSED:
-            self._failures.clear()
-        if trial.state == "COMPLETE" and trial.value is not None:
-            # `rank` puts the lower number first among equal values, whichever ended first.
-            bisect.insort(self._best, trial, key=self._objective.rank)
-            del self._best[max(1, self.file.settings.run.keep) :]
-
-
-def _when_ended(trial: Trial) -> tuple[datetime, int]:
-    return trial.ended_at or datetime.min.replace(tzinfo=UTC), trial.number
-
-
-class LikeFailuresError(ManyfitError):
-    """The same failure happened three times in a row, so the cause is the study and not a config."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        self.detail = detail
-        super().__init__(
-            f"{LIKE_FAILURES} trials in a row failed alike: {reason}; mend the cause and repeat the command"
-            + (f"\n\n{detail.rstrip()}" if detail else "")
-        )
-
-
-def _state(trial: Trial) -> TrialState:
-    return TrialState(
-        number=trial.number,
-        state=trial.state,
-        ended=trial.ended,
-        why=trial.why,
-        detail=trial.detail,
-        value=trial.value,
-        best_epoch=trial.best_epoch,
-        epochs=len(trial.curve),
-        seconds=sum(trial.seconds),
-        ended_at=trial.ended_at,
-        attrs=trial.attrs,
-    )
+    def _set_state(self, trial: Trial, state: str) -> None:
+        trial.state = state
+        self._changes.restated.add(trial.number)

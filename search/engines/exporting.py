@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from search import arrayfile
 from search.data import Data
 from search.data.encoding import Encoding
-from search.engines import failures, objectives, pins, portable, raw_rows
+from search.engines import failures, pins, portable, raw_rows
 from search.engines.heads import Head, heads_of
 from search.engines.logs import numbers
+from search.engines.losses.outputs import width_of
 from search.engines.portable import Labels, Yardstick
 from search.engines.protocol import SaveModel
 from search.engines.training import Trainer, make_optimizer, validation_batch, weights_of
@@ -157,7 +158,7 @@ def save(trainer: Trainer, order: SaveModel) -> Noted:
     bare = _Bare(**{field.name: getattr(trainer, field.name) for field in fields(Trainer)})
     model = bare.model(order.config, order.seed)
     _assign(model, weights)
-    # A builder's own loss gets labels in the source's form, which is the first form.
+    # A builder's loss gets labels in the source's form, which is the first form.
     forms = evaluated.first_forms()
     compiled = replace(_of_builder(model), forms=forms) if model.compiled else _of_study(trainer, order, evaluated)
     data = trainer.data
@@ -287,8 +288,8 @@ def _of_study(trainer: Trainer, order: SaveModel, evaluated: Evaluated) -> Compi
     for head in evaluated.heads:
         of_output = f" of {head.name}" if head.name else ""
         yardstick = Yardstick(evaluated.labels[head.name], outputs[head.index or 0])
-        named = trainer.loss(order.config, objectives.width_of(model, head.data, head.index), head)
-        loss = portable.loss(_own_loss(evaluated, head), named, yardstick)
+        named = trainer.loss(order.config, width_of(model, head.data, head.index), head)
+        loss = portable.loss(_study_loss(evaluated, head), named, yardstick)
         if loss is None:
             why = "is code of yours" if isinstance(named, str) else "can't be expressed by Keras's own classes"
             return _uncompiled(f"the loss{of_output} {why}")
@@ -304,18 +305,18 @@ def _of_study(trainer: Trainer, order: SaveModel, evaluated: Evaluated) -> Compi
     return Compiled(arguments, forms, tuple(lines))
 
 
-def _own_loss(evaluated: Evaluated, head: Head) -> Callable[[Any, Any], Any]:
+def _study_loss(evaluated: Evaluated, head: Head) -> Callable[[Any, Any], Any]:
     """Return the loss of an output, as the study computes it."""
     if head.index is not None:
         given = evaluated.model.loss
         loss: Callable[[Any, Any], Any] = given[head.name if isinstance(given, dict) else head.index]
         return loss
 
-    def own_loss(y: Any, output: Any) -> Any:
+    def study_loss(y: Any, output: Any) -> Any:
         # Restore the structure: an output may have a name.
         return evaluated.model._compile_loss(y, keras.tree.pack_sequence_as(evaluated.outputs, [output]))
 
-    return own_loss
+    return study_loss
 
 
 def _optimizer(trainer: Trainer, order: SaveModel) -> keras.optimizers.Optimizer:
@@ -340,17 +341,17 @@ def _of_builder(model: keras.Model) -> Compiled:
         if not portable.is_of_keras(arguments.get(name)):
             return _uncompiled(f"the {name} is code of yours")
     for name in ("metrics", "weighted_metrics"):
-        arguments[name] = _without_own(arguments.get(name), lines)
+        arguments[name] = _without_user_code(arguments.get(name), lines)
     return Compiled(arguments, lines=tuple(lines))
 
 
-def _without_own(given: Any, lines: list[str]) -> Any:
+def _without_user_code(given: Any, lines: list[str]) -> Any:
     """Return metrics, in any nested structure, without the user's own; append a line for each that is left out."""
     if isinstance(given, dict):
-        return {key: _without_own(item, lines) for key, item in given.items()}
+        return {key: _without_user_code(item, lines) for key, item in given.items()}
     if isinstance(given, list | tuple):
         # Drop left-out entries, but keep None that was there before: an inner list may stand for an output.
-        kept = [_without_own(item, lines) for item in given]
+        kept = [_without_user_code(item, lines) for item in given]
         return [item for item, before in zip(kept, given, strict=True) if item is not None or before is None]
     if given is None or portable.is_of_keras(given):
         return given

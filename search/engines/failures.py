@@ -5,15 +5,12 @@ from __future__ import annotations
 import re
 import traceback
 
-_OURS = tuple(
-    f"engines/{name}.py"
-    for name in (
-        "fit", "memory", "training", "lanes/engine", "lanes/builder", "lanes/program", "hypermodels/builder",
-        "hypermodels/own_fit",
-    )
+# The modules through which an exception of the user's code passes.
+_MODULES = (
+    "fit", "model_memory", "training", "lanes/engine", "lanes/builder", "lanes/program", "lanes/programs",
+    "hypermodels/builder", "hypermodels/own_fit",
 )  # fmt: skip
-
-
+_OURS = tuple(f"engines/{name}.py" for name in _MODULES)
 # The most characters to keep of an exception: a message may contain an array or a whole file.
 MOST_WORDS = 500
 MOST_LINE = 2_000

@@ -17,11 +17,12 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from search.engines import failures, feeding, memory, model_limits, named_callbacks, objectives
+from search.engines import failures, feeding, model_limits, model_memory, named_callbacks
 from search.engines.checkpoints import Checkpoints
 from search.engines.heads import first_rows
 from search.engines.hypermodels import own_fit
 from search.engines.logs import numbers
+from search.engines.losses.outputs import outputs_with_a_loss
 from search.engines.protocol import EngineRequest, MadeEngine
 from search.engines.training import ReadConfig, Trainer, can_evaluate, validation_batch, weights_of
 from search.spec.keras_callbacks import Entry
@@ -155,11 +156,11 @@ class FitEngine:
                 callbacks=[*needed, *_around(reporter)],
             )
         except Exception as error:
-            if memory.is_short(error):
-                memory.note_needed(error, memory.size_of(model))
+            if model_memory.is_short(error):
+                model_memory.note_needed(error, model_memory.size_of(model))
             elif not reporter.epoch and model.compiled:
                 # Keras's own words for a wrong number of outputs are hard to read.
-                objectives.outputs_with_a_loss(model, first_rows(data.x_train, 4), first_rows(data.y_train, 4))
+                outputs_with_a_loss(model, first_rows(data.x_train, 4), first_rows(data.y_train, 4))
             raise
         return reporter.epoch < assignment.epochs and not reporter.has_ended
 

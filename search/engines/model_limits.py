@@ -10,8 +10,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from search.engines import failures, memory
-from search.engines.memory import TooLarge
+from search.engines import failures, model_memory
+from search.engines.model_memory import TooLarge
 from search.engines.training import Trainer, has_call
 from search.errors import UsageError
 from search.spec.settings import LimitsSection
@@ -47,7 +47,7 @@ def check_size(limits: LimitsSection, model: keras.Model, assignment: Assignment
     """Raise OverLimitError if a member's compiled model has more parameters or larger weights than allowed."""
     if not limits.are_set or not is_checked(assignment):
         return
-    for excess in _excesses(limits, memory.parameters_of(model), memory.size_of(model).weights):
+    for excess in _excesses(limits, model_memory.parameters_of(model), model_memory.size_of(model).weights):
         raise OverLimitError(excess)
 
 
@@ -94,7 +94,7 @@ def check_possible(limits: LimitsSection, model: keras.Model) -> None:
 
 def warnings(limits: LimitsSection, model: keras.Model) -> Iterator[str]:
     """Yield a warning if the model in the middle of the space is beyond a limit."""
-    for excess in _excesses(limits, memory.parameters_of(model), memory.size_of(model).weights):
+    for excess in _excesses(limits, model_memory.parameters_of(model), model_memory.size_of(model).weights):
         yield f"the config in the middle of the space would be refused: {excess}"
 
 
@@ -107,7 +107,7 @@ def ending(member: Member, error: BaseException, trainer: Trainer) -> Failed | O
         # Building ended early, so these are the least that it has.
         for excess in _excesses(limits, error.parameters, error.weights, "at least "):
             return OverLimit(member, excess)
-    return Failed(member, memory.reason(error, trainer.memory_limit()), failures.trace(error))
+    return Failed(member, model_memory.reason(error, trainer.memory_limit()), failures.trace(error))
 
 
 def _excesses(limits: LimitsSection, parameters: int, weights: int, least: str = "") -> Iterator[str]:

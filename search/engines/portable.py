@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.data.targets import label_numbers
-from search.engines import keras_names
-from search.engines.keras_names import Named
+from search.engines.losses import keras_names
+from search.engines.losses.keras_names import Named
 
 Entry = str | dict[str, Any]
 
@@ -29,7 +29,6 @@ SAME = 1e-5
 _SAMPLE = 256
 # Stands for a lambda: Keras opens a file with one only with safe_mode=False.
 LAMBDA = "a lambda"
-_ACCURACY = ("accuracy", "acc")
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ def loss(study: Any, named: Named | str, yardstick: Yardstick) -> Chosen | None:
     if isinstance(named, str):
         return None
     for form in yardstick.forms:
-        for candidate in _variants(_entry_of(named), keras.losses):
+        for candidate in _variants(*_kind_and_options(named), keras.losses):
             if form != "column" and yardstick.agrees(study, candidate, form):
                 return Chosen(candidate, form)
     return None
@@ -211,12 +210,12 @@ def _is_same(some: NDArray[Any], others: NDArray[Any]) -> bool:
     return some.shape == others.shape and np.allclose(some, others, rtol=SAME, atol=SAME, equal_nan=True)
 
 
-def _entry_of(named: Named) -> Entry:
-    """Return a table with the name in Keras's own spelling."""
+def _kind_and_options(named: Named) -> tuple[str, dict[str, Any]]:
+    """Return the name of the class, and the options of all its candidates."""
     logits = {} if named.from_logits is None else {"from_logits": named.from_logits}
     # Without smoothing, the class of whole numbers has the same values, and lacks the option.
     options = {name: value for name, value in named.options.items() if name != "label_smoothing" or value}
-    return {"name": named.kind.__name__, **options, **logits}
+    return named.name, {**options, **logits}
 
 
 def _metrics(entry: Entry, study: Any) -> Iterator[Any]:
@@ -225,40 +224,26 @@ def _metrics(entry: Entry, study: Any) -> Iterator[Any]:
     if type(inner).__module__.startswith("keras.") and not isinstance(inner, keras.metrics.MeanMetricWrapper):
         # The study may have set options that the entry omits, such as an average or a threshold.
         yield type(inner).from_config({**inner.get_config(), "name": name})
-    if isinstance(entry, str) and entry.lower() in _ACCURACY:
-        entries: Sequence[Entry] = ["BinaryAccuracy", "CategoricalAccuracy", "Accuracy"]
-    else:
-        entries = [entry if is_users(entry) else _entry_of(keras_names.find("train.metrics", entry))]
-    for wanted in entries:
-        for candidate in (*_variants(wanted, keras.metrics), *_variants(wanted, keras.losses)):
-            if isinstance(candidate, keras.metrics.Metric):
-                candidate.name = name
-                yield candidate
-            elif isinstance(candidate, keras.losses.Loss):
-                yield keras.metrics.MeanMetricWrapper(candidate.fn, name=name, **candidate._fn_kwargs)
-            else:
-                yield keras.metrics.MeanMetricWrapper(candidate, name=name)
-
-
-def _variants(entry: Entry, module: Any) -> Iterator[Any]:
-    """Yield an entry's loss or metric as it is, for logits, and for labels in the other form."""
     if is_users(entry):
         return
-    options = dict(entry) if isinstance(entry, dict) else {"name": entry}
-    name = str(options.pop("name"))
-    kinds = {_plain(key): kind for key, kind in vars(module).items() if inspect.isclass(kind)}
-    plain = _plain(name)
-    function = None
-    if plain not in kinds:
-        try:
-            function = module.get(name)
-        except ValueError:
-            return
-        plain = _plain(getattr(function, "__name__", name))
-    other = plain.removeprefix("sparse") if plain.startswith("sparse") else f"sparse{plain}"
-    if plain not in kinds and callable(function):
-        yield function
-    for kind in (kinds[key] for key in (plain, other) if key in kinds):
+    if isinstance(entry, str) and entry.lower() in keras_names.ACCURACIES:
+        wanted: list[tuple[str, dict[str, Any]]] = [
+            (kind, {}) for kind in ("BinaryAccuracy", "CategoricalAccuracy", "Accuracy")
+        ]
+    else:
+        wanted = [_kind_and_options(keras_names.find("train.metrics", entry))]
+    for kind, options in wanted:
+        for metric in _variants(kind, options, keras.metrics):
+            metric.name = name
+            yield metric
+        for loss in _variants(kind, options, keras.losses):
+            yield keras.metrics.MeanMetricWrapper(loss.fn, name=name, **loss._fn_kwargs)
+
+
+def _variants(name: str, options: Mapping[str, Any], module: Any) -> Iterator[Any]:
+    """Yield a loss or metric as it is, for logits, and for labels in the other form, as far as `module` has its classes."""
+    other = name.removeprefix("Sparse") if name.startswith("Sparse") else f"Sparse{name}"
+    for kind in (getattr(module, known) for known in (name, other) if hasattr(module, known)):
         for more in _settings(kind, options):
             try:
                 yield completed(kind(**{**options, **more}))
@@ -283,10 +268,6 @@ def _call(metric: keras.metrics.Metric) -> str:
     given = {name: value for name, value in metric.get_config().items() if name not in ("name", "dtype")}
     changed = [f"{name}={value!r}" for name, value in given.items() if name in defaults and value != defaults[name]]
     return type(metric).__name__ + (f"({', '.join(changed)})" if changed else "")
-
-
-def _plain(name: str) -> str:
-    return name.replace("_", "").lower()
 
 
 def _where(what: str) -> str:

@@ -11,9 +11,12 @@ import keras
 import numpy as np
 
 from search.data import DataInfo
-from search.engines import failures, heads, logs, memory, model_limits, named_callbacks, objectives, pairing
+from search.engines import failures, heads, logs, model_limits, model_memory, named_callbacks
 from search.engines.heads import Head, first_rows
 from search.engines.hypermodels.builder import Missing
+from search.engines.losses import pairing
+from search.engines.losses.outputs import NOT_FINITE, outputs_with_a_loss, width_of
+from search.engines.losses.rules import Target
 from search.engines.training import ReadConfig, Trainer, can_evaluate, has_call
 from search.errors import DataError, UsageError
 from search.spec import keras_callbacks
@@ -197,7 +200,7 @@ def _describe(model: keras.Model) -> dict[str, Any]:
     return {
         "name": model.name,
         "layers": len(model.layers),
-        "parameters": memory.parameters_of(model),
+        "parameters": model_memory.parameters_of(model),
         "optimizer": type(model.optimizer).__name__,
         "loss": _loss_text(model.loss),
     }
@@ -254,7 +257,7 @@ def _check_objective(model: keras.Model, trainer: Trainer) -> None:
     ):
         _check_own_steps(model, x, y, objective)
         return
-    predicted = objectives.outputs_with_a_loss(model, x, y)
+    predicted = outputs_with_a_loss(model, x, y)
     if predicted is None:
         return  # wrong shapes, a custom step: the first trial's error is clearer
     try:
@@ -273,11 +276,11 @@ def _check_objective(model: keras.Model, trainer: Trainer) -> None:
             f"study.objective: training reports no {objective!r}{closest(objective, reported)}; "
             f"it reports {', '.join(reported)}; mend it, or name the metric in train.metrics"
         )
-    if not any(map(keras_callbacks.is_own, callbacks)):  # those may add metrics
+    if not any(map(keras_callbacks.is_user_code, callbacks)):  # those may add metrics
         named_callbacks.check_monitors(callbacks, reported)
     outputs = [np.asarray(output) for output in keras.tree.flatten(predicted)]
     if not all(np.all(np.isfinite(output)) for output in outputs):
-        raise UsageError(objectives.NOT_FINITE)
+        raise UsageError(NOT_FINITE)
 
 
 def _shapes(tree: Any) -> str:
@@ -336,9 +339,9 @@ def _renumbered(model: keras.Model, trainer: Trainer, head: Head, *, came_compil
     if not names or not all(map(_is_whole, names)) or [int(name) for name in names] == list(range(len(names))):
         return
     if came_compiled:
-        own = [f"the builder's {name}" for name in pairing.own_of(model, head)]
+        own = [f"the builder's {name}" for name in pairing.names_of_user_code(model, head)]
     else:
-        own = [f"{key} {entry}" for key, entry in trainer.entries(head.name) if trainer.is_own(entry)]
+        own = [f"{key} {entry}" for key, entry in trainer.entries(head.name) if trainer.is_user_code(entry)]
     if own:
         shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
         of_output = f" of {head.name!r}" if head.name else ""
@@ -355,7 +358,7 @@ def _row_mixing_warnings(model: keras.Model, trainer: Trainer) -> list[str]:
         return []
     warnings: list[str] = []
     for head in heads.heads_of(model, trainer.data):
-        target = objectives.Target.of(head.data)
-        if target.shape in ("flat", "column") and (width := objectives.width_of(model, head.data, head.index)):
+        target = Target.of(head.data)
+        if target.shape in ("flat", "column") and (width := width_of(model, head.data, head.index)):
             warnings += pairing.warnings_of(model, target.rows(width), head)
     return warnings

@@ -19,14 +19,16 @@ from numpy.typing import NDArray
 
 from search.data import Data, DataInfo
 from search.data.targets import label_numbers
-from search.engines import heads, keras_names, memory, objectives, pairing
-from search.engines.forms import Form
+from search.engines import heads, model_memory
 from search.engines.heads import Head, first_rows
 from search.engines.hypermodels import builder as hypermodels
 from search.engines.hypermodels import stand_in
 from search.engines.hypermodels.builder import HyperModelBuilder
-from search.engines.keras_names import Named
-from search.engines.objectives import Rule, Target
+from search.engines.losses import keras_names, pairing
+from search.engines.losses.forms import Form
+from search.engines.losses.keras_names import Named
+from search.engines.losses.outputs import width_of
+from search.engines.losses.rules import Rule, Target, loss_of_task, rule_for
 from search.engines.pins import Pins
 from search.errors import UsageError
 from search.spec import keras_callbacks
@@ -143,8 +145,8 @@ class Trainer:
         # Import ours first: the user's folder may have a `models/`, too.
         hypermodel = None
         if reference is None:
-            ours = builtin(settings.model.build)
-            build, hashes = ours.build, [str(ours.REVISION)]
+            builder = builtin(settings.model.build)
+            build, hashes = builder.build, [str(builder.REVISION)]
         else:
             build = stand_in.load(reference)
             hypermodel = hypermodels.adapt(build, Space.parse(settings.space), settings.model.arguments)
@@ -175,7 +177,7 @@ class Trainer:
         precision = self.settings.run.precision
         keras.config.set_dtype_policy("float32" if precision == "auto" else precision)
         keras.utils.set_random_seed(seed)
-        with memory.watched(self.memory_limit()) as watch:
+        with model_memory.watched(self.memory_limit()) as watch:
             model = self.build(config, self.data.info)
             if not isinstance(model, keras.Model):
                 raise TypeError(f"the builder must return a keras.Model; received {type(model).__name__}")
@@ -194,9 +196,9 @@ class Trainer:
         train = self.settings.train
         return hypermodel.unread(model, config, {"optimizer": train.optimizer, **train.numbers})
 
-    def memory_limit(self) -> memory.MemoryLimit:
+    def memory_limit(self) -> model_memory.MemoryLimit:
         """Return the memory that a model may take."""
-        return memory.limit(self.settings.run.worker_memory)
+        return model_memory.limit(self.settings.run.worker_memory)
 
     def compile(self, model: keras.Model, config: Mapping[str, Any]) -> None:
         """Compile a model with the optimizer, loss and metrics of the study; UsageError for what Keras does not know."""
@@ -204,11 +206,11 @@ class Trainer:
         metrics: dict[str, Any] = {}
         for head in heads.heads_of(model, self.data):
             self._check_names(head)
-            width = objectives.width_of(model, head.data, head.index)
+            width = width_of(model, head.data, head.index)
             loss = self.loss(config, width, head)
-            rule = objectives.rule_for(model, head.data, loss, width, head.index)
+            rule = rule_for(model, head.data, loss, width, head.index)
             losses[head.name] = (
-                rule.loss(loss) if isinstance(loss, Named) else self._own("train.loss", loss, rule, head)
+                rule.loss(loss) if isinstance(loss, Named) else self._of_user("train.loss", loss, rule, head)
             )
             metrics[head.name] = [self._metric(entry, rule, head) for entry in self.metrics(head)]
         model.compile(make_optimizer(config, self.steps(config)), **self.compilation(losses, metrics))
@@ -281,7 +283,7 @@ class Trainer:
         """
         made = []
         for entry in self.settings.train.callbacks:
-            if not keras_callbacks.is_own(entry):
+            if not keras_callbacks.is_user_code(entry):
                 made += [make_named(entry)] if make_named else []
                 continue
             text = keras_callbacks.name_of(entry)
@@ -298,8 +300,8 @@ class Trainer:
         losses = self.settings.train.losses
         entry = losses.get(head.name, losses.get(""))
         if entry is None or (isinstance(entry, str) and entry.lower() in ("crossentropy", "ce")):
-            return objectives.loss_of_task(head.data, width, config.get("label_smoothing"))
-        return str(entry) if self.is_own(entry) else keras_names.find("train.loss", entry)
+            return loss_of_task(head.data, width, config.get("label_smoothing"))
+        return str(entry) if self.is_user_code(entry) else keras_names.find("train.loss", entry)
 
     def metrics(self, head: Head) -> tuple[str | dict[str, Any], ...]:
         """Return the metrics of an output: those that the study names, or the task's default."""
@@ -309,9 +311,9 @@ class Trainer:
         return ("mae",) if head.data.info.task == "regression" else ("accuracy",)
 
     def _metric(self, entry: str | dict[str, Any], rule: Rule, head: Head) -> Any:
-        if self.is_own(entry):
-            return self._own("train.metrics", str(entry), rule, head)
-        if isinstance(entry, str) and entry.lower() in objectives.ACCURACIES:
+        if self.is_user_code(entry):
+            return self._of_user("train.metrics", str(entry), rule, head)
+        if isinstance(entry, str) and entry.lower() in keras_names.ACCURACIES:
             accuracy = Named("train.metrics", entry, keras.metrics.Accuracy)
             return rule.metric(accuracy) if rule.decides_accuracy else entry.lower()  # Keras picks the class that fits
         return rule.metric(keras_names.find("train.metrics", entry))
@@ -320,16 +322,16 @@ class Trainer:
         """Return (key, entry) of the losses and metrics that the study names for an output."""
         return self.settings.train.of_output(output)
 
-    def is_own(self, entry: object) -> bool:
+    def is_user_code(self, entry: object) -> bool:
         """Return whether an entry of `loss` or `metrics` names code of the user's."""
         return isinstance(entry, str) and Reference.parse(entry, self.base) is not None
 
-    def _own(self, key: str, text: str, rule: Rule, head: Head) -> Any:
+    def _of_user(self, key: str, text: str, rule: Rule, head: Head) -> Any:
         """Return a loss or metric of the user's own; only the shape of its labels may be changed."""
         function = self._function(key, text)
-        own = function() if isinstance(function, type) else function
+        item = function() if isinstance(function, type) else function
         form = self.forms.get((key, text, head.name, rule.width), Form())
-        return pairing.formed(own, form, is_metric=key == "train.metrics")
+        return pairing.formed(item, form, is_metric=key == "train.metrics")
 
     def _function(self, key: str, text: str) -> Callable[..., Any]:
         reference = Reference.parse(text, self.base)
@@ -424,13 +426,13 @@ def _forms(settings: Settings, base: Path, data: Data) -> Iterator[tuple[tuple[s
             continue
         try:
             function = reference.load()
-            own = function() if isinstance(function, type) else function
+            item = function() if isinstance(function, type) else function
         except Exception:  # noqa: BLE001, S112 (compiling the first model raises the same error)
             continue
         is_metric = key == "train.metrics"
         # A model of a binary task has one output or two, one of a single number may add a variance.
         for width in {1, 2, head.info.outputs, head.info.classes} - {0}:
-            yield (key, text, output, width), pairing.form_for(own, target.rows(width), is_metric=is_metric)
+            yield (key, text, output, width), pairing.form_for(item, target.rows(width), is_metric=is_metric)
 
 
 def _texts(settings: Settings, data: Data) -> Iterator[tuple[str, str, str]]:

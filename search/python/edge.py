@@ -12,7 +12,7 @@ from types import FrameType
 from manyfit.start import own_packages
 from search.errors import Interrupted, ManyfitError
 from search.python.arguments import in_python
-from search.sessions.run import DOUBLE_PRESS_S
+from search.signals import DOUBLE_PRESS_S
 
 
 @contextmanager

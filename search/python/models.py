@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from manyfit.start import users_packages
 from search.errors import UsageError
 from search.sessions import run as sessions
-from search.spec import sources
+from search.spec import code_files
 from search.storage.studies import Stored
 from search.trials.trial import Trial
 
@@ -82,7 +82,7 @@ def _of_files(names: set[str], stored: Stored) -> Iterator[tuple[str, Any]]:
     """Yield classes and functions of the files that the study names. Importing them runs the user's code."""
     if not names:
         return
-    for _, reference in sources.references(stored.file.settings, stored.file.base):
+    for _, reference in code_files.references(stored.file.settings, stored.file.base):
         if reference.path.suffix != ".py":
             continue
         module = sys.modules[reference.load().__module__]

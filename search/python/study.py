@@ -191,11 +191,11 @@ def _reporter(*, progress: bool) -> Reporter:
 
 def _tell(reporter: Reporter, outcome: Outcome) -> None:
     """Report how a run ended; ManyfitError if every trial has failed."""
-    from search.views import report
+    from search.sessions import outcomes
     from search.views.text import number
 
     stored = outcome.stored
-    for line in report.outcome_lines(outcome):
+    for line in outcomes.lines(outcome):
         reporter.line(line)
     if stored.complete:
         best = stored.complete[0]

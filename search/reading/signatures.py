@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ast
-import warnings
 from pathlib import Path
 from typing import Literal
 
 from search.spec.builderforms import takes_hp
+from search.spec.code_files import syntax_tree
 
 
 def call_error(path: Path, function: str, given: tuple[str, ...]) -> str:
@@ -49,10 +49,7 @@ def first_argument_is(path: Path, function: str, *names: str) -> bool:
 
 def _arguments(path: Path, function: str) -> ast.arguments | None:
     """Return the arguments of the last top-level definition of `function`; None if something else may replace it."""
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            tree = ast.parse(path.read_bytes())
-    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+    if (tree := syntax_tree(path)) is None:
         return None
     arguments = None
     for node in tree.body:

@@ -14,7 +14,7 @@ from typing import Any
 from search.errors import StudyFileError, UsageError
 from search.policies.pruners import PATIENCE
 from search.reading.studytext import StudyText
-from search.spec import keras_callbacks, sources
+from search.spec import code_files, keras_callbacks
 from search.spec.ready import Ready
 from search.spec.study import StudyFile
 from search.spec.vocabulary import (
@@ -127,14 +127,14 @@ class _Inspection:
         return f"{self.file.settings.model.build} reads {shown or 'nothing of its own'}{closest(name, known)}"
 
     def _is_certain(self, name: str) -> bool:
-        if self.file.builder is None and not keras_callbacks.have_own(self.file.settings.train.callbacks):
+        if self.file.builder is None and not keras_callbacks.have_user_code(self.file.settings.train.callbacks):
             return True
         # If the code has the name as a text, a branch that the tried configs did not reach may read it.
         texts = () if self.file.given is None else self.file.given.texts
         return not (
             self.ready.undrawn
-            or sources.mentions(self.file.settings, self.file.base, name)
-            or any(sources.mentioned(text, name) for text in texts)
+            or code_files.mentions(self.file.settings, self.file.base, name)
+            or any(code_files.mentioned(text, name) for text in texts)
         )
 
     # -- read by training ---------------------------------------------------------------------------------------------

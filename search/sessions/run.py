@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any, TypeAlias
 
 from search import durable
@@ -23,7 +19,8 @@ from search.reading import studychecks, unused
 from search.sessions.agreement import Evaluation
 from search.sessions.reporter import LOGGING, Reporter
 from search.sessions.startup import load_resolved, resolve, workers
-from search.spec import identity, sources
+from search.signals import signals
+from search.spec import code_files, identity
 from search.spec.identity import Record
 from search.spec.resolved import Resolved, describe
 from search.spec.study import StudyFile
@@ -40,9 +37,6 @@ from search.workers.pool import WorkerPool
 
 Interruptions: TypeAlias = Callable[[], AbstractContextManager[Callable[[], int]]]
 """Makes a context that yields a function, which returns the number of a signal that asks the study to stop, or 0."""
-
-# A second signal within this time after the first counts as the same one: Ctrl-C pressed twice.
-DOUBLE_PRESS_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -241,7 +235,7 @@ def _resume(file: StudyFile, reporter: Reporter, interruptions: Interruptions) -
 def _changed_files(file: StudyFile, began_with: Mapping[str, str]) -> list[str]:
     files = {name: digest for name, digest in began_with.items() if not name.startswith("manyfit:")}
     now = identity.source_hashes(file)
-    changed = sources.changed_files(files, now, file.settings, file.base)
+    changed = code_files.changed_files(files, now, file.settings, file.base)
     if not changed:
         return []
     advice = "its trials are of the source that it began with: change it back, or go on under another --name"
@@ -341,39 +335,3 @@ def _outcome(study: Study, store: Store, reporter: Reporter, *, ended: tuple[int
         _warn(reporter, [f"{error}"])
     reason = "" if stored.ended == ALL_TRIALS else stored.ended
     return Outcome(stored, best_path, ended, reason, seconds)
-
-
-@contextmanager
-def signals() -> Iterator[Callable[[], int]]:
-    """Yield a function that returns the number of the first SIGINT, SIGTERM or SIGHUP, or 0; a later one ends the process.
-
-    A closed terminal sends SIGHUP; under `nohup`, which ignores it, the search continues. Ctrl-C pressed twice quickly counts
-    once, so that the command still prints how to resume.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: 0  # only the main thread may set signal handlers
-        return
-    received: list[int] = []
-    first = 0.0
-
-    def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        nonlocal first
-        if not received:
-            received.append(number)
-            first = time.monotonic()
-        elif time.monotonic() - first > DOUBLE_PRESS_S:
-            # Repeat it with the default action: end at once, with the right exit status. The database is always consistent.
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        numbers.append(signal.SIGHUP)
-    before = {number: signal.signal(number, handle) for number in numbers}
-    try:
-        yield lambda: received[0] if received else 0
-    finally:
-        # Ignore a second press of Ctrl-C while the command prints its last line.
-        is_ending = received and time.monotonic() - first < DOUBLE_PRESS_S
-        for number, handler in before.items():
-            signal.signal(number, signal.SIG_IGN if is_ending else handler)

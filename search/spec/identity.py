@@ -9,7 +9,7 @@ from importlib import metadata
 from typing import Any
 
 from search.errors import IdentityError
-from search.spec import sources
+from search.spec import code_files
 from search.spec.ready import Ready
 from search.spec.settings import DataSection, data_as_begun
 from search.spec.study import StudyFile
@@ -126,7 +126,7 @@ def check_ready(
 def source_hashes(file: StudyFile) -> dict[str, str]:
     """Return the hashes of what the code of a study's functions names, as far as no worker is needed."""
     given = {} if file.given is None else file.given.hashes
-    return {**sources.hashes(sources.source_files(file.settings, file.base)), **given}
+    return {**code_files.hashes(code_files.source_files(file.settings, file.base)), **given}
 
 
 def has_same_files(file: StudyFile, stored: Mapping[str, Any]) -> bool:
@@ -144,9 +144,9 @@ def _changed_files(file: StudyFile, stored: Mapping[str, Any]) -> list[str]:
     if files:
         user_files = {name: digest for name, digest in files.items() if name != f"manyfit:{build}"}
         now = source_hashes(file)
-        return sources.changed_files(user_files, now, file.settings, file.base)
+        return code_files.changed_files(user_files, now, file.settings, file.base)
     # A study of manyfit 0.1.0 stores no list of files: its hash is comparable only if the builder is a single file.
-    legacy_hash, stored_hash = sources.legacy_hash(file.settings, file.base), stored["model"].get("source")
+    legacy_hash, stored_hash = code_files.legacy_hash(file.settings, file.base), stored["model"].get("source")
     return [] if stored_hash is None or legacy_hash in ("", stored_hash) else [build]
 
 
@@ -154,7 +154,7 @@ def _changed_source(file: StudyFile, stored: Mapping[str, Any], ready: Ready) ->
     """Return which files of the user's functions, or which built-in builder, have changed since the first start."""
     stored_model, build = stored["model"], file.settings.model.build
     if "files" in stored_model:
-        return sources.changed_files(stored_model["files"], ready.files, file.settings, file.base)
+        return code_files.changed_files(stored_model["files"], ready.files, file.settings, file.base)
     # The hash of manyfit 0.1.0 lacks modules that a function imports when it is called.
     return [] if stored_model.get("source") in (ready.source, ready.legacy_source, None) else [build]
 

@@ -143,19 +143,19 @@ def options_of(entry: Entry) -> dict[str, Any]:
     return {} if isinstance(entry, str) else {key: value for key, value in entry.items() if key != "name"}
 
 
-def is_own(entry: Entry) -> bool:
+def is_user_code(entry: Entry) -> bool:
     """Return whether an entry names the user's own code."""
     return ":" in name_of(entry)
 
 
-def have_own(entries: Iterable[Entry]) -> bool:
+def have_user_code(entries: Iterable[Entry]) -> bool:
     """Return whether any entry names the user's own code."""
-    return any(map(is_own, entries))
+    return any(map(is_user_code, entries))
 
 
 def swap_averages(entries: Iterable[Entry]) -> bool:
     """Return whether a callback may put the averages of `use_ema` into the weights."""
-    return any(is_own(entry) or name_of(entry) == "SwapEMAWeights" for entry in entries)
+    return any(is_user_code(entry) or name_of(entry) == "SwapEMAWeights" for entry in entries)
 
 
 def can_resume(entries: Iterable[Entry]) -> bool:
@@ -166,7 +166,7 @@ def can_resume(entries: Iterable[Entry]) -> bool:
 def check(entry: Entry) -> None:
     """Raise OptionError unless Keras has the named callback, and the options are valid for it."""
     name, options = name_of(entry), options_of(entry)
-    if is_own(entry):
+    if is_user_code(entry):
         if options:
             raise OptionError(f"a function of yours gets the config, no options; received {', '.join(options)}")
         return

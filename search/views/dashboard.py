@@ -9,21 +9,19 @@ from __future__ import annotations
 
 import json
 import re
-import signal
 import socket
 import sqlite3
 import sys
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import closing, suppress
 from http import HTTPStatus
 from pathlib import Path
 from socketserver import TCPServer, ThreadingMixIn
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from search.errors import Interrupted, StoreError, UsageError
+from search.signals import signals
 from search.storage import records
 
 if TYPE_CHECKING:
@@ -65,13 +63,13 @@ _DRAIN_LIMIT_BYTES = 1 << 20
 
 
 def serve(database: Path, port: int, *, study: str | None = None, on_ready: Callable[[str], None]) -> None:
-    """Serve the dashboard of `database` until SIGINT or SIGTERM, then return.
+    """Serve the dashboard of `database` until SIGINT, SIGTERM or SIGHUP, then return.
 
     Calls `on_ready` once, when the socket listens, with the URL to open: the page of `study`, or the list of studies if
     `study` is None. Port 0 takes any free port. Raises StoreError if the database or the study can't be read, and UsageError
     if the port can't be used. Signals are handled only in the main thread.
     """
-    with _stoppable() as signalled:
+    with signals(double_press_s=0.0) as signalled:
         try:
             app = application(database, interruption=signalled)
         except Interrupted:
@@ -232,27 +230,3 @@ def _listen(app: WSGIApplication, port: int) -> _Server:
         ) from error
     server.set_app(app)
     return server
-
-
-@contextmanager
-def _stoppable() -> Iterator[Callable[[], int]]:
-    """Yield a function that returns the number of the first SIGINT or SIGTERM, or 0; restore the old handlers at the end.
-
-    The handler does not raise: the main thread may be in a `__del__`, where Python drops the exception. The second signal
-    ends the process at once.
-    """
-    received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: 0
-        return
-
-    def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        received.append(number)
-        signal.signal(number, signal.SIG_DFL)
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: received[0] if received else 0
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

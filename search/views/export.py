@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from search import durable
 from search.errors import UsageError
+from search.spec.code_files import source_files
 from search.spec.identity import versions
-from search.spec.sources import source_files
 from search.storage.paths import backup_of, lock_of, with_journals
 from search.storage.studies import Stored
 from search.trials.objective import Objective
@@ -106,16 +107,13 @@ class Best(BaseModel):
 
 def best(stored: Stored, top: int = DEFAULT_TOP) -> Best:
     """Return the `top` best configs of a study."""
-    counts: dict[str, int] = {}
-    for trial in stored.trials:
-        counts[trial.counted_as] = counts.get(trial.counted_as, 0) + 1
     listed = stored.complete[:top]
     return Best(
         versions={**stored.resolved.get("versions", {}), **versions()},
         study=stored.name,
         objective=stored.file.settings.study.objective,
         direction="maximize" if stored.file.direction == "maximize" else "minimize",
-        trials=counts,
+        trials=dict(Counter(trial.counted_as for trial in stored.trials)),
         identity=stored.identity,
         settings=stored.file.settings.model_dump(mode="json"),
         resolved=stored.resolved,

@@ -10,7 +10,7 @@ from search.errors import UsageError
 from search.spec.vocabulary import closest
 from search.storage.studies import Stored
 from search.trials.objective import Objective
-from search.views import report
+from search.views import learned
 from search.views.text import number, short
 
 if TYPE_CHECKING:
@@ -84,11 +84,11 @@ def importance(stored: Stored) -> go.Figure:
     """Draw each parameter's importance, by PED-ANOVA; UsageError where too few trials differ."""
     import plotly.graph_objects as go
 
-    shares = report.importance(stored)
+    shares = learned.importance(stored)
     if not shares:
         raise UsageError(
             f"importance can't be computed: {stored.name} has {len(stored.complete)} complete trials; it takes at least "
-            f"{report.MIN_VALUES} of different values"
+            f"{learned.MIN_VALUES} of different values"
         )
     names = list(reversed(shares))
     figure = go.Figure(

@@ -25,7 +25,7 @@ from search.engines.checkpoints import Checkpoints
 from search.engines.protocol import Declined, Engine, EngineFactory, EngineRequest, SaveModel
 from search.errors import DataError, UsageError
 from search.registry import ENGINES
-from search.spec import keras_callbacks, sources
+from search.spec import code_files, keras_callbacks
 from search.spec.found import Found
 from search.spec.ready import Ready
 from search.spec.usercode import Reference
@@ -121,11 +121,11 @@ class _Imports:
 
     def take_new(self) -> dict[str, str]:
         """Return the hashes of files that were imported since the last call."""
-        modules = len(sys.modules) + sources.executed()
+        modules = len(sys.modules) + code_files.executed()
         if modules == self.modules:
             return {}
         self.modules = modules
-        files = sources.imported_since(self.known, self.trainer.settings, self.trainer.base, self.began_at)
+        files = code_files.imported_since(self.known, self.trainer.settings, self.trainer.base, self.began_at)
         self.known |= set(files)
         return files
 
@@ -189,8 +189,8 @@ def _prepare(spec: WorkerSpec, connection: Connection, objects: int | None) -> _
     """Load data and builder, inspect them, and choose the engine; UsageError for errors that a person must correct."""
     settings, base, began_at = spec.settings, Path(spec.base), time.time()
     # Before any of the user's code runs, which may write modules.
-    sources.record_executed()
-    named = sources.hashes(sources.source_files(settings, base))
+    code_files.record_executed()
+    named = code_files.hashes(code_files.source_files(settings, base))
     if settings.run.deterministic:
         _make_deterministic()
     pins.import_keras()
@@ -208,7 +208,7 @@ def _prepare(spec: WorkerSpec, connection: Connection, objects: int | None) -> _
     if objects is not None:
         named |= handover.take(objects)
     loaded = data.load(settings.data, base, settings.data.seed)
-    if not sources.is_imported(settings, base):
+    if not code_files.is_imported(settings, base):
         # A data function's source is not part of a study's identity, so it must not change settings of training.
         before.set()
     trainer = training.Trainer.load(settings, base, loaded)
@@ -239,19 +239,18 @@ def _with_sources(ready: Ready, trainer: Any, named: dict[str, str], began_at: f
     """Add the source files of the user's functions, including modules that the builder imported while it ran.
 
     `named` are those that the code named at the start. Of the others, a file that is newer than `began_at` has no hash, as
-    `sources.imported_since` says.
+    `code_files.imported_since` says.
     """
     settings, base = trainer.settings, trainer.base
-    files = (
-        sources.hashes(sources.source_files(settings, base) | sources.imported_files(settings, base), began_at) | named
-    )
+    paths = code_files.source_files(settings, base) | code_files.imported_files(settings, base)
+    files = code_files.hashes(paths, began_at) | named
     if not files:
         return ready  # our own builder: `source` is already its hash
     if Reference.parse(settings.model.build, base) is None:
         from search.engines import training
 
         files[f"manyfit:{settings.model.build}"] = training.builtin(settings.model.build).REVISION
-    return replace(ready, source=sources.combine_hashes(files), files=files, legacy_source=trainer.source)
+    return replace(ready, source=code_files.combine_hashes(files), files=files, legacy_source=trainer.source)
 
 
 def _make_deterministic() -> None:

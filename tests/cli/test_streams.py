@@ -114,8 +114,8 @@ def test_nothing_of_a_command_lands_in_a_file_that_took_the_number_of_a_closed_s
 
 WRITER = """
 import sys, time
-from search.cli import streams
-streams.guard()
+from search.cli import standard_streams
+standard_streams.guard()
 began = time.monotonic()
 for number in range(20000):
     print("progress that nobody reads, line", number, file=sys.stderr)

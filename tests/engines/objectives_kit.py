@@ -17,8 +17,8 @@ import numpy as np
 from sklearn import metrics as sk
 
 from search import data
-from search.engines import keras_names, objectives
 from search.engines.fit import FitEngine
+from search.engines.losses import keras_names, needs
 from search.engines.training import Trainer, leave_tensorflow_out
 from search.errors import UsageError
 from search.spec.settings import DataSection, ModelSection, Settings, TrainSection

@@ -12,7 +12,8 @@ def objects_of_every_spelling():
     import keras
     import numpy as np
 
-    from search.engines import keras_names, portable
+    from search.engines import portable
+    from search.engines.losses import keras_names
     from search.engines.portable import Labels, Yardstick
 
     rng = np.random.default_rng(0)
@@ -47,7 +48,7 @@ def objects_of_every_spelling():
             known = known.with_options(threshold=0.5, average="macro")
         if portable.metric(known.make(), entry, Yardstick(bits, chances), "labels") is None:
             missing.append(entry)
-    from search.engines.forms import Form, FormedLoss
+    from search.engines.losses.forms import Form, FormedLoss
 
     formed = FormedLoss(keras.losses.BinaryCrossentropy(), Form("one_hot", "column", 1))
     if portable.loss(formed, keras_names.find("train.loss", "bce"), Yardstick(rows, chances)) is None:

@@ -283,7 +283,7 @@ def traces_of_lifted_numbers():
         for n in range(12)
     ]
     found = train(engine, many)
-    return [engine.traces, len(engine._loaded), [len(found[n]) for n in range(12)]]
+    return [engine.traces, len(engine._programs.loaded), [len(found[n]) for n in range(12)]]
 
 
 def test_members_that_differ_in_lifted_numbers_share_a_program_that_is_traced_once():
@@ -303,7 +303,7 @@ def programs_by_shape():
         events = engine.advance()
         noted += [e.kind for e in events if isinstance(e, Noted)]
         ticks.append([(e.member.trial, e.epoch) for e in events if isinstance(e, EpochEnd)])
-    return [len(engine._loaded), engine.traces, ticks, noted]
+    return [len(engine._programs.loaded), engine.traces, ticks, noted]
 
 
 def test_shapes_and_batch_sizes_are_programs_of_their_own_and_take_turns():
@@ -341,7 +341,7 @@ def blocks_that_are_left():
     curve, blocks = [], []
     for tick in range(6):
         ends = [e for e in engine.advance() if isinstance(e, EpochEnd)]
-        blocks.append(sum(len(loaded.blocks) for loaded in engine._loaded.values()))
+        blocks.append(sum(len(loaded.blocks) for loaded in engine._programs.loaded.values()))
         curve += [dict(e.metrics) for e in ends if e.member.trial == 5]
         # One of each block ends, so that three blocks hold one member each.
         engine.apply([Verdict(e.member, ends=tick == 1 and e.member.trial in (0, 2, 4)) for e in ends])

@@ -21,7 +21,7 @@ def kinds_and_peak():
     import keras
 
     from search import data
-    from search.engines import memory
+    from search.engines import model_memory
     from search.engines.training import Trainer, leave_tensorflow_out
     from search.spec.settings import DataSection, RunSection, Settings
 
@@ -86,7 +86,7 @@ def kinds_and_peak():
         try:
             replace(trainer, build=lambda config, data, build=build: build()).model(config, 0)
             found[build.__name__] = "fits"
-        except memory.TooLarge as error:
+        except model_memory.TooLarge as error:
             found[build.__name__] = str(error)
         if build is compiled_by_itself:
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -14,14 +14,14 @@ def what_the_tables_leave_out():
     import inspect
 
     import keras
-    from objectives_kit import objectives
+    from objectives_kit import needs
 
     def classes(room, base):
         return {n for n, k in vars(room).items() if inspect.isclass(k) and issubclass(k, base)}
 
-    losses = classes(keras.losses, keras.losses.Loss) ^ set(objectives.LOSSES)
-    metrics = classes(keras.metrics, keras.metrics.Metric) ^ set(objectives.METRICS)
-    wrapped = [n for n in objectives.LOSSES if not hasattr(getattr(keras.losses, n)(), "_fn_kwargs")]
+    losses = classes(keras.losses, keras.losses.Loss) ^ set(needs.LOSSES)
+    metrics = classes(keras.metrics, keras.metrics.Metric) ^ set(needs.METRICS)
+    wrapped = [n for n in needs.LOSSES if not hasattr(getattr(keras.losses, n)(), "_fn_kwargs")]
     return [sorted(losses), sorted(metrics), wrapped]
 
 
@@ -41,7 +41,7 @@ def all_metrics():
         UsageError,
         close,
         metric_options,
-        objectives,
+        needs,
         right_metric,
         trainer_of,
     )
@@ -58,7 +58,7 @@ def all_metrics():
             model = trainer.build({"end": end}, trainer.data.info)
             truth = Truth(trainer, model, is_logits=end == "logits" and not is_number)
             y, raw = (keras.ops.convert_to_tensor(array) for array in (trainer.data.y_validation, truth.raw))
-            for name in ["Accuracy", *objectives.METRICS]:
+            for name in ["Accuracy", *needs.METRICS]:
                 entry = {"name": name, **metric_options(name, classes)}
                 train = TrainSection(loss=loss, metrics=(entry,))
                 object.__setattr__(trainer, "settings", trainer.settings.model_copy(update={"train": train}))
@@ -155,7 +155,7 @@ def all_losses():
         Truth,
         UsageError,
         close,
-        objectives,
+        needs,
         right_loss,
         sigmoid,
         softmax,
@@ -170,7 +170,7 @@ def all_losses():
                 continue
             trainer = trainer_of(source, metrics=())
             model = trainer.build({"end": end}, trainer.data.info)
-            for name in objectives.LOSSES:
+            for name in needs.LOSSES:
                 settings = trainer.settings.model_copy(update={"train": TrainSection(loss=name, metrics=())})
                 object.__setattr__(trainer, "settings", settings)
                 try:
@@ -208,7 +208,7 @@ def test_every_loss_of_keras_is_right_for_labels_of_every_form_or_refused(backen
 
 def objects_by_spelling():
     from keras.src.utils.naming import to_snake_case
-    from objectives_kit import AT, UsageError, keras_names, metric_options, objectives
+    from objectives_kit import AT, UsageError, keras_names, metric_options, needs
 
     options = {
         "Huber": {"delta": 0.5},
@@ -222,7 +222,7 @@ def objects_by_spelling():
         "CosineSimilarity": {"axis": 0},
     }
     wrong = []
-    for key, table in (("train.loss", objectives.LOSSES), ("train.metrics", objectives.METRICS)):
+    for key, table in (("train.loss", needs.LOSSES), ("train.metrics", needs.METRICS)):
         for name in table:
             given = options.get(name, {}) if key == "train.loss" else metric_options(name, 3)
             for spelling in (

@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import record, replay, replay_file
 
+from search.core.ended import RepeatedFailureError
 from search.core.loop import search
-from search.core.study import LikeFailuresError, Study
+from search.core.study import Study
 from search.errors import Interrupted
 from search.policies.pruners import Median, Percentile, Standings
 from search.storage.records import load
@@ -206,7 +207,7 @@ def test_study_read_back_has_the_standings_of_the_one_that_was_searched(tmp_path
     file = study(tmp_path, PRUNERS[pruner], trials=12)
     made = Study(file)
     ticks = iter([*[0] * after, *[2] * 99])
-    with Store.create(file, record(file)) as store, suppress(Interrupted, LikeFailuresError):
+    with Store.create(file, record(file)) as store, suppress(Interrupted, RepeatedFailureError):
         search(made, store, Fateful(fates, lanes), watch=lambda: None, interruption=lambda: next(ticks, 2))
     again = Study(file, load(file.storage, file.name).trials)
     rows = len(made.trials)

@@ -200,8 +200,8 @@ def test_equal_times_are_counted_by_number(tmp_path):
         limited = lengths(tmp_path, study__stop_after=stop_after, **EARLY)
         study = Study(limited, load(file.storage, file.name).trials)
         assert study.is_done() == is_over
-    assert study._ended == list(study.trials)
-    assert study._now() > datetime(2026, 1, 1, tzinfo=UTC)
+    assert study._ended.trials == list(study.trials)
+    assert study._ended.now() > datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def test_value_of_a_pruned_trial_is_no_bar_to_those_that_can_be_the_best(tmp_path):

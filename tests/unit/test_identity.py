@@ -16,7 +16,7 @@ from support import REPLAY, query, record, replay, replay_file, toml
 from search.core.study import Study
 from search.errors import IdentityError
 from search.sessions.run import run
-from search.spec import identity, sources
+from search.spec import code_files, identity
 from search.spec.ready import Ready
 from search.trials.events import Noted
 from search.trials.history import History
@@ -246,7 +246,7 @@ def test_module_on_pythonpath_that_only_a_trial_imports_is_compared_where_it_is_
     module.write_text("WIDTH = 3\n")
     file = replay_file(tmp_path, model__build="m.py:build")
     stored = {**identity.declared(file), "model": {**identity.declared(file)["model"], "source": "s"}}
-    stored["model"]["files"] = sources.hashes({"m.py": tmp_path / "m.py", "<arch.b>": module})
+    stored["model"]["files"] = code_files.hashes({"m.py": tmp_path / "m.py", "<arch.b>": module})
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "path"))
     identity.check_files(file, stored)
     module.write_text("WIDTH = 30\n")
@@ -267,13 +267,13 @@ def test_imported_file_counts_if_it_is_older_than_the_process(tmp_path, monkeypa
     __import__(module.stem)
     began = module.stat().st_mtime + age_s
     try:
-        files = sources.imported_since({"m.py"}, file.settings, file.base, began)
+        files = code_files.imported_since({"m.py"}, file.settings, file.base, began)
     finally:
         del sys.modules[module.stem]
     right = hashlib.sha256(module.read_bytes()).hexdigest()[:32]
     assert files[module.name] == (right if age_s > 0 else "")
     module.write_text("WIDTH = 30\n")
-    changed = sources.changed_files(files, {}, file.settings, file.base)
+    changed = code_files.changed_files(files, {}, file.settings, file.base)
     assert changed == ([module.name] if age_s > 0 else [])
 
 
@@ -344,6 +344,6 @@ def test_packages_that_pip_has_installed_anywhere_are_no_code_of_the_users(tmp_p
     (tmp_path / "m.py").write_text("import tool\n\n\ndef build(config, data):\n    return tool\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "path"))
     file = replay_file(tmp_path, model__build="m.py:build")
-    files = sources.source_files(file.settings, file.base)
+    files = code_files.source_files(file.settings, file.base)
     assert "m.py" in files
     assert any("tool" in name for name in files) is not is_installed

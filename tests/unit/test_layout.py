@@ -11,7 +11,7 @@ from support import ROOT
 ORDER = (
     "cli", "python", "sessions", "views", "reading", "workers", "storage", "core", "engines", "policies", "data", "trials", "spec",
 )  # fmt: skip
-EVERYONES = {"errors", "log", "durable", "arrayfile", "failpoints", "registry"}
+EVERYONES = {"errors", "log", "durable", "arrayfile", "failpoints", "registry", "signals"}
 
 
 def imported(tree: ast.AST) -> set[str]:

@@ -12,7 +12,8 @@ from itertools import count
 import pytest
 from support import curve, cut_off, query, replay, replay_file, table
 
-from search.core.study import LikeFailuresError, Study
+from search.core.ended import RepeatedFailureError
+from search.core.study import Study
 from search.errors import Interrupted
 from search.storage import records
 from search.trials.events import EpochEnd, Lost, Member, Overdue, Stopped
@@ -136,7 +137,7 @@ def test_three_like_failures_in_a_row_end_the_study_with_the_cause_once(tmp_path
             raise ValueError("no such layer")
         return curve(assignment, epoch)
 
-    with pytest.raises(LikeFailuresError) as raised:
+    with pytest.raises(RepeatedFailureError) as raised:
         replay(replay_file(tmp_path), curves)
     assert str(raised.value).count("no such layer") == 1
     assert query(tmp_path / "replay.db", "SELECT state, count(*) FROM trials GROUP BY state ORDER BY 1") == [
@@ -146,7 +147,7 @@ def test_three_like_failures_in_a_row_end_the_study_with_the_cause_once(tmp_path
 
 
 def test_objective_that_training_does_not_report_is_said_with_what_it_reports(tmp_path):
-    with pytest.raises(LikeFailuresError, match="reports no 'val_loss'; it reports loss, val_accuracy"):
+    with pytest.raises(RepeatedFailureError, match="reports no 'val_loss'; it reports loss, val_accuracy"):
         replay(replay_file(tmp_path), lambda a, e: {"loss": 1.0, "val_accuracy": 0.5})
 
 
@@ -316,7 +317,7 @@ def test_like_failures_leave_no_epoch_unjudged(tmp_path):
         return curve(assignment, epoch)
 
     file = replay_file(tmp_path, study__epochs=2, search__pruner="none")
-    with pytest.raises(LikeFailuresError):
+    with pytest.raises(RepeatedFailureError):
         replay(file, curves, lanes=4)
     stored = replay(replay_file(tmp_path, study__epochs=2, search__pruner="none"), lanes=4)
     assert len(stored.trials) == 20

@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import curve, record, replay_file
 
+from search.core.ended import RepeatedFailureError
 from search.core.loop import search
-from search.core.study import LikeFailuresError, Study
+from search.core.study import Study
 from search.errors import Interrupted
 from search.storage import records, schema
 from search.storage.store import Store
@@ -100,7 +101,7 @@ def attempt(folder, file, engine: Engine, interruption) -> Stored | None:
     stored = records.load(file.storage, file.name)
     study = Study(file, stored.trials, study_attrs=stored.study_attrs, seconds=stored.seconds)
     try:
-        with suppress(LikeFailuresError, Interrupted):
+        with suppress(RepeatedFailureError, Interrupted):
             search(study, store, engine, interruption=interruption, watch=lambda: None)
         store.close()
     except Killed:

@@ -23,7 +23,7 @@ from search.policies.samplers.encoding import Encoding
 from search.reading import studyfile
 from search.storage import verify
 from search.trials.distributions import distribution, is_stored_as
-from search.views import report
+from search.views import learned
 from spaces import MAX_GRID_CONFIGS, Choice, Float, Int, Space, SpaceError
 
 # Each with more than MAX_GRID_CONFIGS values but for those said.
@@ -307,7 +307,7 @@ x = {toml(PARTS[kind])}
     with warnings.catch_warnings(action="error", category=UserWarning):
         stored = replay(replay_file(tmp_path, text), lambda assignment, _: {"val_loss": assignment.config["x"]})
         assert verify.verify(stored.path).problems == []
-        report.importance(stored)
+        learned.importance(stored)
     assert stored.trials[0].params == {"x": parameter.values()[-1]}
     assert sorted(trial.params["x"] for trial in stored.trials) == parameter.values()
 
@@ -355,7 +355,7 @@ x = {toml(PARTS[kind])}
     assert verify.verify(file.storage).problems == []
     with warnings.catch_warnings(action="error", category=UserWarning):
         stored = replay(replay_file(tmp_path, text, study__trials=9), curves)
-        assert set(report.importance(stored)) == {"x"}
+        assert set(learned.importance(stored)) == {"x"}
     assert [trial.params["x"] for trial in stored.trials[:2]] == before
     # The values that were tried are not tried again.
     assert {trial.params["x"] for trial in stored.trials[2:]} == after
@@ -387,7 +387,7 @@ x = {toml(space)}
         connection.execute("UPDATE trial_params SET param_value = ? WHERE trial_id = 2", (between,))
         connection.commit()
     stored = replay(file)
-    assert set(report.importance(stored)) == {"x"}
+    assert set(learned.importance(stored)) == {"x"}
 
 
 # -- choices of very many values ---------------------------------------------------------------------------------------

@@ -17,8 +17,9 @@ from support import curve, query, replay, replay_file, table
 from typer.testing import CliRunner
 
 from search import cli
+from search.core.ended import RepeatedFailureError
 from search.core.loop import GATHER_S, search
-from search.core.study import LikeFailuresError, Study
+from search.core.study import Study
 from search.errors import StoreError
 from search.spec.identity import Record
 from search.storage import records, schema
@@ -265,7 +266,7 @@ def test_trials_of_a_mended_builder_are_deleted_and_drawn_again(tmp_path, undist
     def failing(assignment, epoch):
         raise ValueError("not yet")
 
-    with pytest.raises(LikeFailuresError):
+    with pytest.raises(RepeatedFailureError):
         replay(file, failing)
     with Store.open(file.storage, "replay") as store:
         store.renew(file, anew={"failed": 3})

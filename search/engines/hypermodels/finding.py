@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from search import data
-from search.engines import memory, pins
+from search.engines import model_memory, pins
 from search.engines.heads import first_rows
 from search.engines.hypermodels import builder, exploring, own_fit, stand_in
 from search.engines.hypermodels.builder import HyperModelBuilder
@@ -72,7 +72,7 @@ class _Trial:
         if self._runs % _COLLECT == 0:
             gc.collect()
         keras.utils.set_random_seed(0)
-        with memory.watched(memory.limit(self._settings.run.worker_memory)):
+        with model_memory.watched(model_memory.limit(self._settings.run.worker_memory)):
             model = self._hypermodel.build(hp)
         if not isinstance(model, keras.Model):
             raise TypeError(f"the builder must return a keras.Model; received {type(model).__name__}")

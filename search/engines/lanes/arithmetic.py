@@ -20,7 +20,7 @@ import numpy as np
 from search.engines.lanes import lifting
 from search.engines.lanes.jaxprs import JaxprDigest
 from search.engines.lanes.lifting import Slot
-from search.engines.lanes.owncode import has_own_code
+from search.engines.lanes.model_code import has_user_code
 from search.engines.training import validation_batch
 
 # In multiples of the arithmetic's precision: a lifted number is rounded to float32 once more than a plain one.
@@ -120,11 +120,11 @@ def difference(
     def plain(state: Any, batch: Any, gradients: Any) -> Any:
         return {**step(batch, state), "weights": update(gradients, state)}
 
-    # Own code may have rules of its own for several lanes at once; Keras's parts have none.
-    is_own = has_own_code(model)
-    states = [state, _moved(state)] if is_own else [state]
-    in_lanes = jax.vmap(lifted, (0, None, None)) if is_own else lifted
-    given = _stacked(states) if is_own else state
+    # User code may have rules of its own for several lanes at once; Keras's parts have none.
+    is_of_user = has_user_code(model)
+    states = [state, _moved(state)] if is_of_user else [state]
+    in_lanes = jax.vmap(lifted, (0, None, None)) if is_of_user else lifted
+    given = _stacked(states) if is_of_user else state
     weights = given["trainable"]
 
     differs = ""
@@ -140,7 +140,7 @@ def difference(
             steps = steps or [_compiled(in_lanes, given, batch, gradients), _compiled(plain, state, batch, gradients)]
             of_lanes = jax.device_get(steps[0](given, batch, gradients))
             alone = [jax.device_get(steps[1](one, batch, gradients)) for one in states]
-        differs = _first_difference(of_lanes, _stacked(alone) if is_own else alone[0], weights, _precision(model))
+        differs = _first_difference(of_lanes, _stacked(alone) if is_of_user else alone[0], weights, _precision(model))
         if not differs:
             return ""
     return differs

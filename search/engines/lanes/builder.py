@@ -11,13 +11,13 @@ from typing import Any
 import jax
 import keras
 
-from search.engines import failures, memory
+from search.engines import failures, model_memory
 from search.engines.lanes import arithmetic, keys, lifting
-from search.engines.lanes.owncode import has_own_code
+from search.engines.lanes.model_code import has_user_code
 from search.engines.lanes.program import Program, Rows, State, state_of
 from search.engines.pins import warnings_as_prints
 from search.engines.training import ReadConfig, Trainer
-from search.spec.usercode import Reference
+from search.spec import code_files
 from search.trials.events import Assignment, Member
 
 
@@ -67,7 +67,7 @@ class Builder:
 
     def __init__(self, trainer: Trainer, rows: Rows) -> None:
         self._trainer, self._rows = trainer, rows
-        self.is_ours = is_ours(trainer)
+        self.has_user_code = study_has_user_code(trainer)
         self._fingerprints: dict[str, list[str]] = {}
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="builder")
         self._futures: dict[Member, Future[Built]] = {}
@@ -103,7 +103,7 @@ class Builder:
     def _shared(self, assignment: Assignment) -> Built:
         built = build(self._trainer, assignment)
         fingerprints = self._fingerprints.setdefault(built.structure, [])
-        if self.is_ours and len(fingerprints) >= TRACED and len(set(fingerprints)) == 1:
+        if not self.has_user_code and len(fingerprints) >= TRACED and len(set(fingerprints)) == 1:
             return replace(built, fingerprint=fingerprints[0])
         built = fingerprinted(built, self._rows)
         fingerprints.append(built.fingerprint)
@@ -119,11 +119,9 @@ class Builder:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
 
-def is_ours(trainer: Trainer) -> bool:
-    """Whether a study's models contain no user code: its builder, loss and metrics are all ours or Keras's."""
-    model, train = trainer.settings.model, trainer.settings.train
-    named = [entry for entry in (model.build, *train.objects) if isinstance(entry, str)]
-    return all(Reference.parse(entry, trainer.base) is None for entry in named)
+def study_has_user_code(trainer: Trainer) -> bool:
+    """Whether a study's models may contain user code: its builder, loss or one of its metrics is in a user's file."""
+    return bool(code_files.references(trainer.settings, trainer.base))
 
 
 def build(trainer: Trainer, assignment: Assignment, *, why_alone: str = "") -> Built:
@@ -155,11 +153,11 @@ def fingerprinted(built: Built, rows: Rows) -> Built:
     with lifting.KERAS_STATE, jax.default_device(jax.devices("cpu")[0]), _lifting_faults(built.model):
         shapes = arithmetic.BatchShapes.of(rows.train, rows.validation, built.batch_size)
         arithmetic.complete(built.model, shapes)
-        if not has_own_code(built.model):
+        if not has_user_code(built.model):
             digest = arithmetic.parts_digest(built.model, built.slots, built.state, shapes)
-            if not digest.has_own_gradient:
+            if not digest.has_custom_gradient:
                 return replace(built, fingerprint=digest.value)
-        # Only the whole program shows what own code computes: for example in updates, or in a smaller last batch.
+        # Only the whole program shows what user code computes: for example in updates, or in a smaller last batch.
         program = Program(built.model, built.slots, rows, width=1, batch_size=built.batch_size)
         return replace(built, fingerprint=program.digest(built.state))
 
@@ -172,8 +170,8 @@ def _lifting_faults(model: keras.Model) -> Iterator[None]:
     except lifting.NotLiftable:
         raise
     except BaseException as error:
-        if memory.is_short(error):
-            memory.note_needed(error, memory.size_of(model))
+        if model_memory.is_short(error):
+            model_memory.note_needed(error, model_memory.size_of(model))
             raise
         raise lifting.NotLiftable(
             f"it can't be split into parts for a shared program: {failures.one_line(error)}"

@@ -18,7 +18,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from search.engines.lanes.lifting import NotLiftable
 
 # Custom rules for gradients: a trace without gradients does not show what they compute.
-_OWN_GRADIENT = frozenset({"custom_vjp_call", "custom_lin", "linear_call"})
+_CUSTOM_GRADIENT = frozenset({"custom_vjp_call", "custom_lin", "linear_call"})
 _JAX_FOLDER = f"{Path(jax.__file__).parent}/"
 # JAX's solvers take the user's functions as gradient rules.
 _SOLVERS = "/control_flow/solves.py"
@@ -32,11 +32,11 @@ class JaxprDigest:
 
     Attributes:
         value: the digest.
-        has_own_gradient: whether a function in the jaxpr has a gradient rule that isn't JAX's.
+        has_custom_gradient: whether a function in the jaxpr has a gradient rule that isn't JAX's.
     """
 
     def __init__(self, function: Any, *arguments: Any) -> None:
-        self.has_own_gradient = False
+        self.has_custom_gradient = False
         self._known: dict[int, tuple[str, Any]] = {}
         self.value = self._of_closed(jax.make_jaxpr(function)(*arguments))
 
@@ -77,8 +77,8 @@ class JaxprDigest:
             )
         if name == "custom_jvp_call":
             source = equation.params["call_jaxpr"].jaxpr.debug_info.func_src_info
-            self.has_own_gradient |= f" at {_JAX_FOLDER}" not in source or _SOLVERS in source
-        self.has_own_gradient |= name in _OWN_GRADIENT
+            self.has_custom_gradient |= f" at {_JAX_FOLDER}" not in source or _SOLVERS in source
+        self.has_custom_gradient |= name in _CUSTOM_GRADIENT
 
     def _value(self, value: Any) -> str:
         if isinstance(value, ClosedJaxpr | Jaxpr):

@@ -15,8 +15,8 @@ import keras
 import numpy as np
 from keras.src.models.functional import Functional
 
-from search.engines.forms import FormedLoss, FormedMetric
 from search.engines.lanes.lifting import NotLiftable, Slot, layers_of
+from search.engines.losses.forms import FormedLoss, FormedMetric
 from search.engines.training import Decay
 
 

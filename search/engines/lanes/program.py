@@ -6,6 +6,7 @@ under `vmap` and `scan`. So a lane computes what `model.fit` computes, in the sa
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -271,26 +272,20 @@ def state_of(model: keras.Model, slots: Mapping[str, lifting.Slot]) -> State:
     }
 
 
-def _spread_over(width: int, state: State) -> Any:
-    return _tree(lambda one: jnp.repeat(one[None], width, axis=0), state)
-
-
-def _refilled(states: State, lane: int, new: State) -> Any:
-    return _tree(lambda all_, one: all_.at[lane].set(one), states, new)
-
-
-def _taken(states: State, lane: int) -> Any:
-    return _tree(lambda all_: all_[lane], states)
-
-
 def _where(condition: Any, one: Any, other: Any) -> Any:
-    return _tree(lambda a, b: jnp.where(condition, a, b), one, other)
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), one, other)
 
 
-def _tree(function: Any, *trees: Any) -> Any:
-    return jax.tree.map(function, *trees)
+@functools.partial(jax.jit, static_argnums=0)
+def _spread(width: int, state: State) -> Any:
+    return jax.tree.map(lambda one: jnp.repeat(one[None], width, axis=0), state)
 
 
-_spread = jax.jit(_spread_over, static_argnums=0)
-_refill = jax.jit(_refilled, donate_argnums=0)
-_take = jax.jit(_taken)
+@functools.partial(jax.jit, donate_argnums=0)
+def _refill(states: State, lane: int, new: State) -> Any:
+    return jax.tree.map(lambda all_, one: all_.at[lane].set(one), states, new)
+
+
+@jax.jit  # type: ignore[untyped-decorator]
+def _take(states: State, lane: int) -> Any:
+    return jax.tree.map(lambda all_: all_[lane], states)

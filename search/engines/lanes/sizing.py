@@ -12,9 +12,9 @@ from keras.src.layers.convolutional.base_conv import BaseConv
 from keras.src.layers.convolutional.base_depthwise_conv import BaseDepthwiseConv
 from keras.src.layers.convolutional.base_separable_conv import BaseSeparableConv
 
-from search.engines import failures, memory, preflight
+from search.engines import failures, model_memory, preflight
 from search.engines.lanes import keys, lifting
-from search.engines.lanes.builder import Built, build, fingerprinted, is_ours
+from search.engines.lanes.builder import Built, build, fingerprinted, study_has_user_code
 from search.engines.lanes.lifting import NotLiftable
 from search.engines.lanes.program import Program, Rows
 from search.engines.training import Trainer
@@ -107,7 +107,7 @@ def choose(trainer: Trainer, rows: Rows, fixed: Mapping[str, Any], *, workers: i
     places = (
         wanted if isinstance(wanted, int) else max(1, min(PLACES[device], settings.study.trainings // SHARE_OF_TRIALS))
     )
-    allowed = _allowed(device) // workers
+    allowed = int(model_memory.limit().bytes * SHARE_OF_MEMORY[device]) // workers
     while True:
         width = min(WIDTH[device], -(-places // programs))
         program = _program(largest, rows, width)
@@ -116,13 +116,11 @@ def choose(trainer: Trainer, rows: Rows, fixed: Mapping[str, Any], *, workers: i
         needed = shared + min(places, -(-places // width) + programs - 1) * program.bytes
         if needed <= allowed:
             break
+        amounts = f"about {model_memory.text(needed)} and {model_memory.text(allowed)} are there"
         if wanted == places:
-            raise UsageError(
-                f"run.lanes: {places} lanes need about {memory.text(needed)} and {memory.text(allowed)} are there; "
-                'set fewer, or "auto"'
-            )
+            raise UsageError(f'run.lanes: {places} lanes need {amounts}; set fewer, or "auto"')
         if places == 1:
-            raise NotLiftable(f"one lane needs about {memory.text(needed)} and {memory.text(allowed)} are there")
+            raise NotLiftable(f"one lane needs {amounts}")
         places //= 2
     ahead = max(1, places // SHARE_AHEAD) if settings.search.learns else places
     programs = min(programs, max(1, settings.study.trainings))
@@ -180,7 +178,7 @@ def _probe(trainer: Trainer, rows: Rows, fixed: Mapping[str, Any]) -> _Probe:
                 continue
             by_structure[one.structure] = one
             branches.setdefault(one.structure_at_any_batch_size, params)
-            largest = max(largest, one, key=lambda b: memory.parameters_of(b.model) * b.batch_size)
+            largest = max(largest, one, key=lambda b: model_memory.parameters_of(b.model) * b.batch_size)
         if len(by_structure) == 1:
             lifted[name] = values
         needed = count if 1 < len(by_structure) == len(values) else max(1, len(by_structure))
@@ -191,7 +189,7 @@ def _probe(trainer: Trainer, rows: Rows, fixed: Mapping[str, Any]) -> _Probe:
             what = keys.difference(one.model, one.described, different.described)
             costliest = f"the parameter {name} changes {what} in a way that can't be lifted"
     # Without user code, the structure determines the arithmetic: nothing is hidden.
-    for params in [] if is_ours(trainer) else list(branches.values())[:_MOST_BRANCHES]:
+    for params in list(branches.values())[:_MOST_BRANCHES] if study_has_user_code(trainer) else []:
         moved = {
             name: next((value for value in values if value != params[name]), params[name])
             for name, values in lifted.items()
@@ -271,13 +269,3 @@ def _convolution(built: Built) -> str:
     kinds = (BaseConv, BaseDepthwiseConv, BaseSeparableConv)
     names: Iterator[str] = (layer.name for layer in lifting.layers_of(built.model) if isinstance(layer, kinds))
     return next(names, "")
-
-
-def _allowed(device: str) -> int:
-    """Return the bytes that lanes may take: a share of the device's total memory, whether free or in use."""
-    if device == "gpu":
-        stats = jax.devices()[0].memory_stats() or {}
-        total = int(stats.get("bytes_limit", 0)) or memory.machine().bytes
-    else:
-        total = memory.machine().bytes
-    return int(total * SHARE_OF_MEMORY[device])

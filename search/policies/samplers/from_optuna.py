@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import warnings
 from collections.abc import Container, Mapping, Sequence
+from copy import copy
 from datetime import datetime
 from typing import Any, ClassVar, TypeGuard
 
@@ -199,19 +200,9 @@ class _Storage(InMemoryStorage):
     def _completed(self, trial: FrozenTrial) -> FrozenTrial:
         if not trial.state.is_finished():
             return trial
-        return FrozenTrial(
-            number=trial.number,
-            state=TrialState.COMPLETE,
-            value=self._worst,
-            datetime_start=trial.datetime_start,
-            datetime_complete=trial.datetime_complete,
-            params=trial.params,
-            distributions=trial.distributions,
-            user_attrs=trial.user_attrs,
-            system_attrs=trial.system_attrs,
-            intermediate_values=trial.intermediate_values,
-            trial_id=trial._trial_id,
-        )
+        completed = copy(trial)
+        completed.state, completed.value = TrialState.COMPLETE, self._worst
+        return completed
 
 
 def _is_drawn_by_index(parameter: Parameter) -> TypeGuard[Float]:

@@ -168,7 +168,7 @@ def _inside(name: str, functions: Iterable[tuple[str, Reference]]) -> list[Path]
 
 def mentions(settings: Settings, base: Path, name: str) -> bool:
     """Return whether the files of a study's functions contain the text `name`, or may compose it."""
-    trees = (_parse(path) for path in source_files(settings, base).values() if path.suffix == ".py")
+    trees = (syntax_tree(path) for path in source_files(settings, base).values() if path.suffix == ".py")
     return any(_mentions(tree, name) for tree in trees if tree is not None)
 
 
@@ -225,7 +225,8 @@ def _name(path: Path, module: str, functions: Iterable[tuple[str, Reference]]) -
     return f"<{module}>"
 
 
-def _parse(path: Path) -> ast.AST | None:
+def syntax_tree(path: Path) -> ast.Module | None:
+    """Return the syntax tree of a Python file; None if it can't be read or is not valid."""
     try:
         with warnings.catch_warnings(action="ignore"):
             return ast.parse(path.read_bytes())
@@ -255,7 +256,7 @@ class _Reader:
             if path in files or not path.is_file() or (path != self.folder and is_installed(path)):
                 continue
             files[path] = module
-            if path.suffix == ".py" and (tree := _parse(path)) is not None:
+            if path.suffix == ".py" and (tree := syntax_tree(path)) is not None:
                 pending += self._imports(tree, path)
         return files
 

@@ -15,8 +15,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from search.engines.forms import Form, FormedLoss, FormedMetric, Shape
 from search.engines.heads import Head
+from search.engines.losses.forms import Form, FormedLoss, FormedMetric, Shape
 
 _ROWS = 8
 _CHANGE = 1e-4
@@ -38,7 +38,7 @@ class Rows:
     is_binary: bool = False
 
 
-def form_for(own: Any, rows: Rows, *, is_metric: bool) -> Form:
+def form_for(item: Any, rows: Rows, *, is_metric: bool) -> Form:
     """Return the form of labels in which a user's loss or metric pairs rows; the source's own form is tried first.
 
     If no form pairs rows, labels stay unchanged.
@@ -48,25 +48,25 @@ def form_for(own: Any, rows: Rows, *, is_metric: bool) -> Form:
     others: tuple[Shape, ...] = ("flat",) if given == "column" else ("column",) if is_metric else ("column", "flat")
     for labels in ("", *others):
         form = Form(given, labels)
-        if _pairs(own, form, rows, is_metric=is_metric):
+        if _pairs(item, form, rows, is_metric=is_metric):
             return form
     return Form(given)
 
 
-def formed(own: Any, form: Form, *, is_metric: bool) -> Any:
+def formed(item: Any, form: Form, *, is_metric: bool) -> Any:
     """Wrap a user's loss or metric so that it gets labels in another form."""
     if form.changes_nothing:
-        return own
+        return item
     if is_metric:
-        if not isinstance(own, keras.metrics.Metric):
-            own = keras.metrics.MeanMetricWrapper(own, name=own.__name__)
-        return FormedMetric(own, form)
-    return FormedLoss(own if isinstance(own, keras.losses.Loss) else _Function(own), form)
+        if not isinstance(item, keras.metrics.Metric):
+            item = keras.metrics.MeanMetricWrapper(item, name=item.__name__)
+        return FormedMetric(item, form)
+    return FormedLoss(item if isinstance(item, keras.losses.Loss) else _Function(item), form)
 
 
 def warnings_of(model: keras.Model, rows: Rows, head: Head) -> Iterator[str]:
     """Yield a warning for each loss or metric of a builder's own that compares every row with every other."""
-    for what, item in _own(model, head):
+    for what, item in _user_code(model, head):
         wanted = form_for(item, rows, is_metric=what == "metric").labels
         if wanted:
             has, needs = ("(rows,)", "(rows, 1)") if wanted == "column" else ("(rows, 1)", "(rows,)")
@@ -76,12 +76,12 @@ def warnings_of(model: keras.Model, rows: Rows, head: Head) -> Iterator[str]:
             )
 
 
-def own_of(model: keras.Model, head: Head) -> list[str]:
+def names_of_user_code(model: keras.Model, head: Head) -> list[str]:
     """Return the names of an output's losses and metrics that are neither Keras's nor made from the study file."""
-    return [_name(item) for _, item in _own(model, head) if not isinstance(item, FormedLoss | FormedMetric)]
+    return [_name(item) for _, item in _user_code(model, head) if not isinstance(item, FormedLoss | FormedMetric)]
 
 
-def _own(model: keras.Model, head: Head) -> Iterator[tuple[str, Any]]:
+def _user_code(model: keras.Model, head: Head) -> Iterator[tuple[str, Any]]:
     given = [("loss", _at(model.loss, head))]
     metrics = _at(getattr(model._compile_metrics, "_user_metrics", None), head)
     given += [("metric", metric) for metric in keras.tree.flatten(metrics or [])]
@@ -113,10 +113,10 @@ class _Function(keras.losses.Loss):  # type: ignore[misc]
         return self.fn(y_true, y_pred)
 
 
-def _pairs(own: Any, form: Form, rows: Rows, *, is_metric: bool) -> bool:
-    if not is_metric and isinstance(own, keras.losses.Loss) and type(own).__call__ is not keras.losses.Loss.__call__:
+def _pairs(item: Any, form: Form, rows: Rows, *, is_metric: bool) -> bool:
+    if not is_metric and isinstance(item, keras.losses.Loss) and type(item).__call__ is not keras.losses.Loss.__call__:
         return form.changes_nothing  # FormedLoss can only wrap `call`
-    value = _metric_value(own, form) if is_metric else _loss_value(own, form)
+    value = _metric_value(item, form) if is_metric else _loss_value(item, form)
     for labels, outputs in _samples(rows):
         try:
             base = value(labels, outputs)
@@ -148,8 +148,8 @@ def _samples(rows: Rows) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
     yield labels, rng.normal(0, 2, shape).astype("float32")
 
 
-def _loss_value(own: Any, form: Form) -> Callable[[Any, Any], float]:
-    loss = formed(own, form, is_metric=False)
+def _loss_value(item: Any, form: Form) -> Callable[[Any, Any], float]:
+    loss = formed(item, form, is_metric=False)
     if not isinstance(loss, keras.losses.Loss):
         from keras.src.losses.losses import LossFunctionWrapper
 
@@ -157,8 +157,8 @@ def _loss_value(own: Any, form: Form) -> Callable[[Any, Any], float]:
     return lambda y, outputs: _number(loss(keras.ops.convert_to_tensor(y), keras.ops.convert_to_tensor(outputs)))
 
 
-def _metric_value(own: Any, form: Form) -> Callable[[Any, Any], float]:
-    metric = formed(own, form, is_metric=True)
+def _metric_value(item: Any, form: Form) -> Callable[[Any, Any], float]:
+    metric = formed(item, form, is_metric=True)
     if not isinstance(metric, keras.metrics.Metric):
         metric = keras.metrics.MeanMetricWrapper(metric)
 

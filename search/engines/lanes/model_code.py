@@ -1,4 +1,4 @@
-"""Whether a model contains code that isn't Keras's own: then its parts' configs need not tell what they compute."""
+"""Whether a model contains a user's code: then its parts' configs need not tell what they compute."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import optree
 
-from search.engines.forms import Form, FormedLoss, FormedMetric
+from search.engines.losses.forms import Form, FormedLoss, FormedMetric
 from search.engines.training import Decay
 
 _OURS = (Form, FormedLoss, FormedMetric, Decay)
@@ -30,10 +30,10 @@ _LEAVES = (type(None), bool, int, float, complex, str, bytes, np.ndarray, np.gen
 _checked: WeakKeyDictionary[type, tuple[tuple[int, ...], bool]] = WeakKeyDictionary()
 
 
-def has_own_code(model: keras.Model) -> bool:
+def has_user_code(model: keras.Model) -> bool:
     """Return whether anything that a model holds is written, or was replaced, outside Keras, JAX and NumPy.
 
-    Every object that can be reached from the model is looked at; what is unknown counts as own code.
+    Every object that can be reached from the model is looked at; what is unknown counts as user code.
     """
     seen: dict[int, Any] = {}
     pending = [model]

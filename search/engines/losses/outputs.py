@@ -1,4 +1,7 @@
-"""Determines whether a model gives logits or probabilities: by its last layer if that is Keras's, else by its outputs."""
+"""What a model gives: how many outputs a row, and whether they are logits or probabilities.
+
+The last layer decides between these two if it is Keras's; else the values of the outputs.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,13 @@ from keras.src.layers.convolutional.base_conv import BaseConv
 from keras.src.layers.convolutional.base_conv_transpose import BaseConvTranspose
 from numpy.typing import NDArray
 
+from search.data import Data
 from search.engines.heads import first_rows
+from search.errors import UsageError
 
 End = Literal["logits", "probabilities", ""]
+
+NOT_FINITE = "model.build: the untrained model's outputs are not finite; look at its layers, and at data.scale"
 
 # Rows to try a model on, spread over all training rows.
 _ROWS = 64
@@ -41,6 +48,43 @@ def output_shape(model: keras.Model, x: Any, index: int | None = None) -> tuple[
         return None
     # TensorFlow's shapes are not tuples.
     return tuple(None if size is None else int(size) for size in outputs[index or 0].shape)
+
+
+def width_of(model: keras.Model, data: Data, index: int | None = None) -> int | None:
+    """Return a model's number of outputs per row; 0 if a row has more dimensions.
+
+    `index` picks one of several output arrays; without it, a model of several gives None.
+    """
+    shape = output_shape(model, data.x_train, index)
+    if shape is None:
+        return None
+    return shape[1] or 0 if len(shape) == 2 else 0
+
+
+def _refuse_several(model: keras.Model, x: Any, y: Any) -> None:
+    """Refuse a model of several inputs or outputs where the study's rows are one array."""
+    if type(model).compute_loss is not keras.Model.compute_loss or type(model).train_step is not keras.Model.train_step:
+        return  # its own code may handle them
+    for what, letter, given in (("inputs", "x", x), ("outputs", "y", y)):
+        tensors = keras.tree.flatten(getattr(model, what, None) or [])
+        if len(tensors) > 1 and hasattr(given, "shape"):
+            shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
+            raise UsageError(
+                f"model.build: the model has {len(tensors)} {what}, {shapes}, and {letter} is 1 array; "
+                f"let the data function return {letter} as a dictionary by the names of the {what}, or let the builder "
+                f"return a model of one, or one whose own train_step or compute_loss takes {letter}"
+            )
+
+
+def outputs_with_a_loss(model: keras.Model, x: Any, y: Any) -> Any:
+    """Return a compiled model's outputs; None if it or its loss raises, and UsageError if the cause is their number."""
+    try:
+        predicted = model(x, training=False)
+        model.compute_loss(x, y, predicted)
+    except BaseException:  # noqa: BLE001 (the user's layers and loss may raise anything)
+        _refuse_several(model, x, y)
+        return None
+    return predicted
 
 
 def end_of(model: keras.Model, index: int | None = None) -> End:

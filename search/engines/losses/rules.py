@@ -1,104 +1,24 @@
-"""Which labels and outputs every loss and metric of Keras needs, and how they are made from a study's and a model's.
+"""How the losses and metrics of a model get a study's labels and the model's outputs in the form that they need.
 
-No other module knows this. The user's own losses and metrics get labels and outputs unchanged, except that `pairing` may
-turn labels into a column or back.
+The user's own losses and metrics get labels and outputs unchanged, except that `pairing` may turn labels into a column or
+back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import keras
 
 from search.data import Data
-from search.engines import keras_names, logits
-from search.engines.forms import Form, FormedLoss, FormedMetric, Shape
-from search.engines.keras_names import Named
-from search.engines.pairing import Rows
+from search.engines.losses.forms import Form, FormedLoss, FormedMetric, Shape
+from search.engines.losses.keras_names import Named, refuse_option
+from search.engines.losses.needs import CATEGORICAL, LOSSES, METRICS, PROBABILITIES, VALUES, Needs
+from search.engines.losses.outputs import NOT_FINITE, end_from_outputs, end_of, is_finite, output_shape
+from search.engines.losses.pairing import Rows
 from search.errors import UsageError
-
-Outputs = Literal["probabilities", "margins", "values", "scores", "classes", "embeddings", "sequences"]
-
-
-@dataclass(frozen=True)
-class Needs:
-    """The labels and outputs that a loss or metric needs.
-
-    Attributes:
-        outputs: "probabilities"; "margins" around 0; "values" that approximate the targets; "scores", of which only the order
-            matters; numbers of "classes"; "embeddings" of any length; "sequences".
-        is_sparse: labels are class numbers; if False, they have the shape of the outputs: columns, one-hot rows, targets.
-        is_categorical: a row has one output per class, and exactly one class is right.
-        is_flat: labels must be (rows,).
-        is_of_bits: labels must be 0 or 1.
-    """
-
-    outputs: Outputs
-    is_sparse: bool = False
-    is_categorical: bool = False
-    is_flat: bool = False
-    is_of_bits: bool = False
-
-
-_CATEGORICAL = Needs("probabilities", is_categorical=True)
-_PROBABILITIES, _MARGINS, _VALUES = Needs("probabilities"), Needs("margins"), Needs("values")
-
-LOSSES: dict[str, Needs] = {
-    "BinaryCrossentropy": _PROBABILITIES,
-    "BinaryFocalCrossentropy": _PROBABILITIES,
-    "CategoricalCrossentropy": _CATEGORICAL,
-    "CategoricalFocalCrossentropy": _CATEGORICAL,
-    "SparseCategoricalCrossentropy": Needs("probabilities", is_sparse=True, is_categorical=True),
-    "CategoricalGeneralizedCrossEntropy": Needs("probabilities", is_sparse=True, is_categorical=True, is_flat=True),
-    "KLDivergence": _PROBABILITIES,
-    "Dice": _PROBABILITIES,
-    "Tversky": _PROBABILITIES,
-    "Hinge": _MARGINS,
-    "SquaredHinge": _MARGINS,
-    "CategoricalHinge": Needs("margins", is_categorical=True),
-    **dict.fromkeys(
-        ("CosineSimilarity", "Huber", "LogCosh", "MeanAbsoluteError", "MeanAbsolutePercentageError", "MeanSquaredError",
-         "MeanSquaredLogarithmicError", "Poisson"),
-        _VALUES,
-    ),
-    "Circle": Needs("embeddings", is_sparse=True),
-    "CTC": Needs("sequences"),
-}  # fmt: skip
-"""`tests/engines/test_objectives.py` compares these tables with the classes of the installed Keras."""
-
-METRICS: dict[str, Needs] = {
-    **dict.fromkeys(
-        ("AUC", "BinaryAccuracy", "BinaryIoU", "F1Score", "FBetaScore", "FalseNegatives",
-         "FalsePositives", "Precision", "PrecisionAtRecall", "Recall", "RecallAtPrecision", "SensitivityAtSpecificity",
-         "SpecificityAtSensitivity", "TrueNegatives", "TruePositives"),
-        Needs("probabilities", is_of_bits=True),
-    ),
-    "BinaryCrossentropy": _PROBABILITIES,
-    "KLDivergence": _PROBABILITIES,
-    "CategoricalCrossentropy": _CATEGORICAL,
-    "SparseCategoricalCrossentropy": Needs("probabilities", is_sparse=True, is_categorical=True),
-    "CategoricalAccuracy": Needs("scores", is_categorical=True),
-    "TopKCategoricalAccuracy": Needs("scores", is_categorical=True),
-    "SparseCategoricalAccuracy": Needs("scores", is_sparse=True, is_categorical=True),
-    "SparseTopKCategoricalAccuracy": Needs("scores", is_sparse=True, is_categorical=True),
-    "IoU": Needs("classes", is_sparse=True),
-    "MeanIoU": Needs("classes", is_sparse=True),
-    "OneHotIoU": Needs("classes", is_sparse=True, is_categorical=True),
-    "OneHotMeanIoU": Needs("classes", is_sparse=True, is_categorical=True),
-    "Hinge": _MARGINS,
-    "SquaredHinge": _MARGINS,
-    "CategoricalHinge": Needs("margins", is_categorical=True),
-    **dict.fromkeys(
-        ("ConcordanceCorrelation", "CosineSimilarity", "LogCoshError", "MeanAbsoluteError", "MeanAbsolutePercentageError",
-         "MeanSquaredError", "MeanSquaredLogarithmicError", "PearsonCorrelation", "Poisson", "R2Score",
-         "RootMeanSquaredError"),
-        _VALUES,
-    ),
-}  # fmt: skip
-ACCURACIES = ("accuracy", "acc")
-NOT_FINITE = "model.build: the untrained model's outputs are not finite; look at its layers, and at data.scale"
 
 
 @dataclass(frozen=True)
@@ -286,7 +206,7 @@ class Rule:
             raise UsageError(f"{named.key}: {named.name} {problem}")
         lacks_from_logits = named.from_logits is not None and not named.takes_from_logits
         if lacks_from_logits and not (table is LOSSES and needs.outputs == "probabilities"):
-            keras_names.refuse_option(named, "from_logits")
+            refuse_option(named, "from_logits")
 
     def _problems(self, named: Named, needs: Needs) -> Iterator[str]:
         """Yield the reasons why a loss or metric can't be computed or would be meaningless."""
@@ -328,43 +248,6 @@ def _of_one_output(name: str) -> str:
     )
 
 
-def width_of(model: keras.Model, data: Data, index: int | None = None) -> int | None:
-    """Return a model's number of outputs per row; 0 if a row has more dimensions.
-
-    `index` picks one of several output arrays; without it, a model of several gives None.
-    """
-    shape = logits.output_shape(model, data.x_train, index)
-    if shape is None:
-        return None
-    return shape[1] or 0 if len(shape) == 2 else 0
-
-
-def _refuse_several(model: keras.Model, x: Any, y: Any) -> None:
-    """Refuse a model of several inputs or outputs where the study's rows are one array."""
-    if type(model).compute_loss is not keras.Model.compute_loss or type(model).train_step is not keras.Model.train_step:
-        return  # its own code may handle them
-    for what, letter, given in (("inputs", "x", x), ("outputs", "y", y)):
-        tensors = keras.tree.flatten(getattr(model, what, None) or [])
-        if len(tensors) > 1 and hasattr(given, "shape"):
-            shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
-            raise UsageError(
-                f"model.build: the model has {len(tensors)} {what}, {shapes}, and {letter} is 1 array; "
-                f"let the data function return {letter} as a dictionary by the names of the {what}, or let the builder "
-                f"return a model of one, or one whose own train_step or compute_loss takes {letter}"
-            )
-
-
-def outputs_with_a_loss(model: keras.Model, x: Any, y: Any) -> Any:
-    """Return a compiled model's outputs; None if it or its loss raises, and UsageError if the cause is their number."""
-    try:
-        predicted = model(x, training=False)
-        model.compute_loss(x, y, predicted)
-    except BaseException:  # noqa: BLE001 (the user's layers and loss may raise anything)
-        _refuse_several(model, x, y)
-        return None
-    return predicted
-
-
 def rule_for(model: keras.Model, data: Data, loss: Named | str, width: int | None, index: int | None = None) -> Rule:
     """Return the rule for the losses and metrics of a model, or of one of its several outputs.
 
@@ -376,13 +259,13 @@ def rule_for(model: keras.Model, data: Data, loss: Named | str, width: int | Non
     if width is None:
         return Rule(target, 0)
     needs = _needs(loss, target, width)
-    end = logits.end_of(model, index)
+    end = end_of(model, index)
     rule = Rule(
         target,
         width,
         is_bounded=end == "probabilities",
         is_categorical=_is_categorical(loss, needs, target, width),
-        is_map=not width and (logits.output_shape(model, data.x_train, index) or (0,))[-1] == 1,
+        is_map=not width and (output_shape(model, data.x_train, index) or (0,))[-1] == 1,
     )
     if needs.outputs not in ("probabilities", "margins"):
         return rule
@@ -391,9 +274,9 @@ def rule_for(model: keras.Model, data: Data, loss: Named | str, width: int | Non
     elif needs.outputs == "margins":
         end = end or "logits"
     else:
-        end = end or logits.end_from_outputs(model, data.x_train, index)
+        end = end or end_from_outputs(model, data.x_train, index)
         if not end and isinstance(loss, Named):
-            raise UsageError(_ambiguity(loss) if logits.is_finite(model, data.x_train, index) else NOT_FINITE)
+            raise UsageError(_ambiguity(loss) if is_finite(model, data.x_train, index) else NOT_FINITE)
     squash = ("softmax" if rule.is_categorical else "sigmoid") if end == "logits" else ""
     return replace(rule, squash=squash, is_bounded=end == "probabilities")
 
@@ -423,10 +306,10 @@ def loss_of_task(data: Data, width: int | None, label_smoothing: float | None) -
 
 def _needs(loss: Named | str, target: Target, width: int) -> Needs:
     if isinstance(loss, Named):
-        return LOSSES.get(loss.name, _VALUES)
+        return LOSSES.get(loss.name, VALUES)
     if not target.classes:
-        return _VALUES
-    return _PROBABILITIES if width == 1 else _CATEGORICAL
+        return VALUES
+    return PROBABILITIES if width == 1 else CATEGORICAL
 
 
 def _is_categorical(loss: Named | str, needs: Needs, target: Target, width: int) -> bool:

@@ -23,6 +23,8 @@ _ALIASES = {
     "logcosh": "LogCosh", "logcosherror": "LogCosh", "f1": "F1Score", "fbeta": "FBetaScore",
     "rocauc": "AUC", "auroc": "AUC", "topk": "TopKCategoricalAccuracy", "topkaccuracy": "TopKCategoricalAccuracy",
 }  # fmt: skip
+# Keras picks the class of accuracy that fits the shapes; `Rule.metric` does so for this name.
+ACCURACIES = ("accuracy", "acc")
 _METRICS_ALIASES = {"logcosh": "LogCoshError"}
 # Base classes, which compare nothing by themselves.
 _BASES = ("Loss", "Metric", "Mean", "Sum", "MeanMetricWrapper")

@@ -1,0 +1,161 @@
+"""The commands that show what is stored: list, show, export, dashboard."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from search.cli.printing import Json, echo, stdout
+from search.cli.study_argument import Name, Target, databases, stored_study
+from search.errors import StoreError, UsageError
+from search.views.printable import printable
+
+if TYPE_CHECKING:
+    from search.storage.studies import Stored
+
+
+def list_(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[PATH]...", help="Folders, databases or study files; default: studies/, or here."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the studies in a folder, with state, trials and best value.
+
+    Example: [bold]manyfit list studies/[/]
+    """
+    from search.storage import records
+    from search.views import listing
+
+    paths = paths or [Path("studies") if Path("studies").is_dir() else Path()]
+    briefs, unread = [], 0
+    for database in [file for path in paths for file in databases(path)]:
+        try:
+            briefs += records.briefs(database)
+        except StoreError as error:
+            unread += 1
+            echo(f"manyfit: {error}")
+    if as_json:
+        print(json.dumps([listing.to_json(brief) for brief in briefs], indent=2))
+    elif briefs:
+        stdout().print(listing.table(briefs, Path.cwd()))
+    elif not unread:
+        echo(f"no studies in {', '.join(map(str, paths))}; `manyfit run` with a study file makes one")
+    if unread:
+        raise typer.Exit(StoreError.exit_code)
+
+
+def show(
+    study: Target,
+    name: Name = "",
+    top: Annotated[int, typer.Option(min=1, help="How many of the best configs.")] = 5,
+    trial: Annotated[int | None, typer.Option(min=0, help="One trial: its config, its curve, why it ended.")] = None,
+    settings: Annotated[bool, typer.Option("--settings", help="All its settings, as TOML.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show a study: history, curves, what the search believes, importance, what ended the trials, and the best configs last.
+
+    Example: [bold]manyfit show studies/digits.toml --top 3[/], or [bold]--trial 7[/]
+    """
+    from search.storage import records
+    from search.views import one_trial, report
+
+    stored = records.load(*stored_study(study, name))
+    if as_json:
+        table = report.to_json(stored, top) if trial is None else one_trial.to_json(stored, trial)
+        print(json.dumps(table, indent=2, allow_nan=False))
+    elif settings:
+        print(report.settings_toml(stored))
+    elif trial is None:
+        report.show(stored, top, stdout())
+    else:
+        one_trial.show(stored, trial, stdout())
+
+
+def export(
+    study: Target,
+    name: Name = "",
+    top: Annotated[int, typer.Option(min=1, help="How many of the best configs.")] = 5,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The file to write; default: stdout.")] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="All trials as CSV instead.")] = False,
+    model: Annotated[
+        Path | None, typer.Option("--model", help="Save the best trial's model here, a .keras file.")
+    ] = None,
+    trial: Annotated[int | None, typer.Option("--trial", min=0, help="With --model: another trial's.")] = None,
+) -> None:
+    """Export the best configs as JSON, all trials as CSV, or a trained model as a .keras file.
+
+    A model gets the weights of its trial's best epoch, opens with `keras.models.load_model`, and takes rows as the source has
+    them: scaling is inside. The written file is evaluated once more.
+
+    Example: [bold]manyfit export studies/digits.toml --top 5 -o best.json[/], or [bold]--model best.keras[/]
+    """
+    from search.storage import records
+    from search.views import export as exports
+    from search.views import standing
+
+    stored = records.load(*stored_study(study, name))
+    if model is not None:
+        _export_model(stored, model, trial)
+        return
+    best = exports.best(stored, top)
+    text = exports.to_csv(stored) if csv else exports.to_json(best)
+    if not csv and (output is not None or best.ahead):
+        echo(standing.line(stored, top))
+    if output is None:
+        # Escape control characters for a terminal, which would obey them; a program gets the exact text.
+        print(printable(text) if sys.stdout.isatty() else text, end="")
+        return
+    exports.check_target(output, stored)
+    exports.write(output, text)
+    echo(f"written: {output}")
+
+
+def dashboard(
+    study: Target,
+    name: Name = "",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 8080,
+    host: Annotated[
+        str, typer.Option(help="127.0.0.1; another is refused, with the line for an SSH tunnel.")
+    ] = "127.0.0.1",
+) -> None:
+    """Open optuna-dashboard on a study, read-only, on 127.0.0.1. Ctrl-C ends it.
+
+    Example: [bold]manyfit dashboard studies/digits.toml --port 8081[/]
+    """
+    from search.views import dashboard as dashboards
+
+    dashboards.check_address(host, port)
+    path, name = stored_study(study, name)
+    dashboards.serve(
+        path, port, study=name, on_ready=lambda url: echo(f"optuna-dashboard, read-only: {url}\nCtrl-C ends it")
+    )
+
+
+def _export_model(stored: Stored, path: Path, number: int | None) -> None:
+    from search.sessions import run as sessions
+    from search.views import console, export, standing, text
+
+    if path.suffix != ".keras":
+        raise UsageError(f"--model: a model is saved as a .keras file; received {path}")
+    export.check_target(path, stored)
+    chosen = [t for t in stored.trials if t.number == number] if number is not None else stored.complete[:1]
+    if not chosen:
+        raise UsageError("no trial is complete yet" if number is None else f"--trial: the study has no trial {number}")
+    saved = sessions.save_model(stored, chosen[0], path, console.ConsoleReporter(console.stderr()))
+    objective, value = stored.file.settings.study.objective, text.number(saved.stored)
+    result = f"{objective} {value}"
+    if saved.value is not None:
+        when = "evaluated once more" if saved.is_from_file else "evaluated once more before it was written"
+        result = f"{objective} {text.number(saved.value)}, {when} (in the study: {value})"
+    training = f" ({saved.training})" if saved.training else ""
+    echo(f"written: {path}, the model of trial {chosen[0].number}{training}; {result}")
+    for line in saved.lines:
+        echo(f"  {line}")
+    if number is None:
+        echo(f"  {standing.line(stored, 1)}")

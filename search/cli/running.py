@@ -1,0 +1,143 @@
+"""The commands that search or prepare a search: run, plan, doctor."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from search.cli.brought import Brought, Build, Data, Write
+from search.cli.printing import Json, echo, stdout
+from search.cli.study_argument import Name, TargetOrNone, stored_study, study_file
+from search.errors import ManyfitError, StoreError, UsageError
+
+Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key of the file.")]
+
+
+def run(  # noqa: PLR0913, PLR0917 (typer reads one option from each argument)
+    study: TargetOrNone = None,
+    name: Name = "",
+    build: Build = "",
+    data: Data = "",
+    write: Write = None,
+    trials: Annotated[str | None, typer.Option(metavar="N", help="How many trials the study has in all.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="bayes, random, tpe, gp, cmaes, qmc or grid.")] = None,
+    pruner: Annotated[str | None, typer.Option(help="none, median, percentile, halving, hyperband or patient.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The study's seed.")] = None,
+    time: Annotated[str | None, typer.Option(help="Time for the whole study, such as 10m or 1h30m.")] = None,
+    backend: Annotated[str | None, typer.Option(help="tensorflow or jax.")] = None,
+    set_: Overrides = None,
+    allow_unused: Annotated[
+        bool,
+        typer.Option("--allow-unused", help="Start a new study although nothing reads some of what its file sets."),
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing but errors on stderr.")] = False,
+) -> None:
+    """Start a study, or resume it. If it is finished, say so and exit with 0.
+
+    The best config goes to stdout as JSON, and the best five to NAME.best.json beside the database. Ctrl-C stops cleanly.
+
+    Example: [bold]manyfit run studies/digits.toml --trials 40 --set space.dropout.high=0.6 --name digits-wide[/]
+    """
+    from search.cli import run_output
+    from search.sessions import run as sessions
+    from search.views.console import ConsoleReporter, stderr
+
+    brought = Brought(study, build, data, write)
+    brought.check()
+    flags = {
+        "study.trials": _total_trials(trials, brought.target, name),
+        "search.sampler": sampler,
+        "search.pruner": pruner,
+        "study.seed": seed,
+        "study.time": time,
+        "run.backend": backend,
+    }
+    overrides = [*(set_ or []), *(f"{key}={json.dumps(value)}" for key, value in flags.items() if value is not None)]
+    console = stderr(quiet=quiet)
+    file = study_file(brought, name, overrides, ConsoleReporter(console), allow_unused=allow_unused)
+    done = sessions.run(file, ConsoleReporter(console), allow_unused=allow_unused)
+    stored = done.stored
+    run_output.show(done, shlex.join([str(brought.target), *(["--name", stored.name] if name else [])]), console)
+    if stored.trials and all(trial.ended == "refused" for trial in stored.trials):
+        raise ManyfitError(
+            f"every trial was refused by a limit, the last one by: {stored.trials[-1].why}; raise the limit under another "
+            "--name, or narrow the space"
+        )
+    if stored.trials and all(trial.state == "FAIL" for trial in stored.trials):
+        count = len(stored.trials)
+        raise ManyfitError(
+            f"every trial failed, the last one by: {stored.trials[-1].why}; mend the cause and repeat the command: with a "
+            f"changed builder the study begins anew; else --trials {2 * count} tries {count} more"
+        )
+
+
+def plan(
+    study: TargetOrNone = None,
+    name: Name = "",
+    build: Build = "",
+    data: Data = "",
+    write: Write = None,
+    set_: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a study would run, where and why, without running it: loads the data and builds one model.
+
+    Example: [bold]manyfit plan studies/digits.toml[/]
+    """
+    from search.sessions.planning import plan
+    from search.views import plan_table
+    from search.views.console import ConsoleReporter, stderr
+
+    brought = Brought(study, build, data, write)
+    brought.check()
+    planned = plan(study_file(brought, name, set_ or [], ConsoleReporter(stderr()), allow_unused=True))
+    if as_json:
+        print(json.dumps(planned, indent=2))
+    else:
+        stdout().print(plan_table.table(planned))
+
+
+def doctor(as_json: Json = False) -> None:
+    """Look at this machine: versions, backends (each tried) and devices.
+
+    Example: [bold]manyfit doctor[/]
+    """
+    from search.views import doctor as doctors
+
+    findings = doctors.examine(Path.cwd())
+    if as_json:
+        print(json.dumps(findings, indent=2))
+    else:
+        stdout().print(doctors.table(findings))
+    problems = doctors.problems(findings)
+    for problem in problems:
+        echo(f"manyfit: {problem}")
+    if problems:
+        raise typer.Exit(1)
+
+
+def _total_trials(trials: str | None, study: Path, name: str) -> int | str | None:
+    """Return the value of --trials; UsageError for `+20`, which would add trials again at every repetition."""
+    if trials is None:
+        return None
+    if not re.fullmatch(r"\+\d{1,9}", trials.strip()):
+        with suppress(ValueError):
+            return int(trials)
+        return trials
+    from search.storage import records
+
+    more = int(trials)
+    try:
+        count = len(records.load(*stored_study(study, name)).trials)
+    except StoreError:
+        count = 0
+    raise UsageError(
+        f"--trials is the study's total; received {trials}; "
+        + (f"--trials {count + more} adds {more} to its {count}" if count else f"write --trials {more}")
+    )

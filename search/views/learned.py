@@ -1,0 +1,94 @@
+"""What a study has learned about its parameters: their importance, and what the default sampler believes."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from search.storage.studies import Stored
+from search.trials.objective import Objective
+from search.trials.trial import Trials
+from search.views.text import number, short
+
+if TYPE_CHECKING:
+    from search.policies.samplers.bayes import Outlook
+
+_BAR = 24
+# With fewer distinct values, importance scores are noise.
+MIN_VALUES = 4
+
+
+def outlook(stored: Stored) -> Outlook | None:
+    """Return what the default sampler has learned; None for other samplers, and before anything is learned."""
+    search, study = stored.file.settings.search, stored.file.settings.study
+    if search.sampler.name != "bayes":
+        return None
+    from search.policies.samplers import SearchProblem
+    from search.policies.samplers.bayes import BayesSampler
+
+    file = stored.file
+    sampler = BayesSampler(SearchProblem(file.space, Objective.of(file), study.seed, file.epochs))
+    return sampler.outlook(Trials(stored.trials))
+
+
+def panel(stored: Stored, outlook: Outlook) -> RenderableType:
+    """Return what the sampler expects: the best trial, and the parameters by length scale, the shortest first."""
+    objective, epochs = stored.file.settings.study.objective, stored.file.epochs
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, scale in sorted(outlook.length_scales.items(), key=lambda item: item[1]):
+        bar = "█" * round(_BAR / (1 + scale)) or "▏"
+        middle = f", middle {short(outlook.middles[name])}" if name in outlook.middles else ""
+        table.add_row(name, Text(bar, style="cyan"), Text(f"length scale {number(scale)}{middle}", style="dim"))
+    return Group(
+        Text("what the search believes", style="bold"),
+        Text(
+            f"trial {outlook.trial}'s config comes to {objective} {number(outlook.value)} ± {number(outlook.deviation)} "
+            f"after {epochs} epochs; noise {number(outlook.noise)}"
+        ),
+        table,
+    )
+
+
+def difference(outlook: Outlook, shares: Mapping[str, float]) -> str:
+    """Return why importance and the length scales order the parameters differently; "" if they do not."""
+    if not shares:
+        return ""
+    first = min(outlook.length_scales, key=outlook.length_scales.__getitem__)
+    if first == next(iter(shares)):
+        return ""
+    return (
+        f"{first} comes first here, {next(iter(shares))} under importance: importance compares the best complete trials with "
+        "the others, the search learns from all epochs of all trials"
+    )
+
+
+def importance(stored: Stored) -> dict[str, float]:
+    """Return each parameter's importance, by PED-ANOVA as optuna-dashboard computes it; {} if it can't be computed."""
+    if len({trial.value for trial in stored.complete}) < MIN_VALUES:
+        return {}
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
+    from search.views.optuna_study import study_of
+
+    study = study_of(stored, stored.complete)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            shares = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
+    except (ValueError, RuntimeError):
+        return {}  # all values are alike
+    return {name: float(share) for name, share in shares.items()}
+
+
+def importance_table(shares: Mapping[str, float]) -> Table | None:
+    """Return importance scores as a table; None if there are none."""
+    if not shares:
+        return None
+    table = Table(title="importance", title_justify="left", box=None, show_header=False, pad_edge=False)
+    for name, share in shares.items():
+        table.add_row(Text(name), Text("█" * round(share * _BAR) or "▏", style="cyan"), f"{share:.2f}")
+    return table
