@@ -112,28 +112,35 @@ class DiedError(Exception):
 _NO_MEMORY = ("LLVM ERROR", "bad_alloc", "MemoryError", "can't start new thread", "Resource temporarily unavailable")
 
 
+# Compiling is most of the work of such a process, and takes half as long so. No value changes by more than rounding.
+_UNOPTIMIZED = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+
+
 def ran(
     program: Callable[..., Any],
     *arguments: Any,
     backend: str = "jax",
     cwd: Path | None = None,
-    env: Mapping[str, str] | None = None,
+    optimized: bool = False,
     timeout: float = 1200,
 ) -> subprocess.CompletedProcess[str]:
-    """Call a function of a test's file in a process of its own, where it may import Keras; it prints what it returns."""
+    """Call a function of a test's file in a process of its own, where it may import Keras; it prints what it returns.
+
+    XLA optimizes nothing that it compiles there, unless `optimized`.
+    """
     where = [program.__code__.co_filename, program.__name__, [*arguments]]
     path = os.pathsep.join([*PATH, os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, **Device().environment(backend), **(env or {}), "PYTHONPATH": path}
-    is_read_when_imported = any(name.startswith(("JAX_", "KERAS_", "PYTHON")) for name in env or {})
-    if not is_counting_lines() and not is_read_when_imported:
+    flags = {} if optimized else _UNOPTIMIZED
+    environment = {**os.environ, **Device().environment(backend), **flags, "PYTHONPATH": path}
+    if not is_counting_lines():
         return server(backend).function(where, cwd, environment, timeout)
     command = [sys.executable, "-c", f"import forking; forking.call(*{where!r})"]
     return subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True, timeout=timeout)
 
 
-def in_keras(program: Callable[..., Any], *arguments: Any, backend: str = "jax", cwd: Path | None = None) -> Any:
-    """Return what a function of a test's file returns in a process of its own, as JSON has it."""
-    return told(ran(program, *arguments, backend=backend, cwd=cwd))
+def in_keras(program: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """Return what a function of a test's file returns in a process of its own, as JSON has it; `options` are those of `ran`."""
+    return told(ran(program, *arguments, **options))
 
 
 def told(done: subprocess.CompletedProcess[str]) -> Any:
@@ -142,14 +149,10 @@ def told(done: subprocess.CompletedProcess[str]) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def in_jax(program: Callable[..., Any], *arguments: Any, quickly: bool = False, timeout: float = 1200) -> Any:
-    """Do so on the JAX backend; DiedError where there was no memory for it.
-
-    `quickly` leaves XLA's optimizations out: compiling takes half as long, and no value changes by more than rounding.
-    """
-    env = {"XLA_FLAGS": "--xla_backend_optimization_level=0"} if quickly else {}
+def in_jax(program: Callable[..., Any], *arguments: Any, optimized: bool = False, timeout: float = 1200) -> Any:
+    """Do so on the JAX backend; DiedError where there was no memory for it."""
     try:
-        done = ran(program, *arguments, timeout=timeout, env=env)
+        done = ran(program, *arguments, timeout=timeout, optimized=optimized)
     except subprocess.TimeoutExpired:
         raise DiedError("it waits for a thread that got no memory") from None
     if done.returncode < 0 or (done.returncode and any(words in done.stderr for words in _NO_MEMORY)):

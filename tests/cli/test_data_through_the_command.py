@@ -103,7 +103,7 @@ def image(config, data):
 def study(path: Path, source: str, **values: str) -> Path:
     filled = {
         "objective": "val_loss", "epochs": "1", "data": "", "build": "mlp", "train": "", "rates": "0.05, 0.1",
-        "run": 'engine = "fit"\nbackend = "tensorflow"', **values,
+        "run": 'engine = "fit"\nbackend = "jax"', **values,
     }  # fmt: skip
     (path / "my.py").write_text(MODELS)
     return write_study(path, STUDY.format(source=source, **filled))

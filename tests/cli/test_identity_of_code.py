@@ -242,40 +242,38 @@ def load(file):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.UNITS
+def executed(file):
+    scope = {}
+    exec(compile(file.read_text(), str(file), "exec"), scope)
+    return scope["UNITS"]
 folder, stem = Path(__file__).parent, "wid" + "ths"
-UNITS = {how}
+UNITS = [load(folder / f"{stem}.py"), load(folder.parent / "common" / f"{stem}.py"),
+         runpy.run_path(str(folder / f"run_{stem}.py"))["UNITS"], executed(folder / f"executed_{stem}.py")]
 def build(config, data):
-    return keras.Sequential([keras.Input(data.input_shape), keras.layers.Flatten(), keras.layers.Dense(UNITS),
-                             keras.layers.Dense(1)])
+    return keras.Sequential([keras.Input(data.input_shape), keras.layers.Flatten(),
+                             *[keras.layers.Dense(units) for units in UNITS], keras.layers.Dense(1)])
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("how", "name"),
-    [
-        ('load(folder / f"{stem}.py")', "widths.py"),
-        ('load(folder.parent / "common" / f"{stem}.py")', "../common/widths.py"),
-        ('runpy.run_path(str(folder / f"{stem}.py"))["UNITS"]', "widths.py"),
-        ('(file := folder / f"{stem}.py", scope := {}, exec(compile(file.read_text(), str(file), "exec"), scope))[1]["UNITS"]', "widths.py"),
-    ],
-    ids=["beside", "in a folder beside", "run", "compiled"],
-)  # fmt: skip
-def test_file_that_is_run_without_becoming_a_module_is_a_part_of_the_study(tmp_path, how, name):
+def test_file_that_is_run_without_becoming_a_module_is_a_part_of_the_study(tmp_path):
     """The sample: units changed from 4 to 64 between two commands, and both were in one table."""
     (tmp_path / "study").mkdir()
-    folder_of(tmp_path / "study", my_data=DATA, my_model=BY_LOCATION.replace("{how}", how))
-    part = tmp_path / "study" / name
-    part.parent.mkdir(exist_ok=True)
-    part.write_text("UNITS = 4\n")
+    (tmp_path / "common").mkdir()
+    folder_of(tmp_path / "study", my_data=DATA, my_model=BY_LOCATION)
+    names = ("widths.py", "../common/widths.py", "run_widths.py", "executed_widths.py")
+    for name in names:
+        (tmp_path / "study" / name).write_text("UNITS = 4\n")
     path = write_study(tmp_path / "study", STUDY.format(trials=2), name="located")
     done = manyfit("run", path, "--allow-unused")
     assert done.returncode == 0, done.stderr
-    part.write_text("UNITS = 64\n")
-    done = manyfit("run", path, "--trials", 3)
-    assert done.returncode == 2, done.stderr
-    assert f"the builder's source has changed: {name}" in done.stderr
-    part.write_text("UNITS = 4\n")
+    for name in names:
+        (tmp_path / "study" / name).write_text("UNITS = 64\n")
+        # A finished study needs no worker to find it; the last one is found by a worker.
+        done = manyfit("run", path, *(("--trials", 3) if name == names[-1] else ()))
+        assert done.returncode == 2, (name, done.stderr)
+        assert f"the builder's source has changed: {name}" in done.stderr
+        (tmp_path / "study" / name).write_text("UNITS = 4\n")
     assert manyfit("run", path, "--trials", 3).returncode == 0
 
 
@@ -321,50 +319,45 @@ def test_best_json_of_somebody_else_is_not_replaced(tmp_path):
 
 
 GENERATED = """
-import importlib, sys
+import atexit, importlib, runpy, sys, uuid
 from pathlib import Path
 import keras
-def build(config, data):
-    file = Path(__file__).with_name("made.py")
-    if {when}:
+FOLDER = Path(__file__).parent
+def made(name, config):
+    file = FOLDER / f"{name}.py"
+    if not (name == "kept" and file.exists()):
         file.write_text("UNITS = " + str(int(config["width"])) + "\\n")
-    sys.modules.pop("made", None)
+    sys.modules.pop(name, None)
     importlib.invalidate_caches()
-    units = importlib.import_module("ma" + "de").UNITS
-    {after}
-    return keras.Sequential([keras.Input(data.input_shape), keras.layers.Flatten(), keras.layers.Dense(units),
-                             keras.layers.Dense(1)])
+    units = importlib.import_module(name).UNITS
+    if name == "deleted":
+        file.unlink()
+    if name == "deleted_later":
+        atexit.register(file.unlink, missing_ok=True)
+    return units
+def build(config, data):
+    new = FOLDER / f"made_{uuid.uuid4().hex}.py"
+    new.write_text("N = 1")
+    runpy.run_path(str(new))
+    new.unlink()
+    widths = [made(name, config) for name in ("rewritten", "deleted", "kept", "deleted_later")]
+    return keras.Sequential([keras.Input(data.input_shape), keras.layers.Flatten(),
+                             *[keras.layers.Dense(units) for units in widths], keras.layers.Dense(1)])
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("when", "after"),
-    [
-        ("True", "pass"),
-        ("True", "file.unlink()"),
-        ("not file.exists()", "pass"),
-        ("True", "import atexit; atexit.register(file.unlink, missing_ok=True)"),
-        (
-            "True",
-            (
-                "import runpy, uuid; new = file.with_name(f'made_{uuid.uuid4().hex}.py'); new.write_text('N = 1'); "
-                "runpy.run_path(str(new)); new.unlink()"
-            ),
-        ),
-    ],
-    ids=["rewritten", "deleted", "kept", "deleted later", "by another name each time"],
-)
-def test_module_that_a_builder_writes_is_no_part_of_the_study(tmp_path, when, after):
+def test_module_that_a_builder_writes_is_no_part_of_the_study(tmp_path):
     """The sample: the module of the first trial was recorded, and the study could not be resumed."""
-    folder_of(tmp_path, my_data=DATA, my_model=GENERATED.format(when=when, after=after))
+    folder_of(tmp_path, my_data=DATA, my_model=GENERATED)
     path = write_study(tmp_path, STUDY.format(trials=2), name="made")
     done = manyfit("run", path, "--allow-unused")
     assert (done.returncode, "has changed" in done.stderr, "changed while" in done.stderr) == (0, False, False), (
         done.stderr
     )
-    if "atexit" in after:
-        (tmp_path / "made.py").unlink(missing_ok=True)
+    assert (tmp_path / "kept.py").exists()
+    # As when the worker's end was no orderly one.
+    (tmp_path / "deleted_later.py").unlink(missing_ok=True)
     done = manyfit("run", path, "--trials", 3)
     assert done.returncode == 0, done.stderr
     assert len(load(path.with_suffix(".db"), "made").trials) == 3

@@ -24,7 +24,7 @@ def test_study_runs_in_a_thread_and_tells_the_logger(tmp_path: Path, caplog):
         "study": {"objective": "val_accuracy", "trials": 2, "epochs": 2},
         "data": {"source": "sklearn:digits", "limit": 200},
         "space": {"learning_rate": {"low": 1e-3, "high": 1e-2, "log": True}},
-        "run": {"engine": "fit"},
+        "run": {"engine": "fit", "backend": "jax"},
     }
     file = StudyFile.stored(tmp_path / "notebook.toml", table)
     outcomes: list[Outcome] = []

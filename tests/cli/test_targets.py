@@ -23,6 +23,7 @@ build = "mine.py:{build}"
 learning_rate = {{ low = 1e-3, high = 1e-1, log = true }}
 [run]
 engine = "fit"
+backend = "jax"
 """
 MODELS = """
 import keras

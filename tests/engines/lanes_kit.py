@@ -32,6 +32,19 @@ trainer = trainer_of()
 loaded, rows = trainer.data, sizing.rows_of(trainer)
 
 
+# Most of what lanes lift, in two programs: compiling is nearly all that a comparison takes.
+LIFTED_TOGETHER = {
+    "adamw, together": {
+        "optimizer": "adamw", "weight_decay": 0.01, "beta_1": 0.8, "beta_2": 0.99, "dropout": 0.3,
+        "label_smoothing": 0.1, "schedule": "cosine", "warmup": 0.2, "end_factor": 0.1,
+    },
+    "sgd, together": {
+        "optimizer": "sgd", "learning_rate": 0.05, "momentum": 0.9, "nesterov": True, "gradient_accumulation_steps": 2, "batch_norm": True,
+        "l1": 1e-3, "l2": 1e-2, "clipnorm": 0.5, "schedule": "exponential", "warmup": 0.1,
+    },
+}  # fmt: skip
+
+
 def assignment(number, epochs=3, seed=None, done=0, **config):
     fixed = {"optimizer": "adam", "learning_rate": 0.01, "batch_size": 64, "epochs": epochs, "units": [16]}
     return Assignment(Member(number), {**fixed, **config}, epochs, number + 1 if seed is None else seed, done=done)

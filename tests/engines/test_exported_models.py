@@ -67,10 +67,17 @@ def exported(
 
 def check_with_keras_alone(found: dict[str, dict], backends: tuple[str, ...] = ("tensorflow", "jax")) -> None:
     """Each file opens and evaluates to what its study has; what is left out is told."""
+    paths = [case["path"] for case in found.values()]
+    check_values(found, *(opened(paths, backend) for backend in backends))
+
+
+def check_values(found: dict[str, dict], *by_backend: dict[str, dict]) -> None:
+    """What files evaluate to is what their studies have; what is left out is told."""
     cases = {case["path"]: case for case in found.values()}
-    for backend in backends:
-        for path, seen in opened(list(cases), backend).items():
-            case = cases[path]
+    for seen_by_path in by_backend:
+        assert seen_by_path.keys() >= cases.keys()
+        for path, case in cases.items():
+            seen = seen_by_path[path]
             values = seen.get("values", {})
             assert set(values) == {name.removeprefix("val_") for name in case["of_file"]}, path
             for name, value in values.items():
@@ -225,7 +232,9 @@ def cases_of_own_code():
 
 
 def cases_of_names():
-    from export_kit import SOURCES, export_all
+    from export_kit import FOLDER, SOURCES, export_all
+
+    shutil.copy(BROUGHT / "exported.py", FOLDER / "users.py")
 
     def case(builder, **more):
         return {"data_section": SOURCES["numbers"], "model": {"build": f"users.py:{builder}"}, **more}
@@ -239,14 +248,20 @@ def cases_of_names():
     )
 
 
-def test_an_output_with_a_name_is_compiled_and_each_metric_left_out_is_told_once(tmp_path):
-    shutil.copy(BROUGHT / "exported.py", tmp_path / "users.py")
-    found = exported(
-        tmp_path,
-        cases_of_names,
-        backend="jax",
-    )
-    check_with_keras_alone(found, backends=("jax",))
+def sample_cases():
+    return [cases_of_names(), cases_of_two_outputs(), cases_of_flat_labels()]
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory) -> tuple[list[dict[str, dict]], dict[str, dict]]:
+    """Files of all samples, exported by one process, and what Keras alone sees in them, in another."""
+    found = exported(tmp_path_factory.mktemp("samples"), sample_cases, backend="jax")
+    return found, opened([case["path"] for cases in found for case in cases.values()], "jax")
+
+
+def test_an_output_with_a_name_is_compiled_and_each_metric_left_out_is_told_once(samples):
+    (found, _, _), seen = samples
+    check_values(found, seen)
     assert {name: case["of_file"] for name, case in found.items()} == {key: ["val_loss", "val_mae"] for key in found}
     left = {name: [line for line in case["lines"] if "left out" in line] for name, case in found.items()}
     assert left == {
@@ -288,10 +303,10 @@ def cases_of_two_outputs():
     )
 
 
-def test_two_outputs_for_two_classes_are_compiled_with_the_loss_that_trained_them(tmp_path):
+def test_two_outputs_for_two_classes_are_compiled_with_the_loss_that_trained_them(samples):
     """The samples: "flat" and "rows" were not compiled, for Keras would have no such loss."""
-    found = exported(tmp_path, cases_of_two_outputs, backend="jax")
-    check_with_keras_alone(found, backends=("jax",))
+    (_, found, _), seen = samples
+    check_values(found, seen)
     assert all(case["of_file"] == ["val_accuracy", "val_loss"] for case in found.values())
     lines = {name: case["lines"] for name, case in found.items() if case["lines"]}
     assert lines == {"smoothed": ["evaluate takes one-hot labels, as its loss does"]}
@@ -343,10 +358,10 @@ print(json.dumps(values))
 """
 
 
-def test_recipe_for_a_metric_of_flat_labels_gives_the_number_of_the_study(tmp_path):
+def test_recipe_for_a_metric_of_flat_labels_gives_the_number_of_the_study(samples):
     """The sample: "Keras has no object that gives it", of metrics that take a column."""
-    found = exported(tmp_path, cases_of_flat_labels, backend="jax")
-    check_with_keras_alone(found, backends=("jax",))
+    (_, _, found), seen = samples
+    check_values(found, seen)
     recipes, expected = {}, {}
     for case in found.values():
         left_out = [line.split(" is left out of the file: ") for line in case["lines"]]

@@ -35,23 +35,17 @@ RECIPES = {
 
 
 def lanes_beside_fit(few):
-    from lanes_kit import apart, assignment
+    from lanes_kit import LIFTED_TOGETHER, apart, assignment
 
-    found = {}
-    few = ("adamw", "momentum", "accumulated", "smoothed", "cosine", "batch_norm", "dropout")
-    for name, config in RECIPES.items():
-        if few and name not in few:
-            continue
-        found[name] = apart(assignment(0, seed=7, **config))
-    assert len(found) > 6
-    return found
+    recipes = LIFTED_TOGETHER if few else {**LIFTED_TOGETHER, **RECIPES}
+    return {name: apart(assignment(0, seed=7, **config)) for name, config in recipes.items()}
 
 
 @pytest.mark.parametrize(
     "few", [pytest.param(True, id="a few"), pytest.param(False, id="all", marks=pytest.mark.gallery)]
 )
 def test_lane_agrees_with_fit_in_weights_and_metrics_after_several_epochs(few):
-    differences = in_jax(lanes_beside_fit, few)
+    differences = in_jax(lanes_beside_fit, few, optimized=not few)
     assert {name: size for name, size in differences.items() if not size < 1e-5} == {}
 
 
@@ -422,7 +416,7 @@ def test_out_of_memory_gives_up_lanes_and_loses_nothing():
     """
     for _ in range(4):
         try:
-            curves, undisturbed, lanes, failed = in_jax(short_of_memory, timeout=70)
+            curves, undisturbed, lanes, failed = in_jax(short_of_memory, timeout=70, optimized=True)
         except DiedError:
             continue  # which shows nothing either way
         if set(failed) != {str(n) for n in range(6)}:  # else the process itself has taken all that one lane needs

@@ -9,6 +9,15 @@ from support import BROUGHT, in_keras, ran
 
 pytestmark = pytest.mark.slow
 
+# One source a task, each with labels in another form.
+A_FEW = ("binary one-hot", "classes column", "bits", "number column")
+# Without a graph, TensorFlow computes at once what JAX compiles one by one.
+WIDE = [
+    pytest.param(A_FEW, "jax", id="a few, jax"),
+    pytest.param(None, "jax", id="all, jax", marks=pytest.mark.gallery),
+    pytest.param(None, "tensorflow", id="all, tensorflow", marks=pytest.mark.gallery),
+]
+
 
 def what_the_tables_leave_out():
     import inspect
@@ -30,7 +39,7 @@ def test_every_loss_and_metric_of_keras_is_in_the_tables():
     assert found == [["Loss"], ["Accuracy", "Mean", "MeanMetricWrapper", "Metric", "Sum"], []]
 
 
-def all_metrics():
+def all_metrics(sources):
     import keras
     import numpy as np
     from objectives_kit import (
@@ -47,7 +56,7 @@ def all_metrics():
     )
 
     found, refused, count = {}, {}, 0
-    for source in SOURCES:
+    for source in sources or SOURCES:
         is_number = source.startswith("number")
         classes = {"b": 2, "c": 4}[source[0]] if source != "bits" and not is_number else 0
         loss = "binary_crossentropy" if source == "bits" else None
@@ -77,6 +86,7 @@ def all_metrics():
     return [found, {source: sorted(names) for source, names in refused.items()}, count]
 
 
+TASKS = ("binary", "classes", "bits", "number")
 NEEDS_AN_OUTPUT_A_CLASS = [
     "CategoricalAccuracy", "CategoricalCrossentropy", "CategoricalHinge", "OneHotIoU", "OneHotMeanIoU",
     "SparseCategoricalAccuracy", "SparseCategoricalCrossentropy", "SparseTopKCategoricalAccuracy", "TopKCategoricalAccuracy",
@@ -87,17 +97,18 @@ NEEDS_CLASSES = [
 ]  # fmt: skip
 
 
-# Without a graph, TensorFlow computes at once what JAX compiles one by one.
-@pytest.mark.parametrize("backend", ["jax", pytest.param("tensorflow", marks=pytest.mark.gallery)])
-def test_every_metric_of_keras_is_right_for_labels_of_every_form_or_refused(backend):
-    wrong, refused, count = in_keras(all_metrics, backend=backend)
+@pytest.mark.parametrize(("sources", "backend"), WIDE)
+def test_every_metric_of_keras_is_right_for_labels_of_every_form_or_refused(sources, backend):
+    wrong, refused, count = in_keras(all_metrics, sources, backend=backend)
     assert wrong == {}
-    assert count > 600
-    assert refused["binary"] == refused["binary one-hot"] == NEEDS_AN_OUTPUT_A_CLASS
-    assert not any(source.startswith("classes") for source in refused)
-    assert refused["bits"] == NEEDS_CLASSES
-    assert {"AUC", "F1Score", "Accuracy", "IoU"} <= set(refused["numbers"])
-    assert not {"MeanSquaredError", "R2Score", "Poisson"} & set(refused["number"])
+    assert count > (200 if sources else 600)
+    by_task = {task: [set(names) for source, names in refused.items() if source.startswith(task)] for task in TASKS}
+    assert all(names == set(NEEDS_AN_OUTPUT_A_CLASS) for names in by_task["binary"])
+    assert by_task["classes"] == []
+    assert by_task["bits"] == [set(NEEDS_CLASSES)]
+    assert by_task["number"]
+    assert all({"AUC", "F1Score", "Accuracy", "IoU"} <= names for names in by_task["number"])
+    assert not any({"MeanSquaredError", "R2Score", "Poisson"} & names for names in by_task["number"])
 
 
 def metrics_beside_predictions():
@@ -146,7 +157,7 @@ def test_metrics_of_a_training_by_fit_are_those_of_its_predictions():
     assert found == [{}, 25]
 
 
-def all_losses():
+def all_losses(sources):
     import keras
     from objectives_kit import (
         CONFIG,
@@ -163,7 +174,7 @@ def all_losses():
     )
 
     found, refused = {}, {}
-    for source in SOURCES:
+    for source in sources or SOURCES:
         for end in ("logits", "probabilities"):
             is_number = source.startswith("number")
             if is_number and end == "probabilities":
@@ -191,19 +202,27 @@ def all_losses():
     return [found, {source: sorted(names) for source, names in refused.items()}]
 
 
-# Without a graph, TensorFlow computes at once what JAX compiles one by one.
-@pytest.mark.parametrize("backend", ["jax", pytest.param("tensorflow", marks=pytest.mark.gallery)])
-def test_every_loss_of_keras_is_right_for_labels_of_every_form_or_refused(backend):
-    wrong, refused = in_keras(all_losses, backend=backend)
-    assert wrong == {}
-    assert refused["binary"] == refused["binary column"] == [
+REFUSED_LOSSES = {
+    "binary": [
         "CTC", "CategoricalCrossentropy", "CategoricalFocalCrossentropy", "CategoricalGeneralizedCrossEntropy", "CategoricalHinge",
         "SparseCategoricalCrossentropy",
-    ]  # fmt: skip
-    assert refused["classes"] == refused["classes one-hot"] == ["CTC"]
-    assert refused["bits"] == ["CTC", "CategoricalGeneralizedCrossEntropy", "Circle", "SparseCategoricalCrossentropy"]
-    assert {"BinaryCrossentropy", "KLDivergence"} <= set(refused["number"])
-    assert not {"Huber", "MeanSquaredError"} & set(refused["number"])
+    ],
+    "classes": ["CTC"],
+    "bits": ["CTC", "CategoricalGeneralizedCrossEntropy", "Circle", "SparseCategoricalCrossentropy"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("sources", "backend"), WIDE)
+def test_every_loss_of_keras_is_right_for_labels_of_every_form_or_refused(sources, backend):
+    wrong, refused = in_keras(all_losses, sources, backend=backend)
+    assert wrong == {}
+    assert len(refused) == (len(sources) if sources else 12)
+    for source, names in refused.items():
+        if source.startswith("number"):
+            assert {"BinaryCrossentropy", "KLDivergence"} <= set(names)
+            assert not {"Huber", "MeanSquaredError"} & set(names)
+        else:
+            assert names == REFUSED_LOSSES[source.split()[0]], source
 
 
 def objects_by_spelling():
@@ -370,7 +389,7 @@ def test_a_metric_of_a_loss_says_what_the_loss_of_that_name_says():
         assert (-loss if "cosine" in name else loss) == pytest.approx(metric, rel=1e-4), name
 
 
-def own_objectives_beside_scikit_learn():
+def own_objectives_beside_scikit_learn(few):
     import numpy as np
     from objectives_kit import BINARY, FOLDER, NUMBERS, X, sk, trained, trainer_of
 
@@ -379,8 +398,8 @@ def own_objectives_beside_scikit_learn():
     np.savetxt(FOLDER / "table.csv", np.column_stack([X, NUMBERS[:, 0]]), delimiter=",", header=header, comments="")
     np.savetxt(FOLDER / "labels.csv", np.column_stack([X, BINARY]), delimiter=",", header=header, comments="")
     rows = {}
-    for source in ("number", "number column", "table.csv"):
-        for loss in ("Loss", "FlatLoss", "loss", "flat_loss", None):
+    for source in ("number column",) if few else ("number", "number column", "table.csv"):
+        for loss in ("Loss", "flat_loss", None) if few else ("Loss", "FlatLoss", "loss", "flat_loss", None):
             train = {"loss": loss and f"own.py:{loss}", "metrics": ["own.py:R2", "own.py:flat_mae", "mae", "r2_score"]}
             trainer = trainer_of(source, target="y" if source.endswith("csv") else None, **train)
             model, report = trained(trainer, epochs=2)
@@ -394,7 +413,7 @@ def own_objectives_beside_scikit_learn():
                     sk.r2_score(y, raw),
                 ],
             ]
-    for source in ("number column", "table.csv"):
+    for source in ("table.csv",) if few else ("number column", "table.csv"):
         for loss, factor in (("Twice", 2), ("WithFunction", 3)):
             trainer = trainer_of(
                 source, target="y" if source.endswith("csv") else None, loss=f"own.py:{loss}", metrics=["mse"]
@@ -405,14 +424,16 @@ def own_objectives_beside_scikit_learn():
         model, report = trained(trainer, outputs=2)
         (mean, log), y = model.predict(trainer.data.x_validation, verbose=0).T, trainer.data.y_validation.reshape(-1)
         rows[f"{source}, Gaussian"] = [[report["val_loss"]], [float(np.mean((y - mean) ** 2 * np.exp(-log) + log))]]
-    for source in ("binary", "binary column", "labels.csv", "classes", "classes column"):
+    for source in (
+        ("classes column",) if few else ("binary", "binary column", "labels.csv", "classes", "classes column")
+    ):
         trainer = trainer_of(
             source, target="y" if source.endswith("csv") else None, metrics=["own.py:hits", "own.py:Hits", "accuracy"]
         )
         _, report = trained(trainer, epochs=2, outputs=4 if "classes" in source else 2)
         own = [report["val_hits"], report["val_more_hits"]]
         rows[f"{source}, an output for each class"] = [own, [report["val_accuracy"]] * 2]
-    for source in ("binary", "binary column", "binary floats", "labels.csv"):
+    for source in ("labels.csv",) if few else ("binary", "binary column", "binary floats", "labels.csv"):
         trainer = trainer_of(source, target="y" if source.endswith("csv") else None, metrics=["own.py:f1", "f1_score"])
         model, report = trained(trainer, epochs=2, batch_size=500)
         raw, y = model.predict(trainer.data.x_validation, verbose=0)[:, 0], trainer.data.y_validation.reshape(-1)
@@ -420,12 +441,9 @@ def own_objectives_beside_scikit_learn():
     return rows
 
 
-@pytest.mark.parametrize("backend", ["jax", pytest.param("tensorflow", marks=pytest.mark.gallery)])
-def test_own_losses_and_metrics_pair_each_row_with_its_own_whatever_the_shape_of_the_labels(backend):
-    found = in_keras(
-        own_objectives_beside_scikit_learn,
-        backend=backend,
-    )
+@pytest.mark.parametrize(("sources", "backend"), WIDE)
+def test_own_losses_and_metrics_pair_each_row_with_its_own_whatever_the_shape_of_the_labels(sources, backend):
+    found = in_keras(own_objectives_beside_scikit_learn, bool(sources), backend=backend)
     for name, (reported, right) in found.items():
         assert reported == pytest.approx(right, rel=1e-4), name
 

@@ -15,7 +15,6 @@ pytestmark = pytest.mark.slow
 HIDDEN_WAYS = sorted(re.findall(r"^def (in_\w+)", (BROUGHT / "hidden.py").read_text(), re.MULTILINE))
 A_FEW = [
     "in_a_loss_whose_config_leaves_it_out",
-    "in_a_layer_class_of_the_builder",
     "in_a_learning_rate_that_is_a_function",
     "in_a_question_that_a_lifted_number_answers_wrongly",
 ]
@@ -65,19 +64,19 @@ def test_trial_never_gets_what_is_another_ones_by_a_way_that_no_layer_tells_of(w
     apart = in_jax(
         furthest_from_fit,
         ways,
-        quickly=True,
     )
     assert {way: size for way, size in apart.items() if not size < 1e-5} == {}
     assert len(apart) == len(ways)
 
 
-def first_steps_apart():
-    from lanes_kit import assignment, build, fingerprinted, rows, trainer
+def first_steps_apart(few):
+    from lanes_kit import LIFTED_TOGETHER, assignment, build, fingerprinted, rows, trainer
 
     from search.engines.lanes import arithmetic
 
     found = {}
     for name, config in {
+        **LIFTED_TOGETHER,
         **{
             o: {"optimizer": o, "weight_decay": 0.01, "dropout": 0.2}
             for o in (
@@ -112,14 +111,19 @@ def first_steps_apart():
         "exponential": {"optimizer": "sgd", "schedule": "exponential", "warmup": 0.0},
         "batch_norm": {"optimizer": "adam", "batch_norm": True, "dropout": 0.1},
     }.items():
+        if few and name not in LIFTED_TOGETHER:
+            continue
         built = fingerprinted(build(trainer, assignment(0, seed=7, **config)), rows)
         found[name] = arithmetic.difference(built.model, built.slots, built.state, rows.train, 64)
     return {name: what for name, what in found.items() if what}
 
 
-def test_first_lifted_step_is_keras_own_for_every_optimizer_and_layer_that_lifts():
+@pytest.mark.parametrize(
+    "few", [pytest.param(True, id="a few"), pytest.param(False, id="all", marks=pytest.mark.gallery)]
+)
+def test_first_lifted_step_is_keras_own_for_every_optimizer_and_layer_that_lifts(few):
     """No false alarm: each of these would cost a program of its own a trial."""
-    different = in_jax(first_steps_apart)
+    different = in_jax(first_steps_apart, few)
     assert different == {}
 
 
@@ -162,7 +166,6 @@ def build(config, data):
     differences = in_jax(
         drawing_beside_fit,
         str(tmp_path),
-        quickly=True,
     )
     assert {kind: size for kind, size in differences.items() if not size < 1e-5} == {}
 
@@ -173,7 +176,7 @@ def build(config, data):
         pytest.param("no_call", "loss", "tensorflow", marks=pytest.mark.gallery),
         pytest.param("no_call_but_a_judge", "val_rmse", "tensorflow", marks=pytest.mark.gallery),
         pytest.param("judged", "val_rmse", "tensorflow", marks=pytest.mark.gallery),
-        ("outputs_by_name", "val_mae", "jax"),
+        pytest.param("outputs_by_name", "val_mae", "jax", marks=pytest.mark.gallery),
         ("several_optimizers", "val_mae", "jax"),
     ],
 )

@@ -14,8 +14,11 @@ from search import cli
 from search.errors import StoreError
 from search.storage import connecting, records
 
-VALUES = [None, "text", '{"a": "b"}', "NaN", "Infinity", "-Infinity", "1e999"]
-MORE = [pytest.param(value, marks=pytest.mark.gallery) for value in ("[]", '"x"', b"\xff\xfe", -1, 9e999)]
+VALUES = [None, "text", '{"a": "b"}', "1e999"]
+MORE = [
+    pytest.param(value, marks=pytest.mark.gallery)
+    for value in ("NaN", "Infinity", "-Infinity", "[]", '"x"', b"\xff\xfe", -1, 9e999)
+]
 # What may stand there and mean nothing to us, or is another valid value of that column.
 FREE = {
     "alembic_version", "version_info", "trial_heartbeats", "study_user_attributes", "sqlite_sequence", "sqlite_stat1",

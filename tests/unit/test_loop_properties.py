@@ -149,7 +149,7 @@ def go_on_until_done(folder, template, *, lanes, own, world, kills, stops, **stu
 
 KILLS = st.sets(st.integers(1, 40), max_size=6)
 STOPS = st.sets(st.integers(1, 60), max_size=4)
-WHAT = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+WHAT = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @WHAT
