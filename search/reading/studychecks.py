@@ -150,7 +150,9 @@ def _check_signature(study: StudyFile, text: StudyText) -> None:
         return
     if not (fault := signatures.call_error(builder.path, builder.function, ("config", "data"))):
         return
-    if signatures.first_argument_is(builder.path, builder.function, "hp", "hps", "hyperparameters", "trial"):
+    if signatures.first_argument_is(builder.path, builder.function, "trial"):
+        fault += "; the ranges go under [space]"
+    elif signatures.first_argument_is(builder.path, builder.function, "hp", "hps", "hyperparameters"):
         fault += "; a builder in KerasTuner's form has one argument, build(hp), and gives all others a default"
     raise text.error("model.build", f"{fault}; write def {builder.function}(config, data)")
 

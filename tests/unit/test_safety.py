@@ -18,6 +18,15 @@ SOURCES = sorted(path for room in ("search", "spaces", "models") for path in (RO
 CALLS = {"eval", "exec", "compile", "__import__", "enable_unsafe_deserialization", "custom_object_scope"}
 MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "yaml"}
 
+# A program hands its own objects to the workers that it starts, in memory that nobody else can write, and takes the model back
+# from them: docs/decisions/0021. `compile` finds the source of a function, and runs nothing.
+ALLOWED = {
+    "search/python/handing.py": ["pickle", "cloudpickle", "cloudpickle"],
+    "search/python/hashing.py": ["compile", "compile"],
+    "search/python/models.py": ["load_model without safe_mode=True"],
+    "search/workers/handover.py": ["pickle"],
+}
+
 
 def problems(source: str) -> list[str]:
     found = []
@@ -45,7 +54,7 @@ def problems(source: str) -> list[str]:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_code_is_made_of_what_is_read(path):
-    assert problems(path.read_text(encoding="utf-8")) == []
+    assert problems(path.read_text(encoding="utf-8")) == ALLOWED.get(str(path.relative_to(ROOT)), [])
 
 
 @pytest.mark.parametrize(
