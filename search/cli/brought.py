@@ -92,7 +92,7 @@ class Brought:
     def read(self, overrides: Sequence[str], reporter: Reporter) -> StudyFile:
         """Return the study of a builder and data."""
         from search.reading import studyfile
-        from search.sessions.finding import SpaceFinder
+        from search.sessions.space_finder import SpaceFinder
 
         sections = {"model": {"build": self.build}, "data": {"source": self.data}}
         return studyfile.written(self.write or self._path, sections, overrides, SpaceFinder(reporter))

@@ -11,7 +11,6 @@ from search.cli import standard_streams
 from search.sessions import outcomes
 from search.sessions.run import Outcome
 from search.views import export, standing
-from search.views.text import number
 
 
 def show(outcome: Outcome, chosen: str, console: Console) -> None:
@@ -22,9 +21,7 @@ def show(outcome: Outcome, chosen: str, console: Console) -> None:
     if stored.complete:
         best = export.best(stored, 1).configs[0]
         console.print(standing.line(stored, export.DEFAULT_TOP))
-        console.print(
-            f"best: {stored.file.settings.study.objective} {number(best.value)}, trial {best.trial}, epoch {best.epoch}"
-        )
+        console.print(outcomes.best_line(stored))
         print(json.dumps(best.model_dump(mode="json", exclude={"curve", "seconds", "config", "rank"}), indent=2))
         if error := standard_streams.stdout_error():
             console.print(

@@ -14,7 +14,7 @@ import typer
 from search.cli.brought import Brought, Build, Data, Write
 from search.cli.printing import Json, echo, stdout
 from search.cli.study_argument import Name, TargetOrNone, stored_study, study_file
-from search.errors import ManyfitError, StoreError, UsageError
+from search.errors import StoreError, UsageError
 
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key of the file.")]
 
@@ -45,6 +45,7 @@ def run(  # noqa: PLR0913, PLR0917 (typer reads one option from each argument)
     Example: [bold]manyfit run studies/digits.toml --trials 40 --set space.dropout.high=0.6 --name digits-wide[/]
     """
     from search.cli import run_output
+    from search.sessions import outcomes
     from search.sessions import run as sessions
     from search.views.console import ConsoleReporter, stderr
 
@@ -62,19 +63,8 @@ def run(  # noqa: PLR0913, PLR0917 (typer reads one option from each argument)
     console = stderr(quiet=quiet)
     file = study_file(brought, name, overrides, ConsoleReporter(console), allow_unused=allow_unused)
     done = sessions.run(file, ConsoleReporter(console), allow_unused=allow_unused)
-    stored = done.stored
-    run_output.show(done, shlex.join([str(brought.target), *(["--name", stored.name] if name else [])]), console)
-    if stored.trials and all(trial.ended == "refused" for trial in stored.trials):
-        raise ManyfitError(
-            f"every trial was refused by a limit, the last one by: {stored.trials[-1].why}; raise the limit under another "
-            "--name, or narrow the space"
-        )
-    if stored.trials and all(trial.state == "FAIL" for trial in stored.trials):
-        count = len(stored.trials)
-        raise ManyfitError(
-            f"every trial failed, the last one by: {stored.trials[-1].why}; mend the cause and repeat the command: with a "
-            f"changed builder the study begins anew; else --trials {2 * count} tries {count} more"
-        )
+    run_output.show(done, shlex.join([str(brought.target), *(["--name", done.stored.name] if name else [])]), console)
+    outcomes.check(done, "--trials {trials}")
 
 
 def plan(

@@ -31,7 +31,7 @@ def study_file(
 ) -> StudyFile:
     """Return the study that a command line names: from a study file, from a database, or of a builder and data."""
     from search.reading import studyfile
-    from search.sessions.finding import SpaceFinder
+    from search.sessions.space_finder import SpaceFinder
     from search.spec.settings import plain_name
     from search.storage import records
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.data import dense, encoding, exact, leaks, several
+from search.data import dense, exact, leaks, several, table_encoding
 from search.data.roles import check_given, divided
 from search.data.several import Bundle, Tree
 from search.data.sources import has_own_shapes, locate
@@ -22,10 +22,10 @@ from search.data.windows import cut, in_order
 from search.errors import DataError
 
 if TYPE_CHECKING:
-    from search.data.encoding import Encoding
     from search.data.parts import Array, Part, Parts
-    from search.data.streams import Stream
+    from search.data.row_streams import Stream
     from search.data.table import Table
+    from search.data.table_encoding import Encoding
     from search.data.targets import Targets
     from search.spec.settings import DataSection
 
@@ -334,9 +334,9 @@ def _encode(
         warnings += exact.precision_warnings(parts, "none", is_regression=targets[name].task == "regression")
     of = dict(zip(x, (tables[origin] for origin in origins), strict=True))
     raw = of["validation"].raw(x["validation"][:, 0])
-    adapted = encoding.adapt(of["train"], x["train"][:, 0], section.scale, bundle.name)
+    adapted = table_encoding.adapt(of["train"], x["train"][:, 0], section.scale, bundle.name)
     for split, table in of.items():
-        x[split] = encoding.encode(adapted, table, x[split][:, 0])
+        x[split] = table_encoding.encode(adapted, table, x[split][:, 0])
     return raw, adapted
 
 

@@ -1,6 +1,6 @@
 """The columns of a table: their kinds, guessed or set in the study file, and all that is wrong with them, told at once.
 
-A column is a number, a boolean, a category, a text or a date. `search.data.encoding` turns columns into features.
+A column is a number, a boolean, a category, a text or a date. `search.data.table_encoding` turns columns into features.
 """
 
 from __future__ import annotations

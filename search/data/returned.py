@@ -21,7 +21,7 @@ from search.spec.vocabulary import closest
 
 if TYPE_CHECKING:
     from search.data.parts import Array
-    from search.data.streams import Read
+    from search.data.row_streams import Read
     from search.data.table import Table
     from search.spec.settings import Columns
 

@@ -11,7 +11,7 @@ from search.errors import DataError
 
 if TYPE_CHECKING:
     from search.data.parts import Array
-    from search.data.streams import Stream
+    from search.data.row_streams import Stream
     from search.spec.settings import DataSection
 
 Form = Literal["one", "dict", "tuple"]

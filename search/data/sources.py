@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from search.data import streams
+from search.data import row_streams
 from search.data.arrow import ARROW, Arrow
 from search.data.images import Images
 from search.data.parts import Part, Parts, rows_of
@@ -200,7 +200,7 @@ class _Function:
             return self._result(function, seed) if callable(function) else function
 
         result = read()
-        if not streams.are_streams(result):
+        if not row_streams.are_streams(result):
             return parts_of(result, name, roles=self.roles, target=self.target, columns=self.columns)
         given = {**self.roles, **{key: key for key in ("target", "columns") if getattr(self, key) is not None}}
         if given:
@@ -208,7 +208,7 @@ class _Function:
             raise DataError(
                 f"{name}: {role} is for rows in memory, and these come in batches; remove it", key=f"data.{role}"
             )
-        return bundle_of(streams.read(result, name, read), name)
+        return bundle_of(row_streams.read(result, name, read), name)
 
     def _result(self, function: Callable[..., Any], seed: int) -> Any:
         path, name = self.reference.path, self.reference.function

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from search import arrayfile
 from search.data import Data
-from search.data.encoding import Encoding
+from search.data.table_encoding import Encoding
 from search.engines import failures, pins, portable, raw_rows
 from search.engines.heads import Head, heads_of
 from search.engines.logs import numbers

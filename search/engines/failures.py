@@ -8,7 +8,7 @@ import traceback
 # The modules through which an exception of the user's code passes.
 _MODULES = (
     "fit", "model_memory", "training", "lanes/engine", "lanes/builder", "lanes/program", "lanes/programs",
-    "hypermodels/builder", "hypermodels/own_fit",
+    "hypermodels/adapter", "hypermodels/own_fit",
 )  # fmt: skip
 _OURS = tuple(f"engines/{name}.py" for name in _MODULES)
 # The most characters to keep of an exception: a message may contain an array or a whole file.

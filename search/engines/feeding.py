@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from search.data.streams import Stream
+from search.data.row_streams import Stream
 from search.engines.batches import Batches, Clock
 from search.engines.training import Trainer
 from search.trials.events import Assignment

@@ -13,7 +13,7 @@ import numpy as np
 from search.data import DataInfo
 from search.engines import failures, heads, logs, model_limits, model_memory, named_callbacks
 from search.engines.heads import Head, first_rows
-from search.engines.hypermodels.builder import Missing
+from search.engines.hypermodels.adapter import Missing
 from search.engines.losses import pairing
 from search.engines.losses.outputs import NOT_FINITE, outputs_with_a_loss, width_of
 from search.engines.losses.rules import Target

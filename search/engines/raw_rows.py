@@ -18,8 +18,8 @@ from keras.src.utils import module_utils
 from numpy.typing import NDArray
 
 from search.data.dates import Order
-from search.data.encoding import Categories, Dates, Encoding
 from search.data.splits import Scaling
+from search.data.table_encoding import Categories, Dates, Encoding
 
 AFTER_LOOKUPS = "after_lookups"
 # Keras's Normalization replaces a spread below its epsilon; the square of a very large one is not finite in float32.

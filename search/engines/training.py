@@ -21,9 +21,9 @@ from search.data import Data, DataInfo
 from search.data.targets import label_numbers
 from search.engines import heads, model_memory
 from search.engines.heads import Head, first_rows
-from search.engines.hypermodels import builder as hypermodels
+from search.engines.hypermodels import adapter as hypermodels
 from search.engines.hypermodels import stand_in
-from search.engines.hypermodels.builder import HyperModelBuilder
+from search.engines.hypermodels.adapter import HyperModelBuilder
 from search.engines.losses import keras_names, pairing
 from search.engines.losses.forms import Form
 from search.engines.losses.keras_names import Named

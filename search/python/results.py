@@ -82,17 +82,17 @@ class Results:
     @edge()
     def trials(self) -> pd.DataFrame:
         """One row a trial: trial, state, ended, value, best_epoch, epochs, seconds, started, and params.NAME each."""
-        from search.views import frames
+        from search.views import trial_frames
 
-        return frames.trials(self._load())
+        return trial_frames.trials(self._load())
 
     @property
     @edge()
     def curves(self) -> pd.DataFrame:
         """One row an epoch: trial, repeat (where there are several), epoch, seconds, and every metric."""
-        from search.views import frames
+        from search.views import trial_frames
 
-        return frames.curves(self._load())
+        return trial_frames.curves(self._load())
 
     @property
     def plot(self) -> Plots:

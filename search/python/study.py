@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from manyfit.start import users_packages
-from search.errors import ManyfitError, UsageError
+from search.errors import UsageError
 from search.python import handing
 from search.python.arguments import ArgumentText, Table, in_python, table_of
 from search.python.edge import edge, interrupts
@@ -190,20 +190,11 @@ def _reporter(*, progress: bool) -> Reporter:
 
 
 def _tell(reporter: Reporter, outcome: Outcome) -> None:
-    """Report how a run ended; ManyfitError if every trial has failed."""
+    """Report how a run ended; ManyfitError if no trial was trained."""
     from search.sessions import outcomes
-    from search.views.text import number
 
-    stored = outcome.stored
     for line in outcomes.lines(outcome):
         reporter.line(line)
-    if stored.complete:
-        best = stored.complete[0]
-        reporter.line(
-            f"best: {stored.file.settings.study.objective} {number(best.value)}, trial {best.number}, epoch {best.best_epoch}"
-        )
-    if stored.trials and all(trial.state == "FAIL" for trial in stored.trials):
-        raise ManyfitError(
-            f"every trial failed, the last one by: {stored.trials[-1].why}; mend the cause, then use run() again: with a "
-            f"changed builder the study begins anew, and run(trials={2 * len(stored.trials)}) tries more"
-        )
+    if outcome.stored.complete:
+        reporter.line(outcomes.best_line(outcome.stored))
+    outcomes.check(outcome, "run(trials={trials})")

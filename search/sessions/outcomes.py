@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from search.errors import ManyfitError
+from search.storage.studies import Stored
 from search.trials.trial import Trial
-from search.views.text import duration
+from search.views.text import duration, number
 
 if TYPE_CHECKING:
     from search.sessions.run import Outcome
@@ -28,6 +30,28 @@ def lines(outcome: Outcome) -> list[str]:
         lines[0] = f"{stored.name}: {_trials(len(now))} in {duration(outcome.seconds)} by this command{reason}"
         lines.append(f"in all: {_trials(len(ended))} in {duration(stored.seconds)}: {_by_ending(ended)}")
     return lines
+
+
+def best_line(stored: Stored) -> str:
+    """Return the line about the best trial of a study that has one."""
+    best = stored.complete[0]
+    value = f"{stored.file.settings.study.objective} {number(best.value)}"
+    return f"best: {value}, trial {best.number}, epoch {best.best_epoch}"
+
+
+def check(outcome: Outcome, more: str) -> None:
+    """Raise ManyfitError if no trial of a study was trained; `more` is how to ask for {trials} in all."""
+    trials = outcome.stored.trials
+    if trials and all(trial.ended == "refused" for trial in trials):
+        raise ManyfitError(
+            f"every trial was refused by a limit, the last one by: {trials[-1].why}; raise the limit under another --name, "
+            "or narrow the space"
+        )
+    if trials and all(trial.state == "FAIL" for trial in trials):
+        raise ManyfitError(
+            f"every trial failed, the last one by: {trials[-1].why}; mend the cause and repeat the command: with a changed "
+            f"builder the study begins anew; else {more.format(trials=2 * len(trials))} tries {len(trials)} more"
+        )
 
 
 def _trials(count: int) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from search.errors import DamagedError
-from search.storage import columns, connecting, leftovers, studies
+from search.storage import column_values, connecting, leftovers, studies
 from search.storage.studies import Stored
 from search.trials.distributions import is_stored_as
 from search.trials.events import Member
@@ -76,7 +76,7 @@ def check_rows(connection: sqlite3.Connection, path: Path) -> None:
 
 def _damage(connection: sqlite3.Connection, path: Path) -> Iterator[Problem]:
     yield from orphans(connection)
-    yield from map(Problem, columns.problems(connection))
+    yield from map(Problem, column_values.problems(connection))
     for name in studies.names(connection):
         yield from (problem for problem in check_study(connection, path, name)[1] if problem.is_damage)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from search.errors import DamagedError, ManyfitError, StoreError, UsageError
 from search.spec.resolved import Resolved
 from search.spec.study import StudyFile
-from search.storage import columns, connecting, leftovers, studies
+from search.storage import column_values, connecting, leftovers, studies
 from search.storage.advice import advice, advising, check_gone
 from search.storage.studies import Stored
 from search.trials.trial import REFUSED
@@ -47,7 +47,7 @@ class Brief:
 def briefs(path: Path) -> list[Brief]:
     """Return a summary of every study of a database, without reading its trials one by one."""
     with _reading(path) as connection:
-        columns.check(connection, path, briefly=True)
+        column_values.check(connection, path, briefly=True)
         rows = connection.execute(
             f"SELECT study_id, study_name, settings, seconds, ended FROM {leftovers.OUR_STUDIES} ORDER BY study_id"  # noqa: S608
         ).fetchall()

@@ -14,7 +14,7 @@ from typing import Any
 
 from search.errors import StoreError
 from search.spec.study import StudyFile
-from search.storage import columns, leftovers, rows
+from search.storage import column_values, leftovers, rows
 from search.trials.files import StudyFiles
 from search.trials.history import History
 from search.trials.trial import Trial
@@ -133,7 +133,7 @@ def read(
     if not connection.in_transaction:
         connection.execute("BEGIN")
     if not unchecked:
-        columns.check(connection, path)
+        column_values.check(connection, path)
     study_id = id_of(connection, path, name)
     row = connection.execute("SELECT * FROM manyfit_studies WHERE study_id = ?", (study_id,)).fetchone()
     file = StudyFile.stored(Path(os.fsdecode(row["file"])), json.loads(row["settings"]))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from search import arrayfile
 from search.errors import DamagedError, StoreError
-from search.storage import backup, checks, columns, connecting, leftovers, studies
+from search.storage import backup, checks, column_values, connecting, leftovers, studies
 from search.storage.advice import advising
 from search.storage.backup import Backup, Restored
 from search.storage.checks import Problem
@@ -98,7 +98,7 @@ def _check_database(path: Path, report: Report) -> None:
             connection.execute("BEGIN")
             damage = [*_page_problems(connection), *checks.orphans(connection)]
             report.problems += damage
-            report.problems += map(Problem, columns.problems(connection)) if not damage else []
+            report.problems += map(Problem, column_values.problems(connection)) if not damage else []
             # Not damage, because a backup holds these objects, too.
             report.problems += [Problem(what, is_damage=False) for what in foreign_objects(connection)]
             # The rows on damaged pages prove nothing about the studies.

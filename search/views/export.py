@@ -129,9 +129,9 @@ def to_json(document: BaseModel) -> str:
 
 def to_csv(stored: Stored) -> str:
     """Return all trials as CSV: number, state, what ended it, value, epochs, seconds, and one column per parameter."""
-    from search.views import frames
+    from search.views import trial_frames
 
-    return frames.trials(stored).to_csv(index=False)
+    return trial_frames.trials(stored).to_csv(index=False)
 
 
 def is_ours(path: Path) -> bool:

@@ -25,7 +25,7 @@ def compare(seed):
     import numpy as np
     from mixed_kit import rows_of
 
-    from search.data import encoding
+    from search.data import table_encoding
     from search.data.columns import read_table
     from search.engines import raw_rows
     from search.spec.settings import Columns
@@ -34,7 +34,7 @@ def compare(seed):
     train = rows_of(300, seed).drop(columns=["churn", "part"])
     table, findings = read_table(train, settings, str)
     assert not findings.faults, findings.faults
-    adapted = encoding.adapt(table, np.arange(200), "standard", "t")
+    adapted = table_encoding.adapt(table, np.arange(200), "standard", "t")
     # Rows that no training row resembles.
     new = rows_of(8, seed + 1).drop(columns=["churn", "part"])
     new["plan"] = ["free", "", "?", "never seen", "FREE", " free", "n/a", "Ünlimited plan"]
@@ -69,7 +69,7 @@ def compare(seed):
     loaded = keras.models.load_model("whole.keras")
     worst = 0.0
     for given, index in ((table, np.arange(300)), (other, np.arange(8))):
-        expected = encoding.encode(adapted, given, index)
+        expected = table_encoding.encode(adapted, given, index)
         for each in (model, loaded):
             stage, rows = raw_rows.staged(each, given.raw(index))
             received = stage.predict(rows, verbose=0)

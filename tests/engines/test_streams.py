@@ -111,7 +111,7 @@ def refusals():
 
     from search import data
     from search.data import returned
-    from search.data import streams as reading
+    from search.data import row_streams as reading
     from search.engines.lanes import sizing
     from search.engines.lanes.lifting import NotLiftable
     from search.engines.training import Trainer

@@ -387,7 +387,7 @@ def test_failing_builders_and_bad_rows_are_told_as_the_command_line_tells_them(t
         ],
         [
             "ManyfitError",
-            "every trial failed, the last one by: KeyError: 'nothing'; mend the cause, then use run() again: with a changed builder the study begins anew, and run(trials=2) tries more",
+            "every trial failed, the last one by: KeyError: 'nothing'; mend the cause and use run() again: with a changed builder the study begins anew; else run(trials=2) tries 1 more",
         ],
     ]
 

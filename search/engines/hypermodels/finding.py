@@ -11,8 +11,8 @@ import keras
 from search import data
 from search.engines import model_memory, pins
 from search.engines.heads import first_rows
-from search.engines.hypermodels import builder, exploring, own_fit, stand_in
-from search.engines.hypermodels.builder import HyperModelBuilder
+from search.engines.hypermodels import adapter, exploring, own_fit, stand_in
+from search.engines.hypermodels.adapter import HyperModelBuilder
 from search.engines.hypermodels.exploring import Explorer
 from search.engines.hypermodels.hyperparameters import HyperParameters
 from search.errors import UsageError
@@ -36,7 +36,7 @@ def find(settings: Settings, base: Path) -> Found:
     if reference is None:
         raise UsageError("there is nothing to search; give at least one parameter, or use a preset")
     before = pins.Pins.now()
-    hypermodel = builder.adapt(stand_in.load(reference), Space({}), settings.model.arguments)
+    hypermodel = adapter.adapt(stand_in.load(reference), Space({}), settings.model.arguments)
     if hypermodel is None:
         raise UsageError(
             f"there is nothing to search: {settings.model.build} is called with (config, data), so the parameters go "
