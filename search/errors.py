@@ -29,7 +29,7 @@ def masked(text: str) -> str:
     return _PASSWORD.sub(lambda match: f"{match[1]}***" if match[1] else "://***@", text)
 
 
-def printable(text: str) -> str:
+def without_stray_bytes(text: str) -> str:
     r"""Return `text` with bytes that are not UTF-8, as file names may hold them, written as escapes such as \xe9."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
@@ -66,7 +66,7 @@ class DataError(UsageError):
     """Bad data; `key` is the key to correct in the study file. The message may hold file names that are not UTF-8."""
 
     def __init__(self, message: str, key: str = "data.source") -> None:
-        super().__init__(printable(message))
+        super().__init__(without_stray_bytes(message))
         self.key = key
 
 

@@ -15,7 +15,7 @@ from search.data.labels import lookalikes
 from search.data.parts import SPLITS, Part, Parts
 from search.data.pixels import Header, Pixels, header_of, pixels_of
 from search.data.stored_images import StoredImages
-from search.errors import DataError, printable
+from search.errors import DataError, without_stray_bytes
 from search.spec.vocabulary import closest
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class Images:
             *self._transparency([file for file, image in zip(files, decoded, strict=True) if image.is_transparent]),
             *lookalikes(names, str(self.path)),
         )  # fmt: skip
-        return Parts(str(self.path), _parts(layout, files, x), warnings=tuple(map(printable, warnings)))
+        return Parts(str(self.path), _parts(layout, files, x), warnings=tuple(map(without_stray_bytes, warnings)))
 
     def _headers(self, pool: ThreadPoolExecutor, files: Sequence[Path]) -> list[Header]:
         """Read all headers; DataError that names the broken files, also those whose pixels are broken."""
@@ -359,7 +359,7 @@ def _parts(layout: _Layout, files: Sequence[Path], x: Any) -> dict[str, Part]:
 
     parts, first = {}, 0
     for split, classes in layout.items():
-        labels = [printable(folder.name) for folder, inner in classes.items() for _ in inner]
+        labels = [without_stray_bytes(folder.name) for folder, inner in classes.items() for _ in inner]
         end = first + len(labels)
         rows: Any = x.taken(np.arange(first, end)) if isinstance(x, StoredImages) else x[first:end]
         parts[split] = Part(rows, np.array(labels, dtype=str), _places(files[first:end]))

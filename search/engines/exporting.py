@@ -24,6 +24,7 @@ from search.data.table_encoding import Encoding
 from search.engines import failures, pins, portable, raw_rows
 from search.engines.heads import Head, heads_of
 from search.engines.logs import numbers
+from search.engines.losses.keras_names import name_of
 from search.engines.losses.outputs import width_of
 from search.engines.portable import Labels, Yardstick
 from search.engines.protocol import SaveModel
@@ -105,7 +106,7 @@ def _kept(metrics: Any, output: str, wrong: Collection[str]) -> Any:
     if isinstance(metrics, dict):
         return {name: _kept(inner, f"{name}_", wrong) for name, inner in metrics.items()}
     if isinstance(metrics, list) and not any(isinstance(inner, list) for inner in metrics):
-        return [metric for metric in metrics if f"{output}{_name(metric)}" not in wrong]
+        return [metric for metric in metrics if f"{output}{name_of(metric)}" not in wrong]
     return metrics
 
 
@@ -355,7 +356,7 @@ def _without_user_code(given: Any, lines: list[str]) -> Any:
         return [item for item, before in zip(kept, given, strict=True) if item is not None or before is None]
     if given is None or portable.is_of_keras(given):
         return given
-    lines.append(f"{_name(given)} is left out of the file: it is code of yours")
+    lines.append(f"{name_of(given)} is left out of the file: it is code of yours")
     return None
 
 
@@ -454,9 +455,3 @@ def _values(model: keras.Model, x: Any, y: Any, weights: Any, batch_size: int) -
     """Evaluate a model; return its metrics as numbers."""
     results = model.evaluate(x, y, batch_size=batch_size, sample_weight=weights, verbose=0, return_dict=True)
     return numbers(results)
-
-
-def _name(metric: Any) -> str:
-    return str(
-        metric if isinstance(metric, str) else getattr(metric, "name", None) or getattr(metric, "__name__", metric)
-    )

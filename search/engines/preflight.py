@@ -15,6 +15,7 @@ from search.engines import failures, heads, logs, model_limits, model_memory, na
 from search.engines.heads import Head, first_rows
 from search.engines.hypermodels.adapter import Missing
 from search.engines.losses import pairing
+from search.engines.losses.keras_names import name_of
 from search.engines.losses.outputs import NOT_FINITE, outputs_with_a_loss, width_of
 from search.engines.losses.rules import Target
 from search.engines.training import ReadConfig, Trainer, can_evaluate, has_call
@@ -211,7 +212,7 @@ def _loss_text(loss: Any) -> str:
         return ", ".join(f"{name}: {_loss_text(inner)}" for name, inner in loss.items())
     if isinstance(loss, list | tuple):
         return ", ".join(map(_loss_text, loss))
-    return str(getattr(loss, "name", None) or getattr(loss, "__name__", loss))
+    return name_of(loss)
 
 
 def _check_backend_holds(trainer: Trainer) -> None:

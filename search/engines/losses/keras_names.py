@@ -98,6 +98,13 @@ def find(key: str, entry: str | Mapping[str, Any]) -> Named:
     return Named(key, entry, kind, dict(_checked(key, kind, options)), from_logits)
 
 
+def name_of(item: Any) -> str:
+    """Return the name of a loss or metric as `Model.compile` takes it: a text, a function or an object."""
+    if item is None or isinstance(item, str):
+        return str(item)
+    return str(getattr(item, "name", None) or getattr(item, "__name__", type(item).__name__))
+
+
 def refuse_option(named: Named, option: str) -> None:
     """Raise a UsageError for an option that a class does not have."""
     takes = ["name", *_arguments(named.kind)]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from search.engines.heads import Head
 from search.engines.losses.forms import Form, FormedLoss, FormedMetric, Shape
+from search.engines.losses.keras_names import name_of
 
 _ROWS = 8
 _CHANGE = 1e-4
@@ -71,14 +72,14 @@ def warnings_of(model: keras.Model, rows: Rows, head: Head) -> Iterator[str]:
         if wanted:
             has, needs = ("(rows,)", "(rows, 1)") if wanted == "column" else ("(rows, 1)", "(rows,)")
             yield (
-                f"the {what} {_name(item)} of the builder compares every row with every other: labels are {has}, outputs are "
-                f"(rows, {rows.width}); give labels of shape {needs} in the data, or reshape them in the {what}"
+                f"the {what} {name_of(item)} of the builder compares every row with every other: labels are {has}, outputs "
+                f"are (rows, {rows.width}); give labels of shape {needs} in the data, or reshape them in the {what}"
             )
 
 
 def names_of_user_code(model: keras.Model, head: Head) -> list[str]:
     """Return the names of an output's losses and metrics that are neither Keras's nor made from the study file."""
-    return [_name(item) for _, item in _user_code(model, head) if not isinstance(item, FormedLoss | FormedMetric)]
+    return [name_of(item) for _, item in _user_code(model, head) if not isinstance(item, FormedLoss | FormedMetric)]
 
 
 def _user_code(model: keras.Model, head: Head) -> Iterator[tuple[str, Any]]:
@@ -96,10 +97,6 @@ def _at(given: Any, head: Head) -> Any:
         return given.get(head.name)
     is_for_each = isinstance(given, list | tuple) and len(given) == head.outputs
     return given[head.index] if is_for_each else given
-
-
-def _name(item: Any) -> str:
-    return str(getattr(item, "name", None) or getattr(item, "__name__", type(item).__name__))
 
 
 class _Function(keras.losses.Loss):  # type: ignore[misc]
