@@ -12,7 +12,7 @@ from typing import Any
 
 from search.errors import StudyFileError, UsageError
 from search.reading.studytext import StudyText, shorten
-from search.spec.code_files import is_installed
+from search.spec.code_reading import is_installed
 from search.spec.keras_callbacks import OPTIONS
 from search.spec.usercode import PROGRAM
 from spaces import Choice, Float, Int, Space

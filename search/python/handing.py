@@ -12,7 +12,7 @@ from typing import Any
 
 from search.errors import UsageError
 from search.python.hashing import Hashes
-from search.spec.code_files import is_installed
+from search.spec.code_reading import is_installed
 from search.spec.given import Given
 from search.spec.usercode import HOME, PROGRAM
 

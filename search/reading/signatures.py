@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from search.spec.builderforms import takes_hp
-from search.spec.code_files import syntax_tree
+from search.spec.code_reading import syntax_tree
 
 
 def call_error(path: Path, function: str, given: tuple[str, ...]) -> str:
