@@ -107,6 +107,11 @@ def parts_of(
         where = name if label == letter else f"{name}, {label}"
         return clean_labels(Parts(where, splits, task, warnings=tuple(warnings)), target)
 
+    for output in y.names:
+        if output in ("val", "loss") or output.startswith("val_"):
+            raise DataError(
+                f"{name}: an output is named {output!r}, as Keras begins the names of its own metrics; rename it"
+            )
     first_x, first_y = x.names[0], y.names[0]
     if x.form == y.form == "one" and not by_output:
         return parts("", "", "x", "x")

@@ -115,12 +115,13 @@ def read(result: Any, name: str, again: Callable[[], Any]) -> Read:
     splits, steps = _splits(result, name)
     train, validation = splits["train"], splits["validation"]
     kind = _kind(train)
-    count = _steps(train, kind, steps, name)
 
     def make() -> Any:
         return _splits(again(), name)[0]["train"]
 
+    # First, because every reading of a pipeline may shuffle anew.
     batches = _sample(train, name)
+    count = _steps(train, kind, steps, name, make)
     fresh = make()
     is_seeded = _is_same(batches, fresh, name)
     repeats = is_seeded and not _changes(fresh) and _is_same(batches, fresh, name)
@@ -132,7 +133,7 @@ def read(result: Any, name: str, again: Callable[[], Any]) -> Read:
     arrays |= _joined(_within_memory(given, name), name, "validation")
     warning = (
         f"{name}: the training batches differ each time that the function is called, so another run comes to other values, "
-        "and an interrupted trial begins anew; seed what draws them"
+        "and an interrupted trial goes on with other batches; seed what draws them"
     )
     stream = Stream(name, train, kind, count, repeats, is_seeded, make)
     return Read(stream, arrays, () if is_seeded else (warning,))
@@ -180,7 +181,7 @@ def _splits(result: Any, name: str) -> tuple[dict[str, Any], dict[str, int]]:
     return splits, steps
 
 
-def _steps(given: Any, kind: Kind, steps: Mapping[str, int], name: str) -> int:
+def _steps(given: Any, kind: Kind, steps: Mapping[str, int], name: str, make: Callable[[], Any]) -> int:
     """Return the batches of an epoch."""
     if kind == "function":
         if "train" not in steps:
@@ -194,7 +195,7 @@ def _steps(given: Any, kind: Kind, steps: Mapping[str, int], name: str) -> int:
     else:
         count = int(given.cardinality())
         if count == -2:  # unknown: only reading tells
-            count = sum(1 for _ in given)
+            count = sum(1 for _ in make())
     if count is None or count < 0 or count == math.inf:
         raise DataError(f"{name}: the training rows never end; leave out repeat(), or add take(batches of an epoch)")
     if not count:

@@ -15,8 +15,13 @@ from search.trials.events import Assignment
 
 
 def can_resume(trainer: Trainer) -> bool:
-    """Whether a training can go on after any epoch: it gets the batches that it would have got."""
-    return trainer.data.stream is None or trainer.data.stream.repeats
+    """Whether an interrupted training goes on after its last epoch.
+
+    It gets the batches that it would have got; or others, if these differ in every training anyway. Otherwise it begins anew
+    and comes to the same epochs.
+    """
+    stream = trainer.data.stream
+    return stream is None or stream.repeats or not stream.is_seeded
 
 
 def feed(

@@ -11,9 +11,11 @@ import keras
 import numpy as np
 
 from search.data import DataInfo
+from search.data.stored_images import StoredImages
 from search.engines import failures, heads, logs, model_limits, model_memory, named_callbacks
 from search.engines.heads import Head, first_rows
 from search.engines.hypermodels.adapter import Missing
+from search.engines.hypermodels.own_fit import takes
 from search.engines.losses import pairing
 from search.engines.losses.keras_names import name_of
 from search.engines.losses.outputs import NOT_FINITE, outputs_with_a_loss, width_of
@@ -22,7 +24,7 @@ from search.engines.training import ReadConfig, Trainer, can_evaluate, has_call
 from search.errors import DataError, UsageError
 from search.spec import keras_callbacks
 from search.spec.ready import Ready
-from search.spec.vocabulary import TRAIN_PARAMETERS, closest
+from search.spec.vocabulary import TRAIN_PARAMETERS, closest, direction_of
 from spaces import Choice, Space
 
 # Models to build until every conditional parameter has been drawn; further branches of a larger space are not checked.
@@ -40,11 +42,7 @@ def inspect(trainer: Trainer, fixed: Mapping[str, Any]) -> Ready:
     A builder that raises is not an error here: it may fail for some configs only, and then only those trials fail.
     """
     _check_backend_holds(trainer)
-    if trainer.has_own_fit and trainer.data.stream is not None:
-        raise DataError(
-            f"{trainer.settings.data.source}: comes in batches, and the hypermodel's own fit gets arrays: return arrays, or "
-            "leave its fit out"
-        )
+    _check_own_fit(trainer)
     space = trainer.space
     recorder = _ReadRecorder(trainer, fixed)
     described: dict[str, Any] = {}
@@ -270,6 +268,12 @@ def _check_objective(model: keras.Model, trainer: Trainer) -> None:
             f"{_shapes(y)} of 4 rows: {failures.one_line(error)}"
         ) from None
     _check_names(model)
+    if clashing := sorted(names & {f"val_{name}" for name in names}):
+        raise UsageError(
+            f"train.metrics: {clashing[0]!r} of training is named like a metric on the validation rows, so that one of them "
+            "would be lost; give the output or metric another name"
+        )
+    _check_direction(trainer)
     callbacks = trainer.settings.train.callbacks
     reported = sorted(names) + sorted(f"val_{name}" for name in names)
     if objective not in reported and objective != "learning_rate":
@@ -282,6 +286,39 @@ def _check_objective(model: keras.Model, trainer: Trainer) -> None:
     outputs = [np.asarray(output) for output in keras.tree.flatten(predicted)]
     if not all(np.all(np.isfinite(output)) for output in outputs):
         raise UsageError(NOT_FINITE)
+
+
+def _check_own_fit(trainer: Trainer) -> None:
+    """Refuse rows that a HyperModel's own `fit` can't take."""
+    model, source = trainer.hypermodel, trainer.settings.data.source
+    if model is None or model.own_fit is None:
+        return
+    if trainer.data.stream is not None:
+        raise DataError(
+            f"{source}: comes in batches, and the hypermodel's own fit gets arrays: return arrays, or leave its fit out"
+        )
+    if isinstance(trainer.data.x_train, StoredImages):
+        raise DataError(
+            f"{source}: its images are read as they are needed, and the hypermodel's own fit gets arrays: remove lazy, or "
+            "leave its fit out"
+        )
+    if len(trainer.arrays()) == 3 and not takes(model.own_fit, "sample_weight"):
+        raise UsageError(
+            "model.build: the hypermodel's own fit takes no sample_weight, and there are weights of rows or class_weight: "
+            "let it take **kwargs and give them to model.fit, or remove the weights"
+        )
+
+
+def _check_direction(trainer: Trainer) -> None:
+    """Refuse an objective whose direction was read from the name of an output: "acc" of account, say."""
+    study = trainer.settings.study
+    for output in trainer.data.info.targets:
+        name = study.objective.removeprefix(f"val_{output}_")
+        if study.direction is None and name != study.objective and direction_of(name) != direction_of(study.objective):
+            raise UsageError(
+                f"study.objective: whether {study.objective!r} is to rise or to fall can't be told from its name; add "
+                'direction = "maximize" or "minimize" to [study]'
+            )
 
 
 def _shapes(tree: Any) -> str:

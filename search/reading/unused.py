@@ -287,8 +287,10 @@ class _Inspection:
         if is_streamed and "batch_size" in settings.train.model_fields_set | set(self.file.space):
             key = "space.batch_size" if "batch_size" in self.file.space else "train.batch_size"
             pairs.append((key, "the training rows come in batches of their own"))
-        elif "batch_size" not in self.file.space and settings.train.batch_size > self.ready.data.get(
-            "train_rows", 10**9
+        elif (
+            not is_streamed
+            and "batch_size" not in self.file.space
+            and settings.train.batch_size > self.ready.data.get("train_rows", 10**9)
         ):
             rows = self.ready.data["train_rows"]
             pairs.append(("train.batch_size", f"there are {rows} rows for training: every epoch is one step"))

@@ -121,7 +121,8 @@ def save_model(stored: Stored, trial: Trial, path: Path, reporter: Reporter) -> 
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
     objective, detail = stored.file.settings.study.objective, answer.detail
-    rows, classes = int(ready.data["validation_rows"]), int(ready.data["classes"])
+    rows, targets = int(ready.data["validation_rows"]), ready.data.get("targets") or {"": ready.data}
+    classes = max(int(target["classes"]) for target in targets.values())
     evaluation = Evaluation(detail["evaluated"], rows, classes, is_half=detail["is_half"])
     if warning := evaluation.warning(training, metrics, objective, path):
         reporter.warning(warning)

@@ -97,6 +97,8 @@ def full(file: StudyFile, ready: Ready) -> dict[str, Any]:
         identity["data"]["targets"] = dict(ready.targets)
     if ready.kinds:
         identity["data"]["kinds"] = dict(ready.kinds)
+    if batches := ready.data.get("train_batches"):
+        identity["data"]["batches"] = batches
     identity["model"] = {**identity["model"], "source": ready.source}
     if ready.files:
         identity["model"]["files"] = dict(ready.files)
@@ -185,7 +187,7 @@ def _differences(path: str, stored: Any, now: Any) -> Iterator[str]:
             inner = f"{path}.{key}" if path else key
             if inner == "model.files" or (key in ("fingerprint", "source") and key not in now):
                 continue  # `source` of check_unchanged covers files
-            if inner in ("data.targets", "data.kinds") and not (key in stored and key in now):
+            if inner in ("data.targets", "data.kinds", "data.batches") and not (key in stored and key in now):
                 continue
             if key not in now:
                 yield f"{inner}: was {_text(json.dumps(stored[key]))}, now absent"

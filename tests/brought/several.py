@@ -41,6 +41,15 @@ def by_names():
     return {"ids": IDS, "size": SIZE}, {"price": PRICE, "sold": SOLD}
 
 
+def accounts():
+    return SIZE, {"account": SOLD, "price": PRICE}
+
+
+def of_accounts(config, data):
+    size = Input(data.input_shape)
+    return Model(size, {"account": Dense(1, activation="sigmoid")(size), "price": Dense(1)(size)})
+
+
 def two_targets():
     return SIZE, {"price": PRICE, "sold": SOLD}
 

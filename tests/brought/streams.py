@@ -60,6 +60,15 @@ def reshuffled():
     return train, tf.data.Dataset.from_tensor_slices((X[REST], Y[REST])).batch(SIZE)
 
 
+def of_unknown_length():
+    import tensorflow as tf
+
+    like = (tf.TensorSpec((4,), tf.float32), tf.TensorSpec((), tf.int32))
+    rows = tf.data.Dataset.from_generator(lambda: zip(X[TRAIN], Y[TRAIN], strict=True), output_signature=like)
+    train = rows.shuffle(70, seed=5).batch(SIZE)
+    return train, tf.data.Dataset.from_tensor_slices((X[REST], Y[REST])).batch(SIZE)
+
+
 def batches_of(rows):
     for start in range(rows.start, rows.stop, SIZE):
         part = slice(start, min(start + SIZE, rows.stop))

@@ -166,9 +166,9 @@ def refusals():
 
     folder = __import__("pathlib").Path()
 
-    def said(source, builder, **train):
+    def said(source, builder, objective="val_loss", **train):
         settings = Settings(
-            study=StudySection(objective="val_loss"),
+            study=StudySection(objective=objective),
             data=DataSection(source=f"{several.__file__}:{source}"),
             model=ModelSection(build=f"{several.__file__}:{builder}"),
             train=TrainSection(**train),
@@ -182,6 +182,9 @@ def refusals():
 
     return {
         "own": said("weighted_outputs", "own"),
+        "direction": said(
+            "accounts", "of_accounts", "val_account_falsepositives", metrics={"account": ["FalsePositives"]}
+        ),
         "misnamed": said("weighted_outputs", "misnamed"),
         "unnamed": said("by_names", "unnamed_layers"),
         "weights for a list": said("weighted_outputs", "by_layer"),
@@ -201,6 +204,7 @@ def test_what_does_not_pair_is_refused_by_name():
     said = in_keras(refusals, backend="jax")
     assert said["own"] == ""
     for case, words in {
+        "direction": ("study.objective", "direction"),
         "misnamed": ("gives a dictionary of cost, sold", "y is a dictionary of price, sold"),
         "unnamed": ("gives 2 arrays", "y is a dictionary of price, sold", "name its outputs"),
         "weights for a list": ("weights of rows by output", "a dictionary"),

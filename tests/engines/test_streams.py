@@ -7,7 +7,16 @@ from support import in_keras
 
 pytestmark = pytest.mark.slow
 
-SOURCES = ("pydataset", "shuffled", "tfdata", "reshuffled", "functions", "by_epoch", "with_weights")
+SOURCES = (
+    "pydataset",
+    "shuffled",
+    "tfdata",
+    "reshuffled",
+    "of_unknown_length",
+    "functions",
+    "by_epoch",
+    "with_weights",
+)
 
 
 def curves_of(sources, folder):
@@ -96,7 +105,7 @@ def test_fit_trains_on_the_batches_as_plain_keras_and_resumes_where_epochs_repea
         assert found["again"] == found["whole"], name
         assert values[0][0] > values[3][0], name
         # Where the batches of an epoch depend on the epochs before, a training begins anew.
-        repeats = name not in ("shuffled", "reshuffled")
+        repeats = name not in ("shuffled", "reshuffled", "of_unknown_length")
         assert found["may resume"] == repeats, name
         assert [epoch for epoch, _ in found["resumed"]] == ([3, 4] if repeats else [1, 2, 3, 4]), name
         assert found["resumed"] == found["whole"][-len(found["resumed"]) :], name
@@ -112,6 +121,7 @@ def refusals():
     from search import data
     from search.data import returned
     from search.data import row_streams as reading
+    from search.engines import feeding
     from search.engines.lanes import sizing
     from search.engines.lanes.lifting import NotLiftable
     from search.engines.training import Trainer
@@ -185,6 +195,7 @@ def refusals():
         "lanes": of_trainer("functions", sizing.rows_of),
         "class_weight": of_trainer("functions", lambda trainer: trainer.arrays(), class_weight="balanced"),
         "unseeded": trainer_of("unseeded").data.warnings[0],
+        "unseeded goes on": feeding.can_resume(trainer_of("unseeded")),
         "high": labels(2),
         "low": labels(-1),
         "fine": labels(1),
@@ -198,6 +209,7 @@ def test_what_can_not_be_read_is_refused():
     said = in_keras(refusals, backend="jax")
     assert said.pop("fingerprints") == [True, True, False]
     assert said.pop("fine") == ""
+    assert said.pop("unseeded goes on") is True
     for case, words in {
         "alone": ("can't be split", "train", "validation"),
         "no steps": ('add "steps"',),
@@ -218,7 +230,7 @@ def test_what_can_not_be_read_is_refused():
         "limit": ("limit is for rows in memory",),
         "lanes": ("read in batches",),
         "class_weight": ("come in batches", "weights of rows"),
-        "unseeded": ("differ each time", "begins anew"),
+        "unseeded": ("differ each time", "goes on with other batches"),
         "high": ("a label is 2", "classes 0 to 1"),
         "low": ("a label is -1",),
     }.items():

@@ -137,6 +137,8 @@ def test_weights_of_rows_stay_with_their_rows(tmp_path, result, expected):
          ("x has a, b in training and a in test",)),
         ("{'x_train': {'a': x, 'b': i}, 'y_train': y, 'x_test': x, 'y_test': y}",
          ("a dictionary of arrays in training and one array in test",)),
+        ("x, {'val': y, 'z': i / 7}", ("an output is named 'val'", "rename it")),
+        ("x, {'val_price': y, 'price': i / 7}", ("an output is named 'val_price'", "rename it")),
         ("(i, y), (i, y)", ("training and test, or several inputs and outputs", "dictionary")),
         ("x, y, -(i / 60)", ("the weights in", "row 1", "at least 0")),
         ("x, y, i / 0", ("the weights", "finite")),

@@ -347,3 +347,16 @@ def test_packages_that_pip_has_installed_anywhere_are_no_code_of_the_users(tmp_p
     files = code_files.source_files(file.settings, file.base)
     assert "m.py" in files
     assert any("tool" in name for name in files) is not is_installed
+
+
+def test_number_of_batches_is_a_part_of_a_study_whose_rows_come_in_batches(tmp_path):
+    file = replay_file(tmp_path, REPLAY)
+
+    def full(**data):
+        return json.loads(json.dumps(identity.full(file, Ready(data, "rows", "source"))))
+
+    assert "batches" not in full(train_rows=90)["data"]
+    assert differences(full(train_batches=40), full(train_batches=400)) == ["data.batches: was 40, now 400"]
+    identity.check_unchanged("digits", full(train_batches=40), full(train_batches=40))
+    # Before a worker has read the rows, their batches are not known.
+    identity.check_unchanged("digits", full(train_batches=40), json.loads(json.dumps(identity.declared(file))))

@@ -119,15 +119,19 @@ def train(
         )
 
 
+def takes(fit: Callable[..., Any], option: str) -> bool:
+    """Whether a HyperModel's `fit` takes a keyword argument."""
+    parameters = inspect.signature(fit).parameters
+    return option in parameters or any(one.kind is one.VAR_KEYWORD for one in parameters.values())
+
+
 def call(
     fit: Callable[..., Any], hp: Any, model: keras.Model, rows: Mapping[str, Any], has_begun: Callable[[], bool]
 ) -> Any:
     """Call a HyperModel's `fit` with the keyword arguments that it takes and does not give to `model.fit` itself."""
     options = dict(rows)
     x, y = options.pop("x"), options.pop("y")
-    parameters = inspect.signature(fit).parameters
-    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        options = {key: value for key, value in options.items() if key in parameters}
+    options = {key: value for key, value in options.items() if takes(fit, key)}
     while True:
         try:
             return fit(hp, model, x, y, **options)
