@@ -126,6 +126,7 @@ def table_of(
         "train": _train(train, names),
         "space": _space(space),
         "search": _plain(tables["search"]),
+        "limits": _plain(tables["limits"]),
         "run": {**_plain(tables["run"]), "storage": _storage(storage)},
     }
     return Table(table, objects)

@@ -47,6 +47,7 @@ class Study(Results):
         train: the section [train]; `loss`, `metrics` and `callbacks` may be functions and classes.
         search: the section [search]: sampler, pruner, early_stopping, start, duplicates.
         run: the section [run]: engine, lanes, backend, devices, precision and others.
+        limits: the section [limits]: parameters, model_mb, latency_ms.
     """
 
     @edge()
@@ -70,6 +71,7 @@ class Study(Results):
         train: Mapping[str, Any] | None = None,
         search: Mapping[str, Any] | None = None,
         run: Mapping[str, Any] | None = None,
+        limits: Mapping[str, Any] | None = None,
     ) -> None:
         settings = {
             "name": name,
@@ -82,7 +84,7 @@ class Study(Results):
             "stop_after": stop_after,
             "repeats": repeats,
         }
-        sections = {"model": model, "train": train, "search": search, "run": run}
+        sections = {"model": model, "train": train, "search": search, "run": run, "limits": limits}
         if not isinstance(name, str) or not name:
             raise UsageError(f"name: must be a text that is not empty; received {name!r}")
         with users_packages():

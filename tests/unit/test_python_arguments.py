@@ -64,6 +64,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"search": {"start": [{"rate": 5.0}]}}, 'search["start"][0]["rate"]: must lie in 0.0001..0.1; received 5.0'),
     ({"run": {"engine": "lane"}}, "run[\"engine\"]: must be 'auto', 'fit' or 'lanes'; received 'lane'"),
     ({"run": {"storage": "a.db"}}, 'run["storage"]: give the database as the argument storage'),
+    ({"limits": {"parameter": 200}}, "limits[\"parameter\"]: unknown key; did you mean 'parameters'?"),
+    ({"limits": {"latency_ms": 0}}, 'limits["latency_ms"]: must be above 0; received 0'),
     ({"model": {"build": "mlp"}}, 'model["build"]: give the builder as the first argument'),
     ({"build": "mlp", "model": {"unitz": [3]}}, "model[\"unitz\"]: mlp has no unitz; did you mean 'units'?"),
     ({"model": {"rate": 3}}, "space[\"rate\"]: 'rate' is both searched here and fixed in model"),
