@@ -36,9 +36,9 @@ serve(Path(sys.argv[1]), 0, study=sys.argv[2] or None, on_ready=lambda url: prin
 """
 
 
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
-    """Start Chromium with a fresh profile; `get_log("browser")` gives what its console said."""
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    """Start Chromium with a fresh profile; `get_log("browser")` gives what its console said since the last call."""
     absent = [str(path) for path in (CHROMIUM, CHROMEDRIVER) if not path.exists()]
     if absent:
         reason = f"needs {' and '.join(absent)}: apt-get install chromium chromium-driver"
@@ -46,7 +46,7 @@ def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(reason)
     options = webdriver.ChromeOptions()
     options.binary_location = str(CHROMIUM)
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path / 'chromium'}"):
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(str(CHROMEDRIVER)))
@@ -58,8 +58,8 @@ def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
 
 
 @pytest.fixture
-def served() -> Callable[[Path, str], AbstractContextManager[str]]:
-    """Give `with served(database, study) as url:`, a dashboard in a process of its own."""
+def served(browser: webdriver.Chrome) -> Callable[[Path, str], AbstractContextManager[str]]:
+    """Give `with served(database, study) as url:`, a dashboard in a process of its own, for the browser."""
 
     @contextmanager
     def serve(database: Path, study: str = "") -> Iterator[str]:
@@ -74,6 +74,8 @@ def served() -> Callable[[Path, str], AbstractContextManager[str]]:
             assert url, f"the dashboard ended with {process.wait()}"
             yield url
         finally:
+            # A page that is left open polls, and its console would have the refusals of a server that is gone.
+            browser.get("about:blank")
             process.terminate()
             assert process.wait(timeout=20) == 0
 
