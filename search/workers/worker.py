@@ -196,7 +196,7 @@ def _prepare(spec: WorkerSpec, connection: Connection, objects: int | None) -> _
     pins.import_keras()
     # Import our modules before the user's, which may have the same names.
     from search import data
-    from search.engines import exporting, preflight, training
+    from search.engines import exporting, feeding, preflight, training
     from search.engines.hypermodels import stand_in
 
     # The file of the data function may hold the builder, too.
@@ -213,8 +213,9 @@ def _prepare(spec: WorkerSpec, connection: Connection, objects: int | None) -> _
         before.set()
     trainer = training.Trainer.load(settings, base, loaded)
     training.leave_tensorflow_out()
-    # The state of a user's own callback or loop can't be saved, so such trials restart instead of resuming.
+    # The state of a user's own callback, loop or stream can't be saved, so such trials restart instead of resuming.
     can_resume = keras_callbacks.can_resume(settings.train.callbacks) and not trainer.has_own_fit
+    can_resume = can_resume and feeding.can_resume(trainer)
     files = Checkpoints(spec.files, spec.number, settings.run.disk, can_resume=can_resume)
     connection.send_bytes(encode([Inspecting()]))
     inspected = replace(preflight.inspect(trainer, spec.fixed), resumes=can_resume)

@@ -135,8 +135,8 @@ def test_encrypted_arrays_are_refused_in_one_line(tmp_path):
 
 
 def test_unknown_array_is_refused(tmp_path):
-    np.savez(tmp_path / "d.npz", x=np.arange(40), y=np.arange(40), sample_weight=np.arange(40))
-    assert "unknown key 'sample_weight'" in told(study(tmp_path, "d.npz"))
+    np.savez(tmp_path / "d.npz", x=np.arange(40), y=np.arange(40), samples=np.arange(40))
+    assert "unknown key 'samples'" in told(study(tmp_path, "d.npz"))
 
 
 def test_missing_target_column_is_told_with_the_line_of_target(tmp_path):

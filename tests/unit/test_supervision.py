@@ -336,7 +336,7 @@ def test_worker_that_dies_of_its_weights_keeps_none():
 
 def grown(office: Office, *, ends: bool, by: int = GROWTH_BYTES + 1, after_s: float = 0.0, **more: Any) -> int:
     """Let a worker grow while it trains; return how many there have been."""
-    office.begin = lambda link: [] if office.links else [[READY]]
+    office.begin = lambda link: [] if office.links else [[office.ready]]
     pool = one_epoch(office, **more)
     pool.apply([Verdict(Member(0), ends=False)])
     until(pool, EpochEnd)
@@ -355,7 +355,7 @@ def test_grown_worker_is_replaced_between_two_trials():
 def test_grown_worker_is_replaced_amid_a_trial_if_that_goes_on_from_a_checkpoint():
     office = Office()
     assert grown(office, ends=False, after_s=BUSY_RENEWAL) == 2
-    assert grown(unsaved := Office(), ends=False, after_s=BUSY_RENEWAL, spec=with_callbacks()) == 1
+    assert grown(Office(replace(READY, resumes=False)), ends=False, after_s=BUSY_RENEWAL) == 1
     unsaved = Office()
     unsaved.is_saved = False
     assert grown(unsaved, ends=False, after_s=BUSY_RENEWAL) == 1
@@ -373,11 +373,6 @@ def test_member_that_ends_before_its_new_worker_has_heard_of_it_is_never_started
     until(pool, EpochEnd)
     told = [message for message in office.links[1].told if not isinstance(message, Go)]
     assert told == [given(1)]
-
-
-def with_callbacks() -> WorkerSpec:
-    table = {"data": {"source": "digits"}, "train": {"callbacks": ["mine.py:make"]}}
-    return replace(SPEC, settings=Settings.model_validate(table))
 
 
 # -- the end -----------------------------------------------------------------------------------------------------------
