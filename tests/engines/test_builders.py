@@ -65,7 +65,7 @@ CASES = [
 
 @pytest.fixture(scope="module")
 def keras_says():
-    return in_keras(what_keras_builds, CASES)
+    return in_keras(what_keras_builds, CASES, backend="tensorflow")
 
 
 @pytest.mark.slow

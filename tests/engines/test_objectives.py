@@ -12,8 +12,9 @@ pytestmark = pytest.mark.slow
 # One source a task, each with labels in another form.
 A_FEW = ("binary one-hot", "classes column", "bits", "number column")
 # Without a graph, TensorFlow computes at once what JAX compiles one by one.
+BACKENDS = ["tensorflow", pytest.param("jax", marks=pytest.mark.gallery)]
 WIDE = [
-    pytest.param(A_FEW, "jax", id="a few, jax"),
+    pytest.param(A_FEW, "tensorflow", id="a few, tensorflow"),
     pytest.param(None, "jax", id="all, jax", marks=pytest.mark.gallery),
     pytest.param(None, "tensorflow", id="all, tensorflow", marks=pytest.mark.gallery),
 ]
@@ -35,7 +36,7 @@ def what_the_tables_leave_out():
 
 
 def test_every_loss_and_metric_of_keras_is_in_the_tables():
-    found = in_keras(what_the_tables_leave_out)
+    found = in_keras(what_the_tables_leave_out, backend="tensorflow")
     assert found == [["Loss"], ["Accuracy", "Mean", "MeanMetricWrapper", "Metric", "Sum"], []]
 
 
@@ -153,7 +154,7 @@ def metrics_beside_predictions():
 
 
 def test_metrics_of_a_training_by_fit_are_those_of_its_predictions():
-    found = in_keras(metrics_beside_predictions)
+    found = in_keras(metrics_beside_predictions, backend="tensorflow")
     assert found == [{}, 25]
 
 
@@ -283,7 +284,7 @@ def objects_by_spelling():
 
 
 def test_a_loss_or_metric_is_the_same_object_in_every_spelling_and_unknown_options_are_refused():
-    found = in_keras(objects_by_spelling)
+    found = in_keras(objects_by_spelling, backend="tensorflow")
     wrong, short, said = found
     assert wrong == []
     assert short == {
@@ -342,7 +343,7 @@ def losses_of_tables():
 
 
 def test_a_table_in_small_letters_trains_with_its_options_and_is_told_of_logits():
-    found = in_keras(losses_of_tables)
+    found = in_keras(losses_of_tables, backend="tensorflow")
     for reported, right in found:
         assert reported == pytest.approx(right, rel=1e-5)
 
@@ -382,7 +383,7 @@ def losses_and_their_metrics():
 
 @pytest.mark.gallery
 def test_a_metric_of_a_loss_says_what_the_loss_of_that_name_says():
-    found = in_keras(losses_and_their_metrics)
+    found = in_keras(losses_and_their_metrics, backend="tensorflow")
     assert len(found) > 25
     for name, (loss, metric) in found.items():
         # Keras's loss of this name is the negative of its metric.
@@ -484,7 +485,7 @@ def metrics_of_maps():
     return {name: [report[f"val_{name}"], float(value)] for name, value in zip(names, right, strict=True)}
 
 
-@pytest.mark.parametrize("backend", ["jax", pytest.param("tensorflow", marks=pytest.mark.gallery)])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_metrics_of_maps_are_of_probabilities_where_the_model_gives_logits(backend):
     for name, (reported, right) in in_keras(metrics_of_maps, backend=backend).items():
         assert reported == pytest.approx(right, rel=5e-3 if name == "auc" else 1e-4), name
@@ -513,7 +514,7 @@ def shapes_that_arrive():
 
 
 def test_a_model_that_comes_compiled_gets_labels_in_the_shape_of_the_source():
-    done = ran(shapes_that_arrive)
+    done = ran(shapes_that_arrive, backend="tensorflow")
     assert done.returncode == 0, done.stderr[-3000:]
     lines = [line for line in done.stdout.splitlines() if line.startswith(("OF", "SHAPE"))]
     shapes = {of[3:]: shape.removeprefix("SHAPE ") for of, shape in zip(lines[::2], lines[1::2], strict=True)}
@@ -566,12 +567,9 @@ def what_ends_are_told_to_be():
     return rows
 
 
-@pytest.mark.parametrize("backend", ["jax", pytest.param("tensorflow", marks=pytest.mark.gallery)])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_logits_are_told_by_what_comes_out_and_where_they_can_not_be_the_user_is_asked(backend):
-    found = in_keras(
-        what_ends_are_told_to_be,
-        backend=backend,
-    )
+    found = in_keras(what_ends_are_told_to_be, backend=backend)
     assert found.pop("fixed") is False
     assert found.pop("fixed for a loss that has no such option") == "sigmoid"
     for name, said in found.items():
@@ -595,7 +593,7 @@ def state_of_seeds():
 
 
 def test_evaluating_a_model_to_judge_it_leaves_its_random_stream_where_it_was():
-    assert in_keras(state_of_seeds) == [3, 0]
+    assert in_keras(state_of_seeds, backend="tensorflow") == [3, 0]
 
 
 def schedules_step_by_step():
@@ -615,7 +613,7 @@ def schedules_step_by_step():
 
 
 def test_linear_and_cosine_schedules_are_keras_own_step_by_step():
-    ours, theirs, last = in_keras(schedules_step_by_step)
+    ours, theirs, last = in_keras(schedules_step_by_step, backend="tensorflow")
     assert ours == [pytest.approx(row, abs=1e-8) for row in theirs]
     # The last of n steps is number n - 1: it has 1/n of the way left. The end is what is recorded after it.
     assert last == pytest.approx([0.1 / 20, 0.0], abs=1e-8)

@@ -35,6 +35,11 @@ CASES: dict[str, tuple[str, str, dict]] = {
 }
 
 
+A_FEW = ["by name, with losses, metrics and weights", "in order", "weights of rows"]
+THE_REST = [name for name in CASES if name not in A_FEW]
+GROUPS = [pytest.param(A_FEW, id="a few"), pytest.param(THE_REST, id="the rest", marks=pytest.mark.gallery)]
+
+
 def curves_of(cases):
     """Return the curves of each case in lanes, by fit and by plain Keras."""
     import keras
@@ -137,22 +142,20 @@ KERAS = {
 }
 
 
-@pytest.fixture(scope="module")
-def curves():
-    return in_keras(curves_of, CASES, backend="jax")
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_lanes_and_fit_train_as_plain_keras(curves, name):
-    lanes, fit, plain = curves[name]
-    for trial, expected in enumerate(plain):
-        for epoch, metrics in enumerate(expected):
-            for given in (lanes[str(trial)][epoch], fit[str(trial)][epoch]):
-                assert set(metrics) <= set(given)
-                for metric, value in metrics.items():
-                    assert given[metric] == pytest.approx(value, abs=1e-5, rel=1e-5), (trial, epoch, metric)
-    # They do learn, and their rates make them different.
-    assert plain[0][0] != plain[0][2] != plain[1][2]
+@pytest.mark.parametrize("names", GROUPS)
+def test_lanes_and_fit_train_as_plain_keras(names):
+    curves = in_keras(curves_of, {name: CASES[name] for name in names})
+    assert list(curves) == names
+    for name, (lanes, fit, plain) in curves.items():
+        for trial, expected in enumerate(plain):
+            for epoch, metrics in enumerate(expected):
+                for given in (lanes[str(trial)][epoch], fit[str(trial)][epoch]):
+                    assert set(metrics) <= set(given)
+                    for metric, value in metrics.items():
+                        where = (name, trial, epoch, metric)
+                        assert given[metric] == pytest.approx(value, abs=1e-5, rel=1e-5), where
+        # They do learn, and their rates make them different.
+        assert plain[0][0] != plain[0][2] != plain[1][2], name
 
 
 def refusals():
@@ -286,9 +289,10 @@ def environment(backend: str) -> dict[str, str]:
     return {**kept, **Device().environment(backend)}
 
 
-@pytest.mark.parametrize("backend", ["jax", "tensorflow"])
-def test_exported_file_gives_the_studys_values_with_keras_alone(tmp_path, backend):
-    told = in_keras(exports_of, str(tmp_path), CASES, backend="jax")
+@pytest.mark.parametrize("backend", ["jax", pytest.param("tensorflow", marks=pytest.mark.gallery)])
+@pytest.mark.parametrize("names", GROUPS)
+def test_exported_file_gives_the_studys_values_with_keras_alone(tmp_path, names, backend):
+    told = in_keras(exports_of, str(tmp_path), {name: CASES[name] for name in names}, backend="jax")
     done = subprocess.run(
         [sys.executable, "-I", "-c", OPEN, *told], env=environment(backend), capture_output=True, text=True, timeout=600
     )
