@@ -21,7 +21,7 @@ from search.spec.study import StudyFile
 @pytest.mark.slow
 def test_study_runs_in_a_thread_and_tells_the_logger(tmp_path: Path, caplog):
     table = {
-        "study": {"objective": "val_accuracy", "trials": 2, "epochs": 2},
+        "study": {"objective": "val_accuracy", "trials": 2, "epochs": 2, "seed": 0},
         "data": {"source": "sklearn:digits", "limit": 200},
         "space": {"learning_rate": {"low": 1e-3, "high": 1e-2, "log": True}},
         "run": {"engine": "fit", "backend": "jax"},

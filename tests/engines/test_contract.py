@@ -16,13 +16,26 @@ from search.engines.protocol import SaveModel
 from search.log import StudyLog
 from search.reading import studyfile
 from search.sessions.startup import resolve, worker_spec
+from search.spec.found import Found
 from search.spec.ready import Ready
 from search.spec.settings import Settings
-from search.trials.events import Assignment, EpochEnd, Failed, Lost, Member, Noted, Overdue, Spent, Stopped, Verdict
+from search.trials.events import (
+    Assignment,
+    EpochEnd,
+    Failed,
+    Lost,
+    Member,
+    Noted,
+    Overdue,
+    OverLimit,
+    Spent,
+    Stopped,
+    Verdict,
+)
 from search.workers import messages as wire
 from search.workers.inprocess import Replaying
 from search.workers.local import Processes
-from search.workers.messages import Go, Inspecting, Keep, Refused, Saved, WorkerSpec
+from search.workers.messages import FindSpace, Go, Inspecting, Keep, Refused, Saved, WorkerSpec
 from search.workers.pool import WorkerPool
 
 BUILDER = """
@@ -155,6 +168,7 @@ def test_messages_come_out_as_they_went_in():
         Lost(Member(1), "why", alone=False),
         Overdue(Member(0), 3.0),
         Stopped(Member(0)),
+        OverLimit(Member(2), "why"),
         Verdict(Member(4), ends=True),
         Noted("program compiled", {"lanes": 8}),
         Spent({"train": 0.5}),
@@ -164,6 +178,8 @@ def test_messages_come_out_as_they_went_in():
         Inspecting(),
         Refused("no such column", is_data=True),
         Saved(is_whole=False),
+        FindSpace(SPEC.settings, SPEC.base),
+        Found({"units": [1, 2]}, {"units": 1}, 3, ("one builder",), 4),
         Ready(
             {"train_rows": 3}, "a1", "b2", lanes={"places": 2, "ahead": 1}, memory=(1, 2), warnings=("look",), read=("units",),
             undrawn=("depth",), steps=7,
