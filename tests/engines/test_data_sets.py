@@ -1,4 +1,4 @@
-"""Data sets of TensorFlow and Keras as a data function's result: refused with code that mends it."""
+"""Data sets of TensorFlow and Keras in a data function's result: two of them are batches; in place of arrays they are refused."""
 
 from __future__ import annotations
 
@@ -26,25 +26,61 @@ batches = iter([(x, y)])
 """
 
 RESULTS = [
-    ("dataset", "dataset", "unbatch"),
-    ("Batches()", "dataset", "PyDataset"),
-    ("(row for row in [(x, y)])", "batches", "islice"),
+    ("{'x': dataset, 'y': y}", "dataset", "unbatch"),
+    ("{'x_train': dataset, 'y_train': y}", "dataset", "unbatch"),
+    ("{'x': Batches(), 'y': y}", "Batches()", "np.concatenate"),
+    ("(row for row in [(x, y)])", "iter([(x, y)])", "islice"),
+    ("batches", "batches", "islice"),
 ]
 
 
-@pytest.mark.parametrize(("result", "name", "word"), RESULTS)
-def test_data_set_is_refused_with_code_that_mends_it(tmp_path, result, name, word):
-    said = refused(tmp_path, write_function(tmp_path, f"{HEAD}\nreturn {result}"), "received", "return arrays")
+@pytest.mark.parametrize(("result", "value", "word"), RESULTS)
+def test_data_set_in_place_of_arrays_is_refused_with_code_that_mends_it(tmp_path, result, value, word):
+    said = refused(tmp_path, write_function(tmp_path, f"{HEAD}\nreturn {result}"), "return arrays", word)
     code = re.search(r"return arrays.*?: (x, y = .*?)(?: for a batched|; then)", said)
     assert code, said
-    body = f"{HEAD}\n{name} = {result}\n{code[1]}\nreturn x, y"
+    name = "batches" if word == "islice" else "dataset"
+    body = f"{HEAD}\n{name} = {value}\n{code[1]}\nreturn x, y"
     loaded = load(tmp_path, write_function(tmp_path, body, name="mended"), test=0)
     assert sorted(all_rows(loaded).ravel().tolist()) == list(range(120))
 
 
-@pytest.mark.parametrize("result", ["dataset, None", "dataset, dataset", "{'x': dataset, 'y': y}", "Batches(), y"])
-def test_data_set_in_place_of_an_array_is_refused(tmp_path, result):
-    refused(tmp_path, write_function(tmp_path, f"{HEAD}\nreturn {result}"), "x is", "return arrays")
+@pytest.mark.parametrize(
+    ("result", "word"),
+    [
+        ("dataset", "received a _BatchDataset alone"),
+        ("Batches()", "received a Batches alone"),
+        ("[dataset]", "received a list alone"),
+        ("dataset, None", "received NoneType for validation"),
+        ("None, dataset", "received NoneType for train"),
+        ("Batches(), y", "received ndarray for validation"),
+        ("x, Batches()", "received ndarray for train"),
+        ("{'train': dataset}", "there is no validation"),
+        ("{'train': dataset, 'validation': (x, y)}", "received tuple for validation"),
+    ],
+)
+def test_data_set_without_another_for_validation_is_refused(tmp_path, result, word):
+    refused(
+        tmp_path,
+        write_function(tmp_path, f"{HEAD}\nreturn {result}"),
+        word,
+        'return {"train": batches, "validation": batches}',
+    )
+
+
+@pytest.mark.parametrize(
+    ("result", "steps"),
+    [
+        ("dataset, dataset.take(3)", 9),
+        ("Batches(), dataset.take(3)", 6),
+        ("{'train': dataset, 'validation': dataset.take(3)}", 9),
+    ],
+)
+def test_two_data_sets_are_batches_for_training_and_validation(tmp_path, result, steps):
+    loaded = load(tmp_path, write_function(tmp_path, f"{HEAD}\nreturn {result}"))
+    assert loaded.info.train_batches == steps
+    assert loaded.x_validation.ravel().tolist() == list(range(42))
+    assert loaded.y_validation.ravel().tolist() == [0, 1] * 10 + [0]
 
 
 def test_tensors_are_arrays(tmp_path):
