@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,21 +116,40 @@ TRAIN_PARAMETERS = frozenset(TRAIN_NUMBERS) | {"optimizer", "batch_size", "epoch
 
 _MAXIMIZED = (
     "accuracy", "acc", "auc", "precision", "recall", "f1", "fbeta", "iou", "r2", "cosine_similarity", "hits", "correlation",
-    "io_u", "dice", "sensitivity", "specificity",
+    "io_u", "dice", "sensitivity", "specificity", "auroc", "auprc",
 )  # fmt: skip
 _MINIMIZED = (
-    "loss", "error", "mae", "mse", "mape", "msle", "rmse", "crossentropy", "divergence", "hinge", "poisson",
+    "loss", "error", "mae", "mse", "mape", "msle", "rmse", "crossentropy", "cross_entropy", "divergence", "hinge", "poisson",
     "logcosh", "log_cosh",
 )  # fmt: skip
+_WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+")
 
 
 def direction_of(objective: str) -> str | None:
-    """Return "maximize" or "minimize" if the name of the metric implies it, else None."""
+    """Return "maximize" or "minimize" if a word in the name of the metric implies it, else None.
+
+    A word counts if it is a known one ("auc"), one with a number or "score" behind it ("auc_1", "f1score"), or one that ends
+    in a known one of four letters or more ("myloss"): "account" is not an accuracy.
+    """
+    name = "_".join(_WORD_START.split(objective.removeprefix("val_"))).lower()
+    return _direction(lambda part: _has_word(name, part))
+
+
+def direction_by_letters(objective: str) -> str | None:
+    """Return what versions before 0.3 took for the direction: studies that began with them go on with it."""
     name = objective.removeprefix("val_").lower()
+    return _direction(lambda part: part in name)
+
+
+def _has_word(name: str, part: str) -> bool:
+    inside = "[a-z0-9]*" if len(part) >= len("loss") else ""
+    return re.search(rf"(?:^|_){inside}{part}(?:score)?[0-9]*(?:_|$)", name) is not None
+
+
+def _direction(holds: Callable[[str], bool]) -> str | None:
     # A name with parts of both lists implies no direction.
-    if name in ("auc", "acc", "f1_score", "r2_score") or any(part in name for part in _MAXIMIZED):
-        return "maximize" if not any(part in name for part in _MINIMIZED) else None
-    return "minimize" if any(part in name for part in _MINIMIZED) else None
+    up, down = any(map(holds, _MAXIMIZED)), any(map(holds, _MINIMIZED))
+    return None if up == down else "maximize" if up else "minimize"
 
 
 def optimizer_class(name: str) -> str:

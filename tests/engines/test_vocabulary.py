@@ -100,6 +100,31 @@ def test_direction_of_a_metric_is_that_of_keras_where_both_know_one(keras_says):
     assert known >= 20
 
 
+@pytest.mark.parametrize(
+    ("name", "direction"),
+    [
+        ("val_accident_rate", None),
+        ("val_account_balance", None),
+        ("val_glossary", None),
+        ("val_lossless", None),
+        ("val_terrors", None),
+        ("val_maestro", None),
+        ("val_accuracy_loss", None),
+        ("val_auc_1", "maximize"),
+        ("val_sold_AUC", "maximize"),
+        ("val_MeanIoU", "maximize"),
+        ("val_f1score", "maximize"),
+        ("val_my-recall", "maximize"),
+        ("val_price_loss", "minimize"),
+        ("valloss", "minimize"),
+        ("val_nrmse2", "minimize"),
+        ("val_cross_entropy", "minimize"),
+    ],
+)
+def test_direction_is_implied_by_words_and_not_by_letters(name, direction):
+    assert direction_of(name) == direction
+
+
 @pytest.mark.slow
 def test_direction_of_most_metrics_is_known(keras_says):
     _, _, metrics, *_ = keras_says
