@@ -41,7 +41,8 @@ def test_example_of_the_docs_runs_in_lanes_and_by_fit_and_is_exported(tmp_path):
             assert ours == pytest.approx(theirs, abs=1e-5, rel=1e-5)
     done = manyfit("export", "house.db", "--name", "lanes", "--model", "m.keras", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "; val_sold_auc " in done.stderr and ", evaluated once more (in the study: " in done.stderr
+    assert "; val_sold_auc " in done.stderr
+    assert ", evaluated once more (in the study: " in done.stderr
     opened = subprocess.run([sys.executable, "-c", OPEN], cwd=tmp_path, capture_output=True, text=True)
     assert "['price', 'sold'] ['loss', 'price_loss', 'price_mae', 'sold_auc', 'sold_loss']" in opened.stdout, (
         opened.stderr
