@@ -12,6 +12,7 @@ from typing import Any
 
 from search.errors import StudyFileError, UsageError
 from search.reading.studytext import StudyText, shorten
+from search.spec import builderforms
 from search.spec.code_reading import is_installed
 from search.spec.keras_callbacks import OPTIONS
 from search.spec.usercode import PROGRAM
@@ -122,9 +123,9 @@ def table_of(
     table: dict[str, Any] = {
         "study": {name: _plain(study[name]) for name in _STUDY if study[name] is not None},
         "data": _data(data, names),
-        "model": {**_plain(model), "build": _builder(build, names)},
+        "model": {**_plain(model), "build": _builder(build, names, has_space=space is not None)},
         "train": _train(train, names),
-        "space": _space(space),
+        **({} if space is None else {"space": _space(space)}),
         "search": _plain(tables["search"]),
         "limits": _plain(tables["limits"]),
         "run": {**_plain(tables["run"]), "storage": _storage(storage)},
@@ -182,17 +183,24 @@ def _in_file(value: Any) -> str:
     return f"{path.relative_to(folder) if path.is_relative_to(folder) else path}:{name}"
 
 
-def _builder(build: Any, names: _Names) -> str:
+def _builder(build: Any, names: _Names, *, has_space: bool) -> str:
     if isinstance(build, str):
         return build
     if isinstance(build, Path):
         raise UsageError(f'build: a file needs the name of its function; write "{build}:build"')
-    if not callable(build) or _is_instance_of_keras(build):
+    is_hypermodel = builderforms.is_hypermodel(build)
+    if not (callable(build) or is_hypermodel) or _is_instance_of_keras(build):
         raise UsageError(
-            'build: must be a function (config, data) -> keras.Model, "my_model.py:build", or a builder\'s name such as '
-            f'"mlp"; received {_received(build)}'
+            "build: must be a function (config, data) -> keras.Model, one in KerasTuner's form, (hp) -> keras.Model, "
+            f'"my_model.py:build", or a builder\'s name such as "mlp"; received {_received(build)}'
         )
-    _check_call("build", build, ("config", "data"))
+    if not is_hypermodel:
+        _check_call("build", build, ("config", "data"))
+        if not has_space:
+            raise UsageError(
+                'space: missing; give one such as {"learning_rate": Float(1e-4, 1e-1, log=True)}. It is found by running the '
+                "builder only for a builder of one argument, hp"
+            )
     return names.of("build", build, "build")
 
 

@@ -32,12 +32,12 @@ _PLAIN = (
     type(None), bool, int, float, complex, str, bytes, range, slice, type(Ellipsis), type(NotImplemented),
     datetime.date, datetime.time, datetime.timedelta, decimal.Decimal, fractions.Fraction, PurePath,
 )  # fmt: skip
-# Entries of a class that its source does not determine, or that repeat it.
+# Entries of a class that its source does not determine, or that repeat it. Pickling adds `__slotnames__`.
 _OF_CLASSES = frozenset(
     (
         "__module__", "__qualname__", "__name__", "__doc__", "__dict__", "__weakref__", "__firstlineno__", "__parameters__",
         "__static_attributes__", "__orig_bases__", "__abstractmethods__", "_abc_impl", "__dataclass_fields__",
-        "__dataclass_params__", "__match_args__",
+        "__dataclass_params__", "__match_args__", "__slotnames__", "__annotations_cache__", "__annotate_func__",
     )
 )  # fmt: skip
 _READS_GLOBAL = ("LOAD_GLOBAL", "LOAD_NAME")
@@ -146,7 +146,8 @@ class Hashes:
             self._code(base.__name__, base)
         try:
             for key, entry in vars(kind).items():
-                if key in _OF_CLASSES:
+                # Looking at the annotations of a class without any adds a table of none.
+                if key in _OF_CLASSES or (key == "__annotations__" and not entry):
                     continue
                 for function in _functions(entry):
                     # Methods that dataclasses make of a text follow from the fields.

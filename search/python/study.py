@@ -32,11 +32,13 @@ class Study(Results):
     Every argument is a key of a study file (docs/study-file.md) and is checked at once; UsageError names the argument.
 
     Args:
-        build: a function (config, data) -> keras.Model, `"my_model.py:build"`, or the name of a built-in builder.
+        build: a function (config, data) -> keras.Model, `"my_model.py:build"`, or the name of a built-in builder. Or a
+            builder in KerasTuner's form: a function of `hp`, or a HyperModel.
         data: arrays `(x, y)`, pairs `((x_train, y_train), (x_test, y_test))`, a dictionary with x_train, y_train,
             x_validation and so on, a function that returns one of these, or a source such as "sklearn:digits" or a path.
             `Data` adds the settings of [data].
-        space: name -> `Float`, `Int`, `Choice`, or a list of choices; or the name of a preset.
+        space: name -> `Float`, `Int`, `Choice`, or a list of choices; or the name of a preset. None for a builder in
+            KerasTuner's form: `run` and `plan` then find it by running the builder.
         objective: the metric that trials are judged by, at their best epoch.
         name: of the study in its database.
         storage: the database; by default NAME.db in the working folder.
@@ -55,7 +57,7 @@ class Study(Results):
         self,
         build: Callable[..., Any] | str,
         data: Any,
-        space: Mapping[str, Parameter | Sequence[Any] | Mapping[str, Any]] | str,
+        space: Mapping[str, Parameter | Sequence[Any] | Mapping[str, Any]] | str | None = None,
         objective: str = "val_loss",
         *,
         name: str = "study",
@@ -121,11 +123,12 @@ class Study(Results):
         for key, value in (("trials", trials), ("time", time)):
             if value is not None:
                 self._table.text["study"][key] = value
-        self._file = self._checked(allow_unused=allow_unused)
         reporter = _reporter(progress=progress)
         given, hashes = self._given()
         for text in hashes.warnings if hashes else ():
             reporter.warning(text)
+        self._find_space(given, reporter)
+        self._file = self._checked(allow_unused=allow_unused)
         file = replace(self._file, given=given)
         outcome = sessions.run(file, _InPython(reporter), allow_unused=allow_unused, interruptions=interrupts)
         _tell(reporter, outcome)
@@ -134,15 +137,35 @@ class Study(Results):
     def plan(self) -> dict[str, Any]:
         """Load the data, build one model, and return what `run` would do: engine, lanes, memory, warnings. Writes nothing."""
         from search.sessions.planning import plan
+        from search.sessions.reporter import LOGGING
 
-        return plan(replace(self._file, given=self._given()[0]))
+        given, _ = self._given()
+        self._find_space(given, LOGGING)
+        self._file = self._checked(allow_unused=False)
+        return plan(replace(self._file, given=given))
+
+    @property
+    def space(self) -> dict[str, Parameter]:
+        """The space, by names. That of a builder in KerasTuner's form is empty before the first `plan` or `run`."""
+        return dict(self._file.space)
+
+    def _find_space(self, given: Given | None, reporter: Reporter) -> None:
+        """Find the space of a builder in KerasTuner's form, unless that is done; UsageError if it can't be."""
+        if "space" in self._table.text:
+            return
+        from search.sessions.space_finder import SpaceFinder
+
+        with_space = studyfile.with_space(*self._described(), SpaceFinder(_InPython(reporter)), given)
+        self._table.text.update(with_space.table)
 
     def _checked(self, *, allow_unused: bool) -> StudyFile:
-        name = str(self._table.text["study"]["name"])
         objects = Given(frozenset(f"python:{object_name}" for object_name in self._table.objects))
+        return studyfile.build(*self._described(), allow_unused=allow_unused, objects=objects)
+
+    def _described(self) -> tuple[Path, ArgumentText]:
         # No such file: the folder is what matters, and the name.
-        text = ArgumentText(self._folder / name, "", self._table.text)
-        return studyfile.build(self._folder / name, text, allow_unused=allow_unused, objects=objects)
+        path = self._folder / str(self._table.text["study"]["name"])
+        return path, ArgumentText(path, "", self._table.text)
 
     def _given(self) -> tuple[Given | None, Hashes | None]:
         """Return the objects, pickled as they are now: a notebook may have changed what its functions reach."""

@@ -6,6 +6,7 @@ Nothing here imports keras, and nothing here runs the user's code.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -62,21 +63,26 @@ def written(path: Path, settings: Mapping[str, Any], overrides: Sequence[str], f
     return build(path, _with_space(path, text, overrides, find), allow_unused=False)
 
 
-def _with_space(path: Path, text: StudyText, overrides: Sequence[str], find: Finder | None) -> StudyText:
+def with_space(path: Path, text: StudyText, find: Finder, objects: given.Given | None) -> StudyText:
+    """Return the table of a Python program's study with the space that its builder asks for; `objects` as for `build`."""
+    return _with_space(path, text, (), find, objects)
+
+
+def _with_space(
+    path: Path, text: StudyText, overrides: Sequence[str], find: Finder | None, objects: given.Given | None = None
+) -> StudyText:
     """Apply the overrides, and add the space that is found for a study without one: it may be overridden, too."""
     of_space = [override for override in overrides if override.partition(".")[0].strip() == "space"]
     rest = text.overridden_by([override for override in overrides if override not in of_space])
     if find is None or "space" in rest.table:
         return text.overridden_by(overrides)
     try:
-        study = StudyFile(path.resolve(), Settings.model_validate(rest.table))
+        study = StudyFile(path.resolve(), Settings.model_validate(rest.table), given=objects)
     except ValidationError as error:
         raise rest.invalid(error) from None
     if not _may_be_hypermodel(study):
         return text.overridden_by(overrides)
-    # Running the builder takes seconds: first find what is wrong anyway.
-    for check in (_check_study, _check_train, _check_functions, _check_storage, _check_engine, _check_data):
-        check(study, rest)
+    _check_without_space(study, rest)
     try:
         found = find(study)
     except DataError:
@@ -88,7 +94,7 @@ def _with_space(path: Path, text: StudyText, overrides: Sequence[str], find: Fin
         table["search"] = {**table.get("search", {}), "start": [dict(found.start)]}
     if found.epochs and study.settings.study.epochs is None and "epochs" not in found.space:
         table["study"] = {**table.get("study", {}), "epochs": found.epochs}
-    return StudyText(rest.path, rest.text, table, rest.overridden).overridden_by(of_space)
+    return replace(rest, table=table).overridden_by(of_space)
 
 
 def _may_be_hypermodel(study: StudyFile) -> bool:
@@ -143,6 +149,7 @@ def build(
     except SpaceError as error:
         raise text.error(f"space.{error.key}".rstrip("."), str(error)) from None
     if not space and "space" not in text.table and _may_be_hypermodel(study):
+        _check_without_space(study, text)
         return study  # its space is found when it is run
     if not space:
         studychecks.check_builder(study, text, allow_unused=allow_unused)
@@ -179,6 +186,12 @@ def _check(study: StudyFile, text: StudyText, *, allow_unused: bool) -> None:
     _check_storage(study, text)
     _check_engine(study, text)
     _check_data(study, text)
+
+
+def _check_without_space(study: StudyFile, text: StudyText) -> None:
+    """Find what is wrong in any case before the builder is run to find the space, which takes seconds."""
+    for check in (_check_study, _check_train, _check_functions, _check_storage, _check_engine, _check_data):
+        check(study, text)
 
 
 def _check_data(study: StudyFile, text: StudyText) -> None:

@@ -11,7 +11,7 @@ import re
 import shlex
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ class StudyText:
         for override in sorted(overrides, key=lambda o: o.partition("=")[0].strip() not in ("space", "space.use")):
             table, key = self._with(table, override)
             keys.append(key)
-        return StudyText(self.path, self.text, table, (*self.overridden, *keys))
+        return replace(self, table=table, overridden=(*self.overridden, *keys))
 
     def error(self, key: str, message: str) -> StudyFileError:
         """Return the error for the dotted `key`, with its line or its `--set`."""

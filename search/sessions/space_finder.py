@@ -12,6 +12,7 @@ from search.spec import identity
 from search.spec.found import Found
 from search.spec.study import StudyFile
 from search.storage import records
+from search.workers import handover
 from search.workers.local import Processes
 from search.workers.messages import FindSpace, Refused
 from search.workers.transport import Gone
@@ -34,7 +35,7 @@ class SpaceFinder:
         run = file.settings.run
         backend = devices.choose_backend("jax" if run.engine == "lanes" else run.backend)
         with self.reporter.waiting(f"running {file.settings.model.build} to find its hyperparameters, on {backend}"):
-            answer = _ask(FindSpace(file.settings, str(file.base)), backend)
+            answer = _ask(file, backend)
         conditional = sum("when" in entry for entry in answer.space.values() if isinstance(entry, dict))
         also = f", {conditional} of them conditional" if conditional else ""
         plural = "" if len(answer.space) == 1 else "s"
@@ -44,18 +45,20 @@ class SpaceFinder:
         return answer
 
 
-def _ask(order: FindSpace, backend: str) -> Found:
-    process = Processes(backend, StudyLog(), 1).start(0, devices.choose(("cpu",))[0], order)
-    try:
-        while not process.has_sent(within_s=_TICK_S):
-            pass
-        (answer,) = process.receive()
-    except Gone:
-        process.process.wait()
-        words = f":\n{process.last_words}" if process.last_words else ""
-        raise UsageError(f"the process that ran the builder {process.death}{words}") from None
-    finally:
-        process.end()
+def _ask(file: StudyFile, backend: str) -> Found:
+    with handover.shared(file.given) as objects:
+        order = FindSpace(file.settings, str(file.base))
+        process = Processes(backend, StudyLog(), 1, objects).start(0, devices.choose(("cpu",))[0], order)
+        try:
+            while not process.has_sent(within_s=_TICK_S):
+                pass
+            (answer,) = process.receive()
+        except Gone:
+            process.process.wait()
+            words = f":\n{process.last_words}" if process.last_words else ""
+            raise UsageError(f"the process that ran the builder {process.death}{words}") from None
+        finally:
+            process.end()
     if isinstance(answer, Refused):
         raise DataError(answer.message) if answer.is_data else UsageError(answer.message)
     assert isinstance(answer, Found)  # noqa: S101 (the only other reply to FindSpace)

@@ -170,18 +170,21 @@ def _begin(spec: WorkerSpec | FindSpace, connection: Connection, objects: int | 
     try:
         if isinstance(spec, WorkerSpec):
             return _prepare(spec, connection, objects)
-        connection.send_bytes(encode([_found(spec)]))
+        connection.send_bytes(encode([_found(spec, objects)]))
     except UsageError as error:
         refusal = failures.shortened(str(error), MAX_REFUSAL_CHARACTERS)
         connection.send_bytes(encode([Refused(refusal, is_data=isinstance(error, DataError))]))
     return None
 
 
-def _found(order: FindSpace) -> Found:
+def _found(order: FindSpace, objects: int | None) -> Found:
     """Run a builder in KerasTuner's form and return its space; UsageError for errors that a person must correct."""
     pins.import_keras()
-    from search.engines.hypermodels import finding
+    from search.engines.hypermodels import finding, stand_in
 
+    stand_in.offer()
+    if objects is not None:
+        handover.take(objects)
     return finding.find(order.settings, Path(order.base))
 
 

@@ -392,6 +392,58 @@ def test_failing_builders_and_bad_rows_are_told_as_the_command_line_tells_them(t
     ]
 
 
+HYPERMODEL = """
+widest = 16
+
+class Small:
+    def build(self, hp):
+        import keras
+        model = keras.Sequential([keras.layers.Dense(hp.Int(f"units_{i}", 8, widest, step=8), "relu") for i in range(hp.Int("depth", 1, 2))])
+        model.add(keras.layers.Dense(3, "softmax"))
+        model.compile(keras.optimizers.Adam(hp.Float("lr", 1e-3, 1e-1, sampling="log")), "sparse_categorical_crossentropy", metrics=["accuracy"])
+        return model
+
+def broken(hp):
+    raise ValueError(f"no {hp.Int('units', 1, 4)}")
+"""
+
+
+def test_the_space_of_a_builder_of_hp_is_found(tmp_path):
+    """A HyperModel's instance with a closure over the program; the study goes on, and errors name the argument."""
+    script = write(
+        tmp_path,
+        WINE,
+        HYPERMODEL,
+        """
+        def study(build, name="found", **options):
+            return mf.Study(build, mf.Data(data, scale="standard"), objective="val_accuracy", name=name, epochs=1, **options)
+
+        first = study(Small(), trials=2)
+        before = first.space
+        first.run(progress=False)
+        again = study(Small(), trials=3)
+        again.run(progress=False)
+        print(json.dumps([before, [*first.space], first.space["units_1"].when, first.space["units_0"].high]))
+        print(json.dumps([len(again.trials), mf.load("found.db").trials.iloc[0]["params.depth"].item()]))
+        found = []
+        for change in (lambda: study(broken, "bad").run(progress=False), lambda: study(lambda config, data: 0, "two"),
+                       lambda: study(Small(), "odd", direction="up"), lambda: study(3, "three")):
+            try:
+                change()
+            except mf.UsageError as error:
+                found.append(str(error))
+        print(json.dumps(found))
+        """,
+    )
+    first, second, errors = ran(script)
+    assert first == [{}, ["depth", "units_0", "lr", "units_1"], {"depth": [2]}, 16]
+    assert second == [3, 1]
+    assert errors[0].startswith("build: the builder fails with its default values")
+    assert errors[1].startswith("space: missing; give one such as")
+    assert errors[2].startswith("direction: ")
+    assert errors[3].startswith("build: must be a function (config, data) -> keras.Model, one in KerasTuner's form")
+
+
 def test_a_study_file_can_not_name_objects(tmp_path):
     for text in (
         '[data]\nsource = "python:data"\n',

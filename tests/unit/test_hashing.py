@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import json
 import linecache
@@ -10,6 +11,7 @@ import sys
 import textwrap
 from typing import Any
 
+import cloudpickle
 import numpy as np
 import pytest
 
@@ -207,6 +209,22 @@ def test_objects_of_the_program_are_compared_by_their_attributes():
         "python:part",
     }
     assert not hashes(before).warnings
+
+
+def test_classes_are_the_same_after_they_were_pickled_and_looked_at():
+    cell = """
+    class Plan:
+        pass
+    def build(config, data):
+        return Plan()
+    """
+    build = run_cells(cell)["build"]
+    before = dict(hashes(build).by_name)
+    plan = build({}, None)
+    cloudpickle.dumps(plan)
+    assert inspect.get_annotations(type(plan)) == {}
+    assert "__slotnames__" in vars(type(plan))
+    assert dict(hashes(build).by_name) == before
 
 
 def test_tables_of_pandas_are_compared_by_their_cells():

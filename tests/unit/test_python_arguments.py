@@ -27,7 +27,8 @@ def study(build: Any = lambda config, data: None, data: Any = (X, Y), space: Any
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"build": None}, "build: must be a function (config, data) -> keras.Model"),
     ({"build": "mpl"}, "build: no such builder: 'mpl'; did you mean 'mlp'?"),
-    ({"build": lambda hp: hp}, "build: <lambda>(hp) can't be called as (config, data)"),
+    ({"build": lambda a, b, c: a}, "build: <lambda>(a, b, c) can't be called as (config, data)"),
+    ({"space": None}, 'space: missing; give one such as {"learning_rate": Float(1e-4, 1e-1, log=True)}'),
     ({"build": Path("my_model.py")}, 'write "my_model.py:build"'),
     ({"build": "gone.py:build"}, "gone.py is not there"),
     ({"data": None}, "data: must be arrays such as (x, y)"),
@@ -117,7 +118,10 @@ except Exception as error:
         'train["metrics"][0]: every trial needs a metric of its own; received an Own; give the class Own',
         'train["callbacks"][0]: every trial needs a callback of its own; received a CSVLogger; give the class CSVLogger, or a function that makes one: lambda config: CSVLogger(...); or {"name": "CSVLogger"} with its options',
         'train["callbacks"][0]: EarlyStopping can\'t be named here: write "early_stopping": {"patience": 5} under search instead: it stops on the objective, as Keras\'s callback does, and the weights of the best epoch are kept',
-        'build: must be a function (config, data) -> keras.Model, "my_model.py:build", or a builder\'s name such as "mlp"; received a Sequential',
+        (
+            "build: must be a function (config, data) -> keras.Model, one in KerasTuner's form, (hp) -> keras.Model, "
+            '"my_model.py:build", or a builder\'s name such as "mlp"; received a Sequential'
+        ),
     ], done.stderr
 
 

@@ -14,7 +14,7 @@ from search.engines.hypermodels import hyperparameters, stand_in
 from search.engines.hypermodels.declared import Declared
 from search.engines.hypermodels.hyperparameters import HyperParameters
 from search.errors import UsageError
-from search.spec.builderforms import takes_hp
+from search.spec.builderforms import has_build, is_hypermodel
 from spaces import Space, SpaceError
 
 # Parameters that training reads although a builder declares them.
@@ -44,7 +44,7 @@ class HyperModelBuilder:
 
     def __init__(self, hypermodel: Any, space: Space, fixed: Mapping[str, Any]) -> None:
         self.hypermodel, self._space, self._fixed = hypermodel, space, fixed
-        self._build = hypermodel.build if _has_build(hypermodel) else hypermodel
+        self._build = hypermodel.build if has_build(hypermodel) else hypermodel
         self._declare = getattr(hypermodel, "declare_hyperparameters", None)
         self.own_fit = _own_fit(hypermodel)
         self._hps: weakref.WeakKeyDictionary[keras.Model, HyperParameters] = weakref.WeakKeyDictionary()
@@ -106,7 +106,7 @@ def adapt(builder: Any, space: Space, fixed: Mapping[str, Any]) -> HyperModelBui
     UsageError for a HyperModel class that can't be made without arguments.
     """
     if isinstance(builder, type):
-        if issubclass(builder, keras.Model) or not _is_hypermodel_class(builder):
+        if not is_hypermodel(builder):
             return None
         missing = _required(builder)
         if missing:
@@ -116,33 +116,7 @@ def adapt(builder: Any, space: Space, fixed: Mapping[str, Any]) -> HyperModelBui
                 "file, and name hypermodel instead of the class"
             )
         return HyperModelBuilder(builder(), space, fixed)
-    if _has_build(builder):
-        return HyperModelBuilder(builder, space, fixed)
-    return HyperModelBuilder(builder, space, fixed) if _takes_hp(builder) else None
-
-
-def _is_hypermodel_class(builder: type) -> bool:
-    if any(base.__name__ == "HyperModel" for base in builder.__mro__):
-        return True
-    build = inspect.getattr_static(builder, "build", None)
-    return inspect.isfunction(build) and _takes_hp(build, skip=1)
-
-
-def _has_build(builder: Any) -> bool:
-    return not isinstance(builder, type | keras.Model) and callable(getattr(builder, "build", None))
-
-
-def _takes_hp(function: Callable[..., Any], *, skip: int = 0) -> bool:
-    try:
-        parameters = list(inspect.signature(function).parameters.values())[skip:]
-    except (TypeError, ValueError):
-        return False
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    if any(p.kind is p.KEYWORD_ONLY and p.default is p.empty for p in parameters):
-        return False
-    required = sum(p.default is p.empty for p in positional)
-    has_varargs = any(p.kind is p.VAR_POSITIONAL for p in parameters)
-    return takes_hp([p.name for p in positional], required, has_varargs=has_varargs)
+    return HyperModelBuilder(builder, space, fixed) if is_hypermodel(builder) else None
 
 
 def _required(builder: type) -> list[str]:
