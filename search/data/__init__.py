@@ -20,6 +20,7 @@ from search.data.stored_images import StoredImages
 from search.data.tabular import refuse_series
 from search.data.windows import cut, in_order
 from search.errors import DataError
+from search.spec.usercode import our_modules
 
 if TYPE_CHECKING:
     from search.data.parts import Array, Part, Parts
@@ -188,7 +189,7 @@ def check(section: DataSection, base: Path) -> None:
         raise DataError(f"{section.source}: can't be read: {error}") from None
 
 
-def load(section: DataSection, base: Path, seed: int) -> Data:  # noqa: PLR0912, PLR0915 (steps in a fixed order)
+def load(section: DataSection, base: Path, seed: int) -> Data:
     """Read, check, split and scale the data; the same arguments and files give the same arrays.
 
     The source's own splits are used as they are. Missing splits are cut from its training rows, test before
@@ -204,6 +205,14 @@ def load(section: DataSection, base: Path, seed: int) -> Data:  # noqa: PLR0912,
         bundle = Bundle.of(locate(section, base).read(seed)).validated()
     except OSError as error:
         raise DataError(f"{section.source}: can't be read: {error}") from None
+    with our_modules():  # a data function of the user's may have been imported
+        return _prepared(bundle, section, base, seed)
+
+
+def _prepared(  # noqa: PLR0915 (steps in a fixed order)
+    bundle: Bundle, section: DataSection, base: Path, seed: int
+) -> Data:
+    """Return what a source holds, split and scaled."""
     bundle = bundle.each(lambda parts: divided(in_order(parts, section)))
     bundle.check(section)
     tables = _tables(bundle, section)

@@ -19,7 +19,7 @@ from search.data.several import Bundle
 from search.data.tables import TABLES, Csv, Npz
 from search.errors import DataError, UsageError
 from search.registry import SOURCES
-from search.spec.usercode import Reference
+from search.spec.usercode import Reference, bring_back, our_modules
 from search.spec.vocabulary import closest
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def locate(section: DataSection, base: Path) -> Source:
     """Return the source that `section` names, its path relative to `base`; DataError if it names none."""
     source = _parse(section, base)
     for key in ("target", "columns"):
-        if getattr(section, key) is not None and not isinstance(source, Csv | Arrow | _Function):
+        if getattr(section, key) is not None and not isinstance(source, Csv | Arrow | Function):
             what = "names a column" if key == "target" else "is for the columns"
             raise DataError(
                 f"{key} {what} of a table (.csv, .parquet, .feather, or a function that returns one); {section.source!r} "
@@ -75,7 +75,7 @@ def locate(section: DataSection, base: Path) -> Source:
         raise DataError(f"image_size is for a folder of images; {section.source!r} is none: remove image_size")
     if section.lazy and not isinstance(source, Images):
         raise DataError(f"lazy is for a folder of images; {section.source!r} is none: remove lazy", key="data.lazy")
-    if (named := roles_of(section)) and not isinstance(source, Csv | Arrow | Npz | _Function):
+    if (named := roles_of(section)) and not isinstance(source, Csv | Arrow | Npz | Function):
         role = next(iter(named))
         raise DataError(
             f"{role} names a column of a table or an array beside x; {section.source!r} has neither: remove {role}",
@@ -91,7 +91,7 @@ def locate(section: DataSection, base: Path) -> Source:
 
 def has_own_shapes(section: DataSection, base: Path) -> bool:
     """Return whether the user chose the shape of the targets: those of the user's own arrays."""
-    return isinstance(_parse(section, base), Npz | _Function) and section.target is None
+    return isinstance(_parse(section, base), Npz | Function) and section.target is None
 
 
 def _parse(section: DataSection, base: Path) -> Source:
@@ -102,7 +102,7 @@ def _parse(section: DataSection, base: Path) -> Source:
         source: Source = SOURCES.get(scheme)(name)
         return source
     if reference := Reference.parse(text, base):
-        return _Function(reference, roles_of(section), section.target, section.columns)
+        return Function(reference, roles_of(section), section.target, section.columns)
     path = base / text
     if path.is_dir():
         return Images(path, section.image_size, is_upright=section.exif, is_lazy=section.lazy, limit=section.limit)
@@ -172,7 +172,7 @@ class KerasData:
 
 
 @dataclass(frozen=True)
-class _Function:
+class Function:
     """A user's function that returns arrays or tables; it gets `seed` if it has such a parameter.
 
     Or the arrays or tables of a Python program.
@@ -189,19 +189,31 @@ class _Function:
         except UsageError as error:
             raise DataError(str(error)) from None
 
-    def read(self, seed: int) -> Parts | Bundle:
+    def result(self, seed: int) -> Any:
+        """Return what the function returns, for a process that runs no other code of the user's; DataError if it raises."""
         try:
-            function = self.reference.load()
+            function = self._imported()
+            return self._returned(function, seed) if callable(function) else function
+        finally:
+            bring_back()
+
+    def _imported(self) -> Any:
+        try:
+            return self.reference.load()
         except UsageError as error:
             raise DataError(str(error)) from error
+
+    def read(self, seed: int) -> Parts | Bundle:
+        function = self._imported()
         name = self.reference.label
 
         def read() -> Any:
-            return self._result(function, seed) if callable(function) else function
+            return self._returned(function, seed) if callable(function) else function
 
         result = read()
         if not row_streams.are_streams(result):
-            return parts_of(result, name, roles=self.roles, target=self.target, columns=self.columns)
+            with our_modules():
+                return parts_of(result, name, roles=self.roles, target=self.target, columns=self.columns)
         given = {**self.roles, **{key: key for key in ("target", "columns") if getattr(self, key) is not None}}
         if given:
             role = next(iter(given))
@@ -210,7 +222,7 @@ class _Function:
             )
         return bundle_of(row_streams.read(result, name, read), name)
 
-    def _result(self, function: Callable[..., Any], seed: int) -> Any:
+    def _returned(self, function: Callable[..., Any], seed: int) -> Any:
         path, name = self.reference.path, self.reference.function
         try:
             signature = inspect.signature(function)

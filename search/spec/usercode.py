@@ -16,9 +16,10 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from search.errors import UsageError
@@ -32,6 +33,8 @@ PROGRAM = "python:"
 
 # The objects of that program, in its workers: name without the prefix -> object.
 _given: dict[str, Any] = {}
+# Our modules that made way for the user's of the same names.
+_hidden: dict[str, ModuleType] = {}
 
 
 def give(objects: Mapping[str, Any]) -> None:
@@ -195,8 +198,41 @@ def _prefer_folder(folder: Path) -> None:
         is_ours = file.is_relative_to(HOME / name)
         is_shadowed = not file.is_relative_to(folder) and _has_module(folder, name)
         if is_shadowed or (is_ours and any(_has_module(other, name) for other in other_folders)):
-            for loaded in [m for m in sys.modules if m == name or m.startswith(f"{name}.")]:
-                del sys.modules[loaded]
+            for loaded in _family(name):
+                module = sys.modules.pop(loaded)
+                if is_ours:
+                    _hidden[loaded] = module
+
+
+@contextmanager
+def our_modules() -> Iterator[None]:
+    """Have our packages under their names while the context lasts, also those that made way for the user's.
+
+    Functions of ours import modules when they run, so wrap those that run after a file of the user's was imported.
+    """
+    names = [name for name in _OURS if name in _hidden]
+    theirs = bring_back()
+    try:
+        yield
+    finally:
+        for name in names:
+            _hidden.update({loaded: sys.modules.pop(loaded) for loaded in _family(name)})
+        sys.modules.update(theirs)
+
+
+def bring_back() -> dict[str, ModuleType]:
+    """Put our packages under their names again, and return the user's modules that stood there.
+
+    For a process in which no code of the user's runs from here on.
+    """
+    theirs = {loaded: sys.modules.pop(loaded) for name in _OURS if name in _hidden for loaded in _family(name)}
+    sys.modules.update(_hidden)
+    _hidden.clear()
+    return theirs
+
+
+def _family(name: str) -> list[str]:
+    return [loaded for loaded in sys.modules if loaded == name or loaded.startswith(f"{name}.")]
 
 
 def _has_module(folder: Path, name: str) -> bool:
