@@ -33,16 +33,20 @@ class Arrow:
     is_series: bool = False
 
     def check(self) -> None:
+        names = self.header()
+        check_target(self.path, self.target, names, self.roles, is_series=self.is_series)
+        if self.columns is not None:
+            check_names(self.columns, names, str(self.path), {"target": str(self.target), **self.roles})
+
+    def header(self) -> list[str]:
+        """Return the names of the columns; DataError if pyarrow, or the file, is missing, or the file is damaged."""
         check_file(self.path)
         if importlib.util.find_spec("pyarrow") is None:
             raise DataError(
                 f"{self.path}: reading {self.path.suffix} needs pyarrow: run `pip install -e '.[arrow]'` in manyfit's "
                 "folder, or save the table as .csv"
             )
-        names = self._names()
-        check_target(self.path, self.target, names, self.roles, is_series=self.is_series)
-        if self.columns is not None:
-            check_names(self.columns, names, str(self.path), {"target": str(self.target), **self.roles})
+        return self._names()
 
     def _names(self) -> list[str]:
         from pyarrow import ArrowException, feather, parquet  # type: ignore[import-untyped]
@@ -63,10 +67,11 @@ class Arrow:
         return f"{self.path}, row {row} (counted from 0)"
 
     def read(self, seed: int) -> Parts:  # noqa: ARG002 (one signature for all sources)
-        frame, name = self._frame(), str(self.path)
+        frame, name = self.frame(), str(self.path)
         return parts_of_table(frame, self.target, self.columns, self.place, name, self.roles, is_series=self.is_series)
 
-    def _frame(self) -> pd.DataFrame:
+    def frame(self) -> pd.DataFrame:
+        """Read the table with all its columns."""
         import pandas as pd
 
         read: Any = pd.read_parquet if self.path.suffix.lower() == ".parquet" else pd.read_feather

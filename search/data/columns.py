@@ -494,8 +494,8 @@ def _quoted(name: str) -> str:
     return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _remarks(columns: list[Column]) -> Iterator[str]:
-    """Yield warnings on columns that look like an identifier, are constant, or are equal to another one."""
+def useless(columns: list[Column]) -> Iterator[tuple[str, str]]:
+    """Yield (name, why) of each column that is constant, looks like an identifier, or is equal to an earlier one."""
     import numpy as np
 
     seen: dict[tuple[tuple[str, ...] | None, bytes], str] = {}
@@ -503,16 +503,24 @@ def _remarks(columns: list[Column]) -> Iterator[str]:
         values = column.values
         known = values[~np.isnan(values)] if values.dtype.kind == "f" else values
         distinct = len(np.unique(known))
-        drop = f"drop it: columns = {{ drop = [{_quoted(column.name)}] }}"
         if distinct == 1 and len(known) == len(values):
-            yield f"column {column.name!r}: all cells are equal; nothing can be learnt from it: {drop}"
+            yield column.name, "all cells are equal; nothing can be learnt from it"
             continue
         if distinct == len(values) >= _FEWEST_ROWS and _may_be_id(column):
-            yield f"column {column.name!r}: every row has another value, so it looks like an identifier; {drop}"
+            yield column.name, "every row has another value, so it looks like an identifier"
         key = (column.texts, values.tobytes())
         if key in seen:
-            yield f"columns {seen[key]!r} and {column.name!r} are equal; drop one of them"
+            yield column.name, f"equal to {seen[key]!r}"
         seen.setdefault(key, column.name)
+
+
+def _remarks(columns: list[Column]) -> Iterator[str]:
+    """Yield warnings on columns that are of no use."""
+    for name, why in useless(columns):
+        if why.startswith("equal to "):
+            yield f"columns {why.removeprefix('equal to ')} and {name!r} are equal; drop one of them"
+        else:
+            yield f"column {name!r}: {why}; drop it: columns = {{ drop = [{_quoted(name)}] }}"
 
 
 def _may_be_id(column: Column) -> bool:

@@ -132,6 +132,13 @@ class Images:
         )  # fmt: skip
         return Parts(str(self.path), _parts(layout, files, x), warnings=tuple(map(without_stray_bytes, warnings)))
 
+    def sizes(self) -> Counter[tuple[int, int]]:
+        """Count the images of each (height, width), by their headers alone; DataError that names broken files."""
+        with ThreadPoolExecutor() as pool:
+            layout, _ = self._separate_images(pool, self._layout())
+            files = [file for classes in layout.values() for inner in classes.values() for file in inner]
+            return Counter(header.size for header in self._headers(pool, files))
+
     def _headers(self, pool: ThreadPoolExecutor, files: Sequence[Path]) -> list[Header]:
         """Read all headers; DataError that names the broken files, also those whose pixels are broken."""
 

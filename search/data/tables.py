@@ -93,6 +93,13 @@ class Csv:
         check_file(self.path)
         if self.target is None:
             check_target(self.path, self.target, [])
+        header = self.header()
+        check_target(self.path, self.target, header, self.roles, is_series=self.is_series)
+        if self.columns is not None:
+            check_names(self.columns, header, str(self.path), {"target": str(self.target), **self.roles})
+
+    def header(self) -> list[str]:
+        """Return the names of the columns; DataError for a header that does not name each, or without rows below it."""
         try:
             records = self._records()
             header = next(records, (1, []))[1]
@@ -102,6 +109,7 @@ class Csv:
         self._check_header(header)
         if first is None:
             raise DataError(f"{self.path}: there are no rows below the header")
+        return header
 
     def _check_header(self, header: list[str]) -> None:
         if not header:
@@ -117,9 +125,6 @@ class Csv:
         if len(counts) < len(header):
             duplicate = next(name for name in header if counts[name] > 1)
             raise DataError(f"{self.path}, line 1: the column {duplicate!r} stands there twice; rename one")
-        check_target(self.path, self.target, header, self.roles, is_series=self.is_series)
-        if self.columns is not None:
-            check_names(self.columns, header, str(self.path), {"target": str(self.target), **self.roles})
 
     @cached_property
     def _separator(self) -> str:
@@ -152,7 +157,7 @@ class Csv:
     def read(self, seed: int) -> Parts:  # noqa: ARG002 (one signature for all sources)
         # A code such as 0123 keeps its zero only as text.
         as_texts = () if self.columns is None else (*self.columns.category, *self.columns.text)
-        frame = self._frame(dtype=dict.fromkeys(as_texts, str)) if as_texts else self._frame()
+        frame = self.frame(dtype=dict.fromkeys(as_texts, str)) if as_texts else self.frame()
         parts = parts_of_table(
             frame, self.target, self.columns, self.place, str(self.path), self.roles, is_series=self.is_series
         )
@@ -162,7 +167,7 @@ class Csv:
         """Yield a warning on labels that are written in different ways and are one number: 01 and 1, say."""
         if y.dtype.kind not in "iuf" or len(set(y.tolist())) > _MOST_CLASSES or any(y % 1):
             return
-        texts = self._frame(usecols=[self.target], dtype=str)
+        texts = self.frame(usecols=[self.target], dtype=str)
         spellings: dict[float, list[str]] = {}
         for number, text in dict.fromkeys(zip(y.tolist(), texts[self.target].str.strip(), strict=True)):
             spellings.setdefault(number, []).append(text)
@@ -173,8 +178,8 @@ class Csv:
                     "one label; if they are classes of their own, write them with a letter"
                 )
 
-    def _frame(self, **options: Any) -> pd.DataFrame:
-        """Read the table, with more options of pandas.read_csv if given."""
+    def frame(self, **options: Any) -> pd.DataFrame:
+        """Read the table with all its columns, with more options of pandas.read_csv if given."""
         import pandas as pd
 
         try:
