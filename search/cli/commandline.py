@@ -25,6 +25,7 @@ _RESUME_HINT = "run goes on by itself with a study that is there; another --name
 
 # Names of the commands in other tools; synonyms of study keys are in `search.spec.synonyms`.
 _COMMANDS = {
+    "init": "new create scaffold template quickstart setup generate begin wizard startproject bootstrap",
     "run": "train search tune optimize optimise fit start go execute launch sweep study",
     "list": "ls studies ps dir",
     "show": "best results result summary status info report display view print describe history top trials trial inspect "
@@ -80,6 +81,9 @@ _OPTIONS = {
     "--settings": "config params full long verbose",
     "--yes": "force no-confirm assume-yes",
     "--csv": "table format",
+    "--data": "dataset input file source csv path train",
+    "--target": "label labels y target-column label-column column goal",
+    "--force": "overwrite replace yes f",
     "--model": "keras save-model weights",
 }
 _GLOBAL_OPTIONS = {"debug": "--debug", "traceback": "--debug", "version": "--version"}
@@ -164,14 +168,15 @@ def _wrong_option(command: Any, error: Any, args: Sequence[str]) -> str:  # noqa
     own = [name for parameter in command.params for name in parameter.opts if name.startswith("--")]
     name = option.lstrip("-").lower().replace("_", "-")
     mistake = f"{command.name} has no option {option}" if isinstance(command, Command) else f"no option {option}"
-    if name in _RESUME_WORDS:
+    if name in _RESUME_WORDS and not ("--force" in own and name == "overwrite"):
         return f"{mistake}: {_RESUME_HINT}"
     if name in _GLOBAL_OPTIONS and isinstance(command, Command):
         return f"{mistake}; it stands before the command: manyfit {_GLOBAL_OPTIONS[name]} {command.name} ..."
     if meant := next((flag for flag, words in _OPTIONS.items() if flag in own and name in words.split()), None):
         return f"{mistake}; did you mean {meant}?"
     if "--set" in own and (setting := _setting(name, _value_of(option, args))):
-        return f"{mistake}; write {setting}"
+        is_for_later = command.name == "init" and not setting.startswith("--set data.")
+        return f"{mistake}: change that in the file that it writes" if is_for_later else f"{mistake}; write {setting}"
     if instead := _INSTEAD.get(name):
         return f"{mistake}: {instead}"
     if not isinstance(command, Command) and (usage := _usage_of(command, option)):
@@ -205,6 +210,12 @@ def _bare_setting(command: Any, error: Any, args: Sequence[str]) -> str:
     """Return the error for KEY=VALUE without --set, as Hydra and shells have it; "" for other mistakes."""
     if "unexpected extra argument" not in str(getattr(error, "message", error)):
         return ""
+    if (
+        command.name == "init"
+        and (words := [word for word in args if not word.startswith("-")])
+        and "--data" not in args
+    ):
+        return f"the data stand behind --data; write manyfit init --data {shlex.quote(words[0])}"
     word = next((word for word in args[1:] if re.fullmatch(r"[A-Za-z_][\w.]*=.*", word)), "")
     if not word or not any("--set" in parameter.opts for parameter in command.params):
         return ""

@@ -170,6 +170,12 @@ LINES = {
     "run STUDY train.learning_rate=0.1": "write --set train.learning_rate=0.1",
     "run STUDY learning_rate=0.1": "write --set train.learning_rate=0.1",
     "export STUDY --format csv": "did you mean --csv?",
+    "new x.csv": "did you mean 'init'?",
+    "init x.csv": "write manyfit init --data x.csv",
+    "init --data x.csv --label y": "did you mean --target?",
+    "init --data x.csv --overwrite": "did you mean --force?",
+    "init --data x.csv --epochs 3": "change that in the file that it writes",
+    "init --data x.csv --limit 3": "write --set data.limit=3",
 }
 
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from search import cli
 
 STUDY = "replay.toml"
-COMMANDS = ["run", "list", "show", "export", "verify", "clean", "dashboard", "plan", "doctor"]
+COMMANDS = ["init", "run", "list", "show", "export", "verify", "clean", "dashboard", "plan", "doctor"]
 
 # No option or command begins so, and no line gets by accident what it needs.
 words = st.text(st.characters(codec="utf-8", exclude_characters="\0", exclude_categories=["Cs"]), max_size=12)

@@ -1,0 +1,141 @@
+"""What a constant prediction is worth on the validation rows: what every search has to beat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from search.data import Data
+from search.data.targets import label_numbers
+
+_EPSILON = 1e-7
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What trials are judged by, and the value of a prediction that learnt nothing from the features.
+
+    Attributes:
+        objective: for the study file.
+        metrics: names for [train].
+        loss: for [train]; "" for the task's default.
+        direction: "maximize" or "minimize".
+        baseline: value of `objective` on the validation rows.
+        words: the prediction that has it, as a clause without a verb: "the most frequent class, 'no', for every row".
+        also: a second baseline for a series, as a sentence; "" if there is none.
+        loss_weights: of several outputs, so that each counts alike.
+    """
+
+    objective: str
+    metrics: tuple[str, ...]
+    direction: str
+    baseline: float
+    words: str
+    loss: str = ""
+    also: str = ""
+    loss_weights: dict[str, float] | None = None
+
+    def is_beaten_by(self, value: float) -> bool:
+        """Return whether a value of the objective is better than the baseline."""
+        return value > self.baseline if self.direction == "maximize" else value < self.baseline
+
+
+def goal_of(data: Data) -> Goal:
+    """Return the goal for the task of the data; classes that are far from balanced are not judged by their accuracy."""
+    if data.has_several_outputs:
+        return _of_several(data)
+    if data.info.task == "regression":
+        return _of_labels(data) if are_several_labels(data) else _of_numbers(data)
+    train, validation = (_labels(y, data) for y in (data.y_train, data.y_validation))
+    shares = np.bincount(train, minlength=data.info.classes) / len(train)
+    most = int(shares.argmax())
+    name = data.info.class_names[most]
+    share = float((validation == most).mean())
+    has_all = len(np.unique(validation)) > 1
+    if share < _unbalanced(data) or (share < 1 and not has_all):
+        words = f"the most frequent class, {name!r}, for every row"
+        return Goal("val_accuracy", ("accuracy",), "maximize", share, words)
+    if data.info.task == "binary" and has_all:
+        words = f"chance; {max(shares):.0%} of the rows are {name!r}, so accuracy would say little"
+        return Goal("val_auc", ("auc", "accuracy"), "maximize", 0.5, words)
+    loss = float(-np.log(np.clip(shares[validation], _EPSILON, 1)).mean())
+    words = (
+        f"each class by its share of the training rows; {name!r} has {max(shares):.0%}, so accuracy would say little"
+    )
+    return Goal("val_loss", ("accuracy",), "minimize", loss, words)
+
+
+def _unbalanced(data: Data) -> float:
+    """Return the share of the most frequent class from which on accuracy says little."""
+    return 0.75 if data.info.task == "binary" else 0.8
+
+
+def are_several_labels(data: Data) -> bool:
+    """Return whether the targets of a regression are rows of 0 and 1: any number of labels for each row."""
+    y = data.y_train
+    return bool(y.ndim == 2 and y.shape[1] > 1 and ((y == 0) | (y == 1)).all())
+
+
+def _of_labels(data: Data) -> Goal:
+    shares = np.clip(np.asarray(data.y_train, np.float64).mean(axis=0), _EPSILON, 1 - _EPSILON)
+    y = np.asarray(data.y_validation, np.float64)
+    loss = float(-(y * np.log(shares) + (1 - y) * np.log(1 - shares)).mean())
+    words = "each label by its share of the training rows"
+    return Goal("val_loss", ("binary_accuracy",), "minimize", loss, words, loss="binary_crossentropy")
+
+
+def _of_numbers(data: Data) -> Goal:
+    train, validation = (np.asarray(y, np.float64) for y in (data.y_train, data.y_validation))
+    mean = train.mean(axis=0)
+    error = float(np.sqrt(((validation - mean) ** 2).mean()))
+    shown = f", {float(mean.reshape(-1)[0]):.4g}," if mean.size == 1 else ""
+    words = f"the mean of the training rows{shown} for every row"
+    return Goal("val_root_mean_squared_error", ("root_mean_squared_error", "mae"), "minimize", error, words)
+
+
+def with_last_value(goal: Goal, data: Data, past: int) -> Goal:
+    """Return the goal of a series with a second baseline: the target repeats its value at the end of the window.
+
+    `past` is the feature that holds the target's past.
+    """
+    last = np.asarray(data.x_validation[:, -1, past], np.float64)
+    if data.scaling.mean is not None and data.scaling.spread is not None:
+        last = last * data.scaling.spread[past] + data.scaling.mean[past]
+    error = float(np.sqrt(((np.asarray(data.y_validation, np.float64).reshape(-1) - last) ** 2).mean()))
+    also = f"Repeating the last known value has {error:.4g}."
+    return Goal(goal.objective, goal.metrics, goal.direction, goal.baseline, goal.words, goal.loss, also)
+
+
+def _of_several(data: Data) -> Goal:
+    """Return the sum of the losses of all outputs, each divided by that of a constant prediction: then each counts alike."""
+    weights = {}
+    for name in data.info.targets:
+        loss = _constant_loss(data.output(name))
+        weights[name] = float(f"{1 / max(loss, _EPSILON):.4g}")
+    total = sum(weights[name] * _constant_loss(data.output(name)) for name in weights)
+    words = "the mean, or the share of each class, of the training rows for every row of every output"
+    return Goal("val_loss", (), "minimize", total, words, loss_weights=weights)
+
+
+def _constant_loss(data: Data) -> float:
+    """Return the default loss of the task on the validation rows for the constant that is best on the training rows."""
+    weights = (
+        np.ones(len(data.y_validation)) if data.w_validation is None else np.asarray(data.w_validation, np.float64)
+    )
+    if data.info.task == "regression":
+        train, validation = (np.asarray(y, np.float64).reshape(len(y), -1) for y in (data.y_train, data.y_validation))
+        losses = ((validation - train.mean(axis=0)) ** 2).mean(axis=1)
+    else:
+        train, validation = (_labels(y, data) for y in (data.y_train, data.y_validation))
+        shares = np.bincount(train, minlength=data.info.classes) / len(train)
+        losses = -np.log(np.clip(shares[validation], _EPSILON, 1))
+    return float((losses * weights).mean())
+
+
+def _labels(y: Any, data: Data) -> Any:
+    labels = label_numbers(np.asarray(y))
+    # Classes that are floats or signed were numbered 0, 1 ... already.
+    assert labels.max() < data.info.classes  # noqa: S101
+    return labels

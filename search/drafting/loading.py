@@ -1,0 +1,187 @@
+"""Load the rows as a study would, so that a draft says what `manyfit plan` says."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from search import data
+from search.data import Data
+from search.drafting import forms, origin, sizes
+from search.drafting.baseline import are_several_labels
+from search.drafting.forms import Rows
+from search.drafting.origin import Guess, Origin
+from search.drafting.request import DATA_FUNCTION, Request
+from search.engines import devices
+from search.errors import DataError, UsageError
+from search.reading.studytext import StudyText
+from search.spec.settings import DataSection
+from search.spec.usercode import bring_back
+
+# With fewer rows, a tenth of them would judge trials by too few.
+_SMALL = 2_000
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Rows, and the keys of [data] that give them.
+
+    Attributes:
+        inputs: what the rows of each input are; the name of a single one is "".
+    """
+
+    origin: Origin
+    section: Mapping[str, Any]
+    data: Data
+    inputs: Mapping[str, Rows]
+    guesses: tuple[Guess, ...] = ()
+
+
+def load(request: Request) -> Loaded:
+    """Load what a command line names; DataError for data that no study can use. Leaves no file behind."""
+    given = overrides_of(request)
+    # Sources that download import Keras, and functions may; TensorFlow, its default, may be missing.
+    os.environ.setdefault("KERAS_BACKEND", devices.choose_backend("auto"))
+    with _without_bytecode(), contextlib.redirect_stdout(sys.stderr):
+        found = origin.of(request, given)
+        with _reader(found, request) as read:
+            section = {**given, **found.section}
+            if "target" in section and not request.model:
+                section.setdefault("scale", "standard")
+            section, first, guesses = _tried(section, read)
+            return _settled(Loaded(found, section, first, {}, guesses), request, given, read)
+
+
+def overrides_of(request: Request) -> dict[str, Any]:
+    """Return the keys of [data] that the command line sets; StudyFileError for wrong ones."""
+    text = StudyText(Path("the command line"), "", {"data": {"source": request.source}})
+    text = text.overridden_by(request.overrides)
+    try:
+        DataSection.model_validate(text.table["data"])
+    except ValidationError as error:
+        raise text.invalid(_below_data(error)) from None
+    return {name: value for name, value in text.table["data"].items() if name != "source"}
+
+
+def _below_data(error: ValidationError) -> ValidationError:
+    """Return an error of the section as one of the whole file, whose keys begin with `data`."""
+    details: Any = [
+        {"type": each["type"], "loc": ("data", *each["loc"]), "input": each["input"], "ctx": each.get("ctx", {})}
+        for each in error.errors(include_url=False)
+    ]
+    return ValidationError.from_exception_data("Settings", details)
+
+
+_Read = Callable[[Mapping[str, Any]], Data]
+
+
+@contextlib.contextmanager
+def _reader(found: Origin, request: Request) -> Iterator[_Read]:
+    """Yield a function that loads the rows of a section; my_data.py exists only as long as the context lasts."""
+    # The file must lie in the folder: paths in it are relative to it.
+    partial = request.folder / f".my_data_{os.getpid()}.py"
+
+    def read(section: Mapping[str, Any]) -> Data:
+        given = {**section, "source": f"{partial.name}:rows"} if found.code else section
+        try:
+            settings = DataSection.model_validate(given)
+            return data.load(settings, request.folder, settings.seed)
+        except DataError as error:
+            hint = "; init takes such a line as --set 'data.columns={ ... }'" if "columns = {" in str(error) else ""
+            raise DataError(str(error).replace(partial.name, DATA_FUNCTION) + hint, error.key) from error
+        finally:
+            bring_back()
+
+    try:
+        if found.code:
+            partial.write_text(found.code, encoding="utf-8")
+        yield read
+    except OSError as error:
+        if error.filename != str(partial):
+            raise
+        raise UsageError(
+            f"{request.folder} can't be written to: {error.strerror}; run init in a folder of yours"
+        ) from None
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _without_bytecode() -> Iterator[None]:
+    """Write no __pycache__ while the context lasts: an init that is refused leaves nothing."""
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = before
+
+
+def _tried(section: dict[str, Any], read: _Read) -> tuple[dict[str, Any], Data, tuple[Guess, ...]]:
+    """Load the rows; where they are refused, try what may be meant: several labels a row, quantities beyond float32."""
+    try:
+        return section, read(section), ()
+    except DataError as error:
+        if "is not one-hot" in str(error) and "task" not in section:
+            several = {**section, "task": "regression"}
+            loaded = read(several)
+            if are_several_labels(loaded):
+                why = "rows of 0 and 1 with any number of ones"
+                return (
+                    several,
+                    loaded,
+                    (Guess("labels", "several a row", why, 'task = "regression" in the file is for that'),),
+                )
+        if "scale" not in section and "16,777,216" in str(error):
+            scaled = {**section, "scale": "standard"}
+            with contextlib.suppress(DataError):
+                return scaled, read(scaled), ()
+        raise
+
+
+def _settled(loaded: Loaded, request: Request, given: Mapping[str, Any], read: _Read) -> Loaded:
+    """Choose shares of splits, limit and scale by what the rows are, and load them so."""
+    inputs = inputs_of(loaded, request)
+    section, first = dict(loaded.section), loaded.data
+    if first.stream is None:
+        rows = first.info.train_rows + first.info.validation_rows
+        if "validation" not in first.own_splits:
+            section.setdefault("validation", 0.2 if rows < _SMALL else 0.1)
+        if "test" not in first.own_splits:
+            section.setdefault("test", 0.1)
+        kind = sizes.hardest(inputs)
+        shape = max((each.shape for each in inputs.values()), key=len)
+        if "limit" not in given and (limit := sizes.limit_of(kind, shape, rows)):
+            section["limit"] = limit
+        only = inputs.get("")
+        if only is not None and only.kind == "dense" and len(only.shape) == 1 and only.mean is not None:
+            section.setdefault("scale", "standard")
+    defaults = {name: field.default for name, field in DataSection.model_fields.items()}
+    if {**defaults, **section} == {**defaults, **loaded.section}:
+        return Loaded(loaded.origin, section, first, inputs, loaded.guesses)
+    again = Loaded(loaded.origin, section, read(section), {}, loaded.guesses)
+    return Loaded(again.origin, section, again.data, inputs_of(again, request), again.guesses)
+
+
+def inputs_of(loaded: Loaded, request: Request) -> dict[str, Rows]:
+    """Return what the rows of each input are; UsageError for a model that can't take them."""
+    x, validation = loaded.data.x_train, loaded.data.x_validation
+    is_scaled = loaded.section.get("scale", "auto") not in ("auto", "none") or bool(loaded.data.kinds)
+    if hasattr(x, "shape"):
+        wanted = request.model or ("sequence" if "window" in loaded.section else "")
+        rows = forms.rows_of(x, wanted, validation=validation, is_scaled=is_scaled)
+        if request.model and (why := rows.misfit):
+            raise UsageError(f"--model {request.model}: {why}; leave it out")
+        return {"": rows}
+    if request.model:
+        raise UsageError("--model is for a single input; with several, change the builder that init writes")
+    pairs = x.items() if isinstance(x, dict) else ((str(index), value) for index, value in enumerate(x))
+    held = validation if isinstance(validation, dict) else {str(index): value for index, value in enumerate(validation)}
+    return {name: forms.rows_of(value, validation=held[name]) for name, value in pairs}
