@@ -21,7 +21,7 @@ coverage: .venv/installed-dev
 faults: .venv/installed-dev
 	$(BIN)/pytest tests --three-numbers -n 2 --dist loadscope
 
-# Some 110 models of other people's kinds, each in lanes, by fit and by plain Keras, and all else that is wide.
+# Some 110 models of other people's kinds, each in lanes, by fit and by plain Keras; both backends and engines of what `test` runs once.
 gallery: .venv/installed-dev
 	$(BIN)/pytest tests -m gallery -n 2 --dist loadscope
 

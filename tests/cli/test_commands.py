@@ -264,6 +264,7 @@ def test_plan_says_what_run_would_refuse(tmp_path):
     assert manyfit("run", *line).returncode == 2
 
 
+@pytest.mark.gallery
 @pytest.mark.slow
 def test_doctor_tries_every_installed_backend():
     done = manyfit("doctor", "--json")

@@ -211,6 +211,7 @@ def test_large_ids_reach_the_model_as_they_are(tmp_path, source, build, run):
     assert json.loads(done.stdout)["value"] == 1.0
 
 
+@pytest.mark.gallery
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "build", "run"),
@@ -231,6 +232,7 @@ def test_autoencoder_of_bytes_is_judged_on_pixels_of_zero_to_one(tmp_path, sourc
     assert 0.2 < (y.astype(float) ** 2).mean() < 0.5
 
 
+@pytest.mark.gallery
 @pytest.mark.slow
 def test_what_was_left_out_of_a_folder_is_told_at_the_terminal(tmp_path):
     draw_classes(tmp_path / "pets", ("caf\udce9", "dog"))

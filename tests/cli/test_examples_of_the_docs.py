@@ -18,12 +18,16 @@ BLOCK = re.compile(r"```(\w+)(?: title=\"([\w.]+)\")?\n(.*?)```", re.DOTALL)
 
 
 def examples():
+    seen = set()
     for page in ("models", "from-optuna"):
         text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
         for section in text.split("\n## ")[1:]:
             if "```" in section:
                 heading = section.partition("\n")[0]
-                yield pytest.param(BLOCK.findall(section), section.count("```"), id=f"{page}: {heading}")
+                # The first stands for the others in the quick suite.
+                marks = [pytest.mark.gallery] if seen else []
+                seen.add(heading)
+                yield pytest.param(BLOCK.findall(section), section.count("```"), id=f"{page}: {heading}", marks=marks)
 
 
 @pytest.mark.parametrize(("blocks", "fences"), list(examples()))

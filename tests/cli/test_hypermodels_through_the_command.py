@@ -52,6 +52,7 @@ def test_build_and_data_are_a_study_that_goes_on(tmp_path):
     assert "space.units_0.choices: was [4, 8], now [4, 16]" in changed.stderr
 
 
+@pytest.mark.gallery
 @pytest.mark.slow
 def test_a_study_file_without_a_space_gets_one_and_is_written_out(tmp_path):
     written(tmp_path)
@@ -256,6 +257,7 @@ def without_kerastuner(folder):
     return {"spaces": spaces, "said": said, "is_used": stand_in.is_used(), "path": sys.modules["keras_tuner"].__doc__}
 
 
+@pytest.mark.gallery
 @pytest.mark.slow
 def test_kerastuner_need_not_be_installed_for_its_hypermodels(tmp_path):
     (tmp_path / "hypermodels.py").write_text((BROUGHT / "hypermodels.py").read_text())
@@ -268,6 +270,7 @@ def test_kerastuner_need_not_be_installed_for_its_hypermodels(tmp_path):
         assert "pip install keras-tuner" in line, line
 
 
+@pytest.mark.gallery
 @pytest.mark.slow
 def test_a_fit_of_its_own_is_pruned_stored_and_exported(tmp_path):
     (tmp_path / "hypermodels.py").write_text((BROUGHT / "hypermodels.py").read_text())
@@ -291,6 +294,7 @@ def test_a_fit_of_its_own_is_pruned_stored_and_exported(tmp_path):
     assert saved.returncode == 0, saved.stderr
 
 
+@pytest.mark.gallery
 @pytest.mark.slow
 def test_the_guide_does_what_it_says(tmp_path):
     guide = (ROOT / "docs" / "from-kerastuner.md").read_text(encoding="utf-8")
@@ -307,6 +311,7 @@ def test_the_guide_does_what_it_says(tmp_path):
     assert (tmp_path / "tuned.best.json").exists()
 
 
+@pytest.mark.gallery
 @pytest.mark.slow
 def test_rates_of_a_compiled_hypermodel_vary_in_lanes_and_give_the_values_of_fit(tmp_path):
     where = written(

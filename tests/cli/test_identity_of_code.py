@@ -71,6 +71,7 @@ def folder_of(path: Path, **files: str) -> Path:
     return path
 
 
+@pytest.mark.gallery
 @pytest.mark.slow
 def test_keras_json_and_variables_that_change_between_two_commands_change_nothing(tmp_path):
     """The sample: channels_first between two commands gave trial 1 another model than trial 0."""
@@ -255,6 +256,7 @@ def build(config, data):
 """
 
 
+@pytest.mark.gallery
 @pytest.mark.slow
 def test_file_that_is_run_without_becoming_a_module_is_a_part_of_the_study(tmp_path):
     """The sample: units changed from 4 to 64 between two commands, and both were in one table."""
@@ -277,6 +279,7 @@ def test_file_that_is_run_without_becoming_a_module_is_a_part_of_the_study(tmp_p
     assert manyfit("run", path, "--trials", 3).returncode == 0
 
 
+@pytest.mark.gallery
 @pytest.mark.slow
 def test_module_that_is_no_file_when_the_worker_starts_stops_nothing(tmp_path):
     """The samples: a module that is deleted after its import, and one in a zip file, which is compared as a whole."""
@@ -346,6 +349,7 @@ def build(config, data):
 """
 
 
+@pytest.mark.gallery
 @pytest.mark.slow
 def test_module_that_a_builder_writes_is_no_part_of_the_study(tmp_path):
     """The sample: the module of the first trial was recorded, and the study could not be resumed."""
@@ -398,6 +402,7 @@ def test_classes_that_are_renumbered_between_two_commands_are_refused(tmp_path):
     assert len(load(path.with_suffix(".db"), "weighted").trials) == 1
 
 
+@pytest.mark.gallery
 @pytest.mark.slow
 def test_study_whose_builder_only_failed_begins_anew_when_it_is_mended(tmp_path):
     """The sample: the old KeyError for ever, and fit for good."""
@@ -477,6 +482,7 @@ def test_branches_of_a_builder_are_looked_at_before_a_name_is_called_unread(tmp_
     assert "warning" not in done.stderr
 
 
+@pytest.mark.gallery
 @pytest.mark.slow
 def test_builder_that_sets_something_for_the_whole_process_is_not_lifted(tmp_path):
     folder_of(

@@ -53,7 +53,8 @@ def parameters(units):
     return sum((before + 1) * after for before, after in itertools.pairwise(sizes))
 
 
-@pytest.mark.parametrize("engine", ["lanes", "fit"])
+@pytest.mark.gallery
+@pytest.mark.parametrize("engine", ["lanes", pytest.param("fit", marks=pytest.mark.gallery)])
 def test_configs_beyond_the_limit_are_refused_and_the_others_train_as_without_it(tmp_path, engine):
     free = run(study(tmp_path, "free", engine=engine))
     path = study(tmp_path, "limited", "[limits]\nparameters = 1700\nmodel_mb = 0.006", engine=engine)
@@ -85,6 +86,7 @@ def test_configs_beyond_the_limit_are_refused_and_the_others_train_as_without_it
     assert manyfit("verify", path).returncode == 0
 
 
+@pytest.mark.gallery
 def test_study_with_limits_goes_on_as_an_uninterrupted_one_and_its_limits_can_not_change(tmp_path):
     limits = "[limits]\nparameters = 1700"
     whole, cut = study(tmp_path, "whole", limits), study(tmp_path, "cut", limits)

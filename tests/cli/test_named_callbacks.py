@@ -112,6 +112,7 @@ def test_named_plateau_follows_its_rule_and_trains_as_the_users_own_function_doe
     assert [trial.curve for trial in own.trials] == [trial.curve for trial in named.trials]
 
 
+@pytest.mark.gallery
 def test_csv_of_each_training_has_the_stored_curve(tmp_path):
     path = study(tmp_path, '{ name = "CSVLogger", separator = ";" }', repeats=2)
     stored = run(path)
@@ -138,6 +139,7 @@ def loss_of(path, rows):
         return float(np.mean(np.square(predicted - arrays["y_val"])))
 
 
+@pytest.mark.gallery
 def test_model_of_each_trial_is_that_of_its_best_epoch_and_opens_with_keras_alone(tmp_path):
     tmp_path /= "a{b}"
     tmp_path.mkdir()
@@ -161,6 +163,7 @@ def scalars_of(folder):
     }
 
 
+@pytest.mark.gallery
 def test_tensorboard_gets_a_folder_for_each_trial_also_where_jax_trains(tmp_path):
     stored = run(study(tmp_path, '"TensorBoard"', '"TerminateOnNaN"'))
     for trial in stored.trials:
@@ -195,7 +198,8 @@ def kill_in_the_middle(path, how, *, with_checkpoint):
     end(process, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("backend", ["jax", pytest.param("tensorflow", marks=pytest.mark.gallery)])
+@pytest.mark.gallery
+@pytest.mark.parametrize("backend", ["jax", "tensorflow"])
 def test_trial_with_named_callbacks_resumes_from_its_checkpoint_as_if_nothing_had_been(tmp_path, backend):
     """The state of ReduceLROnPlateau is in the checkpoint; the CSV has each epoch once."""
     entries = (PLATEAU, '"CSVLogger"', '{ name = "ModelCheckpoint", save_best_only = true, save_weights_only = true }')
@@ -214,6 +218,7 @@ def test_trial_with_named_callbacks_resumes_from_its_checkpoint_as_if_nothing_ha
     assert files_of(cut) == files_of(whole) == ["CSVLogger/trial-0.csv", "ModelCheckpoint/trial-0.weights.h5"]
 
 
+@pytest.mark.gallery
 def test_trial_whose_callback_can_not_resume_restarts_from_its_beginning(tmp_path):
     """An event file of TensorBoard can't be cut off at an epoch."""
     entries = (PLATEAU, '"TensorBoard"')

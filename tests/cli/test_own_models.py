@@ -156,6 +156,7 @@ def test_own_modules_layers_losses_metrics_and_callbacks_work(folder):
     }
 
 
+@pytest.mark.gallery
 def test_compiled_model_keeps_its_own_optimizer_loss_and_metrics(folder):
     path = own_study(
         folder, build="compiled", objective="val_loss", space="weight_decay = { low = 1e-6, high = 1e-2, log = true }"
@@ -182,6 +183,7 @@ def test_builder_that_raises_fails_that_trial_with_its_traceback(folder):
     assert "engines/fit.py" not in failed[0].detail
 
 
+@pytest.mark.gallery
 def test_three_like_failures_end_the_study_with_the_cause_once(folder):
     """F8."""
     path = own_study(folder, build="broken", trials=50)
@@ -251,6 +253,7 @@ def test_builder_that_has_only_failed_may_be_mended(folder):
     assert [trial.state for trial in load(path.with_suffix(".db"), "own").trials] == ["COMPLETE"] * 4
 
 
+@pytest.mark.gallery
 def test_study_whose_trials_all_failed_is_no_success(folder):
     path = own_study(folder, build="broken", trials=2)
     done = manyfit("run", path)

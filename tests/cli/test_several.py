@@ -21,6 +21,7 @@ print(sorted(model.predict(x, verbose=0)), sorted(model.evaluate(x, y, verbose=0
 """
 
 
+@pytest.mark.gallery
 def test_example_of_the_docs_runs_in_lanes_and_by_fit_and_is_exported(tmp_path):
     text = (ROOT / "docs" / "data.md").read_text()
     code = re.search(r"```python\n(# house\.py\n.*?)```", text, re.S)

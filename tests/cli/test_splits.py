@@ -96,6 +96,7 @@ def fingerprint(path, name="s"):
     return load(path.with_suffix(".db"), name).identity["data"]["fingerprint"]
 
 
+@pytest.mark.gallery
 def test_another_seed_of_the_search_compares_on_the_same_rows(table):
     seen = {}
     for name, seed, data in (("a", 0, ""), ("b", 5, ""), ("c", 0, "seed = 5"), ("d", 5, "seed = 5")):
@@ -120,6 +121,7 @@ def forget_the_seed(path):
         database.execute("UPDATE manyfit_studies SET settings = ?, identity = ?", changed)
 
 
+@pytest.mark.gallery
 def test_study_from_before_the_splits_own_seed_goes_on_with_its_rows(table):
     path = study(table, seed=5, data="seed = 5")
     assert manyfit("run", path).returncode == 0
@@ -163,6 +165,7 @@ def mean_squared_error(path, rows, wanted):
     return float(np.mean((model.predict(np.array(rows), verbose=0)[:, 0] - np.array(wanted)) ** 2))
 
 
+@pytest.mark.gallery
 def test_windows_are_searched_in_lanes_as_by_fit_and_the_saved_model_takes_raw_windows(tmp_path):
     random, days = np.random.default_rng(4), np.arange(260)
     level = 40 + 3 * np.sin(days / 5) + random.normal(size=260) / 4

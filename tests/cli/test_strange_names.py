@@ -163,6 +163,7 @@ def test_search_py_on_pythonpath_does_not_reach_the_command(tmp_path):
         assert "the user's own" not in done.stdout + done.stderr
 
 
+@pytest.mark.gallery
 @pytest.mark.slow
 def test_search_py_on_pythonpath_does_not_reach_the_worker_and_the_builder_gets_it(tmp_path):
     shelf = tmp_path / "shelf"

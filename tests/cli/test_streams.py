@@ -39,6 +39,7 @@ def finished(tmp_path_factory):
     return folder
 
 
+@pytest.mark.gallery
 @pytest.mark.slow
 def test_search_whose_reader_goes_away_trains_all_its_trials(tmp_path):
     """F15: `manyfit run x.toml 2>&1 | head -1` ended with exit 1 and no word."""

@@ -58,7 +58,11 @@ def replayed(assignment: Assignment, epoch: int) -> dict[str, float]:
 
 @pytest.fixture(
     scope="module",
-    params=["replay", *(pytest.param(name, marks=pytest.mark.slow) for name in ("tensorflow", "jax", "lanes"))],
+    params=[
+        "replay",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("jax", "lanes")),
+        pytest.param("tensorflow", marks=[pytest.mark.slow, pytest.mark.gallery]),
+    ],
 )
 def engine(request, tmp_path_factory):
     """An engine with nothing in it."""

@@ -259,6 +259,7 @@ def samples(tmp_path_factory) -> tuple[list[dict[str, dict]], dict[str, dict]]:
     return found, opened([case["path"] for cases in found for case in cases.values()], "jax")
 
 
+@pytest.mark.gallery
 def test_an_output_with_a_name_is_compiled_and_each_metric_left_out_is_told_once(samples):
     (found, _, _), seen = samples
     check_values(found, seen)
@@ -358,6 +359,7 @@ print(json.dumps(values))
 """
 
 
+@pytest.mark.gallery
 def test_recipe_for_a_metric_of_flat_labels_gives_the_number_of_the_study(samples):
     """The sample: "Keras has no object that gives it", of metrics that take a column."""
     (_, _, found), seen = samples
@@ -526,6 +528,7 @@ def build(config, data):
 """
 
 
+@pytest.mark.gallery
 def test_model_that_is_not_its_trials_any_more_is_told(tmp_path):
     """The sample: a file that the builder reads had changed, and the command drew no conclusion from the other value."""
     rng = np.random.default_rng(0)

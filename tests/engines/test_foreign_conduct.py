@@ -149,7 +149,9 @@ def run_and_measure(path: Path, how: list[str]) -> tuple[int, str, int]:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("engine", [pytest.param("lanes", marks=pytest.mark.faults), "fit"])
+@pytest.mark.parametrize(
+    "engine", [pytest.param("lanes", marks=pytest.mark.faults), pytest.param("fit", marks=pytest.mark.faults)]
+)
 def test_whatever_a_model_does_is_one_trials_fault_and_leaves_nothing_behind(tmp_path, engine):
     """F16. `fine` before, between and after them trains as ever."""
     (tmp_path / "mine.py").write_text(MINE)

@@ -126,6 +126,7 @@ def spaces():
     return in_keras(spaces_of, list(SPACES), backend="tensorflow")
 
 
+@pytest.mark.gallery
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SPACES)
 def test_the_space_of_a_hypermodel_is_found(spaces, name):
@@ -133,6 +134,7 @@ def test_the_space_of_a_hypermodel_is_found(spaces, name):
     assert list(spaces[name]["space"]) == list(SPACES[name]) or name == "residual"
 
 
+@pytest.mark.gallery
 @pytest.mark.slow
 def test_the_start_config_has_the_defaults(spaces):
     assert spaces["chosen_optimizer"]["start"] == {"optimizer": "sgd", "learning_rate": 1e-2, "momentum": 0.0}
@@ -265,6 +267,7 @@ def beside(spaces):
     return in_keras(trained_beside_kerastuner, spaces, backend="tensorflow")
 
 
+@pytest.mark.gallery
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SPACES)
 def test_a_trial_is_what_the_hypermodel_makes_with_kerastuners_own_values(beside, name):
@@ -280,6 +283,7 @@ def test_a_trial_is_what_the_hypermodel_makes_with_kerastuners_own_values(beside
     assert [row[metric] for row in ours] == pytest.approx([row[metric] for row in plain], rel=1e-5)
 
 
+@pytest.mark.gallery
 @pytest.mark.slow
 def test_values_reach_the_builder_under_its_own_names(beside):
     values, params = beside["residual"]["values"]

@@ -144,6 +144,7 @@ HOW = {
 }
 
 
+@pytest.mark.gallery
 @pytest.mark.parametrize(
     "how",
     ["lanes", pytest.param("jax", marks=pytest.mark.faults), pytest.param("tensorflow", marks=pytest.mark.faults)],
@@ -195,6 +196,7 @@ def build(config, data):
 '''
 
 
+@pytest.mark.gallery
 @pytest.mark.parametrize("how", ["jax", pytest.param("tensorflow", marks=pytest.mark.faults)])
 def test_trial_that_runs_out_of_memory_in_training_fails_with_its_size_and_the_others_are_trained(tmp_path, how):
     (tmp_path / "greedy.py").write_text(GREEDY)

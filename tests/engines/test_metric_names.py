@@ -58,6 +58,7 @@ def study_of(folder, engine, *names):
     return path
 
 
+@pytest.mark.gallery
 @pytest.mark.parametrize("engine", [pytest.param("fit", marks=pytest.mark.gallery), "lanes"])
 def test_metrics_named_like_our_own_columns_keep_their_values(tmp_path, engine):
     names = ("learning_rate", "seconds", "epoch", "value")

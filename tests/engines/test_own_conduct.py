@@ -65,6 +65,7 @@ def study(folder, source="sklearn:diabetes", build="net", train="", space="learn
     return write_study(folder, STUDY.format(source=source, build=build, train=train, space=space))
 
 
+@pytest.mark.gallery
 @pytest.mark.parametrize(
     ("callback", "backend"),
     [
@@ -85,6 +86,7 @@ def test_weights_that_were_evaluated_are_kept_whatever_a_callback_puts_in_their_
     assert "rounding does not explain" not in exported.stderr
 
 
+@pytest.mark.gallery
 def test_averages_that_nothing_uses_are_told_of_and_those_of_a_callback_are_not(tmp_path):
     jax = ("--set", "run.backend=jax")
     done = manyfit("run", study(tmp_path, build="averaging"), *jax)
@@ -120,6 +122,7 @@ def warnings_of(folder, cases):
     return found
 
 
+@pytest.mark.gallery
 def test_labels_that_own_code_gets_under_other_numbers_are_told_of(tmp_path):
     path = study(tmp_path, "signed.npz", train='loss = "mine.py:hinge"')
     done = manyfit("run", path)

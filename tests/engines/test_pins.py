@@ -85,6 +85,7 @@ def study(folder, kinds, *, calm=False, name="calm"):
     return write_study(folder, text, name=name)
 
 
+@pytest.mark.gallery
 @pytest.mark.slow
 def test_what_a_builder_sets_for_the_process_ends_with_its_trial(tmp_path):
     """The sample: after a recursion limit of 50, or warnings as errors, the next trials failed and the study stopped."""
@@ -100,6 +101,7 @@ def test_what_a_builder_sets_for_the_process_ends_with_its_trial(tmp_path):
     assert tables[0] == tables[1]
 
 
+@pytest.mark.gallery
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("variables", "backend"),

@@ -289,6 +289,7 @@ def environment(backend: str) -> dict[str, str]:
     return {**kept, **Device().environment(backend)}
 
 
+@pytest.mark.gallery
 @pytest.mark.parametrize("backend", ["jax", pytest.param("tensorflow", marks=pytest.mark.gallery)])
 @pytest.mark.parametrize("names", GROUPS)
 def test_exported_file_gives_the_studys_values_with_keras_alone(tmp_path, names, backend):

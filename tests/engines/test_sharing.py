@@ -132,6 +132,7 @@ def drawing_beside_fit(folder, kind):
     return apart(assignment(0, seed=3, kind=kind, learning_rate=0.01), mine, epochs=2)
 
 
+@pytest.mark.gallery
 @pytest.mark.parametrize("kind", ["sampling", pytest.param("lstm", marks=pytest.mark.gallery)])
 def test_lane_keeps_the_random_stream_of_layers_that_draw_while_evaluated(tmp_path, kind):
     (tmp_path / "drawing.py").write_text("""
@@ -204,9 +205,8 @@ learning_rate = {{ low = 1e-3, high = 1e-2, log = true }}
 """
 
 
-@pytest.mark.parametrize(
-    "engines", [pytest.param(["lanes"], id="lanes"), pytest.param(["fit"], id="fit", marks=pytest.mark.gallery)]
-)
+@pytest.mark.parametrize("engines", [pytest.param(["lanes"], id="lanes"), pytest.param(["fit"], id="fit")])
+@pytest.mark.gallery
 def test_metric_with_a_value_a_class_is_recorded_number_by_number(tmp_path, engines):
     (tmp_path / "mine.py").write_text("""
 import keras

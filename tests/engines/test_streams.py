@@ -91,7 +91,7 @@ def curves_of(sources, folder):
     return found
 
 
-@pytest.fixture(scope="module", params=["jax", "tensorflow"])
+@pytest.fixture(scope="module", params=["jax", pytest.param("tensorflow", marks=pytest.mark.gallery)])
 def curves(request, tmp_path_factory):
     return in_keras(curves_of, SOURCES, str(tmp_path_factory.mktemp("streams")), backend=request.param)
 

@@ -139,6 +139,7 @@ def test_all_of_ours_can_be_imported():
             assert kind.get(name) is not None
 
 
+@pytest.mark.gallery
 @pytest.mark.slow
 def test_another_package_adds_its_own_by_entry_points(installed, tmp_path):
     path = write_study(tmp_path, STUDY, name="toys")
@@ -152,6 +153,7 @@ def test_another_package_adds_its_own_by_entry_points(installed, tmp_path):
     assert stored.file.settings.data.source == "ramps:80"
 
 
+@pytest.mark.gallery
 @pytest.mark.slow
 def test_another_packages_engine_trains_and_declines(installed, tmp_path):
     path = write_study(tmp_path, STUDY.replace("[space]", '[run]\nengine = "knowing"\n[space]'), name="knowing")

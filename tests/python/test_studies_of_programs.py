@@ -127,6 +127,7 @@ def test_a_program_searches_reads_what_it_found_and_gets_the_model(tmp_path):
     assert "object of the Python program" in again.stderr
 
 
+@pytest.mark.gallery
 @pytest.mark.parametrize("engine", ["fit", "lanes"])
 def test_curves_are_those_of_the_same_study_as_a_file(tmp_path, engine):
     rows = """
@@ -184,6 +185,7 @@ def test_curves_are_those_of_the_same_study_as_a_file(tmp_path, engine):
     assert all(len(trial.curve) == 3 for trial in of_program.trials)
 
 
+@pytest.mark.gallery
 def test_closures_lambdas_losses_and_metrics_reach_the_workers_and_are_compared(tmp_path):
     """A study goes on with equal objects, and refuses a changed closure, global, loss or metric by its name."""
     text = """
@@ -256,6 +258,7 @@ def test_closures_lambdas_losses_and_metrics_reach_the_workers_and_are_compared(
     ]
 
 
+@pytest.mark.gallery
 def test_a_script_needs_no_main_guard_and_an_interrupt_stops_it_cleanly(tmp_path):
     """SIGINT ends a script as Python ends interrupted scripts; running it again goes on, and nothing runs twice."""
     script = write(
@@ -315,6 +318,7 @@ def _epochs(database: Path) -> int:
         return 0
 
 
+@pytest.mark.gallery
 def test_modules_of_the_program_win_over_ours_of_the_same_names(tmp_path):
     """`models.py`, `search.py` and `spaces.py` beside a script are its own, before, in and after our calls, in workers, too."""
     write(tmp_path, BUILD, name="models.py")
@@ -351,6 +355,7 @@ def test_modules_of_the_program_win_over_ours_of_the_same_names(tmp_path):
     assert "data.source: python:data is an object" in manyfit("run", "other.db", cwd=tmp_path).stderr
 
 
+@pytest.mark.gallery
 def test_failing_builders_and_bad_rows_are_told_as_the_command_line_tells_them(tmp_path):
     script = write(
         tmp_path,
