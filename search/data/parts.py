@@ -13,7 +13,7 @@ from search.spec.vocabulary import closest
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from search.data.table import Table
+    from search.data.table import Table, Texts
 
     Array = NDArray[Any]
 
@@ -39,7 +39,8 @@ class Part:
         columns: the names of a table's features; empty for any other source.
         rounded: the error text for whole numbers that even float64 has changed; only scaling permits them. "" if none.
         roles: "group", "order" or "split" -> its value for every row, where the study names such columns or arrays.
-        table: the columns of a table that is not all numbers, to be encoded; `x` then numbers its rows, (rows, 1).
+        encodable: the columns of a table that is not all numbers, or texts, which are encoded later; `x` then numbers its
+            rows, (rows, 1).
     """
 
     x: Array
@@ -48,7 +49,7 @@ class Part:
     columns: tuple[str, ...] = ()
     rounded: str = ""
     roles: Mapping[str, Array] = field(default_factory=dict)
-    table: Table | None = None
+    encodable: Table | Texts | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +138,7 @@ def _validate_part(part: Part, split: str, name: str) -> Part:
         if array.dtype.kind not in kinds:
             raise DataError(
                 f"{name}: {split} {what} are of type {array.dtype}; give plain arrays of numbers"
-                + (", true/false or text" if what == "labels" else ": encode text as numbers")
+                + (", true/false or text" if what == "labels" else ", one text a row, or a table of pandas")
             )
         if array.ndim == 0 or 0 in array.shape:
             raise DataError(f"{name}: {split} {what} are empty (shape {array.shape}); give at least one row and column")

@@ -72,22 +72,28 @@ def without_keys(keys: Iterable[str], roles: Mapping[str, str], name: str) -> li
     return others
 
 
-def of_arrays(result: Mapping[str, Any], key: str, x: Any, roles: Mapping[str, str], name: str) -> dict[str, Array]:
-    """Return role -> values for the rows of the array `key` (x, x_train ...): arrays with its ending, or columns of x."""
+def of_arrays(
+    result: Mapping[str, Any], key: str, inputs: Sequence[Any], roles: Mapping[str, str], name: str
+) -> dict[str, Array]:
+    """Return role -> values for the rows of the array `key` (x, x_train ...): arrays with its ending, or columns of x.
+
+    `inputs`: x, or all of several inputs.
+    """
     values = {}
     for role, column in roles.items():
         array = column + key[1:]
         if array in result:
             given = result[array]
-        elif column in getattr(x, "columns", ()):
-            given = x[column]
+        elif tables := [x for x in inputs if column in getattr(x, "columns", ())]:
+            given = tables[0][column]
         else:
             there = ", ".join(map(str, list(result)[:20]))
             raise DataError(f"{name}: has no array {array!r} beside {key}; it has {there}", key=f"data.{role}")
         values[role] = _values(role, given, lambda row, array=array: f"{name}, row {row} of {array} (counted from 0)")  # type: ignore[misc]
-        if len(values[role]) != len(x):
+        if len(values[role]) != len(inputs[0]):
             raise DataError(
-                f"{name}: {array} has {len(values[role])} values but {key} has {len(x)} rows; there must be one for each"
+                f"{name}: {array} has {len(values[role])} values but {key} has {len(inputs[0])} rows; there must be one for "
+                "each"
             )
     return values
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from search.data.parts import Parts, validate
+from search.data.table import Table, Texts
+from search.data.tabular import refuse_series
 from search.errors import DataError
 
 if TYPE_CHECKING:
@@ -69,9 +71,27 @@ class Bundle:
         """Refuse settings that are for a single array of features, or for rows in memory."""
         if self.stream is not None:
             self._check_stream(section)
+        sources = [parts.splits["train"].encodable for parts in self.inputs.values()]
+        if section.text is not None and not any(isinstance(source, Texts) for source in sources):
+            raise DataError(
+                f"{self.name}: text is for arrays of texts, and there are none; columns of texts in a table are encoded by "
+                "themselves: remove text",
+                key="data.text",
+            )
+        has_table = any(isinstance(source, Table) for source in sources)
+        if (
+            section.scale not in ("auto", "none")
+            and any(isinstance(source, Texts) for source in sources)
+            and not has_table
+        ):
+            raise DataError(
+                f'{self.name}: scale = "{section.scale}" is for numbers, and x is texts; remove scale', key="data.scale"
+            )
+        if section.window is not None and (source := next((each for each in sources if each is not None), None)):
+            refuse_series(source, self.name)
         if self.x_form == "one":
             return
-        if section.scale not in ("auto", "none"):
+        if section.scale not in ("auto", "none") and not has_table:
             raise DataError(
                 f'{self.name}: scale = "{section.scale}" is for one array of features; with several inputs scale in the '
                 "model (keras.layers.Normalization), or in the data function",

@@ -1,4 +1,4 @@
-"""A table that is to be encoded, as columns."""
+"""What is encoded later: a table as columns, or texts."""
 
 from __future__ import annotations
 
@@ -61,3 +61,15 @@ class Table:
     @property
     def kinds(self) -> dict[str, str]:
         return {column.name: column.kind for column in self.columns}
+
+
+@dataclass(frozen=True, eq=False)
+class Texts:
+    """The texts of a split's rows: `values` are Python strings, (rows,)."""
+
+    values: Array
+
+    def raw(self, rows: Array) -> Array:
+        """Return texts as an exported model takes them, (rows,)."""
+        values: Array = self.values[rows]
+        return values

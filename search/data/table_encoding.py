@@ -5,15 +5,14 @@ Features come in groups: numbers, parts of dates, which of them are missing, cat
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from search.data.columns import is_blank
 from search.data.splits import Scaling
 from search.data.table import Column, Table
+from search.data.words import Words, frequent_words, put_words
 from search.errors import DataError
 
 if TYPE_CHECKING:
@@ -23,10 +22,8 @@ if TYPE_CHECKING:
 # The most frequent categories of a column get a feature of their own; one that occurs once can't be learnt.
 MOST_CATEGORIES = 100
 _FEWEST_OF_A_CATEGORY = 2
-MOST_WORDS = 256
 _LARGEST = 8 * 2**30
 _DAY = 86400
-_PUNCTUATION = b"!\"#$%&()*+,-./:;<=>?@[\\]^_`{|}~'"
 _ROWS_AT_ONCE = 1 << 16
 
 
@@ -70,14 +67,6 @@ class Categories:
         others = (f"{self.name}: other",) if self.has_others else ()
         missing = (f"{self.name} is missing",) if self.has_missing else ()
         return (*(f"{self.name} = {_text(value)}" for value in self.known), *others, *missing)
-
-
-@dataclass(frozen=True)
-class Words:
-    """A column of texts; each of its most frequent words is a feature, 1 in a row whose text has the word."""
-
-    name: str
-    words: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +155,7 @@ def adapt(table: Table, rows: Array, method: str, name: str) -> Encoding:
     flagged = tuple(int(index) for index in np.flatnonzero(is_missing.any(axis=0)) if part_of[index] == 0)
     filled = np.where(is_missing, medians, quantities).astype(np.float64)
     categories = tuple(_categories(column, rows) for column in table.columns if column.kind == "category")
-    texts = tuple(_words(column, rows) for column in table.columns if column.kind == "text")
+    texts = tuple(frequent_words(column, rows) for column in table.columns if column.kind == "text")
     encoding = Encoding(
         table.kinds, tuple(numbers), tuple(dates), flagged, medians, _scaling(filled, method), categories, texts
     )
@@ -205,7 +194,7 @@ def encode(encoding: Encoding, table: Table, rows: Array) -> Array:
         _put_categories(categories, columns[categories.name], rows, features[:, end : end + width])
         end += width
     for words in encoding.texts:
-        _put_words(words, columns[words.name], rows, features[:, end : end + len(words.words)])
+        put_words(words, columns[words.name], rows, features[:, end : end + len(words.words)])
         end += len(words.words)
     return features
 
@@ -311,45 +300,6 @@ def _put_categories(categories: Categories, column: Column, rows: Array, feature
         place[np.isnan(values)] = missing if categories.has_missing else -1
     index = np.flatnonzero(place >= 0)
     features[index, place[index]] = 1
-
-
-def words_of(text: str) -> list[bytes]:
-    """Return the words of a text as Keras's TextVectorization splits it: ASCII in small letters, without punctuation."""
-    return text.encode().lower().translate(None, _PUNCTUATION).split()
-
-
-def _words(column: Column, rows: Array) -> Words:
-    """Return the most frequent words of a column, by the number of rows that have them."""
-    import numpy as np
-
-    counts: Counter[bytes] = Counter()
-    texts = column.texts or ()
-    used = np.bincount(column.values[rows], minlength=len(texts))
-    for text, count in zip(texts, used.tolist(), strict=True):
-        if count and not is_blank(text):
-            for word in set(words_of(text)):
-                counts[word] += count
-    frequent = sorted(
-        (pair for pair in counts.items() if pair[1] >= _FEWEST_OF_A_CATEGORY), key=lambda pair: (-pair[1], pair[0])
-    )
-    words = sorted(word.decode() for word, _ in frequent[:MOST_WORDS])
-    return Words(column.name, tuple(words))
-
-
-def _put_words(words: Words, column: Column, rows: Array, features: Array) -> None:
-    import numpy as np
-
-    texts = column.texts or ()
-    places = {word.encode(): place for place, word in enumerate(words.words)}
-    used, codes = np.unique(column.values[rows], return_inverse=True)
-    found = [list({places[word] for word in words_of(texts[index]) if word in places}) for index in used.tolist()]
-    lengths = np.array([len(index) for index in found])
-    flat = np.fromiter(chain.from_iterable(found), np.intp)
-    starts = np.cumsum(lengths) - lengths
-    counts = lengths[codes]
-    row = np.repeat(np.arange(len(rows)), counts)
-    offset = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
-    features[row, flat[np.repeat(starts[codes], counts) + offset]] = 1
 
 
 def _text(value: Any) -> str:

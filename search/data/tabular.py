@@ -10,7 +10,7 @@ from search.data.columns import Findings, is_plain, read_table, without_dropped
 from search.data.labels import clean_labels
 from search.data.parts import Part, Parts
 from search.data.roles import take_columns
-from search.data.table import Table
+from search.data.table import Table, Texts
 from search.errors import DataError
 
 if TYPE_CHECKING:
@@ -47,8 +47,10 @@ def parts_of_table(
     return clean_labels(Parts(name, {"train": replace(part, roles=given)}, warnings=tuple(warned)), target)
 
 
-def refuse_series(table: Table, name: str) -> None:
-    """Raise DataError for windows over a table that is not all numbers."""
+def refuse_series(table: Table | Texts, name: str) -> None:
+    """Raise DataError for windows over a table that is not all numbers, or over texts."""
+    if not isinstance(table, Table):
+        raise DataError(f"{name}: window is for rows of numbers, and x is texts; remove window", key="data.window")
     kinds = [f"{column.name!r} ({column.kind})" for column in table.columns if column.kind not in ("number", "boolean")]
     what = f"has {', '.join(kinds[:5])}" if kinds else "has empty cells"
     raise DataError(
@@ -85,7 +87,7 @@ def part_of(
     table, findings = read_table(frame, columns, place, like)
     findings.check(name)
     x = np.arange(len(frame), dtype=np.int64).reshape(-1, 1)
-    return Part(x, y, place, table=table), [f"{name}, {warning}" for warning in findings.warnings]
+    return Part(x, y, place, encodable=table), [f"{name}, {warning}" for warning in findings.warnings]
 
 
 def _unlike(frame: pd.DataFrame, like: Table, name: str) -> Findings:

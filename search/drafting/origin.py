@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.data.arrow import ARROW, Arrow
+from search.data.encodable import is_frame
 from search.data.images import Images
-from search.data.returned import is_frame
 from search.data.sources import Function
 from search.data.tables import Csv, Npz
 from search.drafting import arrays, data_functions, quirks, tables

@@ -20,20 +20,18 @@ from numpy.typing import NDArray
 
 from search import arrayfile
 from search.data import Data
-from search.data.table_encoding import Encoding
-from search.engines import failures, pins, portable, raw_rows
+from search.engines import failures, pins, portable
 from search.engines.heads import Head, heads_of
 from search.engines.logs import numbers
 from search.engines.losses.keras_names import name_of
 from search.engines.losses.outputs import width_of
+from search.engines.packing import SAME_SCALED, are_alike, pack
 from search.engines.portable import Labels, Yardstick
 from search.engines.protocol import SaveModel
 from search.engines.training import Trainer, make_optimizer, validation_batch, weights_of
 from search.spec.vocabulary import SCHEDULE_NUMBERS
 from search.trials.events import Failed, Noted
 
-# Relative tolerance of outputs: the file scales rows in float32, the study scaled them in float64.
-_SAME_SCALED = 1e-3
 _SHOWN_CLASSES = 5
 
 
@@ -119,20 +117,6 @@ def _uncompiled(why: str) -> Compiled:
     return Compiled(None, lines=(f"the model is not compiled, for {why}; compile it after loading",))
 
 
-@dataclass(frozen=True)
-class Packed:
-    """A model ready to be saved, and the validation rows in the form that it takes."""
-
-    model: keras.Model
-    rows: Any
-    is_scaling: bool = False
-    lines: tuple[str, ...] = ()
-
-    def staged(self, model: keras.Model) -> tuple[keras.Model, Any]:
-        """Return what predicts and evaluates on this backend, the model or a part of it, and its rows."""
-        return raw_rows.staged(model, self.rows) if isinstance(self.rows, dict) else (model, self.rows)
-
-
 class _Bare(Trainer):
     """Builds models but does not compile them; a builder's own compilation stays."""
 
@@ -159,11 +143,11 @@ def save(trainer: Trainer, order: SaveModel) -> Noted:
     bare = _Bare(**{field.name: getattr(trainer, field.name) for field in fields(Trainer)})
     model = bare.model(order.config, order.seed)
     _assign(model, weights)
+    data = trainer.data
     # A builder's loss gets labels in the source's form, which is the first form.
     forms = evaluated.first_forms()
     compiled = replace(_of_builder(model), forms=forms) if model.compiled else _of_study(trainer, order, evaluated)
-    data = trainer.data
-    packed = pack(model, trainer.data, evaluated)
+    packed = pack(model, data, evaluated.outputs, evaluated.batch_size)
     while True:
         _write(packed.model, compiled, order.path)
         loaded, load_lines = _load(order.path, model)
@@ -176,7 +160,7 @@ def save(trainer: Trainer, order: SaveModel) -> Noted:
         if not (wrong := _differing(values, evaluated, is_scaling=packed.is_scaling)):
             break
         compiled = compiled.without(wrong)
-    if loaded is not None and not _are_alike(_predicted(packed, loaded, evaluated.batch_size), evaluated.outputs):
+    if loaded is not None and not are_alike(packed.predicted(loaded, evaluated.batch_size), evaluated.outputs):
         load_lines = (
             *load_lines,
             "the file's predictions differ from the trained model's: its layers may draw, or save not all",
@@ -200,80 +184,6 @@ def save(trainer: Trainer, order: SaveModel) -> Noted:
             "is_half": any("16" in str(layer.compute_dtype) for layer in evaluated.model._flatten_layers()),
         },
     )
-
-
-def _predicted(packed: Packed, model: keras.Model, batch_size: int) -> Any:
-    model_of_file, rows = packed.staged(model)
-    return model_of_file.predict(rows, batch_size=batch_size, verbose=0)
-
-
-def pack(model: keras.Model, data: Data, evaluated: Evaluated) -> Packed:
-    """Put the study's scaling or encoding in front of a model, so that it takes rows as the source has them."""
-    if data.encoding is not None:
-        return _pack_table(model, data, data.encoding, evaluated)
-    scaling, raw = data.scaling, data.raw.x_validation
-    if scaling.kind == "none" and scaling.divisor == 1:
-        return Packed(model, raw)
-    try:
-        whole = _in_front(raw_rows.scaling_layers(scaling), model, data.info.input_shape)
-        outputs = whole.predict(raw, batch_size=evaluated.batch_size, verbose=0)
-        why = "" if _are_alike(outputs, evaluated.outputs) else "float32 has too few digits for these rows"
-    except Exception as error:  # noqa: BLE001 (a user's model may not work inside another model)
-        why = failures.one_line(error)
-    if why:
-        how = (
-            f"x / {scaling.divisor:g}"
-            if scaling.kind == "none"
-            else f'data.scale = "{scaling.kind}" on the training rows'
-        )
-        return Packed(
-            model, data.x_validation, lines=(f"scaling is NOT inside ({why}): the model takes rows scaled by {how}",)
-        )
-    what = f"the division by {scaling.divisor:g}" if scaling.kind == "none" else f'the scaling "{scaling.kind}"'
-    return Packed(whole, raw, is_scaling=True, lines=(f"it takes rows as the source has them: {what} is inside",))
-
-
-def _pack_table(model: keras.Model, data: Data, encoding: Encoding, evaluated: Evaluated) -> Packed:
-    """Put the encoding of a table in front of a model; compare its features and outputs with the study's."""
-    has_texts = raw_rows.has_texts(encoding)
-    try:
-        if has_texts and not raw_rows.find_tensorflow():
-            raise ModuleNotFoundError("columns of texts and dates need TensorFlow, which is not installed")
-        whole = raw_rows.in_front(encoding, model)
-        packed = Packed(whole, data.raw.x_validation, is_scaling=True)
-        outputs = _predicted(packed, whole, evaluated.batch_size)
-        features = _predicted(packed, raw_rows.in_front(encoding, keras.layers.Identity()), evaluated.batch_size)
-        is_same = _are_alike(features, data.x_validation) and _are_alike(outputs, evaluated.outputs)
-        why = "" if is_same else "float32 has too few digits for these rows"
-    except Exception as error:  # noqa: BLE001 (a user's model may not work inside another model)
-        why = failures.one_line(error)
-    if why:
-        shown = ", ".join(encoding.features[:_SHOWN_CLASSES])
-        return Packed(
-            model,
-            data.x_validation,
-            lines=(
-                f"the encoding is NOT inside ({why}): the model takes {len(encoding.features)} features: {shown}, ...",
-            ),
-        )
-    kinds = ", ".join(f"{name} ({kind})" for name, kind in encoding.columns.items())
-    lines = [f"it takes rows of the table, a dict of columns: {kinds}"]
-    if has_texts:
-        lines.append(
-            "texts and dates enter as arrays of objects (str), missing ones as the empty text; this needs TensorFlow; on "
-            "JAX, docs/data.md shows how"
-        )
-    return replace(packed, lines=tuple(lines))
-
-
-def _in_front(layers: Sequence[keras.layers.Layer], model: keras.Model, shape: tuple[int, ...]) -> keras.Model:
-    inputs = keras.Input(shape, dtype="float32")
-    if type(model) is keras.Sequential:
-        return keras.Sequential([inputs, *layers, *model.layers], name=model.name)
-    x = inputs
-    for layer in layers:
-        x = layer(x)
-    return keras.Model(inputs, model(x))
 
 
 def _of_study(trainer: Trainer, order: SaveModel, evaluated: Evaluated) -> Compiled:
@@ -412,7 +322,7 @@ def _differing(values: Mapping[str, float], evaluated: Evaluated, *, is_scaling:
     """Return the metrics whose values differ between file and study: name -> the two values, as text."""
     # With scaling inside, rounding may move a row at a class boundary to the other class.
     rtol, atol = (
-        (_SAME_SCALED, 1.5 / evaluated.heads[0].data.info.validation_rows)
+        (SAME_SCALED, 1.5 / evaluated.heads[0].data.info.validation_rows)
         if is_scaling
         else (portable.SAME, portable.SAME)
     )
@@ -421,14 +331,6 @@ def _differing(values: Mapping[str, float], evaluated: Evaluated, *, is_scaling:
         for name, value in values.items()
         if name in evaluated.values and not np.isclose(value, evaluated.values[name], rtol, atol, equal_nan=True)
     }
-
-
-def _are_alike(some: Any, others: Any) -> bool:
-    pairs = zip(keras.tree.flatten(some), keras.tree.flatten(others), strict=True)
-    return all(
-        np.allclose(a, b, rtol=_SAME_SCALED, atol=_SAME_SCALED * max(1e-3, float(np.std(b))), equal_nan=True)
-        for a, b in pairs
-    )
 
 
 def _label_lines(compiled: Compiled, head: Head) -> Sequence[str]:

@@ -1,38 +1,45 @@
-"""The encoding of a table as layers of Keras, so that an exported model takes rows as the table has them.
+"""The encodings of tables and texts as layers of Keras, so that an exported model takes rows as the source has them.
 
-The whole model takes a dict, column name -> (rows,). Texts can enter a computation of TensorFlow only, so each column of
-texts goes through a lookup layer first; the rest is one inner model, named AFTER_LOOKUPS, of numbers alone. On JAX, lookups
-run eagerly and the inner model compiles.
+The whole model takes a dict, name of a column or input -> its rows, or an array of texts. Texts can enter a computation of
+TensorFlow only, so each column of texts goes through a lookup layer first; the rest is one inner model, named AFTER_LOOKUPS,
+of numbers alone. On JAX, lookups run eagerly and the inner model compiles.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
 from typing import Any
 
 import keras
 import numpy as np
 from keras import layers, ops
 from keras.src.utils import module_utils
-from numpy.typing import NDArray
 
 from search.data.dates import Order
+from search.data.several import Form, packed
 from search.data.splits import Scaling
 from search.data.table_encoding import Categories, Dates, Encoding
+from search.data.texts import Vocabulary
 
 AFTER_LOOKUPS = "after_lookups"
+# The input of a model that takes an array of texts alone.
+TEXT = "text"
 # Keras's Normalization replaces a spread below its epsilon; the square of a very large one is not finite in float32.
 _SPREADS = (1e-6, 1e18)
 # A date as written has fewer characters.
 _DATE_LENGTH = 40
 _PLACES = {Order.YMD: (0, 1, 2), Order.DMY: (2, 1, 0), Order.MDY: (2, 0, 1)}
 
-Rows = dict[str, NDArray[Any]]
+Given = Encoding | Vocabulary | tuple[tuple[int, ...], str]
+"""An input of a study: what encodes it, or the (shape of a row, dtype) of one that enters as it is."""
 
 
-def has_texts(encoding: Encoding) -> bool:
-    """Return whether a table has columns of texts, whose layers need TensorFlow."""
+def has_texts(encoding: Encoding | Vocabulary) -> bool:
+    """Return whether an input is texts, or a table that has columns of texts, whose layers need TensorFlow."""
+    if isinstance(encoding, Vocabulary):
+        return True
     return any(column.are_texts for column in encoding.categories) or bool(encoding.dates or encoding.texts)
 
 
@@ -43,38 +50,85 @@ def find_tensorflow() -> bool:
     return bool(module_utils.tensorflow.available)
 
 
-def in_front(encoding: Encoding, model: keras.Model) -> keras.Model:
-    """Return a model of raw rows: the encoding in front of a model of features."""
-    inputs, looked_up = {}, {}
-    lookups = _lookups(encoding)
-    for name in encoding.columns:
-        is_text = name in lookups
-        # Not (1,): TextVectorization takes texts without another axis.
-        inputs[name] = keras.Input((), dtype="string" if is_text else "float32", name=_input_name(name))
-        looked_up[name] = lookups[name](inputs[name]) if is_text else inputs[name]
+def in_front(inputs: Mapping[str, Given], form: Form, model: Callable[[Any], Any]) -> keras.Model:
+    """Return a model of raw rows: the encodings of tables and texts in front of a model of features.
+
+    It takes an array of a single input of texts, else a dict: the columns of tables and the other inputs.
+
+    Args:
+        inputs: of the model, in its order; "" is a single one.
+        form: in which the model takes several inputs.
+    """
+    names = {name: _names_of(name, given) for name, given in inputs.items()}
+    layer_names = lookup_names(chain.from_iterable(names.values()))
+    lookups: dict[str, keras.layers.Layer] = {}
+    raw: dict[str, Any] = {}
+    for name, given in inputs.items():
+        if isinstance(given, tuple):
+            shape, dtype = given
+            raw[name] = keras.Input(shape, dtype=dtype, name=_input_name(name))
+            continue
+        of_input = (
+            {name or TEXT: _vectorization(given, layer_names[name or TEXT])}
+            if isinstance(given, Vocabulary)
+            else (_lookups(given, layer_names))
+        )
+        for cells in names[name]:
+            # Not (1,): TextVectorization takes texts without another axis.
+            raw[cells] = keras.Input((), dtype="string" if cells in of_input else "float32", name=_input_name(cells))
+        lookups |= of_input
+    looked_up = {name: lookups[name](tensor) if name in lookups else tensor for name, tensor in raw.items()}
     numbers = {
         name: keras.Input(tensor.shape[1:], dtype=tensor.dtype, name=_input_name(name))
         for name, tensor in looked_up.items()
     }
-    features = _features(encoding, numbers)
-    after = keras.Model(numbers, model(features), name=AFTER_LOOKUPS)
-    return after if not lookups else keras.Model(inputs, after(looked_up))
+    features = packed({name: _features_of(name, given, numbers) for name, given in inputs.items()}, form)
+    is_text = isinstance(inputs.get(""), Vocabulary)
+    after = keras.Model(numbers[TEXT] if is_text else numbers, model(features), name=AFTER_LOOKUPS)
+    if not lookups:
+        return after
+    return keras.Model(raw[TEXT], after(looked_up[TEXT])) if is_text else keras.Model(raw, after(looked_up))
 
 
-def staged(model: keras.Model, rows: Rows) -> tuple[keras.Model, Rows]:
+def _names_of(name: str, given: Given) -> tuple[str, ...]:
+    """Return the names under which an input enters: the columns of a table, else its own."""
+    return tuple(given.columns) if isinstance(given, Encoding) else (name or TEXT,)
+
+
+def _features_of(name: str, given: Given, numbers: Mapping[str, Any]) -> Any:
+    """Return an input as the study's model takes it."""
+    if isinstance(given, Encoding):
+        return _features(given, numbers)
+    tensor = numbers[name or TEXT]
+    if isinstance(given, tuple):
+        return tensor
+    return ops.cast(tensor, "int32" if given.length else "float32")
+
+
+def _vectorization(vocabulary: Vocabulary, name: str) -> keras.layers.Layer:
+    options: dict[str, Any] = {"output_sequence_length": vocabulary.length} if vocabulary.length else {}
+    if len(vocabulary.idf):
+        options["idf_weights"] = vocabulary.idf.tolist()
+    return layers.TextVectorization(
+        output_mode=vocabulary.output_mode, vocabulary=list(vocabulary.words), name=name, **options
+    )
+
+
+def staged(model: keras.Model, rows: Any) -> tuple[keras.Model, Any]:
     """Return what can predict and evaluate on this backend: the model and its rows; on JAX the part after the lookups."""
-    texts = [name for name, values in rows.items() if values.dtype == object]
+    by_name = rows if isinstance(rows, dict) else {TEXT: rows}
+    texts = [name for name, values in by_name.items() if values.dtype.kind == "O"]
     if not texts or keras.backend.backend() == "tensorflow":
         return model, rows
     after = model.get_layer(AFTER_LOOKUPS)
-    names = lookup_names(rows)
+    names = lookup_names(by_name)
     coded = {
         name: np.asarray(model.get_layer(names[name])(values)) if name in texts else values
-        for name, values in rows.items()
+        for name, values in by_name.items()
     }
     if model.compiled and not after.compiled:
         after.compile_from_config(model.get_compile_config())
-    return after, coded
+    return after, coded if isinstance(rows, dict) else coded[TEXT]
 
 
 def lookup_names(columns: Iterable[str]) -> dict[str, str]:
@@ -94,9 +148,11 @@ def _input_name(column: str) -> str:
     return column.replace("/", "_")
 
 
-def _lookups(encoding: Encoding) -> dict[str, keras.layers.Layer]:
-    """Return the layer of each column of texts: a category -> its number, a date -> its characters, a text -> its words."""
-    names = lookup_names(encoding.columns)
+def _lookups(encoding: Encoding, names: Mapping[str, str]) -> dict[str, keras.layers.Layer]:
+    """Return the layer of each column of texts: a category -> its number, a date -> its characters, a text -> its words.
+
+    `names`: column -> the name of its layer.
+    """
     found: dict[str, keras.layers.Layer] = {}
     for column in encoding.categories:
         if column.are_texts:

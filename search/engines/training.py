@@ -145,6 +145,12 @@ class Trainer:
         # Import ours first: the user's folder may have a `models/`, too.
         hypermodel = None
         if reference is None:
+            if data.info.vocabulary_size and data.x_train.dtype.kind == "i":
+                raise UsageError(
+                    f"model.build: {settings.model.build} takes features, and x is token ids; give a builder that begins "
+                    "with keras.layers.Embedding(data.vocabulary_size, ...), or set "
+                    'text = { output_mode = "multi_hot" } in [data]'
+                )
             builder = builtin(settings.model.build)
             build, hashes = builder.build, [str(builder.REVISION)]
         else:

@@ -299,6 +299,23 @@ class Columns(Section):
         return {name: kind for kind, listed in self.by_kind().items() if kind != "drop" for name in listed}
 
 
+class Text(Section):
+    """How arrays of texts become numbers; the keys are those of keras.layers.TextVectorization."""
+
+    output_mode: Literal["int", "multi_hot", "count", "tf_idf"] = "int"
+    max_tokens: Annotated[Count, Field(ge=3)] = 20_000
+    output_sequence_length: Count | None = None
+
+    @model_validator(mode="after")
+    def _length_is_of_ids(self) -> Text:
+        if self.output_sequence_length is not None and self.output_mode != "int":
+            raise ValueError(
+                f'output_sequence_length is for output_mode = "int"; "{self.output_mode}" has a number for each word: '
+                "remove it"
+            )
+        return self
+
+
 class DataSection(Section):
     source: str = Field(min_length=1)
     target: str | None = None
@@ -306,6 +323,7 @@ class DataSection(Section):
     validation: Annotated[Fraction, Field(gt=0)] = 0.1
     test: Fraction = 0.1
     columns: Columns | None = None
+    text: Text | None = None
     scale: Literal["auto", "none", "standard", "minmax"] = "auto"
     image_size: Annotated[tuple[int, int] | None, BeforeValidator(_image_size)] = None
     exif: Flag = True

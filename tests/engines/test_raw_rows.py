@@ -64,7 +64,7 @@ def compare(seed):
     other, findings = read_table(new, settings, str, like=table)
     assert not findings.faults, findings.faults
     raw_rows.find_tensorflow()
-    model = raw_rows.in_front(adapted, keras.layers.Identity())
+    model = raw_rows.in_front({"": adapted}, "one", keras.layers.Identity())
     model.save("whole.keras")
     loaded = keras.models.load_model("whole.keras")
     worst = 0.0

@@ -517,7 +517,7 @@ def test_nan_in_a_test_image_is_named_with_its_place(tmp_path):
         (np.zeros((0, 3)), np.zeros(0), ("empty", "(0, 3)")),
         (np.zeros((4, 0)), np.arange(4), ("empty", "(4, 0)")),
         (np.float64(3), np.arange(4), ("empty",)),
-        (np.array([["a"], ["b"]]), np.arange(2), ("features", "<U1")),
+        (np.array([["a", "b"], ["b", "c"]]), np.arange(2), ("row 0 of x", "2 texts a row", "table of pandas")),
         (np.zeros((4, 2), complex), np.arange(4), ("features", "complex")),
         (np.zeros((4, 2)), np.zeros(4, complex), ("labels", "complex")),
         (np.zeros((1, 2)), np.array([0.5]), ("too few to split",)),

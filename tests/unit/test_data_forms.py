@@ -128,7 +128,7 @@ def test_weights_of_rows_stay_with_their_rows(tmp_path, result, expected):
         ("[x, i[:5]], y", ("5 rows of features but 60 labels",)),
         ("{}, y", ("x holds no array",)),
         ("{'a': x, 'b': None}, y", ("x['b'] is None", "give one array")),
-        ("{'a': x, 'b': i.astype(str)}, y", ("x['b']", "features are of type <U", "encode text")),
+        ("{'a': x, 'b': i.astype(str)}, y", ("row 0 of x['b']", "'0' and all other texts are numbers", "as numbers")),
         ("{'a': x, 'b': np.where(i == 3, np.nan, i)}, y", ("row 3 of x['b']", "nan")),
         ("x, {'a': y, 'b': np.where(i == 3, np.nan, i)}", ("row 3 of y['b']", "nan")),
         ("x, {'a': y, 'b': y[:7]}", ("60 rows of features but 7 labels",)),
