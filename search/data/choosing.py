@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from search.data.splits import check_learnable, divide, uneven
 from search.data.stored_images import StoredImages
-from search.data.windows import Windows, cut
+from search.data.windows import Windows, cut, of_groups
 
 if TYPE_CHECKING:
     from search.data.parts import Array, Parts
@@ -57,6 +57,7 @@ def choose(bundle: Bundle, targets: Mapping[str, Targets], section: DataSection,
     warnings = list(uneven(parts, targets[first], section, rows))
     windows = cut(parts, section, rows, seed)
     if windows:
+        warnings += of_groups(parts, windows)
         rows = {split: (each.origin, each.targets) for split, each in windows.items()}
     if bundle.stream is None:  # the sample may lack a class
         for name, given in targets.items():

@@ -161,7 +161,7 @@ class _Reader:
 
         dtype, types = self.series.dtype, pd.api.types
         if self.series.isna().all():
-            raise _Fault(f"column {self.name!r} is empty; drop it: columns = {{ drop = [{_quoted(self.name)}] }}")
+            raise _Fault(f"column {self.name!r} is empty; drop it: columns = {{ drop = [{quoted(self.name)}] }}")
         if isinstance(dtype, pd.CategoricalDtype):
             self.wanted = self.wanted or "category"
             self.series = self.series.astype(dtype.categories.dtype if not self.series.isna().any() else object)
@@ -260,7 +260,7 @@ class _Reader:
             shown = ", ".join(sorted({repr(text) for text in texts})[:3])
             raise _Fault(
                 f"column {self.name!r} holds only words for missing values ({shown}); drop it: "
-                f"columns = {{ drop = [{_quoted(self.name)}] }}"
+                f"columns = {{ drop = [{quoted(self.name)}] }}"
             )
         counts = np.bincount(codes[codes >= 0], minlength=len(texts))
         number = {index: value for index in known if (value := _number(texts[index])) is not None}
@@ -309,7 +309,7 @@ class _Reader:
         if odd := [index for index in known if index not in truth]:
             raise _Fault(
                 f"{self._at(self._row_of(codes, odd[0]))}: {texts[odd[0]][:_SHOWN]!r} is neither true nor false; mend it, or "
-                f"leave the cell empty; if it is a category: columns = {{ category = [{_quoted(self.name)}] }}"
+                f"leave the cell empty; if it is a category: columns = {{ category = [{quoted(self.name)}] }}"
             )
         values = np.array([*(float(truth.get(index, np.nan)) for index in range(len(texts))), np.nan])
         return Column(self.name, "boolean", values[codes])
@@ -326,7 +326,7 @@ class _Reader:
             and (DECIMAL_COMMA.fullmatch(texts[index].strip()) or _THOUSANDS.fullmatch(texts[index].strip()))
         }
         numeric = sum(int(counts[index]) for index in (*number, *separated))
-        otherwise = f"; if it is a category: columns = {{ category = [{_quoted(self.name)}] }}"
+        otherwise = f"; if it is a category: columns = {{ category = [{quoted(self.name)}] }}"
         if 2 * numeric >= total:
             # Of two kinds of fault, first name the one that is no number at all.
             odd = [index for index in known if index not in number and index not in separated] or sorted(separated)
@@ -352,7 +352,7 @@ class _Reader:
         share = int(counts[dated].sum()) / int(counts[known].sum()) if dated else 0.0
         if self.wanted is None and share < 0.8:
             return None
-        otherwise = "" if self.wanted else f"; if it is no date: columns = {{ category = [{_quoted(self.name)}] }}"
+        otherwise = "" if self.wanted else f"; if it is no date: columns = {{ category = [{quoted(self.name)}] }}"
         if odd:
             raise _Fault(
                 f"{self._at(self._row_of(codes, odd[0]))}: {texts[odd[0]][:_SHOWN]!r} is no date; write dates as 2024-03-01 "
@@ -490,7 +490,8 @@ def _units(texts: list[str], indices: list[int]) -> set[str]:
     return {re.sub(r"[\d.,\s+-]", "", texts[index]).casefold() for index in indices}
 
 
-def _quoted(name: str) -> str:
+def quoted(name: str) -> str:
+    """Return a name as a text of TOML."""
     return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
@@ -520,7 +521,7 @@ def _remarks(columns: list[Column]) -> Iterator[str]:
         if why.startswith("equal to "):
             yield f"columns {why.removeprefix('equal to ')} and {name!r} are equal; drop one of them"
         else:
-            yield f"column {name!r}: {why}; drop it: columns = {{ drop = [{_quoted(name)}] }}"
+            yield f"column {name!r}: {why}; drop it: columns = {{ drop = [{quoted(name)}] }}"
 
 
 def _may_be_id(column: Column) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from search.data import encoding, exact, several
 from search.data.splits import Scaling, scale
+from search.data.windows import check_size
 
 if TYPE_CHECKING:
     from search.data.choosing import Chosen
@@ -51,6 +52,8 @@ def encoded(parts: Parts, chosen: Chosen, section: DataSection, how: str) -> Fea
         for split, source in sources.items()
         for warning in encoding.warnings(adapted, source, train if split == origin else None, how, parts.name)
     ]
+    if chosen.windows:
+        return _windowed(parts, chosen, adapted, warnings)
     arrays = {
         split: encoding.encode(adapted, sources[source], numbers(source, index), parts.name)
         for split, (source, index) in chosen.rows.items()
@@ -58,6 +61,21 @@ def encoded(parts: Parts, chosen: Chosen, section: DataSection, how: str) -> Fea
     source, index = chosen.rows["validation"]
     raw = sources[source].raw(numbers(source, index))
     return Features(arrays, raw, encoding=adapted, warnings=tuple(warnings))
+
+
+def _windowed(parts: Parts, chosen: Chosen, adapted: Encoding | Vocabulary, warnings: list[str]) -> Features:
+    """Encode every row once, and return windows of encoded rows; the raw ones are column name -> (windows, window)."""
+    check_size(chosen.windows, (adapted.width,), 4, parts.name)
+    whole = {
+        origin: encoding.encode(adapted, part.encodable, part.x[:, 0], parts.name)
+        for origin, part in parts.splits.items()
+    }
+    windows = chosen.windows["validation"]
+    part = parts.splits[windows.origin]
+    table: Any = part.encodable
+    cells = table.raw(part.x[:, 0])
+    raw = {name: windows.features(values) for name, values in cells.items()}
+    return Features(chosen.features(whole), raw, encoding=adapted, warnings=tuple(warnings))
 
 
 def scaled(parts: Parts, chosen: Chosen, how: str) -> Features:

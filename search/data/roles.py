@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from search.data.parts import ENDINGS, SPLITS, Part, Parts
+from search.data.windows import is_panel
 from search.errors import DataError
 from search.spec.vocabulary import closest
 
@@ -187,7 +188,7 @@ def check_given(parts: Parts) -> tuple[str, ...]:
     """Refuse a group whose rows lie in two of the source's own splits; return warnings on splits that overlap in time."""
     if len(parts.splits) == 1:
         return ()
-    if "group" in parts.splits["train"].roles:
+    if "group" in parts.splits["train"].roles and not is_panel(parts.splits["train"].roles):
         _check_groups(parts)
     return tuple(_overlaps(parts)) if "order" in parts.splits["train"].roles else ()
 

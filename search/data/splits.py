@@ -11,7 +11,7 @@ from search.data.cuts import last_rows, whole_groups
 from search.data.parts import Parts
 from search.data.stored_images import StoredImages
 from search.data.targets import Targets
-from search.data.windows import POSITION
+from search.data.windows import POSITION, is_panel
 from search.errors import DataError
 
 if TYPE_CHECKING:
@@ -38,13 +38,14 @@ def divide(parts: Parts, targets: Targets, section: DataSection, seed: int) -> d
     roles, all_rows = parts.splits["train"].roles, rows["train"]
     remaining, total = all_rows, len(all_rows)
     labels = targets.y["train"] if targets.class_names else None
-    if cut and "group" in roles:
+    has_whole_groups = "group" in roles and not is_panel(roles)
+    if cut and has_whole_groups:
         _check_groups(parts.name, roles["group"][all_rows], len(cut) + 1)
     for done, (split, fraction) in enumerate(cut.items()):
         count = max(1, round(fraction * total))
-        if "group" in roles:
+        if has_whole_groups:
             remaining, taken = whole_groups(remaining, all_rows, fraction, roles["group"], labels, state)
-        elif (order := roles.get(POSITION, roles.get("order"))) is not None:
+        elif (order := roles["order"] if is_panel(roles) else roles.get(POSITION, roles.get("order"))) is not None:
             remaining, taken = last_rows(remaining, count, order, parts.name)
         else:
             if labels is not None:
@@ -169,7 +170,7 @@ def uneven(
             continue
         share, wanted = len(index) / total, getattr(section, split)
         if not 0.5 <= share / wanted <= 2 and abs(len(index) - wanted * total) >= 1:
-            what = "groups are whole" if "group" in roles else "rows of one time stay together"
+            what = "groups are whole" if "group" in roles and not is_panel(roles) else "rows of one time stay together"
             yield f"{parts.name}: {split} has {share:.0%} of the rows instead of {wanted:.0%}, because {what}"
     if not targets.class_names:
         return

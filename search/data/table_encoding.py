@@ -104,6 +104,11 @@ class Encoding:
             *(f"{text.name}: {word}" for text in self.texts for word in text.words),
         )
 
+    @property
+    def width(self) -> int:
+        """The numbers of a row."""
+        return len(self.features)
+
     def described(self) -> tuple[dict[str, Any], ...]:
         """Return name, kind, number of features and remarks of each column, for people and programs."""
         found: dict[str, dict[str, Any]] = {

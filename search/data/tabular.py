@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from search.data.columns import Findings, is_plain, read_table, without_dropped
+from search.data.columns import Findings, is_plain, quoted, read_table, without_dropped
 from search.data.labels import clean_labels
 from search.data.parts import Part, Parts
 from search.data.roles import take_columns
@@ -48,16 +48,15 @@ def parts_of_table(
 
 
 def refuse_series(table: Table | Texts, name: str) -> None:
-    """Raise DataError for windows over a table that is not all numbers, or over texts."""
+    """Raise DataError for windows over texts, or over a table with a column of texts."""
     if not isinstance(table, Table):
         raise DataError(f"{name}: window is for rows of numbers, and x is texts; remove window", key="data.window")
-    kinds = [f"{column.name!r} ({column.kind})" for column in table.columns if column.kind not in ("number", "boolean")]
-    what = f"has {', '.join(kinds[:5])}" if kinds else "has empty cells"
-    raise DataError(
-        f"{name}: window is for tables of numbers without blanks; this one {what}: drop such columns, fill in blanks, or "
-        "name the column of time as order",
-        key="data.window",
-    )
+    if texts := [column.name for column in table.columns if column.kind == "text"]:
+        raise DataError(
+            f"{name}: a window has no words, and column {texts[0]!r} holds texts; drop it, or, if it is a category: "
+            f"columns = {{ category = [{quoted(texts[0])}] }}",
+            key="data.window",
+        )
 
 
 def part_of(

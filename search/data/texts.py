@@ -43,11 +43,16 @@ class Vocabulary:
         """The number of tokens: the words, the unknown word and, for ids, padding."""
         return len(self.words) + (2 if self.output_mode == "int" else 1)
 
+    @property
+    def width(self) -> int:
+        """The numbers of a row."""
+        return self.length or self.size
+
     def described(self, name: str) -> tuple[dict[str, Any], ...]:
         """Return name, kind, number of features and remarks, as the columns of a table have them."""
         words = f"{len(self.words)} word{'s' if len(self.words) != 1 else ''}"
         how = f"{self.length} token ids a row, of {words}" if self.length else f"{self.output_mode} of {words}"
-        return ({"name": name or "x", "kind": "text", "features": self.length or self.size, "how": how},)
+        return ({"name": name or "x", "kind": "text", "features": self.width, "how": how},)
 
 
 def texts_of(value: Any, name: Callable[[int], str], key: str) -> Texts | None:

@@ -57,6 +57,11 @@ class Windows:
         return np.ascontiguousarray(np.moveaxis(views, -1, 1)[self.starts])
 
 
+def is_panel(roles: Mapping[str, Array]) -> bool:
+    """Return whether rows are of several series over the same time, which are all cut at one time."""
+    return {"group", "order", POSITION} <= set(roles)
+
+
 def in_order(parts: Parts, section: DataSection) -> Parts:
     """Return the parts with the role POSITION, and a warning for steps that differ; no windows: unchanged.
 
@@ -142,8 +147,33 @@ def cut(parts: Parts, section: DataSection, rows: Mapping[str, tuple[str, Array]
         windows[split] = Windows(origin, ordered, starts, section.window, section.horizon)
     if section.limit is not None:
         windows |= _limited(windows, section.limit, seed)
-    _check_size(parts, windows)
+    train = parts.splits["train"]
+    if train.encodable is None:
+        # Once in the source's type and once in float32.
+        check_size(windows, train.x.shape[1:], train.x.dtype.itemsize + 4, parts.name)
     return windows
+
+
+def of_groups(parts: Parts, windows: Mapping[str, Windows]) -> Iterator[str]:
+    """Yield warnings on groups that are too short for a window in their split, and on those that no training row is of."""
+    import numpy as np
+
+    if not windows or "group" not in parts.splits["train"].roles:
+        return
+    groups = {split: parts.splits[each.origin].roles["group"] for split, each in windows.items()}
+    trained = np.unique(groups["train"][windows["train"].rows])
+    for split, each in windows.items():
+        there = np.unique(groups[split][each.rows])
+        without = np.setdiff1d(there, groups[split][each.rows[each.starts]])
+        if len(without):
+            yield (
+                f"{parts.name}: {len(without)} of {len(there)} groups have no window in {split}, {without[0].item()!r} for "
+                f"one: fewer than {each.window + each.horizon} rows in a row"
+            )
+        if is_panel(parts.splits["train"].roles) and len(new := np.setdiff1d(there, trained)):
+            yield (
+                f"{parts.name}: {len(new)} of {len(there)} groups of {split} have no training row, {new[0].item()!r} for one"
+            )
 
 
 def _starts(position: Array, span: int, stride: int) -> Iterator[int]:
@@ -171,15 +201,15 @@ def _limited(windows: Mapping[str, Windows], limit: int, seed: int) -> dict[str,
     return kept
 
 
-def _check_size(parts: Parts, windows: Mapping[str, Windows]) -> None:
+def check_size(windows: Mapping[str, Windows], shape: tuple[int, ...], row_bytes: int, name: str) -> None:
+    """Raise DataError if windows of rows of this shape, `row_bytes` for each number, take too much memory."""
     import numpy as np
 
     count = sum(len(each.starts) for each in windows.values())
-    shape = (next(iter(windows.values())).window, *parts.splits["train"].x.shape[1:])
-    # Once in the source's type and once in float32.
-    size = count * int(np.prod(shape)) * (parts.splits["train"].x.dtype.itemsize + 4)
+    whole = (next(iter(windows.values())).window, *shape)
+    size = count * int(np.prod(whole)) * row_bytes
     if size > _LARGEST:
         raise DataError(
-            f"{parts.name}: {count} windows of the shape {shape} need {size / 2**30:.0f} GiB; use a larger stride, a shorter "
+            f"{name}: {count} windows of the shape {whole} need {size / 2**30:.0f} GiB; use a larger stride, a shorter "
             "window or a limit"
         )

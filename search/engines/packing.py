@@ -93,7 +93,9 @@ def _encoded(data: Data, model: Any) -> keras.Model:
     """Return a model of raw rows: the encodings in front of a model of features."""
     plain = data.info.inputs or {"": (data.info.input_shape, "float32")}
     form: Form = "one" if not data.info.inputs else "dict" if isinstance(data.x_validation, dict) else "tuple"
-    return raw_rows.in_front({name: data.encodings.get(name, given) for name, given in plain.items()}, form, model)
+    inputs = {name: data.encodings.get(name, given) for name, given in plain.items()}
+    window = data.info.input_shape[0] if len(data.info.input_shape) == 2 else 0
+    return raw_rows.in_front(inputs, form, model, window)
 
 
 def _taken(name: str, encoding: Any) -> str:

@@ -8,8 +8,7 @@ of numbers alone. On JAX, lookups run eagerly and the inner model compiles.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from itertools import chain
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -50,7 +49,7 @@ def find_tensorflow() -> bool:
     return bool(module_utils.tensorflow.available)
 
 
-def in_front(inputs: Mapping[str, Given], form: Form, model: Callable[[Any], Any]) -> keras.Model:
+def in_front(inputs: Mapping[str, Given], form: Form, model: Callable[[Any], Any], window: int = 0) -> keras.Model:
     """Return a model of raw rows: the encodings of tables and texts in front of a model of features.
 
     It takes an array of a single input of texts, else a dict: the columns of tables and the other inputs.
@@ -58,31 +57,16 @@ def in_front(inputs: Mapping[str, Given], form: Form, model: Callable[[Any], Any
     Args:
         inputs: of the model, in its order; "" is a single one.
         form: in which the model takes several inputs.
+        window: rows of a table in a row of the study; 0 without windows.
     """
-    names = {name: _names_of(name, given) for name, given in inputs.items()}
-    layer_names = lookup_names(chain.from_iterable(names.values()))
-    lookups: dict[str, keras.layers.Layer] = {}
-    raw: dict[str, Any] = {}
-    for name, given in inputs.items():
-        if isinstance(given, tuple):
-            shape, dtype = given
-            raw[name] = keras.Input(shape, dtype=dtype, name=_input_name(name))
-            continue
-        of_input = (
-            {name or TEXT: _vectorization(given, layer_names[name or TEXT])}
-            if isinstance(given, Vocabulary)
-            else (_lookups(given, layer_names))
-        )
-        for cells in names[name]:
-            # Not (1,): TextVectorization takes texts without another axis.
-            raw[cells] = keras.Input((), dtype="string" if cells in of_input else "float32", name=_input_name(cells))
-        lookups |= of_input
-    looked_up = {name: lookups[name](tensor) if name in lookups else tensor for name, tensor in raw.items()}
+    lookups = _lookups_of(inputs)
+    raw = {name: tensor for item, given in inputs.items() for name, tensor in _raw(item, given, lookups, window)}
+    looked_up = {name: _looked_up(lookups.get(name), tensor, window) for name, tensor in raw.items()}
     numbers = {
         name: keras.Input(tensor.shape[1:], dtype=tensor.dtype, name=_input_name(name))
         for name, tensor in looked_up.items()
     }
-    features = packed({name: _features_of(name, given, numbers) for name, given in inputs.items()}, form)
+    features = packed({name: _features_of(name, given, numbers, window) for name, given in inputs.items()}, form)
     is_text = isinstance(inputs.get(""), Vocabulary)
     after = keras.Model(numbers[TEXT] if is_text else numbers, model(features), name=AFTER_LOOKUPS)
     if not lookups:
@@ -90,15 +74,53 @@ def in_front(inputs: Mapping[str, Given], form: Form, model: Callable[[Any], Any
     return keras.Model(raw[TEXT], after(looked_up[TEXT])) if is_text else keras.Model(raw, after(looked_up))
 
 
+def _lookups_of(inputs: Mapping[str, Given]) -> dict[str, keras.layers.Layer]:
+    """Return the lookup layer of each column of texts and of each input of texts."""
+    entered = [name for item, given in inputs.items() for name in _names_of(item, given)]
+    names = lookup_names(entered)
+    lookups: dict[str, keras.layers.Layer] = {}
+    for item, given in inputs.items():
+        if isinstance(given, Encoding):
+            lookups |= _lookups(given, names)
+        elif isinstance(given, Vocabulary):
+            lookups[item or TEXT] = _vectorization(given, names[item or TEXT])
+    return lookups
+
+
+def _raw(item: str, given: Given, lookups: Mapping[str, Any], window: int) -> Iterator[tuple[str, Any]]:
+    """Yield the inputs of the whole model for one of the study's: a column each of a table."""
+    for name in _names_of(item, given):
+        # Not (1,): TextVectorization takes texts without another axis.
+        shape: tuple[int, ...] = (window,) if window else ()
+        dtype = "string" if name in lookups else "float32"
+        if isinstance(given, tuple):
+            shape, dtype = given
+        yield name, keras.Input(shape, dtype=dtype, name=_input_name(name))
+
+
+def _looked_up(lookup: keras.layers.Layer | None, cells: Any, window: int) -> Any:
+    """Return what the inner model gets of a column: its numbers, or those of its texts."""
+    if lookup is None:
+        return cells
+    if window and isinstance(lookup, layers.TextVectorization):
+        # It takes texts in rows of one only, and states the shape of its result without the axis of the window.
+        return ops.reshape(lookup(layers.Reshape((window, 1))(cells)), (-1, window, _DATE_LENGTH))
+    return lookup(cells)
+
+
 def _names_of(name: str, given: Given) -> tuple[str, ...]:
     """Return the names under which an input enters: the columns of a table, else its own."""
     return tuple(given.columns) if isinstance(given, Encoding) else (name or TEXT,)
 
 
-def _features_of(name: str, given: Given, numbers: Mapping[str, Any]) -> Any:
+def _features_of(name: str, given: Given, numbers: Mapping[str, Any], window: int) -> Any:
     """Return an input as the study's model takes it."""
     if isinstance(given, Encoding):
-        return _features(given, numbers)
+        if not window:
+            return _features(given, numbers)
+        # Encode the rows of all windows, one after the other.
+        rows = {column: ops.reshape(numbers[column], (-1, *numbers[column].shape[2:])) for column in given.columns}
+        return ops.reshape(_features(given, rows), (-1, window, given.width))
     tensor = numbers[name or TEXT]
     if isinstance(given, tuple):
         return tensor
@@ -118,17 +140,33 @@ def staged(model: keras.Model, rows: Any) -> tuple[keras.Model, Any]:
     """Return what can predict and evaluate on this backend: the model and its rows; on JAX the part after the lookups."""
     by_name = rows if isinstance(rows, dict) else {TEXT: rows}
     texts = [name for name, values in by_name.items() if values.dtype.kind == "O"]
-    if not texts or keras.backend.backend() == "tensorflow":
+    if not texts:
         return model, rows
+    if keras.backend.backend() == "tensorflow":
+        return model, {name: _tensor(values) for name, values in rows.items()} if isinstance(rows, dict) else rows
     after = model.get_layer(AFTER_LOOKUPS)
     names = lookup_names(by_name)
     coded = {
-        name: np.asarray(model.get_layer(names[name])(values)) if name in texts else values
+        name: _coded(model.get_layer(names[name]), values) if name in texts else values
         for name, values in by_name.items()
     }
     if model.compiled and not after.compiled:
         after.compile_from_config(model.get_compile_config())
     return after, coded if isinstance(rows, dict) else coded[TEXT]
+
+
+def _tensor(values: Any) -> Any:
+    """Return windows of texts as a tensor of TensorFlow: Keras takes no array of objects of two axes."""
+    if values.dtype.kind != "O" or values.ndim < 2:
+        return values
+    import tensorflow as tf
+
+    return tf.constant(values)
+
+
+def _coded(lookup: keras.layers.Layer, values: Any) -> Any:
+    has_windows = values.ndim > 1 and isinstance(lookup, layers.TextVectorization)
+    return np.asarray(lookup(values[..., None] if has_windows else values))
 
 
 def lookup_names(columns: Iterable[str]) -> dict[str, str]:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 from mixed_kit import rows_of
 from support import in_keras, manyfit, ran, told
@@ -75,7 +76,33 @@ def compare(seed):
             received = stage.predict(rows, verbose=0)
             assert received.shape == expected.shape
             worst = max(worst, float((np.abs(received - expected) / np.maximum(1, np.abs(expected))).max()))
+    worst = max(worst, *windows_differ(train.drop(columns="note"), new.drop(columns="note"), settings))
     return {"worst": worst, "features": len(adapted.features)}
+
+
+def windows_differ(train, new, settings):
+    """Yield the differences between windows of encoded rows and what layers give for windows of raw rows."""
+    import keras
+    import numpy as np
+
+    from search.data import table_encoding
+    from search.data.columns import read_table
+    from search.engines import raw_rows
+
+    table, _ = read_table(train, settings, str)
+    other, _ = read_table(new, settings, str, like=table)
+    adapted = table_encoding.adapt(table, np.arange(200), "standard", "t")
+    model = raw_rows.in_front({"": adapted}, "one", keras.layers.Identity(), window=3)
+    model.save("windows.keras")
+    loaded = keras.models.load_model("windows.keras")
+    for given, count in ((table, 300), (other, 8)):
+        starts = [[start, start + 1, start + 2] for start in range(count - 2)]
+        expected = table_encoding.encode(adapted, given, np.arange(count))[starts]
+        rows = {name: cells[starts] for name, cells in given.raw(np.arange(count)).items()}
+        stage, coded = raw_rows.staged(loaded, rows)
+        received = stage.predict(coded, verbose=0)
+        assert received.shape == expected.shape
+        yield float((np.abs(received - expected) / np.maximum(1, np.abs(expected))).max())
 
 
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
@@ -263,3 +290,97 @@ def test_export_without_tensorflow_says_that_the_encoding_is_not_inside(tmp_path
         "the encoding is NOT inside (ModuleNotFoundError: columns of texts and dates need TensorFlow, which is not "
         "installed): the model takes 3 features: b, a = p, a = q, ..."
     )
+
+
+# ---------------------------------------------------------------- windows over a panel
+
+PANEL = """
+[study]
+objective = "val_loss"
+trials = 2
+epochs = 3
+[data]
+source = "rows.csv"
+target = "sales"
+group = "store"
+order = "day"
+window = 4
+validation = 0.2
+test = 0
+[model]
+units = [8]
+[train]
+batch_size = 64
+[space]
+learning_rate = [0.003, 0.03]
+[search]
+sampler = "grid"
+pruner = "none"
+[run]
+engine = "{engine}"
+backend = "jax"
+"""
+
+# The windows of the validation days of every store, made by a loop over rows; nothing of ours.
+OPEN_WINDOWS = """
+import json, sys
+sys.modules.update(dict.fromkeys(["search", "models", "spaces"]))
+import keras, numpy as np, pandas as pd
+frame = pd.read_csv("rows.csv", keep_default_na=False, na_values=[""]).sort_values(["store", "day"], kind="stable")
+frame = frame[frame.day >= "2024-02-18"]
+rows = {name: [] for name in frame if name not in ("store", "day")}
+targets = []
+for _, series in frame.groupby("store"):
+    for start in range(len(series) - 4):
+        targets.append(series.sales.iloc[start + 4])
+        for name in rows:
+            cells = series[name].iloc[start : start + 4]
+            rows[name].append(cells.to_numpy() if name != "sky" and name != "opened" else cells.fillna("").to_numpy(object))
+model = keras.models.load_model("best.keras")
+rows = {name: np.array(cells) for name, cells in rows.items()}
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+    rows = {name: tf.constant(cells) if cells.dtype == object else cells for name, cells in rows.items()}
+else:
+    after = model.get_layer("after_lookups")
+    after.compile_from_config(model.get_compile_config())
+    rows["sky"] = np.asarray(model.get_layer("lookup_sky")(rows["sky"]))
+    rows["opened"] = np.asarray(model.get_layer("lookup_opened")(rows["opened"][..., None]))
+    model = after
+values = model.evaluate(rows, np.array(targets).reshape(-1, 1), batch_size=256, verbose=0, return_dict=True)
+print(json.dumps({"value": float(values["loss"]), "rows": len(targets)}))
+"""
+
+
+@pytest.mark.gallery
+def test_windows_over_a_panel_are_searched_exported_and_opened_on_raw_windows(tmp_path):
+    random = np.random.default_rng(0)
+    days = pd.date_range("2024-01-01", periods=60)
+    stores = [pd.DataFrame({"store": store, "day": days.strftime("%Y-%m-%d")}) for store in ("north", "south", "east")]
+    frame = pd.concat(stores).sample(frac=1, random_state=0)
+    frame["sky"] = random.choice(["sun", "rain", ""], len(frame))
+    frame["opened"] = random.choice(["1999-05-01", "2012-10-30", ""], len(frame))
+    frame["visits"] = np.where(random.random(len(frame)) < 0.2, np.nan, random.normal(50, 10, len(frame)).round())
+    frame["sales"] = (random.normal(0, 1, len(frame)) + (frame.sky == "sun")).round(3)
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+    bests = {}
+    for engine in ("lanes", "fit"):
+        (tmp_path / f"{engine}.toml").write_text(PANEL.format(engine=engine))
+        done = manyfit("run", f"{engine}.toml", cwd=tmp_path, timeout=600)
+        assert done.returncode == 0, done.stderr
+        bests[engine] = json.loads((tmp_path / f"{engine}.best.json").read_text())
+    curves = [{config["trial"]: config["curve"]["val_loss"] for config in best["configs"]} for best in bests.values()]
+    for trial, curve in curves[0].items():
+        np.testing.assert_allclose(curve, curves[1][trial], rtol=1e-5)
+    done = manyfit("export", "lanes.toml", "--model", "best.keras", cwd=tmp_path, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert "NOT inside" not in done.stderr
+    for backend in ("tensorflow", "jax"):
+        done = subprocess.run(
+            [sys.executable, "-I", "-c", OPEN_WINDOWS], cwd=tmp_path, capture_output=True, text=True, timeout=600,
+            env={**{name: v for name, v in os.environ.items() if name != "PYTHONPATH"}, **Device().environment(backend)},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        seen = json.loads(done.stdout.splitlines()[-1])
+        assert seen["rows"] == 3 * (12 - 4)
+        assert seen["value"] == pytest.approx(bests["lanes"]["configs"][0]["value"], rel=1e-4), backend

@@ -90,10 +90,10 @@ def test_nanoseconds_as_whole_numbers_keep_their_order(tmp_path):
     assert loaded.warnings == ()
 
 
-def test_each_group_is_a_series_of_its_own_and_lies_in_one_split(tmp_path):
+def test_each_group_without_an_order_is_a_series_of_its_own_and_lies_in_one_split(tmp_path):
     machine = np.tile(np.arange(10), 30)
-    frame = series(tmp_path, 300, machine=machine, hour=np.repeat(np.arange(30), 10))
-    loaded = load(tmp_path, "d.csv", target="load", group="machine", order="hour", window=4, horizon=2)
+    series(tmp_path, 300, machine=machine)
+    loaded = load(tmp_path, "d.csv", target="load", group="machine", window=4, horizon=2)
     seen = {}
     for split in ("train", "validation"):
         x, y = getattr(loaded, f"x_{split}"), getattr(loaded, f"y_{split}").ravel()
@@ -105,7 +105,136 @@ def test_each_group_is_a_series_of_its_own_and_lies_in_one_split(tmp_path):
         assert len(x) == 25 * len(seen[split])
     assert (len(seen["train"]), len(seen["validation"])) == (8, 1)
     assert not seen["train"] & seen["validation"]
-    assert len(frame) == 300
+
+
+MIXED_ROWS = 120
+
+
+def mixed(folder):
+    """Write a series with categories, dates, truths and blanks; return it with what its rows become, by arithmetic."""
+    random = np.random.default_rng(5)
+    days = pd.Timestamp("2024-02-20") + pd.to_timedelta(np.arange(MIXED_ROWS), "D")
+    frame = pd.DataFrame(
+        {
+            "day": days.strftime("%Y-%m-%d"),
+            "heat": random.normal(20, 5, MIXED_ROWS).round(2),
+            "sky": random.choice(["sun", "rain"], MIXED_ROWS),
+            "holiday": random.choice([True, False], MIXED_ROWS),
+            "load": random.normal(1000, 50, MIXED_ROWS).round(1),
+        }
+    )
+    frame.loc[::7, "heat"] = np.nan
+    frame.loc[::9, "sky"] = None
+    frame.loc[MIXED_ROWS - 10, "sky"] = "hail"
+    frame.to_csv(folder / "d.csv", index=False)
+    quantities = frame[["heat", "holiday", "load"]].astype(float)
+    return frame, quantities
+
+
+def by_arithmetic(frame, quantities, train):
+    """Return each row's features: quantities standardised by the training rows, then flags and categories."""
+    filled = quantities.fillna(quantities[train].median())
+    scaled = (filled - filled[train].mean()) / filled[train].std(ddof=0)
+    flags = [quantities.heat.isna()] + [frame.sky == sky for sky in ("rain", "sun")] + [frame.sky.isna()]
+    return np.column_stack([scaled, *(flag.astype(float) for flag in flags)])
+
+
+@pytest.mark.parametrize("order", [None, "day"])
+def test_windows_of_a_table_with_categories_and_blanks_are_encoded_by_its_training_rows(tmp_path, order):
+    frame, quantities = mixed(tmp_path)
+    columns = None if order else {"drop": ("day",)}
+    loaded = load(tmp_path, "d.csv", target="load", window=5, horizon=2, order=order, columns=columns)
+    for split, part in (("train", slice(0, 96)), ("validation", slice(96, 108))):
+        rows = by_arithmetic(frame, quantities, np.arange(MIXED_ROWS) < 96)
+        wanted, targets = by_hand(rows[part], frame.load.to_numpy()[part], 5, 2, 1)
+        np.testing.assert_allclose(getattr(loaded, f"x_{split}"), wanted, rtol=1e-5, atol=1e-5)
+        np.testing.assert_array_equal(getattr(loaded, f"y_{split}").ravel(), targets)
+    assert loaded.info.input_shape == (5, 7)
+    raw = loaded.raw.x_validation
+    assert set(raw) == {"heat", "sky", "holiday", "load"}
+    assert raw["sky"].shape == (6, 5)
+    assert raw["sky"][0].tolist() == frame.sky[96:101].fillna("").tolist()
+    assert loaded.kinds == {"heat": "number", "sky": "category", "holiday": "boolean", "load": "number"}
+
+
+def test_dates_are_features_of_windows(tmp_path):
+    frame, _ = mixed(tmp_path)
+    loaded = load(tmp_path, "d.csv", target="load", window=4, scale="none")
+    first = loaded.encoding.features.index("day: days")
+    days = loaded.x_train[:, :, first : first + 4]
+    assert days[0].tolist() == [[0, 2, 20, 1], [1, 2, 21, 2], [2, 2, 22, 3], [3, 2, 23, 4]]
+    assert days[-1, -1, 0] == 96 - 2
+    assert len(frame) == MIXED_ROWS
+
+
+def panel(folder, stores=("a", "b", "c"), days: int = 40, **more):
+    """Write series of several stores over the same days, one store after the other; sales tell store and day."""
+    rows = [(store, day) for store in stores for day in range(days)]
+    frame = pd.DataFrame(rows, columns=["store", "day"])
+    frame["sales"] = (
+        frame.store.map({store: 1000.0 * (1 + number) for number, store in enumerate(stores)}) + frame.day + 0.5
+    )
+    frame["kind"] = np.where(frame.day % 5 < 4, "week", "end")
+    frame = frame.assign(**more).sample(frac=1, random_state=1)
+    frame["day"] = (pd.Timestamp("2024-01-01") + pd.to_timedelta(frame.day, "D")).dt.strftime("%Y-%m-%d")
+    frame.to_csv(folder / "d.csv", index=False)
+    return frame
+
+
+@pytest.mark.parametrize("columns", [None, {"drop": ("kind",)}])
+@pytest.mark.parametrize(("window", "horizon"), [(3, 1), (2, 4)])
+def test_groups_with_an_order_are_all_cut_at_one_time(tmp_path, window, horizon, columns):
+    panel(tmp_path)
+    loaded = load(
+        tmp_path, "d.csv", target="sales", group="store", order="day", window=window, horizon=horizon,
+        validation=0.25, test=0.2, scale="none", columns=columns,
+    )  # fmt: skip
+    sales = loaded.encoding.features.index("sales") if loaded.encoding else 0
+    # Of 40 days 8 are test (20%), 10 validation (25%).
+    for split, days in (("train", range(22)), ("validation", range(22, 32))):
+        x = getattr(loaded, f"x_{split}")[:, :, sales].astype(float) - 0.5
+        y = getattr(loaded, f"y_{split}").ravel() - 0.5
+        store, day = np.divmod(x, 1000)
+        assert (store == store[:, :1]).all()
+        assert (np.diff(day, axis=1) == 1).all()
+        assert (np.divmod(y, 1000)[0] == store[:, 0]).all()
+        assert (np.divmod(y, 1000)[1] == day[:, -1] + horizon).all()
+        assert day.min() == days[0]
+        assert np.divmod(y, 1000)[1].max() == days[-1]
+        assert len(x) == 3 * (len(days) - window - horizon + 1)
+    assert loaded.warnings == ()
+
+
+def test_groups_that_begin_or_end_early_are_told(tmp_path):
+    frame = panel(tmp_path, stores=("a", "b", "c", "d"), days=50)
+    is_late = (frame.store == "c") & (frame.day < "2024-02-12")
+    is_early = (frame.store == "d") & (frame.day > "2024-02-11")
+    frame[~is_late & ~is_early].to_csv(tmp_path / "d.csv", index=False)
+    loaded = load(tmp_path, "d.csv", target="sales", group="store", order="day", window=3, validation=0.2, test=0)
+    said = [warning.removeprefix(f"{tmp_path}/d.csv: ") for warning in loaded.warnings]
+    assert said == [
+        "1 of 4 groups have no window in validation, 'd' for one: fewer than 4 rows in a row",
+        "1 of 4 groups of validation have no training row, 'c' for one",
+    ]
+
+
+def test_groups_with_splits_of_their_own_may_lie_in_all_of_them(tmp_path):
+    frame = panel(tmp_path)
+    fold = np.where(frame.day < "2024-01-21", "train", np.where(frame.day < "2024-01-31", "val", "test"))
+    panel_columns = frame.assign(fold=fold)
+    panel_columns.to_csv(tmp_path / "d.csv", index=False)
+    loaded = load(tmp_path, "d.csv", target="sales", group="store", order="day", split="fold", window=3)
+    assert (loaded.info.train_rows, loaded.info.validation_rows, loaded.info.test_rows) == (3 * 17, 3 * 7, 3 * 7)
+    assert loaded.warnings == ()
+    refused(tmp_path, "d.csv", "has rows in train", target="sales", group="store", split="fold", window=3)
+
+
+def test_texts_have_no_windows(tmp_path):
+    series(tmp_path, note=[f"it was a day like day {row}" for row in range(100)])
+    refused(tmp_path, "d.csv", "a window has no words", "column 'note' holds texts", 'category = ["note"]',
+            target="load", window=4)  # fmt: skip
+    loaded = load(tmp_path, "d.csv", target="load", window=4, columns={"category": ("note",)})
+    assert loaded.info.input_shape[0] == 4
 
 
 def test_no_window_reaches_over_rows_of_another_split(tmp_path):
