@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from search.data.columns import check_names
 from search.data.parts import Parts
+from search.data.roles import no_features
 from search.data.tables import check_file, check_target
 from search.data.tabular import parts_of_table
 from search.errors import DataError
@@ -36,7 +37,7 @@ class Arrow:
         names = self.header()
         check_target(self.path, self.target, names, self.roles, is_series=self.is_series)
         if self.columns is not None:
-            check_names(self.columns, names, str(self.path), {"target": str(self.target), **self.roles})
+            check_names(self.columns, names, str(self.path), no_features(self.target, self.roles, self.columns))
 
     def header(self) -> list[str]:
         """Return the names of the columns; DataError if pyarrow, or the file, is missing, or the file is damaged."""

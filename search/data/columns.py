@@ -38,6 +38,12 @@ _MOST_COMPARED = 1000
 _FEWEST_ROWS = 20
 _FLOAT32_WHOLE = 2**24
 _SHOWN = 40
+_WHY_NOT = {
+    "target": "the target is no feature",
+    "split": "the split is no feature",
+    "order": "an order is a feature only as a date or number",
+    "group": "validation rows are of other groups, so it is no feature, but as a category or number in windows with an order",
+}
 
 
 @dataclass
@@ -74,8 +80,7 @@ def check_names(settings: Columns, names: list[str], source: str, taken: Mapping
         for column in listed:
             if role := next((role for role, other in taken.items() if other == column), ""):
                 raise DataError(
-                    f"{source}: columns.{kind} and {role} both name {column!r}, and the {role} is no feature; remove it from "
-                    "columns",
+                    f"{source}: columns.{kind} and {role} both name {column!r}, and {_WHY_NOT[role]}; remove it from columns",
                     key="data.columns",
                 )
             if column not in names:

@@ -75,10 +75,21 @@ def encodables(
         if item in tables:
             made[item] = _of_tables(values, labels, _restricted(columns, values["train"]), name)
         else:
+            _check_alike(values, labels, name)
             made[item] = _of_texts(values, labels, name)
     if form != "one" and any(each.sources for each in made.values()):
         _check_distinct(made, name)
     return made
+
+
+def _check_alike(values: Mapping[str, Any], labels: Mapping[str, str], name: str) -> None:
+    """Refuse a table in one split that is to be encoded, and something else in another."""
+    frames = [split for split, value in values.items() if is_frame(value) and not is_plain(value, None)]
+    if other := next((split for split in values if frames and not is_frame(values[split])), ""):
+        raise DataError(
+            f"{name}: {labels[other]} is no table of pandas, and {labels[frames[0]]} is one that is not all numbers; give "
+            "tables in every split"
+        )
 
 
 def _restricted(columns: Columns | None, frame: Any) -> Columns | None:

@@ -13,7 +13,7 @@ from search.data.encodable import Encodable, encodables, is_frame, without_colum
 from search.data.forms import is_list_of_arrays, is_several, mapping_of
 from search.data.labels import clean_labels
 from search.data.parts import SPLITS, Part, Parts, pairs_of, rows_of
-from search.data.roles import of_arrays, without_keys
+from search.data.roles import as_features, of_arrays, without_keys
 from search.data.several import Bundle, Form
 from search.errors import DataError
 from search.spec.vocabulary import closest
@@ -188,8 +188,10 @@ def _side(
             )
     by_name = {split: several.named(value, form) for split, value in given.items()}
     several.same_names(by_name, name, letter)
+    kept = as_features(roles, columns)
+    taken = [column for column in roles.values() if column not in kept]
     values = {
-        item: {split: without_columns(arrays[item], roles.values()) for split, arrays in by_name.items()}
+        item: {split: without_columns(arrays[item], taken) for split, arrays in by_name.items()}
         for item in by_name["train"]
     }
     encoded: dict[str, Encodable] = {}

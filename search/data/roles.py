@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from search.data.parts import Array
-    from search.spec.settings import DataSection
+    from search.spec.settings import Columns, DataSection
 
 ROLES = ("group", "order", "split")
 _SPLIT_NAMES = {**SPLITS, "training": "train", "testing": "test"}
@@ -29,6 +29,22 @@ def roles_of(section: DataSection) -> dict[str, str]:
     """Return the roles that a study names: role -> the name of its column or array."""
     named = {role: getattr(section, role) for role in ROLES}
     return {role: name for role, name in named.items() if name is not None}
+
+
+def as_features(roles: Mapping[str, str], columns: Columns | None) -> frozenset[str]:
+    """Return the columns of roles that are features, too: an order that `columns` names as a date or number.
+
+    And, if all groups are cut at one time, a group that it names as a category or number.
+    """
+    kinds = {} if columns is None else columns.kind_of()
+    may_be = {"order": ("date", "number"), "group": ("category", "number") if "order" in roles else ()}
+    return frozenset(column for role, column in roles.items() if kinds.get(column) in may_be.get(role, ()))
+
+
+def no_features(target: str | None, roles: Mapping[str, str], columns: Columns | None) -> dict[str, str]:
+    """Return what is no feature: "target" or a role -> its column."""
+    kept = as_features(roles, columns)
+    return {"target": str(target), **{role: column for role, column in roles.items() if column not in kept}}
 
 
 def check_header(roles: Mapping[str, str], header: Sequence[str], target: str | None, name: str) -> None:
@@ -47,14 +63,15 @@ def check_header(roles: Mapping[str, str], header: Sequence[str], target: str | 
 
 
 def take_columns(
-    frame: pd.DataFrame, roles: Mapping[str, str], place: Callable[[int], str]
+    frame: pd.DataFrame, roles: Mapping[str, str], columns: Columns | None, place: Callable[[int], str]
 ) -> tuple[pd.DataFrame, dict[str, Array]]:
-    """Take the columns of the roles out of a table; return the other columns, and role -> values."""
+    """Take the columns of the roles out of a table; return the features, and role -> values."""
     taken = {
         role: _values(role, frame[column], lambda row, column=column: f"{place(row)}, column {column!r}")  # type: ignore[misc]
         for role, column in roles.items()
     }
-    return frame.drop(columns=list(roles.values())), taken
+    kept = as_features(roles, columns)
+    return frame.drop(columns=[column for column in roles.values() if column not in kept]), taken
 
 
 def without_keys(keys: Iterable[str], roles: Mapping[str, str], name: str) -> list[str]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from search.data.columns import check_names
 from search.data.parts import Parts, is_number, pairs_of
 from search.data.returned import arrays_of, parts_of
-from search.data.roles import check_header, without_keys
+from search.data.roles import check_header, no_features, without_keys
 from search.data.several import Bundle
 from search.data.tabular import parts_of_table
 from search.errors import DataError
@@ -96,7 +96,7 @@ class Csv:
         header = self.header()
         check_target(self.path, self.target, header, self.roles, is_series=self.is_series)
         if self.columns is not None:
-            check_names(self.columns, header, str(self.path), {"target": str(self.target), **self.roles})
+            check_names(self.columns, header, str(self.path), no_features(self.target, self.roles, self.columns))
 
     def header(self) -> list[str]:
         """Return the names of the columns; DataError for a header that does not name each, or without rows below it."""

@@ -34,7 +34,7 @@ def parts_of_table(
 
     In a series the target is a feature, too, if it is a number: its past is known.
     """
-    frame, given = take_columns(frame, roles, place)
+    frame, given = take_columns(frame, roles, columns, place)
     position = [str(column) for column in frame.columns].index(str(target))
     learnt: pd.Series[Any] = frame.iloc[:, position]
     _check_targets(learnt, place)

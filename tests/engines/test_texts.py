@@ -20,6 +20,7 @@ DOCS = """
 import inspect
 import keras
 import numpy as np
+import pandas as pd
 
 
 def functions(module):
@@ -44,6 +45,22 @@ def load_several():
     given = load()
     lengths = np.array([[len(text), text.count("\\n")] for text in given["x"]], "float32") / 400
     return {**given, "x": {"body": given["x"], "first": [text.split("\\n")[0] for text in given["x"]], "length": lengths}}
+
+
+def load_table():
+    given = load()
+    frame = pd.DataFrame({"body": given["x"], "kind": [text[:1] for text in given["x"]], "length": map(len, given["x"])})
+    frame.loc[::5, "length"] = np.nan
+    first = np.array([text.split()[0] for text in given["x"]], object)
+    photo = np.random.default_rng(1).integers(0, 256, (len(frame), 3, 2), np.uint8)
+    return {**given, "x": (frame.assign(since="2024-01-01"), photo, first)}
+
+
+def build_table(config, data):
+    inputs = [keras.Input(shape, dtype=dtype) for shape, dtype in data.inputs.values()]
+    photo = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs[1]))
+    words = keras.layers.Flatten()(keras.layers.Embedding(data.vocabulary_sizes["2"], 3)(inputs[2]))
+    return keras.Model(inputs, keras.layers.Dense(1)(keras.layers.Concatenate()([inputs[0], photo, words])))
 
 
 def build(config, data):
@@ -171,6 +188,7 @@ def exported():
         ("ids", "load", {"build": "docs.py:build"}, None),
         ("hot", "load", {"build": "mlp", "units": [4]}, {"output_mode": "multi_hot", "max_tokens": 50}),
         ("several", "load_several", {"build": "docs.py:build_several"}, {"output_sequence_length": 30}),
+        ("table", "load_table", {"build": "docs.py:build_table"}, {"max_tokens": 40}),
     ):
         case = export(name, {"source": f"docs.py:{load}", "split": "part", "text": text, "test": 0}, build)
         found[name] = {"lines": case["lines"], "values": case["values"], "study": case["study"]}
@@ -186,10 +204,14 @@ def test_exported_models_of_texts_have_the_values_of_their_study(tmp_path, backe
     (tmp_path / "docs.py").write_text(DOCS)
     found = in_keras(exported, backend=backend, cwd=tmp_path)
     assert found["refused"].startswith("model.build: mlp takes features, and x is token ids")
-    for name in ("ids", "hot", "several"):
+    for name in ("ids", "hot", "several", "table"):
         assert found[name]["values"]["val_loss"] == pytest.approx(found[name]["study"]["loss"], rel=1e-5)
     assert found["ids"]["lines"][0] == "it takes texts as the source has them, an array (rows,)"
     assert "a dict of inputs: body (text), first (text), length" in found["several"]["lines"][0]
+    assert (
+        "a dict of columns and other inputs: body (text), kind (category), length (number), since (date), 2 (text), 1"
+        in (found["table"]["lines"][0])
+    )
 
 
 @pytest.mark.gallery

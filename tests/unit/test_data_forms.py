@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from data_kit import all_rows, data, load, refused, write_function
 
@@ -298,3 +299,95 @@ def test_converting_time_is_linear_in_the_columns(tmp_path):
     began = time.process_time()
     assert load(tmp_path, write(tmp_path, body)).info.input_shape == (100_000,)
     assert time.process_time() - began < 20
+
+
+# ---------------------------------------------------------------- tables among several inputs
+
+TABLE = """
+rng = np.random.default_rng(4)
+frame = pd.DataFrame({
+    "age": rng.normal(40, 9, 60).round(1),
+    "plan": rng.choice(["free", "pro"], 60),
+    "since": pd.date_range("2024-01-05", periods=60).strftime("%Y-%m-%d"),
+    "fold": np.where(np.arange(60) % 3, "train", "val"),
+})
+frame.loc[::7, "age"] = np.nan
+image = rng.integers(0, 256, (60, 4, 5, 3), np.uint8)
+y = np.arange(60) % 2
+"""
+
+
+def table_and(folder, result, name="mine"):
+    return write_function(folder, f"{TABLE}\nreturn {result}", name=name)
+
+
+def test_table_beside_an_array_is_encoded_as_a_table_alone(tmp_path):
+    alone = load(tmp_path, table_and(tmp_path, "frame, y", "alone"), split="fold", test=0)
+    loaded = load(tmp_path, table_and(tmp_path, "{'table': frame, 'image': image}, y"), split="fold", test=0)
+    assert alone.info.input_shape == (8,)
+    assert loaded.info.inputs == {"table": ((8,), "float32"), "image": ((4, 5, 3), "uint8")}
+    for split in ("train", "validation"):
+        np.testing.assert_array_equal(getattr(loaded, f"x_{split}")["table"], getattr(alone, f"x_{split}"))
+    scope: dict = {"np": np, "pd": pd}
+    exec(TABLE, scope)  # noqa: S102 (the code of the data function)
+    np.testing.assert_array_equal(loaded.x_validation["image"], scope["image"][::3])
+    assert loaded.kinds == alone.kinds == {"age": "number", "plan": "category", "since": "date"}
+    assert loaded.columns == alone.columns
+    raw = loaded.raw.x_validation
+    assert list(raw) == ["age", "plan", "since", "image"]
+    assert raw["since"][:2].tolist() == ["2024-01-05", "2024-01-08"]
+    tuple_form = load(tmp_path, table_and(tmp_path, "(frame, image), y", "tuple_form"), split="fold", test=0)
+    np.testing.assert_array_equal(tuple_form.x_train[0], alone.x_train)
+    assert list(tuple_form.raw.x_validation) == ["age", "plan", "since", "1"]
+
+
+def test_tables_and_texts_and_their_settings_go_together(tmp_path):
+    result = (
+        "{'who': frame[['age', 'plan']], 'when': frame[['since', 'fold']], 'says': [f'word{i % 7} said' for i in range(60)],"
+        " 'size': image[:, 0, 0].astype(float)}, y"
+    )
+    loaded = load(
+        tmp_path, table_and(tmp_path, result), test=0, scale="minmax", text={"output_mode": "count"},
+        columns={"category": ("fold",), "drop": ("age",)},
+    )  # fmt: skip
+    assert loaded.info.inputs["who"] == ((2,), "float32")
+    assert loaded.info.inputs["when"] == ((6,), "float32")
+    assert loaded.info.inputs["says"] == ((loaded.info.vocabulary_sizes["says"],), "float32")
+    assert (loaded.x_train["when"][:, :4].min(), loaded.x_train["when"][:, :4].max()) == (0, 1)
+    # Arrays of numbers stay as they are.
+    assert loaded.x_train["size"].max() > 100
+
+
+def test_table_of_numbers_among_several_inputs_stays_an_array(tmp_path):
+    loaded = load(tmp_path, table_and(tmp_path, "{'a': pd.DataFrame({'n': y * 5.0, 'm': y}), 'b': image}, y"))
+    assert loaded.encodings == {}
+    assert loaded.x_train["a"].max() == 5
+    assert set(loaded.raw.x_validation) == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("result", "section", "words"),
+    [
+        ("{'a': frame, 'b': frame}, y", {}, ("'age' is a column of 'a' and a column of 'b'", "rename one")),
+        ("{'table': frame, 'plan': image}, y", {}, ("'plan' is a column of 'table' and an input",)),
+        ("{'t': frame, 'b': image}, y", {"columns": {"drop": ("agee",)}}, ("columns.drop names 'agee'", "did you mean 'age'?")),
+        ("{'t': frame, 'b': image}, y", {"columns": {"number": ("plan",)}}, ("row 0 of x['t']", "column 'plan'", "is no number")),
+        ("{'b': image, 'c': y}, y", {"columns": {"drop": ("age",)}}, ("columns is for tables of pandas",)),
+        ("{'t': frame[:50], 'b': image}, y", {}, ("50 rows of features but 60 labels",)),
+        ("{'t': frame, 'b': image}, y", {"window": 3}, ("window is for one array of features",)),
+        ("{'b': image, 'c': y}, y", {"scale": "standard"}, ("with several inputs scale in the model",)),
+        ("{'x_train': {'t': frame, 'b': image}, 'y_train': y, 'x_val': {'t': image, 'b': image}, 'y_val': y}", {},
+         ("x_val['t'] is no table", "in every split")),
+        ("{'x_train': {'t': frame, 'b': image}, 'y_train': y, 'x_val': {'t': frame[['age']], 'b': image}, 'y_val': y}", {},
+         ("a split has no column 'plan'",)),
+    ],
+)  # fmt: skip
+def test_tables_among_several_inputs_that_cannot_be_are_refused(tmp_path, result, section, words):
+    said = None
+    try:
+        load(tmp_path, table_and(tmp_path, result), **section)
+    except DataError as error:
+        said = str(error)
+    assert said is not None
+    for word in words:
+        assert word in said

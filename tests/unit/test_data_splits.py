@@ -302,3 +302,86 @@ def test_roles_that_contradict_each_other_are_refused():
         DataSection(source="d.csv", group="patient", order="day")
     with pytest.raises(ValidationError, match="group and split name the same column 'fold'; remove one of them"):
         DataSection(source="d.csv", group="fold", split="fold")
+
+
+# ---------------------------------------------------------------- the column of an order as a feature
+
+
+def dated(folder, rows: int = 100):
+    """Write rows of consecutive days in another order; return their days as whole numbers, by value."""
+    days = pd.Timestamp("2023-12-20") + pd.to_timedelta(np.arange(rows), "D")
+    frame = pd.DataFrame(
+        {"day": days.strftime("%Y-%m-%d"), "hour": np.arange(rows) * 2, "value": np.arange(rows) + 0.5}
+    )
+    frame["y"] = np.random.default_rng(0).choice(["no", "yes"], rows)
+    frame.sample(frac=1, random_state=3).to_csv(folder / "d.csv", index=False)
+    return days
+
+
+def test_dates_of_the_order_are_features_if_they_are_named_so(tmp_path):
+    days = dated(tmp_path)
+    plain = load(tmp_path, "d.csv", target="y", order="day")
+    loaded = load(tmp_path, "d.csv", target="y", order="day", columns={"date": ("day",)}, scale="none")
+    assert plain.info.input_shape == (2,)
+    assert loaded.encoding.features == ("hour", "value", "day: days", "day: month", "day: day", "day: weekday")
+    for split, index in (("train", range(80)), ("validation", range(80, 90))):
+        rows = getattr(loaded, f"x_{split}")
+        assert sorted(rows[:, 1]) == [row + 0.5 for row in index]
+        for row in rows:
+            day = days[int(row[1])]
+            # Days since the first training row.
+            assert row[2:].tolist() == [int(row[1]), day.month, day.day, day.weekday()]
+    assert list(loaded.y_validation.ravel()) == list(plain.y_validation.ravel())
+    assert loaded.raw.x_validation["day"][0] == str(days[int(loaded.x_validation[0, 1])].date())
+    assert not any("identifier" in warning for warning in loaded.warnings)
+
+
+def test_numbers_of_the_order_are_features_if_they_are_named_so(tmp_path):
+    dated(tmp_path)
+    loaded = load(tmp_path, "d.csv", target="y", order="hour", columns={"number": ("hour",), "drop": ("day",)})
+    assert sorted(loaded.x_train[:, 0]) == [2 * row for row in range(80)]
+    assert loaded.encoding is None
+
+
+def test_order_of_a_table_of_pandas_is_a_feature_if_it_is_named_so(tmp_path):
+    dated(tmp_path)
+    body = (
+        f"frame = pd.read_csv({str(tmp_path / 'd.csv')!r}); frame['day'] = pd.to_datetime(frame['day']); return frame"
+    )
+    columns = {"date": ("day",)}
+    wanted = load(tmp_path, "d.csv", target="y", order="day", columns=columns)
+    loaded = load(tmp_path, write_function(tmp_path, body), target="y", order="day", columns=columns)
+    assert loaded.fingerprint == wanted.fingerprint
+
+
+def test_group_is_a_feature_where_all_groups_are_cut_at_one_time(tmp_path):
+    days = [str(day.date()) for day in pd.date_range("2024-01-01", periods=40)]
+    rows = [(store, day, number) for store in ("a", "b") for number, day in enumerate(days)]
+    frame = pd.DataFrame(rows, columns=["store", "day", "sales"])
+    frame["sales"] += 0.5
+    frame.to_csv(tmp_path / "d.csv", index=False)
+    given = {"target": "sales", "group": "store", "window": 3, "scale": "none"}
+    columns = {"category": ("store",), "date": ("day",)}
+    loaded = load(tmp_path, "d.csv", order="day", columns=columns, **given)
+    assert loaded.encoding.features[-2:] == ("store = a", "store = b")
+    x = loaded.x_validation
+    assert (x[:, :, -2:] == x[:, :1, -2:]).all()
+    assert x[:, 0, -1].tolist() == [0] * (len(x) // 2) + [1] * (len(x) // 2)
+    assert x[0, :, 1].tolist() == [32, 33, 34]
+    refused(tmp_path, "d.csv", "columns.category and group both name 'store'", "other groups", columns=columns, **given)
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        (
+            {"category": ("day",)},
+            "columns.category and order both name 'day', and an order is a feature only as a date",
+        ),
+        ({"drop": ("day",)}, "columns.drop and order both name 'day'"),
+        ({"date": ("hour",)}, "a date is a text such as 2024-03-01"),
+    ],
+)
+def test_order_is_no_other_feature(tmp_path, columns, words):
+    dated(tmp_path)
+    refused(tmp_path, "d.csv", words, target="y", order="day", columns=columns)
