@@ -73,6 +73,11 @@ def locate(section: DataSection, base: Path) -> Source:
             )
     if section.image_size is not None and not isinstance(source, Images):
         raise DataError(f"image_size is for a folder of images; {section.source!r} is none: remove image_size")
+    if section.encoding is not None and not isinstance(source, Csv):
+        raise DataError(
+            f"encoding is of a table in a text file (.csv, .tsv, .txt); {section.source!r} is none: remove encoding",
+            key="data.encoding",
+        )
     if section.lazy and not isinstance(source, Images):
         raise DataError(f"lazy is for a folder of images; {section.source!r} is none: remove lazy", key="data.lazy")
     if (named := roles_of(section)) and not isinstance(source, Csv | Arrow | Npz | Function):
@@ -110,7 +115,7 @@ def _parse(section: DataSection, base: Path) -> Source:
         return Npz(path, roles_of(section))
     if path.suffix.lower() in TABLES:
         is_series = section.window is not None
-        return Csv(path, section.target, roles_of(section), is_series=is_series, columns=section.columns)
+        return Csv(path, section.target, roles_of(section), is_series, section.columns, section.encoding)
     if path.suffix.lower() in ARROW:
         return Arrow(path, section.target, roles_of(section), section.columns, is_series=section.window is not None)
     if path.suffix == ".py":

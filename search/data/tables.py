@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from search.data import encodings
 from search.data.columns import check_names
 from search.data.parts import Parts, is_number, pairs_of
 from search.data.returned import arrays_of, parts_of
@@ -80,7 +81,7 @@ class Csv:
 
     In a series the target is a feature, too, if it is a number: its past is known.
 
-    The header determines the separator: a comma, a tab, a semicolon or a vertical bar.
+    The header determines the separator: a comma, a tab, a semicolon or a vertical bar. `encoding` is UTF-8 if it is None.
     """
 
     path: Path
@@ -88,9 +89,11 @@ class Csv:
     roles: Mapping[str, str] = field(default_factory=dict)
     is_series: bool = False
     columns: Columns | None = None
+    encoding: str | None = None
 
     def check(self) -> None:
         check_file(self.path)
+        encodings.check(self.path, self.encoding)
         if self.target is None:
             check_target(self.path, self.target, [])
         header = self.header()
@@ -104,8 +107,12 @@ class Csv:
             records = self._records()
             header = next(records, (1, []))[1]
             first = next(records, None)
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise DataError(f"{self.path}: can't be read as a table: {error}; save it as UTF-8 text") from None
+        except UnicodeError as error:
+            raise encodings.refused(self.path, error, self.encoding) from None
+        except (OSError, csv.Error) as error:
+            raise DataError(
+                f"{self.path}: can't be read as a table: {error}; save it as a text with a separator"
+            ) from None
         self._check_header(header)
         if first is None:
             raise DataError(f"{self.path}: there are no rows below the header")
@@ -129,7 +136,7 @@ class Csv:
     @cached_property
     def _separator(self) -> str:
         """The separator, from the header alone: one that makes the target a column of its own, if any does."""
-        with self.path.open(encoding="utf-8-sig", newline="") as file:
+        with self.path.open(encoding=self.encoding or encodings.UTF_8, newline="") as file:
             header = next((line for line in file if line.strip()), "")
         cells = {separator: _cells(header, separator) for separator in _SEPARATORS}
         fitting = [
@@ -141,7 +148,7 @@ class Csv:
 
     def _records(self) -> Iterator[tuple[int, list[str]]]:
         """Yield every record with the line that it starts on; skip blank lines, as pandas does."""
-        with self.path.open(encoding="utf-8-sig", newline="") as file:
+        with self.path.open(encoding=self.encoding or encodings.UTF_8, newline="") as file:
             reader = csv.reader(file, delimiter=self._separator, skipinitialspace=True)
             line = 1
             for record in reader:
@@ -194,10 +201,13 @@ class Csv:
                     na_values=[""],
                     skipinitialspace=True,
                     low_memory=False,
+                    encoding=self.encoding or encodings.UTF_8,
                     **options,
                 )
         except pd.errors.ParserWarning:
             raise DataError(f"{self.path}: rows have more cells than the header; name every column in line 1") from None
+        except UnicodeError as error:
+            raise encodings.refused(self.path, error, self.encoding) from None
         except (ValueError, OSError) as error:
             raise DataError(f"{self.path}: can't be read as a table: {str(error).strip()}; mend that line") from None
         return frame

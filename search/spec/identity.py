@@ -71,7 +71,7 @@ def declared(file: StudyFile) -> dict[str, Any]:
 
 
 # Settings of [data] that studies of earlier versions lack: at their defaults they are no part of the identity.
-_LATER = ("columns", "text", "lazy", "group", "order", "split", "window", "horizon", "stride")
+_LATER = ("columns", "encoding", "text", "lazy", "group", "order", "split", "window", "horizon", "stride")
 
 
 def _without_later_defaults(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 import unicodedata
@@ -299,6 +300,21 @@ class Columns(Section):
         return {name: kind for kind, listed in self.by_kind().items() if kind != "drop" for name in listed}
 
 
+def _encoding(value: object) -> object:
+    """Return Python's own name of an encoding of texts; None for UTF-8, which is the default."""
+    if not isinstance(value, str):
+        return value
+    try:
+        codec = codecs.lookup(value)
+        "".encode(value)  # some of Python's codecs are no encodings of texts
+    except LookupError:
+        raise ValueError(
+            f'no such encoding of texts: {value!r}; there are "utf-8", "latin-1", "cp1252", "utf-16", "shift_jis" and all '
+            "others of Python"
+        ) from None
+    return None if codec.name in ("utf-8", "utf-8-sig") else codec.name
+
+
 class Text(Section):
     """How arrays of texts become numbers; the keys are those of keras.layers.TextVectorization."""
 
@@ -323,6 +339,7 @@ class DataSection(Section):
     validation: Annotated[Fraction, Field(gt=0)] = 0.1
     test: Fraction = 0.1
     columns: Columns | None = None
+    encoding: Annotated[str | None, BeforeValidator(_encoding)] = None
     text: Text | None = None
     scale: Literal["auto", "none", "standard", "minmax"] = "auto"
     image_size: Annotated[tuple[int, int] | None, BeforeValidator(_image_size)] = None

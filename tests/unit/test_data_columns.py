@@ -169,10 +169,74 @@ def test_missing_targets_are_named(tmp_path, rows):
     message(tmp_path, "line 5", "column 'y'", more, y=[None if row in rows else "yn"[row % 2] for row in range(ROWS)])
 
 
-def test_latin_1_is_refused(tmp_path):
+# Names and cells that are other bytes in each encoding.
+WRITTEN = {
+    "latin-1": ("größe", ["Köln", "Orléans"]),
+    "cp1252": ("prix €", ["Köln – Ost", "10 € “net”"]),
+    "cp1251": ("город", ["Москва", "Тверь"]),
+    "shift_jis": ("都市", ["東京", "大阪"]),
+    "gb18030": ("城市", ["北京", "上海"]),
+    "utf-16": ("город", ["東京", "Köln"]),
+    "utf-16-le": ("größe", ["東京", "Köln"]),
+    "utf-16-be": ("größe", ["東京", "Köln"]),
+    "utf-32": ("größe", ["東京", "Köln"]),
+    "UTF8": ("größe", ["東京", "Köln"]),
+    "utf-8-sig": ("größe", ["東京", "Köln"]),
+}
+
+
+@pytest.mark.parametrize("encoding", WRITTEN)
+def test_encoding_of_a_text_file_is_named(tmp_path, encoding):
+    name, values = WRITTEN[encoding]
+    frame = table(tmp_path).assign(
+        **{name: cells(*values), "klasse": cells("für", "gegen") if "ö" in values[0] else BASE.y}
+    )
+    frame.drop(columns="y").to_csv(tmp_path / "d.csv", index=False, encoding="utf-8")
+    wanted = load(tmp_path, "d.csv", target="klasse")
+    frame.drop(columns="y").to_csv(tmp_path / "d.csv", index=False, encoding=encoding)
+    loaded = load(tmp_path, "d.csv", target="klasse", encoding=encoding)
+    assert loaded.fingerprint == wanted.fingerprint
+    assert loaded.kinds == wanted.kinds
+    assert name in loaded.kinds
+    assert set(loaded.raw.x_validation[name]) == set(values)
+
+
+@pytest.mark.parametrize(
+    ("written", "named", "words"),
+    [
+        ("latin-1", None, ("is not UTF-8: byte f6", 'encoding = "latin-1"', "save it as UTF-8")),
+        ("cp1252", None, ("is not UTF-8", 'or "cp1252"')),
+        ("utf-16", None, ("byte order mark of UTF-16", 'set encoding = "utf-16" in [data]')),
+        ("utf-32", None, ("byte order mark of UTF-32", 'set encoding = "utf-32" in [data]')),
+        ("utf-16-le", None, ("bytes of zero", 'encoding = "utf-16-le"')),
+        ("utf-16", "latin-1", ("byte order mark of UTF-16", "not iso8859-1", 'set encoding = "utf-16"')),
+        ("utf-16", "utf-16-le", ("byte order mark of UTF-16", 'set encoding = "utf-16"')),
+        ("utf-8-sig", "latin-1", ("byte order mark of UTF-8", "remove encoding")),
+        ("utf-16-be", "latin-1", ("bytes of zero", '"utf-16-be"')),
+        ("latin-1", "ascii", ("is not ascii: byte f6", "name another encoding")),
+        ("latin-1", "utf-16", ("is not utf-16",)),
+    ],
+)  # fmt: skip
+def test_text_file_in_another_encoding_is_refused(tmp_path, written, named, words):
     frame = table(tmp_path, city=cells("Köln", "Bonn"))
+    frame.to_csv(tmp_path / "d.csv", index=False, encoding=written)
+    refused(tmp_path, "d.csv", *words, target="y", encoding=named)
+
+
+def test_byte_of_another_encoding_far_behind_the_header_is_refused(tmp_path):
+    frame = pd.concat([table(tmp_path)] * 20, ignore_index=True).assign(city="Koln")
+    frame.loc[3900, "city"] = "Köln"
     frame.to_csv(tmp_path / "d.csv", index=False, encoding="latin-1")
-    refused(tmp_path, "d.csv", "save it as UTF-8", target="y")
+    refused(tmp_path, "d.csv", "is not UTF-8", 'encoding = "latin-1"', target="y")
+
+
+def test_encoding_is_of_text_files(tmp_path):
+    np.savez(tmp_path / "d.npz", x=np.ones((9, 2)), y=np.arange(9.0))
+    refused(tmp_path, "d.npz", "encoding is of a table in a text file", "remove encoding", encoding="latin-1")
+    for name in ("rot13", "hex", "latin-77"):
+        with pytest.raises(ValueError, match="no such encoding of texts"):
+            DataSection(source="d.csv", target="y", encoding=name)
+    assert DataSection(source="d.csv", encoding="latin1").encoding == DataSection(source="d", encoding="L1").encoding
 
 
 def test_byte_order_mark_is_no_part_of_a_name(tmp_path):
@@ -464,11 +528,6 @@ def test_damaged_files_of_arrow_are_refused(tmp_path, kind):
 
 def test_columns_are_for_tables(tmp_path):
     refused(tmp_path, "sklearn:iris", "columns is for the columns of a table", columns={"drop": ("a",)})
-
-
-def test_windows_need_numbers(tmp_path):
-    table(tmp_path)
-    refused(tmp_path, "d.csv", "window is for tables of numbers", "'plan' (category)", target="y", window=5)
 
 
 # ---------------------------------------------------------------- as before
