@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from search.data.columns import is_blank
+from search.data.cells import is_blank
 from search.data.splits import Scaling
 from search.data.table import Column, Table
 from search.data.words import Words, frequent_words, put_words

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from search.data.columns import Findings, is_plain, quoted, read_table, without_dropped
+from search.data.cells import quoted
+from search.data.columns import Findings, is_plain, read_table, without_dropped
 from search.data.labels import clean_labels
 from search.data.parts import Part, Parts
 from search.data.roles import take_columns

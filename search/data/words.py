@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from search.data.columns import is_blank
+from search.data.cells import is_blank
 
 if TYPE_CHECKING:
     from search.data.parts import Array

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from search.data.columns import read_table, useless
+from search.data.column_remarks import useless
+from search.data.columns import read_table
 from search.data.tables import check_target
 from search.data.targets import FEW_CLASSES
 from search.drafting.request import Request
