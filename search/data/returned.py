@@ -62,15 +62,16 @@ def parts_of(
     *,
     target: str | None = None,
     columns: Columns | None = None,
+    is_series: bool = False,
 ) -> Parts | Bundle:
     """Convert (x, y), (x, y, weights), pairs of these for training and test, or a mapping with keys such as x_train.
 
     x and y may each be a dictionary or tuple of arrays: several inputs or outputs. `roles`: role -> the name of its arrays
     beside x and y, or of a column of x. With `target`, convert a table of pandas that has the column, or (train, test) of
-    such tables.
+    such tables; in a series it is a feature, too, if it is a number.
     """
     if target is not None:
-        result = _without_target(result, target, name)
+        result = _without_target(result, target, name, is_series=is_series)
     elif is_frame(result):
         raise DataError(
             f'{name}: received one table; which column is learnt? Add target = "NAME" to [data], or return (x, y)',
@@ -136,8 +137,10 @@ def bundle_of(read: Read, name: str) -> Bundle:
     return replace(told, stream=read.stream)
 
 
-def _without_target(result: Any, target: str, name: str) -> Any:
+def _without_target(result: Any, target: str, name: str, *, is_series: bool) -> Any:
     """Return tables of pandas as features and targets: a table, or a tuple of a training and a test table."""
+    import pandas as pd
+
     frames = list(result) if isinstance(result, tuple) else [result]
     if not all(map(is_frame, frames)) or len(frames) > 2:
         raise DataError(
@@ -155,7 +158,9 @@ def _without_target(result: Any, target: str, name: str) -> Any:
                 key="data.target",
             )
         position = names.index(target)
-        pairs.append((frame.drop(columns=frame.columns[position]), frame.iloc[:, position]))
+        learnt = frame.iloc[:, position]
+        has_past = is_series and pd.api.types.is_numeric_dtype(learnt)
+        pairs.append((frame if has_past else frame.drop(columns=frame.columns[position]), learnt))
     return pairs[0] if len(pairs) == 1 else tuple(pairs)
 
 

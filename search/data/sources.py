@@ -107,7 +107,7 @@ def _parse(section: DataSection, base: Path) -> Source:
         source: Source = SOURCES.get(scheme)(name)
         return source
     if reference := Reference.parse(text, base):
-        return Function(reference, roles_of(section), section.target, section.columns)
+        return Function(reference, roles_of(section), section.target, section.columns, section.window is not None)
     path = base / text
     if path.is_dir():
         return Images(path, section.image_size, is_upright=section.exif, is_lazy=section.lazy, limit=section.limit)
@@ -187,6 +187,7 @@ class Function:
     roles: Mapping[str, str]
     target: str | None = None
     columns: Columns | None = None
+    is_series: bool = False
 
     def check(self) -> None:
         try:
@@ -218,7 +219,9 @@ class Function:
         result = read()
         if not row_streams.are_streams(result):
             with our_modules():
-                return parts_of(result, name, roles=self.roles, target=self.target, columns=self.columns)
+                return parts_of(
+                    result, name, roles=self.roles, target=self.target, columns=self.columns, is_series=self.is_series
+                )
         given = {**self.roles, **{key: key for key in ("target", "columns") if getattr(self, key) is not None}}
         if given:
             role = next(iter(given))

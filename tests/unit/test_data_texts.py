@@ -15,6 +15,10 @@ rng = np.random.default_rng(0)
 words = ["good", "Bad!", "it's", "fine,", "movie", "the", "THE", "a-b", "über", "no\\u00a0break", "x\\ty", "..."]
 texts = [" ".join(rng.choice(words, rng.integers(0, 9))) for _ in range(60)]
 y = np.array(["good" in text for text in texts])
+
+def batches():
+    yield np.array(texts[:30]), y[:30]
+    yield np.array(texts[30:]), y[30:]
 """
 
 
@@ -152,6 +156,8 @@ def test_texts_that_are_cut_are_told(tmp_path):
         ("np.array(texts).reshape(30, 2), y[:30]", {}, ("row 0 of x", "2 texts a row", "table of pandas")),
         ("texts[:50], y", {}, ("50 rows of features but 60 labels",)),
         ("{'x_train': texts, 'y_train': y, 'x_val': np.ones((60, 4)), 'y_val': y}", {}, ("x_val is not", "in every split")),
+        ("{'train': batches, 'steps': 2, 'validation': batches, 'validation_steps': 2}", {},
+         ("batches hold texts", "adapt a keras.layers.TextVectorization")),
         ("texts, y", {"scale": "standard"}, ('scale = "standard" is for numbers, and x is texts',)),
         ("texts, y", {"window": 3}, ("window is for rows of numbers, and x is texts",)),
         ("texts, y", {"columns": {"text": ("x",)}}, ("columns is for tables of pandas",)),

@@ -181,6 +181,18 @@ def panel(folder, stores=("a", "b", "c"), days: int = 40, **more):
     return frame
 
 
+def test_table_that_a_function_returns_is_the_series_of_a_file(tmp_path):
+    mixed(tmp_path)
+    panel_file = tmp_path / "d.csv"
+    body = f"return pd.read_csv({str(panel_file)!r}, keep_default_na=False, na_values=[''])"
+    given = {"target": "load", "order": "day", "window": 4}
+    wanted = load(tmp_path, "d.csv", **given)
+    assert load(tmp_path, write_function(tmp_path, body), **given).fingerprint == wanted.fingerprint
+    body = body.replace("na_values=[''])", "na_values=['']).drop(columns=['sky', 'heat'])")
+    plain = load(tmp_path, write_function(tmp_path, body, name="plain"), **given)
+    assert plain.info.input_shape == (4, 2)
+
+
 @pytest.mark.parametrize("columns", [None, {"drop": ("kind",)}])
 @pytest.mark.parametrize(("window", "horizon"), [(3, 1), (2, 4)])
 def test_groups_with_an_order_are_all_cut_at_one_time(tmp_path, window, horizon, columns):
