@@ -138,6 +138,8 @@ def _vectorization(vocabulary: Vocabulary, name: str) -> keras.layers.Layer:
 
 def staged(model: keras.Model, rows: Any) -> tuple[keras.Model, Any]:
     """Return what can predict and evaluate on this backend: the model and its rows; on JAX the part after the lookups."""
+    if isinstance(rows, tuple):
+        return model, rows
     by_name = rows if isinstance(rows, dict) else {TEXT: rows}
     texts = [name for name, values in by_name.items() if values.dtype.kind == "O"]
     if not texts:
