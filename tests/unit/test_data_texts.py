@@ -130,6 +130,10 @@ def test_texts_are_one_of_several_inputs(tmp_path):
     assert {column["name"] for column in loaded.columns} == {"title", "note"}
     assert loaded.raw.x_validation["title"].dtype == object
     assert loaded.x_train["title"].max() == 7
+    given = np.array(texts_of())
+    np.savez(tmp_path / "d.npz", x_title=given, x_size=np.ones((60, 2)), y=["good" in text for text in given])
+    of_file = load(tmp_path, "d.npz", text={"max_tokens": 8})
+    np.testing.assert_array_equal(of_file.x_train["title"], loaded.x_train["title"])
 
 
 def test_texts_that_are_cut_are_told(tmp_path):
