@@ -74,7 +74,7 @@ x = keras.layers.Dropout(config["dropout"])(x)
 """
 
 _IDS = """
-x = keras.layers.Embedding({vocabulary}, config["width"])(x)  # ids of the training and validation rows, from 0
+x = keras.layers.Embedding({vocabulary}, config["width"])(x)  # {what}
 x = keras.layers.Dropout(config["dropout"])(x)
 x = keras.layers.Conv1D(config["width"], 5, padding="same", activation="relu")(x)
 x = keras.layers.GlobalMaxPooling1D()(x)
@@ -89,7 +89,7 @@ def text_of(study: str, inputs: Mapping[str, Rows], data: Data) -> str:
     if is_single := list(inputs) == [""]:
         (rows,) = inputs.values()
         dtype = f', dtype="{rows.dtype}"' if rows.dtype.startswith("int") else ""
-        lines = [f"inputs = keras.Input(data.input_shape{dtype})", "x = inputs", *_body(rows)]
+        lines = [f"inputs = keras.Input(data.input_shape{dtype})", "x = inputs", *_body("", rows)]
     else:
         lines = _joined(inputs)
     lines += _heads(data)
@@ -113,7 +113,7 @@ def _joined(inputs: Mapping[str, Rows]) -> list[str]:
     ]
     lines += ["}", "branches = []"]
     for name, rows in inputs.items():
-        lines += ["", f"x = inputs[{_text(name)}]", *_body(rows, is_branch=True), "branches.append(x)"]
+        lines += ["", f"x = inputs[{_text(name)}]", *_body(name, rows, is_branch=True), "branches.append(x)"]
     return [*lines, "", "x = keras.layers.Concatenate()(branches)", *_lines(_DENSE)]
 
 
@@ -152,8 +152,8 @@ def _rounded(values: Any) -> float | list[float]:
     return numbers if len(numbers) > 1 else numbers[0]
 
 
-def _body(rows: Rows, *, is_branch: bool = False) -> list[str]:
-    """Return lines that turn `x`, an input, into features (rows, n)."""
+def _body(name: str, rows: Rows, *, is_branch: bool = False) -> list[str]:
+    """Return lines that turn `x`, an input, into features (rows, n); `name` is "" for a single input."""
     lines = _prepared(rows)
     if rows.kind == "dense":
         lines += ["x = keras.layers.Flatten()(x)"] if len(rows.shape) > 1 else []
@@ -161,7 +161,11 @@ def _body(rows: Rows, *, is_branch: bool = False) -> list[str]:
     if rows.kind == "image":
         return lines + _lines(_IMAGE.format(blocks=_blocks_of(rows)))
     if rows.kind == "ids":
-        return lines + _lines(_IDS.format(vocabulary=rows.vocabulary))
+        size, what = str(rows.vocabulary), "ids of the training and validation rows, from 0"
+        if rows.is_text:
+            size = f"data.vocabulary_sizes[{_text(name)}]" if name else "data.vocabulary_size"
+            what = "ids of words: 0 is padding, 1 an unknown word"
+        return lines + _lines(_IDS.format(vocabulary=size, what=what))
     blocks = _blocks_of(rows)
     return lines + (_lines(_SHORTEN.format(blocks=blocks)) if blocks else []) + _lines(_SEQUENCE)
 

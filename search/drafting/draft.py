@@ -12,9 +12,9 @@ from search.drafting.baseline import Goal
 from search.drafting.loading import Loaded
 from search.drafting.request import BUILDER, DATA_FUNCTION, Request
 
-_ORDER = (
-    "source", "target", "task", "columns", "group", "order", "split", "window", "horizon", "stride", "validation", "test",
-    "scale", "image_size", "exif", "lazy", "limit", "seed",
+ORDER = (
+    "source", "encoding", "target", "task", "columns", "text", "group", "order", "split", "window", "horizon", "stride",
+    "validation", "test", "scale", "image_size", "exif", "lazy", "limit", "seed",
 )  # fmt: skip
 
 
@@ -88,7 +88,7 @@ def _sections(loaded: Loaded, goal: Goal) -> dict[str, dict[str, Any]]:
     usual |= {name: space[name][-1 if name == "width" else 0] for name in ("width", "batch_size") if name in space}
     return {
         "study": {"objective": goal.objective, "trials": size.trials, "epochs": size.epochs, "seed": 0},
-        "data": {name: loaded.section[name] for name in _ORDER if name in loaded.section},
+        "data": {name: loaded.section[name] for name in ORDER if name in loaded.section},
         "model": model,
         "train": train,
         "space": space,

@@ -29,6 +29,7 @@ class Rows:
         dtype: as a model gets them.
         mean, spread: for (x - mean) / spread in the model, a number or one for each feature; None if it needs no scaling.
         vocabulary: of ids: the largest id, and 1.
+        is_text: whether they are ids of the words of texts, below the vocabulary that a study has of them.
         is_channels_first: whether the colours of an image come before its height and width.
         may_be_ids: whether small whole numbers may be ids of letters, say, and were not taken for such.
     """
@@ -39,6 +40,7 @@ class Rows:
     mean: Any = None
     spread: Any = None
     vocabulary: int = 0
+    is_text: bool = False
     is_channels_first: bool = False
     may_be_ids: bool = False
 

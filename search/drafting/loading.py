@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from search import data
 from search.data import Data
+from search.data.texts import Vocabulary
 from search.drafting import forms, origin, sizes
 from search.drafting.baseline import are_several_labels
 from search.drafting.forms import Rows
@@ -173,15 +174,32 @@ def _settled(loaded: Loaded, request: Request, given: Mapping[str, Any], read: _
 def inputs_of(loaded: Loaded, request: Request) -> dict[str, Rows]:
     """Return what the rows of each input are; UsageError for a model that can't take them."""
     x, validation = loaded.data.x_train, loaded.data.x_validation
-    is_scaled = loaded.section.get("scale", "auto") not in ("auto", "none") or bool(loaded.data.kinds)
+    is_scaled = loaded.section.get("scale", "auto") not in ("auto", "none")
+    encodings = loaded.data.encodings
     if hasattr(x, "shape"):
-        wanted = request.model or ("sequence" if "window" in loaded.section else "")
-        rows = forms.rows_of(x, wanted, validation=validation, is_scaled=is_scaled)
-        if request.model and (why := rows.misfit):
+        if (rows := _encoded(x, encodings.get(""))) is None:
+            wanted = request.model or ("sequence" if "window" in loaded.section else "")
+            rows = forms.rows_of(x, wanted, validation=validation, is_scaled=is_scaled or bool(encodings))
+        if request.model and (why := rows.misfit or _misfit(rows, request.model)):
             raise UsageError(f"--model {request.model}: {why}; leave it out")
         return {"": rows}
     if request.model:
         raise UsageError("--model is for a single input; with several, change the builder that init writes")
     pairs = x.items() if isinstance(x, dict) else ((str(index), value) for index, value in enumerate(x))
     held = validation if isinstance(validation, dict) else {str(index): value for index, value in enumerate(validation)}
-    return {name: forms.rows_of(value, validation=held[name]) for name, value in pairs}
+    return {
+        name: _encoded(value, encodings.get(name))
+        or forms.rows_of(value, validation=held[name], is_scaled=name in encodings)
+        for name, value in pairs
+    }
+
+
+def _encoded(x: Any, encoding: Any) -> Rows | None:
+    """Return what the token ids of texts are; None for other rows."""
+    if not isinstance(encoding, Vocabulary) or not encoding.length:
+        return None
+    return Rows("ids", tuple(x.shape[1:]), str(x.dtype), vocabulary=encoding.size, is_text=True)
+
+
+def _misfit(rows: Rows, model: str) -> str:
+    return "rows are token ids of texts" if rows.is_text and model != "ids" else ""

@@ -118,14 +118,25 @@ def _of_table(frame: pd.DataFrame, origin: Origin, request: Request, given: Mapp
 
 
 def _of_text(path: Path, request: Request, given: Mapping[str, Any]) -> Origin:
+    if "encoding" in given:
+        return _of_csv(path, given["encoding"], request, given)
     reading = quirks.reading_of(path)
     if not reading.why:
-        csv = Csv(path, request.target or None)
-        csv.header()
-        return _of_table(csv.frame(), Origin({"source": request.source}), request, given)
+        return _of_csv(path, reading.encoding, request, given)
     section = {"source": f"{DATA_FUNCTION}:rows"}
     code = data_functions.of_table(request.source, reading)
     return _of_table(reading.frame(path), Origin(section, code, "; ".join(reading.why)), request, given)
+
+
+def _of_csv(path: Path, encoding: str | None, request: Request, given: Mapping[str, Any]) -> Origin:
+    csv = Csv(path, request.target or None, encoding=encoding)
+    csv.header()
+    origin = Origin({"source": request.source})
+    if encoding is not None:
+        guess = Guess("encoding", encoding, "the file is not UTF-8", "encoding in the file sets another")
+        guesses = () if "encoding" in given else (guess,)
+        origin = Origin({"source": request.source, "encoding": encoding}, guesses=guesses)
+    return _of_table(csv.frame(), origin, request, given)
 
 
 def _of_npz(path: Path, request: Request) -> Origin:

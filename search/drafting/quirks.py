@@ -44,13 +44,15 @@ class Reading:
         function: of pandas, such as "read_csv".
         options: its keyword arguments.
         names: names for the columns of a file that has none.
-        why: what `data.source` can't say of the file, for people; empty if it reads the file by itself.
+        why: what a study file can't say of the file, for people; empty if it reads the file by itself.
+        encoding: for `data.encoding`, if it reads the file by itself; None for UTF-8.
     """
 
     function: str
     options: dict[str, Any]
     names: tuple[str, ...] = ()
     why: tuple[str, ...] = ()
+    encoding: str | None = None
 
     def frame(self, path: Path) -> pd.DataFrame:
         """Read the file; DataError if pandas can't."""
@@ -105,9 +107,6 @@ def _of_text(path: Path, *, is_packed: bool) -> Reading:
         why.append("it is packed")
     elif path.suffix.lower() not in TABLES:
         why.append(f"its suffix is {path.suffix}")
-    if encoding != "utf-8-sig":
-        options["encoding"] = encoding
-        why.append(f"it is written in {encoding}")
     names: tuple[str, ...] = ()
     header = _header_of(rows)
     if header == "none":
@@ -123,9 +122,13 @@ def _of_text(path: Path, *, is_packed: bool) -> Reading:
     if separator == ";" and any(map(_has_decimal_commas, zip(*_equal(rows[1:]), strict=True))):
         options["decimal"] = ","
         why.append("its numbers have a decimal comma")
-    if why:
-        options = {"sep": separator, "skipinitialspace": True, **options}
-    return Reading("read_csv", options, names, tuple(why))
+    other = None if encoding == "utf-8-sig" else encoding
+    if not why:
+        return Reading("read_csv", {}, encoding=other)
+    if other is not None:
+        options["encoding"] = other
+        why.append(f"it is written in {other}")
+    return Reading("read_csv", {"sep": separator, "skipinitialspace": True, **options}, names, tuple(why))
 
 
 def _sample(path: Path, *, is_packed: bool) -> tuple[list[list[str]], str, str]:

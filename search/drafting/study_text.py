@@ -18,6 +18,8 @@ _OF_KEYS = {
     "data.target": "the column that is learnt",
     "data.task": '"classification", "binary" or "regression"',
     "data.columns": "columns that are no features; category, number, text and date set a kind that was guessed wrong",
+    "data.encoding": "of the text file, which is not UTF-8",
+    "data.text": "how texts become numbers; the keys are those of keras.layers.TextVectorization",
     "data.scale": "numbers are standardised: mean 0, spread 1 on the training rows",
     "data.image_size": "height, width; larger images show more and train longer",
     "data.order": "rows in the order of time: the last ones are test, those before them validation",

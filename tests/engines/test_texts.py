@@ -112,8 +112,14 @@ import docs
 given = getattr(docs, sys.argv[1])()
 rows = given["part"] == "validation"
 y = given["y"][rows].reshape(-1, 1)
+if isinstance(given["x"], tuple):
+    frame, photo, first = given["x"]
+    columns = {name: cells.to_numpy(float if name == "length" else object) for name, cells in frame.items()}
+    given["x"] = {**columns, "1": photo, "2": first}
 many = isinstance(given["x"], dict)
-x = {name: np.array(values, object if name != "length" else None)[rows] for name, values in given["x"].items()} if many else given["x"][rows]
+x = given["x"][rows] if not many else {
+    name: np.array(values, None if name in ("length", "1") else object)[rows] for name, values in given["x"].items()
+}
 model = keras.models.load_model("best.keras")
 if keras.backend.backend() == "jax":
     after = model.get_layer("after_lookups")
@@ -150,6 +156,7 @@ CASES = {
     "ids": {"load": "load", "build": "docs.py:build", "more": ""},
     "tf_idf": {"load": "load", "build": "mlp", "more": 'text = { output_mode = "tf_idf", max_tokens = 300 }'},
     "several": {"load": "load_several", "build": "docs.py:build_several", "more": "text = { max_tokens = 900 }"},
+    "table": {"load": "load_table", "build": "docs.py:build_table", "more": 'columns = { category = ["kind"] }'},
 }
 
 

@@ -31,7 +31,9 @@ from drafting_kit import (
 from rich.console import Console
 
 from search.drafting import arrays, quirks
+from search.drafting.draft import ORDER
 from search.errors import UsageError
+from search.spec.settings import DataSection
 from search.views import drafted
 
 
@@ -152,7 +154,7 @@ def as_written(name):
         "packed.zip": lambda path: frame.to_csv(
             path, index=False, compression={"method": "zip", "archive_name": "a.csv"}
         ),
-        "windows.csv": lambda path: frame.replace("setosa", "Größe").to_csv(path, index=False, encoding="cp1252"),
+        "windows.csv": lambda path: frame.replace("setosa", "Größe").to_csv(path, encoding="cp1252"),
         "lines.jsonl": lambda path: frame.to_json(path, orient="records", lines=True),
         "records.json": lambda path: frame.to_json(path, orient="records"),
         "numbered.csv": lambda path: frame.assign(species=frame.index // 50).to_csv(
@@ -173,6 +175,62 @@ def test_table_that_a_study_file_can_not_describe_gets_a_data_function(tmp_path,
     assert done.loaded.data.info.train_rows + done.loaded.data.info.validation_rows == 135
     assert done.goal.baseline == pytest.approx(1 / 3)
     assert f'HERE / "{name}"' in (tmp_path / "my_data.py").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16"])
+def test_table_in_another_encoding_is_named_so(tmp_path, encoding):
+    iris().replace("setosa", "Größe").to_csv(tmp_path / "d.csv", index=False, encoding=encoding)
+    done = begin(tmp_path, "d.csv")
+    section = settings_of(done)["data"]
+    assert (section["source"], section["encoding"]) == ("d.csv", encoding)
+    assert "Größe" in done.loaded.data.info.class_names
+    assert f"encoding {encoding}" in " ".join(shown(done).split())
+    named = begin(tmp_path, "d.csv", overrides=(f"data.encoding={encoding}",), force=True)
+    assert settings_of(named)["data"] == section
+
+
+TEXTS = """
+import numpy as np
+import pandas as pd
+
+y = np.arange(120) % 2
+texts = [f"{'good' if bit else 'bad'} film number {row % 9} of {row % 5}" for row, bit in enumerate(y)]
+frame = pd.DataFrame({"a": y * 900.0 + np.arange(120), "plan": np.where(y, "u", "v")})
+
+
+def alone():
+    return texts, y
+
+
+def several():
+    return {"title": texts, "table": frame, "size": np.arange(240.0).reshape(120, 2)}, y
+"""
+
+
+def test_texts_get_embeddings_below_the_vocabulary_of_the_study(tmp_path):
+    (tmp_path / "texts.py").write_text(TEXTS, encoding="utf-8")
+    done = begin(tmp_path, "texts.py:alone")
+    assert done.loaded.inputs[""].kind == "ids"
+    assert "keras.layers.Embedding(data.vocabulary_size, " in done.files[tmp_path / "my_model.py"]
+    with pytest.raises(UsageError, match="rows are token ids of texts; leave it out"):
+        begin(tmp_path, "texts.py:alone", model="sequence", force=True)
+    counted = begin(tmp_path, "texts.py:alone", overrides=('data.text={ output_mode = "count" }',), force=True)
+    assert settings_of(counted)["data"]["text"] == {"output_mode": "count"}
+    assert counted.loaded.inputs[""].kind == "dense"
+    several = begin(tmp_path, "texts.py:several", force=True)
+    assert {name: rows.kind for name, rows in several.loaded.inputs.items()} == {
+        "title": "ids",
+        "table": "dense",
+        "size": "dense",
+    }
+    model = several.files[tmp_path / "my_model.py"]
+    assert 'keras.layers.Embedding(data.vocabulary_sizes["title"], ' in model
+    # A table is scaled by the study, an array in the model.
+    assert model.count("Normalization(") == 1
+
+
+def test_every_key_of_data_that_is_set_is_written():
+    assert set(ORDER) == set(DataSection.model_fields)
 
 
 @pytest.mark.parametrize(
