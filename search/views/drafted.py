@@ -126,7 +126,7 @@ def _inputs(draft: Draft) -> Iterator[str]:
             yield f"{name} {rows.shape} as {_MODEL[rows.kind]}"
             continue
         others = " or ".join(f"--model {model}" for model in MODELS if model != rows.kind)
-        is_guess = not draft.request.model and rows.kind != "dense"
+        is_guess = not (draft.request.model or rows.is_text or rows.kind == "dense")
         yield f"rows of shape {rows.shape} as {_MODEL[rows.kind]}" + (
             f" (guessed; {others} says otherwise)" if is_guess else ""
         )

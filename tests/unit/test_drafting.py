@@ -211,6 +211,7 @@ def test_texts_get_embeddings_below_the_vocabulary_of_the_study(tmp_path):
     (tmp_path / "texts.py").write_text(TEXTS, encoding="utf-8")
     done = begin(tmp_path, "texts.py:alone")
     assert done.loaded.inputs[""].kind == "ids"
+    assert "--model" not in shown(done)
     assert "keras.layers.Embedding(data.vocabulary_size, " in done.files[tmp_path / "my_model.py"]
     with pytest.raises(UsageError, match="rows are token ids of texts; leave it out"):
         begin(tmp_path, "texts.py:alone", model="sequence", force=True)
