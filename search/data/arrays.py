@@ -60,7 +60,10 @@ def to_array(value: Any, name: str, key: str) -> tuple[Array, tuple[str, ...], s
         array = np.asarray(value)
     except Exception as error:  # noqa: BLE001 (conversion of another library's array may raise anything)
         first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f"{name}: {key} can't be made an array: {first}; return rows of equal length") from None
+        raise DataError(
+            f"{name}: {key} can't be made an array: {first}; return rows of equal length, and several inputs as a "
+            "dictionary of arrays"
+        ) from None
     if isinstance(value, list | tuple):
         _check_exact(array, value, name, key)
     return _typed(array, name, key), (), ""

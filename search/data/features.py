@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from search.data import encoding, exact, several
 from search.data.splits import Scaling, scale
+from search.data.texts import Vocabulary, unknown_warnings
 from search.data.windows import check_size
 
 if TYPE_CHECKING:
     from search.data.choosing import Chosen
     from search.data.parts import Array, Parts
     from search.data.table_encoding import Encoding
-    from search.data.texts import Vocabulary
     from search.spec.settings import DataSection
 
 
@@ -59,7 +59,10 @@ def encoded(parts: Parts, chosen: Chosen, section: DataSection, how: str) -> Fea
         for split, (source, index) in chosen.rows.items()
     }
     source, index = chosen.rows["validation"]
-    raw = sources[source].raw(numbers(source, index))
+    held = numbers(source, index)
+    raw = sources[source].raw(held)
+    if isinstance(adapted, Vocabulary):
+        warnings += unknown_warnings(adapted, sources[source], held, parts.name)
     return Features(arrays, raw, encoding=adapted, warnings=tuple(warnings))
 
 

@@ -93,7 +93,6 @@ class Csv:
 
     def check(self) -> None:
         check_file(self.path)
-        encodings.check(self.path, self.encoding)
         if self.target is None:
             check_target(self.path, self.target, [])
         header = self.header()
@@ -103,6 +102,7 @@ class Csv:
 
     def header(self) -> list[str]:
         """Return the names of the columns; DataError for a header that does not name each, or without rows below it."""
+        encodings.check(self.path, self.encoding)
         try:
             records = self._records()
             header = next(records, (1, []))[1]

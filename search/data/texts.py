@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _MOST_TOKENS = 512
 _LARGEST = 8 * 2**30
 _SHOWN = 40
+# Above this share of unknown words in the validation rows, texts may be something else.
+_MANY_UNKNOWN = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,4 +212,16 @@ def cut_warnings(vocabulary: Vocabulary, texts: Texts, rows: Array, name: str) -
         yield (
             f"{name}: {count} of {len(rows)} training texts have more than {vocabulary.length} words and are cut there; "
             "text = { output_sequence_length = ... } sets the length"
+        )
+
+
+def unknown_warnings(vocabulary: Vocabulary, texts: Texts, rows: Array, name: str) -> Iterable[str]:
+    """Yield a warning if most words of the validation rows are unknown to models."""
+    known = {word.encode() for word in vocabulary.words}
+    words = [word for value in texts.values[rows] for word in words_of(value)]
+    unknown = sum(word not in known for word in words)
+    if unknown > _MANY_UNKNOWN * len(words):
+        yield (
+            f"{name}: {unknown} of the {len(words)} words of the validation rows are unknown: too rare among the training "
+            "rows for max_tokens, or not there at all; dates, numbers and identifiers belong into a table of pandas"
         )

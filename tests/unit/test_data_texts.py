@@ -145,6 +145,14 @@ def test_texts_that_are_cut_are_told(tmp_path):
     assert load(tmp_path, "d.npz", test=0, text={"output_sequence_length": 600}).warnings == ()
 
 
+def test_texts_that_may_be_something_else_are_told(tmp_path):
+    days = np.array([f"2024-{month:02}-{day:02}" for month in range(1, 7) for day in range(1, 29)])
+    np.savez(tmp_path / "d.npz", x=days, y=np.arange(168) % 2)
+    (warning,) = load(tmp_path, "d.npz").warnings
+    assert "17 of the 17 words of the validation rows are unknown" in warning
+    assert "dates, numbers and identifiers belong into a table of pandas" in warning
+
+
 @pytest.mark.parametrize(
     ("result", "section", "words"),
     [
@@ -158,6 +166,7 @@ def test_texts_that_are_cut_are_told(tmp_path):
         ("['...', '!'] * 30, y", {}, ("no training row has a word",)),
         ("[str(i / 2) for i in range(60)], y", {}, ("row 0 of x", "'0.0' and all other texts are numbers", "np.asarray(x, float)")),
         ("np.array(texts).reshape(30, 2), y[:30]", {}, ("row 0 of x", "2 texts a row", "table of pandas")),
+        ("(texts, np.ones((60, 2))), y", {}, ("several inputs as a dictionary of arrays",)),
         ("texts[:50], y", {}, ("50 rows of features but 60 labels",)),
         ("{'x_train': texts, 'y_train': y, 'x_val': np.ones((60, 4)), 'y_val': y}", {}, ("x_val is not", "in every split")),
         ("{'train': batches, 'steps': 2, 'validation': batches, 'validation_steps': 2}", {},
