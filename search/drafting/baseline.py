@@ -100,12 +100,18 @@ def with_last_value(goal: Goal, data: Data, past: int) -> Goal:
 
     `past` is the feature that holds the target's past.
     """
-    last = np.asarray(data.x_validation[:, -1, past], np.float64)
+    changes = changes_of(data.x_validation, data.y_validation, data, past)
+    error = float(np.sqrt((changes**2).mean()))
+    also = f"Also try to beat {error:.4g}, by repeating the last known value."
+    return Goal(goal.objective, goal.metrics, goal.direction, goal.baseline, goal.words, goal.loss, also)
+
+
+def changes_of(x: Any, y: Any, data: Data, past: int) -> Any:
+    """Return how the target differs from its last value in the window, (rows,), in its units."""
+    last = np.asarray(x[:, -1, past], np.float64)
     if data.scaling.mean is not None and data.scaling.spread is not None:
         last = last * data.scaling.spread[past] + data.scaling.mean[past]
-    error = float(np.sqrt(((np.asarray(data.y_validation, np.float64).reshape(-1) - last) ** 2).mean()))
-    also = f"Repeating the last known value has {error:.4g}."
-    return Goal(goal.objective, goal.metrics, goal.direction, goal.baseline, goal.words, goal.loss, also)
+    return np.asarray(y, np.float64).reshape(-1) - last
 
 
 def _of_several(data: Data) -> Goal:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from search.data import Data
-from search.drafting.baseline import are_several_labels
+from search.drafting.baseline import are_several_labels, changes_of
 from search.drafting.forms import Rows
 
 _HEAD = '''"""The model of {study}.toml: {what}.
@@ -84,15 +84,15 @@ x = keras.layers.GlobalMaxPooling1D()(x)
 _MOST_STEPS = 64
 
 
-def text_of(study: str, inputs: Mapping[str, Rows], data: Data) -> str:
-    """Return the builder for the inputs and outputs of the data."""
+def text_of(study: str, inputs: Mapping[str, Rows], data: Data, past: int | None = None) -> str:
+    """Return the builder for inputs and outputs of the data; `past`: the feature with the past of the target, in a series."""
     if is_single := list(inputs) == [""]:
         (rows,) = inputs.values()
         dtype = f', dtype="{rows.dtype}"' if rows.dtype.startswith("int") else ""
         lines = [f"inputs = keras.Input(data.input_shape{dtype})", "x = inputs", *_body("", rows)]
     else:
         lines = _joined(inputs)
-    lines += _heads(data)
+    lines += _heads(data) if past is None else _forecast(data, past)
     facts = "input_shape" if is_single else "inputs (name -> shape, dtype)"
     facts += ", targets (name -> task, outputs)" if data.has_several_outputs else ", task, classes, outputs"
     returned = [
@@ -125,6 +125,21 @@ def _heads(data: Data) -> list[str]:
     for name in data.info.targets:
         lines += _head(f"outputs[{_text(name)}]", f"data.targets[{_text(name)}].outputs", data.output(name))
     return lines
+
+
+def _forecast(data: Data, past: int) -> list[str]:
+    """Return lines that make the forecast of a series: its last value, and a learnt change."""
+    spread = _rounded(changes_of(data.x_train, data.y_train, data, past).std() or 1.0)
+    last = f"inputs[:, -1, {past}:{past + 1}]"
+    if data.scaling.mean is not None and data.scaling.spread is not None:
+        scale, mean = _rounded(data.scaling.spread[past]), _rounded(data.scaling.mean[past])
+        last = f"keras.layers.Rescaling({scale}, {mean})({last})  # rows are standardised, and the target is not"
+    return [
+        "# a forecast is the last known value plus a learnt change, which has this spread",
+        f"last = {last}",
+        f"change = keras.layers.Rescaling({spread})(keras.layers.Dense(1)(x))",
+        "outputs = keras.layers.Add()([last, change])",
+    ]
 
 
 def _head(result: str, outputs: str, data: Data) -> list[str]:

@@ -21,11 +21,11 @@ def of_table(source: str, reading: Reading) -> str:
     return _file(source, why, "import pandas as pd", lines, "one table; [data] names its target")
 
 
-def of_npz(source: str, keys: Mapping[str, str]) -> str:
+def of_npz(source: str, keys: Mapping[str, str], why: str) -> str:
     """Return a function that gives the arrays of an .npz file the names of `data.source`: name -> key in the file."""
     lines = [f"with np.load({_path(source)}) as arrays:", "    return {"]
     lines += [f"        {_text(name)}: arrays[{_text(key)}]," for name, key in keys.items()]
-    return _file(source, "its arrays have other names than x and y", "import numpy as np", [*lines, "    }"], "arrays")
+    return _file(source, why, "import numpy as np", [*lines, "    }"], "arrays")
 
 
 def of_npy(source: str, keys: Mapping[str, str]) -> str:

@@ -49,8 +49,8 @@ def draft(request: Request, *, force: bool = False) -> Draft:
         {"--target": request.target, "--model": request.model, "--name": request.name, "--set": request.overrides},
     )
     files = {request.folder / DATA_FUNCTION: loaded.origin.code} if loaded.origin.code else {}
-    files[request.folder / BUILDER] = builders.text_of(request.study, loaded.inputs, loaded.data)
-    files[request.study_file] = study_text.text_of(command, sections, comment_of(goal, loaded))
+    files[request.folder / BUILDER] = builders.text_of(request.study, loaded.inputs, loaded.data, loaded.past)
+    files[request.study_file] = study_text.text_of(request.study_file.name, command, sections, comment_of(goal, loaded))
     writing.check(request.folder, files, force=force)
     return Draft(request, loaded, goal, sections, files)
 
@@ -64,19 +64,15 @@ def comment_of(goal: Goal, loaded: Loaded) -> str:
 
 def _goal_of(loaded: Loaded) -> Goal:
     goal = baseline.goal_of(loaded.data)
-    target, names = loaded.section.get("target"), [column["name"] for column in loaded.data.columns]
-    if "window" in loaded.section and target in names and loaded.data.info.task == "regression":
-        return baseline.with_last_value(goal, loaded.data, names.index(target))
-    return goal
+    return goal if loaded.past is None else baseline.with_last_value(goal, loaded.data, loaded.past)
 
 
 def _sections(loaded: Loaded, goal: Goal) -> dict[str, dict[str, Any]]:
     """Return the study file as a table."""
     kinds = {rows.kind for rows in loaded.inputs.values()}
-    kind = sizes.hardest(loaded.inputs)
     info, has_several = loaded.data.info, list(loaded.inputs) != [""]
-    size = sizes.size_of(kind, info.train_rows, is_streamed=loaded.data.stream is not None)
-    space = sizes.space_of(kinds | ({"dense"} if has_several else set()), size)
+    size = sizes.size_of(loaded.inputs, info.train_rows, is_streamed=loaded.data.stream is not None)
+    space = sizes.space_of(loaded.inputs, size)
     model: dict[str, Any] = {"build": f"{BUILDER}:build"}
     if has_several or kinds == {"dense"}:
         model["depth"] = 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -28,6 +29,9 @@ from search.spec.usercode import bring_back
 
 # With fewer rows, a tenth of them would judge trials by too few.
 _SMALL = 2_000
+# What errors tell to write in a study file.
+_ASSIGNMENT = re.compile(r'\b(columns|scale|task|image_size|lazy|target) = ["{\[a-z]')
+_OPTION = "; init takes KEY = VALUE as --set 'data.KEY=VALUE'"
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,13 @@ class Loaded:
     data: Data
     inputs: Mapping[str, Rows]
     guesses: tuple[Guess, ...] = ()
+
+    @property
+    def past(self) -> int | None:
+        """The feature that is the past of the target, in windows over a table; None if there is none."""
+        target, names = self.section.get("target"), [column["name"] for column in self.data.columns]
+        is_series = "window" in self.section and target in names and self.data.info.task == "regression"
+        return names.index(str(target)) if is_series else None
 
 
 def load(request: Request) -> Loaded:
@@ -95,8 +106,9 @@ def _reader(found: Origin, request: Request) -> Iterator[_Read]:
             settings = DataSection.model_validate(given)
             return data.load(settings, request.folder, settings.seed)
         except DataError as error:
-            hint = "; init takes such a line as --set 'data.columns={ ... }'" if "columns = {" in str(error) else ""
-            raise DataError(str(error).replace(partial.name, DATA_FUNCTION) + hint, error.key) from error
+            text = str(error).replace(partial.name, DATA_FUNCTION)
+            hint = _OPTION if _ASSIGNMENT.search(text) else ""
+            raise DataError(f"{text}{hint}", error.key) from error
         finally:
             bring_back()
 
@@ -140,7 +152,7 @@ def _tried(section: dict[str, Any], read: _Read) -> tuple[dict[str, Any], Data, 
                     loaded,
                     (Guess("labels", "several a row", why, 'task = "regression" in the file is for that'),),
                 )
-        if "scale" not in section and "16,777,216" in str(error):
+        if "scale" not in section and 'scale = "standard"' in str(error):
             scaled = {**section, "scale": "standard"}
             with contextlib.suppress(DataError):
                 return scaled, read(scaled), ()

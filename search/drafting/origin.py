@@ -151,8 +151,9 @@ def _of_npz(path: Path, request: Request) -> Origin:
         if len(known) == len(shapes):
             raise  # one pair is incomplete, say; other names would not help
         keys = _keys(shapes, str(path), error)
-        code = data_functions.of_npz(request.source, keys)
-        return _of_arrays(keys, shapes, code, "its arrays have other names than x and y")
+        has_names = all(role == key for role, key in keys.items())
+        why = "it has more arrays than it needs" if has_names else "its arrays have other names than x and y"
+        return _of_arrays(keys, shapes, data_functions.of_npz(request.source, keys, why), why)
     return Origin({"source": request.source})
 
 

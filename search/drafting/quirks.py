@@ -31,6 +31,7 @@ _PACKED = frozenset((".gz", ".bz2", ".xz", ".zip"))
 _TEXTS = frozenset((".data", ".dat"))
 _SHEETS = frozenset((".xlsx", ".xls", ".ods"))
 _SEPARATORS = ",\t;|"
+_BLANKS = r"\s+"
 _ENCODINGS = ("utf-8-sig", "utf-16", "cp1252")
 _SAMPLE_BYTES = 200_000
 _SAMPLE_ROWS = 200
@@ -107,6 +108,8 @@ def _of_text(path: Path, *, is_packed: bool) -> Reading:
         why.append("it is packed")
     elif path.suffix.lower() not in TABLES:
         why.append(f"its suffix is {path.suffix}")
+    if separator == _BLANKS:
+        why.append("blanks separate its columns")
     names: tuple[str, ...] = ()
     header = _header_of(rows)
     if header == "none":
@@ -128,7 +131,8 @@ def _of_text(path: Path, *, is_packed: bool) -> Reading:
     if other is not None:
         options["encoding"] = other
         why.append(f"it is written in {other}")
-    return Reading("read_csv", {"sep": separator, "skipinitialspace": True, **options}, names, tuple(why))
+    options = {"sep": separator, **({} if separator == _BLANKS else {"skipinitialspace": True}), **options}
+    return Reading("read_csv", options, names, tuple(why))
 
 
 def _sample(path: Path, *, is_packed: bool) -> tuple[list[list[str]], str, str]:
@@ -137,7 +141,7 @@ def _sample(path: Path, *, is_packed: bool) -> tuple[list[list[str]], str, str]:
     lines = [line for line in text.splitlines() if line.strip()][: _SAMPLE_ROWS + 1]
     if not lines:
         raise DataError(f"{path}: the file is empty; give a table with a line for each row")
-    separator = max(_SEPARATORS, key=lambda mark: _cells_in_common(lines, mark))
+    separator = _separator_of(lines)
     try:
         rows = [[cell.strip() for cell in row] for row in _parsed(lines, separator)]
     except csv.Error as error:
@@ -181,7 +185,17 @@ def _opened(path: Path, *, is_packed: bool) -> Iterator[IO[bytes]]:
         yield file
 
 
+def _separator_of(lines: Sequence[str]) -> str:
+    """Return what stands between cells: the mark that gives most of them, or else blanks, if they give all lines as many."""
+    cells = {mark: _cells_in_common(lines, mark) for mark in _SEPARATORS}
+    best = max(_SEPARATORS, key=cells.__getitem__)
+    widths = {len(row) for row in _parsed(lines, _BLANKS)}
+    return _BLANKS if not cells[best][1] and len(widths) == 1 and widths != {1} else best
+
+
 def _parsed(lines: Sequence[str], separator: str) -> list[list[str]]:
+    if separator == _BLANKS:
+        return [line.split() for line in lines]
     return list(csv.reader(lines, delimiter=separator, skipinitialspace=True))
 
 

@@ -46,9 +46,16 @@ _OF_KEYS = {
 _WIDTH = 40
 
 
-def text_of(command: str, sections: Mapping[str, Mapping[str, Any]], goal: str) -> str:
-    """Return the study file; `command` wrote it, and `goal` are comment lines on the baseline."""
-    lines = [f"# Written by: {_plain(command)}", f"# All keys of a study file: {DOCS} of manyfit", ""]
+def text_of(file: str, command: str, sections: Mapping[str, Mapping[str, Any]], goal: str) -> str:
+    """Return the study file of this name; `command` wrote it, and `goal` are comment lines on the baseline."""
+    file = shlex.quote(file)
+    lines = [
+        f"# Written by: {_plain(command)}",
+        f"# manyfit run {file}: searches, and goes on where it was stopped",
+        f"# manyfit show {file}: what came out; manyfit export {file} --model best.keras: the best model",
+        f"# All keys: {DOCS} of manyfit",
+        "",
+    ]
     for section, entries in sections.items():
         lines.append(f"[{section}]")
         for name, entry in entries.items():

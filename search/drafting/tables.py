@@ -146,7 +146,7 @@ def _look_for_series(frame: pd.DataFrame, looked: Looked, features: Sequence[str
             "by chance"
         )
         return False
-    window = min(_WINDOW, len(frame) // 40)
+    window = min(_WINDOW, len(frame) // 20)
     looked.section.update({"order": order, "window": window, "horizon": 1})
     looked.guesses.append(
         (

@@ -18,7 +18,7 @@ from search.drafting.request import MODELS
 
 _SHOWN = 8
 # A regression of more different whole numbers is no classification by mistake.
-_MOST_CLASSES = 1000
+_MOST_CLASSES = 100
 _MODEL = {
     "dense": "features, for a dense network",
     "image": "images, for convolutions",

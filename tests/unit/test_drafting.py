@@ -30,7 +30,7 @@ from drafting_kit import (
 )  # fmt: skip
 from rich.console import Console
 
-from search.drafting import arrays, quirks
+from search.drafting import arrays, quirks, writing
 from search.drafting.draft import ORDER
 from search.errors import UsageError
 from search.spec.settings import DataSection
@@ -126,8 +126,8 @@ def test_leak_of_the_target_is_warned_of(tmp_path):
 def test_rows_at_even_steps_in_time_are_a_series(tmp_path):
     done = begin(tmp_path, power_csv(tmp_path))
     data = settings_of(done)["data"]
-    assert (data["order"], data["window"], data["target"]) == ("hour", 22, "load")
-    last = float(done.goal.also.removeprefix("Repeating the last known value has ").rstrip("."))
+    assert (data["order"], data["window"], data["target"]) == ("hour", 24, "load")
+    last = float(done.goal.also.removeprefix("Also try to beat ").split(",")[0])
     assert last == pytest.approx(np.diff(pd.read_csv(tmp_path / "power.csv").load).std(), rel=0.1)
     assert last < done.goal.baseline
     table = begin(tmp_path, "power.csv", overrides=("data.order=hour",), force=True)
@@ -156,6 +156,7 @@ def as_written(name):
         ),
         "windows.csv": lambda path: frame.replace("setosa", "Größe").to_csv(path, encoding="cp1252"),
         "lines.jsonl": lambda path: frame.to_json(path, orient="records", lines=True),
+        "blanks.txt": lambda path: frame.to_csv(path, index=False, sep=" ", header=False),
         "records.json": lambda path: frame.to_json(path, orient="records"),
         "numbered.csv": lambda path: frame.assign(species=frame.index // 50).to_csv(
             path, index=False, header=[*map(str, range(5))]
@@ -165,7 +166,7 @@ def as_written(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["no header.csv", "plain.data", "index.csv", "comma.csv", "packed.csv.gz", "windows.csv", "lines.jsonl", "records.json", "numbered.csv"],
+    ["no header.csv", "plain.data", "index.csv", "comma.csv", "packed.csv.gz", "windows.csv", "lines.jsonl", "blanks.txt", "records.json", "numbered.csv"],
 )  # fmt: skip
 def test_table_that_a_study_file_can_not_describe_gets_a_data_function(tmp_path, name):
     as_written(name)(tmp_path / name)
@@ -356,7 +357,7 @@ REFUSED = {
         lambda folder: table(folder, y=[np.nan, *np.arange(39) % 2]), {"target": "y"}, "the target must be there"
     ),
     "mixed": (
-        lambda folder: table(folder, c=["12 kg", *np.arange(39)], y=np.arange(40) % 2), {}, "--set 'data.columns={ ... }'"
+        lambda folder: table(folder, c=["12 kg", *np.arange(39)], y=np.arange(40) % 2), {}, "--set 'data.KEY=VALUE'"
     ),
     "target of arrays": (bytes_npz, {"target": "y"}, "--target names a column of a table"),
     "empty folder": (lambda folder: ((folder / "photos").mkdir(), "photos")[1], {}, "the folder is empty"),
@@ -402,6 +403,37 @@ def test_files_that_are_there_are_kept_unless_force_is_given(tmp_path):
     begin(tmp_path, source, force=True)
     with pytest.raises(UsageError, match=r"wine\.toml and my_model\.py are there already"):
         begin(tmp_path, source)
+
+
+def test_files_are_written_all_or_none(tmp_path):
+    with pytest.raises(UsageError, match=r"b\.txt can't be written"):
+        writing.write({tmp_path / "a.txt": "a", tmp_path / "missing" / "b.txt": "b"})
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(UsageError, match="is no folder that can be written to"):
+        begin(tmp_path / "missing", "sklearn:iris")
+
+
+def test_rows_that_come_in_batches_have_no_splits_or_batch_size_to_choose(tmp_path):
+    (tmp_path / "rows.py").write_text(BATCHES, encoding="utf-8")
+    settings = settings_of(begin(tmp_path, "rows.py:load"))
+    assert settings["data"] == {"source": "rows.py:load"}
+    assert "batch_size" not in settings["space"]
+
+
+BATCHES = """
+import numpy as np
+
+
+def batches():
+    random = np.random.default_rng(0)
+    for _ in range(5):
+        x = random.normal(size=(8, 4))
+        yield x, (x[:, 0] > 0).astype(int)
+
+
+def load():
+    return {"train": batches, "steps": 5, "validation": batches, "validation_steps": 5}
+"""
 
 
 def test_link_is_never_replaced(tmp_path):
