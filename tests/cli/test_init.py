@@ -151,7 +151,11 @@ def test_baseline_is_what_a_constant_model_gets(tmp_path, make, bias):
     loaded = data.load(DataSection(**tomllib.loads(text)["data"]), tmp_path, 0)
     body = SEVERAL if loaded.has_several_outputs else ONE
     (tmp_path / "my_model.py").write_text(CONSTANT.replace("BODY", body), encoding="utf-8")
-    head = text.split("\n[space]\n")[0].replace("depth = 2 ", "# ").replace("\n[train]\n", "\n[train]\nlearning_rate = 1e-30\n")
+    head = (
+        text.split("\n[space]\n")[0]
+        .replace("depth = 2 ", "# ")
+        .replace("\n[train]\n", "\n[train]\nlearning_rate = 1e-30\n")
+    )
     from search.reading import tomltext
 
     head = head.replace("\n[model]\n", f"\n[model]\nbias = {tomltext.value(bias(loaded))}\n")
