@@ -59,9 +59,7 @@ class Loaded:
 def load(request: Request) -> Loaded:
     """Load what a command line names; DataError for data that no study can use. Leaves no file behind."""
     given = overrides_of(request)
-    # Sources that download import Keras, and functions may; TensorFlow, its default, may be missing.
-    os.environ.setdefault("KERAS_BACKEND", devices.choose_backend("auto"))
-    with _without_bytecode(), contextlib.redirect_stdout(sys.stderr):
+    with _without_bytecode(), _backend(), contextlib.redirect_stdout(sys.stderr):
         found = origin.of(request, given)
         with _reader(found, request) as read:
             section = {**given, **found.section}
@@ -135,6 +133,20 @@ def _without_bytecode() -> Iterator[None]:
         yield
     finally:
         sys.dont_write_bytecode = before
+
+
+@contextlib.contextmanager
+def _backend() -> Iterator[None]:
+    """Choose a backend for Keras, which sources that download import, and maybe functions: its default may be missing."""
+    installed = devices.installed_backends()
+    is_set = "KERAS_BACKEND" in os.environ or not installed
+    if not is_set:
+        os.environ["KERAS_BACKEND"] = installed[0]
+    try:
+        yield
+    finally:
+        if not is_set:
+            del os.environ["KERAS_BACKEND"]
 
 
 def _tried(section: dict[str, Any], read: _Read) -> tuple[dict[str, Any], Data, tuple[Guess, ...]]:
