@@ -35,7 +35,7 @@ from search.spec import keras_callbacks
 from search.spec.keras_callbacks import Entry
 from search.spec.settings import Settings
 from search.spec.usercode import Reference
-from search.spec.vocabulary import closest, direction_of, optimizer_arguments, optimizer_class
+from search.spec.vocabulary import closest, direction_in_use, optimizer_arguments, optimizer_class
 from spaces import Space
 
 # Keras's name for the variable of a SeedGenerator.
@@ -259,8 +259,7 @@ class Trainer:
     def objective(self) -> tuple[str, float]:
         """The name of the objective, and 1.0 to maximize it or -1.0 to minimize it."""
         study = self.settings.study
-        direction = study.direction or direction_of(study.objective)
-        return study.objective, 1.0 if direction == "maximize" else -1.0
+        return study.objective, 1.0 if direction_in_use(study.direction, study.objective) == "maximize" else -1.0
 
     def steps(self, config: Mapping[str, Any]) -> int:
         """Return the number of steps of the whole training of a config."""

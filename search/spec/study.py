@@ -10,7 +10,7 @@ from typing import Any
 from search.spec.given import Given
 from search.spec.settings import DEFAULT_EPOCHS, Settings, data_as_begun, plain_name
 from search.spec.usercode import Reference
-from search.spec.vocabulary import direction_by_letters, direction_of
+from search.spec.vocabulary import direction_in_use
 from spaces import Choice, Space
 
 
@@ -52,8 +52,7 @@ class StudyFile:
     @property
     def direction(self) -> str:
         """ "maximize" or "minimize"."""
-        objective = self.settings.study.objective
-        return self.settings.study.direction or direction_of(objective) or direction_by_letters(objective) or "minimize"
+        return direction_in_use(self.settings.study.direction, self.settings.study.objective)
 
     @property
     def storage(self) -> Path:

@@ -135,10 +135,14 @@ def direction_of(objective: str) -> str | None:
     return _direction(lambda part: _has_word(name, part))
 
 
-def direction_by_letters(objective: str) -> str | None:
-    """Return what versions before 0.3 took for the direction: studies that began with them go on with it."""
+def direction_in_use(given: str | None, objective: str) -> str:
+    """Return "maximize" or "minimize": what a study gives, or what the objective's name implies.
+
+    Versions before 0.3 went by letters inside of words, too; a study that began with them goes on in that direction. New
+    studies whose direction is not implied are refused.
+    """
     name = objective.removeprefix("val_").lower()
-    return _direction(lambda part: part in name)
+    return given or direction_of(objective) or _direction(lambda part: part in name) or "minimize"
 
 
 def _has_word(name: str, part: str) -> bool:

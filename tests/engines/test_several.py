@@ -206,7 +206,7 @@ def refusals():
 def test_what_does_not_pair_is_refused_by_name():
     said = in_keras(refusals, backend="jax")
     assert said["own"] == ""
-    # An account is no accuracy, so that the direction of false positives is known.
+    # An account is no accuracy: its name implies nothing, and a study file is asked for the direction.
     assert said["direction"] == ""
     for case, words in {
         "misnamed": ("gives a dictionary of cost, sold", "y is a dictionary of price, sold"),

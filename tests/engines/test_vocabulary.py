@@ -6,7 +6,14 @@ import pytest
 from support import in_keras
 
 from search.spec.keras_callbacks import _REFUSED_OPTIONS, OPTIONS, REFUSED
-from search.spec.vocabulary import OPTIMIZERS, TRAIN_NUMBERS, direction_of, optimizer_arguments, optimizer_class
+from search.spec.vocabulary import (
+    OPTIMIZERS,
+    TRAIN_NUMBERS,
+    direction_in_use,
+    direction_of,
+    optimizer_arguments,
+    optimizer_class,
+)
 
 # Wrappers around other optimizers, and Muon, which is none by itself: it takes the layers that are not its own.
 SPECIAL = {"Optimizer", "LossScaleOptimizer", "MultiOptimizer", "OptimizerMap", "Muon"}
@@ -123,6 +130,12 @@ def test_direction_of_a_metric_is_that_of_keras_where_both_know_one(keras_says):
 )
 def test_direction_is_implied_by_words_and_not_by_letters(name, direction):
     assert direction_of(name) == direction
+
+
+def test_study_that_began_by_letters_goes_on_in_its_direction():
+    assert direction_in_use(None, "val_accident_rate") == "maximize"
+    assert direction_in_use("minimize", "val_accident_rate") == "minimize"
+    assert direction_in_use(None, "val_cost") == "minimize"
 
 
 @pytest.mark.slow
