@@ -69,7 +69,7 @@ def _pack_encoded(model: keras.Model, data: Data, outputs: Any, batch_size: int)
     has_texts = any(map(raw_rows.has_texts, data.encodings.values()))
     try:
         if has_texts and not raw_rows.find_tensorflow():
-            raise ModuleNotFoundError("columns of texts and dates need TensorFlow, which is not installed")
+            raise ModuleNotFoundError("texts and dates need TensorFlow: install it and export again")
         packed = Packed(_encoded(data, model), data.raw.x_validation, is_scaling=True)
         predicted = packed.predicted(packed.model, batch_size)
         features = packed.predicted(_encoded(data, keras.layers.Identity()), batch_size)

@@ -130,3 +130,23 @@ def of_reals(config, data):
 
 def large_ids():
     return {"ids": IDS + 5000, "size": SIZE}, {"price": PRICE, "sold": SOLD}
+
+
+def table_and_texts():
+    """A table with a category and blanks, texts, and numbers."""
+    import pandas as pd
+
+    rng = np.random.default_rng(8)
+    frame = pd.DataFrame({"age": rng.normal(40, 9, 200).round(1), "plan": rng.choice(["free", "pro"], 200)})
+    frame.loc[::9, "age"] = np.nan
+    texts = [" ".join(rng.choice(["a", "fine", "dull", "film"], 4)) for _ in range(200)]
+    size = rng.normal(size=(200, 2))
+    return {"table": frame, "title": texts, "size": size}, np.array([text.count("fine") for text in texts]) + size[:, 0]
+
+
+def of_table_and_texts(config, data):
+    inputs = {name: keras.Input(shape, dtype=dtype, name=name) for name, (shape, dtype) in data.inputs.items()}
+    words = keras.layers.Embedding(data.vocabulary_sizes["title"], 3)(inputs["title"])
+    parts = [inputs["table"], inputs["size"], keras.layers.GlobalAveragePooling1D()(words)]
+    x = keras.layers.Dense(6, activation="relu")(keras.layers.Concatenate()(parts))
+    return keras.Model(inputs, keras.layers.Dense(1)(x))

@@ -287,8 +287,8 @@ def test_export_without_tensorflow_says_that_the_encoding_is_not_inside(tmp_path
     found = told(ran(case_without_tensorflow, backend="jax", cwd=tmp_path))
     assert not found["has"]
     assert found["lines"][0] == (
-        "the encoding is NOT inside (ModuleNotFoundError: columns of texts and dates need TensorFlow, which is not "
-        "installed): the model takes 3 features: b, a = p, a = q, ..."
+        "the encoding is NOT inside (ModuleNotFoundError: texts and dates need TensorFlow: install it and export again): the "
+        "model takes 3 features: b, a = p, a = q, ..."
     )
 
 

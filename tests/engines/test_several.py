@@ -32,6 +32,7 @@ CASES: dict[str, tuple[str, str, dict]] = {
     "in order": ("in_order", "by_order", {}),
     "one input": ("two_targets", "from_one", {"metrics": {"sold": ["accuracy"]}}),
     "weights of rows": ("weighted", "single", {}),
+    "a table and texts": ("table_and_texts", "of_table_and_texts", {"metrics": ["mae"]}),
 }
 
 
@@ -139,6 +140,7 @@ KERAS = {
         "metrics": {"sold": ["accuracy"]},
     },
     "weights of rows": lambda: {"loss": "mse", "metrics": ["mae"]},
+    "a table and texts": lambda: {"loss": "mse", "metrics": ["mae"]},
 }
 
 
