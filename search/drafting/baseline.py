@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from search.data import Data
+from search.data.splits import Scaling
+from search.data.table_encoding import Encoding
 from search.data.targets import label_numbers
 
 _EPSILON = 1e-7
@@ -108,10 +110,15 @@ def with_last_value(goal: Goal, data: Data, past: int) -> Goal:
 
 def changes_of(x: Any, y: Any, data: Data, past: int) -> Any:
     """Return how the target differs from its last value in the window, (rows,), in its units."""
-    last = np.asarray(x[:, -1, past], np.float64)
-    if data.scaling.mean is not None and data.scaling.spread is not None:
-        last = last * data.scaling.spread[past] + data.scaling.mean[past]
+    last, scaling = np.asarray(x[:, -1, past], np.float64), scaling_of(data)
+    if scaling.mean is not None and scaling.spread is not None:
+        last = last * scaling.spread[past] + scaling.mean[past]
     return np.asarray(y, np.float64).reshape(-1) - last
+
+
+def scaling_of(data: Data) -> Scaling:
+    """Return the scaling of the first features of a single input: of its numbers, if it is a table that is encoded."""
+    return data.encoding.scaling if isinstance(data.encoding, Encoding) else data.scaling
 
 
 def _of_several(data: Data) -> Goal:

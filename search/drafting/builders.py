@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from search.data import Data
-from search.drafting.baseline import are_several_labels, changes_of
+from search.drafting.baseline import are_several_labels, changes_of, scaling_of
 from search.drafting.forms import Rows
 
 _HEAD = '''"""The model of {study}.toml: {what}.
@@ -131,8 +131,9 @@ def _forecast(data: Data, past: int) -> list[str]:
     """Return lines that make the forecast of a series: its last value, and a learnt change."""
     spread = _rounded(changes_of(data.x_train, data.y_train, data, past).std() or 1.0)
     last = f"inputs[:, -1, {past}:{past + 1}]"
-    if data.scaling.mean is not None and data.scaling.spread is not None:
-        scale, mean = _rounded(data.scaling.spread[past]), _rounded(data.scaling.mean[past])
+    scaling = scaling_of(data)
+    if scaling.mean is not None and scaling.spread is not None:
+        scale, mean = _rounded(scaling.spread[past]), _rounded(scaling.mean[past])
         last = f"keras.layers.Rescaling({scale}, {mean})({last})  # rows are standardised, and the target is not"
     return [
         "# a forecast is the last known value plus a learnt change, which has this spread",

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from search import data
 from search.data import Data
+from search.data.table_encoding import Encoding
 from search.data.texts import Vocabulary
 from search.drafting import forms, origin, sizes
 from search.drafting.baseline import are_several_labels
@@ -51,7 +52,10 @@ class Loaded:
     @property
     def past(self) -> int | None:
         """The feature that is the past of the target, in windows over a table; None if there is none."""
-        target, names = self.section.get("target"), [column["name"] for column in self.data.columns]
+        names = [column["name"] for column in self.data.columns]
+        if isinstance(self.data.encoding, Encoding):
+            names = list(self.data.encoding.numbers)
+        target = self.section.get("target")
         is_series = "window" in self.section and target in names and self.data.info.task == "regression"
         return names.index(str(target)) if is_series else None
 

@@ -231,6 +231,25 @@ def test_texts_get_embeddings_below_the_vocabulary_of_the_study(tmp_path):
     assert model.count("Normalization(") == 1
 
 
+def test_last_value_of_a_series_with_categories_is_that_of_its_target(tmp_path):
+    random = np.random.default_rng(0)
+    days = pd.date_range("2024-01-01", periods=300).strftime("%Y-%m-%d")
+    frame = pd.DataFrame({"day": days, "sky": random.choice(["sun", "rain"], 300), "heat": random.normal(size=300)})
+    frame["load"] = 100 + random.normal(size=300).cumsum().round(3)
+    frame.to_csv(tmp_path / "d.csv", index=False)
+    overrides = ("data.window=5", "data.order=day", "data.validation=0.2", "data.test=0")
+    done = begin(tmp_path, "d.csv", target="load", overrides=overrides)
+    load = frame.load.to_numpy()[240:]
+    error = np.sqrt(np.mean((load[5:] - load[4:-1]) ** 2))
+    assert f"Also try to beat {error:.4g}, by repeating the last known value." in done.goal.also
+    # The model adds a change to the last value: without one, it has that error.
+    model = done.files[tmp_path / "my_model.py"]
+    assert "last = keras.layers.Rescaling(" in model
+    spread, mean = done.loaded.data.encoding.scaling.spread[0], done.loaded.data.encoding.scaling.mean[0]
+    assert f"keras.layers.Rescaling({float(f'{spread:.6g}')}, {float(f'{mean:.6g}')})(inputs[:, -1, 0:1])" in model
+    assert done.loaded.inputs[""].kind == "sequence"
+
+
 def test_every_key_of_data_that_is_set_is_written():
     assert set(ORDER) == set(DataSection.model_fields)
 
