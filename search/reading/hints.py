@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from models.arguments import BUILDERS
 from search.spec import synonyms
-from search.spec.settings import Columns, EarlyStopping, Settings
+from search.spec.settings import Columns, EarlyStopping, Settings, Text
 from search.spec.vocabulary import TRAIN_NUMBERS, closest
 
 _SECTION_HINTS = {
@@ -102,7 +102,7 @@ def _keys(path: Sequence[str]) -> list[str]:
     for part in path:
         field = section.model_fields.get(part)
         # The annotations of these name None, too.
-        optional: dict[str, type[BaseModel]] = {"early_stopping": EarlyStopping, "columns": Columns}
+        optional: dict[str, type[BaseModel]] = {"early_stopping": EarlyStopping, "columns": Columns, "text": Text}
         annotation: Any = optional.get(part) or (field.annotation if field else None)
         if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
             return []

@@ -49,6 +49,9 @@ def test_parameters_go_under_space(tmp_path, section):
     ("written", "means"),
     [
         ("[study]\nmetric = 1", "study.metric: unknown key; did you mean 'objective'?"),
+        ('[data]\ncharset = "latin-1"', "data.charset: unknown key; did you mean 'encoding'?"),
+        ('[data]\ntokenizer = {}', "data.tokenizer: unknown key; did you mean 'text'?"),
+        ('[data]\ntext = { vocab_size = 9 }', "data.text.vocab_size: unknown key; did you mean 'max_tokens'?"),
         ("[study]\nmonitor = 1", "study.monitor: unknown key; did you mean 'objective'?"),
         ("[study]\ngoal = 1", "study.goal: unknown key; did you mean 'direction'?"),
         ("[study]\nmode = 1", "study.mode: unknown key; did you mean 'direction'?"),
