@@ -245,8 +245,8 @@ def test_last_value_of_a_series_with_categories_is_that_of_its_target(tmp_path):
     # The model adds a change to the last value: without one, it has that error.
     model = done.files[tmp_path / "my_model.py"]
     assert "last = keras.layers.Rescaling(" in model
-    spread, mean = done.loaded.data.encoding.scaling.spread[0], done.loaded.data.encoding.scaling.mean[0]
-    assert f"keras.layers.Rescaling({float(f'{spread:.6g}')}, {float(f'{mean:.6g}')})(inputs[:, -1, 0:1])" in model
+    spread, mean = frame.load[:240].std(ddof=0), frame.load[:240].mean()
+    assert f"keras.layers.Rescaling({float(f'{spread:.6g}')}, {float(f'{mean:.6g}')})(inputs[:, -1, 1:2])" in model
     assert done.loaded.inputs[""].kind == "sequence"
 
 
