@@ -9,7 +9,8 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,9 @@ def make(request: EngineRequest) -> MadeEngine:
         import jax
 
         jax.config.update("jax_persistent_cache_min_compile_time_secs", LONG_COMPILATION_S)
+    # Objects that exist now live on: exclude them, so that later collections are short (figures: docs/benchmarks.md).
+    gc.collect()
+    gc.freeze()
     return MadeEngine(FitEngine(request.trainer, request.checkpoints))
 
 
@@ -50,10 +54,26 @@ class FitEngine:
     """Trains one member at a time, in a thread that waits for the verdict after each epoch.
 
     The wait takes as long as the coordinator needs; without it, every trial that ends would train one epoch too many.
+
+    Args:
+        setup: makes a context that the thread holds from building the model to the end of its first epoch, which traces it,
+            and whenever it changes Keras's state: for engines in whose process other threads build and trace models.
+        checks_limits: whether models are held against the study's limits here.
+
+    Attributes:
+        error: the exception that ended the member; None if none did, or after its verdict.
     """
 
-    def __init__(self, trainer: Trainer, checkpoints: Checkpoints | None = None) -> None:
-        self._trainer = trainer
+    def __init__(
+        self,
+        trainer: Trainer,
+        checkpoints: Checkpoints | None = None,
+        *,
+        setup: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext,
+        checks_limits: bool = True,
+    ) -> None:
+        self._trainer, self._setup, self._checks_limits = trainer, setup, checks_limits
+        self.error: BaseException | None = None
         self.checkpoints = checkpoints or Checkpoints(None)
         self._thread: threading.Thread | None = None
         self._events: queue.Queue[EpochEnd | Failed | OverLimit | Stopped] = queue.Queue()
@@ -61,9 +81,6 @@ class FitEngine:
         self._reporter: _Reporter | None = None
         self._trained = 0
         self.seconds: dict[str, float] = {}
-        # Objects that exist now live on: exclude them, so that later collections are short (figures: docs/benchmarks.md).
-        gc.collect()
-        gc.freeze()
 
     def prefetch(self, assignment: Assignment) -> None:
         pass  # one member at a time: nothing is built in advance
@@ -80,10 +97,19 @@ class FitEngine:
 
     def save(self) -> None:
         """Write a checkpoint of the member if one is due, while its training waits for a verdict."""
-        reporter = self._reporter
-        if self._thread is not None and reporter is not None and reporter.is_waiting and self.checkpoints.is_due:
-            # A generator, so that `save` also times the copying: it is part of the cost of a checkpoint.
-            self.checkpoints.save((r.assignment, r.epoch, r.state()) for r in (reporter,))
+        if self.is_waiting and self.checkpoints.is_due:
+            self.checkpoints.save(self.states())
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the member waits for its verdict after an epoch, so that its model does not change."""
+        return self._thread is not None and self._reporter is not None and self._reporter.is_waiting
+
+    def states(self) -> Iterator[tuple[Assignment, int, dict[str, NDArray[Any]]]]:
+        """Yield what a checkpoint holds of the member if it waits: assignment, complete epochs, state."""
+        # A generator, so that `Checkpoints.save` also times the copying: it is part of the cost of a checkpoint.
+        if self.is_waiting and (reporter := self._reporter) is not None:
+            yield reporter.assignment, reporter.epoch, reporter.state()
 
     def keep(self, member: Member, path: Path) -> str:
         """Write the best weights of the member that waits for its verdict; return the error text, or ""."""
@@ -108,16 +134,20 @@ class FitEngine:
     def _train(self, assignment: Assignment) -> None:
         member = assignment.member
         try:
-            try:
-                has_stopped = self._fit(assignment)
-            finally:
-                # Before anything else: under a recursion limit that the builder has set, no error could be reported.
-                self._trainer.pins.set()
+            with contextlib.ExitStack() as setup:
+                setup.enter_context(self._setup())
+                try:
+                    has_stopped = self._fit(assignment, setup)
+                finally:
+                    # Before anything else: under a recursion limit that the builder has set, no error could be reported.
+                    with self._setup():
+                        self._trainer.pins.set()
         except BaseException as error:  # noqa: BLE001 (the user's model and callbacks may raise anything)
             if self._reporter is not None and self._reporter.has_ended:
                 # The trial has ended, so a callback can't fail it any more. Print to the log only.
                 print(failures.trace(error), file=sys.stderr)
                 return
+            self.error = error
             self._events.put(model_limits.ending(member, error, self._trainer))
         else:
             if not has_stopped:
@@ -125,15 +155,17 @@ class FitEngine:
             self._events.put(Stopped(member))
         self._verdicts.get()
 
-    def _fit(self, assignment: Assignment) -> bool:
-        """Train one member; return whether its training stopped itself before the last epoch."""
+    def _fit(self, assignment: Assignment, setup: contextlib.ExitStack) -> bool:
+        """Train one member; return whether its training stopped itself before the last epoch. Closes `setup` when traced."""
         config = ReadConfig(assignment.config)
         model = self._trainer.model(config, assignment.seed)
-        model_limits.check(self._trainer, model, assignment)
+        if self._checks_limits:
+            model_limits.check(self._trainer, model, assignment)
         if self._trainer.has_own_fit:
             return self._fit_by_hypermodel(assignment, model, config)
         entries = self._trainer.settings.train.callbacks
         reporter = _Reporter(assignment, self._trainer.objective, entries, self._events, self._verdicts)
+        reporter.is_traced = setup.close
         may_resume = assignment.done and feeding.can_resume(self._trainer)
         checkpoint = self.checkpoints.load(assignment) if may_resume else None
         if checkpoint is not None and not reporter.resume(model, *checkpoint):
@@ -197,7 +229,9 @@ class FitEngine:
 
     def _forget(self) -> None:
         """Free what a training leaves behind; otherwise a worker grows by megabytes per trial."""
-        keras.utils.clear_session(free_memory=False)
+        self.error = None
+        with self._setup():
+            keras.utils.clear_session(free_memory=False)
         self._trained += 1
         if keras.backend.backend() == "jax" and self._trained % JAX_CACHE_TRIALS == 0:
             import jax
@@ -230,6 +264,7 @@ class _Reporter(keras.callbacks.Callback):  # type: ignore[misc]
         best: the weights of the best epoch.
         evaluated: the weights of the last evaluation, if a callback may have changed them since; else empty.
         is_waiting: whether training waits for a verdict, so that the model does not change.
+        is_traced: called at the end of each epoch: the first one has traced all that later ones compute.
         own: the study's callbacks; `entries` are those of train.callbacks.
     """
 
@@ -254,6 +289,7 @@ class _Reporter(keras.callbacks.Callback):  # type: ignore[misc]
         self._restored: dict[str, NDArray[Any]] = {}
         self.epoch = 0
         self.has_ended = self.is_waiting = False
+        self.is_traced: Callable[[], None] = lambda: None
 
     def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002
         # The last of the callbacks: the others have set themselves back.
@@ -274,6 +310,7 @@ class _Reporter(keras.callbacks.Callback):  # type: ignore[misc]
         if (score := self._sign * metrics.get(self._objective, math.nan)) > self._score:
             self._score, self.best = score, self.evaluated or _copied(_weights(self.model))
         seconds = time.perf_counter() - self._began
+        self.is_traced()
         self.is_waiting = True
         self._events.put(EpochEnd(self.member, self.epoch, metrics, seconds))
         verdict = self._verdicts.get()

@@ -47,7 +47,7 @@ class EngineRequest:
     Attributes:
         trainer: makes the study's models and has its data.
         fixed: the values of every config that are not parameters.
-        lanes: `MadeEngine.lanes` of the study's first start; empty at the first start itself.
+        lanes: `MadeEngine.lanes` of the study's first start; empty at the first start itself. So are `structures`.
         workers: how many share this device's memory.
         is_chosen: whether the study names this engine; it then must not decline for being slower.
     """
@@ -56,6 +56,7 @@ class EngineRequest:
     checkpoints: Checkpoints
     fixed: Mapping[str, Any]
     lanes: Mapping[str, int]
+    structures: Sequence[str]
     workers: int
     is_chosen: bool
 
@@ -67,11 +68,14 @@ class MadeEngine:
     Attributes:
         lanes: how many members train at a time, as in `Ready.lanes`; empty for one member.
         memory: (bytes needed, bytes allowed); 0 if unknown.
+        structures, counted: as in `Ready`.
     """
 
     engine: Engine
     lanes: Mapping[str, int] = field(default_factory=dict)
     memory: tuple[int, int] = (0, 0)
+    structures: tuple[str, ...] = ()
+    counted: Mapping[str, Any] = field(default_factory=dict)
 
 
 class EngineFactory(Protocol):

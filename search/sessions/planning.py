@@ -46,6 +46,7 @@ def plan(file: StudyFile) -> dict[str, Any]:
         "why": resolved.why,
         "lanes": resolved.lanes.get("places", 0),
         "programs": resolved.lanes.get("programs", 0),
+        "structures": dict(ready.counted),
         "memory": {"needed": ready.memory[0], "allowed": ready.memory[1]},
         **{
             key: value

@@ -102,7 +102,7 @@ def save_model(stored: Stored, trial: Trial, path: Path, reporter: Reporter) -> 
     metrics = training.curve[best_epoch - 1] if best_epoch else {}
     resolved, chosen = load_resolved(stored.file, stored)
     # Without lanes, on the backend that trained the model.
-    resolved = replace(resolved, engine="fit", lanes={})
+    resolved = replace(resolved, engine="fit", lanes={}, structures=[])
     # Keras requires the suffix.
     partial = path.with_name(f".{path.stem}.{os.getpid()}.partial.keras").absolute()
     with workers(stored.file, resolved, chosen[:1], StudyLog(), reporter=reporter) as (pool, ready, _):

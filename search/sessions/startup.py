@@ -73,6 +73,9 @@ def load_resolved(file: StudyFile, stored: Stored) -> tuple[Resolved, list[devic
     chosen = devices.choose(run.devices)
     devices.choose_backend(before.backend)
     resolved = replace(before, devices=[device.name for device in chosen])
+    if before.versions != identity.versions():
+        # The keys of structures may differ between versions: let all trials train in lanes.
+        resolved = replace(resolved, structures=[])
     # Lanes that were given up for lack of memory would not fit now either.
     memory_events = [detail for _, kind, detail in stored.events if kind == "out of memory"]
     if resolved.lanes and memory_events:
@@ -98,6 +101,7 @@ def worker_spec(file: StudyFile, resolved: Resolved) -> WorkerSpec:
         engines=AUTO if resolved.engine == "auto" else (resolved.engine,),
         why=resolved.why,
         lanes=resolved.lanes,
+        structures=tuple(resolved.structures),
         database=str(file.storage),
         name=file.name,
         number=0,
@@ -165,13 +169,14 @@ def workers(
         pool, ready = wait(worker_spec(file, resolved), resolved.backend)
         try:
             if resolved.engine == "auto":
-                resolved = replace(resolved, engine=ready.engine, why=ready.why, lanes=dict(ready.lanes))
+                resolved = replace(resolved, engine=ready.engine, why=ready.why)
                 backend = devices.choose_backend(file.settings.run.backend)
                 if ready.engine == "fit" and backend != resolved.backend:
                     pool.close()
                     resolved = replace(resolved, backend=backend)
                     pool, ready = wait(worker_spec(file, resolved), backend)
-            pool.replace_spec(worker_spec(file, replace(resolved, lanes=dict(ready.lanes))))
-            yield pool, ready, replace(resolved, lanes=dict(ready.lanes))
+            resolved = replace(resolved, lanes=dict(ready.lanes), structures=list(ready.structures))
+            pool.replace_spec(worker_spec(file, resolved))
+            yield pool, ready, resolved
         finally:
             pool.close()

@@ -22,6 +22,11 @@ class Ready:
         why: the reason, if "auto" chose fit instead of lanes.
         lanes: how many members train at a time (`places`), how many more have their models built meanwhile (`ahead`),
             the number of compiled `programs`, and the `width` of a block; empty for an engine without lanes.
+        structures: keys of the structures whose trials train in lanes; trials of others train by `model.fit` beside them.
+            Empty if all train in lanes.
+        counted: how that was decided, if not all do: `draws` of the space, how many `structures` they have, the `share` of
+            trials expected in lanes, and the `most_used` structures; also `compile_s`, the seconds that the program of the
+            largest model took. Empty if the study is resumed, and for an engine without lanes.
         memory: bytes that all lanes need, by the compiler's estimate, and bytes that they may use; 0 if unknown.
         warnings: remarks on what is allowed and probably not meant.
         model: parameters, layers and bytes of the model in the middle of the space; empty if the builder raised there.
@@ -41,6 +46,8 @@ class Ready:
     engine: str = "fit"
     why: str = ""
     lanes: Mapping[str, int] = field(default_factory=dict)
+    structures: tuple[str, ...] = ()
+    counted: Mapping[str, Any] = field(default_factory=dict)
     memory: tuple[int, int] = (0, 0)
     warnings: tuple[str, ...] = ()
     model: Mapping[str, Any] = field(default_factory=dict)

@@ -15,6 +15,7 @@ class Resolved:
         engine: "auto" until a worker has tried the model.
         why: the reason, if "auto" resolved to fit.
         lanes: as in `Ready.lanes`; empty for an engine without lanes.
+        structures: as in `Ready.structures`.
     """
 
     engine: str
@@ -24,6 +25,7 @@ class Resolved:
     precision: str = "float32"
     why: str = ""
     lanes: dict[str, int] = field(default_factory=dict)
+    structures: list[str] = field(default_factory=list)
 
 
 def describe(resolved: Resolved) -> str:
@@ -37,4 +39,5 @@ def describe(resolved: Resolved) -> str:
     programs = resolved.lanes.get("programs", 1)
     many = "one compiled program" if programs == 1 else f"up to {programs} compiled programs"
     places = resolved.lanes.get("places", 1)
-    return f"{resolved.engine} {where}: {places} trial{'' if places == 1 else 's'} at a time{each}, in {many}"
+    beside = "; trials of rarer structures by fit beside them" if resolved.structures else ""
+    return f"{resolved.engine} {where}: {places} trial{'' if places == 1 else 's'} at a time{each}, in {many}{beside}"

@@ -26,6 +26,24 @@ def _rows(data: dict[str, Any]) -> str:
     return f"{tasks}; rows of {shapes}" if inputs else f"{tasks}, rows of shape {tuple(data['input_shape'])}"
 
 
+def structures(plan: dict[str, Any]) -> str:
+    """Return which structures get compiled programs, which train beside them, and what compiling costs."""
+    counted, programs = plan["structures"], plan["programs"]
+    seconds = counted.get("compile_s", 0.0)
+    cost = f"; compiling took {seconds:.1f} s for the largest" if seconds else ""
+    if not counted.get("draws"):
+        return f"{'one program' if programs == 1 else f'up to {programs}, a program each'}{cost}"
+    found = f"{counted['structures']} in {counted['draws']} draws of the space"
+    in_lanes = f"{programs} get a program each, with about {counted['share']:.0%} of the trials"
+    beside = "a trial of any other compiles its own steps and trains by fit beside the lanes"
+    most_used = [f"{_params(one['params'])}: {one['share']:.0%} of the trials" for one in counted["most_used"]]
+    return "\n".join([f"{found}; {in_lanes}{cost}", beside, *most_used])
+
+
+def _params(params: dict[str, Any]) -> str:
+    return ", ".join(f"{name} = {tomltext.value(value)}" for name, value in params.items() if value is not None)
+
+
 def table(plan: dict[str, Any]) -> RenderableType:
     """Return a plan as a table for people."""
     data, model = plan["data"], plan["model"]
@@ -50,6 +68,8 @@ def table(plan: dict[str, Any]) -> RenderableType:
         rows.add_row("", f"and {len(plan['columns']) - _SHOWN_COLUMNS} more columns")
     rows.add_row("space", "\n".join(f"{name} = {tomltext.value(entry)}" for name, entry in plan["space"].items()))
     rows.add_row("engine", plan["how"])
+    if plan["structures"]:
+        rows.add_row("structures", structures(plan))
     if plan["memory"]["needed"]:
         needed, allowed = (f"{plan['memory'][key] / 1e6:,.0f} MB" for key in ("needed", "allowed"))
         rows.add_row("memory", f"at most {needed} for all lanes, by the compiler's estimate; {allowed} may be used")

@@ -24,6 +24,7 @@ from search.views.text import duration, number, short
 
 # The kind of a compilation's event.
 _COMPILED = "program compiled"
+_BESIDE = "trained by fit beside the lanes"
 # The width of a config's value; longer values are cut if they do not fit.
 _VALUE_WIDTH = 10
 # At most this many rungs are listed: a pruner that judges every epoch ends trials at many.
@@ -172,6 +173,8 @@ def _spent(stored: Stored) -> str:
         "save": "writing checkpoints",
     }
     parts = [f"{duration(stored.spent[part])} {name}" for part, name in names.items() if stored.spent.get(part)]
+    if beside := {detail["trial"] for _, kind, detail in stored.events if kind == _BESIDE}:
+        parts.append(f"{len(beside)} trial{'' if len(beside) == 1 else 's'} {_BESIDE}")
     return f"; {', '.join(parts)}" if parts else ""
 
 
@@ -186,7 +189,7 @@ def _failures(stored: Stored, console: Console) -> None:
 
 
 def _history(stored: Stored, console: Console) -> None:
-    events = [event for event in stored.events if event[1] not in (_COMPILED, IMPORTED)]
+    events = [event for event in stored.events if event[1] not in (_COMPILED, _BESIDE, IMPORTED)]
     if not events:
         return
     console.print(Text("history", style="bold"))

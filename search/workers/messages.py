@@ -28,6 +28,7 @@ class WorkerSpec:
         engines: names to try in this order; the first engine that accepts the model trains.
         why: the reason, if an earlier engine was left out; else empty.
         lanes: as `Ready.lanes`, decided at the study's first start; empty if this worker decides.
+        structures: as `Ready.structures`, decided with the lanes.
         database: the study's database, and `name` the study's name: they name its files.
         number: the worker's number in the pool.
         workers: how many workers share the CPU.
@@ -40,6 +41,7 @@ class WorkerSpec:
     engines: tuple[str, ...]
     why: str
     lanes: Mapping[str, int]
+    structures: tuple[str, ...]
     database: str
     name: str
     number: int

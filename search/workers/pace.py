@@ -54,14 +54,14 @@ class Pace:
         if self.members and not self.epochs_to_repeat:
             self.ticks.append((seconds, len(self.members)))
 
-    def deadline_s(self, members: Collection[Assignment], *, start_s: float, programs: int) -> float | None:
+    def deadline_s(self, members: Collection[Assignment], *, start_s: float, programs: float) -> float | None:
         """Return the seconds after which the current tick is overdue; None if no member has a limit.
 
         The largest remaining limit of one member counts, not their sum: members train side by side.
 
         Args:
             start_s: seconds of the worker's start, in which it inspected the model and compiled a program.
-            programs: how many the study needs.
+            programs: how many the study needs; inf if every new member may need one.
         """
         left = [
             max(0.0, assignment.limit_s - self.seconds.get(assignment.member, 0.0))

@@ -281,7 +281,8 @@ class WorkerPool:
         self._first_ready = self._first_ready or ready
         if ready.fingerprint != self._first_ready.fingerprint:
             raise UsageError("the data are not what this command began with: a file was changed, or a source is random")
-        if (ready.engine, ready.lanes) != (self._first_ready.engine, self._first_ready.lanes):
+        first = self._first_ready
+        if (ready.engine, ready.lanes, ready.structures) != (first.engine, first.lanes, first.structures):
             raise ManyfitError(
                 f"the workers came to different engines: {self._first_ready.engine} and {ready.engine} ({ready.why})"
             )
@@ -333,7 +334,9 @@ class WorkerPool:
             if worker.busy_since is None or not worker.members:
                 continue
             seconds = self._clock() - worker.busy_since
-            programs = worker.ready.lanes.get("programs", 1) if worker.ready is not None else 1
+            programs: float = worker.ready.lanes.get("programs", 1) if worker.ready is not None else 1
+            if worker.ready is not None and worker.ready.structures:
+                programs = math.inf  # a member beside the lanes compiles its own
             deadline_s = worker.pace.deadline_s(worker.members.values(), start_s=worker.start_s, programs=programs)
             if deadline_s is None or seconds <= deadline_s:
                 continue

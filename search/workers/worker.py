@@ -224,7 +224,9 @@ def _prepare(spec: WorkerSpec, connection: Connection, objects: int | None) -> _
     inspected = replace(preflight.inspect(trainer, spec.fixed), resumes=can_resume)
     ready = _with_sources(inspected, trainer, named, began_at)
     why = spec.why
-    request = EngineRequest(trainer, files, spec.fixed, spec.lanes, spec.workers, is_chosen=len(engines) == 1)
+    request = EngineRequest(
+        trainer, files, spec.fixed, spec.lanes, spec.structures, spec.workers, is_chosen=len(engines) == 1
+    )
     for name, make in engines:
         try:
             made = make(request)
@@ -235,6 +237,7 @@ def _prepare(spec: WorkerSpec, connection: Connection, objects: int | None) -> _
             continue
         why = why if name == engines[-1][0] else ""
         ready = replace(ready, engine=name, why=why, lanes=made.lanes, memory=made.memory)
+        ready = replace(ready, structures=made.structures, counted=made.counted)
         return made.engine, ready, trainer, exporting.saved
     raise UsageError(f"run.engine: no engine can train this model: {why}")
 

@@ -156,6 +156,7 @@ SPEC = WorkerSpec(
     engines=("lanes", "fit"),
     why="no jax",
     lanes={"places": 2},
+    structures=("c3",),
     database="/studies/\udcff.db",
     name="a",
     number=1,
@@ -186,7 +187,7 @@ def test_messages_come_out_as_they_went_in():
         Found({"units": [1, 2]}, {"units": 1}, 3, ("one builder",), 4),
         Ready(
             {"train_rows": 3}, "a1", "b2", lanes={"places": 2, "ahead": 1}, memory=(1, 2), warnings=("look",), read=("units",),
-            undrawn=("depth",), steps=7,
+            undrawn=("depth",), steps=7, structures=("c3",), counted={"draws": 3, "most_used": [{"share": 0.5}]},
         ),
     ]  # fmt: skip
     assert {type(message) for message in messages} == set(get_args(wire.Message))

@@ -30,6 +30,7 @@ class Built:
         kinds: what `lifting.kinds` returns for its slots.
         fingerprint: of what its steps compute; "" before `fingerprinted`.
         why_alone: why it needs a program of its own, with its numbers as constants; "" if they live in its state.
+        read: names that its builder and the compilation of its model read from the config.
     """
 
     assignment: Assignment
@@ -41,6 +42,7 @@ class Built:
     kinds: frozenset[tuple[str, str, str]] = frozenset()
     fingerprint: str = ""
     why_alone: str = ""
+    read: frozenset[str] = frozenset()
 
     @property
     def key(self) -> str:
@@ -63,10 +65,10 @@ TRACED = 2
 
 
 class Builder:
-    """Builds one member after another, in the order of `prefetch`."""
+    """Builds one member after another, in the order of `prefetch`. `structures` are those that get programs; empty: all."""
 
-    def __init__(self, trainer: Trainer, rows: Rows) -> None:
-        self._trainer, self._rows = trainer, rows
+    def __init__(self, trainer: Trainer, rows: Rows, structures: frozenset[str] = frozenset()) -> None:
+        self._trainer, self._rows, self._structures = trainer, rows, structures
         self.has_user_code = study_has_user_code(trainer)
         self._fingerprints: dict[str, list[str]] = {}
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="builder")
@@ -100,8 +102,14 @@ class Builder:
                     why_alone = failures.cause(error)
             return build(self._trainer, assignment, why_alone=why_alone)
 
+    def is_rare(self, built: Built) -> bool:
+        """Whether a member's structure gets no program, since the study is expected to have too few trials of it."""
+        return bool(self._structures) and not built.why_alone and built.structure not in self._structures
+
     def _shared(self, assignment: Assignment) -> Built:
         built = build(self._trainer, assignment)
+        if self.is_rare(built):
+            return built
         fingerprints = self._fingerprints.setdefault(built.structure, [])
         if not self.has_user_code and len(fingerprints) >= TRACED and len(set(fingerprints)) == 1:
             return replace(built, fingerprint=fingerprints[0])
@@ -145,7 +153,8 @@ def build(trainer: Trainer, assignment: Assignment, *, why_alone: str = "") -> B
             with warnings_as_prints():  # Keras warns of what it can't write down
                 described = keys.describe(model, slots, batch_size)
             kinds = lifting.kinds(slots)
-            return Built(assignment, model, described, keys.program_key(described), batch_size, state, kinds)
+            structure, read = keys.program_key(described), frozenset(config.read)
+            return Built(assignment, model, described, structure, batch_size, state, kinds, read=read)
 
 
 def fingerprinted(built: Built, rows: Rows) -> Built:

@@ -1,12 +1,15 @@
-"""The lanes engine: at every tick it trains all members in lanes by one epoch. Runs in a worker process."""
+"""The lanes engine: at every tick it trains all members by one epoch, in lanes or beside them. Runs in a worker process."""
 
 from __future__ import annotations
 
 import gc
+import math
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +21,15 @@ from search.data.stored_images import StoredImages
 from search.engines import model_limits, model_memory
 from search.engines.batches import shuffled
 from search.engines.checkpoints import Checkpoints
-from search.engines.lanes import sizing
+from search.engines.lanes import beside, sizing
+from search.engines.lanes.beside import BESIDE, Beside
 from search.engines.lanes.blocks import Lane
 from search.engines.lanes.program import Program, Rows, State
 from search.engines.lanes.programs import Programs, is_device_error
 from search.engines.logs import numbers
 from search.engines.protocol import Declined, EngineRequest, MadeEngine
 from search.engines.training import Trainer
-from search.trials.events import Assignment, EpochEnd, Event, Failed, Member, Noted, Verdict
+from search.trials.events import Assignment, EpochEnd, Event, Failed, Member, Noted, OverLimit, Stopped, Verdict
 
 # Decided at a study's first start; every later worker gets these values.
 _DECIDED = ("places", "ahead", "programs", "width")
@@ -38,7 +42,7 @@ def make(request: EngineRequest) -> MadeEngine:
     rows = sizing.rows_of(request.trainer)
     if request.lanes:
         places, ahead, programs, width = (request.lanes[name] for name in _DECIDED)
-        chosen = sizing.Lanes(places, ahead, programs, width)
+        chosen = sizing.Lanes(places, ahead, programs, width, structures=tuple(request.structures))
     else:
         chosen = sizing.choose(
             request.trainer, rows, request.fixed, workers=request.workers, is_asked_for=request.is_chosen
@@ -49,11 +53,12 @@ def make(request: EngineRequest) -> MadeEngine:
         places=chosen.places,
         width=chosen.width,
         programs=chosen.programs,
+        structures=chosen.structures,
         compiled=chosen.compiled,
         checkpoints=request.checkpoints,
     )
     lanes = {name: getattr(chosen, name) for name in _DECIDED}
-    return MadeEngine(engine, lanes, chosen.memory)
+    return MadeEngine(engine, lanes, chosen.memory, chosen.structures, chosen.counted)
 
 
 class LanesEngine:
@@ -61,6 +66,7 @@ class LanesEngine:
 
     Args:
         programs: how many the study is expected to need; a structure with more keys than that gets programs of one lane.
+        structures: those that get programs; members of others train by `model.fit` beside the lanes. Empty: all get them.
         compiled: programs that are already compiled, by key.
     """
 
@@ -72,6 +78,7 @@ class LanesEngine:
         places: int,
         width: int,
         programs: int = 1,
+        structures: Sequence[str] = (),
         compiled: Mapping[str, Program] | None = None,
         checkpoints: Checkpoints | None = None,
     ) -> None:
@@ -79,7 +86,16 @@ class LanesEngine:
         self._rows = rows
         self._places = places
         self._events: list[Event] = []
-        self._programs = Programs(trainer, rows, self._events, width=width, expected=programs, compiled=compiled or {})
+        self._programs = Programs(
+            trainer,
+            rows,
+            self._events,
+            width=width,
+            expected=programs,
+            structures=frozenset(structures),
+            compiled=compiled or {},
+        )
+        self._beside = Beside(trainer, self.checkpoints)
         self._waiting: deque[Assignment] = deque()
         self._orders: dict[Member, tuple[int, NDArray[np.int64]]] = {}
         self._is_short_of_memory = False
@@ -102,9 +118,8 @@ class LanesEngine:
     @property
     def members(self) -> list[Member]:
         """The members that have been started and not ended."""
-        return sorted(
-            [lane.member for lane in self._programs.lanes] + [assignment.member for assignment in self._waiting]
-        )
+        in_lanes, waiting = (lane.member for lane in self._programs.lanes), (one.member for one in self._waiting)
+        return sorted([*in_lanes, *self._beside.members, *waiting])
 
     def prefetch(self, assignment: Assignment) -> None:
         """Begin to build a member that will be started later. May be called from any thread."""
@@ -116,24 +131,39 @@ class LanesEngine:
         self._waiting.append(assignment)
 
     def advance(self) -> Sequence[Event]:
+        trained: list[Event] = []
+        by_fit: Future[list[Event]] | None = None
         while True:
             try:
                 self._fill_places()
-                events = self._train()
+                by_fit = by_fit or self._beside.begin()
+                try:
+                    trained += self._train()
+                finally:
+                    wait([by_fit])  # nothing may be freed while a member trains
             except (jax.errors.JaxRuntimeError, ValueError) as error:
                 # Any other device error ends the worker without failing a member.
                 if not is_device_error(error) or not model_memory.is_short(error):
                     raise
                 self._reduce_places(error)
             else:
+                trained += self._retry_the_short(by_fit.result())
                 pending = [*self._events]
                 self._events.clear()
-                return [*pending, *sorted(events, key=lambda event: (event.member, event.epoch))]
+                return [*pending, *sorted(trained, key=_by_member_and_epoch)]
+
+    def _retry_the_short(self, events: list[Event]) -> list[Event]:
+        """Let members beside the lanes that lacked memory begin anew, with fewer places; return the other events."""
+        if self._places == 1 or not (short := self._beside.take_short_of_memory()):
+            return events
+        self._waiting.extendleft(one.assignment for one in reversed(short))
+        self._reduce_places(short[0].error)
+        return beside.without(events, {one.assignment.member for one in short})
 
     def save(self) -> None:
         """Write a checkpoint of all lanes if one is due."""
         if self.checkpoints.is_due:
-            self.checkpoints.save(self._states())
+            self.checkpoints.save(chain(self._states(), self._beside.states()))
 
     def _states(self) -> Iterator[tuple[Assignment, int, dict[str, NDArray[Any]]]]:
         for loaded in self._programs.loaded.values():
@@ -144,7 +174,9 @@ class LanesEngine:
                     yield lane.assignment, lane.epoch, state
 
     def keep(self, member: Member, path: Path) -> str:
-        """Write the best weights of a member in a lane; return the error text, or ""."""
+        """Write the best weights of a member that trains; return the error text, or ""."""
+        if member in self._beside.members:
+            return self._beside.keep(member, path)
         for loaded in self._programs.loaded.values():
             for block, lanes in loaded.blocks:
                 for number, lane in lanes.items():
@@ -160,14 +192,16 @@ class LanesEngine:
             self._programs.builder.forget(member)
             self._orders.pop(member, None)
         self._programs.free(ended)
+        self._beside.free(ended)
 
     def close(self) -> None:
+        self._beside.close()
         self._programs.close()
         self._waiting.clear()
 
     def _fill_places(self) -> None:
-        """Put waiting members into free lanes, in the order of their starts."""
-        taken = sum(1 for _ in self._programs.lanes)
+        """Put waiting members into free lanes or beside them, in the order of their starts."""
+        taken = sum(1 for _ in self._programs.lanes) + len(self._beside)
         while self._waiting and taken < self._places:
             assignment = self._waiting.popleft()
             self._size = None
@@ -187,6 +221,11 @@ class LanesEngine:
                 continue
             if self._is_short_of_memory:
                 self._size = model_memory.size_of(built.model)
+            if loaded is None:
+                self._beside.start(assignment)
+                self._events.append(Noted(BESIDE, {"trial": assignment.member.trial}))
+                taken += 1
+                continue
             try:
                 epoch, state = self._resumed(assignment, built.state)
                 loaded.add(Lane(assignment, epoch), state)
@@ -201,7 +240,8 @@ class LanesEngine:
         """Return the epoch and state that a member resumes from: its checkpoint's, or 0 and `fresh`."""
         checkpoint = self.checkpoints.load(assignment) if assignment.done else None
         leaves, structure = jax.tree.flatten(fresh)
-        if checkpoint is None or len(checkpoint[1]) != len(leaves):
+        # A member that trained beside the lanes has a state of other parts.
+        if checkpoint is None or checkpoint[1].keys() != {str(number) for number in range(len(leaves))}:
             return 0, fresh
         epoch, arrays = checkpoint
         return epoch, jax.tree.unflatten(structure, [arrays[str(number)] for number in range(len(leaves))])
@@ -248,7 +288,7 @@ class LanesEngine:
             return shuffled(self._rows.count, lane.assignment.seed, lane.epoch + 1)
         return order
 
-    def _reduce_places(self, error: Exception) -> None:
+    def _reduce_places(self, error: BaseException) -> None:
         """Halve the places and restart all members; each first recomputes the epochs that it had completed."""
         lanes = sorted(self._programs.lanes, key=lambda lane: lane.member)
         self._programs.loaded.clear()
@@ -265,7 +305,8 @@ class LanesEngine:
             if self._size is not None:
                 model_memory.note_needed(error, self._size)
             self._events.append(Failed(alone.member, model_memory.reason(error, self._trainer.memory_limit())))
-        before, self._places = self._places, max(1, min(self._places, max(1, len(restarted))) // 2)
+        training = len(restarted) + len(self._beside)
+        before, self._places = self._places, max(1, min(self._places, max(1, training)) // 2)
         self._programs.width = min(self._programs.width, self._places)
         self._waiting.extendleft(reversed(restarted))
         self._is_short_of_memory = True
@@ -274,6 +315,12 @@ class LanesEngine:
         gc.collect()
         if self._places < before:
             self._events.append(Noted("out of memory", {"lanes_before": before, "lanes": self._places}))
+
+
+def _by_member_and_epoch(event: Event) -> tuple[Member, float]:
+    """Order the epochs of each member, and its end after them."""
+    assert isinstance(event, EpochEnd | Failed | OverLimit | Stopped)  # noqa: S101 (what trains a member reports these)
+    return event.member, event.epoch if isinstance(event, EpochEnd) else math.inf
 
 
 def _of_lane(metrics: Mapping[str, NDArray[Any]], lane: int) -> dict[str, float]:

@@ -28,6 +28,7 @@ class Programs:
     Args:
         width: the most lanes of a program.
         expected: how many programs the study is expected to need; a structure with more keys gets programs of one lane.
+        structures: those that get programs; empty: all.
         compiled: programs that are already compiled, by key.
         events: a list to which what was compiled is appended, and which trials share no program.
 
@@ -43,11 +44,12 @@ class Programs:
         *,
         width: int,
         expected: int,
+        structures: frozenset[str] = frozenset(),
         compiled: Mapping[str, Program],
     ) -> None:
         self._trainer, self._rows, self._events = trainer, rows, events
         self.width, self._expected = width, expected
-        self.builder = Builder(trainer, rows)
+        self.builder = Builder(trainer, rows, structures)
         self.loaded: dict[str, Loaded] = {}
         self.compile_s = 0.0
         # Keys by structure; by structure and kinds of numbers, the part of a step that lifting changes ("": none).
@@ -76,14 +78,18 @@ class Programs:
         self._comparing.shutdown(wait=False, cancel_futures=True)
         self.loaded.clear()
 
-    def of(self, assignment: Assignment) -> tuple[Built, Loaded]:
+    def of(self, assignment: Assignment) -> tuple[Built, Loaded | None]:
         """Return a member and its program: a shared one, or one of its own if its numbers can't live in a lane's state.
+
+        None instead of a program for a member whose structure gets none.
 
         The lifted step is compared with Keras's own step for every new structure and every new kind of its numbers: code
         that asks whether a number is zero, one or negative gets the same answer for all lanes.
         """
         built = self.builder.get(assignment)
         self._check_limits(built)
+        if self.builder.is_rare(built):
+            return built, None
         comparison = None if built.why_alone else self._comparison(built)
         try:
             shared = self._program_of(built)  # compiles while the comparison runs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,15 +12,14 @@ from keras.src.layers.convolutional.base_conv import BaseConv
 from keras.src.layers.convolutional.base_depthwise_conv import BaseDepthwiseConv
 from keras.src.layers.convolutional.base_separable_conv import BaseSeparableConv
 
-from search.engines import failures, model_memory, preflight
-from search.engines.lanes import keys, lifting
-from search.engines.lanes.builder import Built, build, fingerprinted, study_has_user_code
+from search.engines import failures, model_memory
+from search.engines.lanes import lifting, probing, structures
+from search.engines.lanes.builder import Built, build, fingerprinted
 from search.engines.lanes.lifting import NotLiftable
+from search.engines.lanes.probing import Probe
 from search.engines.lanes.program import Program, Rows
 from search.engines.training import Trainer
 from search.errors import UsageError
-from search.trials.events import Assignment, Member
-from spaces import Choice, Parameter
 
 # Members at a time. More gain little speed on such a device, and the sampler learns later.
 PLACES = {"cpu": 32, "gpu": 256}
@@ -33,16 +32,13 @@ SHARE_OF_TRIALS = 4
 SHARE_AHEAD = 8
 # The share of the machine's or GPU's memory that lanes may take.
 SHARE_OF_MEMORY = {"cpu": 0.5, "gpu": 0.9}
-# With fewer trials per program than this, compiling takes longer than lanes save. A study counts as LEAST_TRIALS trials at
-# least: a very small one may be a first try of a larger one.
+# With fewer trials per compilation than this, compiling takes longer than lanes save: a program takes about as long as two
+# trials by `model.fit` on TensorFlow, and so does a trial by `model.fit` on JAX with layers of new widths
+# (docs/decisions/0024). A study counts as LEAST_TRIALS trials at least: a very small one may be a first try of a larger one.
 TRIALS_A_PROGRAM = 2
 LEAST_TRIALS = 20
-# Of a choice with more values than this, only the first are tried.
-_MOST_VALUES = 16
-# In this many structures, parameters are searched for hidden effects; in others, the fingerprint of each trial shows them.
-_MOST_BRANCHES = 4
-# More programs than any study has trials: the number for a range of real values that can't be lifted.
-_ENDLESS = 10**6
+# Of the structures that get programs, so many are named in a plan.
+_MOST_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +48,9 @@ class Lanes:
     Attributes:
         places: members that train at a time, in blocks of `width` lanes.
         ahead: members that are built meanwhile.
-        programs: how many the space needs.
+        programs: how many the study needs.
         memory: (bytes needed at most, by the compiler's estimate; bytes allowed).
+        structures, counted: as in `Ready`.
         compiled: programs that were compiled to decide this, by key.
     """
 
@@ -62,6 +59,8 @@ class Lanes:
     programs: int
     width: int
     memory: tuple[int, int] = (0, 0)
+    structures: tuple[str, ...] = ()
+    counted: Mapping[str, Any] = field(default_factory=dict)
     compiled: Mapping[str, Program] = field(default_factory=dict)
 
 
@@ -93,14 +92,11 @@ def choose(trainer: Trainer, rows: Rows, fixed: Mapping[str, Any], *, workers: i
         raise NotLiftable("train.callbacks need model.fit, which the lanes engine does not call")
     if trainer.has_own_fit:
         raise NotLiftable("the hypermodel trains its models in a fit of its own")
-    probe = _probe(trainer, rows, fixed)
+    probe = probing.probe(trainer, rows, fixed)
     largest, programs = probe.largest, probe.programs
-    if not is_asked_for:
-        if device == "cpu" and (slow := _convolution(largest)):
-            raise NotLiftable(f"the layer {slow} is a convolution, which lanes make slower on a CPU")
-        most = max(settings.study.trainings, LEAST_TRIALS) // TRIALS_A_PROGRAM
-        if programs > most:
-            raise NotLiftable(f"{probe.costliest}, and its trials would need {_many(programs)} compiled programs")
+    few = None if is_asked_for else _few_programs(trainer, fixed, probe, device)
+    if few is not None:
+        largest, programs = few.largest, len(few.structures)
     wanted = settings.run.lanes
     # Build it again: other builds may have changed a global that its builder reads.
     largest = fingerprinted(build(trainer, largest.assignment), rows)
@@ -124,133 +120,64 @@ def choose(trainer: Trainer, rows: Rows, fixed: Mapping[str, Any], *, workers: i
         places //= 2
     ahead = max(1, places // SHARE_AHEAD) if settings.search.learns else places
     programs = min(programs, max(1, settings.study.trainings))
-    return Lanes(places, ahead, programs, width, (needed, allowed), {largest.key: program})
+    counted = {**(few.counted if few else {}), "compile_s": program.compile_s}
+    # A program that no trial is expected to need is not kept.
+    compiled = {largest.key: program} if few is None or largest.structure in few.structures else {}
+    return Lanes(
+        places, ahead, programs, width, (needed, allowed), few.structures if few else (), counted, compiled=compiled
+    )
+
+
+def _too_many(probe: Probe, programs: str) -> NotLiftable:
+    return NotLiftable(f"{probe.costliest}, and its trials would need {programs} compiled programs")
 
 
 @dataclass(frozen=True, slots=True)
-class _Probe:
-    """How many programs a space needs.
+class _Few:
+    """The structures of which a study will have enough trials for a program. `largest`: the largest model that was built."""
 
-    Attributes:
-        largest: the model with the most weights times batch size of all that were built.
-        programs: the product, over the parameters, of the programs that a parameter needs while the others are in the middle.
-        costliest: the parameter that needs the most programs, and why; "" if one program is enough.
-    """
-
+    structures: tuple[str, ...]
+    counted: Mapping[str, Any]
     largest: Built
-    programs: int
-    costliest: str
 
 
-def _probe(trainer: Trainer, rows: Rows, fixed: Mapping[str, Any]) -> _Probe:
-    """Build models of the space and count the programs that they need."""
-    space = trainer.space
-    middle = space.middle()
+def _few_programs(trainer: Trainer, fixed: Mapping[str, Any], probe: Probe, device: str) -> _Few | None:
+    """Choose the structures that get programs if not all do; NotLiftable if lanes would not be faster than `model.fit`."""
+    if device == "cpu" and (slow := _convolution(probe.largest)):
+        raise NotLiftable(f"the layer {slow} is a convolution, which lanes make slower on a CPU")
+    expected = max(trainer.settings.study.trainings, LEAST_TRIALS)
+    most = expected // TRIALS_A_PROGRAM
+    if probe.programs <= most and not probe.is_partial:
+        return None
+    if probe.is_hidden:
+        raise _too_many(probe, probing.many(probe.programs))
+    largest = probe.largest
 
-    def built(params: Mapping[str, Any], seed: int = 0) -> Built:
-        active = {name: value for name, value in params.items() if space.is_active(name, params)}
-        return build(trainer, _assignment({**fixed, **space.config(active)}, seed))
+    def built(params: Mapping[str, Any]) -> Built:
+        nonlocal largest
+        one = build(trainer, probing.assignment({**fixed, **trainer.space.config(params)}, seed=0))
+        largest = max(largest, one, key=probing.size)
+        return one
 
-    try:
-        first = largest = built(middle)
-    except (NotLiftable, UsageError):
-        raise
-    except BaseException as error:
-        raise NotLiftable(f"its builder fails in the middle of the space: {failures.one_line(error)}") from error
-    other_seed = built(middle, seed=1)
-    if other_seed.structure != first.structure:
-        what = keys.difference(first.model, first.described, other_seed.described)
-        raise NotLiftable(f"{what} changes with the seed")
-    programs, most, costliest = 1, 1, ""
-    branches = {first.structure_at_any_batch_size: middle}
-    lifted: dict[str, list[Any]] = {}
-    for name in space:
-        values, count = _values(space[name])
-        by_structure: dict[str, Built] = {}
-        for value in values:
-            # With the parameters that only this value makes active.
-            params = preflight.middle_with(space, name, value)
-            try:
-                one = built(params)
-            except (NotLiftable, UsageError):
-                raise
-            except BaseException:  # noqa: BLE001, S112 (the user's builder; it fails again in the trial with this config)
-                continue
-            by_structure[one.structure] = one
-            branches.setdefault(one.structure_at_any_batch_size, params)
-            largest = max(largest, one, key=lambda b: model_memory.parameters_of(b.model) * b.batch_size)
-        if len(by_structure) == 1:
-            lifted[name] = values
-        needed = count if 1 < len(by_structure) == len(values) else max(1, len(by_structure))
-        programs *= needed
-        if needed > most:
-            most = needed
-            one, different, *_ = by_structure.values()
-            what = keys.difference(one.model, one.described, different.described)
-            costliest = f"the parameter {name} changes {what} in a way that can't be lifted"
-    # Without user code, the structure determines the arithmetic: nothing is hidden.
-    for params in list(branches.values())[:_MOST_BRANCHES] if study_has_user_code(trainer) else []:
-        moved = {
-            name: next((value for value in values if value != params[name]), params[name])
-            for name, values in lifted.items()
-            if name in params
-        }
-        for name in _hidden(lambda params, seed: fingerprinted(built(params, seed), rows), params, moved):
-            _, needed = _values(space[name])
-            programs *= needed
-            if needed > most:
-                most = needed
-                costliest = f"the parameter {name} changes what is computed in a way that no layer's config shows"
-            del lifted[name]
-    return _Probe(largest, min(programs, _ENDLESS), costliest)
-
-
-def _hidden(
-    traced: Callable[[Mapping[str, Any], int], Built], params: Mapping[str, Any], moved: Mapping[str, Any]
-) -> list[str]:
-    """Return the parameters of `moved` that change what a model computes but not its structure.
-
-    Two traces are enough if there are none: one of `params`, one with another seed and every parameter moved. NotLiftable if
-    the seed alone changes what is computed.
-    """
-
-    def differs(names: Collection[str], seed: int) -> bool:
-        try:
-            other = traced({**params, **{name: moved[name] for name in names}}, seed)
-        except UsageError:
-            raise
-        except BaseException:  # noqa: BLE001 (the user's code; it fails again in the trial with this config)
-            return False
-        return other.structure == base.structure and other.fingerprint != base.fingerprint
-
-    try:
-        base = traced(params, 0)
-    except UsageError:
-        raise
-    except BaseException:  # noqa: BLE001 (the user's code; it fails again in the trial with this config)
-        return []
-    if not differs(moved, 1):
-        return []
-    if differs([], 1):
-        raise NotLiftable("what it computes changes with the seed")
-    return [name for name in moved if differs([name], 0)]
-
-
-def _assignment(config: Mapping[str, Any], seed: int) -> Assignment:
-    return Assignment(Member(0), config, int(config["epochs"]), seed)
-
-
-def _values(parameter: Parameter) -> tuple[list[Any], int]:
-    """Return the values of a parameter to try, and how many values it has in all."""
-    if isinstance(parameter, Choice):
-        values = parameter.values()
-        return values[:_MOST_VALUES], len(values)
-    values = parameter.values() or []
-    return (values if 0 < len(values) <= _MOST_VALUES else [parameter.low, parameter.high]), len(values) or _ENDLESS
-
-
-def _many(count: int) -> str:
-    return "endlessly many" if count == _ENDLESS else str(count)
+    counted = structures.count(
+        trainer.space,
+        trainer.settings.study.seed,
+        built,
+        lifted=probe.lifted,
+        most_built=min(structures.MOST_BUILT, expected),
+    )
+    chosen = counted.worth_a_program(expected)
+    if (compilations := counted.compilations(chosen, expected)) > most:
+        raise _too_many(probe, f"about {compilations:.0f}")
+    details = {
+        "draws": counted.draws,
+        "structures": len(counted.structures),
+        "share": round(counted.share(chosen), 3),
+        "most_used": [
+            {"params": one.params, "share": round(one.draws / counted.draws, 3)} for one in chosen[:_MOST_NAMED]
+        ],
+    }
+    return _Few(tuple(one.key for one in chosen), details, largest)
 
 
 def _program(built: Built, rows: Rows, width: int) -> Program:
