@@ -31,6 +31,7 @@ class Probe:
     Attributes:
         largest: the model with the most weights times batch size of all that were built.
         programs: the product, over the parameters, of the programs that a parameter needs while the others are in the middle.
+        widest: the most programs that one parameter needs that every config has.
         costliest: the parameter that needs the most programs, and why; "" if one program is enough.
         lifted: the parameters that change no structure.
         is_hidden: whether a parameter changes what is computed, but no structure.
@@ -39,6 +40,7 @@ class Probe:
 
     largest: Built
     programs: int
+    widest: int
     costliest: str
     lifted: frozenset[str]
     is_hidden: bool
@@ -55,7 +57,7 @@ def probe(trainer: Trainer, rows: Rows, fixed: Mapping[str, Any]) -> Probe:
         return build(trainer, assignment({**fixed, **space.config(active)}, seed))
 
     first = largest = _first(lambda seed: built(middle, seed))
-    programs, most, costliest = 1, 1, ""
+    programs, widest, most, costliest = 1, 1, 1, ""
     branches = {first.structure_at_any_batch_size: middle}
     lifted: dict[str, list[Any]] = {}
     unread: set[str] = set()
@@ -79,6 +81,7 @@ def probe(trainer: Trainer, rows: Rows, fixed: Mapping[str, Any]) -> Probe:
             unread |= {name} - next(iter(by_structure.values())).read
         needed = count if 1 < len(by_structure) == len(values) else max(1, len(by_structure))
         programs *= needed
+        widest = max(widest, needed if not space[name].when else 1)
         if needed > most:
             most = needed
             one, different, *_ = by_structure.values()
@@ -93,7 +96,7 @@ def probe(trainer: Trainer, rows: Rows, fixed: Mapping[str, Any]) -> Probe:
             costliest = f"the parameter {name} changes what is computed in a way that no layer's config shows"
     is_partial = programs > 1 and bool(unread)
     lifted_for_sure = frozenset(lifted.keys() - unread - hidden)
-    return Probe(largest, min(programs, _ENDLESS), costliest, lifted_for_sure, bool(hidden), is_partial)
+    return Probe(largest, min(programs, _ENDLESS), widest, costliest, lifted_for_sure, bool(hidden), is_partial)
 
 
 def _first(built: Callable[[int], Built]) -> Built:

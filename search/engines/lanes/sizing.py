@@ -149,7 +149,8 @@ def _few_programs(trainer: Trainer, fixed: Mapping[str, Any], probe: Probe, devi
     most = expected // TRIALS_A_PROGRAM
     if probe.programs <= most and not probe.is_partial:
         return None
-    if probe.is_hidden:
+    # Structures that differ in one parameter alone need no draws to be counted.
+    if probe.is_hidden or structures.occurring(probe.widest, expected) > most:
         raise _too_many(probe, probing.many(probe.programs))
     largest = probe.largest
 
@@ -164,7 +165,7 @@ def _few_programs(trainer: Trainer, fixed: Mapping[str, Any], probe: Probe, devi
         trainer.settings.study.seed,
         built,
         lifted=probe.lifted,
-        most_built=min(structures.MOST_BUILT, expected),
+        most_built=min(structures.MOST_BUILT, most),
     )
     chosen = counted.worth_a_program(expected)
     if (compilations := counted.compilations(chosen, expected)) > most:

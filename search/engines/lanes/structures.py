@@ -19,14 +19,20 @@ from search.policies.samplers.encoding import Encoding
 from search.trials.streams import stream
 from spaces import Space
 
-# The most configs to draw, and the most models to build of them, a tenth of a second each.
-DRAWS = 256
-MOST_BUILT = 64
+# The most configs to draw, and the most models to build of them. A model takes a tenth of a second, with layers of new
+# widths up to a second.
+DRAWS = 512
+MOST_BUILT = 128
 # A structure gets a program if so many trainings of it are expected. A program takes nearly twice as long to compile as what
 # one training by `model.fit` compiles on JAX, but it is only compiled if its structure occurs, and serves all that follow.
 LEAST_EXPECTED = 1.0
 # The random stream of the study's seed; the others are in `search.policies.samplers.draws`.
 _STREAM = 4
+
+
+def occurring(structures: int, trainings: int) -> float:
+    """Return how many of so many structures are expected to occur if all are equally likely."""
+    return structures * -math.expm1(-trainings / structures)
 
 
 @dataclass(slots=True)
@@ -56,8 +62,12 @@ class Counted:
     structures: tuple[Structure, ...]
 
     def worth_a_program(self, trainings: int) -> tuple[Structure, ...]:
-        """Return the structures of which a study of so many trainings is expected to have at least LEAST_EXPECTED."""
-        return tuple(one for one in self.structures if self._expected(one, trainings) >= LEAST_EXPECTED)
+        """Return the structures of which a study of so many trainings is expected to have at least LEAST_EXPECTED.
+
+        A structure of one draw may be as rare as any.
+        """
+        several = (one for one in self.structures if one.draws > 1)
+        return tuple(one for one in several if self._expected(one, trainings) >= LEAST_EXPECTED)
 
     def compilations(self, structures: Collection[Structure], trainings: int) -> float:
         """Return how often something is compiled if these get programs: each once if it occurs, and each other training."""
