@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,17 @@ from search.spec.settings import DataSection
 
 def load(base: Path, source: str, seed: int = 0, **section: Any) -> data.Data:
     return data.load(DataSection(source=source, **section), base, seed)
+
+
+def without_remarks(warnings: Sequence[str]) -> list[str]:
+    """Return the warnings but for those on columns that are of no use, which small tables are full of."""
+    of_columns = (
+        "looks like an identifier",
+        "all cells are equal",
+        "are equal; drop one",
+        "equal to an earlier column",
+    )
+    return [warning for warning in warnings if not any(words in warning for words in of_columns)]
 
 
 def refused(base: Path, source: str, *words: str, **section: Any) -> str:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from search.data.cells import quoted
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from search.data.table import Column
 
 _NAMES_OF_IDS = re.compile(r"(.*[_ .-])?(id|ids|uuid|guid|index|key|nr|no|number)|Unnamed: \d+|.*(Id|ID)", re.ASCII)
 _FEWEST_ROWS = 20
+_MOST_OF_A_KIND = 3
+_EQUAL = "equal to "
 
 
 def useless(columns: list[Column]) -> Iterator[tuple[str, str]]:
@@ -31,17 +36,42 @@ def useless(columns: list[Column]) -> Iterator[tuple[str, str]]:
             yield column.name, "every row has another value, so it looks like an identifier"
         key = (column.texts, values.tobytes())
         if key in seen:
-            yield column.name, f"equal to {seen[key]!r}"
+            yield column.name, f"{_EQUAL}{seen[key]!r}"
         seen.setdefault(key, column.name)
 
 
 def remarks(columns: list[Column]) -> Iterator[str]:
-    """Yield warnings on columns that are of no use."""
-    for name, why in useless(columns):
-        if why.startswith("equal to "):
-            yield f"columns {why.removeprefix('equal to ')} and {name!r} are equal; drop one of them"
+    """Yield warnings on columns that are of no use; many of a kind, such as constant pixels, in one."""
+    found = list(useless(columns))
+    kinds = Counter(_kind(why) for _, why in found)
+    for name, why in found:
+        if kinds[_kind(why)] > _MOST_OF_A_KIND:
+            continue
+        if _kind(why) == _EQUAL:
+            yield f"columns {why.removeprefix(_EQUAL)} and {name!r} are equal; drop one of them"
         else:
             yield f"column {name!r}: {why}; drop it: columns = {{ drop = [{quoted(name)}] }}"
+    for kind, count in kinds.items():
+        if count > _MOST_OF_A_KIND:
+            names = [repr(name) for name, why in found if _kind(why) == kind][:_MOST_OF_A_KIND]
+            what = "each is equal to an earlier column" if kind == _EQUAL else kind
+            yield f"{count} columns ({', '.join(names)}, ...): {what}; data.columns.drop leaves columns out"
+
+
+def of_numbers(frame: pd.DataFrame) -> Iterator[str]:
+    """Yield the same warnings on the columns of a table of numbers."""
+    from search.data.table import Column
+
+    yield from remarks(
+        [
+            Column(str(name), "number", frame.iloc[:, index].to_numpy("float64"))
+            for index, name in enumerate(frame.columns)
+        ]
+    )
+
+
+def _kind(why: str) -> str:
+    return _EQUAL if why.startswith(_EQUAL) else why
 
 
 def _may_be_id(column: Column) -> bool:

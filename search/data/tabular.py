@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from search.data import column_remarks
 from search.data.cells import quoted
 from search.data.columns import Findings, is_plain, read_table, without_dropped
 from search.data.labels import clean_labels
@@ -81,7 +82,9 @@ def part_of(
     frame = without_dropped(frame, columns, name)
     if not is_encoded and is_plain(frame, columns):
         values, rounded = matrix_of(frame, place)
-        return Part(values, y, place, tuple(str(column) for column in frame.columns), rounded), []
+        remarks = column_remarks.of_numbers(frame) if like is None else ()
+        names = tuple(str(column) for column in frame.columns)
+        return Part(values, y, place, names, rounded), [f"{name}, {remark}" for remark in remarks]
     findings = Findings() if like is None else _unlike(frame, like, name)
     findings.check(name)
     table, findings = read_table(frame, columns, place, like)

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from data_kit import all_rows, data, load, refused, write_function, write_table
+from data_kit import all_rows, data, load, refused, without_remarks, write_function, write_table
 
 from search.errors import DataError
 from search.spec.settings import DataSection
@@ -196,7 +196,7 @@ def test_spellings_are_those_of_the_target_where_rows_end_in_a_separator(tmp_pat
     rows = "".join(f"{i % 7}.50,{labels[i % 2]}{end}\n" for i in range(60))
     extra = "".join(f"{i % 7}.5,3{end}\n" for i in range(20))
     (tmp_path / "d.csv").write_text(f"{header}\n{rows}{extra}")
-    warnings = load(tmp_path, "d.csv", target="k").warnings
+    warnings = without_remarks(load(tmp_path, "d.csv", target="k").warnings)
     assert [repr(label) in warning for warning in warnings for label in labels] == [True] * (2 * (labels != ("1", "2")))
 
 
@@ -236,3 +236,23 @@ def test_wide_table_of_reals_and_truths_is_read_in_linear_time(tmp_path):
     assert loaded.info.input_shape == (columns,)
     assert np.array_equal(loaded.x_train[0, :4], [1, 0.5, 1, 0.5])
     assert time.process_time() - began < 15
+
+
+def test_tables_of_numbers_are_remarked_on_as_others_are(tmp_path):
+    rows = [(100 + i, 7, i % 9, i % 9, i % 2) for i in range(60)]
+    (tmp_path / "d.csv").write_text("customer,site,a,b,y\n" + "".join(f"{','.join(map(str, row))}\n" for row in rows))
+    said = "\n".join(load(tmp_path, "d.csv", target="y").warnings)
+    assert "column 'site': all cells are equal" in said
+    assert "column 'customer': every row has another value, so it looks like an identifier; drop it" in said
+    assert "columns 'a' and 'b' are equal" in said
+
+
+def test_many_useless_columns_are_told_in_one_line(tmp_path):
+    """Images as a table: the pixels at the edge are all 0."""
+    names = [f"pixel{i}" for i in range(40)]
+    rows = [[0] * 38 + [i % 7, i % 5, i % 2] for i in range(60)]
+    (tmp_path / "d.csv").write_text(
+        ",".join([*names, "y"]) + "\n" + "".join(f"{','.join(map(str, row))}\n" for row in rows)
+    )
+    (warning,) = load(tmp_path, "d.csv", target="y").warnings
+    assert "38 columns ('pixel0', 'pixel1', 'pixel2', ...): all cells are equal" in warning
