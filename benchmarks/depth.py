@@ -1,4 +1,4 @@
-"""Claim: a study over depth and width takes less time in lanes, with rare structures beside them, than one trial at a time.
+"""Claim: a study over depth and width takes no longer in lanes, with rare structures beside them, than one trial at a time.
 
 n: 1 round; 64 trials of 8 epochs of digits, drawn at random. Hardware: 2 shared cores of an AMD EPYC, no GPU.
 
@@ -40,8 +40,6 @@ source = "sklearn:digits"
 [model]
 build = "builder.py:build"
 [space]
-dropout = {{ low = 0.0, high = 0.5 }}
-learning_rate = {{ low = 1e-4, high = 1e-2, log = true }}
 {space}
 [search]
 sampler = "random"
@@ -50,9 +48,13 @@ SPACES = {
     "one width": """
 depth = { low = 1, high = 4 }
 width = { choices = [16, 32, 64, 128] }
+dropout = { low = 0.0, high = 0.5 }
+learning_rate = { low = 1e-4, high = 1e-2, log = true }
 batch_size = { choices = [32, 64] }
 """,
     "a width each": """
+dropout = { low = 0.0, high = 0.5 }
+learning_rate = { low = 1e-4, high = 1e-2, log = true }
 depth = { low = 1, high = 3 }
 units_1 = { choices = [32, 64, 128] }
 units_2 = { choices = [32, 64, 128], when = { depth = [2, 3] } }
