@@ -193,6 +193,7 @@ def build(config, data):
 """
 
 
+@pytest.mark.gallery
 @pytest.mark.slow
 def test_module_whose_name_a_config_makes_is_a_part_of_the_study(tmp_path):
     """The sample: arch/b.py changed between two commands, and no command noticed, for only config a had been inspected."""

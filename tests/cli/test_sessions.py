@@ -42,6 +42,7 @@ def test_study_runs_in_a_thread_and_tells_the_logger(tmp_path: Path, caplog):
     assert (again.ended, len(again.stored.trials)) == ((), 2)
 
 
+@pytest.mark.gallery
 @pytest.mark.slow
 def test_example_of_the_docs_runs_as_it_stands_but_for_its_length(tmp_path: Path):
     text = (ROOT / "docs" / "library.md").read_text(encoding="utf-8")

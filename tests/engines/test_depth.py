@@ -108,6 +108,7 @@ def short_of_memory_beside():
     ]
 
 
+@pytest.mark.gallery
 def test_member_that_lacks_memory_beside_others_begins_anew_with_fewer_at_a_time():
     epochs, short = in_jax(short_of_memory_beside)
     assert epochs == {"0": 2, "1": 2}

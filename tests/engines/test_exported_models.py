@@ -304,6 +304,7 @@ def cases_of_two_outputs():
     )
 
 
+@pytest.mark.gallery
 def test_two_outputs_for_two_classes_are_compiled_with_the_loss_that_trained_them(samples):
     """The samples: "flat" and "rows" were not compiled, for Keras would have no such loss."""
     (_, found, _), seen = samples

@@ -56,6 +56,7 @@ def objects_of_every_spelling():
     return missing
 
 
+@pytest.mark.gallery
 def test_losses_and_metrics_of_every_spelling_have_an_object_of_keras_in_the_file():
     found = in_jax(objects_of_every_spelling)
     assert found == []

@@ -93,6 +93,7 @@ def kinds_and_peak():
     return [found, peak]
 
 
+@pytest.mark.gallery
 @pytest.mark.parametrize("backend", ["jax", pytest.param("tensorflow", marks=pytest.mark.gallery)])
 def test_model_that_can_not_fit_is_refused_with_its_size_before_it_takes_anything(backend):
     said, peak_kb = in_keras(kinds_and_peak, backend=backend)

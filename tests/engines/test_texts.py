@@ -206,7 +206,8 @@ def exported():
     return found
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", pytest.param("jax", marks=pytest.mark.gallery)])
+@pytest.mark.gallery
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_exported_models_of_texts_have_the_values_of_their_study(tmp_path, backend):
     (tmp_path / "docs.py").write_text(DOCS)
     found = in_keras(exported, backend=backend, cwd=tmp_path)

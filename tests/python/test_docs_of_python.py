@@ -45,11 +45,11 @@ def shown(cell: Any) -> str:
 
 def test_every_example_of_the_page_runs_as_a_notebook(tmp_path):
     cells = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(cells) == 6
+    assert len(cells) == 7
     with kernel(tmp_path, cells) as client:
         for index, cell in enumerate(client.nb.cells):
             client.execute_cell(cell, index)
-    first, _, found, figures, arguments, changed = client.nb.cells
+    first, _, found, figures, arguments, _, changed = client.nb.cells
     assert "digits: 4 trials in" in shown(first)
     displays = [output for output in first.outputs if output.output_type == "display_data"]
     assert len(displays) == 1  # updated in place

@@ -413,6 +413,7 @@ def broken(hp):
 """
 
 
+@pytest.mark.gallery
 def test_the_space_of_a_builder_of_hp_is_found(tmp_path):
     """A HyperModel's instance with a closure over the program; the study goes on, and errors name the argument."""
     script = write(
