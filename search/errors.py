@@ -63,11 +63,17 @@ class OptionError(UsageError):
 
 
 class DataError(UsageError):
-    """Bad data; `key` is the key to correct in the study file. The message may hold file names that are not UTF-8."""
+    """Bad data. The message may hold file names that are not UTF-8.
 
-    def __init__(self, message: str, key: str = "data.source") -> None:
+    Attributes:
+        key: the key to correct in the study file.
+        fault: "several labels": rows of 0 and 1 are not one-hot. "rounded": float32 would change whole numbers. Else "".
+    """
+
+    def __init__(self, message: str, key: str = "data.source", fault: str = "") -> None:
         super().__init__(without_stray_bytes(message))
         self.key = key
+        self.fault = fault
 
 
 class IdentityError(UsageError):

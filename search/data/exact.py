@@ -63,13 +63,13 @@ def integer_dtype(parts: Parts, scale: str) -> np.dtype[Any] | None:
     if scale != "none":
         return None
     if rounded := [part.rounded for part in parts.splits.values() if part.rounded]:
-        raise DataError(rounded[0])
+        raise DataError(rounded[0], fault="rounded")
     inexact = ((part, _first_inexact(part.x)) for part in parts.splits.values())
     part, index = next(((part, index) for part, index in inexact if index is not None), (parts.splits["train"], None))
     if index is None:
         return None
     if any(part.x.dtype.kind == "f" for part in parts.splits.values()):
-        raise DataError(_kept_as_real(part, index))
+        raise DataError(_kept_as_real(part, index), fault="rounded")
     low = min(int(part.x.min()) for part in parts.splits.values())
     high = max(int(part.x.max()) for part in parts.splits.values())
     for part in parts.splits.values():
@@ -159,7 +159,8 @@ def table_warnings(table: Table, scale: str, name: str) -> Iterator[str]:
         if scale == "none" and (values == np.floor(values)).all():
             raise DataError(
                 f"{name}, column {column.name!r}: {int(values[changed.argmax()])} is a whole number that float32 would "
-                f'round; name it under columns.category or columns.drop; for a quantity use scale = "standard"'
+                f'round; name it under columns.category or columns.drop; for a quantity use scale = "standard"',
+                fault="rounded",
             )
         size = max(abs(float(values.min())), abs(float(values.max())))
         if _steps(values) < _FEWEST_STEPS and values.max() - values.min() > _ROUNDING_NOISE * size:

@@ -110,7 +110,8 @@ def _from_one_hot(parts: Parts, y: dict[str, Array], task: str | None) -> tuple[
             raise DataError(
                 f"{parts.splits[split].place(row)}: {values[row].tolist()[:20]} is not one-hot; give one "
                 'label a row or a single 1 in a row of zeros; for several labels a row, task = "regression" '
-                'in [data] and loss = "binary_crossentropy" in [train]'
+                'in [data] and loss = "binary_crossentropy" in [train]',
+                fault="several labels",
             )
     if not zeros_and_ones:
         return y, "regression"
