@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import io
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from data_kit import draw
+from rich.console import Console
 from sklearn import datasets
 
 from search.drafting import writing
 from search.drafting.draft import Draft, draft
 from search.drafting.request import Request
 from search.reading import studyfile
+from search.views import drafted
 
 
 def begin(folder: Path, source: str, *, force: bool = False, **options) -> Draft:
@@ -22,6 +27,18 @@ def begin(folder: Path, source: str, *, force: bool = False, **options) -> Draft
     writing.write(done.files)
     studyfile.read(done.request.study_file)
     return done
+
+
+def settings_of(done: Draft) -> dict[str, Any]:
+    """Return the study file that was written, as a table."""
+    return tomllib.loads(done.request.study_file.read_text(encoding="utf-8"))
+
+
+def shown(done: Draft) -> str:
+    """Return what `manyfit init` prints."""
+    text = io.StringIO()
+    Console(width=400, file=text).print(drafted.table(done))
+    return text.getvalue()
 
 
 def iris() -> pd.DataFrame:
@@ -146,11 +163,27 @@ def house_function(folder: Path) -> str:
     return "house.py:load"
 
 
+def weighted_function(folder: Path) -> str:
+    """Three classes, one of which has nearly all rows, and weights of rows."""
+    (folder / "weighted.py").write_text(WEIGHTED, encoding="utf-8")
+    return "weighted.py:load"
+
+
 def frame_function(folder: Path) -> str:
     text = "from sklearn import datasets\n\n\ndef rows(seed):\n    return datasets.load_iris(as_frame=True).frame\n"
     (folder / "irises.py").write_text(text, encoding="utf-8")
     return "irises.py:rows"
 
+
+WEIGHTED = """
+import numpy as np
+
+
+def load():
+    random = np.random.default_rng(0)
+    x = random.normal(size=(500, 3))
+    return x, np.digitize(x[:, 0], [1.3, 1.7]), random.uniform(0.1, 9, 500)
+"""
 
 HOUSE = """
 import numpy as np

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -62,11 +62,11 @@ def goal_of(data: Data) -> Goal:
     if data.info.task == "binary" and has_all:
         words = f"chance; {max(shares):.0%} of the rows are {name!r}, so accuracy would say little"
         return Goal("val_auc", ("auc", "accuracy"), "maximize", 0.5, words)
-    loss = float(-np.log(np.clip(shares[validation], _EPSILON, 1)).mean())
     words = (
-        f"each class by its share of the training rows; {name!r} has {max(shares):.0%}, so accuracy would say little"
+        f"each class by its share of the training rows{_by_weight(data)}; {name!r} has {max(shares):.0%} of the rows, so "
+        "accuracy would say little"
     )
-    return Goal("val_loss", ("accuracy",), "minimize", loss, words)
+    return Goal("val_loss", ("accuracy",), "minimize", _constant_loss(data), words)
 
 
 def _unbalanced(data: Data) -> float:
@@ -77,14 +77,16 @@ def _unbalanced(data: Data) -> float:
 def are_several_labels(data: Data) -> bool:
     """Return whether the targets of a regression are rows of 0 and 1: any number of labels for each row."""
     y = data.y_train
-    return bool(y.ndim == 2 and y.shape[1] > 1 and ((y == 0) | (y == 1)).all())
+    is_of_numbers = data.info.task == "regression" and y.ndim == 2 and y.shape[1] > 1
+    return bool(is_of_numbers and ((y == 0) | (y == 1)).all())
 
 
 def _of_labels(data: Data) -> Goal:
-    shares = np.clip(np.asarray(data.y_train, np.float64).mean(axis=0), _EPSILON, 1 - _EPSILON)
+    shares = np.clip(_weighted_mean(data.y_train, data.w_train), _EPSILON, 1 - _EPSILON)
     y = np.asarray(data.y_validation, np.float64)
-    loss = float(-(y * np.log(shares) + (1 - y) * np.log(1 - shares)).mean())
-    words = "each label by its share of the training rows"
+    losses = -(y * np.log(shares) + (1 - y) * np.log(1 - shares)).mean(axis=1)
+    words = f"each label by its share of the training rows{_by_weight(data)}"
+    loss = _loss_of(losses, data)
     return Goal("val_loss", ("binary_accuracy",), "minimize", loss, words, loss="binary_crossentropy")
 
 
@@ -105,7 +107,7 @@ def with_last_value(goal: Goal, data: Data, past: int) -> Goal:
     changes = changes_of(data.x_validation, data.y_validation, data, past)
     error = float(np.sqrt((changes**2).mean()))
     also = f"Also try to beat {error:.4g}, by repeating the last known value."
-    return Goal(goal.objective, goal.metrics, goal.direction, goal.baseline, goal.words, goal.loss, also)
+    return replace(goal, also=also)
 
 
 def changes_of(x: Any, y: Any, data: Data, past: int) -> Any:
@@ -134,17 +136,35 @@ def _of_several(data: Data) -> Goal:
 
 def _constant_loss(data: Data) -> float:
     """Return the default loss of the task on the validation rows for the constant that is best on the training rows."""
-    weights = (
-        np.ones(len(data.y_validation)) if data.w_validation is None else np.asarray(data.w_validation, np.float64)
-    )
     if data.info.task == "regression":
         train, validation = (np.asarray(y, np.float64).reshape(len(y), -1) for y in (data.y_train, data.y_validation))
-        losses = ((validation - train.mean(axis=0)) ** 2).mean(axis=1)
+        losses = ((validation - _weighted_mean(train, data.w_train)) ** 2).mean(axis=1)
     else:
         train, validation = (_labels(y, data) for y in (data.y_train, data.y_validation))
-        shares = np.bincount(train, minlength=data.info.classes) / len(train)
+        counts = np.bincount(train, weights=_weights(data.w_train), minlength=data.info.classes)
+        shares = counts / counts.sum()
         losses = -np.log(np.clip(shares[validation], _EPSILON, 1))
+    return _loss_of(losses, data)
+
+
+def _loss_of(losses: Any, data: Data) -> float:
+    """Return the loss of the validation rows as Keras does: it divides by the number of rows, not by the sum of weights."""
+    weights = 1.0 if data.w_validation is None else np.asarray(data.w_validation, np.float64)
     return float((losses * weights).mean())
+
+
+def _weighted_mean(rows: Any, weights: Any) -> Any:
+    return np.average(np.asarray(rows, np.float64), axis=0, weights=_weights(weights))
+
+
+def _weights(given: Any) -> Any:
+    """Return weights of training rows; None if all count alike, as they do for a constant if none has a weight."""
+    weights = None if given is None else np.asarray(given, np.float64)
+    return weights if weights is not None and weights.sum() > 0 else None
+
+
+def _by_weight(data: Data) -> str:
+    return "" if data.w_train is None else " by weight"
 
 
 def _labels(y: Any, data: Data) -> Any:

@@ -6,11 +6,11 @@ import json
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from search.data import Data
+from search.drafting import forms
 from search.drafting.baseline import are_several_labels, changes_of, scaling_of
 from search.drafting.forms import Rows
 
@@ -129,11 +129,13 @@ def _heads(data: Data) -> list[str]:
 
 def _forecast(data: Data, past: int) -> list[str]:
     """Return lines that make the forecast of a series: its last value, and a learnt change."""
-    spread = _rounded(changes_of(data.x_train, data.y_train, data, past).std() or 1.0)
+    changes = changes_of(data.x_train, data.y_train, data, past)
+    (spread,) = forms.written(changes.mean(), changes.std())[1]
     last = f"inputs[:, -1, {past}:{past + 1}]"
     scaling = scaling_of(data)
     if scaling.mean is not None and scaling.spread is not None:
-        scale, mean = _rounded(scaling.spread[past]), _rounded(scaling.mean[past])
+        # The last value must be exact to a part of the change, which may be far smaller than the spread of the series.
+        scale, mean = (forms.to_steps(float(part[past]), spread) for part in (scaling.spread, scaling.mean))
         last = f"keras.layers.Rescaling({scale}, {mean})({last})  # rows are standardised, and the target is not"
     return [
         "# a forecast is the last known value plus a learnt change, which has this spread",
@@ -149,7 +151,7 @@ def _head(result: str, outputs: str, data: Data) -> list[str]:
     if data.info.task != "regression" or are_several_labels(data):
         return [f"{result} = keras.layers.Dense({outputs})(x)  # logits; the loss makes probabilities of them"]
     shape, axis = y.shape[1:], 0 if y.ndim <= 2 else None
-    mean, spread = _rounded(y.mean(axis=axis, dtype=np.float64)), _rounded(y.std(axis=axis, dtype=np.float64))
+    mean, spread = map(_of_one, forms.written(y.mean(axis=axis, dtype=np.float64), y.std(axis=axis, dtype=np.float64)))
     if axis == 0:
         lines = [f"{result} = keras.layers.Dense({outputs})(x)"]
     else:
@@ -162,9 +164,8 @@ def _head(result: str, outputs: str, data: Data) -> list[str]:
     ]
 
 
-def _rounded(values: Any) -> float | list[float]:
-    """Return numbers with six digits; a single one without a list."""
-    numbers = [float(f"{value:.6g}") for value in np.atleast_1d(values)]
+def _of_one(numbers: list[float]) -> float | list[float]:
+    """Return a single number without its list."""
     return numbers if len(numbers) > 1 else numbers[0]
 
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search.drafting import baseline, builders, loading, sizes, study_text, writing
+from search.drafting import baseline, builders, loading, opened, sizes, study_text, writing
 from search.drafting.baseline import Goal
 from search.drafting.loading import Loaded
 from search.drafting.request import BUILDER, DATA_FUNCTION, Request
+from search.spec.usercode import Reference
 
 ORDER = (
     "source", "encoding", "target", "task", "columns", "text", "group", "order", "split", "window", "horizon", "stride",
@@ -37,21 +38,31 @@ class Draft:
 def draft(request: Request, *, force: bool = False) -> Draft:
     """Look at the data and draft the files; writes none.
 
-    Raises UsageError: wrong options, files that are there already (unless `force`), data that no study can use.
+    Raises UsageError: wrong options, files that are there already (unless `force`), files to write that the source is read
+    from, data that no study can use.
     """
     request.check()
-    writing.check(request.folder, [request.study_file, request.folder / BUILDER], force=force)
-    loaded = loading.load(request)
+    always = [request.study_file, request.folder / BUILDER]
+    if (reference := Reference.parse(request.source, request.folder)) is not None:
+        writing.check_kept(request.source, [reference.path], always)
+    writing.check(request.folder, always, force=force)
+    with opened.recorded() as read:
+        loaded = loading.load(request)
     goal = _goal_of(loaded)
     sections = _sections(loaded, goal)
     command = study_text.command_of(
         request.source,
         {"--target": request.target, "--model": request.model, "--name": request.name, "--set": request.overrides},
     )
+    comments = {guess.key: guess.comment for guess in loaded.all_guesses if guess.key}
     files = {request.folder / DATA_FUNCTION: loaded.origin.code} if loaded.origin.code else {}
     files[request.folder / BUILDER] = builders.text_of(request.study, loaded.inputs, loaded.data, loaded.past)
-    files[request.study_file] = study_text.text_of(request.study_file.name, command, sections, comment_of(goal, loaded))
+    files[request.study_file] = study_text.text_of(
+        request.study_file.name, command, sections, comment_of(goal, loaded), comments
+    )
+    writing.check_kept(request.source, read, files)
     writing.check(request.folder, files, force=force)
+    writing.try_out(files, request.study_file, sections["data"]["source"])
     return Draft(request, loaded, goal, sections, files)
 
 

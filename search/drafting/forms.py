@@ -17,6 +17,8 @@ _SMALLEST_IMAGE = 8
 _SMALL = 3.0
 # With more features than this, one mean and one spread stand for all of them.
 _MOST_SCALED = 32
+# A spread below this share of the numbers comes from arithmetic on equal ones.
+_ROUNDING_NOISE = 1e-12
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,19 @@ def _scaling(sample: Any, kind: str) -> tuple[Any, Any]:
     is_each = kind != "image" and sample.shape[-1] <= _MOST_SCALED
     axes = tuple(range(sample.ndim - 1)) if is_each else None
     mean, spread = np.atleast_1d(sample.mean(axis=axes)), np.atleast_1d(sample.std(axis=axes))
-    spread[spread < 1e-12] = 1.0
-    means, spreads = [float(f"{value:.6g}") for value in mean], [float(f"{value:.6g}") for value in spread]
+    means, spreads = written(mean, spread)
     return (means, spreads) if is_each and len(means) > 1 else (means[0], spreads[0])
+
+
+def written(mean: Any, spread: Any) -> tuple[list[float], list[float]]:
+    """Return means and spreads with few digits: an error is below 1e-5 spreads. The spread of equal numbers is 1."""
+    means, spreads = np.atleast_1d(mean).astype(np.float64), np.atleast_1d(spread).astype(np.float64)
+    # Arithmetic on equal numbers may leave a spread of some 1e-16 of them.
+    spreads = np.where(spreads > _ROUNDING_NOISE * np.abs(means), spreads, 1.0)
+    pairs = zip(means.tolist(), spreads.tolist(), strict=True)
+    return [to_steps(value, spread) for value, spread in pairs], [float(f"{value:.6g}") for value in spreads]
+
+
+def to_steps(value: float, spread: float) -> float:
+    """Return a number rounded to less than 1e-5 of the spread."""
+    return round(value, 5 - math.floor(math.log10(spread)))

@@ -17,10 +17,11 @@ from search import data
 from search.data import Data
 from search.data.table_encoding import Encoding
 from search.data.texts import Vocabulary
-from search.drafting import forms, origin, sizes
+from search.drafting import forms, guess, origin, sizes
 from search.drafting.baseline import are_several_labels
 from search.drafting.forms import Rows
-from search.drafting.origin import Guess, Origin
+from search.drafting.guess import Guess
+from search.drafting.origin import Origin
 from search.drafting.request import DATA_FUNCTION, Request
 from search.engines import devices
 from search.errors import DataError, UsageError
@@ -32,6 +33,7 @@ from search.spec.usercode import bring_back
 _SMALL = 2_000
 # What errors tell to write in a study file.
 _ASSIGNMENT = re.compile(r'\b(columns|scale|task|image_size|lazy|target) = ["{\[a-z]')
+_NUMBER = "number them 0, 1, 2 ... in the source"
 _OPTION = "; init takes KEY = VALUE as --set 'data.KEY=VALUE'"
 
 
@@ -48,6 +50,10 @@ class Loaded:
     data: Data
     inputs: Mapping[str, Rows]
     guesses: tuple[Guess, ...] = ()
+
+    @property
+    def all_guesses(self) -> tuple[Guess, ...]:
+        return (*self.origin.guesses, *self.guesses)
 
     @property
     def past(self) -> int | None:
@@ -67,6 +73,7 @@ def load(request: Request) -> Loaded:
         found = origin.of(request, given)
         with _reader(found, request) as read:
             section = {**given, **found.section}
+            _validated(section, _text_of(request))
             if "target" in section and not request.model:
                 section.setdefault("scale", "standard")
             section, first, guesses = _tried(section, read)
@@ -75,13 +82,24 @@ def load(request: Request) -> Loaded:
 
 def overrides_of(request: Request) -> dict[str, Any]:
     """Return the keys of [data] that the command line sets; StudyFileError for wrong ones."""
+    text = _text_of(request)
+    section = text.table["data"]
+    # Steps of windows may stand alone: the window of a series is guessed.
+    _validated({"window": 1, **section} if {"horizon", "stride"} & set(section) else section, text)
+    return {name: value for name, value in section.items() if name != "source"}
+
+
+def _text_of(request: Request) -> StudyText:
     text = StudyText(Path("the command line"), "", {"data": {"source": request.source}})
-    text = text.overridden_by(request.overrides)
+    return text.overridden_by(request.overrides)
+
+
+def _validated(section: Mapping[str, Any], text: StudyText) -> None:
+    """Raise StudyFileError for keys of [data] that the command line `text` sets wrongly."""
     try:
-        DataSection.model_validate(text.table["data"])
+        DataSection.model_validate(section)
     except ValidationError as error:
         raise text.invalid(_below_data(error)) from None
-    return {name: value for name, value in text.table["data"].items() if name != "source"}
 
 
 def _below_data(error: ValidationError) -> ValidationError:
@@ -110,7 +128,7 @@ def _reader(found: Origin, request: Request) -> Iterator[_Read]:
         except DataError as error:
             text = str(error).replace(partial.name, DATA_FUNCTION)
             hint = _OPTION if _ASSIGNMENT.search(text) else ""
-            raise DataError(f"{text}{hint}", error.key) from error
+            raise DataError(f"{text}{hint}", error.key, error.fault) from error
         finally:
             bring_back()
 
@@ -127,6 +145,7 @@ def _reader(found: Origin, request: Request) -> Iterator[_Read]:
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
+        sys.modules.pop(partial.stem, None)
 
 
 @contextlib.contextmanager
@@ -158,27 +177,22 @@ def _tried(section: dict[str, Any], read: _Read) -> tuple[dict[str, Any], Data, 
     try:
         return section, read(section), ()
     except DataError as error:
-        if "is not one-hot" in str(error) and "task" not in section:
-            several = {**section, "task": "regression"}
-            loaded = read(several)
+        if error.fault == "several labels" and "task" not in section:
+            changed, loaded, guesses = _tried({**section, "task": "regression"}, read)
             if are_several_labels(loaded):
                 why = "rows of 0 and 1 with any number of ones"
-                return (
-                    several,
-                    loaded,
-                    (Guess("labels", "several a row", why, 'task = "regression" in the file is for that'),),
-                )
-        if "scale" not in section and 'scale = "standard"' in str(error):
-            scaled = {**section, "scale": "standard"}
-            with contextlib.suppress(DataError):
-                return scaled, read(scaled), ()
+                several = Guess("labels", "several a row", why, 'task = "regression" in the file is for that')
+                return changed, loaded, (*guesses, several)
+        if error.fault == "rounded" and "scale" not in section:
+            changed, loaded, guesses = _tried({**section, "scale": "standard"}, read)
+            return changed, loaded, (*guesses, guess.of_quantities(str(error).partition(": ")[0], _NUMBER))
         raise
 
 
 def _settled(loaded: Loaded, request: Request, given: Mapping[str, Any], read: _Read) -> Loaded:
     """Choose shares of splits, limit and scale by what the rows are, and load them so."""
     inputs = inputs_of(loaded, request)
-    section, first = dict(loaded.section), loaded.data
+    section, first, more = dict(loaded.section), loaded.data, loaded.guesses
     if first.stream is None:
         rows = first.info.train_rows + first.info.validation_rows
         if "validation" not in first.own_splits:
@@ -190,12 +204,16 @@ def _settled(loaded: Loaded, request: Request, given: Mapping[str, Any], read: _
         if "limit" not in given and (limit := sizes.limit_of(kind, shape, rows)):
             section["limit"] = limit
         only = inputs.get("")
-        if only is not None and only.kind == "dense" and len(only.shape) == 1 and only.mean is not None:
-            section.setdefault("scale", "standard")
+        # Integers are whole numbers that float32 would change, as it would in the model.
+        is_whole = only is not None and first.x_train.dtype.kind == "i"
+        is_flat = only is not None and only.kind == "dense" and len(only.shape) == 1
+        if only is not None and only.mean is not None and (is_flat or is_whole) and "scale" not in section:
+            section["scale"] = "standard"
+            more += (guess.of_quantities("all of them", _NUMBER),) if is_whole else ()
     defaults = {name: field.default for name, field in DataSection.model_fields.items()}
     if {**defaults, **section} == {**defaults, **loaded.section}:
-        return Loaded(loaded.origin, section, first, inputs, loaded.guesses)
-    again = Loaded(loaded.origin, section, read(section), {}, loaded.guesses)
+        return Loaded(loaded.origin, section, first, inputs, more)
+    again = Loaded(loaded.origin, section, read(section), {}, more)
     return Loaded(again.origin, section, again.data, inputs_of(again, request), again.guesses)
 
 
@@ -213,6 +231,9 @@ def inputs_of(loaded: Loaded, request: Request) -> dict[str, Rows]:
         return {"": rows}
     if request.model:
         raise UsageError("--model is for a single input; with several, change the builder that init writes")
+    for name in loaded.data.info.inputs:
+        if "/" in name:
+            raise UsageError(f"the input {name!r}: Keras takes no / in the name of an input; rename it in the source")
     pairs = x.items() if isinstance(x, dict) else ((str(index), value) for index, value in enumerate(x))
     held = validation if isinstance(validation, dict) else {str(index): value for index, value in enumerate(validation)}
     return {

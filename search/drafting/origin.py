@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 from search.data.arrow import ARROW, Arrow
 from search.data.encodable import is_frame
 from search.data.images import Images
+from search.data.parts import ENDINGS
+from search.data.roles import ROLES
 from search.data.sources import Function
 from search.data.tables import Csv, Npz
 from search.drafting import arrays, data_functions, quirks, tables
+from search.drafting.guess import Guess
 from search.drafting.request import DATA_FUNCTION, Request
 from search.errors import DataError
 from search.registry import SOURCES
@@ -29,16 +32,6 @@ _KINDS = (
     "an .npz file, a table (.csv, .tsv, .txt, .parquet, .feather, .json, .jsonl, .xlsx, also packed), a folder of images "
     "with one folder a class, a folder of .npy files, sklearn:NAME, keras:NAME or file.py:function"
 )
-
-
-@dataclass(frozen=True)
-class Guess:
-    """What was guessed, for people: of what, which, why, and how to say otherwise, as a clause."""
-
-    what: str
-    value: str
-    why: str
-    otherwise: str
 
 
 @dataclass(frozen=True)
@@ -85,7 +78,7 @@ def of(request: Request, given: Mapping[str, Any]) -> Origin:
     if path.stat().st_size == 0:
         raise DataError(f"{path}: the file is empty; give data with a row for each example")
     if path.suffix.lower() == ".npz":
-        return _of_npz(path, request)
+        return _of_npz(path, request, given)
     if path.suffix.lower() in ARROW:
         arrow = Arrow(path, request.target or None)
         arrow.header()
@@ -112,20 +105,29 @@ def _of_function(reference: Reference, request: Request, given: Mapping[str, Any
 def _of_table(frame: pd.DataFrame, origin: Origin, request: Request, given: Mapping[str, Any]) -> Origin:
     """Add what can be told of a table: its target, columns to leave out, whether it is a series."""
     found = tables.look(frame, request, given)
-    guesses = [*origin.guesses, *(Guess(*guess) for guess in found.guesses)]
     section = {**origin.section, **found.section}
-    return Origin(section, origin.code, origin.why, tuple(guesses), found.dropped, (*origin.notes, *found.notes))
+    return Origin(
+        section,
+        origin.code,
+        origin.why,
+        (*origin.guesses, *found.guesses),
+        found.dropped,
+        (*origin.notes, *found.notes),
+    )
 
 
 def _of_text(path: Path, request: Request, given: Mapping[str, Any]) -> Origin:
     if "encoding" in given:
         return _of_csv(path, given["encoding"], request, given)
-    reading = quirks.reading_of(path)
-    if not reading.why:
+    reading = quirks.reading_of(path, given.get("columns", {}))
+    if not reading.why and reading.first is None:
         return _of_csv(path, reading.encoding, request, given)
+    reading, frame = reading.settled(reading.frame(path))
     section = {"source": f"{DATA_FUNCTION}:rows"}
     code = data_functions.of_table(request.source, reading)
-    return _of_table(reading.frame(path), Origin(section, code, "; ".join(reading.why)), request, given)
+    notes = (f"the first column has no name and is called {reading.first!r}",) if reading.first else ()
+    origin = Origin(section, code, "; ".join(reading.why), notes=notes)
+    return _of_table(frame, origin, request, given)
 
 
 def _of_csv(path: Path, encoding: str | None, request: Request, given: Mapping[str, Any]) -> Origin:
@@ -139,27 +141,36 @@ def _of_csv(path: Path, encoding: str | None, request: Request, given: Mapping[s
     return _of_table(csv.frame(), origin, request, given)
 
 
-def _of_npz(path: Path, request: Request) -> Origin:
+def _of_npz(path: Path, request: Request, given: Mapping[str, Any]) -> Origin:
     _refuse_target(request)
     shapes = arrays.npz_shapes(path)
     if not shapes:
         raise DataError(f"{path}: holds no arrays; write x and y with numpy.savez")
     try:
-        Npz(path).check()
+        Npz(path, _roles(given)).check()
     except DataError as error:
         known = {key for key in shapes if key.split("_")[0] in ("x", "y")}
         if len(known) == len(shapes):
             raise  # one pair is incomplete, say; other names would not help
-        keys = _keys(shapes, str(path), error)
+        keys = _keys(shapes, str(path), error, given)
         has_names = all(role == key for role, key in keys.items())
         why = "it has more arrays than it needs" if has_names else "its arrays have other names than x and y"
         return _of_arrays(keys, shapes, data_functions.of_npz(request.source, keys, why), why)
     return Origin({"source": request.source})
 
 
-def _keys(shapes: Mapping[str, tuple[int, ...]], where: str, error: DataError) -> dict[str, str]:
+def _roles(given: Mapping[str, Any]) -> dict[str, str]:
+    return {role: given[role] for role in ROLES if role in given}
+
+
+def _keys(
+    shapes: Mapping[str, tuple[int, ...]], where: str, error: DataError | None, given: Mapping[str, Any]
+) -> dict[str, str]:
+    """Return the key of `data.source` for each array that is used, those of groups, order and split among them."""
+    of_roles = {name + ending for name in _roles(given).values() for ending in ENDINGS} & set(shapes)
+    others = {key: shape for key, shape in shapes.items() if key not in of_roles}
     try:
-        return arrays.keys_of(shapes, where)
+        return {**arrays.keys_of(others, where), **{key: key for key in shapes if key in of_roles}}
     except DataError as other:
         raise other from error
 
@@ -181,7 +192,7 @@ def _of_folder(path: Path, request: Request, given: Mapping[str, Any]) -> Origin
     if not inside:
         raise DataError(f"{path}: the folder is empty; put the images of each class into a folder named after it")
     if shapes := arrays.npy_shapes(path):
-        keys = arrays.keys_of(shapes, str(path))
+        keys = _keys(shapes, str(path), None, given)
         code = data_functions.of_npy(request.source, keys)
         return _of_arrays(keys, shapes, code, "the arrays are in files of their own")
     return Origin({"source": request.source, **_image_size(path, given)})

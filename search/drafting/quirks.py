@@ -10,11 +10,12 @@ import csv
 import gzip
 import importlib.util
 import lzma
+import warnings
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -33,6 +34,10 @@ _SHEETS = frozenset((".xlsx", ".xls", ".ods"))
 _SEPARATORS = ",\t;|"
 _BLANKS = r"\s+"
 _ENCODINGS = ("utf-8-sig", "utf-16", "cp1252")
+# "NA" and "None" may be class names; only "" is empty.
+_EMPTY = {"keep_default_na": False, "na_values": [""]}
+# A text such as "012" stays one, and so does the name of a column; numbers keep all their digits.
+_JSON = {"dtype": False, "convert_axes": False, "precise_float": True}
 _SAMPLE_BYTES = 200_000
 _SAMPLE_ROWS = 200
 
@@ -41,10 +46,14 @@ _SAMPLE_ROWS = 200
 class Reading:
     """How pandas reads a file.
 
+    The cells are those that `data.source` reads in a .csv file: only an empty cell is missing, and no row loses cells.
+
     Attributes:
         function: of pandas, such as "read_csv".
         options: its keyword arguments.
         names: names for the columns of a file that has none.
+        first: for a first column without a name: "" to leave it out, since it numbers the rows, or else a name; None if it
+            has one.
         why: what a study file can't say of the file, for people; empty if it reads the file by itself.
         encoding: for `data.encoding`, if it reads the file by itself; None for UTF-8.
     """
@@ -52,6 +61,7 @@ class Reading:
     function: str
     options: dict[str, Any]
     names: tuple[str, ...] = ()
+    first: str | None = None
     why: tuple[str, ...] = ()
     encoding: str | None = None
 
@@ -60,7 +70,14 @@ class Reading:
         import pandas as pd
 
         try:
-            frame = getattr(pd, self.function)(path, **self.options)
+            with warnings.catch_warnings():
+                # pandas only warns when rows have more cells than the header, and drops them.
+                warnings.simplefilter("error", pd.errors.ParserWarning)
+                frame = getattr(pd, self.function)(path, **self.options)
+            if self.function == "read_excel":
+                frame = frame.infer_objects()
+        except pd.errors.ParserWarning:
+            raise DataError(f"{path}: rows have more cells than the header; name every column in line 1") from None
         except Exception as error:  # noqa: BLE001 (parsing a damaged file may raise anything)
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise DataError(
@@ -72,7 +89,19 @@ class Reading:
             )
         if self.names:
             frame.columns = list(self.names)
+        if self.first:
+            frame.columns = [self.first, *frame.columns[1:]]
         return frame  # type: ignore[no-any-return]
+
+    def settled(self, frame: pd.DataFrame) -> tuple[Reading, pd.DataFrame]:
+        """Leave out the first column of all rows, `frame`, if it has no name and numbers the rows."""
+        if self.first is None:
+            return self, frame
+        numbers = frame.iloc[:, 0]
+        if numbers.dtype.kind in "iu" and numbers.is_unique and numbers.max() - numbers.min() + 1 == len(numbers):
+            why = (*self.why, "its first column only numbers the rows")
+            return replace(self, first="", why=why), frame.iloc[:, 1:]
+        return replace(self, why=(*self.why, "its first column has no name")), frame
 
 
 def is_table(path: Path) -> bool:
@@ -80,18 +109,21 @@ def is_table(path: Path) -> bool:
     return _inner(path) in {*TABLES, *_TEXTS, *_SHEETS, ".json", ".jsonl", ".ndjson"}
 
 
-def reading_of(path: Path) -> Reading:
-    """Return how pandas reads a table that is no .parquet or .feather; DataError if the file is empty or no text."""
+def reading_of(path: Path, columns: Mapping[str, Sequence[str]] = {}) -> Reading:
+    """Return how pandas reads a table that is no .parquet or .feather; DataError if the file is empty or no text.
+
+    `columns` of [data] may name columns whose cells stay texts: 012, say.
+    """
     inner = _inner(path)
     if inner in _SHEETS:
         if importlib.util.find_spec("openpyxl") is None:
             raise DataError(f"{path}: pandas reads sheets with openpyxl, which is missing; save the sheet as .csv")
-        return Reading("read_excel", {}, why=("the table is a sheet",))
+        return Reading("read_excel", {**_EMPTY, "dtype": object}, why=("the table is a sheet",))
     if inner in (".jsonl", ".ndjson"):
-        return Reading("read_json", {"lines": True}, why=("each line is JSON",))
+        return Reading("read_json", {"lines": True, **_JSON}, why=("each line is JSON",))
     if inner == ".json":
-        return Reading("read_json", {}, why=("the table is JSON",))
-    return _of_text(path, is_packed=path.suffix.lower() in _PACKED)
+        return Reading("read_json", _JSON, why=("the table is JSON",))
+    return _of_text(path, columns, is_packed=path.suffix.lower() in _PACKED)
 
 
 def _inner(path: Path) -> str:
@@ -100,7 +132,7 @@ def _inner(path: Path) -> str:
     return Path(path.stem).suffix.lower() if suffix in _PACKED else suffix
 
 
-def _of_text(path: Path, *, is_packed: bool) -> Reading:
+def _of_text(path: Path, columns: Mapping[str, Sequence[str]], *, is_packed: bool) -> Reading:
     rows, separator, encoding = _sample(path, is_packed=is_packed)
     options: dict[str, Any] = {}
     why = []
@@ -119,20 +151,26 @@ def _of_text(path: Path, *, is_packed: bool) -> Reading:
     elif header == "numbers":
         options["header"] = 0
         why.append("its columns are named by numbers alone")
+    first = None
     if rows[0][0] == "" and header != "none":
-        options["index_col"] = 0
-        why.append("its first column only numbers the rows")
+        first = next(name for name in ("index", "index_1", "index_2") if name not in rows[0])
     if separator == ";" and any(map(_has_decimal_commas, zip(*_equal(rows[1:]), strict=True))):
         options["decimal"] = ","
         why.append("its numbers have a decimal comma")
     other = None if encoding == "utf-8-sig" else encoding
-    if not why:
+    if not why and first is None:
         return Reading("read_csv", {}, encoding=other)
     if other is not None:
         options["encoding"] = other
         why.append(f"it is written in {other}")
-    options = {"sep": separator, **({} if separator == _BLANKS else {"skipinitialspace": True}), **options}
-    return Reading("read_csv", options, names, tuple(why))
+    header_names = names or rows[0]
+    as_texts = [name for kind in ("category", "text") for name in columns.get(kind, ()) if name in header_names]
+    if as_texts:
+        options["dtype"] = {header_names.index(name) if names else name: str for name in as_texts}
+    if separator != _BLANKS:
+        options["skipinitialspace"] = True
+    options = {"sep": separator, **options, "index_col": False, **_EMPTY, "low_memory": False}
+    return Reading("read_csv", options, names, first, tuple(why))
 
 
 def _sample(path: Path, *, is_packed: bool) -> tuple[list[list[str]], str, str]:

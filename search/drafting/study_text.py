@@ -46,8 +46,13 @@ _OF_KEYS = {
 _WIDTH = 40
 
 
-def text_of(file: str, command: str, sections: Mapping[str, Mapping[str, Any]], goal: str) -> str:
-    """Return the study file of this name; `command` wrote it, and `goal` are comment lines on the baseline."""
+def text_of(
+    file: str, command: str, sections: Mapping[str, Mapping[str, Any]], goal: str, comments: Mapping[str, str]
+) -> str:
+    """Return the study file of this name; `command` wrote it, and `goal` are comment lines on the baseline.
+
+    `comments`: key such as "data.scale" -> what its comment says instead of the usual one.
+    """
     file = shlex.quote(file)
     lines = [
         f"# Written by: {_plain(command)}",
@@ -60,7 +65,7 @@ def text_of(file: str, command: str, sections: Mapping[str, Mapping[str, Any]], 
         lines.append(f"[{section}]")
         for name, entry in entries.items():
             dotted = f"{section}.{name}"
-            lines += _assigned(f"{key(name)} = {value(entry)}", _OF_KEYS.get(dotted, ""))
+            lines += _assigned(f"{key(name)} = {value(entry)}", _plain(comments.get(dotted, _OF_KEYS.get(dotted, ""))))
             if dotted == "study.objective":
                 lines += [f"# {_plain(line)}" for line in goal.splitlines()]
         lines.append("")

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from search.data.cells import FLOAT32_WHOLE
 from search.data.column_remarks import useless
 from search.data.columns import read_table
 from search.data.tables import check_target
 from search.data.targets import FEW_CLASSES
+from search.drafting import guess
+from search.drafting.guess import Guess
 from search.drafting.request import Request
 from search.errors import DataError
 
@@ -37,12 +40,11 @@ class Looked:
 
     Attributes:
         section: keys of [data].
-        guesses: (of what, which, why, how to say otherwise), as in `origin.Guess`.
         dropped: columns that are left out -> why.
     """
 
     section: dict[str, Any]
-    guesses: list[tuple[str, str, str, str]] = field(default_factory=list)
+    guesses: list[Guess] = field(default_factory=list)
     dropped: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -50,14 +52,16 @@ class Looked:
 def look(frame: pd.DataFrame, request: Request, given: Mapping[str, Any]) -> Looked:
     """Guess what `request` and `given`, keys of [data], leave open; DataError for a target that can't be one."""
     names = [str(column) for column in frame.columns]
+    kinds = given.get("columns", {})
+    named = {name for listed in kinds.values() for name in listed}
     taken = [given[role] for role in ("group", "order", "split") if role in given]
     guesses = []
     target = request.target
     if target:
         check_target(request.folder / request.source, target, names)
     else:
-        target, why = _target_of(frame, names, taken)
-        guesses.append(("target", target, why, "--target COLUMN names another"))
+        target, why = _target_of(frame, names, [*taken, *named])
+        guesses.append(Guess("target", target, why, "--target COLUMN names another"))
     learnt = frame.iloc[:, names.index(target)]
     if learnt.nunique(dropna=True) < 2:
         raise DataError(
@@ -67,14 +71,43 @@ def look(frame: pd.DataFrame, request: Request, given: Mapping[str, Any]) -> Loo
         )
     looked = Looked({"target": target}, guesses)
     features = [name for name in names if name != target and name not in taken]
-    is_series = _look_for_series(frame, looked, features, given)
-    kinds = given.get("columns", {})
+    free = [name for name in features if name not in named]
+    is_series = _look_for_series(frame, looked, free, given)
     if "drop" not in kinds and not is_series:
-        named = {name for listed in kinds.values() for name in listed}
-        looked.dropped.update(_dropped(frame, [name for name in features if name not in named], request))
+        looked.dropped.update(_dropped(frame, free, request))
     if looked.dropped:
         looked.section["columns"] = {"drop": list(looked.dropped), **kinds}
+    if "scale" not in given and not request.model:
+        left_out = {*looked.dropped, *kinds.get("drop", ()), *kinds.get("category", ()), *kinds.get("text", ())}
+        kept = [name for name in features if name not in left_out and name != looked.section.get("order")]
+        looked.guesses.extend(_quantities(frame, kept))
     return looked
+
+
+def _quantities(frame: pd.DataFrame, features: Sequence[str]) -> Iterator[Guess]:
+    """Yield a guess on columns of whole numbers that float32 would round, and that scaling takes for quantities."""
+    kept = set(features)
+    wide = [
+        name
+        for position, name in enumerate(map(str, frame.columns))
+        if name in kept and _is_wide(frame.iloc[:, position].dropna())
+    ]
+    if wide:
+        shown = ", ".join(map(repr, wide[:5])) + (", ..." if len(wide) > 5 else "")
+        yield guess.of_quantities(shown, "name them under columns.category, or under columns.drop to leave them out")
+
+
+def _is_wide(cells: pd.Series[Any]) -> bool:
+    """Return whether cells, none of them missing, are whole numbers of which float32 would round some."""
+    import pandas as pd
+
+    types = pd.api.types
+    if types.is_object_dtype(cells):  # whole numbers beyond 64 bits, maybe: the first cell decides quickly
+        cells = pd.to_numeric(cells if isinstance(next(iter(cells), ""), int) else cells.iloc[:0], errors="coerce")
+    if types.is_bool_dtype(cells) or not types.is_numeric_dtype(cells) or types.is_complex_dtype(cells):
+        return False
+    numbers = cells.to_numpy(np.float64)
+    return bool((numbers == np.floor(numbers)).all() and (np.abs(numbers) > FLOAT32_WHOLE).any())
 
 
 def _target_of(frame: pd.DataFrame, names: Sequence[str], taken: Sequence[str]) -> tuple[str, str]:
@@ -132,27 +165,31 @@ def _dropped(frame: pd.DataFrame, features: Sequence[str], request: Request) -> 
 def _look_for_series(frame: pd.DataFrame, looked: Looked, features: Sequence[str], given: Mapping[str, Any]) -> bool:
     """Add the keys of a series to `looked` if the rows are one; a table in order of time that is none gets a note.
 
-    Return whether windows are cut.
+    Windows that `given` asks for get the order. Return whether windows are cut.
     """
-    if {"window", "order", "group", "split", "columns"} & set(given):
+    windows = {"window", "horizon", "stride"} & set(given)
+    if {"order", "group", "split"} & set(given) or ("columns" in given and not windows):
         return "window" in given
     order, steps = _order_of(frame, features)
     if not order:
-        return False
+        return "window" in given
     target, quoted = looked.section["target"], shlex.quote(order)
-    if not _is_series(frame, order, steps, target):
+    is_series = _is_series(frame, order, steps, target)
+    if not is_series and not ("window" in given and steps.all()):
         looked.notes.append(
             f"the rows are in the order of {order!r}; --set data.order={quoted} tests on the last of them instead of on some "
             "by chance"
         )
-        return False
-    window = min(_WINDOW, len(frame) // 20)
-    looked.section.update({"order": order, "window": window, "horizon": 1})
+        return "window" in given
+    window, horizon = given.get("window", min(_WINDOW, len(frame) // 20)), given.get("horizon", 1)
+    looked.section.update({"order": order, "window": window, "horizon": horizon})
     looked.guesses.append(
-        (
+        Guess(
             "series",
-            f"{window} rows foretell {target!r} of the next one",
-            f"{order!r} has a row at every step in time, and all else is numbers",
+            f"{window} rows foretell {target!r} of the {'next one' if horizon == 1 else f'one {horizon} steps later'}",
+            f"{order!r} has a row at every step in time, and all else is numbers"
+            if is_series
+            else f"{order!r} has the times of the rows",
             f"--set data.window=N changes that; --set data.order={quoted} alone makes each row an example",
         )
     )
@@ -195,7 +232,10 @@ def _times_of(column: pd.Series[Any]) -> Any:
 
     types = pd.api.types
     if types.is_datetime64_any_dtype(column):
-        return None if column.isna().any() else column.to_numpy().astype("datetime64[ns]").astype(np.int64)
+        if column.isna().any():
+            return None
+        plain = column if column.dt.tz is None else column.dt.tz_convert("UTC").dt.tz_localize(None)
+        return plain.to_numpy().astype("datetime64[ns]").astype(np.int64)
     if not (types.is_object_dtype(column) or types.is_string_dtype(column)) or column.isna().any():
         return None
     for cells in (column.iloc[:5], column):  # the first cells decide for most columns, and quickly

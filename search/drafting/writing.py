@@ -4,11 +4,54 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from search import durable
 from search.errors import UsageError
+from search.reading import studyfile
+from search.reading.studytext import StudyText
+
+
+def check_kept(source: str, read: Iterable[Path], files: Iterable[Path]) -> None:
+    """Raise UsageError if one of `files`, which are to be written, is among the files that the source is `read` from."""
+    read = list(read)
+    for file in files:
+        if file.exists() and any(_are_same(file, other) for other in read):
+            raise UsageError(
+                f"{source} is read from {file.name}, which init would replace by a file of its own, and nothing was written; "
+                f"rename {file.name}, or run init in another folder"
+            )
+
+
+def _are_same(file: Path, other: Path) -> bool:
+    try:
+        return file.samefile(other)
+    except (OSError, ValueError):  # `other` is gone, or could not be opened in the first place
+        return False
+
+
+def try_out(files: Mapping[Path, str], study_file: Path, source: str) -> None:
+    """Check the study file of a draft as `manyfit run` does, beside its other files, before any is written to its place.
+
+    `source` is `data.source` of the study. Raises UsageError.
+    """
+    folder = study_file.parent
+    with tempfile.TemporaryDirectory() as name:
+        staged = Path(name)
+        for path, text in files.items():
+            (staged / path.name).write_text(text, encoding="utf-8")
+        study = StudyText.read(staged / study_file.name)
+        file = source if (folder / source).exists() else source.rpartition(":")[0]
+        if file and file not in {path.name for path in files} and (folder / file).exists():
+            data = {**study.table["data"], "source": str((folder / file).resolve()) + source.removeprefix(file)}
+            study = replace(study, table={**study.table, "data": data})
+        try:
+            studyfile.build(staged / study_file.name, study, allow_unused=False)
+        except UsageError as error:
+            raise UsageError(f"{str(error).replace(f'{staged}{os.sep}', '')}; nothing was written") from error
 
 
 def check(folder: Path, files: Iterable[Path], *, force: bool) -> None:

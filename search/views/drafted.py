@@ -44,7 +44,7 @@ def next_command(draft: Draft) -> str:
 def _lines(draft: Draft, loaded: Loaded) -> Iterator[tuple[str, str]]:
     yield "data", f"{draft.request.source}: {_counts(loaded)}"
     yield from _columns(loaded)
-    for guess in (*loaded.origin.guesses, *loaded.guesses):
+    for guess in loaded.all_guesses:
         yield guess.what, f"{guess.value} (guessed: {guess.why}; {guess.otherwise})"
     yield "task", _task(loaded)
     yield "model", ", ".join(_inputs(draft))

@@ -11,7 +11,7 @@ import tomllib
 
 import numpy as np
 import pytest
-from drafting_kit import SOURCES, customers_csv, fraud_csv, house_function, power_csv, wine_csv
+from drafting_kit import SOURCES, customers_csv, fraud_csv, house_function, power_csv, weighted_function, wine_csv
 from support import MANYFIT, ROOT, SHARED, manyfit
 
 pytestmark = pytest.mark.slow
@@ -132,6 +132,11 @@ def of_shares(loaded):
     return {"price": float(price.mean(dtype=np.float64)), "sold": float(np.log(sold.mean() / (1 - sold.mean())))}
 
 
+def of_weighted_shares(loaded):
+    counts = np.bincount(loaded.y_train.reshape(-1), weights=loaded.w_train.astype(float))
+    return np.log(counts / counts.sum()).tolist()
+
+
 @pytest.mark.gallery
 @pytest.mark.parametrize(
     ("make", "bias"),
@@ -139,6 +144,7 @@ def of_shares(loaded):
         (wine_csv, of_most_frequent),
         (power_csv, of_numbers),
         (house_function, of_shares),
+        (weighted_function, of_weighted_shares),
         (fraud_csv, lambda loaded: 0.0),
     ],
 )

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import os
-import tomllib
+import re
 
 import numpy as np
 import pandas as pd
@@ -23,29 +22,18 @@ from drafting_kit import (
     keys_npz,
     labels_npz,
     power_csv,
+    settings_of,
     shapes_folder,
+    shown,
     waves_npz,
     wine_csv,
     words_npz,
 )  # fmt: skip
-from rich.console import Console
 
 from search.drafting import arrays, quirks, writing
 from search.drafting.draft import ORDER
 from search.errors import UsageError
 from search.spec.settings import DataSection
-from search.views import drafted
-
-
-def settings_of(done):
-    return tomllib.loads(done.request.study_file.read_text(encoding="utf-8"))
-
-
-def shown(done):
-    text = io.StringIO()
-    Console(width=400, file=text).print(drafted.table(done))
-    return text.getvalue()
-
 
 # Data -> (kind of the rows, objective, whether a data function is written).
 KINDS = {
@@ -246,7 +234,8 @@ def test_last_value_of_a_series_with_categories_is_that_of_its_target(tmp_path):
     model = done.files[tmp_path / "my_model.py"]
     assert "last = keras.layers.Rescaling(" in model
     spread, mean = frame.load[:240].std(ddof=0), frame.load[:240].mean()
-    assert f"keras.layers.Rescaling({float(f'{spread:.6g}')}, {float(f'{mean:.6g}')})(inputs[:, -1, 1:2])" in model
+    written = re.search(r"last = keras.layers.Rescaling\((.+?), (.+?)\)\(inputs\[:, -1, 1:2\]\)", model)
+    assert [*map(float, written.groups())] == pytest.approx([spread, mean], rel=1e-5)
     assert done.loaded.inputs[""].kind == "sequence"
 
 
