@@ -43,6 +43,7 @@ def shown(cell: Any) -> str:
     )
 
 
+@pytest.mark.gallery
 def test_every_example_of_the_page_runs_as_a_notebook(tmp_path):
     cells = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     assert len(cells) == 7
