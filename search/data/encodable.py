@@ -55,6 +55,8 @@ def encodables(
 ) -> dict[str, Encodable]:
     """Return each input: a table or texts to be encoded, or its values as they are.
 
+    Among several inputs of which one is encoded, tables of numbers are encoded as well, so that they are scaled.
+
     Args:
         given: input -> split -> value.
         keys: split -> the key of x, for errors.
@@ -69,14 +71,21 @@ def encodables(
                 key="data.columns",
             )
         check_names(columns, [str(column) for values in tables.values() for column in values["train"].columns], name)
-    made = {}
+    labels = {item: {split: several.label(key, item, form) for split, key in keys.items()} for item in given}
+    others: dict[str, Encodable] = {}
     for item, values in given.items():
-        labels = {split: several.label(key, item, form) for split, key in keys.items()}
-        if item in tables:
-            made[item] = _of_tables(values, labels, _restricted(columns, values["train"]), name)
-        else:
-            _check_alike(values, labels, name)
-            made[item] = _of_texts(values, labels, name)
+        if item not in tables:
+            _check_alike(values, labels[item], name)
+            others[item] = _of_texts(values, labels[item], name)
+    settings = {item: _restricted(columns, values["train"]) for item, values in tables.items()}
+    is_encoded = any(each.sources for each in others.values()) or any(
+        _is_encoded(values.values(), settings[item], name) for item, values in tables.items()
+    )
+    of_tables = _encoded_tables if is_encoded else _plain_tables
+    made = {
+        item: of_tables(values, labels[item], settings[item], name) if item in tables else others[item]
+        for item, values in given.items()
+    }
     if form != "one" and any(each.sources for each in made.values()):
         _check_distinct(made, name)
     return made
@@ -118,7 +127,12 @@ def _check_distinct(inputs: Mapping[str, Encodable], name: str) -> None:
 
 
 def _of_texts(values: Mapping[str, Any], labels: Mapping[str, str], name: str) -> Encodable:
-    texts = {split: texts_of(value, rows_of(name, labels[split]), labels[split]) for split, value in values.items()}
+    texts: dict[str, Texts | None] = {}
+    for split in _training_first(values):
+        of_train = texts.get("train")
+        texts[split] = texts_of(
+            values[split], rows_of(name, labels[split]), labels[split], may_be_numbers=of_train is not None
+        )
     sources = {split: given for split, given in texts.items() if given is not None}
     if not sources:
         return Encodable(dict(values))
@@ -129,14 +143,27 @@ def _of_texts(values: Mapping[str, Any], labels: Mapping[str, str], name: str) -
     return Encodable({split: _numbered(len(given.values)) for split, given in sources.items()}, sources)
 
 
-def _of_tables(values: Mapping[str, Any], labels: Mapping[str, str], columns: Columns | None, name: str) -> Encodable:
-    if not _is_encoded(list(values.values()), columns, name):
-        return Encodable({split: without_dropped(frame, columns, name) for split, frame in values.items()})
+def _plain_tables(
+    values: Mapping[str, Any],
+    labels: Mapping[str, str],  # noqa: ARG001 (one signature with `_encoded_tables`)
+    columns: Columns | None,
+    name: str,
+) -> Encodable:
+    return Encodable({split: without_dropped(frame, columns, name) for split, frame in values.items()})
+
+
+def _encoded_tables(
+    values: Mapping[str, Any], labels: Mapping[str, str], columns: Columns | None, name: str
+) -> Encodable:
+    for frame in values.values():
+        counts = Counter(str(column) for column in frame.columns)
+        if len(counts) < frame.shape[1]:
+            raise DataError(f"{name}: the column {counts.most_common(1)[0][0]!r} stands there twice; rename one")
     made: dict[str, Any] = {}
     tables: dict[str, Table] = {}
     warnings: list[str] = []
     # The columns of all splits are read by the kinds of the training rows.
-    for split in sorted(values, key=lambda split: split != "train"):
+    for split in _training_first(values):
         frame, place = values[split], rows_of(name, labels[split])
         part, warned = part_of(
             frame, _numbered(len(frame)), place, columns, name, like=tables.get("train"), is_encoded=True
@@ -148,18 +175,16 @@ def _of_tables(values: Mapping[str, Any], labels: Mapping[str, str], columns: Co
     return Encodable(made, tables, tuple(warnings))
 
 
+def _training_first(splits: Iterable[str]) -> list[str]:
+    return sorted(splits, key=lambda split: split != "train")
+
+
 def _numbered(rows: int) -> Array:
     import numpy as np
 
     return np.arange(rows, dtype=np.int64)
 
 
-def _is_encoded(tables: list[Any], columns: Columns | None, name: str) -> bool:
+def _is_encoded(tables: Iterable[Any], columns: Columns | None, name: str) -> bool:
     """Return whether tables of pandas are not all numbers, and so must be encoded."""
-    if all(is_plain(without_dropped(table, columns, name), columns) for table in tables):
-        return False
-    for table in tables:
-        counts = Counter(str(column) for column in table.columns)
-        if len(counts) < table.shape[1]:
-            raise DataError(f"{name}: the column {counts.most_common(1)[0][0]!r} stands there twice; rename one")
-    return True
+    return not all(is_plain(without_dropped(table, columns, name), columns) for table in tables)

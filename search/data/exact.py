@@ -28,8 +28,8 @@ def rounding_message(where: str, value: int) -> str:
     """Return the error text for a whole number that real numbers beside it force into float32."""
     return (
         f"{where}: {value} is a whole number that would be rounded ({_rounded(value)} as float32) beside real numbers; "
-        "number ids 0, 1, 2, ... (below 16777217), or leave the column out; for a quantity use "
-        'scale = "standard", or divide it'
+        "number ids 0, 1, 2, ... (below 16777217), or leave the column out; for a quantity divide it, or, if x is one array, "
+        'use scale = "standard"'
     )
 
 
@@ -91,7 +91,8 @@ def _kept_as_real(part: Part, index: tuple[int, ...]) -> str:
         return rounding_message(where, value)
     return (
         f"{where}: {value} is a whole number of type {part.x.dtype} that float32 would round to {_rounded(value)}; "
-        'give ids as integers (all of x of an integer type); for quantities use scale = "standard", or divide them'
+        "give ids as integers (all of x of an integer type); divide quantities, or, if x is one array, use "
+        'scale = "standard"'
     )
 
 

@@ -95,8 +95,13 @@ def scaled(parts: Parts, chosen: Chosen, how: str) -> Features:
     return Features({key[2:]: array for key, array in arrays.items()}, raw, scaling)
 
 
-def kept(parts: Parts, chosen: Chosen) -> Features:
-    """Keep an array's dtype, one of several inputs or of a stream."""
+def kept(parts: Parts, chosen: Chosen, *, is_stream: bool) -> Features:
+    """Keep an array's dtype, one of several inputs or of a stream.
+
+    Raises DataError for whole numbers of one of several inputs that are stored as reals, and that float32 would change.
+    """
+    if not is_stream:
+        exact.integer_dtype(parts, "none")
     given = chosen.features({split: part.x for split, part in parts.splits.items()})
     return Features({split: several.kept(array, parts.name) for split, array in given.items()}, given["validation"])
 

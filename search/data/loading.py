@@ -102,7 +102,7 @@ def _inputs(
         elif is_one and bundle.stream is None:
             made[name] = features.scaled(parts, chosen, how)
         else:
-            made[name] = features.kept(parts, chosen)
+            made[name] = features.kept(parts, chosen, is_stream=bundle.stream is not None)
         warnings += made[name].warnings
         if is_one and bundle.stream is None:
             for output, given in bundle.outputs.items():

@@ -57,10 +57,11 @@ class Vocabulary:
         return ({"name": name or "x", "kind": "text", "features": self.width, "how": how},)
 
 
-def texts_of(value: Any, name: Callable[[int], str], key: str) -> Texts | None:
+def texts_of(value: Any, name: Callable[[int], str], key: str, *, may_be_numbers: bool = False) -> Texts | None:
     """Return an array, list or column of texts, bytes of UTF-8 too; None for any other value.
 
-    `name` names a row for errors. Raises DataError for several texts a row, missing ones, and numbers written as texts.
+    `name` names a row for errors. Raises DataError for several texts a row, missing ones, and numbers written as texts,
+    unless they are another split of training rows that are texts (`may_be_numbers`).
     """
     import numpy as np
 
@@ -77,7 +78,7 @@ def texts_of(value: Any, name: Callable[[int], str], key: str) -> Texts | None:
     texts = np.empty(len(array), dtype=object)
     for row, item in enumerate(array.tolist()):
         texts[row] = _text(item, row, name)
-    if all(is_number(text) for text in texts if text.strip()):
+    if not may_be_numbers and all(is_number(text) for text in texts if text.strip()):
         row = next((row for row, text in enumerate(texts) if text.strip()), 0)
         what = (
             f"{texts[row][:_SHOWN]!r} and all other texts are numbers" if texts[row].strip() else "all texts are empty"
@@ -87,7 +88,7 @@ def texts_of(value: Any, name: Callable[[int], str], key: str) -> Texts | None:
 
 
 def _array_of(value: Any) -> Array | None:
-    """Return a value as an array if it holds texts: by its dtype or, of Python objects, by the first that is not missing."""
+    """Return a value as an array if it holds texts: by its dtype or, of Python objects, if most are texts."""
     import numpy as np
 
     if not _may_be_texts(value):
@@ -98,15 +99,14 @@ def _array_of(value: Any) -> Array | None:
         return None
     if array.dtype.kind != "O":
         return array.astype(object)
-    first = next((item for item in array.flat if not _is_missing(item)), None)
-    return array if isinstance(first, str | bytes) else None
+    return array if _are_mostly_texts(array.flat) else None
 
 
 def _may_be_texts(value: Any) -> bool:
     import numpy as np
 
     if isinstance(value, list | tuple):
-        return bool(value) and isinstance(value[0], str | bytes)
+        return _are_mostly_texts(value)
     if isinstance(value, np.ma.MaskedArray):
         return False
     module = type(value).__module__.partition(".")[0]
@@ -115,11 +115,30 @@ def _may_be_texts(value: Any) -> bool:
     return module == "numpy" or (module == "pandas" and type(value).__name__ != "DataFrame")
 
 
+def _are_mostly_texts(items: Iterable[Any]) -> bool:
+    """Return whether there are more texts than other items that are not missing."""
+    texts = others = 0
+    for item in items:
+        if isinstance(item, str | bytes):
+            texts += 1
+        elif not _is_missing(item):
+            others += 1
+    return texts > others
+
+
 def _is_missing(item: Any) -> bool:
     return item is None or type(item).__name__ in ("NAType", "NaTType") or (isinstance(item, float) and item != item)  # noqa: PLR0124
 
 
 def _text(item: Any, row: int, name: Callable[[int], str]) -> str:
+    text = _decoded(item, row, name)
+    if "\0" in text:
+        # TextVectorization ends some of such words there.
+        raise DataError(f"{name(row)}: {text[:_SHOWN]!r} has a NUL character; remove it: text.replace('\\0', '')")
+    return text
+
+
+def _decoded(item: Any, row: int, name: Callable[[int], str]) -> str:
     if isinstance(item, str):
         try:
             item.encode()
