@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from search.data import Data
+from search.data import Data, several
 from search.data.several import Form
 from search.data.texts import Vocabulary
 from search.engines import failures, raw_rows
@@ -17,6 +17,7 @@ from search.engines import failures, raw_rows
 # Relative tolerance of outputs: the file scales rows in float32, the study scaled them in float64.
 SAME_SCALED = 1e-3
 _SHOWN = 5
+_TOO_FEW_DIGITS = "float32 has too few digits for these rows"
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def pack(model: keras.Model, data: Data, outputs: Any, batch_size: int) -> Packe
     try:
         whole = _in_front(raw_rows.scaling_layers(scaling), model, data.info.input_shape)
         is_same = are_alike(whole.predict(raw, batch_size=batch_size, verbose=0), outputs)
-        why = "" if is_same else "float32 has too few digits for these rows"
+        why = "" if is_same else _TOO_FEW_DIGITS
     except Exception as error:  # noqa: BLE001 (a user's model may not work inside another model)
         why = failures.one_line(error)
     if why:
@@ -73,8 +74,7 @@ def _pack_encoded(model: keras.Model, data: Data, outputs: Any, batch_size: int)
         packed = Packed(_encoded(data, model), data.raw.x_validation, is_scaling=True)
         predicted = packed.predicted(packed.model, batch_size)
         features = packed.predicted(_encoded(data, keras.layers.Identity()), batch_size)
-        is_same = are_alike(features, data.x_validation) and are_alike(predicted, outputs)
-        why = "" if is_same else "float32 has too few digits for these rows"
+        why = _unlike(features, data) or ("" if are_alike(predicted, outputs) else _TOO_FEW_DIGITS)
     except Exception as error:  # noqa: BLE001 (a user's model may not work inside another model)
         why = failures.one_line(error)
     if why:
@@ -87,6 +87,18 @@ def _pack_encoded(model: keras.Model, data: Data, outputs: Any, batch_size: int)
             "JAX, docs/data.md shows how"
         )
     return Packed(packed.model, packed.rows, is_scaling=True, lines=tuple(lines))
+
+
+def _unlike(features: Any, data: Data) -> str:
+    """Return why the features that the layers in front compute are not the study's; "" if they are."""
+    form: Form = "dict" if isinstance(features, dict) else "one" if hasattr(features, "shape") else "tuple"
+    studys = several.named(data.x_validation, form)
+    for name, its in several.named(features, form).items():
+        if not are_alike(its, studys[name]):
+            input_name = f" of {name}" if name else ""
+            is_text = isinstance(data.encodings.get(name), Vocabulary)
+            return f"Keras's layers split the texts{input_name} into other words" if is_text else _TOO_FEW_DIGITS
+    return ""
 
 
 def _encoded(data: Data, model: Any) -> keras.Model:
@@ -131,9 +143,14 @@ def _in_front(layers: Sequence[keras.layers.Layer], model: keras.Model, shape: t
 
 
 def are_alike(some: Any, others: Any) -> bool:
-    """Return whether two structures of arrays hold the same numbers, as far as float32 scales them alike."""
+    """Return whether two structures of arrays hold the same numbers, as far as float32 scales them alike.
+
+    Integers of the second one, such as token ids, must be equal.
+    """
     pairs = zip(keras.tree.flatten(some), keras.tree.flatten(others), strict=True)
     return all(
-        np.allclose(a, b, rtol=SAME_SCALED, atol=SAME_SCALED * max(1e-3, float(np.std(b))), equal_nan=True)
+        np.array_equal(a, b)
+        if np.asarray(b).dtype.kind in "biu"
+        else np.allclose(a, b, rtol=SAME_SCALED, atol=SAME_SCALED * max(1e-3, float(np.std(b))), equal_nan=True)
         for a, b in pairs
     )

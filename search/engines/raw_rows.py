@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 from keras import layers, ops
-from keras.src.utils import module_utils
+from keras.src.utils import module_utils, naming
 
 from search.data.dates import Order
 from search.data.several import Form, packed
@@ -29,6 +29,7 @@ TEXT = "text"
 _SPREADS = (1e-6, 1e18)
 # A date as written has fewer characters.
 _DATE_LENGTH = 40
+_NUMBERED = re.compile(r"(.+)_(\d{1,2})")
 _PLACES = {Order.YMD: (0, 1, 2), Order.DMY: (2, 1, 0), Order.MDY: (2, 0, 1)}
 
 Given = Encoding | Vocabulary | tuple[tuple[int, ...], str]
@@ -60,11 +61,15 @@ def in_front(inputs: Mapping[str, Given], form: Form, model: Callable[[Any], Any
         window: rows of a table in a row of the study; 0 without windows.
     """
     lookups = _lookups_of(inputs)
-    raw = {name: tensor for item, given in inputs.items() for name, tensor in _raw(item, given, lookups, window)}
+    # One model's layers have different names; those of a table with columns a/b and a_b, say.
+    names = _input_names(
+        [name for item, given in inputs.items() for name in _names_of(item, given)],
+        {*(layer.name for layer in lookups.values()), AFTER_LOOKUPS, getattr(model, "name", "")},
+    )
+    raw = {name: tensor for item, given in inputs.items() for name, tensor in _raw(item, given, lookups, names, window)}
     looked_up = {name: _looked_up(lookups.get(name), tensor, window) for name, tensor in raw.items()}
     numbers = {
-        name: keras.Input(tensor.shape[1:], dtype=tensor.dtype, name=_input_name(name))
-        for name, tensor in looked_up.items()
+        name: keras.Input(tensor.shape[1:], dtype=tensor.dtype, name=names[name]) for name, tensor in looked_up.items()
     }
     features = packed({name: _features_of(name, given, numbers, window) for name, given in inputs.items()}, form)
     is_text = isinstance(inputs.get(""), Vocabulary)
@@ -87,7 +92,9 @@ def _lookups_of(inputs: Mapping[str, Given]) -> dict[str, keras.layers.Layer]:
     return lookups
 
 
-def _raw(item: str, given: Given, lookups: Mapping[str, Any], window: int) -> Iterator[tuple[str, Any]]:
+def _raw(
+    item: str, given: Given, lookups: Mapping[str, Any], names: Mapping[str, str], window: int
+) -> Iterator[tuple[str, Any]]:
     """Yield the inputs of the whole model for one of the study's: a column each of a table."""
     for name in _names_of(item, given):
         # Not (1,): TextVectorization takes texts without another axis.
@@ -95,7 +102,7 @@ def _raw(item: str, given: Given, lookups: Mapping[str, Any], window: int) -> It
         dtype = "string" if name in lookups else "float32"
         if isinstance(given, tuple):
             shape, dtype = given
-        yield name, keras.Input(shape, dtype=dtype, name=_input_name(name))
+        yield name, keras.Input(shape, dtype=dtype, name=names[name])
 
 
 def _looked_up(lookup: keras.layers.Layer | None, cells: Any, window: int) -> Any:
@@ -183,9 +190,21 @@ def lookup_names(columns: Iterable[str]) -> dict[str, str]:
     return names
 
 
-def _input_name(column: str) -> str:
-    # The only character that Keras refuses in the name of an input.
-    return column.replace("/", "_")
+def _input_names(columns: Iterable[str], taken: set[str]) -> dict[str, str]:
+    """Return the names of the inputs of columns: their own, unless a layer or another input has it."""
+    names: dict[str, str] = {}
+    for position, column in enumerate(columns):
+        name = column.replace("/", "_")  # the only character that Keras refuses
+        while name in taken:
+            name = f"{name}_{position}"
+        names[column] = name
+        taken = {*taken, name}
+        # Keras names the operations of ops.sum "sum", "sum_1", ...: keep it from the names of columns.
+        naming.uniquify(name)
+        if numbered := _NUMBERED.fullmatch(name):
+            for _ in range(int(numbered[2]) + 1):
+                naming.uniquify(numbered[1])
+    return names
 
 
 def _lookups(encoding: Encoding, names: Mapping[str, str]) -> dict[str, keras.layers.Layer]:
