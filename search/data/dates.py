@@ -9,6 +9,10 @@ from enum import StrEnum
 _TIME = r"(?:[T\s]\s*(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,]\d+)?)?\s*Z?)?"
 _YEAR_FIRST = re.compile(rf"\s*(\d{{4}})([-/.])(\d{{1,2}})\2(\d{{1,2}}){_TIME}\s*", re.ASCII)
 _YEAR_LAST = re.compile(rf"\s*(\d{{1,2}})([-/.])(\d{{1,2}})\2(\d{{4}}){_TIME}\s*", re.ASCII)
+# A time, and how far it is from UTC, or the name of a time zone.
+_WITH_OFFSET = re.compile(
+    r"(.*\d:\d{2}(?::\d{2}(?:[.,]\d+)?)?)\s*(?:(?:UTC|GMT)?[+-]\d{2}(?::?\d{2})?|[A-Z]{3,4})\s*", re.ASCII
+)
 _EPOCH = datetime.date(1970, 1, 1).toordinal()
 
 
@@ -34,6 +38,12 @@ def orders_of(text: str) -> frozenset[Order]:
         return _NONE
     candidates = (Order.DMY,) if match[2] == "." else (Order.DMY, Order.MDY)
     return frozenset(order for order in candidates if _seconds(match, order) is not None)
+
+
+def has_offset(text: str) -> bool:
+    """Return whether a text is a date and time with an offset from UTC (`2024-03-01T12:00+02:00`), or with a zone's name."""
+    match = _WITH_OFFSET.fullmatch(text)
+    return match is not None and bool(orders_of(match[1]))
 
 
 def seconds_of(text: str, order: Order) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+from collections.abc import Iterator
 from pathlib import Path
 
 from search.errors import DataError
@@ -16,6 +17,7 @@ _MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+_BLOCK = 1 << 20
 _ADVICE = 'name its encoding in [data], such as encoding = "latin-1" or "cp1252" (Excel), or save it as UTF-8'
 
 
@@ -35,6 +37,28 @@ def check(path: Path, encoding: str | None) -> None:
             f"{path}: holds bytes of zero, as no text of {encoding or 'UTF-8'} does; if it is UTF-16 without a byte order "
             'mark, set encoding = "utf-16-le" (or "utf-16-be") in [data]',
             key="data.encoding",
+        )
+
+
+def warnings(path: Path, encoding: str | None) -> Iterator[str]:
+    """Yield a warning if a file that is said to be in another encoding has characters beyond ASCII and is UTF-8."""
+    name = codecs.lookup(encoding or UTF_8).name
+    if name.startswith("utf"):
+        return
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    has_others = False
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            has_others = has_others or not block.isascii()
+            try:
+                decoder.decode(block)
+            except UnicodeDecodeError:
+                return
+    if has_others and not decoder.getstate()[0]:
+        misread = "ü".encode().decode(name, "replace")
+        yield (
+            f'{path}: is UTF-8, and encoding = "{encoding}" reads its letters beyond ASCII as others (ü as {misread}); '
+            "remove encoding"
         )
 
 

@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING
 
 from search.data.parts import is_number
@@ -21,6 +22,7 @@ _MISSING = frozenset(
      "<na>", "null", "(null)", "#null!", "#value!", "#div/0!", "#num!", "#ref!", "#name?", "\\n", "none", "nil", "nat",
      "missing", "k. a.", "k.a.", "-", "--", "?", ".")
 )  # fmt: skip
+_MOST_PAIRS = 3
 _TRUTH = frozenset(("true", "false"))
 DECIMAL_COMMA = re.compile(r"[+-]?\d+(\.\d{3})*,\d+")
 
@@ -103,13 +105,30 @@ def _warnings(texts: dict[str, Part], values: list[str], name: str) -> Iterator[
 
 
 def lookalikes(values: Iterable[str], name: str) -> Iterator[str]:
-    """Yield warnings on classes whose names differ only in case, blanks, invisible characters or the notation of a number."""
-    seen: dict[str, str] = {}
+    """Yield warnings on classes whose names differ only in case, blanks, invisible characters or the notation of a number.
+
+    Many are folded into one.
+    """
+    seen: dict[str | Decimal, str] = {}
+    pairs = []
     for value in values:
         plain = "".join(letter for letter in value if unicodedata.category(letter) != "Cf")  # no width: U+200B, say
-        key = " ".join(unicodedata.normalize("NFKC", plain).casefold().split())
-        if is_number(key) and not is_missing(key):
-            key = repr(float(key))
+        words = " ".join(unicodedata.normalize("NFKC", plain).casefold().split())
+        key = _exact(words) if is_number(words) and not is_missing(words) else words
         if key in seen:
-            yield f"{name}: {seen[key]!r} and {value!r} are two classes; if one is meant, write it one way"
+            pairs.append(f"{seen[key]!r} and {value!r}")
         seen.setdefault(key, value)
+    if len(pairs) > _MOST_PAIRS:
+        shown = ", ".join(pairs[:_MOST_PAIRS])
+        yield f"{name}: {len(pairs)} pairs of classes are written alike ({shown}, ...); if one is meant, write it one way"
+        return
+    for pair in pairs:
+        yield f"{name}: {pair} are two classes; if one is meant, write it one way"
+
+
+def _exact(number: str) -> str | Decimal:
+    """Return a number in a form that is equal for all its notations; a float would make long numbers equal."""
+    try:
+        return Decimal(number)
+    except InvalidOperation:  # an exponent of many digits
+        return number

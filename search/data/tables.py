@@ -168,7 +168,8 @@ class Csv:
         parts = parts_of_table(
             frame, self.target, self.columns, self.place, str(self.path), self.roles, is_series=self.is_series
         )
-        return replace(parts, warnings=(*self._merged_labels(parts.splits["train"].y), *parts.warnings))
+        warned = (*encodings.warnings(self.path, self.encoding), *self._merged_labels(parts.splits["train"].y))
+        return replace(parts, warnings=(*warned, *parts.warnings))
 
     def _merged_labels(self, y: Array) -> Iterator[str]:
         """Yield a warning on labels that are written in different ways and are one number: 01 and 1, say."""

@@ -18,7 +18,7 @@ from search.data.cells import (
     quoted,
     units_of,
 )
-from search.data.dates import Order, orders_of
+from search.data.dates import Order, has_offset, orders_of
 from search.data.labels import DECIMAL_COMMA, is_missing, lookalikes
 from search.data.table import Column
 
@@ -30,6 +30,9 @@ _UNIT = re.compile(r"[+-]?[\d.,]*\d\s*[%°\w/²³€$£¥]{1,6}|[€$£¥]\s*[\d
 # A text column is long if its cells have this many words on average, and most of them are different.
 _WORDS_OF_TEXT = 4
 _FEW = 20
+_WITHOUT_OFFSET = (
+    "write all in one time zone, without an offset (pandas: pd.to_datetime(cells, utc=True).dt.tz_localize(None))"
+)
 # Beyond this many distinct values, no spellings are compared.
 _MOST_COMPARED = 1000
 
@@ -76,6 +79,8 @@ class TextColumn:
 
     def column(self) -> Column:
         """Return the column; ColumnFault with a line for people."""
+        if (index := next((index for index, text in enumerate(self._texts) if "\0" in text), None)) is not None:
+            raise ColumnFault(f"{self._place(index)}: {self._texts[index][:SHOWN]!r} has a NUL character; remove it")
         if not self._known:
             shown = ", ".join(sorted({repr(text) for text in self._texts})[:3])
             raise ColumnFault(
@@ -164,17 +169,23 @@ class TextColumn:
         """Return the order of a date's parts, if the cells are dates; None if they are something else."""
         texts, known = self._texts, self._known
         if self._wanted is None and not any(orders_of(texts[index]) for index in known[:_FEW]):
+            self._warn_of_offsets()
             return None
         possible = {index: orders_of(texts[index]) for index in known}
         dated = [index for index in known if possible[index]]
         odd = [index for index in known if not possible[index]]
         if self._wanted is None and self._count(dated) < 0.8 * self._count(known):
+            self._warn_of_offsets()
             return None
         otherwise = self._otherwise.replace("a category", "no date", 1) if self._wanted is None else ""
         if odd:
+            what = f"{self._place(odd[0])}: {texts[odd[0]][:SHOWN]!r}"
+            if has_offset(texts[odd[0]]):
+                raise ColumnFault(
+                    f"{what} is a date with an offset from UTC, which is not read; {_WITHOUT_OFFSET}{otherwise}"
+                )
             raise ColumnFault(
-                f"{self._place(odd[0])}: {texts[odd[0]][:SHOWN]!r} is no date; write dates as 2024-03-01 or 2024-03-01 "
-                f"18:30:00, or leave the cell empty{otherwise}"
+                f"{what} is no date; write dates as 2024-03-01 or 2024-03-01 18:30:00, or leave the cell empty{otherwise}"
             )
         common = frozenset.intersection(*(possible[index] for index in known))
         if self._order is not None:
@@ -200,6 +211,15 @@ class TextColumn:
                 f"dates as 2024-03-01{otherwise}"
             )
         return next(iter(common))
+
+    def _warn_of_offsets(self) -> None:
+        """Add a warning if the cells are dates with offsets, which are taken for categories."""
+        dated = [index for index in self._known if has_offset(self._texts[index])]
+        if 2 * self._count(dated) >= self._count(self._known):
+            self.warnings.append(
+                f"{self._texts[dated[0]]!r} is a date with an offset from UTC, which is not read, and is taken for a "
+                f"category; {_WITHOUT_OFFSET}"
+            )
 
     def _categories_or_texts(self) -> Column:
         texts, known = self._texts, self._known
