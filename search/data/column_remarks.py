@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from search.data.cells import quoted
+from search.data.exact import exact_cells
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,17 +25,18 @@ def useless(columns: list[Column]) -> Iterator[tuple[str, str]]:
     """Yield (name, why) of each column that is constant, looks like an identifier, or is equal to an earlier one."""
     import numpy as np
 
-    seen: dict[tuple[tuple[str, ...] | None, bytes], str] = {}
+    seen: dict[tuple[tuple[str, ...] | None, bytes | tuple[Any, ...]], str] = {}
     for column in columns:
         values = column.values
-        known = values[~np.isnan(values)] if values.dtype.kind == "f" else values
+        cells = values if column.exact is None else column.exact
+        known = cells[~np.isnan(values)] if values.dtype.kind == "f" else cells
         distinct = len(np.unique(known))
         if distinct == 1 and len(known) == len(values):
             yield column.name, "all cells are equal; nothing can be learnt from it"
             continue
         if distinct == len(values) >= _FEWEST_ROWS and _may_be_id(column):
             yield column.name, "every row has another value, so it looks like an identifier"
-        key = (column.texts, values.tobytes())
+        key = (column.texts, values.tobytes() if column.exact is None else tuple(map(str, cells)))
         if key in seen:
             yield column.name, f"{_EQUAL}{seen[key]!r}"
         seen.setdefault(key, column.name)
@@ -62,12 +64,12 @@ def of_numbers(frame: pd.DataFrame) -> Iterator[str]:
     """Yield the same warnings on the columns of a table of numbers."""
     from search.data.table import Column
 
-    yield from remarks(
-        [
-            Column(str(name), "number", frame.iloc[:, index].to_numpy("float64"))
-            for index, name in enumerate(frame.columns)
-        ]
-    )
+    columns = []
+    for index, name in enumerate(frame.columns):
+        cells = frame.iloc[:, index]
+        values = cells.to_numpy("float64")
+        columns.append(Column(str(name), "number", values, exact=exact_cells(cells, values)))
+    yield from remarks(columns)
 
 
 def _kind(why: str) -> str:
@@ -82,7 +84,7 @@ def _may_be_id(column: Column) -> bool:
         return False
     if column.texts is not None:
         return True
-    values = column.values
-    is_whole = bool((values == np.floor(values)).all())
+    is_whole = bool((column.values == np.floor(column.values)).all())
+    values = column.values if column.exact is None else column.exact
     is_run = is_whole and values.max() - values.min() + 1 == len(values)
     return is_run or (is_whole and _NAMES_OF_IDS.fullmatch(column.name) is not None)

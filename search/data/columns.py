@@ -26,6 +26,7 @@ from search.data.cells import (
 )
 from search.data.column_remarks import remarks
 from search.data.dates import Order
+from search.data.exact import exact_cells
 from search.data.table import Column, Table
 from search.data.text_columns import TextColumn, with_missing
 from search.errors import DataError
@@ -196,7 +197,7 @@ class _Reader:
             kind = guess
         if kind == "text" or (kind == "category" and not self._are_small_whole(values)):
             return self._as_texts(kind)
-        return Column(self.name, kind, values)
+        return Column(self.name, kind, values, exact=exact_cells(self.series, values))
 
     def _are_small_whole(self, values: Array) -> bool:
         import numpy as np

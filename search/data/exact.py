@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from search.errors import DataError
@@ -44,6 +44,21 @@ def whole_number(cell: Any) -> int | None:
         return whole if isinstance(cell, str) or whole == cell else None
     except (TypeError, ValueError, OverflowError):
         return None
+
+
+def exact_cells(cells: Iterable[Any], values: Array) -> Array | None:
+    """Return cells as whole numbers and floats of Python; None if each whole number is its float64."""
+    import numpy as np
+
+    if not (np.abs(values) >= FLOAT64_WHOLE).any():
+        return None
+    exact = np.empty(len(values), dtype=object)
+    is_changed = False
+    for row, (cell, value) in enumerate(zip(cells, values.tolist(), strict=True)):
+        whole = whole_number(cell)
+        is_changed = is_changed or (whole is not None and whole != value)
+        exact[row] = value if whole is None else whole
+    return exact if is_changed else None
 
 
 def _rounded(value: int) -> int:

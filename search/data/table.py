@@ -23,6 +23,7 @@ class Column:
         values: float64 (rows,), NaN where missing; with `texts` int32 (rows,), the index of each cell's text.
         texts: the distinct cells as written, "" for an empty one; None for numbers, booleans and categories that are numbers.
         order: of the parts of a date.
+        exact: the cells as objects, where float64 has changed a whole number; else None.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Column:
     values: Array
     texts: tuple[str, ...] | None = None
     order: Order = Order.YMD
+    exact: Array | None = None
 
     def raw(self, rows: Array) -> Array:
         """Return cells as an exported model takes them: float32, NaN where missing; or texts, "" where empty."""

@@ -19,6 +19,7 @@ from search.data.cells import (
     units_of,
 )
 from search.data.dates import Order, has_offset, orders_of
+from search.data.exact import exact_cells
 from search.data.labels import DECIMAL_COMMA, is_missing, lookalikes
 from search.data.table import Column
 
@@ -110,7 +111,8 @@ class TextColumn:
         values = self._values(self._number)
         if (row := first_infinite(values)) is not None:
             raise ColumnFault(not_finite(self._at(row), values[row]))
-        return Column(self.name, "number", values)
+        cells = ("" if code < 0 else self._texts[code] for code in self._codes.tolist())
+        return Column(self.name, "number", values, exact=exact_cells(cells, values))
 
     def _values(self, number: dict[int, float]) -> Array:
         """Return the number of each cell, NaN for texts that have none and for missing cells."""

@@ -69,6 +69,25 @@ def test_long_identifiers_are_not_alike(tmp_path):
     assert not [text for text in loaded.warnings if "categories" in text]
 
 
+@pytest.mark.parametrize("first", [10**20, 2**53])
+@pytest.mark.parametrize("has_category", [True, False])
+def test_long_whole_numbers_are_compared_as_they_are_written(tmp_path, first, has_category):
+    numbers = {
+        "long": [first + row for row in range(60)],
+        "same": [first] * 60,
+        "copy": [first + row for row in range(60)],
+    }
+    frame = pd.DataFrame({**numbers, "n": [row % 7 / 3 for row in range(60)], "y": [0, 1] * 30})
+    if has_category:
+        frame["kind"] = ["a", "b", "c"] * 20
+    frame.to_csv(tmp_path / "d.csv", index=False)
+    warnings = load(tmp_path, "d.csv", target="y", scale="standard").warnings
+    assert [text for text in warnings if "'long'" in text and "every row has another value" in text]
+    assert [text for text in warnings if "'same'" in text and "all cells are equal" in text]
+    assert [text for text in warnings if "'long' and 'copy' are equal" in text]
+    assert not [text for text in warnings if "'long': all cells" in text]
+
+
 def test_many_spellings_are_told_in_one_line(tmp_path):
     cells = [f"{letter}{row % 20}" for row in range(80) for letter in "aA"]
     pd.DataFrame({"c": cells, "n": range(160), "y": [0, 1] * 80}).to_csv(tmp_path / "d.csv", index=False)
@@ -91,16 +110,18 @@ def test_few_spellings_are_told_one_by_one(tmp_path, one, other):
 # ---------------------------------------------------------------- splits of texts
 
 
-@pytest.mark.parametrize("held", ["['2012', '7'] * 5", "['', ' '] * 5", "np.array(['1', '2'] * 5)"])
-def test_split_has_the_form_of_the_training_rows(tmp_path, held):
+@pytest.mark.parametrize(
+    ("held", "texts"),
+    [("['2012', '7'] * 5", ["2012", "7"]), ("['', ' '] * 5", ["", " "]), ("np.array(['1', '2'] * 5)", ["1", "2"])],
+)
+def test_split_has_the_form_of_the_training_rows(tmp_path, held, texts):
     body = (
         f"y = np.arange(10) % 2\nreturn {{'x_train': ['a 2012', 'b'] * 5, 'y_train': y, 'x_val': {held}, 'y_val': y}}"
     )
     loaded = load(tmp_path, write_function(tmp_path, body), test=0)
     # Of equally frequent words the last one is first.
     known = {"b": 2, "a": 3, "2012": 4}
-    texts = eval(held, {"np": __import__("numpy")})
-    expected = [[known.get(word, 1) for word in text.split()] for text in texts]
+    expected = [[known.get(word, 1) for word in text.split()] for text in texts] * 5
     assert [[int(token) for token in row if token] for row in loaded.x_validation] == expected
 
 
