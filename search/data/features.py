@@ -10,6 +10,7 @@ from search.data import encoding, exact, several
 from search.data.splits import Scaling, scale
 from search.data.texts import Vocabulary, unknown_warnings
 from search.data.windows import check_size
+from search.errors import DataError
 
 if TYPE_CHECKING:
     from search.data.choosing import Chosen
@@ -101,7 +102,11 @@ def kept(parts: Parts, chosen: Chosen, *, is_stream: bool) -> Features:
     Raises DataError for whole numbers of one of several inputs that are stored as reals, and that float32 would change.
     """
     if not is_stream:
-        exact.integer_dtype(parts, "none")
+        try:
+            exact.integer_dtype(parts, "none")
+        except DataError as error:
+            # The fault "rounded" would mean that scaling mends it.
+            raise DataError(str(error)) from None
     given = chosen.features({split: part.x for split, part in parts.splits.items()})
     return Features({split: several.kept(array, parts.name) for split, array in given.items()}, given["validation"])
 

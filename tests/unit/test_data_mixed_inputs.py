@@ -9,6 +9,8 @@ import pytest
 from data_kit import load, refused, write_function
 from support import in_keras
 
+from search.errors import DataError
+
 HEAD = """
 rng = np.random.default_rng(0)
 p = pd.DataFrame({"kind": rng.choice(["a", "b"], 60), "size": rng.normal(size=60)})
@@ -46,7 +48,11 @@ def test_rounding_of_a_table_that_is_not_scaled_is_refused(tmp_path, result):
 
 @pytest.mark.parametrize("result", ["{'q': q, 'r': q + 1}, y", "(q.to_numpy(), p['size']), y"])
 def test_rounding_of_numbers_among_several_plain_inputs_is_refused(tmp_path, result):
-    refused(tmp_path, source(tmp_path, result), "16777217", "round", "divide")
+    given = source(tmp_path, result)
+    refused(tmp_path, given, "16777217", "round", "divide")
+    with pytest.raises(DataError) as caught:
+        load(tmp_path, given)
+    assert caught.value.fault == ""  # init would scale, which several arrays do not take
 
 
 def test_whole_numbers_of_an_integer_type_stay_exact_among_several_inputs(tmp_path):
