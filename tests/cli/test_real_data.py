@@ -33,6 +33,7 @@ pruner = "none"
 """
 
 
+@pytest.mark.gallery
 def test_mnist_is_learned_by_a_dense_network(tmp_path):
     path = write_study(
         tmp_path, STUDY.format(source=SHARED / "mnist.npz", data="limit = 6000", build="mlp", model="units = [64]")
@@ -111,6 +112,7 @@ def losses(path):
     return [epoch[metric] for trial in trials for epoch in trial.curve for metric in ("loss", "val_loss")]
 
 
+@pytest.mark.gallery
 @pytest.mark.parametrize("backend", ["jax", "tensorflow"])
 def test_photos_that_stay_in_their_files_train_as_those_in_memory(photos, backend):
     kept, _ = lazily(photos, f"kept-{backend}", lazy=False, backend=backend)

@@ -50,6 +50,7 @@ def test_example_of_the_docs_runs_in_lanes_and_by_fit_and_is_exported(tmp_path):
     )
 
 
+@pytest.mark.gallery
 def test_plan_says_what_each_input_and_output_is(tmp_path):
     (tmp_path / "house.py").write_text(
         "import numpy as np\n"

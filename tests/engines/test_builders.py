@@ -68,6 +68,7 @@ def keras_says():
     return in_keras(what_keras_builds, CASES, backend="tensorflow")
 
 
+@pytest.mark.gallery
 @pytest.mark.slow
 def test_table_of_a_builder_has_the_arguments_that_it_reads(keras_says):
     assert keras_says["read"]["cnn"] == sorted(BUILDERS["cnn"])
@@ -75,11 +76,13 @@ def test_table_of_a_builder_has_the_arguments_that_it_reads(keras_says):
     assert keras_says["read"]["mlp"] == sorted(BUILDERS["mlp"])
 
 
+@pytest.mark.gallery
 @pytest.mark.slow
 def test_every_name_of_the_tables_can_be_built_with(keras_says):
     assert keras_says["refused"] == []
 
 
+@pytest.mark.gallery
 @pytest.mark.slow
 def test_names_of_the_tables_are_those_of_keras(keras_says):
     assert sorted(ACTIVATIONS) == keras_says["activations"]
@@ -90,6 +93,7 @@ def test_names_of_the_tables_are_those_of_keras(keras_says):
     assert known <= set(keras_says["initializers"])
 
 
+@pytest.mark.gallery
 @pytest.mark.slow
 def test_number_for_one_width_and_a_list_of_it_build_the_same(keras_says):
     found = keras_says["layers"]
@@ -99,6 +103,7 @@ def test_number_for_one_width_and_a_list_of_it_build_the_same(keras_says):
     assert [kind for kind, _, _ in found['mlp {"units": []}']] == ["Dense"]
 
 
+@pytest.mark.gallery
 @pytest.mark.slow
 def test_cnn_of_one_width_has_the_layers_that_it_had(keras_says):
     assert keras_says["layers"]['cnn {"units": 128}'] == [
@@ -115,6 +120,7 @@ def test_cnn_of_one_width_has_the_layers_that_it_had(keras_says):
     ]
 
 
+@pytest.mark.gallery
 @pytest.mark.slow
 def test_cnn_takes_several_dense_layers_each_with_its_dropout(keras_says):
     assert keras_says["layers"]['cnn {"units": [32, 16], "dropout": 0.5}'][-5:] == [
@@ -126,6 +132,7 @@ def test_cnn_takes_several_dense_layers_each_with_its_dropout(keras_says):
     ]
 
 
+@pytest.mark.gallery
 @pytest.mark.slow
 def test_studies_of_before_name_the_builders_as_studies_do_now(keras_says):
     """The hashes of the files that stood in every study before builders had a revision."""

@@ -227,6 +227,7 @@ def test_checkpoints_come_at_least_once_a_minute_but_for_a_twentieth_of_the_time
     assert files.load(training(1, done=9))[0] == 2
 
 
+@pytest.mark.gallery
 def test_checkpoints_take_a_twentieth_of_the_time_at_most(tmp_path, monkeypatch):
     """Real files, of 8 MB, as often as that rule alone allows."""
     monkeypatch.setattr(checkpoints, "LEAST_S", 0.0)
@@ -584,6 +585,7 @@ def opened_by_keras(database, name, path):
     return found["accuracy"]
 
 
+@pytest.mark.gallery
 @pytest.mark.slow
 def test_exported_model_opens_in_keras_and_gives_its_trials_value(pair, tmp_path):
     _, cut, _ = pair
@@ -614,6 +616,7 @@ def test_fewer_weights_are_kept_when_fewer_are_asked_for(pair):
     assert not cut.with_name("cut.files").exists()
 
 
+@pytest.mark.gallery
 @pytest.mark.slow
 def test_search_goes_on_without_checkpoints_and_weights_where_disk_is_short_and_says_so_once(tmp_path):
     path = study_of(tmp_path, "small", trials=4, long=500, long_ones=3)

@@ -60,8 +60,8 @@ def replayed(assignment: Assignment, epoch: int) -> dict[str, float]:
     scope="module",
     params=[
         "replay",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("jax", "lanes")),
-        pytest.param("tensorflow", marks=[pytest.mark.slow, pytest.mark.gallery]),
+        pytest.param("lanes", marks=pytest.mark.slow),
+        *(pytest.param(name, marks=[pytest.mark.slow, pytest.mark.gallery]) for name in ("jax", "tensorflow")),
     ],
 )
 def engine(request, tmp_path_factory):

@@ -221,6 +221,7 @@ def beside(path):
     return {json.loads(detail)["trial"] for (detail,) in events}
 
 
+@pytest.mark.gallery
 def test_study_of_many_widths_trains_in_lanes_and_beside_them(tmp_path):
     path = study_of(tmp_path, "widths", trials=4, epochs=2)
     done = manyfit("run", path, "--set", "run.lanes=3")

@@ -153,6 +153,7 @@ def metrics_beside_predictions():
     return [wrong, count]
 
 
+@pytest.mark.gallery
 def test_metrics_of_a_training_by_fit_are_those_of_its_predictions():
     found = in_keras(metrics_beside_predictions, backend="tensorflow")
     assert found == [{}, 25]
@@ -342,6 +343,7 @@ def losses_of_tables():
     return rows
 
 
+@pytest.mark.gallery
 def test_a_table_in_small_letters_trains_with_its_options_and_is_told_of_logits():
     found = in_keras(losses_of_tables, backend="tensorflow")
     for reported, right in found:

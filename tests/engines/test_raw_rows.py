@@ -208,6 +208,7 @@ def curves_of(folder, target, engine, backend, columns=""):
     return best, {rate: np.array(curve["val_loss"]) for rate, curve in curves.items()}
 
 
+@pytest.mark.gallery
 @pytest.mark.parametrize(
     "engines",
     [pytest.param(["lanes"], id="lanes"), pytest.param(["lanes", "fit"], id="both", marks=pytest.mark.gallery)],

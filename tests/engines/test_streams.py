@@ -96,6 +96,7 @@ def curves(request, tmp_path_factory):
     return in_keras(curves_of, SOURCES, str(tmp_path_factory.mktemp("streams")), backend=request.param)
 
 
+@pytest.mark.gallery
 def test_fit_trains_on_the_batches_as_plain_keras_and_resumes_where_epochs_repeat(curves):
     for name, found in curves.items():
         assert (found["steps"], found["validation"]) == (20, 26), name

@@ -63,6 +63,7 @@ def test_every_example_of_the_page_runs_as_a_notebook(tmp_path):
     assert len(stored.complete) + sum(trial.state == "PRUNED" for trial in stored.trials) == 6
 
 
+@pytest.mark.gallery
 def test_stop_button_stops_a_study_cleanly_and_the_kernel_goes_on(tmp_path):
     """The kernel survives with its variables, and the next run goes on."""
     cells = [

@@ -220,6 +220,7 @@ def test_hidden_files_and_sidecars_are_counted_once(tmp_path):
     assert "8 of the files in the class folders are no images and were left out (2 .json" in warning
 
 
+@pytest.mark.gallery
 @pytest.mark.skipif(not REAL.is_dir(), reason="shared data are not here")
 def test_real_photos_are_what_pillow_makes_of_them():
     loaded = load(REAL.parent, "cats_vs_dogs", image_size=(24, 32), limit=60)

@@ -187,6 +187,7 @@ def test_every_sampler_begins_elsewhere_with_another_seed(sampler):
             assert not [number for number in range(16) if drawn[one][number] == drawn[other][number]]
 
 
+@pytest.mark.gallery
 def test_qmc_study_draws_one_sequence_through_interruptions_and_old_ones_go_on(tmp_path):
     def curves(assignment, epoch):
         return {"loss": 1.0, "val_loss": assignment.config["dropout"] / epoch}
