@@ -39,10 +39,6 @@ class Goal:
     also: str = ""
     loss_weights: dict[str, float] | None = None
 
-    def is_beaten_by(self, value: float) -> bool:
-        """Return whether a value of the objective is better than the baseline."""
-        return value > self.baseline if self.direction == "maximize" else value < self.baseline
-
 
 def goal_of(data: Data) -> Goal:
     """Return the goal for the task of the data; classes that are far from balanced are not judged by their accuracy."""
