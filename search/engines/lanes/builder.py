@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,6 +17,7 @@ from search.engines.lanes.model_code import has_user_code
 from search.engines.lanes.program import Program, Rows, State, state_of
 from search.engines.pins import warnings_as_prints
 from search.engines.training import ReadConfig, Trainer
+from search.errors import UsageError
 from search.spec import code_files
 from search.trials.events import Assignment, Member
 
@@ -155,6 +156,16 @@ def build(trainer: Trainer, assignment: Assignment, *, why_alone: str = "") -> B
             kinds = lifting.kinds(slots)
             structure, read = keys.program_key(described), frozenset(config.read)
             return Built(assignment, model, described, structure, batch_size, state, kinds, read=read)
+
+
+def built_or_none(of: Callable[[Mapping[str, Any]], Built], params: Mapping[str, Any]) -> Built | None:
+    """Return the model `of` params; None if the user's builder raises, as it will again in a trial with this config."""
+    try:
+        return of(params)
+    except (lifting.NotLiftable, UsageError):
+        raise
+    except BaseException:  # noqa: BLE001 (the user's code)
+        return None
 
 
 def fingerprinted(built: Built, rows: Rows) -> Built:

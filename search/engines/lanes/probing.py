@@ -8,7 +8,7 @@ from typing import Any
 
 from search.engines import failures, model_memory, preflight
 from search.engines.lanes import keys
-from search.engines.lanes.builder import Built, build, fingerprinted, study_has_user_code
+from search.engines.lanes.builder import Built, build, built_or_none, fingerprinted, study_has_user_code
 from search.engines.lanes.lifting import NotLiftable
 from search.engines.lanes.program import Rows
 from search.engines.training import Trainer
@@ -67,11 +67,7 @@ def probe(trainer: Trainer, rows: Rows, fixed: Mapping[str, Any]) -> Probe:
         for value in values:
             # With the parameters that only this value makes active.
             params = preflight.middle_with(space, name, value)
-            try:
-                one = built(params)
-            except (NotLiftable, UsageError):
-                raise
-            except BaseException:  # noqa: BLE001, S112 (the user's builder; it fails again in the trial with this config)
+            if (one := built_or_none(built, params)) is None:
                 continue
             by_structure[one.structure] = one
             branches.setdefault(one.structure_at_any_batch_size, params)

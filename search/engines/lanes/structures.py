@@ -12,9 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from search.engines.lanes.builder import Built
-from search.engines.lanes.lifting import NotLiftable
-from search.errors import UsageError
+from search.engines.lanes.builder import Built, built_or_none
 from search.policies.samplers.encoding import Encoding
 from search.trials.streams import stream
 from spaces import Space
@@ -113,11 +111,7 @@ def count(
             if tried == most_built:
                 break
             tried += 1
-            try:
-                model = built(params)
-            except (NotLiftable, UsageError):
-                raise
-            except BaseException:  # noqa: BLE001, S112 (the user's builder; it fails again in the trial with this config)
+            if (model := built_or_none(built, params)) is None:
                 continue
             deciding = {name: params.get(name) for name in space if name in model.read and name not in lifted}
             structure = structures.setdefault(model.structure, Structure(model.structure, deciding))
