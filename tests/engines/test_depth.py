@@ -232,6 +232,15 @@ def test_study_of_many_widths_trains_in_lanes_and_beside_them(tmp_path):
     shown = manyfit("show", path).stdout
     assert "compiling 1 program" in shown
     assert "2 trials trained by fit beside the lanes" in shown
+    for trial in (0, 1):
+        done = manyfit("export", path, "--model", tmp_path / "best.keras", "--trial", trial)
+        assert done.returncode == 0, done.stderr
+        # The model of trial 0 was trained beside the lanes, that of trial 1 in one.
+        now, stored = re.search(
+            r"val_accuracy ([\d.]+), evaluated once more \(in the study: ([\d.]+)\)", done.stderr
+        ).groups()
+        assert now == stored
+        (tmp_path / "best.keras").unlink()
 
 
 @pytest.mark.gallery

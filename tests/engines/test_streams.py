@@ -91,12 +91,21 @@ def curves_of(sources, folder):
     return found
 
 
-@pytest.fixture(scope="module", params=["jax", pytest.param("tensorflow", marks=pytest.mark.gallery)])
+ONE = ("by_epoch",)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param((ONE, "jax"), id="one"),
+        *(pytest.param((SOURCES, each), id=each, marks=pytest.mark.gallery) for each in ("jax", "tensorflow")),
+    ],
+)
 def curves(request, tmp_path_factory):
-    return in_keras(curves_of, SOURCES, str(tmp_path_factory.mktemp("streams")), backend=request.param)
+    sources, backend = request.param
+    return in_keras(curves_of, sources, str(tmp_path_factory.mktemp("streams")), backend=backend)
 
 
-@pytest.mark.gallery
 def test_fit_trains_on_the_batches_as_plain_keras_and_resumes_where_epochs_repeat(curves):
     for name, found in curves.items():
         assert (found["steps"], found["validation"]) == (20, 26), name
