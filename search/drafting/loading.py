@@ -69,7 +69,7 @@ class Loaded:
 def load(request: Request) -> Loaded:
     """Load what a command line names; DataError for data that no study can use. Leaves no file behind."""
     given = overrides_of(request)
-    with _without_bytecode(), _backend(), contextlib.redirect_stdout(sys.stderr):
+    with _without_bytecode(), _with_its_own_path(), _backend(), contextlib.redirect_stdout(sys.stderr):
         found = origin.of(request, given)
         with _reader(found, request) as read:
             section = {**given, **found.section}
@@ -146,6 +146,16 @@ def _reader(found: Origin, request: Request) -> Iterator[_Read]:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
         sys.modules.pop(partial.stem, None)
+
+
+@contextlib.contextmanager
+def _with_its_own_path() -> Iterator[None]:
+    """Put `sys.path` back: importing a file puts its folder first, where others may have the names of our packages."""
+    before = sys.path[:]
+    try:
+        yield
+    finally:
+        sys.path[:] = before
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 
 import numpy as np
 import pandas as pd
@@ -324,7 +325,9 @@ def test_user_folder_may_have_modules_with_our_names(tmp_path):
     (tmp_path / "models" / "__init__.py").write_text("", encoding="utf-8")
     text = "import search\nfrom sklearn import datasets\n\n\ndef rows():\n    assert search.MINE\n    return datasets.load_wine(as_frame=True).frame\n"
     (tmp_path / "rows.py").write_text(text, encoding="utf-8")
+    before = sys.path[:]
     assert shown(begin(tmp_path, "rows.py:rows"))
+    assert sys.path == before, "what is imported next would be the user's"
 
 
 def table(folder, **columns):
