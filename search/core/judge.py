@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from search.policies import stopping
 from search.policies.pruners import Pruner, Standings
 from search.spec.study import StudyFile
+from search.trials import baseline
 from search.trials.objective import Objective
 from search.trials.trial import Training, Trial
 
@@ -31,6 +32,8 @@ def judge(trial: Trial, file: StudyFile, standings: Standings, pruner: Pruner) -
     rule = settings.search.early_stopping
     if rule and stopping.stops_early(rule, Objective.of(file).scores(trial)):
         return Ruling("COMPLETE", "stopped early", f"no better for {rule.patience} epochs")
+    if baseline.is_spared(trial.number, file):
+        return None
     if why := pruner.reason(standings, trial.number, epoch, trial.epochs / file.epochs):
         return Ruling("PRUNED", "pruned", why)
     return None

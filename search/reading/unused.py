@@ -281,6 +281,9 @@ class _Inspection:
             pairs.append(
                 ("search.start", f"the study has {study.trials} trials, and {len(search.start)} configs are here")
             )
+        if search.prune_start and (not search.start or search.pruner.name == "none"):
+            why = "it is for the configs of search.start" if not search.start else "the pruner is none"
+            pairs.append(("search.prune_start", why))
         if run.lanes != "auto" and self.ready.engine == "fit":
             pairs.append(("run.lanes", "the model is trained by fit, one trial at a time"))
         is_streamed = bool(self.ready.data.get("train_batches"))

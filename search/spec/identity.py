@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
 
+from pydantic import BaseModel
+
 from search.errors import IdentityError
 from search.spec import code_files
 from search.spec.ready import Ready
-from search.spec.settings import DataSection, data_as_begun
+from search.spec.settings import DataSection, data_as_begun, search_as_begun
 from search.spec.study import StudyFile
 
 # Characters of a value in an error, and how many of them stand before the first difference in a longer one.
@@ -82,11 +84,13 @@ def _without_later_defaults(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def resumed(file: StudyFile, stored: Mapping[str, Any]) -> StudyFile:
-    """Return a study file as its study goes on: one that began before a key of [data] was there keeps what it did then."""
-    data = file.settings.data
-    before = data_as_begun({}, stored["seed"])
-    kept = {key: before[key] for key in before.keys() - stored["data"].keys() - data.model_fields_set}
-    return replace(file, settings=file.settings.model_copy(update={"data": data.model_copy(update=kept)}))
+    """Return a study file as its study goes on: one that began before a key was there keeps what it did then."""
+    sections = {}
+    for name, before in {"data": data_as_begun({}, stored["seed"]), "search": search_as_begun({})}.items():
+        section: BaseModel = getattr(file.settings, name)
+        kept = {key: before[key] for key in before.keys() - stored[name].keys() - section.model_fields_set}
+        sections[name] = section.model_copy(update=kept)
+    return replace(file, settings=file.settings.model_copy(update=sections))
 
 
 def full(file: StudyFile, ready: Ready) -> dict[str, Any]:
@@ -120,8 +124,9 @@ def check_ready(
     model = {key: value for key, value in now["model"].items() if key != "source"}
     check_unchanged(file.name, stored, {**now, "model": model}, source=changed)
     # `resumed` must recognise the study again.
-    for key in data_as_begun({}, 0).keys() - stored["data"].keys():
-        del now["data"][key]
+    for name, before in {"data": data_as_begun({}, 0), "search": search_as_begun({})}.items():
+        for key in before.keys() - stored[name].keys():
+            del now[name][key]
     return now
 
 
@@ -169,7 +174,8 @@ def check_unchanged(
     Fingerprints that `now` lacks, because no worker has reported them yet, are not compared, nor is the form of the targets
     for a study of a version that did not store it. `source` names the changed files of the builder.
     """
-    stored = {**stored, "data": data_as_begun(stored["data"], stored["seed"])}
+    data = data_as_begun(stored["data"], stored["seed"])
+    stored = {**stored, "data": data, "search": search_as_begun(stored["search"])}
     lines = list(_differences("", stored, now))
     if source:
         lines.append(f"model.source: the builder's source has changed: {', '.join(source)}")

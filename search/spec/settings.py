@@ -393,6 +393,11 @@ def data_as_begun(data: dict[str, Any], seed: int) -> dict[str, Any]:
     return {"seed": seed, "exif": False, **data}
 
 
+def search_as_begun(search: dict[str, Any]) -> dict[str, Any]:
+    """Return the stored [search] of a study, with what keys that it lacks did before they were there."""
+    return {"prune_start": True, **search}
+
+
 class ModelSection(BaseModel):
     """The builder; every other key is one of its fixed arguments."""
 
@@ -474,6 +479,7 @@ class SearchSection(Section):
     early_stopping: Annotated[EarlyStopping | None, BeforeValidator(_stopping_table)] = None
     duplicates: Flag = False
     start: tuple[dict[str, Any], ...] = ()
+    prune_start: Flag = False
 
     @property
     def learns(self) -> bool:

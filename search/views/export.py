@@ -19,6 +19,7 @@ from search.spec.code_files import source_files
 from search.spec.identity import versions
 from search.storage.paths import backup_of, lock_of, with_journals
 from search.storage.studies import Stored
+from search.trials import baseline
 from search.trials.objective import Objective
 from search.trials.trial import Trial
 from search.views import standing
@@ -67,6 +68,15 @@ class Config(BaseModel):
     )
 
 
+class Start(BaseModel):
+    """The best config of `search.start`, and how much better the search has become."""
+
+    model_config = ConfigDict(extra="forbid")
+    trial: int = Field(ge=0, description="its trial's number in the study")
+    value: float = Field(description="the objective at that trial's best epoch")
+    gain: float = Field(ge=0, description="by how much the best config is better, in the unit of the objective")
+
+
 class Ahead(BaseModel):
     """A trial that was not trained fully, and was better than one of the configs nevertheless."""
 
@@ -97,6 +107,11 @@ class Best(BaseModel):
     configs: list[Config] = Field(
         description="the best of the trials that were trained fully, the best first; empty while no trial is complete"
     )
+    start: Start | None = Field(
+        default=None,
+        description="the best config of search.start; absent without one that was trained fully",
+        exclude_if=lambda value: value is None,
+    )
     ahead: list[Ahead] = Field(
         default=[],
         description="trials that beat one of the configs at their best epoch without being trained fully, the best first, "
@@ -118,6 +133,7 @@ def best(stored: Stored, top: int = DEFAULT_TOP) -> Best:
         settings=stored.file.settings.model_dump(mode="json"),
         resolved=stored.resolved,
         configs=[_config(rank, trial, stored) for rank, trial in enumerate(listed, 1)],
+        start=_start(stored),
         ahead=[_ahead(trial, stored) for trial in standing.ahead(stored.trials, stored.file.direction, listed)[:top]],
     )
 
@@ -230,6 +246,13 @@ def _config(rank: int, trial: Trial, stored: Stored) -> Config:
         standard_error=objective.standard_error(trial),
         seconds=_seconds(trial) if any("seconds" in metrics for metrics in trial.curve) else None,
     )
+
+
+def _start(stored: Stored) -> Start | None:
+    gain = baseline.gain(stored)
+    if gain is None:
+        return None
+    return Start(trial=gain.start.number, value=gain.start.value or 0.0, gain=gain.value)
 
 
 def _ahead(trial: Trial, stored: Stored) -> Ahead:

@@ -244,3 +244,15 @@ def test_name_that_stands_in_the_code_may_be_read_by_a_branch(tmp_path, code, is
     ready = Ready({}, "", "", model=MODEL, read=("width",))
     (one,) = unused.find(studyfile.read(path, allow_unused=True), ready)
     assert (one.key, one.is_certain) == ("model.depth", is_certain)
+
+
+@pytest.mark.parametrize(
+    ("search", "why"),
+    [
+        ("prune_start = true", "it is for the configs of search.start"),
+        ("prune_start = true\npruner = 'none'\nstart = [{ dropout = 0.1 }]", "the pruner is none"),
+        ("prune_start = true\nstart = [{ dropout = 0.1 }]", ""),
+    ],
+)
+def test_prune_start_without_what_it_allows_is_told(tmp_path, search, why):
+    assert found(tmp_path, f"{SEARCHED}[search]\n{search}\n").get("search.prune_start", "") == why
