@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from search.errors import IdentityError
 from search.spec import code_files
 from search.spec.ready import Ready
-from search.spec.settings import DataSection, data_as_begun, search_as_begun
+from search.spec.settings import DataSection, as_begun
 from search.spec.study import StudyFile
 
 # Characters of a value in an error, and how many of them stand before the first difference in a longer one.
@@ -86,7 +86,7 @@ def _without_later_defaults(data: Mapping[str, Any]) -> dict[str, Any]:
 def resumed(file: StudyFile, stored: Mapping[str, Any]) -> StudyFile:
     """Return a study file as its study goes on: one that began before a key was there keeps what it did then."""
     sections = {}
-    for name, before in {"data": data_as_begun({}, stored["seed"]), "search": search_as_begun({})}.items():
+    for name, before in as_begun({}, stored["seed"]).items():
         section: BaseModel = getattr(file.settings, name)
         kept = {key: before[key] for key in before.keys() - stored[name].keys() - section.model_fields_set}
         sections[name] = section.model_copy(update=kept)
@@ -124,7 +124,7 @@ def check_ready(
     model = {key: value for key, value in now["model"].items() if key != "source"}
     check_unchanged(file.name, stored, {**now, "model": model}, source=changed)
     # `resumed` must recognise the study again.
-    for name, before in {"data": data_as_begun({}, 0), "search": search_as_begun({})}.items():
+    for name, before in as_begun({}, 0).items():
         for key in before.keys() - stored[name].keys():
             del now[name][key]
     return now
@@ -174,8 +174,7 @@ def check_unchanged(
     Fingerprints that `now` lacks, because no worker has reported them yet, are not compared, nor is the form of the targets
     for a study of a version that did not store it. `source` names the changed files of the builder.
     """
-    data = data_as_begun(stored["data"], stored["seed"])
-    stored = {**stored, "data": data, "search": search_as_begun(stored["search"])}
+    stored = as_begun(stored, stored["seed"])
     lines = list(_differences("", stored, now))
     if source:
         lines.append(f"model.source: the builder's source has changed: {', '.join(source)}")

@@ -6,6 +6,7 @@ import codecs
 import json
 import re
 import unicodedata
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -384,18 +385,14 @@ class DataSection(Section):
         return self
 
 
-def data_as_begun(data: dict[str, Any], seed: int) -> dict[str, Any]:
-    """Return the stored [data] of a study, with what keys that it lacks did before they were there.
+def as_begun(sections: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """Return the stored sections of a study, with what keys that they lack did before they were there.
 
     Args:
         seed: of the study, by which its data were split.
     """
-    return {"seed": seed, "exif": False, **data}
-
-
-def search_as_begun(search: dict[str, Any]) -> dict[str, Any]:
-    """Return the stored [search] of a study, with what keys that it lacks did before they were there."""
-    return {"prune_start": True, **search}
+    before: dict[str, dict[str, Any]] = {"data": {"seed": seed, "exif": False}, "search": {"prune_start": True}}
+    return {**sections, **{name: {**keys, **sections.get(name, {})} for name, keys in before.items()}}
 
 
 class ModelSection(BaseModel):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from search.spec.given import Given
-from search.spec.settings import DEFAULT_EPOCHS, Settings, data_as_begun, plain_name, search_as_begun
+from search.spec.settings import DEFAULT_EPOCHS, Settings, as_begun, plain_name
 from search.spec.usercode import Reference
 from search.spec.vocabulary import direction_in_use
 from spaces import Choice, Space
@@ -33,9 +33,7 @@ class StudyFile:
     @classmethod
     def stored(cls, path: Path, table: dict[str, Any]) -> StudyFile:
         """Return a study as a database holds it, without reading files, which may be gone."""
-        data = data_as_begun(table["data"], table["study"]["seed"])
-        search = search_as_begun(table["search"])
-        return cls(path, Settings.model_validate({**table, "data": data, "search": search}))
+        return cls(path, Settings.model_validate(as_begun(table, table["study"]["seed"])))
 
     @property
     def base(self) -> Path:
