@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import unicodedata
 
 # These change the direction of the text around them: "gpj.exe" would read "exe.jpg".
@@ -15,6 +16,11 @@ def printable(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return "".join(_written_out(char) if _is_unsafe(char) else char for char in text)
+
+
+def label(text: object) -> str:
+    """Return what a figure of Plotly shows as `text`: Plotly reads its labels as HTML."""
+    return html.escape(printable(str(text)), quote=False)
 
 
 def _is_unsafe(char: str) -> bool:

@@ -1,0 +1,1 @@
+"""One self-contained HTML file with text, tables, verdicts and pictures; it needs no network."""
