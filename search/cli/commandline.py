@@ -33,6 +33,8 @@ _COMMANDS = {
     "export": "save dump csv json output write",
     "verify": "check validate fsck repair restore test",
     "clean": "prune gc cleanup purge vacuum clear",
+    "copy": "cp clone duplicate fork branch",
+    "rename": "mv move",
     "delete": "rm remove drop del erase",
     "dashboard": "ui serve web server gui board",
     "plan": "dry-run preview explain estimate simulate dryrun",

@@ -1,10 +1,12 @@
-"""The commands that keep databases in order: verify, clean, delete."""
+"""The commands that keep databases in order: verify, clean, copy, rename, delete."""
 
 from __future__ import annotations
 
 import json
+import shlex
 import sys
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +14,11 @@ from search.cli.printing import Json, echo
 from search.cli.study_argument import Name, Target, database, stored_study
 from search.errors import StoreError, UsageError
 from search.views.printable import printable
+
+if TYPE_CHECKING:
+    from search.storage.copying import Copied
+
+From = Annotated[str, typer.Option("--from", help="The study's present name, where it is not the file's.")]
 
 
 def verify(
@@ -64,6 +71,95 @@ def clean(
     echo(
         f"deleted: {len(done.gone)} files, {size(done.bytes)}; kept: {done.kept} files of weights, {size(done.kept_bytes)}"
     )
+
+
+def copy(
+    study: Target,
+    name: Annotated[str, typer.Option("--name", "-n", help="The name of the copy; by default the study's own.")] = "",
+    to: Annotated[
+        Path | None,
+        typer.Option("--to", metavar="DATABASE", help="The database of the copy; by default the study's own."),
+    ] = None,
+    present: From = "",
+    as_json: Json = False,
+) -> None:
+    """Copy a study, with its trials, weights and checkpoints, to another name or database; `run` goes on with either.
+
+    The copy is read back and compared before it is kept. Nothing of the original changes.
+
+    Example: [bold]manyfit copy studies/digits.toml --name digits-before[/], or [bold]--to /backup/digits.db[/]
+    """
+    from search.storage import copying
+
+    if not name and to is None:
+        raise UsageError("copy needs to know where to; give --name NEW, --to DATABASE, or both")
+    path, old = stored_study(study, present)
+    copied = copying.copy(path, old, path if to is None else to.resolve(), _new_name(name) if name else old)
+    _write_best(path, old, copied)
+    _tell_copied(copied, "is a copy already" if copied.was_there else "copied", as_json=as_json)
+
+
+def rename(
+    study: Target,
+    name: Annotated[str, typer.Option("--name", "-n", help="The new name.")],
+    present: From = "",
+    as_json: Json = False,
+) -> None:
+    """Give a study another name, with its weights, its checkpoints and its log. The study file keeps the old one.
+
+    It is copied, the copy is compared, then the old one is deleted: after a kill the same command goes on.
+
+    Example: [bold]manyfit rename studies/digits.toml --name first-try[/], and then
+    [bold]manyfit run studies/digits.toml --name first-try[/]
+    """
+    from search.storage import copying, deleting
+
+    path, old = stored_study(study, present)
+    copied = copying.copy(path, old, path, _new_name(name))
+    _write_best(path, old, copied)
+    deleting.delete(path, old)
+    _tell_copied(copied, "renamed", as_json=as_json)
+
+
+def _new_name(name: str) -> str:
+    from search.spec.settings import checked_name
+
+    try:
+        return checked_name(name)
+    except ValueError as error:
+        raise UsageError(f"--name {error}; received {printable(name)!r}") from None
+
+
+def _write_best(path: Path, name: str, copied: Copied) -> None:
+    """Write the best.json of a copy if the original has one: it names its study."""
+    from search.trials.files import StudyFiles
+    from search.views import export
+
+    if StudyFiles(path, name).best.is_file():
+        export.write(copied.stored.files.best, export.to_json(export.best(copied.stored)))
+
+
+def _tell_copied(copied: Copied, done: str, *, as_json: bool) -> None:
+    from search.views.text import size
+
+    stored = copied.stored
+    if copied.backup_problem:
+        echo(f"warning: {copied.backup_problem}; the next run makes it")
+    if as_json:
+        report = {
+            "database": str(stored.path),
+            "name": stored.name,
+            "trials": len(stored.trials),
+            "files": [str(file) for file in copied.files],
+            "bytes": copied.bytes,
+        }
+        print(json.dumps(report, indent=2))
+        return
+    echo(
+        f"{done}: study {stored.name!r} of {stored.path}: {len(stored.trials)} trials, compared one by one, and files of "
+        f"{size(copied.bytes)}"
+    )
+    echo(f"go on with it: {shlex.join(['manyfit', 'run', str(stored.path), '--name', stored.name])}")
 
 
 def delete(

@@ -20,6 +20,7 @@ PLACES = {
     ("storage/backup.py", "_leave_out"),
     ("storage/deleting.py", "delete"),
     ("storage/deleting.py", "_delete_all"),
+    ("storage/copying.py", "_leave_wal"),
     ("storage/presence.py", "_rescue"),
     ("log.py", "_roll"),
 }
