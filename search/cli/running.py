@@ -7,7 +7,7 @@ import re
 import shlex
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +16,17 @@ from search.cli.printing import Json, echo, stdout
 from search.cli.study_argument import Name, TargetOrNone, stored_study, study_file
 from search.errors import StoreError, UsageError
 
+if TYPE_CHECKING:
+    from search.spec.study import StudyFile
+
+Widen = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--widen",
+        metavar="KEY=VALUE",
+        help="A wider range, such as space.dropout.high=0.7: go on as a new study, which learns from the trials so far.",
+    ),
+]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key of the file.")]
 
 
@@ -32,6 +43,7 @@ def run(  # noqa: PLR0913, PLR0917 (typer reads one option from each argument)
     time: Annotated[str | None, typer.Option(help="Time for the whole study, such as 10m or 1h30m.")] = None,
     backend: Annotated[str | None, typer.Option(help="tensorflow or jax.")] = None,
     set_: Overrides = None,
+    widen: Widen = None,
     allow_unused: Annotated[
         bool,
         typer.Option("--allow-unused", help="Start a new study although nothing reads some of what its file sets."),
@@ -61,9 +73,14 @@ def run(  # noqa: PLR0913, PLR0917 (typer reads one option from each argument)
     }
     overrides = [*(set_ or []), *(f"{key}={json.dumps(value)}" for key, value in flags.items() if value is not None)]
     console = stderr(quiet=quiet)
-    file = study_file(brought, name, overrides, ConsoleReporter(console), allow_unused=allow_unused)
+    if widen:
+        file = _widened(brought, name, widen, overrides)
+    else:
+        file = study_file(brought, name, overrides, ConsoleReporter(console), allow_unused=allow_unused)
     done = sessions.run(file, ConsoleReporter(console), allow_unused=allow_unused)
-    run_output.show(done, shlex.join([str(brought.target), *(["--name", done.stored.name] if name else [])]), console)
+    is_named = bool(name or widen)
+    target = file.storage if widen else brought.target
+    run_output.show(done, shlex.join([str(target), *(["--name", done.stored.name] if is_named else [])]), console)
     outcomes.check(done, "--trials {trials}")
 
 
@@ -110,6 +127,18 @@ def doctor(as_json: Json = False) -> None:
         echo(f"manyfit: {problem}")
     if problems:
         raise typer.Exit(1)
+
+
+def _widened(brought: Brought, name: str, widen: list[str], overrides: list[str]) -> StudyFile:
+    from search.sessions import widening
+    from search.storage import records
+
+    if brought.study is None or brought.write is not None:
+        given = "--write" if brought.study is not None else "--build"
+        raise UsageError(f"--widen is for a study that has been run; received {given}, too; leave it out")
+    stored = records.load(*stored_study(brought.study, name))
+    base = brought.study if brought.study.suffix == ".toml" else None
+    return widening.widened(stored, base, widen, overrides)
 
 
 def _total_trials(trials: str | None, study: Path, name: str) -> int | str | None:

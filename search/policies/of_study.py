@@ -10,7 +10,9 @@ from search.policies import pruners, samplers
 from search.policies.pruners import Pruner
 from search.policies.samplers import Sampler, SearchProblem
 from search.policies.samplers.draws import Draws
+from search.policies.samplers.informed import InformedSampler
 from search.spec.study import StudyFile
+from search.trials import known
 from search.trials.objective import Objective
 from search.trials.trial import Trials
 
@@ -27,10 +29,13 @@ class Policies:
     def of(cls, file: StudyFile, trials: Trials, study_attrs: Mapping[str, Any]) -> Policies:
         """Make the policies of a study; `trials` are its trials, now and later."""
         search, seed = file.settings.search, file.settings.study.seed
-        problem = SearchProblem(file.space, Objective.of(file), seed, file.epochs, study_attrs)
-        sampler = samplers.make(search.sampler.name, search.sampler.options, problem)
+        own_attrs = {key: value for key, value in study_attrs.items() if key != known.KEY}
+        problem = SearchProblem(file.space, Objective.of(file), seed, file.epochs, own_attrs)
+        plain = sampler = samplers.make(search.sampler.name, search.sampler.options, problem)
+        if earlier := known.read(study_attrs, problem.objective):
+            sampler = InformedSampler(plain, earlier)
         pruner = pruners.make(search.pruner.name, search.pruner.options, epochs=file.epochs)
-        vetoes = getattr(sampler, "vetoes_pruning", None)
+        vetoes = getattr(sampler, "vetoes_pruning", None) if hasattr(plain, "vetoes_pruning") else None
         # Only halving can be vetoed: it is bayes's default pruner, and prunes rarely enough for the cost of a veto.
         if vetoes is not None and search.pruner.name == "halving":
             pruner = pruners.WithVeto(pruner, lambda number, epoch: vetoes(trials, number, epoch))

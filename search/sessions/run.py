@@ -16,6 +16,7 @@ from search.engines.protocol import SaveModel
 from search.errors import Interrupted, ManyfitError, StoreError, UsageError
 from search.log import StudyLog
 from search.reading import studychecks, unused
+from search.sessions import earlier
 from search.sessions.agreement import Evaluation
 from search.sessions.reporter import LOGGING, Reporter
 from search.sessions.startup import load_resolved, resolve, workers
@@ -27,6 +28,7 @@ from search.spec.study import StudyFile
 from search.storage import records, upkeep
 from search.storage.store import Store
 from search.storage.studies import Stored
+from search.trials import known
 from search.trials.events import Failed, Member
 from search.trials.files import StudyFiles
 from search.trials.objective import Objective
@@ -156,6 +158,7 @@ def _start(file: StudyFile, reporter: Reporter, interruptions: Interruptions, *,
     best = StudyFiles.of(file).best
     if best.is_file() and not export.is_ours(best):
         raise UsageError(f"{best} is there already and is none of manyfit's; move it away, or give another --name")
+    known_study = earlier.find(file)
     resolved, chosen = resolve(file)
     log = StudyLog()
     with (
@@ -170,11 +173,12 @@ def _start(file: StudyFile, reporter: Reporter, interruptions: Interruptions, *,
             reporter.note(text)
         reporter.line(describe(resolved))
         note = identity.note(file, asdict(resolved), ready.data)
-        record = Record(asdict(resolved), identity.full(file, ready), note)
+        full = identity.full(file, ready)
+        record = Record(asdict(resolved), full, note, earlier.carry_over(known_study, file, full, reporter))
         with Store.create(file, record, interruption=interruption) as store:
             log.open(StudyFiles.of(file).log)
             log.write(f"study {file.name!r} begins: {describe(resolved)}")
-            outcome = _search(Study(file), store, pool, reporter, interruption, resolved)
+            outcome = _search(Study(file, study_attrs=record.known), store, pool, reporter, interruption, resolved)
             _warn(reporter, _changed_files(file, {**outcome.stored.imported, **ready.files}))
             return outcome
 
@@ -202,7 +206,8 @@ def _resume(file: StudyFile, reporter: Reporter, interruptions: Interruptions) -
             loop.store(study, store)
         if is_rebuilt:
             # Draw all trials again. The failed ones are deleted once the workers are ready.
-            study = Study(file, seconds=stored.seconds, spent=stored.spent)
+            attrs = {key: value for key, value in stored.study_attrs.items() if key == known.KEY}
+            study = Study(file, study_attrs=attrs, seconds=stored.seconds, spent=stored.spent)
         if study.is_done():
             identity.check_files(file, stored.full_identity)
             store.renew(file)

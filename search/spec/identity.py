@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from typing import Any
 
@@ -30,11 +30,13 @@ class Record:
         resolved: what "auto" settings resolved to (engine, backend, devices), and the versions of numeric libraries.
         identity: what may not change; plain JSON.
         note: a description for people, as Markdown, for optuna-dashboard.
+        known: the attributes with the trials of an earlier study that it learns from.
     """
 
     resolved: dict[str, Any]
     identity: dict[str, Any]
     note: str
+    known: Mapping[str, Any] = field(default_factory=dict)
 
 
 def versions() -> dict[str, str]:

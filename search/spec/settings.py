@@ -400,7 +400,10 @@ def as_begun(sections: Mapping[str, Any], seed: int) -> dict[str, Any]:
     Args:
         seed: of the study, by which its data were split.
     """
-    before: dict[str, dict[str, Any]] = {"data": {"seed": seed, "exif": False}, "search": {"prune_start": True}}
+    before: dict[str, dict[str, Any]] = {
+        "data": {"seed": seed, "exif": False},
+        "search": {"prune_start": True, "learn_from": None},
+    }
     return {**sections, **{name: {**keys, **sections.get(name, {})} for name, keys in before.items()}}
 
 
@@ -479,6 +482,18 @@ class EarlyStopping(Section):
     start_from_epoch: Annotated[Whole, Field(ge=0)] = 0
 
 
+class LearnFrom(Section):
+    """The earlier study whose trials the sampler learns from.
+
+    Attributes:
+        database: its database, relative to the study file.
+        study: its name; "" for the only study of the database.
+    """
+
+    database: str = Field(min_length=1)
+    study: str = ""
+
+
 class SearchSection(Section):
     sampler: Annotated[Named, BeforeValidator(_named_table)] = Named(name="bayes")
     pruner: Annotated[Named, BeforeValidator(_named_table)] = Named(name="halving")
@@ -486,6 +501,7 @@ class SearchSection(Section):
     duplicates: Flag = False
     start: tuple[dict[str, Any], ...] = ()
     prune_start: Flag = False
+    learn_from: LearnFrom | None = None
 
     @property
     def learns(self) -> bool:

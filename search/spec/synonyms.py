@@ -130,6 +130,7 @@ _SYNONYMS: Mapping[str, str] = {
         "initial points_to_evaluate enqueue initial_configs initial_points warm_start x0 baseline "
         "start_configs init first enqueue_trial evaluate_first"
     ),
+    "learn_from": "transfer transfer_from source_study prior_study warm_start_from previous add_trials warmstart",
     "prune_start": "prune_baseline prune_initial may_prune_start",
     "patience": "rounds n_iter_no_change epochs stop_after wait max_wait",
     "min_delta": "delta tol threshold min_change minimum_delta",

@@ -15,6 +15,7 @@ from search.failpoints import failpoint
 from search.spec.identity import Record
 from search.spec.study import StudyFile
 from search.storage import connecting, rows, schema, studies
+from search.trials import known
 from search.trials.history import Commit, Epoch, HistoryEvent, TrialStart, TrialState
 from spaces import Space
 
@@ -91,7 +92,7 @@ def insert_study(connection: sqlite3.Connection, file: StudyFile, record: Record
             json.dumps(record.identity),
         ),
     )
-    attrs = {"study:metric_names": [file.settings.study.objective], **rows.note_attrs(record.note)}
+    attrs = {"study:metric_names": [file.settings.study.objective], **rows.note_attrs(record.note), **record.known}
     _set_attrs(connection, "study_system_attributes", study_id, attrs)
     return study_id
 
@@ -172,8 +173,8 @@ class Writer:
             )
         self._connection.execute(
             "DELETE FROM study_system_attributes WHERE study_id = ? AND key NOT LIKE 'dashboard:%' "
-            "AND key != 'study:metric_names'",
-            (self._study_id,),
+            "AND key NOT IN ('study:metric_names', ?)",
+            (self._study_id, known.KEY),
         )
 
     def _insert_trial(self, trial: TrialStart) -> None:

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from search.storage.studies import Stored
+from search.trials import known
 from search.trials.objective import Objective
 from search.trials.trial import Trials
 from search.views.text import number, short
@@ -30,10 +31,13 @@ def outlook(stored: Stored) -> Outlook | None:
         return None
     from search.policies.samplers import SearchProblem
     from search.policies.samplers.bayes import BayesSampler
+    from search.policies.samplers.informed import InformedSampler
 
-    file = stored.file
-    sampler = BayesSampler(SearchProblem(file.space, Objective.of(file), study.seed, file.epochs))
-    return sampler.outlook(Trials(stored.trials))
+    file, objective = stored.file, Objective.of(stored.file)
+    sampler = BayesSampler(SearchProblem(file.space, objective, study.seed, file.epochs))
+    earlier = known.read(stored.study_attrs, objective)
+    trials = InformedSampler(sampler, earlier).after_known(Trials(stored.trials))
+    return sampler.outlook(trials, first=len(earlier))
 
 
 def panel(stored: Stored, outlook: Outlook) -> RenderableType:

@@ -134,14 +134,20 @@ class BayesSampler:
             new_per_epoch = acquisition - np.log(self._epochs_of(point[0]))
         return bool(per_epoch >= new_per_epoch + np.log(VETO_SHARE * self._observed.count_running(len(trials))))
 
-    def outlook(self, trials: Trials) -> Outlook | None:
-        """Return what the Gaussian process has learned from `trials`; None before it has learned anything."""
+    def outlook(self, trials: Trials, first: int = 0) -> Outlook | None:
+        """Return what the Gaussian process has learned from `trials`; None before it has learned anything.
+
+        The best trial is looked for among those from number `first` on: the ones before it are another study's.
+        """
         self._update(trials)
         if self._hyperparameters is None or not self._observed.count_informative(len(trials)):
             return None
         with self._threads.limit(limits=1, user_api="blas"):
             posterior = self._posterior(len(trials), self._hyperparameters)
-            best = int(posterior.trials[np.argmax(posterior.means)])
+            is_own = posterior.trials >= first
+            if not is_own.any():
+                return None
+            best = int(posterior.trials[is_own][np.argmax(posterior.means[is_own])])
             mean, deviation = posterior.predict(self._observed.points[[best]])
         middles = self.encoding.params(self._hyperparameters.middles)
         ranges = [name for k, name in enumerate(self._space) if k in self.encoding.layout.ranges]
@@ -149,7 +155,7 @@ class BayesSampler:
             length_scales=dict(zip(self._space, map(float, self._hyperparameters.length_scales), strict=True)),
             middles={name: middles[name] for name in ranges if not isinstance(self._space[name], Choice)},
             noise=posterior.process.noise,
-            trial=best,
+            trial=best - first,
             value=self._objective.sign * float(mean[0]),
             deviation=float(deviation[0]),
         )
