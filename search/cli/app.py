@@ -99,7 +99,7 @@ def _check_stdout() -> None:
 
 for _function in (
     beginning.init, running.run, looking.list_, looking.show, looking.export, keeping.verify, keeping.clean,
-    keeping.copy, keeping.rename, keeping.delete, looking.dashboard, running.plan, running.doctor,
+    keeping.copy, keeping.rename, keeping.delete, looking.dashboard, running.plan, running.check, running.doctor,
 ):  # fmt: skip
     app.command(_function.__name__.rstrip("_"), cls=Command)(_guarded(_function))
 

@@ -31,13 +31,14 @@ _COMMANDS = {
     "show": "best results result summary status info report display view print describe history top trials trial inspect "
     "best-trial best-trials best-params get-best status analyze",
     "export": "save dump csv json output write",
-    "verify": "check validate fsck repair restore test",
+    "verify": "validate fsck repair restore test",
     "clean": "prune gc cleanup purge vacuum clear",
     "copy": "cp clone duplicate fork branch",
     "rename": "mv move",
     "delete": "rm remove drop del erase",
     "dashboard": "ui serve web server gui board",
     "plan": "dry-run preview explain estimate simulate dryrun",
+    "check": "lint sanity diagnose-data validate-data",
     "doctor": "devices env environment diagnose system gpus versions",
 }
 _RESUME_WORDS = (

@@ -1,4 +1,4 @@
-"""The commands that search or prepare a search: run, plan, doctor."""
+"""The commands that search or prepare a search: run, plan, check, doctor."""
 
 from __future__ import annotations
 
@@ -108,6 +108,38 @@ def plan(
         print(json.dumps(planned, indent=2))
     else:
         stdout().print(plan_table.table(planned))
+
+
+def check(
+    study: TargetOrNone = None,
+    name: Name = "",
+    build: Build = "",
+    data: Data = "",
+    set_: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """Check a study's data and its model's training before a search, a verdict a line: ok, look or stop.
+
+    Trains for some hundred steps, and changes nothing. Exits with 2 if a verdict is stop: a search would be wasted.
+
+    Example: [bold]manyfit check studies/digits.toml[/]
+    """
+    from search.sessions.checking import check
+    from search.views import findings
+    from search.views.console import ConsoleReporter, stderr
+
+    brought = Brought(study, build, data)
+    brought.check()
+    err, out = stderr(), stdout()
+    file = study_file(brought, name, set_ or [], ConsoleReporter(err), allow_unused=True)
+    report = check(file, findings.Lines(None if as_json else out, err))
+    if as_json:
+        print(json.dumps(findings.to_json(report), indent=2, allow_nan=False))
+    else:
+        for text in findings.end(report):
+            out.print(text, soft_wrap=True, highlight=False, markup=False)
+    if report.has_stop:
+        raise typer.Exit(UsageError.exit_code)
 
 
 def doctor(as_json: Json = False) -> None:

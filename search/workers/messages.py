@@ -10,7 +10,9 @@ from typing import Any, TypeAlias, get_args
 
 from pydantic import ConfigDict, TypeAdapter
 
+from search.checking.report import Checked
 from search.engines.protocol import SaveModel
+from search.spec.finding import Finding
 from search.spec.found import Found
 from search.spec.ready import Ready
 from search.spec.settings import Settings
@@ -67,6 +69,21 @@ class FindSpace:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckStudy:
+    """The only message to a worker that checks a study. The replies are Findings one by one and then Checked, or Refused.
+
+    Attributes:
+        base: the folder that paths in the settings are relative to.
+        config: whose model is checked.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+    settings: Settings
+    base: str
+    config: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Keep:
     """Write the best weights of a member that is about to end to a file, then reply."""
 
@@ -102,6 +119,9 @@ class Refused:
 Message: TypeAlias = (
     WorkerSpec
     | FindSpace
+    | CheckStudy
+    | Finding
+    | Checked
     | Event
     | Assignment
     | Verdict
@@ -134,7 +154,7 @@ def _table(message: Message) -> dict[str, Any]:
     table = {name: getattr(message, name) for name in message.__slots__}
     if "member" in table:
         table["member"] = {"trial": message.member.trial, "replica": message.member.replica}  # type: ignore[union-attr]
-    if isinstance(message, WorkerSpec | FindSpace):
+    if isinstance(message, WorkerSpec | FindSpace | CheckStudy):
         table["settings"] = message.settings.model_dump(mode="json")
     return {"type": type(message).__name__, **table}
 

@@ -32,7 +32,19 @@ from search.spec.usercode import Reference
 from search.trials.events import Assignment, Noted, Spent, Verdict, not_kept
 from search.trials.history import IMPORTED
 from search.workers import descendants, handover
-from search.workers.messages import FindSpace, Go, Inspecting, Keep, Message, Refused, Saved, WorkerSpec, decode, encode
+from search.workers.messages import (
+    CheckStudy,
+    FindSpace,
+    Go,
+    Inspecting,
+    Keep,
+    Message,
+    Refused,
+    Saved,
+    WorkerSpec,
+    decode,
+    encode,
+)
 
 if TYPE_CHECKING:
     from search.engines.training import Trainer
@@ -53,7 +65,7 @@ def main(descriptor: int, objects: int | None = None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     connection = Connection(descriptor)
     (spec,) = decode(connection.recv_bytes())
-    assert isinstance(spec, WorkerSpec | FindSpace)  # noqa: S101 (the first message)
+    assert isinstance(spec, WorkerSpec | FindSpace | CheckStudy)  # noqa: S101 (the first message)
     inbox: queue.Queue[list[Message]] = queue.Queue()
     engines: list[Engine] = []
     # Before `_prepare`: a builder that never returns must not outlive the coordinator.
@@ -165,16 +177,38 @@ def _listen(connection: Connection, inbox: queue.Queue[list[Message]], engines: 
         inbox.put(messages)
 
 
-def _begin(spec: WorkerSpec | FindSpace, connection: Connection, objects: int | None) -> _Prepared | None:
-    """Prepare to train; None if the worker has nothing more to do: it has refused to start, or has found a space."""
+def _begin(spec: WorkerSpec | FindSpace | CheckStudy, connection: Connection, objects: int | None) -> _Prepared | None:
+    """Prepare to train; None if the worker has nothing more to do: it has refused to start, found a space, or checked."""
     try:
         if isinstance(spec, WorkerSpec):
             return _prepare(spec, connection, objects)
-        connection.send_bytes(encode([_found(spec, objects)]))
+        if isinstance(spec, CheckStudy):
+            _check(spec, connection, objects)
+        else:
+            connection.send_bytes(encode([_found(spec, objects)]))
     except UsageError as error:
         refusal = failures.shortened(str(error), MAX_REFUSAL_CHARACTERS)
         connection.send_bytes(encode([Refused(refusal, is_data=isinstance(error, DataError))]))
     return None
+
+
+def _check(order: CheckStudy, connection: Connection, objects: int | None) -> None:
+    """Check a study and send each finding at once; UsageError for errors that a person must correct."""
+    if order.settings.run.deterministic:
+        _make_deterministic()
+    pins.import_keras()
+    # Import our modules before the user's, which may have the same names.
+    from search.checking import checker, training_checks  # noqa: F401
+    from search.engines import training
+    from search.engines.hypermodels import stand_in
+
+    stand_in.offer()
+    if Reference.parse(order.settings.model.build, Path(order.base)) is None:
+        training.builtin(order.settings.model.build)
+    if objects is not None:
+        handover.take(objects)
+    for message in checker.check(order.settings, Path(order.base), order.config):
+        connection.send_bytes(encode([message]))
 
 
 def _found(order: FindSpace, objects: int | None) -> Found:

@@ -9,7 +9,7 @@ from support import ROOT
 
 # From the top: each may import those that come after it.
 ORDER = (
-    "cli", "python", "sessions", "views", "drafting", "reading", "workers", "storage", "core", "engines", "policies", "data", "trials", "spec",
+    "cli", "python", "sessions", "views", "drafting", "reading", "workers", "storage", "core", "checking", "engines", "policies", "data", "trials", "spec",
 )  # fmt: skip
 EVERYONES = {"errors", "log", "durable", "arrayfile", "failpoints", "registry", "signals"}
 
