@@ -64,6 +64,12 @@ pruner = {{ name = "halving", first_rung = 2, eta = 2 }}
 """
 
 
+# What a study says of itself in a model file.
+ORIGIN = {
+    "study": "s", "database": "s.db", "trials": [0], "config": {}, "objective": "val_loss", "value": None, "epoch": 1,
+}  # fmt: skip
+
+
 def write_study(folder: Path, text: str = SMALL, *, name: str = "small", **values: Any) -> Path:
     """Write a study file; `values` fill the braces of SMALL."""
     path = folder / f"{name}.toml"

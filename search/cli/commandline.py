@@ -31,7 +31,8 @@ _COMMANDS = {
     "show": "best results result summary status info report display view print describe history top trials trial inspect "
     "best-trial best-trials best-params get-best status analyze",
     "export": "save dump csv json output write",
-    "verify": "validate fsck repair restore test",
+    "evaluate": "test score eval",
+    "verify": "validate fsck repair restore",
     "clean": "prune gc cleanup purge vacuum clear",
     "copy": "cp clone duplicate fork branch",
     "rename": "mv move",
@@ -49,7 +50,6 @@ _RESUME_WORDS = (
 _INSTEAD = {
     "agent": "manyfit run starts its workers itself",
     "predict": "manyfit export STUDY --model best.keras writes a model that Keras opens",
-    "evaluate": "manyfit export STUDY --model best.keras evaluates the model that it writes",
     "storage": "the database is named in the study file: storage under [run]",
     "multirun": "every run is a search over [space]: leave it out",
     "m": "every run is a search over [space]: leave it out",

@@ -138,7 +138,7 @@ def dashboard(
 
 
 def _export_model(stored: Stored, path: Path, number: int | None) -> None:
-    from search.sessions import run as sessions
+    from search.sessions import saving
     from search.views import console, export, standing, text
 
     if path.suffix != ".keras":
@@ -147,7 +147,7 @@ def _export_model(stored: Stored, path: Path, number: int | None) -> None:
     chosen = [t for t in stored.trials if t.number == number] if number is not None else stored.complete[:1]
     if not chosen:
         raise UsageError("no trial is complete yet" if number is None else f"--trial: the study has no trial {number}")
-    saved = sessions.save_model(stored, chosen[0], path, console.ConsoleReporter(console.stderr()))
+    saved = saving.save_model(stored, chosen[0], path, console.ConsoleReporter(console.stderr()))
     objective, value = stored.file.settings.study.objective, text.number(saved.stored)
     result = f"{objective} {value}"
     if saved.value is not None:

@@ -24,10 +24,12 @@ class Chosen:
     Attributes:
         rows: split -> (split of the source, row numbers in it); of windows, those of their targets.
         windows: split -> windows; empty without them.
+        judged: the split whose rows judge models.
     """
 
     rows: Mapping[str, tuple[str, Array]]
     windows: Mapping[str, Windows] = field(default_factory=dict)
+    judged: str = "validation"
 
     @property
     def training(self) -> tuple[str, Array]:

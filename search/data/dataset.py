@@ -65,8 +65,8 @@ class Raw:
     """Rows as the source has them; an exported model takes rows of this form.
 
     Attributes:
-        x_validation: the validation rows before any scaling or encoding. Of a table that is encoded: column name -> (rows,);
-            with other inputs beside tables or texts: name of the column or input -> its rows.
+        x_validation: the rows of `Data.x_validation` before any scaling or encoding. Of a table that is encoded: column name
+            -> (rows,); with other inputs beside tables or texts: name of the column or input -> its rows.
         one_hot: the outputs whose labels are one-hot rows in the source; "" is the only one.
     """
 
@@ -82,6 +82,8 @@ class Raw:
 @dataclass(frozen=True, eq=False)
 class Data:
     """Arrays to train on and to validate with; the test rows are held out, only counted and fingerprinted.
+
+    Loaded for another `Use` than a study's, the arrays hold the rows of that use.
 
     x and y are single arrays, or dictionaries or tuples of arrays for several inputs or outputs.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from search.data import encoding, exact, several
 from search.data.splits import Scaling, scale
 from search.data.texts import Vocabulary, unknown_warnings
+from search.data.uses import in_memory
 from search.data.windows import check_size
 from search.errors import DataError
 
@@ -25,7 +26,7 @@ class Features:
 
     Attributes:
         arrays: split -> rows as models get them.
-        raw: the validation rows as the source has them; of an encoded table column name -> (rows,).
+        raw: the rows that judge models, as the source has them; of an encoded table column name -> (rows,).
         encoding: of a table or of texts; None for arrays.
     """
 
@@ -60,10 +61,10 @@ def encoded(parts: Parts, chosen: Chosen, section: DataSection, how: str) -> Fea
         for split, (source, index) in chosen.rows.items()
     }
     source, index = chosen.rows["validation"]
-    held = numbers(source, index)
-    raw = sources[source].raw(held)
     if isinstance(adapted, Vocabulary):
-        warnings += unknown_warnings(adapted, sources[source], held, parts.name)
+        warnings += unknown_warnings(adapted, sources[source], numbers(source, index), parts.name)
+    source, index = chosen.rows[chosen.judged]
+    raw = sources[source].raw(numbers(source, index))
     return Features(arrays, raw, encoding=adapted, warnings=tuple(warnings))
 
 
@@ -74,7 +75,7 @@ def _windowed(parts: Parts, chosen: Chosen, adapted: Encoding | Vocabulary, warn
         origin: encoding.encode(adapted, part.encodable, part.x[:, 0], parts.name)
         for origin, part in parts.splits.items()
     }
-    windows = chosen.windows["validation"]
+    windows = chosen.windows[chosen.judged]
     part = parts.splits[windows.origin]
     table: Any = part.encodable
     cells = table.raw(part.x[:, 0])
@@ -85,7 +86,7 @@ def _windowed(parts: Parts, chosen: Chosen, adapted: Encoding | Vocabulary, warn
 def scaled(parts: Parts, chosen: Chosen, how: str) -> Features:
     """Scale an array as a study of this single input does; whole numbers that float32 would change stay integers."""
     given = chosen.features({split: part.x for split, part in parts.splits.items()})
-    raw = given["validation"]
+    raw = in_memory(given[chosen.judged])
     arrays = {f"x_{split}": array for split, array in given.items()}
     scaling = Scaling()
     if (dtype := exact.integer_dtype(parts, how)) is None:
@@ -108,11 +109,11 @@ def kept(parts: Parts, chosen: Chosen, *, is_stream: bool) -> Features:
             # The fault "rounded" would mean that scaling mends it.
             raise DataError(str(error)) from None
     given = chosen.features({split: part.x for split, part in parts.splits.items()})
-    return Features({split: several.kept(array, parts.name) for split, array in given.items()}, given["validation"])
+    return Features({split: several.kept(array, parts.name) for split, array in given.items()}, given[chosen.judged])
 
 
 def raw_of(inputs: Mapping[str, Features], form: several.Form) -> Any:
-    """Return the validation rows as an exported model takes them.
+    """Return the rows that judge models, as an exported model takes them.
 
     With several inputs of which one is encoded, they are one dictionary: the columns of tables, and the other inputs.
     """

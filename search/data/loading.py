@@ -17,6 +17,7 @@ from search.data.sources import has_own_shapes, locate
 from search.data.splits import Scaling, fingerprint
 from search.data.table import Table
 from search.data.texts import Vocabulary
+from search.data.uses import Use, check_use, in_memory, judged_by, training
 from search.data.windows import in_order
 from search.errors import DataError
 from search.spec.usercode import our_modules
@@ -42,7 +43,7 @@ def check(section: DataSection, base: Path) -> None:
         raise DataError(f"{section.source}: can't be read: {error}") from None
 
 
-def load(section: DataSection, base: Path, seed: int) -> Data:
+def load(section: DataSection, base: Path, seed: int, use: Use = "study") -> Data:
     """Read, check, split and scale the data; the same arguments and files give the same arrays.
 
     The source's own splits are used as they are. Missing splits are cut from its training rows, test before
@@ -50,6 +51,9 @@ def load(section: DataSection, base: Path, seed: int) -> Data:
     Images in bytes (uint8, rows of two or more dimensions) are scaled to 0..1; `scale` is fitted on the training rows.
     Targets that equal the features (an autoencoder's) are scaled in the same way. Several inputs are left as they are, but
     for tables and texts, which are encoded. With `window`, rows become windows after they are split.
+
+    `use` changes which rows `Data` has as training and as validation rows. Splits, scaling, encodings and fingerprint are
+    the same for each use.
 
     Raises DataError, which names the file and, if possible, the row.
     """
@@ -59,10 +63,10 @@ def load(section: DataSection, base: Path, seed: int) -> Data:
     except OSError as error:
         raise DataError(f"{section.source}: can't be read: {error}") from None
     with our_modules():  # a data function of the user's may have been imported
-        return _prepared(bundle, section, base, seed)
+        return _prepared(bundle, section, base, seed, use)
 
 
-def _prepared(bundle: Bundle, section: DataSection, base: Path, seed: int) -> Data:
+def _prepared(bundle: Bundle, section: DataSection, base: Path, seed: int, use: Use) -> Data:
     """Return what a source holds, split, encoded or scaled."""
     bundle = bundle.each(lambda parts: divided(in_order(parts, section)))
     bundle.check(section)
@@ -76,13 +80,15 @@ def _prepared(bundle: Bundle, section: DataSection, base: Path, seed: int) -> Da
         section = section.model_copy(update={"test": 0.0})  # its test rows stay with the user
     warnings = [*bundle.warnings, *check_given(next(iter(bundle.outputs.values())))]
     chosen, told = choose(bundle, targets, section, seed)
+    check_use(use, bundle, chosen)
+    chosen = replace(chosen, judged=judged_by(use))
     warnings += [*told, *_leaks(bundle, targets, chosen)]
     inputs = _inputs(bundle, targets, section, chosen, warnings)
     y = {name: chosen.of(given.y) for name, given in targets.items()}
     shaped = {name: chosen.of(given.shaped) for name, given in targets.items()}
     _scale_like_features(bundle, targets, chosen, inputs, (y, shaped))
     weights = {name: chosen.of(by_split) for name, by_split in bundle.weights.items()}
-    return _data(bundle, targets, chosen, inputs, (y, shaped, weights), warnings)
+    return _data(bundle, targets, chosen, inputs, (y, shaped, weights), warnings, use)
 
 
 def _inputs(
@@ -137,6 +143,7 @@ def _data(
     inputs: Mapping[str, Features],
     of_rows: tuple[Arrays, Arrays, Arrays],
     warnings: list[str],
+    use: Use,
 ) -> Data:
     y, shaped, weights = of_rows
     stream = bundle.stream
@@ -145,34 +152,41 @@ def _data(
     if stream is not None and not stream.is_seeded:
         all_arrays = {key: array for key, array in all_arrays.items() if "_train" not in key}
 
-    def of(split: str, given: Mapping[str, Mapping[str, Array]], form: several.Form) -> Tree:
-        return several.packed({name: by_split[split] for name, by_split in given.items()}, form)
+    def trained(given: Mapping[str, Mapping[str, Array]], form: several.Form) -> Tree:
+        return several.packed({name: training(by_split, use) for name, by_split in given.items()}, form)
+
+    def judged(given: Mapping[str, Mapping[str, Array]], form: several.Form) -> Tree:
+        return several.packed({name: in_memory(by_split[chosen.judged]) for name, by_split in given.items()}, form)
 
     w_form: several.Form = "one" if "" in weights else bundle.y_form
     light = {name: {split: _float(array) for split, array in given.items()} for name, given in weights.items()}
     train = next(iter(bundle.outputs.values())).splits
     return Data(
-        info=_info(bundle, targets, chosen, inputs),
-        x_train=of("train", x, bundle.x_form),
-        y_train=of("train", shaped, bundle.y_form),
-        x_validation=of("validation", x, bundle.x_form),
-        y_validation=of("validation", shaped, bundle.y_form),
+        info=_info(bundle, targets, chosen, inputs, use),
+        x_train=trained(x, bundle.x_form),
+        y_train=trained(shaped, bundle.y_form),
+        x_validation=judged(x, bundle.x_form),
+        y_validation=judged(shaped, bundle.y_form),
         fingerprint=fingerprint(all_arrays),
         raw=Raw(features.raw_of(inputs, bundle.x_form), frozenset(_one_hot(bundle, targets))),
         scaling=inputs[""].scaling if bundle.x_form == "one" else Scaling(),
         warnings=tuple(dict.fromkeys(warnings)),
         own_splits=tuple(split for split in ("validation", "test") if split in train),
-        w_train=of("train", light, w_form) if weights else None,
-        w_validation=of("validation", light, w_form) if weights else None,
+        w_train=trained(light, w_form) if weights else None,
+        w_validation=judged(light, w_form) if weights else None,
         stream=stream,
         encodings={name: made.encoding for name, made in inputs.items() if made.encoding is not None},
         columns=tuple(_described(bundle, inputs)),
     )
 
 
-def _info(bundle: Bundle, targets: Mapping[str, Targets], chosen: Chosen, inputs: Mapping[str, Features]) -> DataInfo:
+def _info(
+    bundle: Bundle, targets: Mapping[str, Targets], chosen: Chosen, inputs: Mapping[str, Features], use: Use
+) -> DataInfo:
     outputs = {name: _output_info(given) for name, given in targets.items()}
     counts: dict[str, Any] = {f"{split}_rows": len(index) for split, (_, index) in chosen.rows.items()}
+    if use == "full":
+        counts["train_rows"] += counts["validation_rows"]
     if bundle.stream is not None:
         counts |= {"train_rows": 0, "train_batches": bundle.stream.steps}
     sizes = {name: made.encoding.size for name, made in inputs.items() if isinstance(made.encoding, Vocabulary)}

@@ -20,17 +20,18 @@ from numpy.typing import NDArray
 
 from search import arrayfile
 from search.data import Data
-from search.engines import failures, pins, portable
+from search.engines import failures, noting, pins, portable
 from search.engines.heads import Head, heads_of
 from search.engines.logs import numbers
 from search.engines.losses.keras_names import name_of
 from search.engines.losses.outputs import width_of
-from search.engines.packing import SAME_SCALED, are_alike, pack
+from search.engines.packing import SAME_SCALED, Packed, are_alike, pack
 from search.engines.portable import Labels, Yardstick
 from search.engines.protocol import SaveModel
 from search.engines.training import Trainer, make_optimizer, validation_batch, weights_of
+from search.spec import model_file
 from search.spec.vocabulary import SCHEDULE_NUMBERS
-from search.trials.events import Failed, Noted
+from search.trials.events import Noted
 
 _SHOWN_CLASSES = 5
 
@@ -55,7 +56,7 @@ class Evaluated:
         """Build, compile and evaluate a trial's model as the study does."""
         data, batch_size = trainer.data, validation_batch(int(order.config["batch_size"]))
         model = trainer.model(order.config, order.seed)
-        _assign(model, weights)
+        assign(model, weights)
         outputs = model.predict(data.x_validation, batch_size=batch_size, verbose=0)
         values = _values(model, data.x_validation, data.y_validation, data.w_validation, batch_size)
         heads = heads_of(model, data)
@@ -124,14 +125,6 @@ class _Bare(Trainer):
         """Leave the model as it is."""
 
 
-def saved(trainer: Trainer, order: SaveModel) -> Noted | Failed:
-    """Save a trial's model; return its metrics on the validation rows, or Failed with the error."""
-    try:
-        return save(trainer, order)
-    except BaseException as error:  # noqa: BLE001 (the user's layers may raise anything when saved)
-        return Failed(order.member, failures.one_line(error), failures.trace(error))
-
-
 def save(trainer: Trainer, order: SaveModel) -> Noted:
     """Write a trial's model with its kept weights, load the file back, and evaluate it on raw validation rows.
 
@@ -142,15 +135,16 @@ def save(trainer: Trainer, order: SaveModel) -> Noted:
     evaluated = Evaluated.of(trainer, order, weights)
     bare = _Bare(**{field.name: getattr(trainer, field.name) for field in fields(Trainer)})
     model = bare.model(order.config, order.seed)
-    _assign(model, weights)
+    assign(model, weights)
     data = trainer.data
     # A builder's loss gets labels in the source's form, which is the first form.
     forms = evaluated.first_forms()
-    compiled = replace(_of_builder(model), forms=forms) if model.compiled else _of_study(trainer, order, evaluated)
+    is_own = model.compiled
+    compiled = replace(_of_builder(model), forms=forms) if is_own else _of_study(trainer, order, evaluated)
     packed = pack(model, data, evaluated.outputs, evaluated.batch_size)
     while True:
         _write(packed.model, compiled, order.path)
-        loaded, load_lines = _load(order.path, model)
+        loaded, load_lines = load(order.path, model)
         if loaded is None or compiled.arguments is None:
             values: dict[str, float] = {}
             break
@@ -165,6 +159,7 @@ def save(trainer: Trainer, order: SaveModel) -> Noted:
             *load_lines,
             "the file's predictions differ from the trained model's: its layers may draw, or save not all",
         )
+    _note(trainer, order, evaluated, packed, compiled.forms, own=is_own)
     label_lines = [line for head in evaluated.heads for line in _label_lines(compiled, head)]
     lines = [*packed.lines, *compiled.lines, *label_lines, *load_lines]
     if values:
@@ -184,6 +179,18 @@ def save(trainer: Trainer, order: SaveModel) -> Noted:
             "is_half": any("16" in str(layer.compute_dtype) for layer in evaluated.model._flatten_layers()),
         },
     )
+
+
+def _note(
+    trainer: Trainer, order: SaveModel, evaluated: Evaluated, packed: Packed, forms: Mapping[str, str], *, own: bool
+) -> None:
+    """Write into the file what rows it takes and what it gives. `own`: the builder has compiled the model."""
+    model, outputs = evaluated.model, keras.tree.flatten(evaluated.outputs)
+    heads = [
+        (head, outputs[head.index or 0], noting.given_by(model, trainer, head, order.config, own=own))
+        for head in evaluated.heads
+    ]
+    model_file.put(Path(order.path), noting.notes_of(trainer, packed, heads, forms, order.origin))
 
 
 def _of_study(trainer: Trainer, order: SaveModel, evaluated: Evaluated) -> Compiled:
@@ -283,7 +290,7 @@ def _write(model: keras.Model, compiled: Compiled, path: str) -> None:
         model.save(path)
 
 
-def _load(path: str, model: keras.Model) -> tuple[keras.Model | None, tuple[str, ...]]:
+def load(path: str, model: keras.Model) -> tuple[keras.Model | None, tuple[str, ...]]:
     """Load a written file in safe mode; return the model, or None, and lines on what the user needs to load it."""
     with zipfile.ZipFile(path) as file:
         foreign = portable.foreign(json.loads(file.read("config.json")))
@@ -348,7 +355,7 @@ def _label_lines(compiled: Compiled, head: Head) -> Sequence[str]:
     return lines
 
 
-def _assign(model: keras.Model, weights: Mapping[str, NDArray[Any]]) -> None:
+def assign(model: keras.Model, weights: Mapping[str, NDArray[Any]]) -> None:
     for name, variable in weights_of(model.trainable_variables, model.non_trainable_variables):
         variable.assign(weights[name])
 

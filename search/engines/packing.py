@@ -22,11 +22,17 @@ _TOO_FEW_DIGITS = "float32 has too few digits for these rows"
 
 @dataclass(frozen=True)
 class Packed:
-    """A model ready to be saved, and the validation rows in the form that it takes."""
+    """A model ready to be saved, and the validation rows in the form that it takes.
+
+    Attributes:
+        is_scaling: whether layers in front of the study's model scale or encode rows.
+        is_inside: whether it takes rows as the source has them.
+    """
 
     model: keras.Model
     rows: Any
     is_scaling: bool = False
+    is_inside: bool = True
     lines: tuple[str, ...] = ()
 
     def staged(self, model: keras.Model) -> tuple[keras.Model, Any]:
@@ -58,9 +64,8 @@ def pack(model: keras.Model, data: Data, outputs: Any, batch_size: int) -> Packe
             if scaling.kind == "none"
             else f'data.scale = "{scaling.kind}" on the training rows'
         )
-        return Packed(
-            model, data.x_validation, lines=(f"scaling is NOT inside ({why}): the model takes rows scaled by {how}",)
-        )
+        line = f"scaling is NOT inside ({why}): the model takes rows scaled by {how}"
+        return Packed(model, data.x_validation, is_inside=False, lines=(line,))
     what = f"the division by {scaling.divisor:g}" if scaling.kind == "none" else f'the scaling "{scaling.kind}"'
     return Packed(whole, raw, is_scaling=True, lines=(f"it takes rows as the source has them: {what} is inside",))
 
@@ -79,7 +84,8 @@ def _pack_encoded(model: keras.Model, data: Data, outputs: Any, batch_size: int)
         why = failures.one_line(error)
     if why:
         taken = "; ".join(_taken(name, encoding) for name, encoding in data.encodings.items())
-        return Packed(model, data.x_validation, lines=(f"the encoding is NOT inside ({why}): the model takes {taken}",))
+        line = f"the encoding is NOT inside ({why}): the model takes {taken}"
+        return Packed(model, data.x_validation, is_inside=False, lines=(line,))
     lines = [_rows_of(data)]
     if has_texts:
         lines.append(

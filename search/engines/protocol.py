@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from search.trials.events import Assignment, Event, Member, Verdict
 
@@ -25,6 +25,7 @@ class SaveModel:
     Attributes:
         weights: path of the file that `Keep` wrote.
         path: of the model to write, ending in .keras.
+        origin: the fields of `ModelNotes` that the study knows: its name, its trial ...
         learning_rate: of the epoch of the weights; None if unknown.
     """
 
@@ -33,7 +34,31 @@ class SaveModel:
     seed: int
     weights: str
     path: str
+    origin: Mapping[str, Any]
     learning_rate: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateModel:
+    """An order to evaluate a model on the rows that this worker judges by. The reply is Noted or Failed.
+
+    The detail of Noted: `values`, the metrics by name; `intervals`, name -> (low, high, how) of those that have one; `rows`,
+    their number; `lines`, what the user has to know.
+
+    Attributes:
+        weights: path of the kept weights of the member; "" with `path`.
+        path: of a model file to evaluate instead; "" for the member.
+    """
+
+    member: Member
+    config: Mapping[str, Any]
+    seed: int
+    weights: str
+    path: str = ""
+
+
+Order: TypeAlias = SaveModel | EvaluateModel
+"""An order to a worker that trains nothing: its reply is Noted or Failed."""
 
 
 class Declined(Exception):  # noqa: N818 (a property of a study, not a fault)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from manyfit.start import users_packages
 from search.errors import UsageError
-from search.sessions import run as sessions
+from search.sessions import saving
 from search.spec import code_files
 from search.storage.studies import Stored
 from search.trials.trial import Trial
@@ -48,7 +48,7 @@ def load(stored: Stored, trial: Trial, main: Mapping[str, Any]) -> keras.Model:
     # A folder that only this user can enter: what is loaded is what our worker has written.
     with tempfile.TemporaryDirectory(prefix="manyfit-") as folder:
         path = Path(folder) / "model.keras"
-        saved = sessions.save_model(stored, trial, path, _Warning())
+        saved = saving.save_model(stored, trial, path, _Warning())
         for line in saved.lines:
             if "is not compiled" in line or "left out of the file" in line or "NOT inside" in line:
                 warnings.warn(line, stacklevel=2)

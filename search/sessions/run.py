@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from search import durable
 from search.core import loop
 from search.core.study import ALL_TRIALS, Study
-from search.engines.protocol import SaveModel
 from search.errors import Interrupted, ManyfitError, StoreError, UsageError
 from search.log import StudyLog
 from search.reading import studychecks, unused
 from search.sessions import earlier
-from search.sessions.agreement import Evaluation
 from search.sessions.reporter import LOGGING, Reporter
 from search.sessions.startup import load_resolved, resolve, workers
 from search.signals import signals
@@ -29,10 +25,9 @@ from search.storage import records, upkeep
 from search.storage.store import Store
 from search.storage.studies import Stored
 from search.trials import known
-from search.trials.events import Failed, Member
+from search.trials.events import Member
 from search.trials.files import StudyFiles
-from search.trials.objective import Objective
-from search.trials.trial import Training, Trial
+from search.trials.trial import Trial
 from search.views import export
 from search.views.text import number
 from search.workers.pool import WorkerPool
@@ -68,90 +63,6 @@ def run(
     if records.exists(file.storage, file.name):
         return _resume(file, reporter, interruptions or signals)
     return _start(file, reporter, interruptions or signals, allow_unused=allow_unused)
-
-
-@dataclass(frozen=True)
-class SavedModel:
-    """A written model file.
-
-    Attributes:
-        value: the objective, evaluated again; None if it is not a metric of the validation rows.
-        stored: the objective of the training that the model is of, in the study.
-        training: words for that training, if its trial has several; else "".
-        is_from_file: whether the value was evaluated with the written file, loaded back.
-        lines: notes about the file for its user.
-    """
-
-    value: float | None
-    stored: float | None
-    training: str
-    is_from_file: bool
-    lines: Sequence[str]
-
-
-def save_model(stored: Stored, trial: Trial, path: Path, reporter: Reporter) -> SavedModel:
-    """Save the model of a trial whose weights were kept, and evaluate it again.
-
-    Raises UsageError if its weights are missing, if data or builder have changed, or if Keras can't save it.
-    """
-    if durable.is_special(path):
-        raise UsageError(f"{path} is a device or a pipe; a model is saved as a file: name another with --model")
-    training = _best_kept(stored, trial)
-    if training is None:
-        raise UsageError(f"the weights of trial {trial.number} were not kept: {_why_not_kept(stored, trial)}")
-    weights = stored.files.weights(training.member)
-    _, best_epoch = Objective.of(stored.file).best_of(training.curve)
-    metrics = training.curve[best_epoch - 1] if best_epoch else {}
-    resolved, chosen = load_resolved(stored.file, stored)
-    # Without lanes, on the backend that trained the model.
-    resolved = replace(resolved, engine="fit", lanes={}, structures=[])
-    # Keras requires the suffix.
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial.keras").absolute()
-    with workers(stored.file, resolved, chosen[:1], StudyLog(), reporter=reporter) as (pool, ready, _):
-        identity.check_ready(stored.file, stored.full_identity, ready)
-        # A metric may be named learning_rate.
-        rate = None if "val_learning_rate" in metrics else metrics.get("learning_rate")
-        order = SaveModel(training.member, trial.config, training.seed, str(weights), str(partial), rate)
-        try:
-            answer = pool.save_model(order)
-            if isinstance(answer, Failed):
-                raise UsageError(f"{path} could not be made: {answer.reason}")
-            durable.replace(partial, path)
-        except OSError as error:
-            raise UsageError(f"{path} could not be made: {error.strerror or error}") from None
-        finally:
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
-    objective, detail = stored.file.settings.study.objective, answer.detail
-    rows, targets = int(ready.data["validation_rows"]), ready.data.get("targets") or {"": ready.data}
-    classes = max(int(target["classes"]) for target in targets.values())
-    evaluation = Evaluation(detail["evaluated"], rows, classes, is_half=detail["is_half"])
-    if warning := evaluation.warning(training, metrics, objective, path):
-        reporter.warning(warning)
-    which = f"repeat {training.member.replica + 1} of {len(trial.trainings)}, the best one whose weights were kept"
-    return SavedModel(
-        detail["values"].get(objective),
-        metrics.get(objective),
-        which if len(trial.trainings) > 1 else "",
-        objective in detail["of_file"],
-        detail["lines"],
-    )
-
-
-def _best_kept(stored: Stored, trial: Trial) -> Training | None:
-    """Return the best training of a trial whose weights are there."""
-    kept = [one for one in trial.trainings if stored.files.weights(one.member).exists()]
-    return Objective.of(stored.file).best_training(kept) if kept else None
-
-
-def _why_not_kept(stored: Stored, trial: Trial) -> str:
-    for _, kind, detail in reversed(stored.events):
-        if kind == "weights not kept" and detail["trial"] == trial.number:
-            return str(detail["why"])
-    return (
-        f"{stored.files.weights(trial.members[0])} is not there; those of the best "
-        f"{stored.file.settings.run.keep} trials are (run.keep), until `manyfit clean --weights`"
-    )
 
 
 def _start(file: StudyFile, reporter: Reporter, interruptions: Interruptions, *, allow_unused: bool) -> Outcome:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 
+from search.data.uses import Use
 from search.engines import devices
 from search.errors import Interrupted, StartError, UsageError
 from search.log import StudyLog
@@ -91,7 +92,7 @@ def load_resolved(file: StudyFile, stored: Stored) -> tuple[Resolved, list[devic
     return resolved, chosen
 
 
-def worker_spec(file: StudyFile, resolved: Resolved) -> WorkerSpec:
+def worker_spec(file: StudyFile, resolved: Resolved, use: Use = "study") -> WorkerSpec:
     """Return the spec of a study's workers. It has the number of the first one; the pool sets the others."""
     run = file.settings.run.model_copy(update={"precision": resolved.precision})
     return WorkerSpec(
@@ -106,6 +107,7 @@ def worker_spec(file: StudyFile, resolved: Resolved) -> WorkerSpec:
         name=file.name,
         number=0,
         workers=max(1, resolved.devices.count("cpu")),
+        use=use,
     )
 
 
@@ -141,6 +143,7 @@ def workers(
     reporter: Reporter = LOGGING,
     interruption: Callable[[], int] = lambda: 0,
     has_trials: bool = False,
+    use: Use = "study",
 ) -> Iterator[tuple[WorkerPool, Ready, Resolved]]:
     """Start the workers of a study, wait until they are ready, and end them when the context ends.
 
@@ -166,7 +169,7 @@ def workers(
             return start_ready(spec, lambda changed: start(changed, backend), tick)
 
     with closing(log), handover.shared(file.given) as objects:
-        pool, ready = wait(worker_spec(file, resolved), resolved.backend)
+        pool, ready = wait(worker_spec(file, resolved, use), resolved.backend)
         try:
             if resolved.engine == "auto":
                 resolved = replace(resolved, engine=ready.engine, why=ready.why)
@@ -174,9 +177,9 @@ def workers(
                 if ready.engine == "fit" and backend != resolved.backend:
                     pool.close()
                     resolved = replace(resolved, backend=backend)
-                    pool, ready = wait(worker_spec(file, resolved), backend)
+                    pool, ready = wait(worker_spec(file, resolved, use), backend)
             resolved = replace(resolved, lanes=dict(ready.lanes), structures=list(ready.structures))
-            pool.replace_spec(worker_spec(file, resolved))
+            pool.replace_spec(worker_spec(file, resolved, use))
             yield pool, ready, resolved
         finally:
             pool.close()

@@ -14,6 +14,8 @@ from search.trials.trial import Trial
 
 # The kind of an event for files that the user's code has imported for some configs only; `files` has their hashes.
 IMPORTED = "imported"
+# The kind of an event for an evaluation of the test rows; `values` has the metrics.
+TEST_EVALUATED = "test rows evaluated"
 # Kinds of events after which a study's builder may be another one, with other files: nothing had been trained.
 _OF_A_NEW_BUILDER = ("builder mended", "builder changed")
 
@@ -69,6 +71,11 @@ class History:
         if not (imported := self.imported):
             return self.identity
         return {**self.identity, "model": {**model, "files": {**imported, **model.get("files", {})}}}
+
+    @property
+    def test_evaluations(self) -> int:
+        """How often the test rows have been evaluated."""
+        return sum(kind == TEST_EVALUATED for _, kind, _ in self.events)
 
     @property
     def complete(self) -> list[Trial]:

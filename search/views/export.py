@@ -112,6 +112,12 @@ class Best(BaseModel):
         description="the best config of search.start; absent without one that was trained fully",
         exclude_if=lambda value: value is None,
     )
+    test_evaluations: int = Field(
+        default=0,
+        ge=0,
+        description="how often `manyfit evaluate` has used the test rows, which nothing else does; absent if never",
+        exclude_if=lambda count: not count,
+    )
     ahead: list[Ahead] = Field(
         default=[],
         description="trials that beat one of the configs at their best epoch without being trained fully, the best first, "
@@ -134,6 +140,7 @@ def best(stored: Stored, top: int = DEFAULT_TOP) -> Best:
         resolved=stored.resolved,
         configs=[_config(rank, trial, stored) for rank, trial in enumerate(listed, 1)],
         start=_start(stored),
+        test_evaluations=stored.test_evaluations,
         ahead=[_ahead(trial, stored) for trial in standing.ahead(stored.trials, stored.file.direction, listed)[:top]],
     )
 

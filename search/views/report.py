@@ -19,7 +19,7 @@ from search.storage.studies import Stored
 from search.trials.history import IMPORTED
 from search.trials.objective import Objective
 from search.trials.trial import Trial
-from search.views import curves, export, learned, listing, standing
+from search.views import curves, evaluation, export, learned, listing, standing
 from search.views.text import duration, number, short
 
 # The kind of a compilation's event.
@@ -76,6 +76,8 @@ def show(stored: Stored, top: int, console: Console) -> None:
     console.print()
     _best_tables(stored, top, console)
     console.print(Text(standing.line(stored, top)))
+    if stored.test_evaluations:
+        console.print(Text(evaluation.looks(stored.test_evaluations)))
     _headline(stored, console)
 
 

@@ -11,7 +11,8 @@ from typing import Any, TypeAlias, get_args
 from pydantic import ConfigDict, TypeAdapter
 
 from search.checking.report import Checked
-from search.engines.protocol import SaveModel
+from search.data.uses import Use
+from search.engines.protocol import EvaluateModel, SaveModel
 from search.spec.finding import Finding
 from search.spec.found import Found
 from search.spec.ready import Ready
@@ -34,6 +35,7 @@ class WorkerSpec:
         database: the study's database, and `name` the study's name: they name its files.
         number: the worker's number in the pool.
         workers: how many workers share the CPU.
+        use: which rows it trains on, and which it judges models by.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -48,6 +50,7 @@ class WorkerSpec:
     name: str
     number: int
     workers: int
+    use: Use
 
     @property
     def files(self) -> StudyFiles:
@@ -127,6 +130,7 @@ Message: TypeAlias = (
     | Verdict
     | Keep
     | SaveModel
+    | EvaluateModel
     | Go
     | Inspecting
     | Ready

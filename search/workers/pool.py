@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from search.engines.devices import Device
-from search.engines.protocol import SaveModel
+from search.engines.protocol import Order
 from search.errors import DataError, ManyfitError, StartError, UsageError
 from search.log import StudyLog
 from search.spec.ready import Ready
@@ -69,7 +69,7 @@ class _Worker:
     ready: Ready | None = None
     members: dict[Member, Assignment] = field(default_factory=dict)
     start_s: float = 0.0
-    outbox: list[Assignment | Verdict | Keep | SaveModel | Go] = field(default_factory=list)
+    outbox: list[Assignment | Verdict | Keep | Order | Go] = field(default_factory=list)
     busy_since: float | None = None
     first_size: int = 0
     is_saved: bool = True
@@ -189,8 +189,8 @@ class WorkerPool:
                     events.append(not_kept(member, "its worker was lost"))
         return events
 
-    def save_model(self, order: SaveModel) -> Noted | Failed:
-        """Let an idle worker save a model; return the metrics, or Failed."""
+    def answer(self, order: Order) -> Noted | Failed:
+        """Let an idle worker do an order on models; return its report, or Failed."""
         worker = self._workers[0]
         worker.outbox = [order]
         self._send(worker)
@@ -198,7 +198,7 @@ class WorkerPool:
             (answer,) = worker.link.receive()
         except Gone:
             return Failed(order.member, "its worker was lost", worker.link.last_words)
-        assert isinstance(answer, Noted | Failed)  # noqa: S101 (the only replies to SaveModel)
+        assert isinstance(answer, Noted | Failed)  # noqa: S101 (the only replies to an order)
         return answer
 
     def apply(self, verdicts: Sequence[Verdict]) -> None:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from search.engines import failures, pins
 from search.engines.checkpoints import Checkpoints
-from search.engines.protocol import Declined, Engine, EngineFactory, EngineRequest, SaveModel
+from search.engines.protocol import Declined, Engine, EngineFactory, EngineRequest, Order
 from search.errors import DataError, UsageError
 from search.registry import ENGINES
 from search.spec import code_files, keras_callbacks
@@ -49,8 +49,8 @@ from search.workers.messages import (
 if TYPE_CHECKING:
     from search.engines.training import Trainer
 
-_Prepared: TypeAlias = "tuple[Engine, Ready, Trainer, Callable[[Trainer, SaveModel], Message]]"
-"""The engine, its report, what builds models, and what saves one: a user's module may have the name of ours by then."""
+_Prepared: TypeAlias = "tuple[Engine, Ready, Trainer, Callable[[Trainer, Order], Message]]"
+"""The engine, its report, what builds models, and what does orders: a user's module may have the name of ours by then."""
 
 # A refusal may quote an error of the user's code, of any length.
 MAX_REFUSAL_CHARACTERS = 4_000
@@ -73,7 +73,7 @@ def main(descriptor: int, objects: int | None = None) -> None:
     began_at = time.time()
     if (prepared := _begin(spec, connection, objects)) is None:
         return
-    engine, ready, trainer, save_model = prepared
+    engine, ready, trainer, answer = prepared
     engines.append(engine)
     connection.send_bytes(encode([ready]))
     # The first wait is for the study to begin, so it does not count as waiting for verdicts.
@@ -87,8 +87,8 @@ def main(descriptor: int, objects: int | None = None) -> None:
             noted = [not_kept(messages[0].member, why)] if why else []
             connection.send_bytes(encode(noted))
             continue
-        if isinstance(messages[0], SaveModel):
-            connection.send_bytes(encode([save_model(trainer, messages[0])]))
+        if isinstance(messages[0], Order):
+            connection.send_bytes(encode([answer(trainer, messages[0])]))
             continue
         verdicts = [message for message in messages if isinstance(message, Verdict)]
         engine.apply(verdicts)
@@ -233,7 +233,7 @@ def _prepare(spec: WorkerSpec, connection: Connection, objects: int | None) -> _
     pins.import_keras()
     # Import our modules before the user's, which may have the same names.
     from search import data
-    from search.engines import exporting, feeding, preflight, training
+    from search.engines import feeding, orders, preflight, training
     from search.engines.hypermodels import stand_in
 
     # The file of the data function may hold the builder, too.
@@ -244,7 +244,7 @@ def _prepare(spec: WorkerSpec, connection: Connection, objects: int | None) -> _
     before = pins.Pins.now()
     if objects is not None:
         named |= handover.take(objects)
-    loaded = data.load(settings.data, base, settings.data.seed)
+    loaded = data.load(settings.data, base, settings.data.seed, spec.use)
     if not code_files.is_imported(settings, base):
         # A data function's source is not part of a study's identity, so it must not change settings of training.
         before.set()
@@ -272,7 +272,7 @@ def _prepare(spec: WorkerSpec, connection: Connection, objects: int | None) -> _
         why = why if name == engines[-1][0] else ""
         ready = replace(ready, engine=name, why=why, lanes=made.lanes, memory=made.memory)
         ready = replace(ready, structures=made.structures, counted=made.counted)
-        return made.engine, ready, trainer, exporting.saved
+        return made.engine, ready, trainer, orders.answer
     raise UsageError(f"run.engine: no engine can train this model: {why}")
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from support import ORIGIN
 
 from search import data
 from search.engines import exporting
@@ -82,7 +83,7 @@ def export(name, data_section, model=None, learning_rate=0.005, config=(), **tra
     except Exception as error:
         raise RefusedError(f"{type(error).__name__}: {error}"[:200]) from None
     study = {name: float(value) for name, value in study.items() if np.ndim(value) == 0}
-    order = SaveModel(Member(0), config, 3, str(FOLDER / f"{name}.npz"), str(path), learning_rate)
+    order = SaveModel(Member(0), config, 3, str(FOLDER / f"{name}.npz"), str(path), ORIGIN, learning_rate)
     detail = exporting.save(trainer, order).detail
     lines = detail["lines"]
     y = loaded.y_validation

@@ -12,7 +12,7 @@ import pytest
 from support import in_keras, manyfit, write_study
 
 from search.engines.devices import Device
-from search.engines.protocol import SaveModel
+from search.engines.protocol import EvaluateModel, SaveModel
 from search.log import StudyLog
 from search.reading import studyfile
 from search.sessions.startup import resolve, worker_spec
@@ -161,6 +161,7 @@ SPEC = WorkerSpec(
     name="a",
     number=1,
     workers=2,
+    use="test",
 )
 
 
@@ -179,7 +180,8 @@ def test_messages_come_out_as_they_went_in():
         Spent({"train": 0.5}),
         Go(),
         Keep(Member(0), "weights.npz"),
-        SaveModel(Member(0), {"units": [3]}, 1, "weights.npz", "model.keras", 0.1),
+        SaveModel(Member(0), {"units": [3]}, 1, "weights.npz", "model.keras", {"study": "s", "trials": [0]}, 0.1),
+        EvaluateModel(Member(0), {"units": [3]}, 1, "weights.npz"),
         Inspecting(),
         Refused("no such column", is_data=True),
         Saved(is_whole=False),

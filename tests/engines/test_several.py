@@ -235,6 +235,7 @@ def exports_of(folder, cases):
     import numpy as np
     from brought import several
     from lanes_kit import data, weights_kept
+    from support import ORIGIN
 
     from search.engines import exporting
     from search.engines.protocol import SaveModel
@@ -253,7 +254,7 @@ def exports_of(folder, cases):
         config = {"optimizer": "adam", "learning_rate": 0.03, "batch_size": 16, "epochs": 1}
         path = Path(folder) / f"{number}.keras"
         weights = weights_kept(trainer, config, Path(folder) / f"{number}.weights.npz")
-        detail = exporting.save(trainer, SaveModel(Member(0), config, 7, str(weights), str(path), None)).detail
+        detail = exporting.save(trainer, SaveModel(Member(0), config, 7, str(weights), str(path), ORIGIN)).detail
         flat = {}
         for letter, tree in zip("xyw", trainer.validation(), strict=False):
             for key, array in (

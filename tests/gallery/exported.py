@@ -14,8 +14,9 @@ from typing import Any
 import keras
 from entries import Entry
 from run import SEED, chosen, session
+from support import ORIGIN
 
-from search.engines import exporting, failures
+from search.engines import failures, orders
 from search.engines.protocol import SaveModel
 from search.trials.events import Assignment, EpochEnd, Failed, Member, Verdict
 
@@ -37,7 +38,7 @@ def export(entry: Entry, folder: Path) -> dict[str, Any]:
                     engine.keep(member, weights)
                 engine.apply([Verdict(member, ends)])
     path = folder / f"{entry.name}.keras"
-    answer = exporting.saved(started.trainer, SaveModel(member, config, SEED, str(weights), str(path)))
+    answer = orders.answer(started.trainer, SaveModel(member, config, SEED, str(weights), str(path), ORIGIN))
     engine.close()
     if isinstance(answer, Failed):
         return {"problem": answer.reason}

@@ -1,0 +1,68 @@
+"""The commands for the models that a study ends with: evaluate."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from search.cli.printing import Json, stdout
+from search.cli.study_argument import Name, stored_study
+from search.errors import UsageError
+
+if TYPE_CHECKING:
+    from search.storage.studies import Stored
+    from search.trials.trial import Trial
+
+_MODEL = ".keras"
+ModelOrStudy = Annotated[
+    Path, typer.Argument(metavar="MODEL|STUDY", help="A .keras file of manyfit's, a study file, or a database.")
+]
+OfTrial = Annotated[int | None, typer.Option("--trial", min=0, help="Of a study: another trial than the best.")]
+
+
+def evaluate(
+    target: ModelOrStudy,
+    name: Name = "",
+    split: Annotated[
+        Literal["test", "validation", "train"], typer.Option("--split", help="The rows to evaluate on.")
+    ] = "test",
+    trial: OfTrial = None,
+    as_json: Json = False,
+) -> None:
+    """Evaluate a model on the study's test rows, which nothing else uses; the study counts each time.
+
+    Of a study, the best trial is evaluated with the weights of its best epoch. Each metric has a 95 percent interval:
+    Wilson's for an accuracy, else a bootstrap over rows.
+
+    Example: [bold]manyfit evaluate studies/digits.toml[/], or [bold]manyfit evaluate best.keras --split validation[/]
+    """
+    from search.sessions import evaluating
+    from search.storage import records
+    from search.views import console, evaluation
+
+    reporter = console.ConsoleReporter(console.stderr())
+    if target.suffix == _MODEL:
+        if name or trial is not None:
+            raise UsageError("--name and --trial choose a trial of a study; received a model, which is of one already")
+        measured = evaluating.of_file(target, split, reporter)
+    else:
+        stored = records.load(*stored_study(target, name))
+        measured = evaluating.of_study(stored, chosen(stored, trial), split, reporter)
+    if as_json:
+        print(json.dumps(evaluation.to_json(measured), indent=2, allow_nan=False))
+    else:
+        evaluation.show(measured, stdout())
+
+
+def chosen(stored: Stored, number: int | None) -> Trial:
+    """Return a trial by its number, or the best one; UsageError if there is none."""
+    if number is None:
+        if not stored.complete:
+            raise UsageError("no trial is complete yet")
+        return stored.complete[0]
+    if number >= len(stored.trials):
+        raise UsageError(f"--trial: the study has no trial {number}; it has {len(stored.trials)}, from 0")
+    return stored.trials[number]

@@ -1,0 +1,133 @@
+"""Evaluates a model of a stored study on its training, validation or test rows. A look at the test rows is counted.
+
+Only this module uses test rows. The study records the look before anyone sees its result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from search.data.uses import Use
+from search.engines.protocol import EvaluateModel
+from search.errors import StoreError, UsageError
+from search.log import StudyLog
+from search.sessions import saving
+from search.sessions.reporter import Reporter
+from search.sessions.startup import load_resolved, workers
+from search.spec import identity, model_file
+from search.spec.model_file import ModelNotes
+from search.storage import records
+from search.storage.store import Store
+from search.storage.studies import Stored
+from search.trials.events import Failed, Member
+from search.trials.history import TEST_EVALUATED, Commit, HistoryEvent
+from search.trials.measured import Measured, Split
+from search.trials.objective import Objective
+from search.trials.trial import Trial
+
+_USES: dict[str, Use] = {"test": "test", "validation": "study", "train": "train"}
+
+
+def of_study(stored: Stored, trial: Trial, split: Split, reporter: Reporter) -> Measured:
+    """Evaluate a trial's kept weights, with the study's own loss and metrics.
+
+    Raises UsageError if its weights are missing, if data or builder have changed, or if there are no such rows; StoreError
+    for test rows while another command works on the study.
+    """
+    training = saving.kept_training(stored, trial)
+    _, epoch = Objective.of(stored.file).best_of(training.curve)
+    before = training.curve[epoch - 1] if epoch else {}
+    order = EvaluateModel(training.member, trial.config, training.seed, str(stored.files.weights(training.member)))
+    return _measured(stored, order, split, reporter, trials=(trial.number,), before=before)
+
+
+def of_file(path: Path, split: Split, reporter: Reporter) -> Measured:
+    """Evaluate a model file on the rows of the study that it is from; the errors are those of `of_study`."""
+    notes = model_file.read(path)
+    stored = study_of(path, notes)
+    order = EvaluateModel(Member(notes.trials[0]), notes.config, 0, "", str(path.absolute()))
+    before: Mapping[str, float | None] = {notes.objective: notes.value}
+    if notes.kind == "trial" and notes.epoch is not None and notes.trials[0] < len(stored.trials):
+        trial = stored.trials[notes.trials[0]]
+        if len(trial.trainings) == 1 and notes.epoch <= len(trial.curve):
+            before = trial.curve[notes.epoch - 1]
+    return _measured(stored, order, split, reporter, trials=tuple(notes.trials), path=path, before=before)
+
+
+def study_of(path: Path, notes: ModelNotes) -> Stored:
+    """Return the study that a model file is from; UsageError if it is not where it was, or has other data."""
+    database = Path(notes.database)
+    try:
+        stored = records.load(database, notes.study)
+    except StoreError as error:
+        raise UsageError(
+            f"{path}: its study {notes.study!r} can't be read, which has its data and counts looks at the test rows: {error}"
+        ) from None
+    if stored.identity["data"].get("fingerprint") != notes.fingerprint:
+        raise UsageError(
+            f"{path}: the study {notes.study!r} in {database} has other data than the model was trained on; it is another "
+            "study of the same name"
+        )
+    return stored
+
+
+def _measured(
+    stored: Stored,
+    order: EvaluateModel,
+    split: Split,
+    reporter: Reporter,
+    *,
+    trials: tuple[int, ...],
+    before: Mapping[str, float | None],
+    path: Path | None = None,
+) -> Measured:
+    is_test = split == "test"
+    # The lock comes first: a look that can't be recorded is not taken.
+    with Store.open(stored.path, stored.name) if is_test else nullcontext() as store:
+        detail = _answered(stored, order, split, reporter)
+        looks = stored.test_evaluations
+        if store is not None:
+            looks = _record(store, trials, detail["values"])
+    return Measured(
+        study=stored.name,
+        trials=trials,
+        model=path,
+        split=split,
+        rows=detail["rows"],
+        values=detail["values"],
+        intervals={name: tuple(interval) for name, interval in detail["intervals"].items()},
+        before={name.removeprefix("val_"): value for name, value in before.items() if name.startswith("val_")},
+        looks=looks,
+        lines=tuple(detail["lines"]),
+    )
+
+
+def _answered(stored: Stored, order: EvaluateModel, split: Split, reporter: Reporter) -> Mapping[str, Any]:
+    resolved, chosen = load_resolved(stored.file, stored)
+    resolved = replace(resolved, engine="fit", lanes={}, structures=[])
+    with workers(stored.file, resolved, chosen[:1], StudyLog(), reporter=reporter, use=_USES[split]) as (
+        pool,
+        ready,
+        _,
+    ):
+        if not order.path:
+            identity.check_ready(stored.file, stored.full_identity, ready)
+        with reporter.waiting(f"evaluating on the {split} rows"):
+            answer = pool.answer(order)
+    if isinstance(answer, Failed):
+        raise UsageError(answer.reason)
+    return answer.detail
+
+
+def _record(store: Store, trials: tuple[int, ...], values: Mapping[str, float]) -> int:
+    """Record a look at the test rows; return how many there have been."""
+    # Read again under the lock: another command may have looked meanwhile.
+    now = store.load()
+    event = HistoryEvent(TEST_EVALUATED, {"trials": list(trials), "values": dict(values)}, datetime.now(UTC))
+    store.append(Commit(events=[event], seconds=now.seconds, spent=now.spent, ended=now.ended))
+    return now.test_evaluations + 1

@@ -1,0 +1,134 @@
+"""`manyfit evaluate`: a model on rows that its search did not use, with intervals; the study counts looks at test rows."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+from support import in_keras, manyfit, write_study
+
+from search import data
+from search.spec import model_file
+from search.storage import records
+from search.storage.store import Store
+
+pytestmark = pytest.mark.slow
+
+STUDY = """
+[study]
+objective = "val_accuracy"
+trials = 2
+epochs = 2
+[data]
+source = "rows.npz"
+scale = "standard"
+test = 0.3
+[model]
+units = [4]
+[space]
+learning_rate = { low = 1e-2, high = 1e-1, log = true }
+[run]
+engine = "fit"
+backend = "jax"
+"""
+
+
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory):
+    """A folder with a finished study and its exported model."""
+    folder = tmp_path_factory.mktemp("studied")
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 4)) * [1, 10, 100, 0.1]
+    y = np.array(["bird", "cat", "dog"])[(x[:, 0] > 0).astype(int) + (x[:, 1] > 5)]
+    np.savez(folder / "rows.npz", x=x, y=y)
+    for arguments in (("run", write_study(folder, STUDY)), ("export", folder / "small.toml", "--model", "best.keras")):
+        done = manyfit(*arguments, cwd=folder)
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
+def evaluated(folder, *arguments):
+    done = manyfit("evaluate", *arguments, "--json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def by_keras_alone(path, rows):
+    """Evaluate a file as anybody does."""
+    import keras
+    import numpy as np
+
+    model, given = keras.models.load_model(path), np.load(rows)
+    found = model.evaluate(given["x"], given["y"], verbose=0, return_dict=True)
+    return {name: float(value) for name, value in found.items()}
+
+
+def test_test_rows_are_evaluated_as_keras_does_and_each_look_is_counted(studied):
+    of_file, of_study = evaluated(studied, "best.keras"), evaluated(studied, "small.toml")
+    assert (of_file["split"], of_file["rows"], of_file["test_evaluations"]) == ("test", 60, 1)
+    assert (of_study["model"], of_study["test_evaluations"]) == (None, 2)
+    assert evaluated(studied, "best.keras", "--split", "validation")["test_evaluations"] == 2
+    stored = records.load(studied / "small.db", "small")
+    held = data.load(stored.file.settings.data, studied, 0, "test")
+    np.savez(studied / "held.npz", x=held.raw.x_validation, y=held.y_validation)
+    alone = in_keras(by_keras_alone, str(studied / "best.keras"), str(studied / "held.npz"), backend="tensorflow")
+    for found in (of_file, of_study):
+        assert {name: one["value"] for name, one in found["metrics"].items()} == pytest.approx(alone, rel=1e-4)
+        best, epoch = stored.complete[0], stored.complete[0].best_epoch
+        assert found["metrics"]["accuracy"]["in_the_search"] == best.value
+        assert found["metrics"]["loss"]["in_the_search"] == best.curve[epoch - 1]["val_loss"]
+        accuracy, loss = found["metrics"]["accuracy"], found["metrics"]["loss"]
+        assert (accuracy["interval"], loss["interval"]) == ("Wilson", "bootstrap")
+        assert all(one["low"] < one["value"] < one["high"] for one in (accuracy, loss))
+    # Everybody who looks at the study is told.
+    assert "the test rows were evaluated 2 times" in manyfit("show", studied / "small.toml").stdout
+    assert json.loads(manyfit("export", studied / "small.toml").stdout)["test_evaluations"] == 2
+    assert (stored.seconds, stored.ended) == (records.load(studied / "small.db", "small").seconds, "all trials")
+
+
+def test_file_says_what_it_takes_and_gives(studied):
+    notes = model_file.read(studied / "best.keras")
+    (given,), (taken,) = notes.outputs, notes.inputs
+    assert (given.class_names, given.gives, given.squash) == (["bird", "cat", "dog"], "logits", "softmax")
+    assert (taken.shape, taken.dtype, notes.preprocessing.is_inside) == ([4], "float64", True)
+    assert (notes.study, notes.fingerprint) == (
+        "small",
+        records.load(studied / "small.db", "small").identity["data"]["fingerprint"],
+    )
+
+
+def test_what_can_not_be_evaluated_is_refused_and_not_counted(studied, tmp_path):
+    before = records.load(studied / "small.db", "small").test_evaluations
+
+    def refusal(*arguments, code=2):
+        done = manyfit("evaluate", *arguments, cwd=studied)
+        assert (done.returncode, done.stdout) == (code, ""), done.stderr
+        return done.stderr
+
+    assert "no such file" in refusal("other.keras")
+    assert "the study has no trial 7" in refusal("small.toml", "--trial", "7")
+    assert "choose a trial of a study" in refusal("best.keras", "--trial", "0")
+    bare = tmp_path / "bare.keras"
+    with zipfile.ZipFile(studied / "best.keras") as old, zipfile.ZipFile(bare, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, b"{}" if name == "metadata.json" else old.read(name))
+    assert "this model is none of manyfit's" in refusal(bare)
+    bare.write_bytes((studied / "best.keras").read_bytes()[:-300])
+    assert "no .keras file, or a damaged one" in refusal(bare)
+    # A look that can't be recorded is not taken.
+    with Store.open(studied / "small.db", "small"):
+        assert "in use" in refusal("small.toml", code=3)
+    moved = tmp_path / "rows.npz"
+    shutil.copy(studied / "rows.npz", moved)
+    given = np.load(moved)
+    np.savez(studied / "rows.npz", x=given["x"] + 1, y=given["y"])
+    try:
+        assert "the data of study 'small' have changed" in refusal("best.keras")
+        np.savez(studied / "rows.npz", x=given["x"] ** 3, y=given["y"])
+        assert "data.fingerprint: the data are not the same" in refusal("small.toml")
+    finally:
+        shutil.copy(moved, studied / "rows.npz")
+    assert records.load(studied / "small.db", "small").test_evaluations == before
