@@ -11,7 +11,7 @@ from typing import Annotated, ParamSpec
 import typer
 
 from search import __version__
-from search.cli import beginning, keeping, looking, modelling, running, standard_streams
+from search.cli import beginning, keeping, looking, modelling, reporting, running, standard_streams
 from search.cli.commandline import Command, Group
 from search.cli.printing import echo
 from search.errors import ManyfitError
@@ -98,7 +98,8 @@ def _check_stdout() -> None:
 
 
 for _function in (
-    beginning.init, running.run, looking.list_, looking.show, looking.export, modelling.evaluate, keeping.verify,
+    beginning.init, running.run, looking.list_, looking.show, reporting.report, looking.export,
+    modelling.evaluate, keeping.verify,
     keeping.clean, keeping.copy, keeping.rename, keeping.delete, looking.dashboard, running.plan, running.check,
     running.doctor,
 ):  # fmt: skip

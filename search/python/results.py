@@ -154,45 +154,76 @@ class Results:
 
 
 class Plots:
-    """Figures of a study, of Plotly."""
+    """Figures of a study, of Plotly: those of `manyfit report`."""
 
     def __init__(self, results: Results) -> None:
         self._results = results
 
     @edge()
     def curves(self, metric: str | None = None, top: int | None = None) -> go.Figure:
-        """Draw the curves of all trials, or of the `top` best ones; by default of the objective."""
-        from search.views import figures
+        """Draw the curves of all trials, or of the `top` best ones; by default of the objective.
 
-        return figures.curves(self._stored(), metric, top)
+        Of many trials only the best and some others are drawn.
+        """
+        from search.views.figures import training
+
+        return training.curves(self._stored(), metric, top)
+
+    @edge()
+    def gap(self) -> go.Figure:
+        """Draw training against validation of the best trial."""
+        from search.views.figures import training
+
+        return training.best_gap(self._stored())
 
     @edge()
     def history(self) -> go.Figure:
         """Draw the value of every trial, and the best so far."""
-        from search.views import figures
+        from search.views.figures import progress
 
-        return figures.history(self._stored())
+        return progress.history(self._stored())
+
+    @edge()
+    def best(self, over: str = "epochs") -> go.Figure:
+        """Draw the best value over "epochs" trained, "seconds" of training or "trials" ended."""
+        from search.views.figures import progress
+
+        return progress.best(self._stored(), over)
+
+    @edge()
+    def time(self) -> go.Figure:
+        """Draw where the workers' time went."""
+        from search.views.figures import progress
+
+        return progress.time(self._stored())
 
     @edge()
     def parallel(self) -> go.Figure:
         """Draw every complete trial as a line through its parameters and its value."""
-        from search.views import figures
+        from search.views.figures import params
 
-        return figures.parallel(self._stored())
+        return params.parallel(self._stored())
 
     @edge()
     def importance(self) -> go.Figure:
-        """Draw how much each parameter matters, as `manyfit show` tells it."""
-        from search.views import figures
+        """Draw how much each parameter matters, with intervals."""
+        from search.views.figures import params
 
-        return figures.importance(self._stored())
+        return params.importance(self._stored())
 
     @edge()
     def slices(self) -> go.Figure:
         """Draw the values over each parameter."""
-        from search.views import figures
+        from search.views.figures import params
 
-        return figures.slices(self._stored())
+        return params.slices(self._stored())
+
+    @edge()
+    def contours(self, *params: str) -> go.Figure:
+        """Draw the smoothed values over pairs of these parameters; by default of the four that matter most."""
+        from search.views.figures import params as figures
+
+        return figures.contours(self._stored(), params)
 
     def _stored(self) -> Stored:
         return self._results._load()

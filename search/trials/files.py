@@ -42,6 +42,11 @@ class StudyFiles:
         return self._beside(".best.json")
 
     @property
+    def report(self) -> Path:
+        """The page that `report` writes."""
+        return self._beside(".report.html")
+
+    @property
     def log(self) -> Path:
         return self._beside(".log")
 

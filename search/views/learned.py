@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
@@ -13,7 +13,7 @@ from rich.text import Text
 from search.storage.studies import Stored
 from search.trials import known
 from search.trials.objective import Objective
-from search.trials.trial import Trials
+from search.trials.trial import Trial, Trials
 from search.views.text import number, short
 
 if TYPE_CHECKING:
@@ -73,13 +73,18 @@ def difference(outlook: Outlook, shares: Mapping[str, float]) -> str:
 
 def importance(stored: Stored) -> dict[str, float]:
     """Return each parameter's importance, by PED-ANOVA as optuna-dashboard computes it; {} if it can't be computed."""
-    if len({trial.value for trial in stored.complete}) < MIN_VALUES:
+    return importance_of(stored, stored.complete)
+
+
+def importance_of(stored: Stored, trials: Sequence[Trial]) -> dict[str, float]:
+    """Return the same of some complete trials."""
+    if len({trial.value for trial in trials}) < MIN_VALUES:
         return {}
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
     from search.views.optuna_study import study_of
 
-    study = study_of(stored, stored.complete)
+    study = study_of(stored, trials)
     try:
         with warnings.catch_warnings(action="ignore"):
             shares = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())

@@ -21,7 +21,20 @@ from search.cli import app
 from search.storage import records
 from search.views import export
 
-COMMANDS = ("init", "run", "list", "show", "export", "verify", "clean", "delete", "dashboard", "plan", "doctor")
+COMMANDS = (
+    "init",
+    "run",
+    "list",
+    "show",
+    "report",
+    "export",
+    "verify",
+    "clean",
+    "delete",
+    "dashboard",
+    "plan",
+    "doctor",
+)
 
 
 @pytest.fixture(scope="module")

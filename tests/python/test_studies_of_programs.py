@@ -89,7 +89,7 @@ def test_a_program_searches_reads_what_it_found_and_gets_the_model(tmp_path):
         print(json.dumps({
             "curves": [len(study.plot.curves().data), len(study.plot.curves("loss", top=2).data)],
             "history": [list(map(float, trace.y)) for trace in study.plot.history().data][0],
-            "parallel": [str(axis[0]) for axis in study.plot.parallel().data[0].customdata],
+            "parallel": [axis.label for axis in study.plot.parallel().data[0].dimensions],
             "slices": len(study.plot.slices().data),
         }))
         for draw in (lambda: study.plot.importance(), lambda: study.plot.curves("val_acuracy"), lambda: study.model(7)):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from search.views.export import write as write_text
-from search.views.pages.style import SCRIPT, STYLE
+from search.views.pages.style import STYLE, layout_of, script
 from search.views.printable import printable
 from search.views.text import number
 
@@ -147,7 +147,7 @@ def _scripts(figures: Sequence[Figure]) -> str:
         return ""
     from plotly.offline import get_plotlyjs
 
-    return f"<script>{get_plotlyjs()}</script>\n<script>{SCRIPT}</script>\n"
+    return f"<script>{get_plotlyjs()}</script>\n<script>{script()}</script>\n"
 
 
 def _blocks(blocks: Iterable[Block]) -> str:
@@ -184,10 +184,7 @@ def _block(block: Block) -> str:
 def json_of(figure: go.Figure) -> str:
     """Return data and layout of a figure as JSON, without a template: the page has one for light and one for dark."""
     content: dict[str, Any] = json.loads(figure.to_json())
-    layout = content.get("layout", {})
-    for key in ("template", "title"):
-        layout.pop(key, None)
-    return json.dumps({"data": content["data"], "layout": layout})
+    return json.dumps({"data": content["data"], "layout": layout_of(content)})
 
 
 def _table(table: Table) -> str:

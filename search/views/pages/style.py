@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-# From low to high. Its ends and its middle can be told from a white and from a dark page.
-SCALE = [[0.0, "#3b82d6"], [0.5, "#8f86b0"], [1.0, "#e07b28"]]
-# Of what matters less than the coloured.
+import json
+from collections.abc import Mapping
+from typing import Any
+
+COLOURS = (
+    "#3b82d6", "#e07b28", "#2f9e5b", "#d0495a", "#9368c9", "#a3704f", "#d667b1", "#8a8f98", "#a8a52d", "#27a8b8",
+)  # fmt: skip
+"""All of these, and the scale's, can be told from a white and from a dark page."""
+SCALE: list[tuple[float, str]] = [(0.0, "#3b82d6"), (0.5, "#8f86b0"), (1.0, "#e07b28")]
+"""From low to high."""
 GREY = "#8a8f98"
+"""Of what matters less than the coloured."""
 
 STYLE = """
 :root { color-scheme: light dark; --text: #1c2128; --quiet: #57606a; --back: #ffffff; --line: #d0d7de; --soft: #f6f8fa;
@@ -40,25 +48,14 @@ figure { margin: 1.4rem 0; } figcaption { font-weight: 600; }
 
 # Plotly draws into SVG with colours of its own, so a change of the scheme draws each figure anew.
 SCRIPT = """
-"use strict";
 const dark = matchMedia("(prefers-color-scheme: dark)"), narrow = matchMedia("(max-width: 640px)");
-const COLOURS = ["#3b82d6", "#e07b28", "#2f9e5b", "#d0495a", "#9368c9", "#a3704f", "#d667b1", "#8a8f98", "#a8a52d",
-  "#27a8b8"];
 function template() {
-  const text = dark.matches ? "#e6edf3" : "#1c2128", line = dark.matches ? "#3a424c" : "#dfe3e8";
-  const back = dark.matches ? "#1d232b" : "#ffffff", page = dark.matches ? "#14181e" : "#ffffff";
-  const axis = { gridcolor: line, linecolor: line, zerolinecolor: line, automargin: true, title: { standoff: 8 } };
-  return { layout: { paper_bgcolor: page, plot_bgcolor: page, colorway: COLOURS,
-    font: { color: text, family: "system-ui, sans-serif", size: narrow.matches ? 11 : 13 }, xaxis: axis, yaxis: axis,
-    hoverlabel: { bgcolor: back, bordercolor: line, font: { color: text } }, legend: { bgcolor: "rgba(0,0,0,0)" },
-    coloraxis: { colorbar: { outlinewidth: 0 } }, modebar: { bgcolor: "rgba(0,0,0,0)", color: text } } };
+  const found = structuredClone(dark.matches ? TEMPLATES.dark : TEMPLATES.light);
+  if (narrow.matches) found.layout.font.size = 11;
+  return found;
 }
 function layoutOf(figure) {
-  const height = narrow.matches ? 380 : 420;
-  // The labels of parallel coordinates stand above their axes, and hang over the outer ones; Plotly leaves no room for them.
-  const isParallel = figure.data.some((trace) => trace.type === "parcoords");
-  const margin = isParallel ? { t: 64, r: 64, b: 36, l: 64 } : { t: 24, r: 16, b: 44, l: 52 };
-  const layout = { autosize: true, height, margin, ...figure.layout, template: template() };
+  const layout = { autosize: true, ...figure.layout, template: template() };
   if (narrow.matches) layout.legend = { ...layout.legend, orientation: "h", x: 0, y: -0.2, yanchor: "top" };
   return layout;
 }
@@ -73,3 +70,42 @@ for (const { place } of plots) place.replaceChildren();
 dark.addEventListener("change", draw); narrow.addEventListener("change", draw);
 const drawn = draw();
 """
+
+
+def template(*, is_dark: bool) -> dict[str, Any]:
+    """Return Plotly's template for a light or a dark page."""
+    text, line, back, page = (
+        ("#e6edf3", "#3a424c", "#1d232b", "#14181e") if is_dark else ("#1c2128", "#dfe3e8", "#ffffff", "#ffffff")
+    )
+    axis = {"gridcolor": line, "linecolor": line, "zerolinecolor": line, "automargin": True, "title": {"standoff": 8}}
+    return {
+        "layout": {
+            "paper_bgcolor": page,
+            "plot_bgcolor": page,
+            "colorway": list(COLOURS),
+            "font": {"color": text, "family": "system-ui, sans-serif", "size": 13},
+            "xaxis": axis,
+            "yaxis": axis,
+            "hoverlabel": {"bgcolor": back, "bordercolor": line, "font": {"color": text}},
+            "legend": {"bgcolor": "rgba(0,0,0,0)"},
+            "coloraxis": {"colorbar": {"outlinewidth": 0}},
+            "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": text},
+        }
+    }
+
+
+def script() -> str:
+    """Return the script of a page with figures."""
+    templates = {"light": template(is_dark=False), "dark": template(is_dark=True)}
+    return f'"use strict";\nconst TEMPLATES = {json.dumps(templates)};\n{SCRIPT}'
+
+
+def layout_of(figure: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a figure's layout without its title, which the page has, and with height and margins where it has none."""
+    layout = dict(figure.get("layout", {}))
+    for key in ("template", "title"):
+        layout.pop(key, None)
+    # The labels of parallel coordinates stand above their axes, and hang over the outer ones; Plotly leaves no room for them.
+    is_parallel = any(trace.get("type") == "parcoords" for trace in figure.get("data", ()))
+    margin = {"t": 64, "r": 64, "b": 36, "l": 64} if is_parallel else {"t": 24, "r": 16, "b": 44, "l": 52}
+    return {"height": 420, **layout, "margin": {**margin, **layout.get("margin", {})}}

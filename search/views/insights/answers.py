@@ -1,0 +1,137 @@
+"""What a tuner asks first: is it still improving, by how much over the start config, what matters, what next."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from search.trials.history import History
+from search.views import learned
+from search.views.insights import edges, gap, importance, progress, spending
+from search.views.insights.importance import Matter
+
+if TYPE_CHECKING:
+    from search.policies.samplers.bayes import Outlook
+    from search.storage.studies import Stored
+
+# A search that ends before its best trial stops improving may train longer: the best epoch lies in this last share.
+_LAST_EPOCHS = 0.1
+# More failed trials than this share are worth a look.
+_MANY_FAILED = 0.1
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The answers to the four questions, in sentences, and what they rest on.
+
+    Attributes:
+        matters: what is known of each parameter; `outlook` is what the default sampler has learned, if it is the sampler.
+        edges: the parameters whose best values lie at an end of their range, those without an effect left out.
+    """
+
+    improving: str
+    is_improving: bool | None
+    gain: str
+    what_matters: tuple[str, ...]
+    next: tuple[str, ...]
+    matters: tuple[Matter, ...]
+    edges: tuple[edges.Edge, ...]
+    outlook: Outlook | None
+
+    @property
+    def lines(self) -> list[tuple[str, str]]:
+        """The question and the answer, line by line."""
+        return [
+            ("improving", self.improving),
+            ("gain", self.gain),
+            *(("matters" if k == 0 else "", text) for k, text in enumerate(self.what_matters)),
+            *(("next" if k == 0 else "", text) for k, text in enumerate(self.next)),
+        ]
+
+
+def answers(stored: Stored) -> Answers:
+    """Return the answers of a study as it is now."""
+    outlook = learned.outlook(stored)
+    known = importance.matters(stored, outlook)
+    without_effect = {one.name for one in known if one.verdict == "no effect seen"}
+    at_edges = tuple(edge for edge in edges.edges(stored) if edge.name not in without_effect)
+    is_improving = progress.progress(stored).is_improving
+    return Answers(
+        progress.line(stored),
+        is_improving,
+        progress.gain_line(stored),
+        tuple(importance.answer(stored, known)) if stored.complete else ("not known before a trial is trained fully",),
+        tuple(_next(stored, at_edges, is_improving=is_improving)),
+        tuple(known),
+        at_edges,
+        outlook,
+    )
+
+
+def to_json(stored: Stored, found: Answers) -> dict[str, Any]:
+    """Return what a report says, as plain JSON."""
+    done, best = progress.progress(stored), next(iter(stored.complete), None)
+    return {
+        "is_improving": found.is_improving,
+        "answers": [{"question": question, "answer": answer} for question, answer in found.lines],
+        "steps": [asdict(step) for step in done.steps],
+        "ended": {"trials": done.ended, "epochs": done.epochs, "seconds": done.seconds},
+        "matters": [asdict(one) for one in found.matters],
+        "edges": [{**asdict(edge), "text": edge.text, "advice": edge.advice} for edge in found.edges],
+        "gap": {"trial": best.number, "epoch": best.best_epoch, "line": gap.line(stored)} if best else None,
+        "gaps": [asdict(one) for one in gap.gaps(best)] if best else [],
+        "endings": [asdict(one) for one in spending.endings(stored)],
+        "seconds": stored.seconds,
+        "spent": stored.spent,
+        "at_a_time": spending.at_a_time(stored),
+    }
+
+
+def _next(stored: Stored, at_edges: Sequence[edges.Edge], *, is_improving: bool | None) -> Iterator[str]:
+    failed = sum(trial.state == "FAIL" for trial in stored.trials)
+    if failed > _MANY_FAILED * max(len(stored.trials), 1):
+        yield f"look at what failed: {failed} of {len(stored.trials)} trials did"
+    for edge in at_edges:
+        yield f"{edge.text}: {edge.advice}"
+    if _trains_to_the_end(stored):
+        yield (
+            "the best trial was best at its last epochs, so more epochs may help; in a new study: --name NEW "
+            f"--set study.epochs={2 * stored.file.epochs}"
+        )
+    more = 2 * max(stored.file.settings.study.trials, len(stored.trials))
+    if not stored.ended:
+        yield f"it is not finished; go on with {_command(stored, 'run', 'run()')}"
+    elif is_improving:
+        yield f"go on with more trials: {_command(stored, 'run', f'run(trials={more})', f'--trials {more}')}"
+    elif stored.complete:
+        yield f"take the best model: {_command(stored, 'export', 'best.model()', '--model best.keras')}"
+    else:
+        yield "no trial was trained fully: look at what ended them"
+
+
+def _command(stored: Stored, command: str, in_python: str, options: str = "") -> str:
+    """Return what to type for a stored study; a study of a Python program goes on there only."""
+    settings = stored.file.settings
+    if any(str(source).startswith("python:") for source in (settings.model.build, settings.data.source)):
+        return f"study.{in_python} in its program"
+    if stored.file.path.is_file() and stored.file.storage == stored.path:
+        target = shlex.quote(_shown(stored.file.path))
+    else:
+        target = f"{shlex.quote(_shown(stored.path))} --name {shlex.quote(stored.name)}"
+    return f"manyfit {command} {target} {options}".rstrip()
+
+
+def _shown(path: Path) -> str:
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def _trains_to_the_end(history: History) -> bool:
+    """Return whether the best trial used all its epochs and was best at the last of them."""
+    best = next(iter(history.complete), None)
+    if best is None or best.best_epoch is None or best.ended != "finished" or "epochs" in history.file.space:
+        return False
+    return best.epochs > 1 and best.best_epoch > best.epochs * (1 - _LAST_EPOCHS)
