@@ -11,7 +11,7 @@ from typing import Annotated, ParamSpec
 import typer
 
 from search import __version__
-from search.cli import beginning, keeping, looking, modelling, reporting, running, standard_streams
+from search.cli import beginning, confirming, keeping, looking, modelling, reporting, running, standard_streams
 from search.cli.commandline import Command, Group
 from search.cli.printing import echo
 from search.errors import ManyfitError
@@ -98,10 +98,11 @@ def _check_stdout() -> None:
 
 
 for _function in (
-    beginning.init, running.run, looking.list_, looking.show, reporting.report, looking.export,
-    modelling.evaluate, keeping.verify,
-    keeping.clean, keeping.copy, keeping.rename, keeping.delete, looking.dashboard, running.plan, running.check,
-    running.doctor,
+    beginning.init, running.run,
+    looking.list_, looking.show, reporting.report, looking.export,
+    confirming.confirm, modelling.evaluate,
+    keeping.verify, keeping.clean, keeping.copy, keeping.rename, keeping.delete,
+    looking.dashboard, running.plan, running.check, running.doctor,
 ):  # fmt: skip
     app.command(_function.__name__.rstrip("_"), cls=Command)(_guarded(_function))
 

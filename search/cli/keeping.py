@@ -152,12 +152,13 @@ def _tell_copied(copied: Copied, done: str, *, as_json: bool) -> None:
             "trials": len(stored.trials),
             "files": [str(file) for file in copied.files],
             "bytes": copied.bytes,
+            **({"confirmation": copied.confirmation} if copied.confirmation else {}),
         }
         print(json.dumps(report, indent=2))
         return
     echo(
         f"{done}: study {stored.name!r} of {stored.path}: {len(stored.trials)} trials, compared one by one, and files of "
-        f"{size(copied.bytes)}"
+        f"{size(copied.bytes)}" + (f"; with {copied.confirmation}, which confirms it" if copied.confirmation else "")
     )
     echo(f"go on with it: {shlex.join(['manyfit', 'run', str(stored.path), '--name', stored.name])}")
 
@@ -178,7 +179,8 @@ def delete(
 
     path, name = stored_study(study, name)
     deletion = deleting.plan_deletion(path, name)
-    parts = [f"{deletion.trials} trials", *(file.name for file in deletion.files)]
+    of_it = [f"{deletion.confirmation}, which confirms it"] if deletion.confirmation else []
+    parts = [f"{deletion.trials} trials", *of_it, *(file.name for file in deletion.files)]
     if deletion.with_database:
         parts.append(f"{path.name} and its backup, for no other study is in it")
     what = f"study {name!r} of {path}: {', '.join(parts)} ({size(deletion.bytes)})"

@@ -96,10 +96,17 @@ def export(
     Example: [bold]manyfit export studies/digits.toml --top 5 -o best.json[/], or [bold]--model best.keras[/]
     """
     from search.storage import records
+    from search.trials.confirmation import SUFFIX
     from search.views import export as exports
     from search.views import standing
 
     stored = records.load(*stored_study(study, name))
+    if stored.file.settings.study.confirms and not csv:
+        confirmed = stored.name.removesuffix(SUFFIX)
+        raise UsageError(
+            f"{stored.name} has the fresh trainings of {confirmed}, the best of which is luck; export {confirmed}, with "
+            "both numbers of its configs, or use --csv for all fresh trainings"
+        )
     if model is not None:
         _export_model(stored, model, trial)
         return

@@ -134,6 +134,30 @@ class Study(Results):
         _tell(reporter, outcome)
 
     @edge()
+    def confirm(self, top: int | None = None, repeats: int | None = None, *, progress: bool = True) -> dict[str, Any]:
+        """Train the best configs again with fresh seeds, or go on with that; return what `manyfit confirm --json` prints.
+
+        An interrupt ends it cleanly and raises KeyboardInterrupt; confirm() goes on.
+
+        Args:
+            top: how many of the best configs; 5 if not given, or all that were trained fully.
+            repeats: how many trainings of each; 10 if not given.
+            progress: as for `run`.
+
+        Raises UsageError for a study that is not done, or that is confirmed with other numbers; IdentityError if its data or
+        its functions have changed.
+        """
+        from search.sessions import confirming
+        from search.views import confirmed
+
+        for key, value, least in (("top", top, 1), ("repeats", repeats, 2)):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+                raise UsageError(f"{key}: must be a whole number of at least {least}; received {value!r}")
+        reporter = _InPython(_reporter(progress=progress))
+        stored = self._with_objects(self._load())
+        return confirmed.to_json(confirming.confirm(stored, top, repeats, reporter, interruptions=interrupts))
+
+    @edge()
     def plan(self) -> dict[str, Any]:
         """Load the data, build one model, and return what `run` would do: engine, lanes, memory, warnings. Writes nothing."""
         from search.sessions.planning import plan

@@ -203,6 +203,10 @@ def _check_data(study: StudyFile, text: StudyText) -> None:
 
 def _check_study(study: StudyFile, text: StudyText) -> None:
     section = study.settings.study
+    if section.confirms:
+        raise text.error(
+            "study.confirms", "only `manyfit confirm` makes such a study, and goes on with it; remove the key"
+        )
     studychecks.check_objective(study, text)
     if section.direction is None and direction_of(section.objective) is None:
         hint = studychecks.objective_hint(study)

@@ -25,6 +25,7 @@ from search.storage import records, upkeep
 from search.storage.store import Store
 from search.storage.studies import Stored
 from search.trials import known
+from search.trials.confirmation import SUFFIX
 from search.trials.events import Member
 from search.trials.files import StudyFiles
 from search.trials.trial import Trial
@@ -53,19 +54,24 @@ def run(
     *,
     allow_unused: bool = False,
     interruptions: Interruptions | None = None,
+    same_as: Stored | None = None,
 ) -> Outcome:
     """Start or resume a study. Writes its best.json at the end, when interrupted and when the study fails.
 
-    `interruptions` is entered while the study runs; by default that is `signals`.
+    `interruptions` is entered while the study runs; by default that is `signals`. `same_as` is the study that a new one
+    confirms.
 
-    Raises UsageError for a new study with a setting that nothing reads, unless `allow_unused`.
+    Raises UsageError for a new study with a setting that nothing reads, unless `allow_unused`; IdentityError if the data or
+    the code are not those of `same_as`.
     """
     if records.exists(file.storage, file.name):
         return _resume(file, reporter, interruptions or signals)
-    return _start(file, reporter, interruptions or signals, allow_unused=allow_unused)
+    return _start(file, reporter, interruptions or signals, allow_unused=allow_unused, same_as=same_as)
 
 
-def _start(file: StudyFile, reporter: Reporter, interruptions: Interruptions, *, allow_unused: bool) -> Outcome:
+def _start(
+    file: StudyFile, reporter: Reporter, interruptions: Interruptions, *, allow_unused: bool, same_as: Stored | None
+) -> Outcome:
     best = StudyFiles.of(file).best
     if best.is_file() and not export.is_ours(best):
         raise UsageError(f"{best} is there already and is none of manyfit's; move it away, or give another --name")
@@ -76,6 +82,8 @@ def _start(file: StudyFile, reporter: Reporter, interruptions: Interruptions, *,
         interruptions() as interruption,
         workers(file, resolved, chosen, log, reporter=reporter, interruption=interruption) as (pool, ready, resolved),
     ):
+        if same_as is not None:
+            identity.check_ready(same_as.file, same_as.full_identity, ready)
         unread = unused.find(file, ready)
         if not allow_unused:
             unused.refuse(file, unread)
@@ -87,7 +95,7 @@ def _start(file: StudyFile, reporter: Reporter, interruptions: Interruptions, *,
         full = identity.full(file, ready)
         record = Record(asdict(resolved), full, note, earlier.carry_over(known_study, file, full, reporter))
         with Store.create(file, record, interruption=interruption) as store:
-            log.open(StudyFiles.of(file).log)
+            log.open(_files_for_people(file).log)
             log.write(f"study {file.name!r} begins: {describe(resolved)}")
             outcome = _search(Study(file, study_attrs=record.known), store, pool, reporter, interruption, resolved)
             _warn(reporter, _changed_files(file, {**outcome.stored.imported, **ready.files}))
@@ -136,7 +144,7 @@ def _resume(file: StudyFile, reporter: Reporter, interruptions: Interruptions) -
             store.renew(file, now, asdict(resolved) if is_new else None, anew=_failures(stored) if is_rebuilt else None)
             if is_changed and not is_rebuilt:
                 study.note("builder changed", before="the first epoch")
-            log.open(StudyFiles.of(file).log)
+            log.open(_files_for_people(file).log)
             log.write(f"study {file.name!r} goes on with {len(study.trials)} trials")
             if not is_new and identity.versions() != stored.resolved["versions"]:
                 store.back_up()
@@ -206,9 +214,9 @@ def _search(
     except Interrupted as interrupted:
         outcome = _outcome(study, store, reporter, ended=(), seconds=0.0)
         done = sum(trial.is_ended for trial in outcome.stored.trials)
+        best = "" if study.file.settings.study.confirms else f"the best so far is in {outcome.best_path.name}, and "
         raise Interrupted(
-            f"stopped with {done} of {study.budget} trials done, all of it stored; the best so far is in "
-            f"{outcome.best_path.name}, and the same command goes on",
+            f"stopped with {done} of {study.budget} trials done, all of it stored; {best}the same command goes on",
             interrupted.exit_code - 128,
         ) from None
     except StoreError:
@@ -235,6 +243,12 @@ def _not_kept(study: Study, ended: list[Trial]) -> list[str]:
     return [f"the weights of {which} could not be kept, so that there is no model to export; `manyfit show` tells why"]
 
 
+def _files_for_people(file: StudyFile) -> StudyFiles:
+    """Return the files whose log and best.json tell of a study: those of the study that it confirms, if it does."""
+    name = file.name.removesuffix(SUFFIX) if file.settings.study.confirms else file.name
+    return StudyFiles(file.storage, name)
+
+
 def _tidy(study: Study) -> None:
     upkeep.tidy(StudyFiles.of(study.file), study.kept, study.unfinished)
 
@@ -244,9 +258,10 @@ def _outcome(study: Study, store: Store, reporter: Reporter, *, ended: tuple[int
         _warn(reporter, [f"{problem}; the study itself is stored"])
     _tidy(study)
     stored = store.load()
-    best_path = StudyFiles.of(study.file).best
+    best_path = _files_for_people(study.file).best
     try:
-        export.write(best_path, export.to_json(export.best(stored)))
+        if not study.file.settings.study.confirms:
+            export.write(best_path, export.to_json(export.best(stored)))
     except UsageError as error:
         # Nothing is lost: all results are in the database.
         _warn(reporter, [f"{error}"])

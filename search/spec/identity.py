@@ -61,6 +61,7 @@ def declared(file: StudyFile) -> dict[str, Any]:
         "seed": study["seed"],
         # Studies that began before there were repeats lack the key.
         **({"repeats": study["repeats"]} if study["repeats"] > 1 else {}),
+        **({"confirms": study["confirms"]} if "confirms" in study else {}),
         "space": file.space.describe(),
         # Samplers draw in this order, so another order makes another study.
         "order": list(file.space),

@@ -273,6 +273,8 @@ class StudySection(Section):
     time: Seconds | None = None
     stop_after: Count | None = None
     repeats: Annotated[Count, Field(le=MOST_REPEATS)] = 1
+    # Absent in every study but those of `manyfit confirm`, as in studies of earlier versions.
+    confirms: tuple[Annotated[Whole, Field(ge=0)], ...] = Field(default=(), exclude_if=lambda numbers: not numbers)
 
     @property
     def trainings(self) -> int:

@@ -13,7 +13,7 @@ import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,13 @@ from search import durable
 from search.errors import StoreError, UsageError
 from search.failpoints import failpoint
 from search.spec.settings import Settings
-from search.storage import backup, connecting, leftovers, schema, studies
+from search.storage import backup, connecting, deleting, leftovers, schema, studies
 from search.storage.advice import advising, check_gone
 from search.storage.holding import hold
 from search.storage.presence import check_other_names
 from search.storage.studies import Stored
 from search.storage.writing import Transaction
+from search.trials.confirmation import SUFFIX
 from search.trials.files import StudyFiles, size_of
 
 # optuna-dashboard keeps the notes of trials as attributes of their study, whose keys hold the trial's id.
@@ -44,6 +45,7 @@ class Copied:
         bytes: the size of these files.
         backup_problem: why no backup of the copy could be made, or "".
         was_there: whether an earlier command had made it already.
+        confirmation: the copy of the study that confirms it, or "".
     """
 
     stored: Stored
@@ -51,16 +53,35 @@ class Copied:
     bytes: int
     backup_problem: str = ""
     was_there: bool = False
+    confirmation: str = ""
 
 
 @advising()
 def copy(path: Path, name: str, new_path: Path, new_name: str) -> Copied:
-    """Copy a study; nothing of the original changes.
+    """Copy a study, and the one that confirms it; nothing of the original changes.
 
     StoreError if another process holds one of the databases, if there is another study or file of the new name, or if
-    something can't be written or reads back otherwise; no half of a copy is left then.
+    something can't be written or reads back otherwise; no half of a copy is left then. UsageError for a confirmation alone.
     """
     _check_new(path, name, new_path, new_name)
+    with closing(connecting.connect(path, readonly=True)) as connection:
+        if confirmed := studies.confirmed_by(connection, name):
+            raise UsageError(f"{name} confirms {confirmed} and is copied or renamed with it; name {confirmed}")
+        confirmation = studies.confirming(connection, name)
+    if not confirmation:
+        return _copy(path, name, new_path, new_name)
+    also = _copy(path, confirmation, new_path, new_name + SUFFIX)
+    try:
+        copied = _copy(path, name, new_path, new_name)
+    except BaseException:
+        if not also.was_there:
+            with suppress(StoreError):
+                deleting.delete(new_path, also.stored.name)
+        raise
+    return replace(copied, confirmation=also.stored.name)
+
+
+def _copy(path: Path, name: str, new_path: Path, new_name: str) -> Copied:
     is_same = new_path == path
     with ExitStack() as held:
         held.enter_context(hold(path))

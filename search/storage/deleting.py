@@ -26,6 +26,7 @@ class Deletion:
         files: the files beside the database: weights, checkpoints, best.json, log; a folder counts as one.
         bytes: the size of these files, and of the database and its backup if they are removed, too.
         with_database: whether the database holds no other study, so that it is removed with its backup.
+        confirmation: the study that confirms it, which is removed first; "" if there is none.
     """
 
     path: Path
@@ -34,6 +35,7 @@ class Deletion:
     files: list[Path]
     bytes: int
     with_database: bool
+    confirmation: str = ""
 
 
 @advising()
@@ -50,6 +52,12 @@ def delete(path: Path, name: str) -> Deletion:
     The backup is removed first, or rewritten without the study, so that `verify --restore` never brings the study back. After
     a kill at any moment, the same call completes the deletion. StoreError while another process holds the database.
     """
+    if confirmation := plan_deletion(path, name).confirmation:
+        _delete(path, confirmation)
+    return _delete(path, name)
+
+
+def _delete(path: Path, name: str) -> Deletion:
     with hold(path):
         connection = connecting.connect(path, readonly=False)
         try:
@@ -84,10 +92,12 @@ def _plan(connection: sqlite3.Connection, path: Path, name: str) -> Deletion:
     study_id = studies.id_of(connection, path, name, cure="`optuna delete-study` deletes it")
     names = [study for (study,) in connection.execute("SELECT study_name FROM studies")]
     (trials,) = connection.execute("SELECT count(*) FROM trials WHERE study_id = ?", (study_id,)).fetchone()
-    with_database = names == [name]
-    files = [file for file in StudyFiles(path, name).all() if file.exists() or file.is_symlink()]
+    confirmation = studies.confirming(connection, name)
+    with_database = {*names} <= {name, confirmation}
+    files = [file for one in filter(None, (name, confirmation)) for file in StudyFiles(path, one).all()]
+    files = [file for file in files if file.exists() or file.is_symlink()]
     removed = [*files, *([path, backup_of(path)] if with_database else [])]
-    return Deletion(path, name, trials, files, sum(map(size_of, removed)), with_database)
+    return Deletion(path, name, trials, files, sum(map(size_of, removed)), with_database, confirmation)
 
 
 def _delete_all(connection: sqlite3.Connection, deletion: Deletion) -> None:

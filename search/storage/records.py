@@ -15,6 +15,7 @@ from search.spec.study import StudyFile
 from search.storage import column_values, connecting, leftovers, studies
 from search.storage.advice import advice, advising, check_gone
 from search.storage.studies import Stored
+from search.trials.confirmation import is_of
 from search.trials.trial import REFUSED
 
 
@@ -25,6 +26,7 @@ class Brief:
     Attributes:
         best: the best value of the COMPLETE trials.
         ahead: value, number and state of the best trial that was not trained fully, if it beats `best`.
+        confirms: the study that it confirms, or "".
     """
 
     path: Path
@@ -37,6 +39,7 @@ class Brief:
     ended: str
     seconds: float
     ahead: tuple[float, int, str] | None = None
+    confirms: str = ""
 
     @property
     def ended_trials(self) -> int:
@@ -61,8 +64,12 @@ def names(path: Path) -> list[str]:
 
 
 def only_name(path: Path) -> str:
-    """Return the name of the only study of a database; StoreError if there is none, UsageError if there are several."""
-    present = names(path)
+    """Return the name of the only study of a database; StoreError if there is none, UsageError if there are several.
+
+    A study that `confirm` made beside the one that it confirms does not count.
+    """
+    with _reading(path) as connection:
+        present = [name for name in studies.names(connection) if not studies.confirmed_by(connection, name)]
     if len(present) == 1:
         return present[0]
     if not present:
@@ -74,6 +81,16 @@ def load(path: Path, name: str, *, with_trials: bool = True) -> Stored:
     """Read a study; StoreError if it is missing or the database can't be read."""
     with _reading(path) as connection:
         return studies.read(connection, path, name, with_trials=with_trials)
+
+
+def confirming(stored: Stored) -> Stored | None:
+    """Return the study that confirms a study; None if there is none."""
+    if not stored.path.exists():
+        return None
+    with _reading(stored.path) as connection:
+        name = studies.confirming(connection, stored.name)
+        again = name and studies.read(connection, stored.path, name)
+    return again if again and is_of(again, stored) else None
 
 
 def resolved(stored: Stored) -> Resolved:
@@ -149,6 +166,7 @@ def _brief(connection: sqlite3.Connection, path: Path, row: sqlite3.Row) -> Brie
         ended=row["ended"],
         seconds=row["seconds"],
         ahead=ahead,
+        confirms=studies.confirmed_by(connection, row["study_name"]),
     )
 
 

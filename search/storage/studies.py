@@ -15,6 +15,7 @@ from typing import Any
 from search.errors import StoreError
 from search.spec.study import StudyFile
 from search.storage import column_values, leftovers, rows
+from search.trials import confirmation
 from search.trials.files import StudyFiles
 from search.trials.history import History
 from search.trials.trial import Trial
@@ -38,6 +39,22 @@ def names(connection: sqlite3.Connection) -> list[str]:
     """Return the names of the studies that manyfit made, the oldest first."""
     rows = connection.execute(f"SELECT study_name FROM {leftovers.OUR_STUDIES} ORDER BY study_id")  # noqa: S608
     return [name for (name,) in rows]
+
+
+def confirmed_by(connection: sqlite3.Connection, name: str) -> str:
+    """Return the name of the study of the same database that study `name` confirms, or ""."""
+    confirmed = name.removesuffix(confirmation.SUFFIX)
+    return confirmed if name == confirming(connection, confirmed) and confirmed in names(connection) else ""
+
+
+def confirming(connection: sqlite3.Connection, name: str) -> str:
+    """Return the name of the study of the same database that confirms study `name`, or ""."""
+    row = connection.execute(
+        f"SELECT study_name FROM {leftovers.OUR_STUDIES} WHERE study_name = ? "  # noqa: S608
+        "AND json_type(settings, '$.study.confirms') = 'array'",
+        (name + confirmation.SUFFIX,),
+    ).fetchone()
+    return "" if row is None else str(row["study_name"])
 
 
 def holds(connection: sqlite3.Connection, path: Path, name: str) -> bool:

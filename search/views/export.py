@@ -20,9 +20,10 @@ from search.spec.identity import versions
 from search.storage.paths import backup_of, lock_of, with_journals
 from search.storage.studies import Stored
 from search.trials import baseline
+from search.trials.confirmation import Confirmed
 from search.trials.objective import Objective
 from search.trials.trial import Trial
-from search.views import standing
+from search.views import confirmed, standing
 
 DEFAULT_TOP = 5
 _SQLITE = b"SQLite format 3\0"
@@ -34,6 +35,18 @@ class Repeat(BaseModel):
     model_config = ConfigDict(extra="forbid")
     seed: int = Field(ge=0, description="what its weights, shuffles and dropout depended on")
     value: float = Field(description="the objective at the config's best epoch")
+
+
+class Again(BaseModel):
+    """A config that was trained again with fresh seeds."""
+
+    model_config = ConfigDict(extra="forbid")
+    values: list[float] = Field(description="each measured as the search measures a trial")
+    failed: int = Field(ge=0, description="trainings that ended without a value")
+    mean: float
+    low: float | None = Field(description="the lower end of the 95 % interval of the mean; null with one value")
+    high: float | None = Field(description="its upper end")
+    luck: float = Field(description="by how much the search's value is better than the mean")
 
 
 class Config(BaseModel):
@@ -59,6 +72,11 @@ class Config(BaseModel):
     standard_error: float | None = Field(
         default=None,
         description="of the value, as the mean of the repeats; only with study.repeats above 1",
+        exclude_if=lambda value: value is None,
+    )
+    confirmed: Again | None = Field(
+        default=None,
+        description="the same config, trained again by `manyfit confirm`; absent if it was not",
         exclude_if=lambda value: value is None,
     )
     seconds: list[float | None] | None = Field(
@@ -129,6 +147,8 @@ class Best(BaseModel):
 def best(stored: Stored, top: int = DEFAULT_TOP) -> Best:
     """Return the `top` best configs of a study."""
     listed = stored.complete[:top]
+    found = confirmed.of(stored)
+    again = {} if found is None else {config.trial: config for config in found.configs}
     return Best(
         versions={**stored.resolved.get("versions", {}), **versions()},
         study=stored.name,
@@ -138,7 +158,7 @@ def best(stored: Stored, top: int = DEFAULT_TOP) -> Best:
         identity=stored.identity,
         settings=stored.file.settings.model_dump(mode="json"),
         resolved=stored.resolved,
-        configs=[_config(rank, trial, stored) for rank, trial in enumerate(listed, 1)],
+        configs=[_config(rank, trial, stored, again.get(trial.number)) for rank, trial in enumerate(listed, 1)],
         start=_start(stored),
         test_evaluations=stored.test_evaluations,
         ahead=[_ahead(trial, stored) for trial in standing.ahead(stored.trials, stored.file.direction, listed)[:top]],
@@ -233,7 +253,7 @@ def _seconds(trial: Trial) -> list[float | None]:
     return [round(seconds, 6) for seconds in trial.seconds[: len(trial.curve)]]
 
 
-def _config(rank: int, trial: Trial, stored: Stored) -> Config:
+def _config(rank: int, trial: Trial, stored: Stored, again: Confirmed | None) -> Config:
     objective = Objective.of(stored.file)
     repeats = [
         Repeat(seed=training.seed, value=value)
@@ -251,7 +271,21 @@ def _config(rank: int, trial: Trial, stored: Stored) -> Config:
         curve=curves(trial),
         repeats=repeats if len(repeats) > 1 else None,
         standard_error=objective.standard_error(trial),
+        confirmed=_again(again),
         seconds=_seconds(trial) if any("seconds" in metrics for metrics in trial.curve) else None,
+    )
+
+
+def _again(config: Confirmed | None) -> Again | None:
+    if config is None or config.mean is None or config.luck is None:
+        return None
+    return Again(
+        values=list(config.values),
+        failed=config.failed,
+        mean=config.mean,
+        low=config.low,
+        high=config.high,
+        luck=config.luck,
     )
 
 

@@ -29,11 +29,12 @@ def table(briefs: Sequence[Brief], base: Path) -> RenderableType:
     for brief in briefs:
         path = brief.path.relative_to(base) if brief.path.is_relative_to(base) else brief.path
         rows.add_row(
-            brief.name,
+            f"{brief.name} (of manyfit confirm)" if brief.confirms else brief.name,
             state(brief),
             f"{brief.ended_trials}/{brief.wanted}",
             *(str(brief.counts.get(key, 0)) for key in counted.values()),
-            standing.best_of(brief),
+            # The best of several trainings of one config is luck.
+            "-" if brief.confirms else standing.best_of(brief),
             brief.objective,
             duration(brief.seconds),
             str(path),
@@ -55,6 +56,7 @@ def to_json(brief: Brief) -> dict[str, Any]:
         "best": brief.best,
         "ahead": brief.ahead and dict(zip(("value", "trial", "state"), brief.ahead, strict=True)),
         "seconds": brief.seconds,
+        **({"confirms": brief.confirms} if brief.confirms else {}),
     }
 
 

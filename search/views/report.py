@@ -19,7 +19,7 @@ from search.storage.studies import Stored
 from search.trials.history import IMPORTED
 from search.trials.objective import Objective
 from search.trials.trial import Trial
-from search.views import curves, evaluation, export, learned, listing, standing
+from search.views import confirmed, curves, evaluation, export, learned, listing, standing
 from search.views.text import duration, number, short
 
 # The kind of a compilation's event.
@@ -44,12 +44,13 @@ def settings_toml(stored: Stored) -> str:
 
 def to_json(stored: Stored, top: int) -> dict[str, Any]:
     """Return all that `show` prints as plain JSON."""
-    outlook = learned.outlook(stored)
+    outlook, again = learned.outlook(stored), confirmed.of(stored)
     return {
         **export.best(stored, top).model_dump(mode="json"),
         **listing.state_json(stored),
         "ended_because": stored.ended,
         "ended": dict(endings(stored)),
+        "confirmation": again and confirmed.to_json(again),
         "importance": learned.importance(stored),
         "beliefs": outlook and asdict(outlook),
         "seconds": stored.seconds,
@@ -76,6 +77,9 @@ def show(stored: Stored, top: int, console: Console) -> None:
     console.print()
     _best_tables(stored, top, console)
     console.print(Text(standing.line(stored, top)))
+    if again := confirmed.of(stored):
+        for line in confirmed.lines(again):
+            console.print(Text(line))
     if stored.test_evaluations:
         console.print(Text(evaluation.looks(stored.test_evaluations)))
     _headline(stored, console)
@@ -84,6 +88,7 @@ def show(stored: Stored, top: int, console: Console) -> None:
 def _headline(stored: Stored, console: Console) -> None:
     study = stored.file.settings.study
     why = f" ({stored.ended})" if stored.ended else ""
+    why += "; trainings of `manyfit confirm`, so the best value is luck" if study.confirms else ""
     console.print(Text(f"{describe(records.resolved(stored))}{_spent(stored)}; all settings: --settings", style="dim"))
     console.print(
         Text.assemble(

@@ -22,18 +22,8 @@ from search.storage import records
 from search.views import export
 
 COMMANDS = (
-    "init",
-    "run",
-    "list",
-    "show",
-    "report",
-    "export",
-    "verify",
-    "clean",
-    "delete",
-    "dashboard",
-    "plan",
-    "doctor",
+    *("init", "check", "run", "list", "show", "report", "export", "confirm", "evaluate", "verify", "clean", "copy"),
+    *("rename", "delete", "dashboard", "plan", "doctor"),
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,10 +28,21 @@ from support import (
     write_study,
 )
 
+from search.storage import records
+
 pytestmark = pytest.mark.slow
 
 # One trial at a time, slowly enough to be met in the middle of it.
 FIT = ("--set", "run.engine=fit", "--set", "run.backend=jax")
+BUILDER = """
+import keras
+
+
+def build(config, data):
+    layers = [keras.layers.Dense(units, "relu") for units in config["units"]]
+    layers += [keras.layers.Dropout(config["dropout"]), keras.layers.Dense(data.classes)]
+    return keras.Sequential([keras.Input(data.input_shape), *layers])
+"""
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +76,46 @@ def test_run_prints_the_best_config_and_writes_best_json(finished):
     assert max(curve["val_accuracy"]) == curve["val_accuracy"][best["epoch"] - 1] == best["value"]
     assert document["identity"]["data"]["fingerprint"]
     assert "best so far" in done.stderr
+
+
+def test_confirm_trains_the_best_configs_again_and_writes_both_numbers_to_best_json(finished, tmp_path):
+    path = Path(shutil.copytree(finished[0].parent, tmp_path / "copy")) / "small.toml"
+    before = sorted(file.name for file in path.parent.iterdir())
+    done = manyfit("confirm", path, "--top", 1, "--repeats", 3, "--json")
+    assert done.returncode == 0, done.stderr
+    (config,) = json.loads(done.stdout)["configs"]
+    document = json.loads(path.with_name("small.best.json").read_text(), parse_constant=pytest.fail)
+    jsonschema.validate(document, json.loads((ROOT / "search" / "views" / "best.schema.json").read_text()))
+    assert document["configs"][0]["confirmed"]["values"] == config["values"]
+    assert len({*config["values"], config["value"]}) > 1
+    assert sorted(file.name for file in path.parent.iterdir()) == before
+    assert "study 'small.confirm' begins" in path.with_name("small.log").read_text()
+    shown = manyfit("confirm", path)  # nothing left to train
+    assert f"trial {config['trial']} had " in shown.stdout
+    assert shown.stderr == ""
+
+
+@pytest.mark.gallery
+def test_confirm_goes_on_after_an_interrupt_and_refuses_another_builder(tmp_path):
+    (tmp_path / "mine.py").write_text(BUILDER)
+    path = write_study(tmp_path, trials=3, epochs=2)
+    settings = ("--set", 'model.build="mine.py:build"', *FIT)
+    assert manyfit("run", path, *settings).returncode == 0
+    (tmp_path / "mine.py").write_text(BUILDER + "# changed\nfactor = 2\n")
+    changed = manyfit("confirm", path.with_suffix(".db"), "--top", 1, "--repeats", 2)
+    assert changed.returncode == 2
+    assert "the builder's source has changed: mine.py" in changed.stderr
+    assert records.names(path.with_suffix(".db")) == ["small"]
+    (tmp_path / "mine.py").write_text(BUILDER)
+    cut = start("confirm", path.with_suffix(".db"), "--top", 1, "--repeats", 10)
+    wait_for(lambda: "small.confirm" in records.names(path.with_suffix(".db")), "the first trial")
+    code, _, stderr = end(cut, signal.SIGINT)
+    assert code == 130, stderr
+    assert "of 10 trials done, all of it stored; the same command goes on" in stderr
+    done = manyfit("confirm", path, "--json")
+    assert done.returncode == 0, done.stderr
+    assert "going on: " in done.stderr
+    assert len(json.loads(done.stdout)["configs"][0]["values"]) == 10
 
 
 def test_optunas_own_clients_read_the_study(finished):
