@@ -97,13 +97,27 @@ def _check_stdout() -> None:
         raise OSError(error.errno, error.strerror, "stdout")
 
 
+# In the order of a study's life, which is that of `manyfit --help`.
 for _function in (
-    beginning.init, running.run,
-    looking.list_, looking.show, reporting.report, looking.export,
-    confirming.confirm, modelling.evaluate,
-    keeping.verify, keeping.clean, keeping.copy, keeping.rename, keeping.delete,
-    looking.dashboard, running.plan, running.check, running.doctor,
-):  # fmt: skip
+    beginning.init,
+    running.check,
+    running.plan,
+    running.run,
+    looking.list_,
+    looking.show,
+    reporting.report,
+    looking.dashboard,
+    confirming.confirm,
+    beginning.refine,
+    looking.export,
+    modelling.evaluate,
+    keeping.verify,
+    keeping.clean,
+    keeping.copy,
+    keeping.rename,
+    keeping.delete,
+    running.doctor,
+):
     app.command(_function.__name__.rstrip("_"), cls=Command)(_guarded(_function))
 
 

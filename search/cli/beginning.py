@@ -1,14 +1,20 @@
-"""The command that begins a study from data: init."""
+"""The commands that write a study file: init from data, refine from an earlier study."""
 
 from __future__ import annotations
 
+import json
+import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from search.cli.printing import echo, stdout
+from search.cli import study_argument
+from search.cli.printing import Json, echo, stdout
 from search.errors import UsageError
+
+if TYPE_CHECKING:
+    from search.storage.studies import Stored
 
 Source = Annotated[
     str,
@@ -59,3 +65,66 @@ def init(
             "give this one a --name, or delete that one by manyfit delete"
         )
     echo(f"next: {drafted.next_command(done)}")
+
+
+def refine(
+    study: study_argument.Target,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="The study file; by default NAME-finer.toml beside the study's."
+        ),
+    ] = None,
+    name: study_argument.Name = "",
+    as_json: Json = False,
+) -> None:
+    """Write the next study's file, from coarse to fine.
+
+    Its ranges close in on the best trials, or open where these sit at an end. Parameters without an effect are fixed;
+    comments in the file say why. The new study begins with the best configs, and its sampler knows the trials so far.
+    Nothing of the study changes.
+
+    Example: [bold]manyfit refine studies/digits.toml -o studies/digits-finer.toml[/], then
+    [bold]manyfit run studies/digits-finer.toml[/]
+    """
+    from search.reading import studyfile
+    from search.storage import records
+    from search.views import export, finer, learned
+    from search.views.insights import importance, refining
+
+    stored = records.load(*study_argument.stored_study(study, name))
+    path = _finer_path(stored, study, output)
+    known = importance.matters(stored, learned.outlook(stored))
+    changes = refining.refine(stored, known, may_fix=not studyfile.may_be_hypermodel(stored.file))
+    text = finer.study_file(stored, changes, path)
+    studyfile.check_text(path, text)
+    export.write(path, text)
+    if as_json:
+        print(json.dumps({"written": str(path), "changes": finer.as_json(changes, stored)}, indent=2))
+    else:
+        stdout().print(finer.table(changes, stored))
+    echo(f"written: {path}; next: manyfit run {shlex.quote(str(path))}")
+
+
+def _finer_path(stored: Stored, study: Path, output: Path | None) -> Path:
+    """Return where the new study file is to be; UsageError if it can't be there."""
+    from search.spec.usercode import PROGRAM
+
+    base = study.parent if study.suffix == ".toml" else stored.file.base
+    path = base / f"{stored.name}-finer.toml" if output is None else output
+    if stored.file.settings.model.build.startswith(PROGRAM):
+        raise UsageError(
+            f"study {stored.name!r} was made by a Python program, whose functions no study file can name; "
+            f"`manyfit show {shlex.quote(str(study))}` says what its trials tell of the space"
+        )
+    if path.suffix != ".toml":
+        raise UsageError(f"a study file ends in .toml; received {path}")
+    if path.resolve().parent != base.resolve():
+        raise UsageError(
+            f"the paths of a study are relative to its folder {base.resolve()}; received {path}; write the file there"
+        )
+    if path.exists():
+        raise UsageError(
+            f"{path} is there already; `manyfit run {shlex.quote(str(path))}` runs it, or name another file"
+        )
+    return path

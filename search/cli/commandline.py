@@ -34,6 +34,7 @@ _COMMANDS = {
     "evaluate": "test score eval",
     "verify": "validate fsck repair restore",
     "clean": "prune gc cleanup purge vacuum clear",
+    "refine": "finer narrow zoom shrink focus",
     "copy": "cp clone duplicate fork branch",
     "rename": "mv move",
     "delete": "rm remove drop del erase",

@@ -5,6 +5,7 @@ Nothing here imports keras, and nothing here runs the user's code.
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -80,7 +81,7 @@ def _with_space(
         study = StudyFile(path.resolve(), Settings.model_validate(rest.table), given=objects)
     except ValidationError as error:
         raise rest.invalid(error) from None
-    if not _may_be_hypermodel(study):
+    if not may_be_hypermodel(study):
         return text.overridden_by(overrides)
     _check_without_space(study, rest)
     try:
@@ -97,7 +98,13 @@ def _with_space(
     return replace(rest, table=table).overridden_by(of_space)
 
 
-def _may_be_hypermodel(study: StudyFile) -> bool:
+def check_text(path: Path, text: str) -> None:
+    """Check the text of a study file that is to be at `path`; StudyFileError as from `read`."""
+    build(path, StudyText(path, text, tomllib.loads(text)), allow_unused=True)
+
+
+def may_be_hypermodel(study: StudyFile) -> bool:
+    """Return whether a builder may ask for its parameters by itself, in KerasTuner's form."""
     builder = study.builder
     return builder is not None and signatures.form_of(builder.path, builder.function) != "config"
 
@@ -148,7 +155,7 @@ def build(
         space = study.space
     except SpaceError as error:
         raise text.error(f"space.{error.key}".rstrip("."), str(error)) from None
-    if not space and "space" not in text.table and _may_be_hypermodel(study):
+    if not space and "space" not in text.table and may_be_hypermodel(study):
         _check_without_space(study, text)
         return study  # its space is found when it is run
     if not space:

@@ -50,7 +50,7 @@ class Edge:
     def advice(self) -> str:
         if self.further is None:
             return f"fix it at {short(self.bound)}, or leave it out"
-        return f"widen it in a new study: --name NEW --set space.{self.name}.{self.side}={short(self.further)}"
+        return f"go on with a wider one: --widen space.{self.name}.{self.side}={short(self.further)}"
 
 
 def edges(history: History) -> list[Edge]:
