@@ -21,10 +21,7 @@ from search.cli import app
 from search.storage import records
 from search.views import export
 
-COMMANDS = (
-    *("init", "check", "run", "list", "show", "report", "export", "confirm", "evaluate", "verify", "clean", "copy"),
-    *("rename", "delete", "dashboard", "plan", "doctor"),
-)
+COMMANDS = tuple(command.name for command in app.registered_commands)
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +55,8 @@ def test_help_has_an_example_and_needs_no_keras(command):
 
 def test_every_command_is_in_the_readme():
     readme = (ROOT / "README.md").read_text()
-    registered = {command.name for command in app.registered_commands}
-    assert registered == set(COMMANDS)
-    for name in registered:
+    assert len(COMMANDS) > 12
+    for name in COMMANDS:
         assert f"manyfit {name}" in readme
 
 

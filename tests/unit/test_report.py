@@ -75,7 +75,7 @@ def test_values_at_a_bound_are_an_edge_and_others_are_not(stored):
     assert (edge.name, edge.side, edge.bound) == ("rate", "high", 0.1)
     assert edge.near > edge.among / 2
     assert 0.1 < edge.further < 1
-    assert "--set space.rate.high=" in edge.advice
+    assert "--widen space.rate.high=" in edge.advice
 
 
 def test_no_edge_where_the_best_lie_inside(tmp_path):
