@@ -57,6 +57,7 @@ def clean(
     study: Target,
     name: Name = "",
     weights: Annotated[bool, typer.Option("--weights", help="Also the weights of the best trials.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Delete what no longer serves a study: old checkpoints, weights that are not among the best, half-written files.
 
@@ -68,6 +69,10 @@ def clean(
     from search.views.text import size
 
     done = upkeep.clean(*stored_study(study, name), weights=weights)
+    if as_json:
+        kept = {"kept": done.kept, "kept_bytes": done.kept_bytes}
+        print(json.dumps({"deleted": [str(file) for file in done.gone], "bytes": done.bytes, **kept}, indent=2))
+        return
     echo(
         f"deleted: {len(done.gone)} files, {size(done.bytes)}; kept: {done.kept} files of weights, {size(done.kept_bytes)}"
     )
@@ -167,6 +172,7 @@ def delete(
     study: Target,
     name: Name = "",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Delete a study: its trials, its weights and checkpoints, its best.json and its log. Nothing brings it back.
 
@@ -194,4 +200,15 @@ def delete(
             echo("nothing was deleted")
             raise typer.Exit(1)
     deleting.delete(path, name)
-    echo(f"deleted: {what}")
+    if as_json:
+        files = [str(file) for file in deletion.files]
+        told = {"name": name, "database": str(path), "database_deleted": deletion.with_database}
+        told |= {
+            "confirmation": deletion.confirmation,
+            "trials": deletion.trials,
+            "files": files,
+            "bytes": deletion.bytes,
+        }
+        print(json.dumps(told, indent=2))
+    else:
+        echo(f"deleted: {what}")

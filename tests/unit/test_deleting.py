@@ -106,6 +106,16 @@ def test_deleted_study_leaves_no_row_and_no_file_and_the_other_as_it_was(databas
     assert verify(database).problems == []
 
 
+def test_programs_are_told_what_was_deleted_and_cleaned(database):
+    told = json.loads(run("clean", database, "--name", "first", "--json").stdout)
+    assert set(told) == {"deleted", "bytes", "kept", "kept_bytes"}
+    assert not any(os.path.exists(file) for file in told["deleted"])
+    told = json.loads(run("delete", database, "--name", "first", "--yes", "--json").stdout)
+    assert (told["name"], told["trials"], told["database_deleted"]) == ("first", 4, False)
+    assert told["files"]
+    assert not any(os.path.exists(file) for file in told["files"])
+
+
 def test_backup_does_not_bring_back_what_was_deleted(database, tmp_path):
     assert run("delete", database, "--name", "first", "--yes").exit_code == 0
     assert records.names(backup_of(database)) == ["second"]
