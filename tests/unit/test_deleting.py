@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from pathlib import Path
 
 import optuna
 import pytest
@@ -109,11 +110,11 @@ def test_deleted_study_leaves_no_row_and_no_file_and_the_other_as_it_was(databas
 def test_programs_are_told_what_was_deleted_and_cleaned(database):
     told = json.loads(run("clean", database, "--name", "first", "--json").stdout)
     assert set(told) == {"deleted", "bytes", "kept", "kept_bytes"}
-    assert not any(os.path.exists(file) for file in told["deleted"])
+    assert not any(Path(file).exists() for file in told["deleted"])
     told = json.loads(run("delete", database, "--name", "first", "--yes", "--json").stdout)
     assert (told["name"], told["trials"], told["database_deleted"]) == ("first", 4, False)
     assert told["files"]
-    assert not any(os.path.exists(file) for file in told["files"])
+    assert not any(Path(file).exists() for file in told["files"])
 
 
 def test_backup_does_not_bring_back_what_was_deleted(database, tmp_path):
