@@ -86,6 +86,8 @@ def refine(history: History, known: Sequence[Matter], *, may_fix: bool = True) -
             changes.append(Change(name, "as it was", entry, "other parameters depend on it"))
         elif name in fixed:
             value = space.config(complete[0].params)[name]
+            if isinstance(parameter, Float) and parameter.step is None:
+                value = float(f"{value:.4g}")  # it matters little, and the file is for people
             changes.append(Change(name, "fixed", value, "no effect was seen; the best trial's value"))
         elif isinstance(parameter, Choice):
             changes.append(_choice(name, parameter, entry, history, best, may_fix=may_fix))
