@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import threadpoolctl
 from numpy.typing import NDArray
 
 from search.checking import rows
@@ -148,6 +149,7 @@ def _regressors() -> dict[str, Any]:
 
 
 def _fit(model: Any, x: NDArray[Any], y: NDArray[Any]) -> Any:
-    with warnings.catch_warnings():
+    # One thread: those of OpenMP wait busily for each other where other programs use the cores.
+    with warnings.catch_warnings(), threadpoolctl.threadpool_limits(1):
         warnings.simplefilter("ignore")  # a linear model that has not converged still is a baseline
         return model.fit(x, y)

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from search.checking import rows
 from search.checking.baselines import baselines
+from search.checking.examples import examples
+from search.checking.exhibit import Exhibit
 from search.data import Data
 from search.data.targets import label_numbers
 from search.spec.finding import Finding, Level
@@ -23,7 +25,7 @@ _RARE = 10.0
 _MANY_CONSTANT = 0.5
 
 
-def checks() -> Mapping[str, Callable[[Data], Iterator[Finding]]]:
+def checks() -> Mapping[str, Callable[[Data], Iterator[Finding | Exhibit]]]:
     """Return the checks of data, by name."""
     return {
         "remarks": remarks,
@@ -32,6 +34,7 @@ def checks() -> Mapping[str, Callable[[Data], Iterator[Finding]]]:
         "shared rows": shared_rows,
         "targets": targets,
         "baselines": baselines,
+        "examples": examples,
     }
 
 
@@ -59,12 +62,9 @@ def inputs(data: Data) -> Iterator[Finding]:
 
 def _range(shape: str, values: NDArray[Any], of_sample: str) -> Finding:
     low, high = float(values.min()), float(values.max())
-    numbers = {"low": low, "high": high}
-    text = f"{shape}, from {low:.4g} to {high:.4g}{of_sample}"
-    if values.dtype.kind == "f" and max(abs(low), abs(high)) > LARGE:
-        advice = 'set scale = "standard" in [data], or begin the model with keras.layers.Normalization'
-        return Finding("inputs", "look", text, advice, numbers)
-    return Finding("inputs", "ok", text, numbers=numbers)
+    return Finding(
+        "inputs", "ok", f"{shape}, from {low:.4g} to {high:.4g}{of_sample}", numbers={"low": low, "high": high}
+    )
 
 
 def _constant(of: str, values: NDArray[Any], of_sample: str) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from search.checking.exhibit import Exhibit
 from search.spec.finding import Finding
 
 
@@ -15,9 +16,11 @@ class Checked:
 
     Attributes:
         left_out: check -> why it does not apply to this study.
+        moves: the training is to be checked on the other backend, as a run of "auto" would do.
     """
 
     left_out: Mapping[str, str]
+    moves: bool = False
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Report:
     config: Mapping[str, Any]
     findings: tuple[Finding, ...]
     left_out: Mapping[str, str]
+    exhibits: tuple[Exhibit, ...] = ()
 
     @property
     def has_stop(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -10,30 +11,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.checking.report import NotApplicable
-from search.engines.training import Trainer, can_evaluate
+from search.engines.training import Trainer, can_evaluate, has_call
 
-BATCH = 32
+# Rows of a batch, and the usual steps of a training.
+BATCH, STEPS = 32, 60
 
 
 class ShortTraining:
     """The model of one config, to be trained for some steps and reset. All batches have one size, so that it compiles once.
 
-    Its optimizer changes weights by their gradients only: a weight without gradient must not change by its decay.
+    Its optimizer changes weights by their gradients only: a weight without gradient must not change by its decay. `rate` is
+    the learning rate; None for the one that it has been compiled with.
     """
 
-    def __init__(self, trainer: Trainer, model: keras.Model) -> None:
-        self.trainer, self.model = trainer, model
+    def __init__(self, trainer: Trainer, model: keras.Model, rate: float | None = None) -> None:
+        self.trainer, self.model, self.rate = trainer, model, rate
         with suppress(AttributeError):  # an optimizer of the user's own
             model.optimizer.weight_decay = None
         if model.built:
             model.optimizer.build(model.trainable_variables)
         self._variables = [*model.variables, *model.optimizer.variables]
-        self._initial = [np.array(variable) for variable in self._variables]
+        self._initial = [_numbers(variable) for variable in self._variables]
 
-    def reset(self) -> None:
-        """Give the model its first weights again, and the optimizer its first state."""
+    def reset(self) -> ShortTraining:
+        """Give the model its first weights again, and the optimizer its first state; return itself."""
         for variable, value in zip(self._variables, self._initial, strict=True):
             variable.assign(value)
+        if self.rate is not None:
+            self.set_rate(self.rate)
+        return self
+
+    def set_rate(self, rate: float) -> None:
+        """Set the learning rate until the next reset; NotApplicable for a schedule of the builder's own."""
+        try:
+            self.model.optimizer.learning_rate = rate
+        except (TypeError, AttributeError):
+            raise NotApplicable("the builder's optimizer has a schedule of its own") from None
 
     def rows(self, count: int) -> tuple[Any, Any]:
         """Return up to `count` training rows, drawn by a fixed seed, in whole batches where there are enough."""
@@ -42,13 +55,26 @@ class ShortTraining:
         count = min(count, total)
         count -= count % BATCH if count >= BATCH else 0
         numbers = np.sort(np.random.default_rng(0).permutation(total)[:count])
-        x, y = (keras.tree.map_structure(lambda array: array[numbers], tree) for tree in (data.x_train, data.y_train))
-        return x, y
+        return _taken(data.x_train, numbers), _taken(data.y_train, numbers)
 
     def train(self, x: Any, y: Any, steps: int) -> None:
         """Train for about `steps` steps, at least one epoch of the rows."""
         batches = -(-_count(y) // BATCH)
         self.model.fit(x, y, batch_size=BATCH, epochs=-(-steps // batches), shuffle=True, verbose=0)
+
+    def losses_at(self, rates: NDArray[Any]) -> Iterator[float]:
+        """Train one step at each rate, in this order; yield the loss of its batch before the step."""
+        x, y = self.rows(16 * BATCH)
+        rng = np.random.default_rng(0)
+        for rate in rates.tolist():
+            self.set_rate(rate)
+            chosen = np.sort(rng.permutation(_count(y))[:BATCH])
+            batch = (_taken(x, chosen), _taken(y, chosen))
+            self.model.reset_metrics()
+            logs = self.model.train_on_batch(*batch, return_dict=True)
+            if "loss" not in logs:
+                raise NotApplicable("the model's own train_step gives no loss")
+            yield float(np.asarray(logs["loss"]))
 
     def loss(self, x: Any, y: Any) -> float:
         """Return the loss of rows in inference mode; NotApplicable for a model that can't be evaluated."""
@@ -59,9 +85,24 @@ class ShortTraining:
             raise NotApplicable("the model's own test_step gives no loss")
         return float(np.asarray(results["loss"]))
 
+    def predict(self, x: Any) -> Any:
+        """Return the outputs of some rows; NotApplicable for a model that computes none."""
+        if not has_call(self.model):
+            raise NotApplicable("the model has no call method")
+        return self.model.predict(x, batch_size=BATCH, verbose=0)
+
     def weights(self) -> list[NDArray[Any]]:
         """Return the trainable weights as they are now."""
-        return [np.array(variable) for variable in self.model.trainable_variables]
+        return [_numbers(variable) for variable in self.model.trainable_variables]
+
+
+def _numbers(variable: keras.Variable) -> NDArray[Any]:
+    # On TensorFlow this may be a view of memory that training writes to.
+    return np.array(keras.ops.convert_to_numpy(variable))
+
+
+def _taken(tree: Any, numbers: NDArray[Any]) -> Any:
+    return keras.tree.map_structure(lambda array: array[numbers], tree)
 
 
 def _count(tree: Any) -> int:

@@ -11,13 +11,14 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from search.checking import learning_rate, net_inputs
+from search.checking.exhibit import Exhibit
 from search.checking.report import NotApplicable
-from search.checking.short_training import BATCH, ShortTraining
+from search.checking.short_training import BATCH, STEPS, ShortTraining
 from search.data.targets import label_numbers
 from search.engines.training import Trainer, has_call
 from search.spec.finding import Finding
 
-_STEPS = 60
 # Rows of the training with and without inputs, and of the loss at the start.
 _ROWS = 512
 # An untrained model whose squared error is this many times the variance of its targets begins far from them.
@@ -39,14 +40,32 @@ class TrainingChecks:
     def model(self) -> keras.Model:
         return self.short.model
 
-    def checks(self) -> Mapping[str, Callable[[], Iterator[Finding]]]:
+    def checks(self) -> Mapping[str, Callable[[], Iterator[Finding | Exhibit]]]:
         """Return the checks, by name."""
         return {
+            "into the net": self.into_the_net,
             "loss at start": self.loss_at_start,
+            "learning rate": self.learning_rate,
             "batch mixing": self.batch_mixing,
             "one batch": self.one_batch,
             "inputs matter": self.inputs_matter,
         }
+
+    def into_the_net(self) -> Iterator[Finding | Exhibit]:
+        """Yield the range of what the first layer with weights gets, after all scaling and augmentation, and show it."""
+        x, _ = self.short.rows(BATCH)
+        values, layer = net_inputs.values_of(self.model, x)
+        yield net_inputs.finding(values, layer)
+        yield from net_inputs.exhibits(values)
+
+    def learning_rate(self) -> Iterator[Finding | Exhibit]:
+        """Yield whether the loss falls at the space's learning rates; the later checks train at a rate where it does."""
+        rate = learning_rate.config_rate(self.model, self.config)
+        test = learning_rate.range_test(self.short)
+        space = self.trainer.space
+        yield learning_rate.finding(test, space, rate, self.trainer.steps(self.config))
+        self.short.rate = test.rate or rate
+        yield learning_rate.exhibit(test, learning_rate.rates_of(space) or (rate, rate))
 
     def loss_at_start(self) -> Iterator[Finding]:
         """Yield the untrained model's loss beside that of a constant prediction."""
@@ -111,10 +130,10 @@ class TrainingChecks:
         x, y = self.short.rows(BATCH)
         before = self.short.weights()
         first = self.short.loss(x, y)
-        self.short.train(x, y, _STEPS)
+        self.short.train(x, y, STEPS)
         last = self.short.loss(x, y)
         text = f"the loss of one batch of {len(keras.tree.flatten(y)[0])} rows falls from {first:.4g} to {last:.4g}"
-        text = f"{text} in {_STEPS} steps" if last < first else text.replace("falls", "goes")
+        text = f"{text} in {STEPS} steps{self._at_rate}" if last < first else text.replace("falls", "goes")
         numbers = {"first": first, "last": last}
         # A model that has learned no more than the mean, or the shares, of its targets has learned no row by heart.
         constant = min(first, _constant_loss(_kind_of_loss(self.model, self.trainer), y, self.trainer))
@@ -122,13 +141,13 @@ class TrainingChecks:
         # The loss of regularizers stays.
         share = 0.9 if self.model.losses else 0.5
         if not math.isfinite(last):
-            yield Finding("one batch", "look", text, "lower the learning rate", numbers)
+            yield Finding("one batch", "look", text, "see the learning rate above", numbers)
         elif last > floor + share * max(constant - floor, 0.0):
-            advice = "raise the learning rate or the model's size; look at the loss, and at whether layers are frozen"
+            advice = "raise the model's size; look at the loss, at the inputs' scale, and at whether layers are frozen"
             yield Finding("one batch", "look", text, advice, numbers)
         else:
             yield Finding("one batch", "ok", text, numbers=numbers)
-        yield _unchanged(self.model, before)
+        yield _unchanged(self.model, before, self.short.weights())
 
     def inputs_matter(self) -> Iterator[Finding]:
         """Yield whether a training learns more from its inputs than from zeros in their place."""
@@ -136,15 +155,21 @@ class TrainingChecks:
         losses = []
         for inputs in (x, keras.tree.map_structure(np.zeros_like, x)):
             self.short.reset()
-            self.short.train(inputs, y, _STEPS)
+            self.short.train(inputs, y, STEPS)
             losses.append(self.short.loss(inputs, y))
-        text = f"training loss after {_STEPS} steps: {losses[0]:.4g}, with zeros for inputs {losses[1]:.4g}"
+        text = (
+            f"training loss after {STEPS} steps{self._at_rate}: {losses[0]:.4g}, with zeros for inputs {losses[1]:.4g}"
+        )
         numbers = {"loss": losses[0], "zeros": losses[1]}
         if not losses[0] < losses[1] - 0.02 * abs(losses[1]):
-            advice = "the model does not use its inputs: see whether labels belong to their rows, and the learning rate"
+            advice = "the model does not use its inputs: see whether labels belong to their rows"
             yield Finding("inputs matter", "look", text, advice, numbers)
         else:
             yield Finding("inputs matter", "ok", text, numbers=numbers)
+
+    @property
+    def _at_rate(self) -> str:
+        return "" if self.short.rate is None else f" at learning rate {self.short.rate:.2g}"
 
     def _first_output(self, x: Any) -> NDArray[Any]:
         """Return the first row's outputs, side by side."""
@@ -201,11 +226,11 @@ def _start_of_numbers(loss: float, y: Any) -> Finding:
     return Finding("loss at start", "ok", text, numbers=numbers)
 
 
-def _unchanged(model: keras.Model, before: list[NDArray[Any]]) -> Finding:
+def _unchanged(model: keras.Model, before: list[NDArray[Any]], after: list[NDArray[Any]]) -> Finding:
     same = [
         variable.path
-        for variable, old in zip(model.trainable_variables, before, strict=True)
-        if np.array_equal(np.asarray(variable), old)
+        for variable, old, new in zip(model.trainable_variables, before, after, strict=True)
+        if np.array_equal(old, new)
     ]
     frozen = [layer.name for layer in model._flatten_layers() if layer.weights and not layer.trainable]
     numbers = {"unchanged": len(same), "of": len(before), "frozen": len(frozen)}

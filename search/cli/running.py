@@ -116,28 +116,38 @@ def check(
     build: Build = "",
     data: Data = "",
     set_: Overrides = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The page to write; default: NAME.check.html beside the database."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Check a study's data and its model's training before a search, a verdict a line: ok, look or stop.
 
-    Trains for some hundred steps, and changes nothing. Exits with 2 if a verdict is stop: a search would be wasted.
+    Trains for some hundred steps, and writes a page with pictures. Exits with 2 if a verdict is stop.
 
     Example: [bold]manyfit check studies/digits.toml[/]
     """
     from search.sessions.checking import check
-    from search.views import findings
+    from search.trials.files import StudyFiles
+    from search.views import export, findings
     from search.views.console import ConsoleReporter, stderr
+    from search.views.pages import checked, page
 
     brought = Brought(study, build, data)
     brought.check()
     err, out = stderr(), stdout()
     file = study_file(brought, name, set_ or [], ConsoleReporter(err), allow_unused=True)
+    path = output or StudyFiles.of(file).check_page
+    export.check_free(path, file, file.storage)
     report = check(file, findings.Lines(None if as_json else out, err))
     if as_json:
         print(json.dumps(findings.to_json(report), indent=2, allow_nan=False))
     else:
         for text in findings.end(report):
             out.print(text, soft_wrap=True, highlight=False, markup=False)
+    page.write(checked.page(report), path)
+    echo(f"written: {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
     if report.has_stop:
         raise typer.Exit(UsageError.exit_code)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from search.checking.checker import MODEL
+from search.checking.exhibit import Exhibit
 from search.checking.report import Checked, Report
 from search.engines import devices
 from search.errors import DataError, Interrupted, UsageError
@@ -61,57 +62,54 @@ def check(file: StudyFile, follower: Follower | None = None) -> Report:
     params = checked_params(file)
     config = {**file.fixed(), **file.space.config(params)}
     with signals() as interruption, handover.shared(file.given) as objects:
-        for backend in (backends := _backends(file, resolved)):
-            process = Processes(backend, StudyLog(), 1, objects).start(0, chosen[0], _order(file, resolved, config))
+        backends, found = _backends(file, resolved), _Found()
+        for backend in backends:
+            order = _order(file, resolved, config, has_data=backend == backends[0], may_move=backend != backends[-1])
+            process = Processes(backend, StudyLog(), 1, objects).start(0, chosen[0], order)
             try:
-                may_fail = backend != backends[-1]
-                answers = _follow(process, backend, follower, interruption, may_fail=may_fail)
+                moves = _follow(process, backend, found, follower, interruption)
             finally:
                 process.end()
-            if answers is not None:
-                return Report(file.name, backend, params, config, *answers)
-            follower = _Later(follower)
-    raise AssertionError("the last backend gives a report")
+            if not moves:
+                break
+        return Report(file.name, backend, params, config, tuple(found.findings), found.left_out, tuple(found.exhibits))
+
+
+@dataclass
+class _Found:
+    """What a check has found, left out and shown so far."""
+
+    findings: list[Finding] = field(default_factory=list)
+    exhibits: list[Exhibit] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
 
 
 def _backends(file: StudyFile, resolved: Resolved) -> list[str]:
-    """Return the backends to try in turn: "auto" trains what JAX can't build by `model.fit` on its own default."""
+    """Return the backends to try in turn: "auto" trains by `model.fit`, on its own default, what lanes on JAX can't."""
     first = devices.choose_backend(resolved.backend)
     if resolved.engine != "auto" or file.settings.run.backend != "auto":
         return [first]
     return list(dict.fromkeys([first, devices.choose_backend("auto")]))
 
 
-def _order(file: StudyFile, resolved: Resolved, config: Mapping[str, Any]) -> CheckStudy:
+def _order(
+    file: StudyFile, resolved: Resolved, config: Mapping[str, Any], *, has_data: bool, may_move: bool
+) -> CheckStudy:
     run = file.settings.run.model_copy(update={"precision": resolved.precision})
-    return CheckStudy(file.settings.model_copy(update={"run": run}), str(file.base), config)
+    return CheckStudy(file.settings.model_copy(update={"run": run}), str(file.base), config, has_data, may_move)
 
 
-def _follow(
-    process: Process, backend: str, follower: Follower, interruption: Callable[[], int], *, may_fail: bool
-) -> tuple[tuple[Finding, ...], dict[str, str]] | None:
-    """Follow a check and return what it found and left out; None if the model can't be built here, which `may_fail`."""
-    findings: list[Finding] = []
+def _follow(process: Process, backend: str, found: _Found, follower: Follower, interruption: Callable[[], int]) -> bool:
+    """Follow a check to its end; return whether it is to go on on the next backend."""
     with follower.waiting(f"checking the data and the model, on {backend}"):
         while not isinstance(answer := _next(process, interruption), Checked):
-            if may_fail and answer.name == MODEL and answer.level == "stop":
-                return None
-            findings.append(answer)
-            follower.finding(answer)
-    return tuple(findings), dict(answer.left_out)
-
-
-class _Later:
-    """Follows the check on a second backend: what the first one found is known already."""
-
-    def __init__(self, follower: Follower) -> None:
-        self._follower, self._is_new = follower, False
-        self.waiting = follower.waiting
-
-    def finding(self, finding: Finding) -> None:
-        self._is_new |= finding.name == MODEL
-        if self._is_new:
-            self._follower.finding(finding)
+            if isinstance(answer, Finding):
+                found.findings.append(answer)
+                follower.finding(answer)
+            else:
+                found.exhibits.append(answer)
+    found.left_out |= answer.left_out
+    return answer.moves
 
 
 def checked_params(file: StudyFile) -> dict[str, Any]:
@@ -125,7 +123,7 @@ def checked_params(file: StudyFile) -> dict[str, Any]:
     return params
 
 
-def _next(process: Process, interruption: Callable[[], int]) -> Finding | Checked:
+def _next(process: Process, interruption: Callable[[], int]) -> Finding | Exhibit | Checked:
     while not process.has_sent(within_s=_TICK_S):
         if number := interruption():
             raise Interrupted("stopped; a check changes nothing", number)
@@ -137,5 +135,5 @@ def _next(process: Process, interruption: Callable[[], int]) -> Finding | Checke
         raise UsageError(f"the process that checked the study {process.death}{words}") from None
     if isinstance(answer, Refused):
         raise DataError(answer.message) if answer.is_data else UsageError(answer.message)
-    assert isinstance(answer, Finding | Checked)  # noqa: S101 (the only other replies to CheckStudy)
+    assert isinstance(answer, Finding | Exhibit | Checked)  # noqa: S101 (the only other replies to CheckStudy)
     return answer

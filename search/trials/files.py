@@ -47,6 +47,11 @@ class StudyFiles:
         return self._beside(".report.html")
 
     @property
+    def check_page(self) -> Path:
+        """The page that `check` writes."""
+        return self._beside(".check.html")
+
+    @property
     def log(self) -> Path:
         return self._beside(".log")
 
@@ -102,7 +107,14 @@ class StudyFiles:
 
     def all(self) -> list[Path]:
         """Return the paths of all files; the folder counts as one."""
-        return [self.folder, self.best, self.log, self.log.with_name(f"{self.log.name}.1"), *self.partial_bests()]
+        return [
+            self.folder,
+            self.best,
+            self.check_page,
+            self.log,
+            self.log.with_name(f"{self.log.name}.1"),
+            *self.partial_bests(),
+        ]
 
     def _beside(self, suffix: str) -> Path:
         # Keep the form of the stem: names that differ only in the form of an accent belong to different files.

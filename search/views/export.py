@@ -17,6 +17,7 @@ from search import durable
 from search.errors import UsageError
 from search.spec.code_files import source_files
 from search.spec.identity import versions
+from search.spec.study import StudyFile
 from search.storage.paths import backup_of, lock_of, with_journals
 from search.storage.studies import Stored
 from search.trials import baseline
@@ -188,8 +189,12 @@ def is_ours(path: Path) -> bool:
 
 def check_target(path: Path, stored: Stored) -> None:
     """Raise UsageError if writing `path` would replace a database, or what the study is made of."""
-    file = stored.file
-    database = (stored.path, backup_of(stored.path), lock_of(stored.path))
+    check_free(path, stored.file, stored.path)
+
+
+def check_free(path: Path, file: StudyFile, storage: Path) -> None:
+    """Do the same for a study that may not have begun; `storage` is its database."""
+    database = (storage, backup_of(storage), lock_of(storage))
     data = file.base / file.settings.data.source.partition(":")[0]
     made_of = {
         "the study's database": [name for one in database for name in with_journals(one)],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from rich.console import Console
@@ -69,7 +69,8 @@ def end(report: Report) -> list[str]:
 
 def to_json(report: Report) -> dict[str, Any]:
     """Return a report as plain JSON; a number that is not finite is null."""
-    table = asdict(report)
+    table = asdict(replace(report, exhibits=()))
+    del table["exhibits"]
     for finding in table["findings"]:
         numbers = finding["numbers"].items()
         finding["numbers"] = {key: value if abs(value) < float("inf") else None for key, value in numbers}

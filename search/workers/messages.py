@@ -10,6 +10,7 @@ from typing import Any, TypeAlias, get_args
 
 from pydantic import ConfigDict, TypeAdapter
 
+from search.checking.exhibit import Bars, Grid, Images, Lines, Listing
 from search.checking.report import Checked
 from search.data.uses import Use
 from search.engines.protocol import EvaluateModel, SaveModel
@@ -73,17 +74,22 @@ class FindSpace:
 
 @dataclass(frozen=True, slots=True)
 class CheckStudy:
-    """The only message to a worker that checks a study. The replies are Findings one by one and then Checked, or Refused.
+    """The only message to a worker that checks a study. The replies are Findings and Exhibits one by one and
+    then Checked, or Refused.
 
     Attributes:
         base: the folder that paths in the settings are relative to.
         config: whose model is checked.
+        has_data: whether the data are checked, too.
+        may_move: whether the training may be checked on another backend instead.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
     settings: Settings
     base: str
     config: Mapping[str, Any]
+    has_data: bool
+    may_move: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +130,11 @@ Message: TypeAlias = (
     | FindSpace
     | CheckStudy
     | Finding
+    | Images
+    | Lines
+    | Bars
+    | Grid
+    | Listing
     | Checked
     | Event
     | Assignment

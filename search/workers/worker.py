@@ -207,7 +207,8 @@ def _check(order: CheckStudy, connection: Connection, objects: int | None) -> No
         training.builtin(order.settings.model.build)
     if objects is not None:
         handover.take(objects)
-    for message in checker.check(order.settings, Path(order.base), order.config):
+    parts = {"has_data": order.has_data, "may_move": order.may_move}
+    for message in checker.check(order.settings, Path(order.base), order.config, **parts):
         connection.send_bytes(encode([message]))
 
 

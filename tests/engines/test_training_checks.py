@@ -7,14 +7,14 @@ import re
 from pathlib import Path
 
 import pytest
-from support import ROOT, in_keras, manyfit, write_study
+from support import ROOT, in_keras, manyfit, settings, write_study
 
 MODELS = """
 import keras
 
 
 def sound(config, data):
-    return keras.Sequential([keras.Input(data.input_shape), keras.layers.Dense(16, "relu"), keras.layers.Dense(data.outputs)])
+    return keras.Sequential([keras.Input(data.input_shape), keras.layers.Dense(config.get("width", 8), "relu"), keras.layers.Dense(data.outputs)])
 
 
 def frozen(config, data):
@@ -48,6 +48,27 @@ def unscaled(config, data):
 def blind(config, data):
     inputs = keras.Input(data.input_shape)
     return keras.Model(inputs, keras.layers.Dense(data.outputs)(keras.layers.Rescaling(0.0)(inputs)))
+
+
+def scaled_twice(config, data):
+    model = sound(config, data)
+    return keras.Sequential([keras.Input(data.input_shape), keras.layers.Rescaling(1 / 255), *model.layers])
+
+
+def worsening(config, data):
+    gain = 1.0 if config["width"] == 8 else 0.0
+    cut = [keras.layers.Dense(config["width"], "relu"), keras.layers.Rescaling(gain)]
+    return keras.Sequential([keras.Input(data.input_shape), *cut, keras.layers.Dense(data.outputs)])
+
+
+def constant(config, data):
+    layers = [keras.layers.Dense(data.outputs), keras.layers.Rescaling(0.0), keras.layers.Softmax()]
+    return keras.Sequential([keras.Input(data.input_shape), *layers])
+
+
+def convolving(config, data):
+    layers = [keras.layers.Conv2D(4, 3), keras.layers.Flatten(), keras.layers.Dense(data.outputs)]
+    return keras.Sequential([keras.Input(data.input_shape), *layers])
 
 
 def failing(config, data):
@@ -108,6 +129,7 @@ source = "sklearn:digits"
 limit = 300
 [model]
 build = "models_of_check.py:sound"
+width = 8
 [train]
 learning_rate = 0.01
 [space]
@@ -126,8 +148,8 @@ KINDS = {
 def read(folder: str, source: str, build: str):
     from search.reading import studyfile
 
-    settings = [f'model.build="models_of_check.py:{build}"', f"data.source={source!r}"]
-    return studyfile.read(Path(folder) / "small.toml", settings, allow_unused=True)
+    changes = [f'model.build="models_of_check.py:{build}"', f"data.source={source!r}"]
+    return studyfile.read(Path(folder) / "small.toml", changes, allow_unused=True)
 
 
 def of_digits(folder: str, builders: list[str]) -> dict[str, dict[str, str]]:
@@ -135,6 +157,7 @@ def of_digits(folder: str, builders: list[str]) -> dict[str, dict[str, str]]:
     from search import data
     from search.checking import checker
     from search.engines.training import Trainer
+    from search.spec.finding import Finding
 
     found = {}
     loaded = data.load(read(folder, "sklearn:digits", "sound").settings.data, Path(folder), 0)
@@ -142,8 +165,10 @@ def of_digits(folder: str, builders: list[str]) -> dict[str, dict[str, str]]:
         file = read(folder, "sklearn:digits", name if name not in ("slow", "fast") else "sound")
         rate = {"slow": 1e-7, "fast": 1e7}.get(name, 0.01)
         trainer = Trainer.load(file.settings, file.base, loaded)
-        findings = [*checker._of_training(trainer, {**file.fixed(), "learning_rate": rate}, {})]
-        found[name] = levels_and_texts(findings)
+        config = {**file.fixed(), "learning_rate": rate}
+        model = checker._model(trainer, config)
+        is_built = not isinstance(model, Finding)
+        found[name] = levels_and_texts(checker._of_training(trainer, model, config, {}) if is_built else [model])
     return found
 
 
@@ -160,6 +185,9 @@ def of_kinds(folder: str, kinds: list[str]) -> dict[str, list[dict[str, str]]]:
 
 
 def levels_and_texts(findings) -> dict[str, str]:
+    from search.spec.finding import Finding
+
+    findings = [finding for finding in findings if isinstance(finding, Finding)]
     levels = {finding.name: finding.level for finding in findings}
     return levels | {f"text of {finding.name}": finding.text for finding in findings}
 
@@ -182,17 +210,29 @@ def test_broken_models_trigger_a_verdict_and_sound_ones_do_not(folder):
     assert levels(found["sound"]) == {"ok"}
     assert found["mixing"]["batch mixing"] == "stop"
     assert found["unused"]["gradients"] == "look"
+    assert "(width = 16)" in found["sound"]["text of larger model"]
+
+
+MORE = [
+    "frozen", "normalized", "unscaled", "scaled_twice", "blind", "constant", "worsening", "slow", "fast", "failing",
+]  # fmt: skip
 
 
 @pytest.mark.gallery
 def test_more_broken_models_trigger_a_verdict(folder):
-    found = in_keras(of_digits, str(folder), ["frozen", "normalized", "unscaled", "blind", "slow", "fast", "failing"])
+    found = in_keras(of_digits, str(folder), MORE)
     assert found["normalized"]["batch mixing"] == "ok"
     assert found["frozen"]["gradients"] == "look"
     assert found["unscaled"]["loss at start"] == "look"
+    assert found["unscaled"]["into the net"] == "look"
+    assert found["scaled_twice"]["into the net"] == "look"
     assert found["blind"]["inputs matter"] == "look"
-    assert found["slow"]["one batch"] == "look"
-    assert found["fast"]["one batch"] == "look"
+    assert found["constant"]["predictions"] == "look"
+    assert found["worsening"]["larger model"] == "look"
+    # The later checks train at a rate that learns: nothing else is wrong with these.
+    for name in ("slow", "fast"):
+        assert found[name]["learning rate"] == "look"
+        assert levels({**found[name], "learning rate": "ok"}) == {"ok"}
     assert found["failing"]["model"] == "stop"
     assert "no such thing" in found["failing"]["text of model"]
     assert "one batch" not in found["failing"]
@@ -230,13 +270,26 @@ def test_example_of_the_docs_prints_a_verdict_a_line_and_exits_with_2_on_stop(tm
         ]
     assert lines[-1].endswith(" 1 stop")
     assert lines[-2].startswith("config: learning_rate 0.003162, width 16; on jax")
-    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["my_model.py", "study.toml"]
+    assert {path.name for path in tmp_path.glob("*.*")} == {"my_model.py", "study.check.html", "study.toml"}
+    assert "batch mixing" in (tmp_path / "study.check.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.gallery
+def test_model_with_a_convolution_is_checked_on_the_backend_that_trains_it(folder):
+    changes = ["data.source=data_of_check.py:images", "model.build=models_of_check.py:convolving"]
+    done = manyfit("check", "small.toml", "--json", *settings(changes), cwd=folder)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["backend"] == "tensorflow"
+    names = [finding["name"] for finding in report["findings"]]
+    assert (names.count("inputs"), names.count("one batch")) == (1, 1)
 
 
 @pytest.mark.gallery
 def test_check_of_a_program_is_json_on_tensorflow(folder):
-    done = manyfit("check", "small.toml", "--json", "--set", "run.backend=tensorflow", cwd=folder)
+    done = manyfit("check", "small.toml", "--json", "--set", "run.backend=tensorflow", "-o", "page.html", cwd=folder)
     assert done.returncode == 0, done.stderr
+    assert "Learning-rate range test" in (folder / "page.html").read_text(encoding="utf-8")
     report = json.loads(done.stdout)
     assert (report["study"], report["backend"]) == ("small", "tensorflow")
     assert {finding["level"] for finding in report["findings"]} == {"ok"}
@@ -247,3 +300,6 @@ def test_check_of_a_study_that_run_would_refuse_says_why(folder):
     done = manyfit("check", "small.toml", "--set", 'data.source="none.npz"', cwd=folder)
     assert (done.returncode, done.stdout) == (2, "")
     assert "none.npz" in done.stderr.splitlines()[-1]
+    done = manyfit("check", "small.toml", "-o", "models_of_check.py", cwd=folder)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "models_of_check.py is code of the study; name another file" in done.stderr

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import keras
 from keras.src.layers.convolutional.base_conv import BaseConv
 from keras.src.layers.convolutional.base_depthwise_conv import BaseDepthwiseConv
 from keras.src.layers.convolutional.base_separable_conv import BaseSeparableConv
@@ -143,7 +144,7 @@ class _Few:
 
 def _few_programs(trainer: Trainer, fixed: Mapping[str, Any], probe: Probe, device: str) -> _Few | None:
     """Choose the structures that get programs if not all do; NotLiftable if lanes would not be faster than `model.fit`."""
-    if device == "cpu" and (slow := _convolution(probe.largest)):
+    if device == "cpu" and (slow := convolution_of(probe.largest.model)):
         raise NotLiftable(f"the layer {slow} is a convolution, which lanes make slower on a CPU")
     expected = max(trainer.settings.study.trainings, LEAST_TRIALS)
     most = expected // TRIALS_A_PROGRAM
@@ -193,7 +194,8 @@ def _program(built: Built, rows: Rows, width: int) -> Program:
     return program
 
 
-def _convolution(built: Built) -> str:
+def convolution_of(model: keras.Model) -> str:
+    """Return the name of a layer that is a convolution; "" if none is. XLA computes those slowly on a CPU."""
     kinds = (BaseConv, BaseDepthwiseConv, BaseSeparableConv)
-    names: Iterator[str] = (layer.name for layer in lifting.layers_of(built.model) if isinstance(layer, kinds))
+    names: Iterator[str] = (layer.name for layer in lifting.layers_of(model) if isinstance(layer, kinds))
     return next(names, "")
