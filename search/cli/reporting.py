@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from search.cli.printing import Json, echo
 from search.cli.study_argument import Name, Target, stored_study
+from search.errors import Interrupted, ManyfitError
+
+if TYPE_CHECKING:
+    from search.storage.studies import Stored
+    from search.views.pages.page import Section
 
 
 def report(
@@ -19,11 +25,15 @@ def report(
         Path | None,
         typer.Option("--output", "-o", help="The file to write; default: NAME.report.html beside the database."),
     ] = None,
+    model: Annotated[
+        bool, typer.Option("--model/--no-model", help="With the mistakes and first weights of the best model.")
+    ] = True,
     as_json: Json = False,
 ) -> None:
     """Write a study's report: one HTML file with all pictures, which needs no network; with --json print its numbers.
 
-    It says whether the search still improves, what matters and what to do next, also while the study runs.
+    It says whether the search still improves, what matters and what to do next, also while the study runs. A worker builds
+    the best model, whose weights the study has kept, to see what it gets wrong.
 
     Example: [bold]manyfit report studies/digits.toml -o digits.html[/]
     """
@@ -33,12 +43,33 @@ def report(
     from search.views.pages import page as pages
 
     stored = records.load(*stored_study(study, name))
-    found = answers.answers(stored)
-    if as_json:
-        print(json.dumps(answers.to_json(stored, found), indent=2, allow_nan=False))
-    if output is None and as_json:
-        return
     path = output or stored.files.report
-    export.check_target(path, stored)
-    pages.write(study_page.page(stored, found), path)
-    echo(f"written: {path}")
+    if output is not None or not as_json:
+        export.check_target(path, stored)
+    found, (described, sections) = answers.answers(stored), _described(stored, is_wanted=model)
+    if as_json:
+        print(json.dumps({**answers.to_json(stored, found), "model": described}, indent=2, allow_nan=False))
+    if output is not None or not as_json:
+        pages.write(study_page.page(stored, found, sections), path)
+        echo(f"written: {path}")
+
+
+def _described(stored: Stored, *, is_wanted: bool) -> tuple[Mapping[str, Any] | None, list[Section]]:
+    """Return what a worker says of the best model, and the sections of the page with it, or with the reason for its lack."""
+    from search.sessions import describing
+    from search.views import console, listing, model_page
+
+    if not is_wanted or not stored.complete:
+        return None, []
+    if listing.state_json(stored)["process"]:
+        # A second worker could take the memory that the search needs.
+        return None, model_page.left_out("the study is running")
+    best = stored.complete[0]
+    try:
+        detail = describing.describe(stored, best, console.ConsoleReporter(console.stderr()))
+    except Interrupted:
+        raise
+    except ManyfitError as error:
+        echo(f"note: the best model's pictures are left out: {error}")
+        return None, model_page.left_out(str(error))
+    return model_page.numbers(detail), model_page.sections(best, detail)

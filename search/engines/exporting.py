@@ -27,7 +27,7 @@ from search.engines.losses.keras_names import name_of
 from search.engines.losses.outputs import width_of
 from search.engines.packing import SAME_SCALED, Packed, are_alike, pack
 from search.engines.portable import Labels, Yardstick
-from search.engines.protocol import SaveModel
+from search.engines.protocol import DescribeModel, SaveModel
 from search.engines.training import Trainer, make_optimizer, validation_batch, weights_of
 from search.spec import model_file
 from search.spec.vocabulary import SCHEDULE_NUMBERS
@@ -52,7 +52,7 @@ class Evaluated:
     batch_size: int
 
     @classmethod
-    def of(cls, trainer: Trainer, order: SaveModel, weights: Mapping[str, NDArray[Any]]) -> Evaluated:
+    def of(cls, trainer: Trainer, order: SaveModel | DescribeModel, weights: Mapping[str, NDArray[Any]]) -> Evaluated:
         """Build, compile and evaluate a trial's model as the study does."""
         data, batch_size = trainer.data, validation_batch(int(order.config["batch_size"]))
         model = trainer.model(order.config, order.seed)
@@ -125,6 +125,16 @@ class _Bare(Trainer):
         """Leave the model as it is."""
 
 
+def _bare_model(trainer: Trainer, order: SaveModel | DescribeModel) -> keras.Model:
+    bare = _Bare(**{field.name: getattr(trainer, field.name) for field in fields(Trainer)})
+    return bare.model(order.config, order.seed)
+
+
+def is_compiled_by_builder(trainer: Trainer, order: DescribeModel) -> bool:
+    """Return whether the builder compiles a trial's model itself."""
+    return bool(_bare_model(trainer, order).compiled)
+
+
 def save(trainer: Trainer, order: SaveModel) -> Noted:
     """Write a trial's model with its kept weights, load the file back, and evaluate it on raw validation rows.
 
@@ -133,8 +143,7 @@ def save(trainer: Trainer, order: SaveModel) -> Noted:
     """
     weights, _ = arrayfile.read(Path(order.weights))
     evaluated = Evaluated.of(trainer, order, weights)
-    bare = _Bare(**{field.name: getattr(trainer, field.name) for field in fields(Trainer)})
-    model = bare.model(order.config, order.seed)
+    model = _bare_model(trainer, order)
     assign(model, weights)
     data = trainer.data
     # A builder's loss gets labels in the source's form, which is the first form.

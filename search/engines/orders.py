@@ -1,9 +1,9 @@
-"""Does what a worker is ordered to do with models when it trains nothing: save one, evaluate one."""
+"""Does what a worker is ordered to do with models when it trains nothing: save, evaluate or describe one."""
 
 from __future__ import annotations
 
-from search.engines import evaluating, exporting, failures
-from search.engines.protocol import EvaluateModel, Order
+from search.engines import describing, evaluating, exporting, failures
+from search.engines.protocol import DescribeModel, EvaluateModel, Order
 from search.engines.training import Trainer
 from search.errors import UsageError
 from search.trials.events import Failed, Noted
@@ -14,6 +14,8 @@ def answer(trainer: Trainer, order: Order) -> Noted | Failed:
     try:
         if isinstance(order, EvaluateModel):
             return evaluating.evaluate(trainer, order)
+        if isinstance(order, DescribeModel):
+            return describing.describe(trainer, order)
         return exporting.save(trainer, order)
     except UsageError as error:
         return Failed(order.member, str(error))

@@ -57,7 +57,25 @@ class EvaluateModel:
     path: str = ""
 
 
-Order: TypeAlias = SaveModel | EvaluateModel
+@dataclass(frozen=True, slots=True)
+class DescribeModel:
+    """An order to look at a member's model: what it gets wrong, and its first weights. The reply is Noted or Failed.
+
+    The detail of Noted: `evaluated`, the metrics of the validation rows by name; `is_half`, whether the model computes in 16
+    bits; `heads`, for each output its confusion matrix and worst rows; `weights`, pictures of its first layer. A part that
+    can't be had has `left_out`, the reason.
+
+    Attributes:
+        weights: path of the kept weights of the member.
+    """
+
+    member: Member
+    config: Mapping[str, Any]
+    seed: int
+    weights: str
+
+
+Order: TypeAlias = SaveModel | EvaluateModel | DescribeModel
 """An order to a worker that trains nothing: its reply is Noted or Failed."""
 
 

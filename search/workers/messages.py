@@ -13,7 +13,7 @@ from pydantic import ConfigDict, TypeAdapter
 from search.checking.exhibit import Bars, Grid, Images, Lines, Listing
 from search.checking.report import Checked
 from search.data.uses import Use
-from search.engines.protocol import EvaluateModel, SaveModel
+from search.engines.protocol import DescribeModel, EvaluateModel, SaveModel
 from search.spec.finding import Finding
 from search.spec.found import Found
 from search.spec.ready import Ready
@@ -142,6 +142,7 @@ Message: TypeAlias = (
     | Keep
     | SaveModel
     | EvaluateModel
+    | DescribeModel
     | Go
     | Inspecting
     | Ready

@@ -108,8 +108,9 @@ def parallel(stored: Stored) -> go.Figure:
     for name, parameter in stored.file.space.items():
         if any(name in trial.params for trial in trials):
             dimensions.append(_dimension(name, parameter, [trial.params.get(name) for trial in trials]))
+    hidden = {"color": "rgba(0,0,0,0)"}  # the ends of a range would stand below the slanted names
     line = {"color": values, "colorscale": _scale(stored), "showscale": True, "colorbar": _bar(stored)}
-    figure = go.Figure(go.Parcoords(line=line, dimensions=dimensions, labelangle=-20))
+    figure = go.Figure(go.Parcoords(line=line, dimensions=dimensions, labelangle=-20, rangefont=hidden))
     return figure.update_layout(
         title=f"{label(stored.name)}: parameters and value", height=460, margin={"t": 90, "l": 70, "r": 40, "b": 40}
     )

@@ -97,4 +97,4 @@ def lanes_line(history: History) -> str:
         return ""
     # Beside those in lanes, a few trials have their models built, so there may be more trials than lanes.
     use = "the lanes were full" if under_way >= places else f"{under_way / places:.0%} of the lanes had one at most"
-    return f"{under_way:.1f} trials were under way on average, for {places} lanes: {use}"
+    return f"{under_way:.1f} trials were under way on average, for {places} lane{'' if places == 1 else 's'}: {use}"

@@ -40,6 +40,7 @@ th, td { text-align: left; padding: .25rem .8rem .25rem 0; border-bottom: 1px so
 .n { text-align: right; font-variant-numeric: tabular-nums; }
 figure { margin: 1.4rem 0; } figcaption { font-weight: 600; }
 .plot { width: 100%; min-height: 120px; }
+.plot .parcoords .axis path, .plot .parcoords .axis line { stroke: var(--quiet) !important; }
 .pictures { display: flex; flex-wrap: wrap; gap: 10px; margin-top: .5rem; }
 .pictures img { display: block; image-rendering: pixelated; border: 1px solid var(--line); height: auto; }
 .pictures span { display: block; font-size: .8rem; line-height: 1.25; color: var(--quiet); }
