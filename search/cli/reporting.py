@@ -28,6 +28,10 @@ def report(
     model: Annotated[
         bool, typer.Option("--model/--no-model", help="With the mistakes and first weights of the best model.")
     ] = True,
+    png: Annotated[
+        Path | None,
+        typer.Option("--png", help="Also a PNG file of each picture, in this folder; needs a Chrome or Chromium."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write a study's report: one HTML file with all pictures, which needs no network; with --json print its numbers.
@@ -35,13 +39,16 @@ def report(
     It says whether the search still improves, what matters and what to do next, also while the study runs. A worker builds
     the best model, whose weights the study has kept, to see what it gets wrong.
 
-    Example: [bold]manyfit report studies/digits.toml -o digits.html[/]
+    Example: [bold]manyfit report studies/digits.toml -o digits.html[/], or [bold]--png pictures/[/]
     """
     from search.storage import records
-    from search.views import export, study_page
+    from search.views import console, export, study_page
     from search.views.insights import answers
     from search.views.pages import page as pages
+    from search.views.pages import png as png_files
 
+    if png is not None:
+        png_files.check()
     stored = records.load(*stored_study(study, name))
     path = output or stored.files.report
     if output is not None or not as_json:
@@ -49,9 +56,14 @@ def report(
     found, (described, sections) = answers.answers(stored), _described(stored, is_wanted=model)
     if as_json:
         print(json.dumps({**answers.to_json(stored, found), "model": described}, indent=2, allow_nan=False))
+    page = study_page.page(stored, found, sections)
     if output is not None or not as_json:
-        pages.write(study_page.page(stored, found, sections), path)
+        pages.write(page, path)
         echo(f"written: {path}")
+    if png is not None:
+        with console.ConsoleReporter(console.stderr()).waiting("drawing the pictures"):
+            drawn = png_files.write(page, png)
+        echo(f"written: {png}, {len(drawn)} pictures")
 
 
 def _described(stored: Stored, *, is_wanted: bool) -> tuple[Mapping[str, Any] | None, list[Section]]:

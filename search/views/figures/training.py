@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # A figure names at most so many curves; the others have the colour of what ended them.
 _NAMED = 10
+# Up to so many epochs, each has its tick.
+_FEW_EPOCHS = 12
 _OF_ENDINGS = {"pruned": GREY, "stopped early": "#7f9c6b", "finished": "#6b8fb5", "diverged": "#c2574f", "": "#b59a5a"}
 
 
@@ -59,6 +61,7 @@ def curves(stored: Stored, metric: str | None = None, top: int | None = None) ->
             legendrank=rank,
             hovertemplate=hover,
         )
+    figure.update_xaxes(_epochs_axis(max((len(trial.curve) for trial in shown), default=0)))
     more = thinning.note(len(shown), len(drawn), "curves")
     title = f"{label(stored.name)}: {label(name)} by epoch{f'<br><sub>{more}</sub>' if more else ''}"
     return figure.update_layout(title=title, xaxis_title="epoch", yaxis_title=label(name))
@@ -96,6 +99,7 @@ def best_gap(stored: Stored) -> go.Figure:
             "tickmode": "auto",
         }
         layout["legend"] = {"x": 1.1}
+    figure.update_xaxes(_epochs_axis(len(best.curve)))
     figure.add_vline(x=best.best_epoch, line={"dash": "dash", "color": GREY, "width": 1})
     return figure.update_layout(title=f"{label(stored.name)}: training and validation of trial {best.number}", **layout)
 
@@ -124,6 +128,11 @@ def _add_others(figure: go.Figure, trials: Sequence[Trial], name: str) -> None:
             line={"color": _OF_ENDINGS.get(ended, GREY), "width": 1},
             hovertemplate=f"%{{text}}, epoch %{{x}}: %{{y:.5g}}<extra>{_words(ended)}</extra>",
         )
+
+
+def _epochs_axis(epochs: int) -> dict[str, Any]:
+    """Return the settings of an axis of epochs: only whole numbers are epochs."""
+    return {"dtick": 1} if epochs <= _FEW_EPOCHS else {}
 
 
 def _points(curve: Sequence[Metrics], name: str) -> tuple[list[int], list[float | None]]:
