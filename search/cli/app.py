@@ -111,6 +111,7 @@ for _function in (
     beginning.refine,
     looking.export,
     modelling.evaluate,
+    modelling.predict,
     keeping.verify,
     keeping.clean,
     keeping.copy,

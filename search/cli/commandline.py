@@ -32,6 +32,7 @@ _COMMANDS = {
     "best-trial best-trials best-params get-best status analyze",
     "export": "save dump csv json output write",
     "evaluate": "test score eval",
+    "predict": "infer inference apply forecast classify",
     "verify": "validate fsck repair restore",
     "clean": "prune gc cleanup purge vacuum clear",
     "refine": "finer narrow zoom shrink focus",
@@ -50,7 +51,6 @@ _RESUME_WORDS = (
 # Commands and options of other tools without a counterpart of the same kind -> what to do.
 _INSTEAD = {
     "agent": "manyfit run starts its workers itself",
-    "predict": "manyfit export STUDY --model best.keras writes a model that Keras opens",
     "storage": "the database is named in the study file: storage under [run]",
     "multirun": "every run is a search over [space]: leave it out",
     "m": "every run is a search over [space]: leave it out",

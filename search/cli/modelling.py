@@ -1,16 +1,19 @@
-"""The commands for the models that a study ends with: evaluate."""
+"""The commands for the models that a study ends with: evaluate, predict."""
 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from search.cli.printing import Json, stdout
+from search.cli.printing import Json, echo, stdout
 from search.cli.study_argument import Name, stored_study
 from search.errors import UsageError
+from search.views.printable import printable
 
 if TYPE_CHECKING:
     from search.storage.studies import Stored
@@ -55,6 +58,47 @@ def evaluate(
         print(json.dumps(evaluation.to_json(measured), indent=2, allow_nan=False))
     else:
         evaluation.show(measured, stdout())
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A .keras file of manyfit's.")],
+    data: Annotated[
+        str,
+        typer.Argument(metavar="DATA", help="Rows: a table, an .npz with x, a folder of images, file.py:function ..."),
+    ],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The .csv to write; default: stdout.")] = None,
+    code: Annotated[
+        list[Path] | None, typer.Option("--code", metavar="FILE.py", help="A file with layers of your own.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON about the file that -o names.")] = False,
+) -> None:
+    """Predict new rows by a model file, as a CSV: a line for each row, in order.
+
+    A class is given by its name, with the probability of each; numbers are in the target's own units. Columns of a table may
+    be in any order and have others beside them; a missing one is refused, and so are cells that the model can't take.
+
+    Example: [bold]manyfit predict best.keras new_customers.csv -o predictions.csv[/]
+    """
+    from search.sessions import using
+    from search.views import console, predictions
+
+    predictions.check_target(output, model, data, as_json=as_json)
+    reporter = console.ConsoleReporter(console.stderr())
+    if output is not None:
+        predicted = using.predict(model, data, output, reporter, code or [])
+        if as_json:
+            print(json.dumps(predictions.to_json(predicted, model, data, output), indent=2, allow_nan=False))
+            return
+        for line in predictions.lines(predicted, output):
+            echo(line)
+        return
+    with TemporaryDirectory(prefix="manyfit-") as folder:
+        table = Path(folder) / "predictions.csv"
+        predicted = using.predict(model, data, table, reporter, code or [])
+        for line in predicted.lines:
+            echo(line)
+        text = table.read_text(encoding="utf-8")
+        print(printable(text) if sys.stdout.isatty() else text, end="")
 
 
 def chosen(stored: Stored, number: int | None) -> Trial:

@@ -149,10 +149,10 @@ class Images:
             first = header(file)
             return pixels_of(file, first, "RGB", first.size, is_upright=self.is_upright)
 
-        headers = list(pool.map(_tried(header), files))
+        headers = list(pool.map(tried(header), files))
         if any(isinstance(one, DataError) for one in headers):
             # One command tells all.
-            self._refuse(files, [error for error in pool.map(_tried(decoded), files) if isinstance(error, DataError)])
+            self._refuse(files, [error for error in pool.map(tried(decoded), files) if isinstance(error, DataError)])
         return [one for one in headers if isinstance(one, Header)]
 
     def _decoded(
@@ -176,7 +176,7 @@ class Images:
             digest = hashlib.blake2b(data, digest_size=16).digest()
             return _Decoded(pixels.is_transparent, int(pixels.array.max()), digest)
 
-        results = list(pool.map(_tried(decode), range(len(files))))
+        results = list(pool.map(tried(decode), range(len(files))))
         if errors := [result for result in results if isinstance(result, DataError)]:
             self._refuse(files, errors)
         decoded = [result for result in results if isinstance(result, _Decoded)]
@@ -213,11 +213,11 @@ class Images:
         for split, classes in layout.items():
             images[split] = {}
             for folder, files in classes.items():
-                is_image = list(pool.map(_tried(_is_image), files))
-                errors += [result for result in is_image if isinstance(result, DataError)]
-                images[split][folder] = [file for file, is_used in zip(files, is_image, strict=True) if is_used]
-                others += [file for file, is_used in zip(files, is_image, strict=True) if not is_used]
-                others += [file for file, is_shown in _walk(folder) if not is_shown]
+                are_images = list(pool.map(tried(is_image), files))
+                errors += [result for result in are_images if isinstance(result, DataError)]
+                images[split][folder] = [file for file, is_used in zip(files, are_images, strict=True) if is_used]
+                others += [file for file, is_used in zip(files, are_images, strict=True) if not is_used]
+                others += [file for file, is_shown in walk(folder) if not is_shown]
         if errors:
             self._refuse([file for classes in layout.values() for files in classes.values() for file in files], errors)
         for classes in images.values():
@@ -284,10 +284,10 @@ def _folders(path: Path) -> dict[str, Path]:
 
 def _files(folder: Path) -> list[Path]:
     """Return the files in and below a class folder, sorted by path, without hidden and system files."""
-    return sorted(file for file, is_shown in _walk(folder) if is_shown)
+    return sorted(file for file, is_shown in walk(folder) if is_shown)
 
 
-def _walk(folder: Path) -> Iterator[tuple[Path, bool]]:
+def walk(folder: Path) -> Iterator[tuple[Path, bool]]:
     """Yield every file below a folder, and whether it is not hidden; follow each link to a folder once."""
 
     def refuse(error: OSError) -> None:
@@ -317,7 +317,7 @@ def _check_class(folder: Path, files: list[Path]) -> None:
         )
 
 
-def _is_image(file: Path) -> bool:
+def is_image(file: Path) -> bool:
     """Return whether a file of a class folder is an image; DataError for an image that Pillow can't open."""
     if file.suffix.lower() in _ENDINGS:
         return True
@@ -334,7 +334,7 @@ def _is_image(file: Path) -> bool:
         return False
 
 
-def _tried(function: Callable[[_S], _T]) -> Callable[[_S], _T | DataError]:
+def tried(function: Callable[[_S], _T]) -> Callable[[_S], _T | DataError]:
     """Return a function that returns a DataError instead of raising it."""
 
     def tried(argument: _S) -> _T | DataError:

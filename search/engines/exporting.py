@@ -5,10 +5,7 @@ Runs in a worker process.
 
 from __future__ import annotations
 
-import json
 import re
-import sys
-import zipfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -301,8 +298,7 @@ def _write(model: keras.Model, compiled: Compiled, path: str) -> None:
 
 def load(path: str, model: keras.Model) -> tuple[keras.Model | None, tuple[str, ...]]:
     """Load a written file in safe mode; return the model, or None, and lines on what the user needs to load it."""
-    with zipfile.ZipFile(path) as file:
-        foreign = portable.foreign(json.loads(file.read("config.json")))
+    foreign = portable.foreign_in(Path(path))
     lines: tuple[str, ...] = ()
     if names := sorted(set(foreign) - {portable.LAMBDA}):
         table = ", ".join(f'"{name}": {name}' for name in names)
@@ -313,25 +309,11 @@ def load(path: str, model: keras.Model) -> tuple[keras.Model | None, tuple[str, 
             "it opens with load_model(path, safe_mode=False) only, for a lambda in it",
         )
     classes = {type(layer).__name__: type(layer) for layer in model._flatten_layers()}
-    objects = {name: _users(name, foreign[name]) or classes.get(name) for name in names}
+    objects = {name: portable.users(name, foreign[name]) or classes.get(name) for name in names}
     try:
         return keras.saving.load_model(path, custom_objects=objects, safe_mode=True), lines
     except Exception as error:  # noqa: BLE001 (the user's layers may raise anything when loaded)
         return None, (*lines, f"the file was written, but load_model fails: {failures.one_line(error)}")
-
-
-def _users(name: str, module: str) -> Any:
-    """Return a class or function of the user's, or None. Keras saves no module of a function, so all modules are searched."""
-    if item := getattr(sys.modules.get(module), name, None):
-        return item
-    return next(
-        (
-            item
-            for key, other in list(sys.modules.items())
-            if (item := vars(other).get(name)) is not None and getattr(item, "__module__", None) == key
-        ),
-        None,
-    )
 
 
 def _differing(values: Mapping[str, float], evaluated: Evaluated, *, is_scaling: bool) -> dict[str, str]:

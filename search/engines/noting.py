@@ -58,6 +58,8 @@ def notes_of(
             "fingerprint": data.fingerprint,
             "fitted": fitted(data),
             "source": section.source,
+            "build": trainer.settings.model.build,
+            "encoding": section.encoding,
             "form": _form(data),
             "window": section.window or 0,
             "image_size": list(section.image_size or ()),
@@ -131,14 +133,21 @@ def _inputs(data: Data) -> Iterator[InputNotes]:
         elif isinstance(encoding, Vocabulary):
             yield InputNotes(name=name, kind="texts")
         else:
-            array = raw if not data.info.inputs else raw[name] if isinstance(raw, dict) else raw[int(name)]
+            array, x = (_of_input(tree, name, data) for tree in (raw, data.x_validation))
             names = [column["name"] for column in data.columns] if not data.info.inputs else []
             yield InputNotes(
                 name=name,
                 shape=list(array.shape[1:]),
                 dtype=str(array.dtype),
+                enters=str(x.dtype),
                 columns=[ColumnNotes(name=column, kind="number") for column in names],
             )
+
+
+def _of_input(tree: Any, name: str, data: Data) -> Any:
+    if not data.info.inputs:
+        return tree
+    return tree[name] if isinstance(tree, dict) else tree[int(name)]
 
 
 def _columns(encoding: Encoding) -> Iterator[ColumnNotes]:

@@ -7,10 +7,14 @@ can't open a file that names them. Equality is tested by computing both objects 
 from __future__ import annotations
 
 import inspect
+import json
 import math
+import sys
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -157,6 +161,26 @@ def foreign(config: Any) -> dict[str, str]:
     if isinstance(config, list | tuple):
         return {name: module for value in config for name, module in foreign(value).items()}
     return {}
+
+
+def users(name: str, module: str) -> Any:
+    """Return a class or function of the user's, or None. Keras saves no module of a function, so all modules are searched."""
+    if item := getattr(sys.modules.get(module), name, None):
+        return item
+    return next(
+        (
+            item
+            for key, other in list(sys.modules.items())
+            if (item := vars(other).get(name)) is not None and getattr(item, "__module__", None) == key
+        ),
+        None,
+    )
+
+
+def foreign_in(path: Path) -> dict[str, str]:
+    """Return the parts of a model file that are not Keras's own: name -> module."""
+    with zipfile.ZipFile(path) as file:
+        return foreign(json.loads(file.read("config.json")))
 
 
 def completed(item: Any) -> Any:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 import warnings
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,8 +58,7 @@ def _loaded(path: Path, stored: Stored, main: Mapping[str, Any]) -> keras.Model:
 
     from search.engines import portable
 
-    with zipfile.ZipFile(path) as file:
-        foreign = portable.foreign(json.loads(file.read("config.json")))
+    foreign = portable.foreign_in(path)
     names = {name: module for name, module in foreign.items() if name != portable.LAMBDA}
     with users_packages():
         objects = {name: value for name, module in names.items() if (value := _find(name, module, main)) is not None}

@@ -5,6 +5,7 @@ Only this module uses test rows. The study records the look before anyone sees i
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
@@ -62,6 +63,12 @@ def of_file(path: Path, split: Split, reporter: Reporter) -> Measured:
 def study_of(path: Path, notes: ModelNotes) -> Stored:
     """Return the study that a model file is from; UsageError if it is not where it was, or has other data."""
     database = Path(notes.database)
+    # A model file may come from anywhere, and the study that it names runs code.
+    if database.exists() and database.stat().st_uid != os.getuid():
+        raise UsageError(
+            f"{path}: its study is in {database}, which belongs to another user; if you trust it, evaluate the study: "
+            f"manyfit evaluate {database} --name {notes.study}"
+        )
     try:
         stored = records.load(database, notes.study)
     except StoreError as error:

@@ -42,7 +42,10 @@ class InputNotes(_Notes):
     name: str = Field(default="", description="empty for a single input")
     kind: Literal["array", "table", "texts"] = "array"
     shape: list[int] = Field(default=[], description="of one row of an array")
-    dtype: str = ""
+    dtype: str = Field(default="", description="of an array, as the source had it")
+    enters: str = Field(
+        default="", description="the dtype in which the study's model got it: float32, or of whole numbers"
+    )
     columns: list[ColumnNotes] = Field(
         default=[], description="of a table; or the features of an array, where they have names"
     )
@@ -92,6 +95,8 @@ class ModelNotes(_Notes):
         description="fingerprint of the scaling and the encodings that were fitted on the training rows"
     )
     source: str = Field(description="the study's data, as [data] names them")
+    build: str = Field(description="the study's builder")
+    encoding: str | None = Field(default=None, description="of a table in a text file; None is UTF-8")
     form: Literal["one", "dict", "tuple"] = Field(description="in which the model takes its inputs")
     window: int = Field(default=0, description="rows of a series in a row; 0 without windows")
     image_size: list[int] = Field(default=[], description="to which images of the study were resized; empty if not")
@@ -99,6 +104,11 @@ class ModelNotes(_Notes):
     inputs: list[InputNotes]
     outputs: list[OutputNotes]
     preprocessing: PreprocessingNotes
+
+    @property
+    def has_texts(self) -> bool:
+        """Whether texts enter the model, whose layers for them need TensorFlow."""
+        return any(each.kind == "texts" or any(column.are_texts for column in each.columns) for each in self.inputs)
 
 
 def read(path: Path) -> ModelNotes:

@@ -42,6 +42,28 @@ def give(objects: Mapping[str, Any]) -> None:
     _given.update(objects)
 
 
+def import_file(path: Path) -> ModuleType:
+    """Import a file of the user's, whose folder comes first in `sys.path`; UsageError with the cause if that fails."""
+    _prefer_folder(path.parent)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{path} can't be imported as Python")
+    imported = sys.modules.get(path.stem)
+    if imported is not None and Path(getattr(imported, "__file__", None) or "") == path:
+        return imported
+    module = importlib.util.module_from_spec(spec)
+    # Register the module under its stem, so that `import my_model` in a sibling file gets the same one.
+    sys.modules[path.stem] = module
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
+        del sys.modules[path.stem]
+        raise UsageError(
+            f"{path} can't be imported: {type(error).__name__}: {error}; mend the file and try again"
+        ) from error
+    return module
+
+
 @dataclass(frozen=True, slots=True)
 class Reference:
     """`file.py:function` of a study file, resolved against the folder of that file."""
@@ -98,25 +120,7 @@ class Reference:
 
     def load(self) -> Callable[..., Any]:
         """Import the file and return its function; UsageError with the cause if it can't be imported."""
-        folder = self.path.parent
-        _prefer_folder(folder)
-        spec = importlib.util.spec_from_file_location(self.path.stem, self.path)
-        if spec is None or spec.loader is None:
-            raise UsageError(f"{self.path} can't be imported as Python")
-        imported = sys.modules.get(self.path.stem)
-        if imported is not None and Path(getattr(imported, "__file__", None) or "") == self.path:
-            module = imported
-        else:
-            module = importlib.util.module_from_spec(spec)
-            # Register the module under its stem, so that `import my_model` in a sibling file gets the same one.
-            sys.modules[self.path.stem] = module
-            try:
-                spec.loader.exec_module(module)
-            except (Exception, SystemExit) as error:  # the user's code may raise anything
-                del sys.modules[self.path.stem]
-                raise UsageError(
-                    f"{self.path} can't be imported: {type(error).__name__}: {error}; mend the file and try again"
-                ) from error
+        module = import_file(self.path)
         function = getattr(module, self.function, None)
         # An instance of KerasTuner's HyperModel is no function, and has the function `build`.
         if function is None or not (callable(function) or callable(getattr(function, "build", None))):

@@ -22,7 +22,7 @@ from search.engines.devices import Device
 from search.engines.failures import shortened
 from search.log import StudyLog
 from search.workers import descendants, output
-from search.workers.messages import CheckStudy, FindSpace, Message, WorkerSpec, decode, encode
+from search.workers.messages import First, Message, decode, encode
 from search.workers.transport import Gone, Link
 
 START = Path(__file__).resolve().parents[2] / "manyfit" / "start.py"
@@ -135,7 +135,7 @@ class Processes:
     def __init__(self, backend: str, log: StudyLog, count: int, objects: int | None = None) -> None:
         self._backend, self._log, self._count, self._objects = backend, log, count, objects
 
-    def start(self, number: int, device: Device, spec: WorkerSpec | FindSpace | CheckStudy) -> Process:
+    def start(self, number: int, device: Device, spec: First) -> Process:
         environment = {**pins.clean(os.environ), **device.environment(self._backend)}
         started = Process(number, environment, self._log, self._objects)
         device.claim(started.process.pid, number, self._count)

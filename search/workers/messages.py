@@ -93,6 +93,22 @@ class CheckStudy:
 
 
 @dataclass(frozen=True, slots=True)
+class UseModel:
+    """The only message to a worker that uses a model file without its study. The reply is Noted or Refused.
+
+    Attributes:
+        task: "predict" or "plot".
+        model: path of the .keras file.
+        options: of the task, as `search.engines.predicting` and `plotting` take them.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+    task: str
+    model: str
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Keep:
     """Write the best weights of a member that is about to end to a file, then reply."""
 
@@ -129,6 +145,7 @@ Message: TypeAlias = (
     WorkerSpec
     | FindSpace
     | CheckStudy
+    | UseModel
     | Finding
     | Images
     | Lines
@@ -150,6 +167,9 @@ Message: TypeAlias = (
     | Saved
     | Found
 )
+
+First: TypeAlias = WorkerSpec | FindSpace | CheckStudy | UseModel
+"""The first message to a worker, which says what it is for."""
 
 # Built at import: pydantic resolves annotations by name, and later a user's module may have the name of our package.
 _ADAPTERS: dict[str, TypeAdapter[Any]] = {kind.__name__: TypeAdapter(kind) for kind in get_args(Message)}

@@ -35,12 +35,14 @@ from search.workers import descendants, handover
 from search.workers.messages import (
     CheckStudy,
     FindSpace,
+    First,
     Go,
     Inspecting,
     Keep,
     Message,
     Refused,
     Saved,
+    UseModel,
     WorkerSpec,
     decode,
     encode,
@@ -65,7 +67,7 @@ def main(descriptor: int, objects: int | None = None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     connection = Connection(descriptor)
     (spec,) = decode(connection.recv_bytes())
-    assert isinstance(spec, WorkerSpec | FindSpace | CheckStudy)  # noqa: S101 (the first message)
+    assert isinstance(spec, First)  # noqa: S101 (the first message)
     inbox: queue.Queue[list[Message]] = queue.Queue()
     engines: list[Engine] = []
     # Before `_prepare`: a builder that never returns must not outlive the coordinator.
@@ -177,13 +179,15 @@ def _listen(connection: Connection, inbox: queue.Queue[list[Message]], engines: 
         inbox.put(messages)
 
 
-def _begin(spec: WorkerSpec | FindSpace | CheckStudy, connection: Connection, objects: int | None) -> _Prepared | None:
-    """Prepare to train; None if the worker has nothing more to do: it has refused to start, found a space, or checked."""
+def _begin(spec: First, connection: Connection, objects: int | None) -> _Prepared | None:
+    """Prepare to train; None if the worker has nothing more to do: it has refused to start, or has done its only order."""
     try:
         if isinstance(spec, WorkerSpec):
             return _prepare(spec, connection, objects)
         if isinstance(spec, CheckStudy):
             _check(spec, connection, objects)
+        elif isinstance(spec, UseModel):
+            connection.send_bytes(encode([_used(spec)]))
         else:
             connection.send_bytes(encode([_found(spec, objects)]))
     except UsageError as error:
@@ -210,6 +214,24 @@ def _check(order: CheckStudy, connection: Connection, objects: int | None) -> No
     parts = {"has_data": order.has_data, "may_move": order.may_move}
     for message in checker.check(order.settings, Path(order.base), order.config, **parts):
         connection.send_bytes(encode([message]))
+
+
+def _used(order: UseModel) -> Noted:
+    """Use a model file without its study; UsageError for errors that a person must correct."""
+    pins.import_keras()
+    # Import our modules before the user's, which may have the same names.
+    from search.engines import predicting, training
+    from search.engines.hypermodels import stand_in
+
+    stand_in.offer()
+    training.leave_tensorflow_out()
+    try:
+        return predicting.predict(Path(order.model), order.options)
+    except UsageError:
+        raise
+    except Exception as error:  # noqa: BLE001 (the user's layers may raise anything)
+        traceback.print_exc()
+        raise UsageError(f"{order.model}: {failures.one_line(error)}") from None
 
 
 def _found(order: FindSpace, objects: int | None) -> Found:

@@ -1,4 +1,4 @@
-"""`manyfit evaluate`: a model on rows that its search did not use, with intervals; the study counts looks at test rows."""
+"""The models that a study ends with, through the command: evaluated on test rows, which is counted, and on new rows."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 import zipfile
 
 import numpy as np
+import pandas as pd
 import pytest
 from support import in_keras, manyfit, write_study
 
@@ -66,15 +67,24 @@ def by_keras_alone(path, rows):
     return {name: float(value) for name, value in found.items()}
 
 
+def probabilities_by_keras(path, rows):
+    """Return what anybody computes by Keras and NumPy."""
+    import keras
+    import numpy as np
+
+    given = keras.models.load_model(path).predict(np.load(rows)["x"], verbose=0)
+    shares = np.exp(given - given.max(axis=1, keepdims=True))
+    return (shares / shares.sum(axis=1, keepdims=True)).tolist()
+
+
 def test_test_rows_are_evaluated_as_keras_does_and_each_look_is_counted(studied):
     of_file, of_study = evaluated(studied, "best.keras"), evaluated(studied, "small.toml")
     assert (of_file["split"], of_file["rows"], of_file["test_evaluations"]) == ("test", 60, 1)
     assert (of_study["model"], of_study["test_evaluations"]) == (None, 2)
-    assert evaluated(studied, "best.keras", "--split", "validation")["test_evaluations"] == 2
     stored = records.load(studied / "small.db", "small")
     held = data.load(stored.file.settings.data, studied, 0, "test")
     np.savez(studied / "held.npz", x=held.raw.x_validation, y=held.y_validation)
-    alone = in_keras(by_keras_alone, str(studied / "best.keras"), str(studied / "held.npz"), backend="tensorflow")
+    alone = in_keras(by_keras_alone, str(studied / "best.keras"), str(studied / "held.npz"))
     for found in (of_file, of_study):
         assert {name: one["value"] for name, one in found["metrics"].items()} == pytest.approx(alone, rel=1e-4)
         best, epoch = stored.complete[0], stored.complete[0].best_epoch
@@ -132,3 +142,35 @@ def test_what_can_not_be_evaluated_is_refused_and_not_counted(studied, tmp_path)
     finally:
         shutil.copy(moved, studied / "rows.npz")
     assert records.load(studied / "small.db", "small").test_evaluations == before
+
+
+def test_command_predicts_new_rows_by_the_file_alone(studied, tmp_path):
+    rows = np.load(studied / "rows.npz")["x"][:7]
+    np.savez(tmp_path / "new.npz", x=rows)
+    # Neither the study nor its data are there.
+    shutil.copy(studied / "best.keras", tmp_path)
+    done = manyfit("predict", "best.keras", "new.npz", "-o", "p.csv", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    table = pd.read_csv(tmp_path / "p.csv")
+    assert (said["rows"], said["columns"], len(table)) == (7, list(table), 7)
+    assert sum(said["outputs"][""]["classes"].values()) == 7
+    chances = table[[f"probability of {name}" for name in ("bird", "cat", "dog")]].to_numpy()
+    np.testing.assert_allclose(chances.sum(axis=1), 1, rtol=1e-6)
+    alone = in_keras(
+        probabilities_by_keras, str(tmp_path / "best.keras"), str(tmp_path / "new.npz"), backend="tensorflow"
+    )
+    np.testing.assert_allclose(chances, alone, rtol=1e-4, atol=1e-6)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    np.savez(tmp_path / "new.npz", x=rows[:, :3])
+    done = manyfit("predict", "best.keras", "new.npz", "-o", "p.csv", cwd=tmp_path)
+    assert (done.returncode, "the model takes rows of the shape (4,)" in done.stderr) == (2, True)
+    for wrong, says in (
+        (("-o", "p.txt"), "predictions are a .csv"),
+        (("--json",), "name it with -o"),
+        (("-o", "new.npz"), "predictions are a .csv"),
+        (("--code", "mine.txt", "-o", "p.csv"), "--code: names a Python file"),
+    ):
+        done = manyfit("predict", "best.keras", "new.npz", *wrong, cwd=tmp_path)
+        assert (done.returncode, says in done.stderr) == (2, True), done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
