@@ -11,11 +11,14 @@ from typing import get_args
 import pytest
 from support import in_keras, manyfit, write_study
 
+from search.checking.exhibit import Bars, Grid, Images, Lines, Listing
+from search.checking.report import Checked
 from search.engines.devices import Device
-from search.engines.protocol import EvaluateModel, SaveModel
+from search.engines.protocol import DescribeModel, EvaluateModel, SaveModel
 from search.log import StudyLog
 from search.reading import studyfile
 from search.sessions.startup import resolve, worker_spec
+from search.spec.finding import Finding
 from search.spec.found import Found
 from search.spec.ready import Ready
 from search.spec.settings import Settings
@@ -35,7 +38,7 @@ from search.trials.events import (
 from search.workers import messages as wire
 from search.workers.inprocess import Replaying
 from search.workers.local import Processes
-from search.workers.messages import FindSpace, Go, Inspecting, Keep, Refused, Saved, WorkerSpec
+from search.workers.messages import CheckStudy, FindSpace, Go, Inspecting, Keep, Refused, Saved, UseModel, WorkerSpec
 from search.workers.pool import WorkerPool
 
 BUILDER = """
@@ -182,10 +185,20 @@ def test_messages_come_out_as_they_went_in():
         Keep(Member(0), "weights.npz"),
         SaveModel(Member(0), {"units": [3]}, 1, "weights.npz", "model.keras", {"study": "s", "trials": [0]}, 0.1),
         EvaluateModel(Member(0), {"units": [3]}, 1, "weights.npz"),
+        DescribeModel(Member(0), {"units": [3]}, 1, "weights.npz"),
         Inspecting(),
         Refused("no such column", is_data=True),
         Saved(is_whole=False),
         FindSpace(SPEC.settings, SPEC.base),
+        CheckStudy(SPEC.settings, SPEC.base, {"units": [3]}, has_data=True, may_move=False),
+        Finding("loss at the start", "look", "why", "advice", {"loss": 2.3}),
+        Images("data", "a", "A", (("cG5n", "one"),)),
+        Lines("data", "a", "A", "x", "y", {"loss": ((0.0, 1.0), (2.0, 3.0))}, {"here": 0.5}),
+        Bars("data", "a", "A", "y", ("cat", "dog"), {"train": (1.0, 2.0)}),
+        Grid("training", "a", "A", "x", "y", ((1.0, 2.0), (3.0, 4.0))),
+        Listing("training", "a", "A", ("row", "loss"), (("1", 2.0),)),
+        Checked({"classes": "no classes"}),
+        UseModel("predict", "model.keras", {"source": "new.csv"}),
         Found({"units": [1, 2]}, {"units": 1}, 3, ("one builder",), 4),
         Ready(
             {"train_rows": 3}, "a1", "b2", lanes={"places": 2, "ahead": 1}, memory=(1, 2), warnings=("look",), read=("units",),
