@@ -106,6 +106,7 @@ for _function in (
     looking.list_,
     looking.show,
     reporting.report,
+    reporting.compare,
     looking.dashboard,
     confirming.confirm,
     beginning.refine,

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from search.cli.printing import Json, echo
-from search.cli.study_argument import Name, Target, stored_study
-from search.errors import Interrupted, ManyfitError
+from search.cli.printing import Json, echo, stdout
+from search.cli.study_argument import Name, Target, database, is_database, stored_study
+from search.errors import Interrupted, ManyfitError, UsageError
 
 if TYPE_CHECKING:
     from search.storage.studies import Stored
@@ -85,3 +85,61 @@ def _described(stored: Stored, *, is_wanted: bool) -> tuple[Mapping[str, Any] | 
         echo(f"note: the best model's pictures are left out: {error}")
         return None, model_page.left_out(str(error))
     return model_page.numbers(detail), model_page.sections(best, detail)
+
+
+def compare(
+    studies: Annotated[
+        list[Path], typer.Argument(metavar="STUDY...", help="Study files, or databases: all studies of a database.")
+    ],
+    names: Annotated[
+        list[str] | None,
+        typer.Option("--name", "-n", help="Of a database, only these studies; may stand several times."),
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write a page with pictures.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare studies: best values, also at equal epochs, what differs in their settings, and their best configs.
+
+    Example: [bold]manyfit compare studies/digits.toml studies/wide.toml -o compared.html[/]
+    """
+    from search.views import comparing, export
+    from search.views.pages import page as pages
+
+    stored = _several(studies, names or [])
+    if output is not None:
+        for one in stored:
+            export.check_target(output, one)
+    found = comparing.compared(stored)
+    if as_json:
+        print(json.dumps(comparing.to_json(found), indent=2, allow_nan=False))
+    else:
+        comparing.show(found, stdout())
+    if output is not None:
+        pages.write(comparing.page(found), output)
+        echo(f"written: {output}")
+
+
+def _several(paths: list[Path], wanted: list[str]) -> list[Stored]:
+    """Return the studies that a command line names; UsageError if these are less than two."""
+    from search.storage import records
+
+    found: dict[tuple[Path, str], Stored] = {}
+    unknown = set(wanted)
+    for path in paths:
+        if is_database(path):
+            place, there = database(path), records.names(database(path))
+            chosen = [name for name in there if name in wanted] if wanted else there
+        else:
+            place, own = stored_study(path, "")
+            chosen = [own]
+        unknown -= set(chosen)
+        for name in chosen:
+            found[place, name] = records.load(place, name)
+    if unknown:
+        raise UsageError(f"--name: no database here has a study {sorted(unknown)[0]!r}")
+    if len(found) < 2:
+        named = ", ".join(name for _, name in found) or "none"
+        raise UsageError(
+            f"a comparison needs two studies; received {named}; name study files, or a database with several"
+        )
+    return list(found.values())

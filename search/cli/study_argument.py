@@ -39,7 +39,7 @@ def study_file(
     if name:
         overrides = [*overrides, f"study.name={json.dumps(name)}"]
     path = brought.study
-    if path is None or not _is_database(path):
+    if path is None or not is_database(path):
         if path is None:
             file = brought.read(overrides, reporter)
         else:
@@ -59,7 +59,7 @@ def stored_study(path: Path, name: str) -> tuple[Path, str]:
     from search.storage.advice import check_gone
 
     name = plain_name(name)
-    if _is_database(path):
+    if is_database(path):
         path = _resolved(path)  # the lock belongs to the target of a link
         return path, name or records.only_name(path)
     storage, own_name = studyfile.locate(path)
@@ -74,14 +74,14 @@ def database(path: Path) -> Path:
     """Return the path of the database that a command line names. The file may be damaged or missing."""
     from search.reading import studyfile
 
-    return _resolved(path) if _is_database(path) else studyfile.locate(path)[0]
+    return _resolved(path) if is_database(path) else studyfile.locate(path)[0]
 
 
 def databases(path: Path) -> list[Path]:
     """Return the databases in a folder, or the one of a study file; none if that study has not been run yet."""
     if path.is_dir():
         return sorted(database for database in path.glob("*.db") if database.is_file())
-    if _is_database(path):
+    if is_database(path):
         return [path]
     from search.reading import studyfile
 
@@ -92,7 +92,8 @@ def databases(path: Path) -> list[Path]:
     return [storage]
 
 
-def _is_database(path: Path) -> bool:
+def is_database(path: Path) -> bool:
+    """Return whether a path names a database; UsageError for an address."""
     if address := _ADDRESS.match(str(path)):
         # Print only the scheme: the address may contain a password.
         raise UsageError(

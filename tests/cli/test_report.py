@@ -112,3 +112,47 @@ def test_json_alone_writes_no_file(tmp_path):
     assert found["model"] is None
     assert re.match(r"too early to say", found["answers"][0]["answer"])
     assert not list(tmp_path.glob("*.html"))
+
+
+@pytest.fixture
+def two(tmp_path):
+    """A folder with two studies in one database, which differ in their range and their budget."""
+
+    def accuracy(assignment, epoch):
+        return {"loss": 1.0, "val_accuracy": assignment.config["dropout"] + epoch / 100}
+
+    text = {
+        "study__objective": "val_accuracy",
+        "search__sampler": "random",
+        "search__pruner": "none",
+        "study__epochs": 3,
+    }
+    replay(replay_file(tmp_path, **text, study__trials=4), accuracy)
+    replay(replay_file(tmp_path, **text, study__trials=8, study__name="wide b", space__dropout__high=0.9), accuracy)
+    return tmp_path
+
+
+def test_compare_sets_studies_of_a_database_side_by_side(two):
+    done = manyfit("compare", two / "replay.db", "-o", two / "compared.html")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"space\.dropout +\{.*0\.5.*\} +\{.*0\.9.*\}", done.stdout)
+    assert "compare the values at equal epochs, 12" in done.stdout
+    written = (two / "compared.html").read_text("utf-8")
+    assert all(f'id="best-over-{over}"' in written for over in ("epochs", "seconds", "trials"))
+    found = json.loads(manyfit("compare", two / "replay.db", "--json").stdout, parse_constant=pytest.fail)
+    narrow, wide = found["studies"]
+    assert [(one["study"], one["trials"], one["epochs"]) for one in (narrow, wide)] == [
+        ("replay", 4, 12),
+        ("wide b", 8, 24),
+    ]
+    assert wide["at_equal_epochs"] == max(step["value"] for step in wide["steps"] if step["epochs"] <= 12)
+    assert {"study.trials", "space.dropout"} == {one["key"] for one in found["differences"]}
+
+
+def test_compare_refuses_less_than_two_studies_and_unknown_names(two):
+    done = manyfit("compare", two / "replay.db", "--name", "replay")
+    assert done.returncode == 2
+    assert "a comparison needs two studies; received replay" in done.stderr
+    done = manyfit("compare", two / "replay.db", "--name", "other")
+    assert done.returncode == 2
+    assert "no database here has a study 'other'" in done.stderr
