@@ -58,7 +58,7 @@ def show(
     settings: Annotated[bool, typer.Option("--settings", help="All its settings, as TOML.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show a study: history, curves, what the search believes, importance, what ended the trials, and the best configs last.
+    """Show a study: is it still improving, what matters, what next; then curves, endings, and the best configs last.
 
     Example: [bold]manyfit show studies/digits.toml --top 3[/], or [bold]--trial 7[/]
     """

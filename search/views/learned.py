@@ -58,19 +58,6 @@ def panel(stored: Stored, outlook: Outlook) -> RenderableType:
     )
 
 
-def difference(outlook: Outlook, shares: Mapping[str, float]) -> str:
-    """Return why importance and the length scales order the parameters differently; "" if they do not."""
-    if not shares:
-        return ""
-    first = min(outlook.length_scales, key=outlook.length_scales.__getitem__)
-    if first == next(iter(shares)):
-        return ""
-    return (
-        f"{first} comes first here, {next(iter(shares))} under importance: importance compares the best complete trials with "
-        "the others, the search learns from all epochs of all trials"
-    )
-
-
 def importance(stored: Stored) -> dict[str, float]:
     """Return each parameter's importance, by PED-ANOVA as optuna-dashboard computes it; {} if it can't be computed."""
     return importance_of(stored, stored.complete)

@@ -20,11 +20,10 @@ from search.trials.history import IMPORTED
 from search.trials.objective import Objective
 from search.trials.trial import Trial
 from search.views import confirmed, curves, evaluation, export, learned, listing, standing
+from search.views.insights import answers, spending
+from search.views.insights.answers import Answers
 from search.views.text import duration, number, short
 
-# The kind of a compilation's event.
-_COMPILED = "program compiled"
-_BESIDE = "trained by fit beside the lanes"
 # The width of a config's value; longer values are cut if they do not fit.
 _VALUE_WIDTH = 10
 # At most this many rungs are listed: a pruner that judges every epoch ends trials at many.
@@ -44,36 +43,39 @@ def settings_toml(stored: Stored) -> str:
 
 def to_json(stored: Stored, top: int) -> dict[str, Any]:
     """Return all that `show` prints as plain JSON."""
-    outlook, again = learned.outlook(stored), confirmed.of(stored)
+    found, again = answers.answers(stored), confirmed.of(stored)
     return {
         **export.best(stored, top).model_dump(mode="json"),
         **listing.state_json(stored),
         "ended_because": stored.ended,
+        "is_improving": found.is_improving,
+        "answers": [{"question": question, "answer": answer} for question, answer in found.lines],
         "ended": dict(endings(stored)),
         "confirmation": again and confirmed.to_json(again),
         "importance": learned.importance(stored),
-        "beliefs": outlook and asdict(outlook),
+        "beliefs": found.outlook and asdict(found.outlook),
         "seconds": stored.seconds,
         "spent": stored.spent,
-        "compiled": _compiled(stored),
+        "compiled": spending.compiled(stored),
         "events": [{"at": at.isoformat(), "kind": kind, **detail} for at, kind, detail in stored.events],
     }
 
 
 def show(stored: Stored, top: int, console: Console) -> None:
-    """Print a study for people: the most important lines come last, and so stay on the screen."""
+    """Print a study for people: first what a tuner asks first. The last lines, which stay on the screen, are its state."""
+    found = answers.answers(stored)
+    if not stored.file.settings.study.confirms:
+        console.print(_answers(found))
+        console.print()
     _history(stored, console)
     _failures(stored, console)
     if stored.complete:
         console.print(curves.drawn(stored, stored.complete[: curves.MOST], console))
         console.print()
-    shares = learned.importance(stored)
-    if outlook := learned.outlook(stored):
-        console.print(learned.panel(stored, outlook))
-        if note := learned.difference(outlook, shares):
-            console.print(Text(note, style="dim"))
+    if found.outlook:
+        console.print(learned.panel(stored, found.outlook))
         console.print()
-    console.print(_columns(_counts_table(stored), learned.importance_table(shares)))
+    console.print(_columns(_counts_table(stored), learned.importance_table(learned.importance(stored))))
     console.print()
     _best_tables(stored, top, console)
     console.print(Text(standing.line(stored, top)))
@@ -85,11 +87,25 @@ def show(stored: Stored, top: int, console: Console) -> None:
     _headline(stored, console)
 
 
+def _answers(found: Answers) -> RenderableType:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column(overflow="fold")
+    for question, answer in found.lines:
+        table.add_row(question, Text(answer))
+    return table
+
+
 def _headline(stored: Stored, console: Console) -> None:
-    study = stored.file.settings.study
+    study, spent = stored.file.settings.study, spending.line(stored)
     why = f" ({stored.ended})" if stored.ended else ""
     why += "; trainings of `manyfit confirm`, so the best value is luck" if study.confirms else ""
-    console.print(Text(f"{describe(records.resolved(stored))}{_spent(stored)}; all settings: --settings", style="dim"))
+    console.print(
+        Text(
+            f"{describe(records.resolved(stored))}{f'; {spent}' if spent else ''}; all settings: --settings",
+            style="dim",
+        )
+    )
     console.print(
         Text.assemble(
             (stored.name, "bold"),
@@ -164,27 +180,6 @@ def _columns(*tables: Table | None) -> RenderableType:
     return grid
 
 
-def _compiled(stored: Stored) -> list[dict[str, Any]]:
-    """Return the compiled programs; one that was compiled again after an interruption appears again."""
-    return [detail for _, kind, detail in stored.events if kind == _COMPILED]
-
-
-def _spent(stored: Stored) -> str:
-    """Return the text of where the workers' time went."""
-    compiled = _compiled(stored)
-    names = {
-        "train": "training",
-        "compile": f"compiling {len(compiled)} program{'' if len(compiled) == 1 else 's'}",
-        "build": "waiting for models to be built",
-        "wait": "waiting for verdicts",
-        "save": "writing checkpoints",
-    }
-    parts = [f"{duration(stored.spent[part])} {name}" for part, name in names.items() if stored.spent.get(part)]
-    if beside := {detail["trial"] for _, kind, detail in stored.events if kind == _BESIDE}:
-        parts.append(f"{len(beside)} trial{'' if len(beside) == 1 else 's'} {_BESIDE}")
-    return f"; {', '.join(parts)}" if parts else ""
-
-
 def _failures(stored: Stored, console: Console) -> None:
     failed = [trial for trial in stored.trials if trial.state == "FAIL"]
     if failed:
@@ -196,7 +191,7 @@ def _failures(stored: Stored, console: Console) -> None:
 
 
 def _history(stored: Stored, console: Console) -> None:
-    events = [event for event in stored.events if event[1] not in (_COMPILED, _BESIDE, IMPORTED)]
+    events = [event for event in stored.events if event[1] not in (spending.COMPILED, spending.BESIDE, IMPORTED)]
     if not events:
         return
     console.print(Text("history", style="bold"))

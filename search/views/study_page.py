@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from search.errors import UsageError
 from search.storage.studies import Stored
 from search.trials.objective import Objective
-from search.views import listing, standing
+from search.views import confirmed, evaluation, listing, standing
 from search.views.figures import params, progress, thinning, training
 from search.views.insights import gap, importance, spending
 from search.views.insights.answers import Answers
@@ -31,6 +31,7 @@ def page(stored: Stored, answers: Answers, model: Sequence[Section] = ()) -> Pag
     """Return the report of a study; `model` are the sections on its best model."""
     sections = [
         Section("Best configs", list(_best(stored))),
+        *_confirmation(stored),
         Section("Progress", list(_progress(stored))),
         Section("Curves", list(_curves(stored))),
         Section("Training and validation", list(_gap(stored))),
@@ -92,6 +93,25 @@ def _best(stored: Stored) -> Iterator[Block]:
             ],
         )
     yield Text(standing.line(stored, _TOP), is_quiet=True)
+    if stored.test_evaluations:
+        yield Text(f"{evaluation.looks(stored.test_evaluations)}.", is_quiet=True)
+
+
+def _confirmation(stored: Stored) -> Iterator[Section]:
+    """Yield the section on fresh trainings of the best configs, if there are any."""
+    found, objective = confirmed.of(stored), stored.file.settings.study.objective
+    if found is None:
+        return
+    head = ["rank", "trial", objective, "mean again", "standard error", "luck", "trainings"]
+    rows: list[list[Cell]] = [
+        [rank, one.trial, one.value, one.mean, one.standard_error, one.luck, len(one.values)]
+        for rank, one in enumerate(found.configs, 1)
+    ]
+    blocks: list[Block] = [Verdict("note", line) for line in confirmed.lines(found)]
+    blocks.append(Table(head, rows))
+    if any(one.values for one in found.configs):
+        blocks.append(Figure("confirmation", "The best configs, trained again", progress.again(found, objective)))
+    yield Section("Trained again", blocks)
 
 
 def _progress(stored: Stored) -> Iterator[Block]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import re
 import shutil
 
 import pytest
+from rich.console import Console
 from support import ROOT, cut_off, replay, replay_file
 
 from search.errors import UsageError
 from search.storage import records
-from search.views import study_page
+from search.views import report, study_page
 from search.views.figures import params, thinning, training
 from search.views.figures import progress as figures
 from search.views.insights import answers, edges, gap, progress, spending
@@ -167,3 +169,26 @@ def test_endings_count_what_pruning_saved(tmp_path):
     found = {one.ended: one for one in spending.endings(stored)}
     assert sum(one.trials for one in found.values()) == 40
     assert found["pruned"].wanted == 6 * found["pruned"].trials > found["pruned"].epochs
+
+
+def test_show_leads_with_what_a_tuner_asks_first_and_leaves_settings_out(stored, found):
+    console = Console(width=100, record=True, file=io.StringIO())
+    report.show(stored, 3, console)
+    shown = console.export_text()
+    first = [line.split("  ")[0] for line in shown.split("\n\n")[0].splitlines() if not line.startswith(" ")]
+    assert first == ["improving", "gain", "matters", "next"]
+    assert "--widen space.rate.high=" in shown
+    assert "[study]" not in shown
+    assert shown.rstrip().splitlines()[-1].startswith("replay: maximize val_accuracy; done")
+    known = report.to_json(stored, 3)
+    assert [one["answer"] for one in known["answers"]] == [answer for _, answer in found.lines]
+
+
+def test_next_step_of_a_finished_search_is_to_confirm_and_to_take_the_model(tmp_path):
+    def early(assignment, epoch):
+        return {"loss": 1.0, "val_accuracy": 1.0 if assignment.member.trial == 1 else 0.5 + epoch / 1e4 * (epoch < 4)}
+
+    stored = replay(replay_file(tmp_path, STUDY, study__trials=12), early)
+    steps = answers.answers(stored).next
+    assert [step.split(":")[0] for step in steps] == ["see how much of the best value is luck", "take the best model"]
+    assert f"manyfit confirm {tmp_path / 'replay.toml'}" in steps[0]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from search.errors import UsageError
 from search.storage.studies import Stored
+from search.trials.confirmation import Confirmation
 from search.trials.objective import Objective
 from search.trials.trial import Trial
 from search.views.figures import thinning
@@ -85,6 +86,42 @@ def best(stored: Stored, over: str = "epochs") -> go.Figure:
     _check(stored)
     figure = best_over({stored.name: progress(stored)}, over, stored.file.settings.study.objective)
     return figure.update_layout(showlegend=False)
+
+
+def again(found: Confirmation, objective: str) -> go.Figure:
+    """Draw the values of the best configs in the search, and those of their fresh trainings with the mean's interval."""
+    import plotly.graph_objects as go
+
+    names = [f"trial {one.trial}" for one in found.configs]
+    figure = go.Figure()
+    figure.add_scatter(
+        x=[name for name, one in zip(names, found.configs, strict=True) for _ in one.values],
+        y=[value for one in found.configs for value in one.values],
+        mode="markers",
+        name="fresh trainings",
+        marker={"color": GREY, "size": 6, "opacity": 0.6},
+    )
+    known = [(name, one) for name, one in zip(names, found.configs, strict=True) if one.mean is not None]
+    figure.add_scatter(
+        x=[name for name, _ in known],
+        y=[one.mean for _, one in known],
+        error_y={
+            "type": "data",
+            "array": [0.0 if one.high is None else one.high - (one.mean or 0.0) for _, one in known],
+            "arrayminus": [0.0 if one.low is None else (one.mean or 0.0) - one.low for _, one in known],
+        },
+        mode="markers",
+        name="their mean, with its interval",
+        marker={"color": COLOURS[0], "size": 10},
+    )
+    figure.add_scatter(
+        x=names,
+        y=[one.value for one in found.configs],
+        mode="markers",
+        name="in the search",
+        marker={"color": COLOURS[1], "size": 11, "symbol": "diamond-open", "line": {"width": 2}},
+    )
+    return figure.update_layout(xaxis={"type": "category"}, yaxis={"title": label(objective)})
 
 
 def time(stored: Stored) -> go.Figure:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.trials.history import History
-from search.views import learned
+from search.views import confirmed, learned
 from search.views.insights import edges, gap, importance, progress, spending
 from search.views.insights.importance import Matter
 
@@ -106,22 +106,28 @@ def _next(stored: Stored, at_edges: Sequence[edges.Edge], *, is_improving: bool 
         yield f"it is not finished; go on with {_command(stored, 'run', 'run()')}"
     elif is_improving:
         yield f"go on with more trials: {_command(stored, 'run', f'run(trials={more})', f'--trials {more}')}"
-    elif stored.complete:
-        yield f"take the best model: {_command(stored, 'export', 'best.model()', '--model best.keras')}"
-    else:
+    elif not stored.complete:
         yield "no trial was trained fully: look at what ended them"
+    else:
+        if not _is_of_python(stored) and confirmed.of(stored) is None:
+            yield f"see how much of the best value is luck: {_command(stored, 'confirm', '')}"
+        yield f"take the best model: {_command(stored, 'export', 'best.model()', '--model best.keras')}"
 
 
 def _command(stored: Stored, command: str, in_python: str, options: str = "") -> str:
     """Return what to type for a stored study; a study of a Python program goes on there only."""
-    settings = stored.file.settings
-    if any(str(source).startswith("python:") for source in (settings.model.build, settings.data.source)):
+    if _is_of_python(stored):
         return f"study.{in_python} in its program"
     if stored.file.path.is_file() and stored.file.storage == stored.path:
         target = shlex.quote(_shown(stored.file.path))
     else:
         target = f"{shlex.quote(_shown(stored.path))} --name {shlex.quote(stored.name)}"
     return f"manyfit {command} {target} {options}".rstrip()
+
+
+def _is_of_python(stored: Stored) -> bool:
+    settings = stored.file.settings
+    return any(str(source).startswith("python:") for source in (settings.model.build, settings.data.source))
 
 
 def _shown(path: Path) -> str:
