@@ -111,6 +111,7 @@ for _function in (
     confirming.confirm,
     beginning.refine,
     looking.export,
+    modelling.retrain,
     modelling.evaluate,
     modelling.predict,
     keeping.verify,

@@ -1,4 +1,4 @@
-"""The commands for the models that a study ends with: evaluate, predict."""
+"""The commands for the models that a study ends with: evaluate, predict, retrain."""
 
 from __future__ import annotations
 
@@ -99,6 +99,58 @@ def predict(
             echo(line)
         text = table.read_text(encoding="utf-8")
         print(printable(text) if sys.stdout.isatty() else text, end="")
+
+
+def retrain(
+    target: Annotated[
+        Path, typer.Argument(metavar="BEST.JSON|STUDY", help="A best.json, a study file, or a database.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .keras file to write.")],
+    name: Name = "",
+    rank: Annotated[int, typer.Option(min=1, help="The config's rank; 1 is the best.")] = 1,
+    full: Annotated[
+        bool, typer.Option("--full", help="On training and validation rows, for the best epoch's number of epochs.")
+    ] = False,
+    long: Annotated[
+        bool, typer.Option("--long", help="Past the search's last epoch, until it improves no more, with patience.")
+    ] = False,
+    seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="Another seed than the search's.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Train a config again and save the model, its learning curves and its card (MODEL.md).
+
+    With the search's seed the value is that of the search. The command says whether it lies where `manyfit confirm`, or the
+    repeats of the search, let one expect it.
+
+    Example: [bold]manyfit retrain digits.best.json -o digits.keras[/], or [bold]--full[/], or [bold]--long[/]
+    """
+    from search.sessions import retraining
+    from search.storage import records
+    from search.views import console, export
+    from search.views import retraining as views
+
+    if full and long:
+        raise UsageError("--full and --long: --full leaves no rows that could end the training; leave one of them out")
+    if output.suffix != _MODEL:
+        raise UsageError(f"-o: a model is saved as a .keras file; received {output}")
+    if target.suffix == ".json":
+        if name:
+            raise UsageError("--name chooses a study of a database; received a best.json, which is of one already")
+        recipe = retraining.Recipe.of_json(target, rank)
+    else:
+        recipe = retraining.Recipe.of_study(records.load(*stored_study(target, name)), rank)
+    export.check_target(output, recipe.stored)
+    reporter = console.ConsoleReporter(console.stderr())
+    done = retraining.retrain(recipe, output, reporter, "full" if full else "long" if long else "again", seed)
+    curves, why = views.draw(done, output)
+    if why:
+        reporter.note(f"the learning curves are a page, and no PNG: {why}")
+    written = [output, curves, views.write_card(done, recipe.stored, output, curves, recipe.looks)]
+    if as_json:
+        print(json.dumps(views.to_json(done, written), indent=2, allow_nan=False))
+        return
+    for line in views.lines(done, written):
+        echo(line)
 
 
 def chosen(stored: Stored, number: int | None) -> Trial:

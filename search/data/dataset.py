@@ -104,6 +104,7 @@ class Data:
         own_splits: which of "validation" and "test" the source has itself.
         stream: the training rows, if they are read as they are needed; x_train and y_train are then a sample of them.
         w_train, w_validation: weights of rows (rows,), float32, or a dictionary or tuple of these by output; None without.
+        is_full: whether the validation rows are among the training rows, so that they can judge nothing.
     """
 
     info: DataInfo
@@ -121,6 +122,7 @@ class Data:
     stream: Stream | None = None
     encodings: Mapping[str, Encoding | Vocabulary] = field(default_factory=dict)
     columns: tuple[Mapping[str, Any], ...] = ()
+    is_full: bool = False
 
     @property
     def kinds(self) -> dict[str, str]:

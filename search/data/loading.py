@@ -177,6 +177,7 @@ def _data(
         stream=stream,
         encodings={name: made.encoding for name, made in inputs.items() if made.encoding is not None},
         columns=tuple(_described(bundle, inputs)),
+        is_full=use == "full",
     )
 
 

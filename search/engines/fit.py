@@ -165,7 +165,7 @@ class FitEngine:
             return self._fit_by_hypermodel(assignment, model, config)
         entries = self._trainer.settings.train.callbacks
         reporter = _Reporter(assignment, self._trainer.objective, entries, self._events, self._verdicts)
-        reporter.is_traced = setup.close
+        reporter.is_traced, reporter.keeps_last = setup.close, self._trainer.data.is_full
         may_resume = assignment.done and feeding.can_resume(self._trainer)
         checkpoint = self.checkpoints.load(assignment) if may_resume else None
         if checkpoint is not None and not reporter.resume(model, *checkpoint):
@@ -210,6 +210,7 @@ class FitEngine:
         self._reporter = reporter = _Reporter(
             assignment, trainer.objective, trainer.settings.train.callbacks, self._events, self._verdicts
         )
+        reporter.keeps_last = trainer.data.is_full
         reporter.own = self._callbacks(config, reporter)
         train = trainer.settings.train
         x, y, *weights = trainer.arrays()
@@ -266,6 +267,7 @@ class _Reporter(keras.callbacks.Callback):  # type: ignore[misc]
         is_waiting: whether training waits for a verdict, so that the model does not change.
         is_traced: called at the end of each epoch: the first one has traced all that later ones compute.
         own: the study's callbacks; `entries` are those of train.callbacks.
+        keeps_last: whether `best` are the weights of the last epoch, whatever its objective.
     """
 
     def __init__(
@@ -280,6 +282,7 @@ class _Reporter(keras.callbacks.Callback):  # type: ignore[misc]
         self.assignment, self.member = assignment, assignment.member
         self._objective, self._sign = objective
         self.entries = entries
+        self.keeps_last = False
         self._events, self._verdicts = events, verdicts
         self._began = 0.0
         self._score = -math.inf
@@ -307,7 +310,8 @@ class _Reporter(keras.callbacks.Callback):  # type: ignore[misc]
         if has_rate and "val_learning_rate" not in metrics:
             metrics |= numbers({"learning_rate": optimizer.learning_rate})
         self.epoch = epoch + 1
-        if (score := self._sign * metrics.get(self._objective, math.nan)) > self._score:
+        score = self._sign * metrics.get(self._objective, math.nan)
+        if score > self._score or self.keeps_last:
             self._score, self.best = score, self.evaluated or _copied(_weights(self.model))
         seconds = time.perf_counter() - self._began
         self.is_traced()

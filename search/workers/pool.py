@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -192,6 +193,11 @@ class WorkerPool:
     def answer(self, order: Order) -> Noted | Failed:
         """Let an idle worker do an order on models; return its report, or Failed."""
         worker = self._workers[0]
+        if worker.outbox:  # the verdict that ended its last member
+            self._start_tick(worker)
+            with suppress(Gone):
+                worker.link.receive()
+            worker.busy_since = None
         worker.outbox = [order]
         self._send(worker)
         try:

@@ -174,3 +174,41 @@ def test_command_predicts_new_rows_by_the_file_alone(studied, tmp_path):
         done = manyfit("predict", "best.keras", "new.npz", *wrong, cwd=tmp_path)
         assert (done.returncode, says in done.stderr) == (2, True), done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def retrained(folder, *arguments):
+    done = manyfit("retrain", *arguments, "--json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert all((folder / file).stat().st_size > 500 for file in said["files"])
+    return said
+
+
+@pytest.mark.gallery
+def test_config_is_trained_again_as_in_the_search_past_its_end_and_on_more_rows(studied, tmp_path):
+    stored = records.load(studied / "small.db", "small")
+    best, before = stored.complete[0], sorted(path.name for path in studied.iterdir())
+    # From best.json: with the same seed, the curve is that of the search.
+    again = retrained(studied, "small.best.json", "-o", "again.keras")
+    for one, other in zip(again["curve"], best.curve, strict=True):
+        assert one == pytest.approx(other, rel=1e-5)
+    assert (again["value"], again["same_seed"], again["epoch"]) == (best.value, best.value, best.best_epoch)
+    assert "as in the search, with the same seed" in again["verdict"]
+    found = evaluated(studied, "again.keras", "--split", "validation")
+    assert found["metrics"]["accuracy"]["value"] == pytest.approx(best.value)
+    long = retrained(studied, "small.toml", "--long", "--seed", "3", "-o", "long.keras")
+    assert (long["same_seed"], long["promise"]["low"]) == (None, None)
+    assert len(long["curve"]) >= len(best.curve) + 5 or len(long["curve"]) == 10 * len(best.curve)
+    # The last weights, whatever the rows say that are among the training rows now.
+    full = retrained(studied, "small.toml", "--full", "-o", "full.keras")
+    assert (full["value"], len(full["curve"]), full["epoch"]) == (None, best.best_epoch, best.best_epoch)
+    found = evaluated(studied, "full.keras", "--split", "validation")
+    assert found["metrics"]["loss"]["value"] == pytest.approx(full["curve"][-1]["val_loss"], rel=1e-4)
+    card = (studied / "full.md").read_text()
+    assert "no rows are left that could judge it" in card
+    assert "`bird`, `cat`, `dog`" in card
+    made = {f"{name}{end}" for name in ("again", "long", "full") for end in (".keras", ".md", ".curves.png")}
+    assert {path.name.replace(".curves.html", ".curves.png") for path in studied.iterdir()} - {*before} <= made
+    # The study itself is as it was.
+    after = records.load(studied / "small.db", "small")
+    assert (after.trials, after.events) == (stored.trials, stored.events)

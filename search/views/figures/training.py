@@ -75,19 +75,25 @@ def curves_note(stored: Stored) -> str:
 
 def best_gap(stored: Stored) -> go.Figure:
     """Draw training against validation of the best trial: its objective and its loss; UsageError if no trial is complete."""
-    import plotly.graph_objects as go
-
     if not stored.complete:
         raise UsageError(f"{stored.name} has no complete trial yet, so there is nothing to draw")
     best, objective = stored.complete[0], stored.file.settings.study.objective
-    pairs = {name: gap.counterpart(name, best.curve) for name in dict.fromkeys((objective, "val_loss"))}
-    names = [name for name in pairs if any(name in metrics for metrics in best.curve)]
+    title = f"{label(stored.name)}: training and validation of trial {best.number}"
+    return training_and_validation(best.curve, objective, best.best_epoch or 1, title)
+
+
+def training_and_validation(curve: Sequence[Metrics], objective: str, epoch: int, title: str) -> go.Figure:
+    """Draw the objective and the loss of one training, on training and on validation rows; `epoch` is marked."""
+    import plotly.graph_objects as go
+
+    pairs = {name: gap.counterpart(name, curve) for name in dict.fromkeys((objective, "val_loss"))}
+    names = [name for name in pairs if any(name in metrics for metrics in curve)]
     figure = go.Figure()
     for number, name in enumerate(names):
         axis = {"yaxis": "y2"} if number else {}
         for shown, dash in ((name, "solid"), (pairs[name], "dot")):
             if shown:
-                epochs, values = _points(best.curve, shown)
+                epochs, values = _points(curve, shown)
                 figure.add_scatter(x=epochs, y=values, name=label(shown), mode="lines", line={"dash": dash}, **axis)
     layout: dict[str, Any] = {"xaxis_title": "epoch", "yaxis_title": label(names[0])}
     if len(names) > 1:
@@ -99,9 +105,9 @@ def best_gap(stored: Stored) -> go.Figure:
             "tickmode": "auto",
         }
         layout["legend"] = {"x": 1.1}
-    figure.update_xaxes(_epochs_axis(len(best.curve)))
-    figure.add_vline(x=best.best_epoch, line={"dash": "dash", "color": GREY, "width": 1})
-    return figure.update_layout(title=f"{label(stored.name)}: training and validation of trial {best.number}", **layout)
+    figure.update_xaxes(_epochs_axis(len(curve)))
+    figure.add_vline(x=epoch, line={"dash": "dash", "color": GREY, "width": 1})
+    return figure.update_layout(title=title, **layout)
 
 
 def _add_others(figure: go.Figure, trials: Sequence[Trial], name: str) -> None:
