@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +12,7 @@ import typer
 
 from search.cli.brought import Brought, Build, Data, Write
 from search.cli.printing import Json, echo, stdout
-from search.cli.study_argument import Name, TargetOrNone, stored_study, study_file
+from search.cli.study_argument import Name, TargetOrNone, stored_study, study_file, words_for
 from search.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
@@ -78,9 +77,7 @@ def run(  # noqa: PLR0913, PLR0917 (typer reads one option from each argument)
     else:
         file = study_file(brought, name, overrides, ConsoleReporter(console), allow_unused=allow_unused)
     done = sessions.run(file, ConsoleReporter(console), allow_unused=allow_unused)
-    is_named = bool(name or widen)
-    target = file.storage if widen else brought.target
-    run_output.show(done, shlex.join([str(target), *(["--name", done.stored.name] if is_named else [])]), console)
+    run_output.show(done, words_for(done.stored, brought.target), console)
     outcomes.check(done, "--trials {trials}")
 
 

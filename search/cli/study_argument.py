@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from search.cli.brought import Brought, write
-from search.errors import StoreError, UsageError
+from search.errors import ManyfitError, StoreError, UsageError
 
 if TYPE_CHECKING:
     from search.sessions.reporter import Reporter
     from search.spec.study import StudyFile
+    from search.storage.studies import Stored
 
 # pathlib shortens the // of an address: postgresql:/user:password@host/name.
 _ADDRESS = re.compile(r"([A-Za-z][\w+.-]*):/")
@@ -68,6 +71,17 @@ def stored_study(path: Path, name: str) -> tuple[Path, str]:
         studyfile.read(path)  # raises the errors of an invalid study file first
         raise StoreError(f"{path} has not been run yet; `manyfit run {shlex.quote(str(path))}` does")
     return storage, name or own_name
+
+
+def words_for(stored: Stored, path: Path) -> str:
+    """Return the words by which a command line names a stored study: `path` if that leads to it, else its database."""
+    own, named = [str(path)], ["--name", stored.name]
+    database = os.path.relpath(stored.path) if stored.path.is_relative_to(Path.cwd()) else str(stored.path)
+    for words, name in (([*own], ""), ([*own, *named], stored.name), ([database], "")):
+        with suppress(ManyfitError):
+            if stored_study(Path(words[0]), name) == (stored.path, stored.name):
+                return shlex.join(words)
+    return shlex.join([database, *named])
 
 
 def database(path: Path) -> Path:

@@ -280,7 +280,9 @@ def spelled_as_listed(settings: Settings) -> Settings:
 
 
 def _notes_on_choices(study: StudyFile) -> list[str]:
-    lines = []
+    lines: list[str] = []
+    if study.settings.search.sampler.name == "grid":
+        return lines  # a grid has no ranges without `points`
     for name, parameter in study.space.items():
         values = parameter.choices if isinstance(parameter, Choice) else ()
         if len(values) != 2 or not all(map(is_number, values)) or all(isinstance(value, int) for value in values):

@@ -12,12 +12,14 @@ import subprocess
 import sys
 import urllib.request
 from contextlib import closing
+from pathlib import Path
 
 import jsonschema
 import pytest
 from support import MANYFIT, ROOT, end, manyfit, replay, replay_file, start, wait_for, write_study
 
 from search.cli import app
+from search.cli.study_argument import words_for
 from search.storage import records
 from search.views import export
 
@@ -292,3 +294,18 @@ def test_dashboard_shows_a_study_while_it_runs(tmp_path):
     wait_for(lambda: trials() > first, "another trial")
     end(process, signal.SIGINT)
     assert end(run, signal.SIGINT)[0] == 130
+
+
+def test_words_that_name_a_study_lead_to_it(tmp_path, monkeypatch):
+    """Also where --set has put it into another database than its file says."""
+    monkeypatch.chdir(tmp_path)
+    own, named, elsewhere = (
+        replay(replay_file(tmp_path, study__trials=1, **settings))
+        for settings in ({}, {"study__name": "other"}, {"run__storage": "else where.db"})
+    )
+    path = Path("replay.toml")
+    assert [words_for(stored, path) for stored in (own, named, elsewhere)] == [
+        "replay.toml", "replay.toml --name other", "'else where.db'",
+    ]  # fmt: skip
+    replay(replay_file(tmp_path, study__trials=1, study__name="other", run__storage="else where.db"))
+    assert words_for(elsewhere, path) == "'else where.db' --name replay"
