@@ -205,6 +205,8 @@ def _parameters(stored: Stored, answers: Answers) -> Iterator[Block]:
     count = len(stored.complete)
     more = thinning.note(min(count, thinning.POINTS), count, "trials")
     note = f"The colour is the trial's number: late trials are where the search went. {more}"
+    if any(trial.ended == "pruned" for trial in stored.trials):
+        note += " A click on “pruned trials” adds those."
     yield from _figure("slices", "Value over each parameter", lambda: params.slices(stored), note, _PANELS_PX)
     note = f"Means of the complete trials near each place, not a model's; empty where no trial is near. {more}"
     draw = lambda: params.contours(stored, [one.name for one in answers.matters])  # noqa: E731

@@ -17,7 +17,6 @@ import numpy as np
 from search.trials.objective import Objective
 from search.trials.trial import Trial
 from search.views import learned
-from search.views.text import number
 
 if TYPE_CHECKING:
     from search.policies.samplers.bayes import Outlook
@@ -230,4 +229,4 @@ def text_of(one: Matter) -> str:
     """Return a parameter's importance with its interval; "-" if it is not known."""
     if one.share is None:
         return "-"
-    return f"{number(one.share)} ({number(one.low)} to {number(one.high)})"
+    return f"{one.share:.2g} ({one.low:.2g} to {one.high:.2g})"
