@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.trials.history import History
-from search.views import confirmed, learned
+from search.views import confirmed, learned, listing
 from search.views.insights import edges, gap, importance, progress, spending
 from search.views.insights.importance import Matter
 
@@ -102,7 +102,9 @@ def _next(stored: Stored, at_edges: Sequence[edges.Edge], *, is_improving: bool 
             f"--set study.epochs={2 * stored.file.epochs}"
         )
     more = 2 * max(stored.file.settings.study.trials, len(stored.trials))
-    if not stored.ended:
+    if listing.state_json(stored)["process"]:
+        yield "it is running: look again later"
+    elif not stored.ended:
         yield f"it is not finished; go on with {_command(stored, 'run', 'run()')}"
     elif is_improving:
         yield f"go on with more trials: {_command(stored, 'run', f'run(trials={more})', f'--trials {more}')}"
