@@ -114,6 +114,7 @@ for _function in (
     modelling.retrain,
     modelling.evaluate,
     modelling.predict,
+    modelling.plot_model,
     keeping.verify,
     keeping.clean,
     keeping.copy,
@@ -121,7 +122,7 @@ for _function in (
     keeping.delete,
     running.doctor,
 ):
-    app.command(_function.__name__.rstrip("_"), cls=Command)(_guarded(_function))
+    app.command(_function.__name__.rstrip("_").replace("_", "-"), cls=Command)(_guarded(_function))
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The commands for the models that a study ends with: evaluate, predict, retrain."""
+"""The commands for the models that a study ends with: evaluate, predict, retrain, plot-model."""
 
 from __future__ import annotations
 
@@ -20,9 +20,12 @@ if TYPE_CHECKING:
     from search.trials.trial import Trial
 
 _MODEL = ".keras"
+_PICTURES = (".png", ".svg", ".pdf")
 ModelOrStudy = Annotated[
     Path, typer.Argument(metavar="MODEL|STUDY", help="A .keras file of manyfit's, a study file, or a database.")
 ]
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A .keras file of manyfit's.")]
+Code = Annotated[list[Path] | None, typer.Option("--code", metavar="FILE.py", help="A file with layers of your own.")]
 OfTrial = Annotated[int | None, typer.Option("--trial", min=0, help="Of a study: another trial than the best.")]
 
 
@@ -61,15 +64,13 @@ def evaluate(
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A .keras file of manyfit's.")],
+    model: Model,
     data: Annotated[
         str,
         typer.Argument(metavar="DATA", help="Rows: a table, an .npz with x, a folder of images, file.py:function ..."),
     ],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The .csv to write; default: stdout.")] = None,
-    code: Annotated[
-        list[Path] | None, typer.Option("--code", metavar="FILE.py", help="A file with layers of your own.")
-    ] = None,
+    code: Code = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON about the file that -o names.")] = False,
 ) -> None:
     """Predict new rows by a model file, as a CSV: a line for each row, in order.
@@ -99,6 +100,37 @@ def predict(
             echo(line)
         text = table.read_text(encoding="utf-8")
         print(printable(text) if sys.stdout.isatty() else text, end="")
+
+
+def plot_model(
+    model: Model,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The picture: .png, .svg or .pdf; needs Graphviz.")
+    ] = None,
+    code: Code = None,
+    as_json: Json = False,
+) -> None:
+    """Draw the layers of a model file by Graphviz; without it, or without -o, print Keras's summary.
+
+    Example: [bold]manyfit plot-model best.keras -o best.png[/]
+    """
+    from search.sessions import using
+    from search.views import console
+
+    if output is not None and output.suffix not in _PICTURES:
+        raise UsageError(f"-o: a picture is a {', '.join(_PICTURES)}; received {output}")
+    detail = using.plot(model, output, console.ConsoleReporter(console.stderr()), code or [])
+    drawn = output is not None and not detail["why"]
+    if as_json:
+        picture = {"picture": str(output) if drawn else None, "why": detail["why"]}
+        layers = {"parameters": detail["parameters"], "layers": detail["layers"]}
+        print(json.dumps({"model": str(model), **picture, **layers}, indent=2))
+    elif not drawn:
+        print(printable(detail["summary"]))
+    if drawn:
+        echo(f"written: {output}")
+    elif output is not None:
+        echo(f"no picture was drawn: {detail['why']}")
 
 
 def retrain(

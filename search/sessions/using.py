@@ -1,11 +1,12 @@
-"""Uses a model file in a process of its own: predicts new rows, without its study and the study's data."""
+"""Uses a model file in a process of its own, without its study: predicts new rows, draws its layers."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from search import durable
 from search.engines import devices
@@ -46,6 +47,29 @@ def predict(model: Path, source: str, output: Path, reporter: Reporter, code: Se
         with suppress(OSError):
             partial.unlink(missing_ok=True)
     return Predicted(detail["rows"], tuple(detail["columns"]), detail["outputs"], tuple(detail["lines"]))
+
+
+def plot(model: Path, output: Path | None, reporter: Reporter, code: Sequence[Path] = ()) -> Mapping[str, Any]:
+    """Draw the layers of a model file into `output`, if Graphviz is there; return its layers as well.
+
+    The result has `summary` (a text), `layers`, `parameters`, and `why` there is no picture, "" if there is one. Raises
+    UsageError for a model that is none of manyfit's or can't be loaded.
+    """
+    notes = model_file.read(model)
+    # Keras draws what the suffix says.
+    partial = output and output.with_name(f".{output.stem}.{os.getpid()}.partial{output.suffix}").absolute()
+    options = {"output": str(partial or ""), "code": _files(code)}
+    try:
+        detail = _asked(UseModel("plot", str(model.absolute()), options), notes, reporter, f"drawing {model}").detail
+        if partial is not None and output is not None and not detail["why"]:
+            durable.replace(partial, output)
+    except OSError as error:
+        raise UsageError(f"{output} can't be written: {error.strerror or error}; name another file with -o") from None
+    finally:
+        if partial is not None:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+    return detail
 
 
 def _files(code: Sequence[Path]) -> list[str]:

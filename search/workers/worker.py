@@ -220,13 +220,14 @@ def _used(order: UseModel) -> Noted:
     """Use a model file without its study; UsageError for errors that a person must correct."""
     pins.import_keras()
     # Import our modules before the user's, which may have the same names.
-    from search.engines import predicting, training
+    from search.engines import plotting, predicting, training
     from search.engines.hypermodels import stand_in
 
     stand_in.offer()
     training.leave_tensorflow_out()
     try:
-        return predicting.predict(Path(order.model), order.options)
+        task = {"predict": predicting.predict, "plot": plotting.plot}[order.task]
+        return task(Path(order.model), order.options)
     except UsageError:
         raise
     except Exception as error:  # noqa: BLE001 (the user's layers may raise anything)

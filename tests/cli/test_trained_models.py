@@ -212,3 +212,22 @@ def test_config_is_trained_again_as_in_the_search_past_its_end_and_on_more_rows(
     # The study itself is as it was.
     after = records.load(studied / "small.db", "small")
     assert (after.trials, after.events) == (stored.trials, stored.events)
+
+
+@pytest.mark.gallery
+def test_layers_are_drawn_where_graphviz_is_and_listed_elsewhere(studied):
+    done = manyfit("plot-model", "best.keras", "-o", "layers.svg", cwd=studied)
+    assert done.returncode == 0, done.stderr
+    picture = studied / "layers.svg"
+    if picture.exists():
+        assert ("written: layers.svg" in done.stderr, done.stdout) == (True, "")
+        assert "dense_1" in picture.read_text()
+    else:
+        assert "no picture was drawn: " in done.stderr
+        assert "Total params" in done.stdout
+    said = json.loads(manyfit("plot-model", "best.keras", "--json", cwd=studied).stdout)
+    # Four inputs to four units to three classes.
+    dense = [layer["parameters"] for layer in said["layers"] if layer["class"] == "Dense"]
+    assert (dense, said["parameters"]) == ([4 * 4 + 4, 4 * 3 + 3], 35)
+    assert [layer["output"] for layer in said["layers"]][-1] == [None, 3]
+    assert "a picture is a .png, .svg, .pdf" in manyfit("plot-model", "best.keras", "-o", "x.doc", cwd=studied).stderr
