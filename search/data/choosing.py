@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from search.data import folds
 from search.data.splits import check_learnable, divide, uneven
 from search.data.stored_images import StoredImages
 from search.data.windows import Windows, cut, of_groups
 
 if TYPE_CHECKING:
+    from search.data.folds import Fold
     from search.data.parts import Array, Parts
     from search.data.several import Bundle
     from search.data.targets import Targets
@@ -48,15 +50,19 @@ class Chosen:
         return {split: _chosen(by_split[origin], index, split) for split, (origin, index) in self.rows.items()}
 
 
-def choose(bundle: Bundle, targets: Mapping[str, Targets], section: DataSection, seed: int) -> tuple[Chosen, list[str]]:
+def choose(
+    bundle: Bundle, targets: Mapping[str, Targets], section: DataSection, seed: int, fold: Fold | None = None
+) -> tuple[Chosen, list[str]]:
     """Choose the rows of each split, by the first output that has classes; return them and warnings.
 
-    Raises DataError if a split can't hold the classes or windows that it must.
+    Raises DataError if a split can't hold the classes or windows that it must, or if the data allow no folds.
     """
+    if fold is not None:
+        folds.check(bundle, section)
     first = next((name for name in targets if targets[name].class_names), next(iter(targets)))
     parts = bundle.outputs[first]
-    rows = divide(parts, targets[first], section, seed) if bundle.stream is None else _all_rows(parts)
-    warnings = list(uneven(parts, targets[first], section, rows))
+    rows = divide(parts, targets[first], section, seed, fold) if bundle.stream is None else _all_rows(parts)
+    warnings = list(uneven(parts, targets[first], section, rows, fold))
     windows = cut(parts, section, rows, seed)
     if windows:
         warnings += of_groups(parts, windows)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,10 @@ from search.data.splits import Scaling
 from search.data.table_encoding import Encoding
 
 if TYPE_CHECKING:
+    from search.data.parts import Array
     from search.data.row_streams import Stream
     from search.data.texts import Vocabulary
+    from search.data.uses import Use
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,8 @@ class Data:
         stream: the training rows, if they are read as they are needed; x_train and y_train are then a sample of them.
         w_train, w_validation: weights of rows (rows,), float32, or a dictionary or tuple of these by output; None without.
         is_full: whether the validation rows are among the training rows, so that they can judge nothing.
+        folds: the data of each fold, of which these are the first; empty without folds, and if all rows train.
+        rows: of a fold: the numbers of the rows that train and that judge, among the source's training rows.
     """
 
     info: DataInfo
@@ -123,6 +128,8 @@ class Data:
     encodings: Mapping[str, Encoding | Vocabulary] = field(default_factory=dict)
     columns: tuple[Mapping[str, Any], ...] = ()
     is_full: bool = False
+    folds: tuple[Data, ...] = ()
+    rows: tuple[Array, Array] | None = None
 
     @property
     def kinds(self) -> dict[str, str]:
@@ -174,3 +181,11 @@ class Data:
             "shape": f"(rows, {more})" if more else "(rows,)",
             "dtype": str(self.y_train.dtype),
         }
+
+
+def together(folds: Sequence[Data], use: Use) -> Data:
+    """Return the data of all folds, with one fingerprint; where training and validation rows all train, only one fold's."""
+    digest = hashlib.blake2b("".join(fold.fingerprint for fold in folds).encode(), digest_size=16).hexdigest()
+    warnings = tuple(dict.fromkeys(warning for fold in folds for warning in fold.warnings))
+    alike = tuple(replace(fold, fingerprint=digest, warnings=warnings) for fold in folds)
+    return replace(alike[0], folds=() if use == "full" else alike)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from search.data import dense, exact, features, leaks, several
 from search.data.choosing import Chosen, choose
-from search.data.dataset import Data, DataInfo, OutputInfo, Raw
+from search.data.dataset import Data, DataInfo, OutputInfo, Raw, together
 from search.data.features import Features
+from search.data.folds import Fold
 from search.data.roles import check_given, divided
 from search.data.several import Bundle, Tree
 from search.data.sources import has_own_shapes, locate
@@ -43,7 +44,7 @@ def check(section: DataSection, base: Path) -> None:
         raise DataError(f"{section.source}: can't be read: {error}") from None
 
 
-def load(section: DataSection, base: Path, seed: int, use: Use = "study") -> Data:
+def load(section: DataSection, base: Path, seed: int, use: Use = "study", folds: int = 1) -> Data:
     """Read, check, split and scale the data; the same arguments and files give the same arrays.
 
     The source's own splits are used as they are. Missing splits are cut from its training rows, test before
@@ -51,6 +52,9 @@ def load(section: DataSection, base: Path, seed: int, use: Use = "study") -> Dat
     Images in bytes (uint8, rows of two or more dimensions) are scaled to 0..1; `scale` is fitted on the training rows.
     Targets that equal the features (an autoencoder's) are scaled in the same way. Several inputs are left as they are, but
     for tables and texts, which are encoded. With `window`, rows become windows after they are split.
+
+    With more than one fold, the result is that of the first, and its `folds` are all of them, each split, scaled and encoded
+    by itself: what a fold judges by has no part in how its rows are prepared.
 
     `use` changes which rows `Data` has as training and as validation rows. Splits, scaling, encodings and fingerprint are
     the same for each use.
@@ -63,10 +67,12 @@ def load(section: DataSection, base: Path, seed: int, use: Use = "study") -> Dat
     except OSError as error:
         raise DataError(f"{section.source}: can't be read: {error}") from None
     with our_modules():  # a data function of the user's may have been imported
-        return _prepared(bundle, section, base, seed, use)
+        if folds == 1:
+            return _prepared(bundle, section, base, seed, use)
+        return together([_prepared(bundle, section, base, seed, use, Fold(fold, folds)) for fold in range(folds)], use)
 
 
-def _prepared(bundle: Bundle, section: DataSection, base: Path, seed: int, use: Use) -> Data:
+def _prepared(bundle: Bundle, section: DataSection, base: Path, seed: int, use: Use, fold: Fold | None = None) -> Data:
     """Return what a source holds, split, encoded or scaled."""
     bundle = bundle.each(lambda parts: divided(in_order(parts, section)))
     bundle.check(section)
@@ -79,7 +85,7 @@ def _prepared(bundle: Bundle, section: DataSection, base: Path, seed: int, use: 
         bundle = replace(bundle, stream=_with_classes(bundle, targets))
         section = section.model_copy(update={"test": 0.0})  # its test rows stay with the user
     warnings = [*bundle.warnings, *check_given(next(iter(bundle.outputs.values())))]
-    chosen, told = choose(bundle, targets, section, seed)
+    chosen, told = choose(bundle, targets, section, seed, fold)
     check_use(use, bundle, chosen)
     chosen = replace(chosen, judged=judged_by(use))
     warnings += [*told, *_leaks(bundle, targets, chosen)]
@@ -88,7 +94,9 @@ def _prepared(bundle: Bundle, section: DataSection, base: Path, seed: int, use: 
     shaped = {name: chosen.of(given.shaped) for name, given in targets.items()}
     _scale_like_features(bundle, targets, chosen, inputs, (y, shaped))
     weights = {name: chosen.of(by_split) for name, by_split in bundle.weights.items()}
-    return _data(bundle, targets, chosen, inputs, (y, shaped, weights), warnings, use)
+    prepared = _data(bundle, targets, chosen, inputs, (y, shaped, weights), warnings, use)
+    rows = (chosen.rows["train"][1], chosen.rows["validation"][1])
+    return prepared if fold is None else replace(prepared, rows=rows)
 
 
 def _inputs(

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from search.data import folds
 from search.data.cuts import last_rows, whole_groups
 from search.data.parts import Parts
 from search.data.stored_images import StoredImages
@@ -15,14 +16,18 @@ from search.data.windows import POSITION, is_panel
 from search.errors import DataError
 
 if TYPE_CHECKING:
+    from search.data.folds import Fold
     from search.data.parts import Array
     from search.spec.settings import DataSection
 
 
-def divide(parts: Parts, targets: Targets, section: DataSection, seed: int) -> dict[str, tuple[str, Array]]:
+def divide(
+    parts: Parts, targets: Targets, section: DataSection, seed: int, fold: Fold | None = None
+) -> dict[str, tuple[str, Array]]:
     """Choose the rows of each split: split -> (split of the source, row numbers in it).
 
-    Whole groups or the last rows in order, if the source has such roles; else rows by chance, stratified by class.
+    Whole groups or the last rows in order, if the source has such roles; else rows by chance, stratified by class. With
+    `fold` the validation rows are those of a fold, which `folds.check` has allowed.
 
     Raises DataError if a split can't hold the classes that it must.
     """
@@ -33,7 +38,7 @@ def divide(parts: Parts, targets: Targets, section: DataSection, seed: int) -> d
     if section.limit is not None and section.window is None:
         rows |= _limited(rows, targets, section.limit, state)
     chosen = {split: (split, index) for split, index in rows.items()}
-    fractions = {"test": section.test, "validation": section.validation}
+    fractions = {"test": section.test, **({"validation": section.validation} if fold is None else {})}
     cut = {split: fraction for split, fraction in fractions.items() if split not in rows and fraction > 0}
     roles, all_rows = parts.splits["train"].roles, rows["train"]
     remaining, total = all_rows, len(all_rows)
@@ -54,6 +59,9 @@ def divide(parts: Parts, targets: Targets, section: DataSection, seed: int) -> d
                 raise DataError(f"{parts.name}: {total} rows are too few to split; give more, or a larger limit")
             remaining, taken = _cut(remaining, count, labels, state)
         chosen[split] = ("train", taken)
+    if fold is not None:
+        remaining, judged = folds.divide(parts, targets, remaining, fold, state)
+        chosen["validation"] = ("train", judged)
     chosen["train"] = ("train", remaining)
     check_learnable(parts, targets, chosen)
     return chosen
@@ -156,7 +164,11 @@ def check_learnable(parts: Parts, targets: Targets, rows: Mapping[str, tuple[str
 
 
 def uneven(
-    parts: Parts, targets: Targets, section: DataSection, rows: Mapping[str, tuple[str, Array]]
+    parts: Parts,
+    targets: Targets,
+    section: DataSection,
+    rows: Mapping[str, tuple[str, Array]],
+    fold: Fold | None = None,
 ) -> Iterator[str]:
     """Yield warnings on splits by group, order or column that lack a class, or have far more or fewer rows than asked for."""
     import numpy as np
@@ -169,6 +181,8 @@ def uneven(
         if origin != "train" or split == "train":
             continue
         share, wanted = len(index) / total, getattr(section, split)
+        if fold is not None and split == "validation":
+            wanted = (1 - len(rows.get("test", ("", ()))[1]) / total) / fold.count
         if not 0.5 <= share / wanted <= 2 and abs(len(index) - wanted * total) >= 1:
             what = "groups are whole" if "group" in roles and not is_panel(roles) else "rows of one time stay together"
             yield f"{parts.name}: {split} has {share:.0%} of the rows instead of {wanted:.0%}, because {what}"

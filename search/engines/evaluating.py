@@ -62,7 +62,7 @@ def evaluate(trainer: Trainer, order: EvaluateModel) -> Noted:
 
     Errors of the user's layers pass through; UsageError for a file that can't be evaluated.
     """
-    rows = _of_file(trainer, order) if order.path else _of_member(trainer, order)
+    rows = _of_file(trainer, order) if order.path else _of_member(trainer.of_fold(order.member.replica), order)
     model = rows.model
     values = numbers(
         model.evaluate(
@@ -92,9 +92,14 @@ def _of_member(trainer: Trainer, order: EvaluateModel) -> _Rows:
 
 def _of_file(trainer: Trainer, order: EvaluateModel) -> _Rows:
     path = Path(order.path)
-    notes, data = model_file.read(path), trainer.data
-    if (notes.fingerprint, notes.fitted) != (data.fingerprint, noting.fitted(data)):
+    notes = model_file.read(path)
+    for fold in range(max(1, len(trainer.data.folds))):
+        of_fold = trainer.of_fold(fold)
+        if (notes.fingerprint, notes.fitted) == (of_fold.data.fingerprint, noting.fitted(of_fold.data)):
+            break
+    else:
         raise UsageError(f"the data of study {notes.study!r} have changed since {path} was saved")
+    trainer, data = of_fold, of_fold.data
     # Its layers may be the user's: those of the study's own model are known by their names.
     study_model = trainer.model(order.config, order.seed)
     loaded, lines = exporting.load(str(path), study_model)

@@ -158,23 +158,24 @@ class FitEngine:
     def _fit(self, assignment: Assignment, setup: contextlib.ExitStack) -> bool:
         """Train one member; return whether its training stopped itself before the last epoch. Closes `setup` when traced."""
         config = ReadConfig(assignment.config)
-        model = self._trainer.model(config, assignment.seed)
+        trainer = self._trainer.of_fold(assignment.member.replica)
+        model = trainer.model(config, assignment.seed)
         if self._checks_limits:
-            model_limits.check(self._trainer, model, assignment)
-        if self._trainer.has_own_fit:
-            return self._fit_by_hypermodel(assignment, model, config)
-        entries = self._trainer.settings.train.callbacks
-        reporter = _Reporter(assignment, self._trainer.objective, entries, self._events, self._verdicts)
-        reporter.is_traced, reporter.keeps_last = setup.close, self._trainer.data.is_full
-        may_resume = assignment.done and feeding.can_resume(self._trainer)
+            model_limits.check(trainer, model, assignment)
+        if trainer.has_own_fit:
+            return self._fit_by_hypermodel(trainer, assignment, model, config)
+        entries = trainer.settings.train.callbacks
+        reporter = _Reporter(assignment, trainer.objective, entries, self._events, self._verdicts)
+        reporter.is_traced, reporter.keeps_last = setup.close, trainer.data.is_full
+        may_resume = assignment.done and feeding.can_resume(trainer)
         checkpoint = self.checkpoints.load(assignment) if may_resume else None
         if checkpoint is not None and not reporter.resume(model, *checkpoint):
             print(f"trial {assignment.member.trial} begins anew: its model has other variables by now", file=sys.stderr)
         self._reporter = reporter
         reporter.own = self._callbacks(config, reporter)
-        data = self._trainer.data
+        data = trainer.data
         try:
-            rows, needed = feeding.feed(self._trainer, assignment, config, reporter.epoch)
+            rows, needed = feeding.feed(trainer, assignment, config, reporter.epoch)
             model.fit(
                 **rows,
                 initial_epoch=reporter.epoch,
@@ -182,7 +183,7 @@ class FitEngine:
                 # `Batches` has shuffled already; Keras would shuffle again in its own order.
                 shuffle=False,
                 verbose=0,
-                validation_data=self._trainer.validation() if can_evaluate(model) else None,
+                validation_data=trainer.validation() if can_evaluate(model) else None,
                 validation_batch_size=validation_batch(int(config["batch_size"])),
                 # The study's callbacks come first, so that their changes (a learning rate, a metric) are reported.
                 callbacks=[*needed, *_around(reporter)],
@@ -202,9 +203,11 @@ class FitEngine:
         maker = named_callbacks.Maker(self.checkpoints.files, reporter.member, reporter.epoch, objective)
         return self._trainer.callbacks(config, maker.make)
 
-    def _fit_by_hypermodel(self, assignment: Assignment, model: keras.Model, config: ReadConfig) -> bool:
+    def _fit_by_hypermodel(
+        self, trainer: Trainer, assignment: Assignment, model: keras.Model, config: ReadConfig
+    ) -> bool:
         """Train one member by its HyperModel's own `fit`; return whether that ended before the last epoch."""
-        hypermodel, trainer = self._trainer.hypermodel, self._trainer
+        hypermodel = trainer.hypermodel
         assert hypermodel is not None  # noqa: S101 (checked by the caller)
         assert hypermodel.own_fit is not None  # noqa: S101 (checked by the caller)
         self._reporter = reporter = _Reporter(

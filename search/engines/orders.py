@@ -15,8 +15,8 @@ def answer(trainer: Trainer, order: Order) -> Noted | Failed:
         if isinstance(order, EvaluateModel):
             return evaluating.evaluate(trainer, order)
         if isinstance(order, DescribeModel):
-            return describing.describe(trainer, order)
-        return exporting.save(trainer, order)
+            return describing.describe(trainer.of_fold(order.member.replica), order)
+        return exporting.save(trainer.of_fold(order.member.replica), order)
     except UsageError as error:
         return Failed(order.member, str(error))
     except BaseException as error:  # noqa: BLE001 (the user's layers may raise anything)

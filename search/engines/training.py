@@ -6,7 +6,7 @@ import hashlib
 import importlib
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -169,6 +169,10 @@ class Trainer:
     @cached_property
     def space(self) -> Space:
         return Space.parse(self.settings.space)
+
+    def of_fold(self, replica: int) -> Trainer:
+        """Return what trains a replica: on the rows of its fold, or on all rows where there are no folds."""
+        return replace(self, data=self.data.folds[replica]) if self.data.folds else self
 
     def model(self, config: Mapping[str, Any], seed: int) -> keras.Model:
         """Build and compile the model of a config; its weights depend on `seed` alone.

@@ -20,7 +20,7 @@ from spaces import Choice, Float, Int, Space
 
 Objects = dict[str, tuple[str, Any]]
 
-_STUDY = ("name", "objective", "direction", "trials", "epochs", "seed", "time", "stop_after", "repeats")
+_STUDY = ("name", "objective", "direction", "trials", "epochs", "seed", "time", "stop_after", "repeats", "folds")
 _SECTION = re.compile(r"\[(study|data|model|train|space|search|run)\]")
 # What the words of a study file are in Python.
 _WORDS = (

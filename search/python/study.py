@@ -69,6 +69,7 @@ class Study(Results):
         time: float | str | None = None,
         stop_after: int | None = None,
         repeats: int = 1,
+        folds: int = 1,
         model: Mapping[str, Any] | None = None,
         train: Mapping[str, Any] | None = None,
         search: Mapping[str, Any] | None = None,
@@ -85,6 +86,7 @@ class Study(Results):
             "time": time,
             "stop_after": stop_after,
             "repeats": repeats,
+            "folds": folds,
         }
         sections = {"model": model, "train": train, "search": search, "run": run, "limits": limits}
         if not isinstance(name, str) or not name:

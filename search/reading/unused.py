@@ -325,7 +325,9 @@ class _Inspection:
 
     def _check_data(self) -> Iterator[Unused]:
         """Yield the shares of splits that the source brings itself."""
-        data = self.file.settings.data
+        data, folds = self.file.settings.data, self.file.settings.study.folds
+        if folds > 1 and data.validation != type(data).model_fields["validation"].default:
+            yield Unused("data.validation", f"no effect: each of {folds} folds judges by its own rows; remove the key")
         for split in self.ready.own_splits:
             if split in data.model_fields_set:
                 why = f"no effect: {data.source} has {split} rows of its own, and all of them are used; remove the key"

@@ -10,7 +10,7 @@ from search.errors import ManyfitError, UsageError
 from search.sessions import run as sessions
 from search.sessions.reporter import LOGGING, Reporter
 from search.spec.identity import versions
-from search.spec.settings import checked_name
+from search.spec.settings import StudySection, checked_name
 from search.spec.study import StudyFile
 from search.storage import records
 from search.storage.studies import Stored
@@ -54,9 +54,7 @@ def confirm(
             reporter.warning(
                 "versions have changed since the search; `manyfit show --settings` names those of the search"
             )
-        reporter.line(
-            f"confirming {stored.name}: {len(study.confirms)} configs, {_trainings(study.trials, study.repeats)}"
-        )
+        reporter.line(f"confirming {stored.name}: {_trainings(study)}")
         again = sessions.run(file, reporter, allow_unused=True, interruptions=interruptions, same_as=stored).stored
     try:
         export.write(stored.files.best, export.to_json(export.best(stored)))
@@ -172,5 +170,8 @@ def _deletion(stored: Stored, name: str) -> str:
     return shlex.join(["manyfit", "delete", str(stored.path), "--name", name])
 
 
-def _trainings(trials: int, repeats: int) -> str:
-    return f"{trials} trainings" if repeats == 1 else f"{trials} trials of {repeats} trainings"
+def _trainings(study: StudySection) -> str:
+    count = len(study.confirms)
+    configs = f"{count} config{'' if count == 1 else 's'}, each"
+    what = "" if study.replicas == 1 else " on the folds" if study.folds > 1 else f" with {study.repeats} repeats"
+    return f"{configs} trained {study.trials // count} times{what}"

@@ -51,6 +51,12 @@ def of_file(path: Path, split: Split, reporter: Reporter) -> Measured:
     """Evaluate a model file on the rows of the study that it is from; the errors are those of `of_study`."""
     notes = model_file.read(path)
     stored = study_of(path, notes)
+    if stored.file.settings.study.folds > 1 and split != "test":
+        raise UsageError(
+            f"{path}: each of the {stored.file.settings.study.folds} folds of study {notes.study!r} has {split} rows of its "
+            "own, and the file does not say which fold its model is of; use --split test, or evaluate the study: "
+            f"manyfit evaluate {stored.path} --name {stored.name} --split {split}"
+        )
     order = EvaluateModel(Member(notes.trials[0]), notes.config, 0, "", str(path.absolute()))
     before: Mapping[str, float | None] = {notes.objective: notes.value}
     if notes.kind == "trial" and notes.epoch is not None and notes.trials[0] < len(stored.trials):
@@ -93,7 +99,8 @@ def _measured(
     before: Mapping[str, float | None],
     path: Path | None = None,
 ) -> Measured:
-    is_test = split == "test"
+    is_test, folds = split == "test", stored.file.settings.study.folds
+    of_fold = [f"the weights are those of fold {order.member.replica + 1} of {folds}"] if folds > 1 and not path else []
     # The lock comes first: a look that can't be recorded is not taken.
     with Store.open(stored.path, stored.name) if is_test else nullcontext() as store:
         detail = _answered(stored, order, split, reporter)
@@ -110,7 +117,7 @@ def _measured(
         intervals={name: tuple(interval) for name, interval in detail["intervals"].items()},
         before={name.removeprefix("val_"): value for name, value in before.items() if name.startswith("val_")},
         looks=looks,
-        lines=tuple(detail["lines"]),
+        lines=(*of_fold, *detail["lines"]),
     )
 
 

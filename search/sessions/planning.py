@@ -39,6 +39,7 @@ def plan(file: StudyFile) -> dict[str, Any]:
         "objective": f"{file.direction} {file.settings.study.objective}",
         "space": file.space.describe(),
         "data": dict(ready.data),
+        "folds": file.settings.study.folds,
         "columns": [dict(column) for column in ready.columns],
         "model": dict(ready.model),
         "engine": resolved.engine,

@@ -80,7 +80,8 @@ def save_model(stored: Stored, trial: Trial, path: Path, reporter: Reporter) -> 
     evaluation = Evaluation(detail["evaluated"], rows, classes, is_half=detail["is_half"])
     if warning := evaluation.warning(training, metrics, objective, path):
         reporter.warning(warning)
-    which = f"repeat {training.member.replica + 1} of {len(trial.trainings)}, the best one whose weights were kept"
+    of = stored.file.settings.study.replica
+    which = f"{of} {training.member.replica + 1} of {len(trial.trainings)}, the best one whose weights were kept"
     return SavedModel(
         detail["values"].get(objective),
         metrics.get(objective),

@@ -59,8 +59,9 @@ def declared(file: StudyFile) -> dict[str, Any]:
         "direction": file.direction,
         "epochs": file.epochs,
         "seed": study["seed"],
-        # Studies that began before there were repeats lack the key.
+        # Studies that began before there were repeats or folds lack the key.
         **({"repeats": study["repeats"]} if study["repeats"] > 1 else {}),
+        **({"folds": study["folds"]} if study["folds"] > 1 else {}),
         **({"confirms": study["confirms"]} if "confirms" in study else {}),
         "space": file.space.describe(),
         # Samplers draw in this order, so another order makes another study.

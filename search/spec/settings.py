@@ -29,6 +29,7 @@ DEFAULT_EPOCHS = 20
 # Far more than any training reaches: a higher number is a slip.
 MOST_EPOCHS = 10**8
 MOST_REPEATS = 1000
+MOST_FOLDS = 100
 
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", re.ASCII)
 
@@ -273,13 +274,33 @@ class StudySection(Section):
     time: Seconds | None = None
     stop_after: Count | None = None
     repeats: Annotated[Count, Field(le=MOST_REPEATS)] = 1
+    folds: Annotated[Count, Field(le=MOST_FOLDS)] = 1
     # Absent in every study but those of `manyfit confirm`, as in studies of earlier versions.
     confirms: tuple[Annotated[Whole, Field(ge=0)], ...] = Field(default=(), exclude_if=lambda numbers: not numbers)
 
     @property
     def trainings(self) -> int:
         """How many members the study's trials have."""
-        return self.trials * self.repeats
+        return self.trials * self.replicas
+
+    @property
+    def replicas(self) -> int:
+        """How many trainings a trial has."""
+        return max(self.repeats, self.folds)
+
+    @property
+    def replica(self) -> str:
+        """What one of several trainings of a trial is called."""
+        return "fold" if self.folds > 1 else "repeat"
+
+    @model_validator(mode="after")
+    def _repeats_or_folds(self) -> StudySection:
+        if self.repeats > 1 and self.folds > 1:
+            raise ValueError(
+                f"repeats and folds both train a config several times; received repeats = {self.repeats} and folds = "
+                f"{self.folds}; keep one of them"
+            )
+        return self
 
     @field_validator("name")
     @classmethod

@@ -46,6 +46,7 @@ _SYNONYMS: Mapping[str, str] = {
         "max_stagnation no_improvement patience_trials n_trials_without_improvement max_no_improvement "
         "stagnation early_stopping_trials"
     ),
+    "folds": "n_splits cv n_folds num_folds kfold k_fold k_folds cross_validation",
     "repeats": "executions_per_trial n_repeats replicas repetitions num_repeats n_seeds repeat",
     # [data]
     "source": "path file dataset data url filename data_path data_file file_path train_data csv loader",
@@ -275,9 +276,6 @@ _ABSENT_NAMES: Mapping[str, str] = {
     ),
     "first_rung reduction_factor eta startup_trials warmup_epochs n_warmup_steps brackets percentile min_resource "
     "grace_period wrapped": 'an option stands in the pruner\'s table: pruner = { name = "halving", eta = 3 }',
-    "folds cv n_splits k_folds kfold cross_validation n_folds": (
-        "not supported yet: all trials share one validation split; another data.seed under another --name draws another split"
-    ),
     "verbose verbosity log_level logging quiet": "there is no such setting; -q keeps `run` quiet",
     "overwrite resume load_if_exists restore continue": "run always goes on with a study that is there; "
     "another name begins another one (--name ...)",

@@ -55,7 +55,7 @@ class Trial:
         ended: finished, stopped early, callback, pruned, diverged, timeout (the trial's limit), time (the study's), refused
             (beyond a limit of the study, so not trained), failed or crashed; "" while it runs.
         why: the reason for `ended`, for people; `detail` is a traceback or a worker's last output.
-        trainings: one for each repeat, in order.
+        trainings: one for each repeat or fold, in order.
         value: the objective of the best epoch; `best_epoch` counts from 1.
         attrs: what the sampler stores with the trial.
         means: the curve, if there are several trainings.
@@ -146,7 +146,7 @@ def make_trial(file: StudyFile, number: int, params: Mapping[str, Any]) -> Trial
         epochs=int(config["epochs"]),
         trainings=[
             Training(Member(number, replica), stream(seed, _TRAINING_STREAM, number, replica))
-            for replica in range(file.settings.study.repeats)
+            for replica in range(file.settings.study.replicas)
         ],
     )
 

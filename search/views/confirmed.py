@@ -47,7 +47,7 @@ def table(found: Confirmation, objective: str) -> Table:
 
 def lines(found: Confirmation) -> list[str]:
     """Return sentences on the luck of the best value, and on the order of the configs."""
-    return [line(found), order(found)]
+    return [line(found), *([order(found)] if len(found.configs) > 1 else [])]
 
 
 def line(found: Confirmation) -> str:

@@ -67,12 +67,12 @@ class Config(BaseModel):
     )
     repeats: list[Repeat] | None = Field(
         default=None,
-        description="its trainings, whose mean the value is; only with study.repeats above 1",
+        description="its trainings, whose mean the value is; only with study.repeats or study.folds above 1, then one a fold",
         exclude_if=lambda value: value is None,
     )
     standard_error: float | None = Field(
         default=None,
-        description="of the value, as the mean of the repeats; only with study.repeats above 1",
+        description="of the value, as the mean of the repeats or folds; only with study.repeats or study.folds above 1",
         exclude_if=lambda value: value is None,
     )
     confirmed: Again | None = Field(

@@ -26,8 +26,9 @@ def show(stored: Stored, wanted: int, console: Console) -> None:
     best = f"{objective.name} {number(trial.value)} at epoch {trial.best_epoch}; " if trial.value is not None else ""
     console.print(f"{best}{len(trial.curve)} of {trial.epochs} epochs, {duration(sum(trial.seconds))}")
     if (error := objective.standard_error(trial)) is not None:
+        what = "folds" if stored.file.settings.study.folds > 1 else "trainings"
         repeats = ", ".join(number(value) for value in objective.repeats(trial))
-        console.print(f"the mean of {len(trial.trainings)} trainings ({repeats}), standard error {number(error)}")
+        console.print(f"the mean of {len(trial.trainings)} {what} ({repeats}), standard error {number(error)}")
     table = Table.grid(padding=(0, 2))
     for name, value in trial.config.items():
         table.add_row(Text(name, style="" if name in trial.params else "dim"), Text(short(value)))

@@ -47,13 +47,14 @@ def _params(params: dict[str, Any]) -> str:
 def table(plan: dict[str, Any]) -> RenderableType:
     """Return a plan as a table for people."""
     data, model = plan["data"], plan["model"]
+    of_folds = f" (the first of {plan['folds']} folds)" if plan["folds"] > 1 else ""
     rows = Table.grid(padding=(0, 2))
     rows.add_row("study", f"{plan['study']} in {plan['storage']}: {plan['objective']}")
     rows.add_row("trials", f"{plan['trials']} of up to {plan['epochs']} epochs, {plan['done']} done")
     rows.add_row(
         "data",
         f"{_rows(data)}: {training_rows(data)} for training, "
-        f"{data['validation_rows']} for validation, {data['test_rows']} held out",
+        f"{data['validation_rows']} for validation{of_folds}, {data['test_rows']} held out",
     )
     rows.add_row(
         "model",

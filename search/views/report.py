@@ -157,7 +157,7 @@ def _best_table(stored: Stored, best: Sequence[Trial], first: int, width: int) -
         add(name, (short(trial.params.get(name, "-")) for trial in best))
     objective = Objective.of(stored.file)
     add(objective.name, (number(trial.value) for trial in best))
-    if stored.file.settings.study.repeats > 1:
+    if stored.file.settings.study.replicas > 1:
         add("standard error", (number(objective.standard_error(trial)) for trial in best))
     return table
 

@@ -67,7 +67,7 @@ def _best(stored: Stored) -> Iterator[Block]:
     objective, best = Objective.of(stored.file), stored.complete[:_TOP]
     if best:
         names = list(stored.file.space)[:_MOST_COLUMNS]
-        has_repeats = stored.file.settings.study.repeats > 1
+        has_repeats = stored.file.settings.study.replicas > 1
         head = [
             "rank",
             "trial",

@@ -36,23 +36,25 @@ def trials(stored: Stored) -> pd.DataFrame:
 
 
 def curves(stored: Stored) -> pd.DataFrame:
-    """Return every epoch of every training: trial, repeat (where there are several), epoch, seconds, and every metric.
+    """Return every epoch of every training: trial, repeat or fold (if several), epoch, seconds, and every metric.
 
     A value that is not finite, or that an epoch lacks, is NaN. A metric with the name of another column gets `metric.` before
     its name.
     """
     import pandas as pd
 
-    index = (
-        ["trial", "repeat", "epoch", "seconds"]
-        if stored.file.settings.study.repeats > 1
-        else ["trial", "epoch", "seconds"]
-    )
+    study = stored.file.settings.study
+    index = ["trial", *([study.replica] if study.replicas > 1 else []), "epoch", "seconds"]
     rows: list[dict[str, Any]] = []
     for trial in stored.trials:
         for training in trial.trainings:
             for epoch, (metrics, seconds) in enumerate(zip(training.curve, training.seconds, strict=True), 1):
-                row = {"trial": trial.number, "repeat": training.member.replica, "epoch": epoch, "seconds": seconds}
+                row = {
+                    "trial": trial.number,
+                    study.replica: training.member.replica,
+                    "epoch": epoch,
+                    "seconds": seconds,
+                }
                 values = {f"metric.{name}" if name in row else name: value for name, value in metrics.items()}
                 rows.append({**{name: row[name] for name in index}, **values})
     names = list(dict.fromkeys(name for row in rows for name in row if name not in index))

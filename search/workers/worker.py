@@ -268,7 +268,7 @@ def _prepare(spec: WorkerSpec, connection: Connection, objects: int | None) -> _
     before = pins.Pins.now()
     if objects is not None:
         named |= handover.take(objects)
-    loaded = data.load(settings.data, base, settings.data.seed, spec.use)
+    loaded = data.load(settings.data, base, settings.data.seed, spec.use, settings.study.folds)
     if not code_files.is_imported(settings, base):
         # A data function's source is not part of a study's identity, so it must not change settings of training.
         before.set()

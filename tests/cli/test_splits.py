@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
 import sqlite3
 from contextlib import closing
 
 import numpy as np
 import pytest
-from support import in_keras, manyfit, write_study
+from support import end, in_keras, manyfit, query, start, wait_for, write_study
 
 from search.storage.records import load
 
@@ -191,3 +193,54 @@ def test_windows_are_searched_in_lanes_as_by_fit_and_the_saved_model_takes_raw_w
     for backend in ("tensorflow", "jax"):
         told = in_keras(mean_squared_error, str(tmp_path / "best.keras"), rows, wanted, backend=backend)
         assert told == pytest.approx(best, rel=1e-4)
+
+
+@pytest.mark.gallery
+def test_folds_are_resumed_exported_and_evaluated_with_the_rows_of_their_own_fold(tmp_path):
+    text = """
+[study]
+objective = "val_accuracy"
+trials = 3
+epochs = 3
+folds = 3
+[data]
+source = "sklearn:wine"
+scale = "standard"
+[model]
+units = [8]
+[space]
+learning_rate = { low = 1e-3, high = 1e-1, log = true }
+[search]
+sampler = "random"
+pruner = "none"
+[run]
+backend = "jax"
+"""
+    path = write_study(tmp_path, text, name="wine")
+    database = path.with_suffix(".db")
+    cut = start("run", path)
+    wait_for(lambda: database.exists() and query(database, "SELECT 1 FROM manyfit_epochs LIMIT 5"), "the first epochs")
+    end(cut, signal.SIGKILL)
+    done = manyfit("run", path)
+    assert done.returncode == 0, done.stderr
+    assert "no lanes: each of its folds is scaled or encoded by itself" in done.stderr
+    whole = manyfit("run", path, "--name", "whole")
+    assert json.loads(whole.stdout)["repeats"] == json.loads(done.stdout)["repeats"]
+    tables = [[(one.params, one.value) for one in load(database, name).trials] for name in ("wine", "whole")]
+    assert tables[0] == tables[1]
+    best = json.loads(done.stdout)
+    exported = manyfit("export", path, "--model", "best.keras", cwd=tmp_path)
+    assert exported.returncode == 0, exported.stderr
+    fold = int(re.search(r"fold (\d) of 3", exported.stderr)[1]) - 1
+    folds = [
+        max(one["val_accuracy"] for one in training.curve)
+        for training in load(database, "wine").trials[best["trial"]].trainings
+    ]
+    assert folds[fold] == max(folds)
+    evaluated = json.loads(manyfit("evaluate", path, "--split", "validation", "--json").stdout)
+    assert evaluated["metrics"]["accuracy"]["value"] == pytest.approx(folds[fold], abs=1e-6)
+    assert f"the weights are those of fold {fold + 1} of 3" in evaluated["lines"]
+    of_file = manyfit("evaluate", "best.keras", "--split", "validation", cwd=tmp_path)
+    assert of_file.returncode == 2
+    assert "does not say which fold its model is of" in of_file.stderr
+    assert manyfit("evaluate", "best.keras", cwd=tmp_path).returncode == 0

@@ -93,7 +93,7 @@ KEYS = {
     ): "write early_stopping = { patience = 5 } under [search]",
     ("train", 'callbacks = ["keras.callbacks.CSVLogger"]'): "write 'CSVLogger'",
     ("train", 'callbacks = ["TuneReportCallback"]'): "manyfit reports every epoch to its sampler and pruner itself",
-    ("data", "cv = 5"): "all trials share one validation split",
+    ("data", "cv = 5"): "did you mean 'folds'? That belongs under [study]",
     ("data", "test_size = 0.2"): "did you mean 'test'?",
     ("search", 'algorithm = "bayes"'): "did you mean 'sampler'?",
     ("search", 'sampler = "TPESampler"'): "did you mean 'tpe'?",

@@ -171,7 +171,7 @@ def built_or_none(of: Callable[[Mapping[str, Any]], Built], params: Mapping[str,
 def fingerprinted(built: Built, rows: Rows) -> Built:
     """Trace a member that has just been built and add its fingerprint; NotLiftable if it can't be traced."""
     with lifting.KERAS_STATE, jax.default_device(jax.devices("cpu")[0]), _lifting_faults(built.model):
-        shapes = arithmetic.BatchShapes.of(rows.train, rows.validation, built.batch_size)
+        shapes = rows.batch_shapes(built.batch_size)
         arithmetic.complete(built.model, shapes)
         if not has_user_code(built.model):
             digest = arithmetic.parts_digest(built.model, built.slots, built.state, shapes)

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from search.data.stored_images import StoredImages
 from search.engines import model_limits, model_memory
-from search.engines.batches import shuffled
 from search.engines.checkpoints import Checkpoints
 from search.engines.lanes import beside, sizing
 from search.engines.lanes.beside import BESIDE, Beside
@@ -261,13 +260,14 @@ class LanesEngine:
         for loaded in self._programs.loaded.values():
             for block, lanes in loaded.blocks:
                 if training := {number: lane for number, lane in lanes.items() if lane.member in members}:
-                    block.begin({number: self._order(lane) for number, lane in training.items()})
+                    folds = {number: lane.member.replica for number, lane in training.items()}
+                    block.begin({number: self._order(lane) for number, lane in training.items()}, folds)
                     busy.append((block, training))
         # While the device computes, draw the orders of the next epoch: a millisecond per lane with many rows.
         for lane in chosen:
             if lane.epoch + 2 <= lane.assignment.epochs:
                 epoch, seed = lane.epoch + 2, lane.assignment.seed
-                self._orders[lane.member] = (epoch, shuffled(self._rows.count, seed, epoch))
+                self._orders[lane.member] = (epoch, self._rows.shuffled(lane.member, seed, epoch))
         events: list[EpochEnd] = []
         for block, training in busy:
             metrics = block.end()
@@ -285,7 +285,7 @@ class LanesEngine:
     def _order(self, lane: Lane) -> NDArray[np.int64]:
         epoch, order = self._orders.pop(lane.member, (0, None))
         if order is None or epoch != lane.epoch + 1:
-            return shuffled(self._rows.count, lane.assignment.seed, lane.epoch + 1)
+            return self._rows.shuffled(lane.member, lane.assignment.seed, lane.epoch + 1)
         return order
 
     def _reduce_places(self, error: BaseException) -> None:

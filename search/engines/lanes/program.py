@@ -20,11 +20,13 @@ from keras.src import backend
 from numpy.typing import NDArray
 
 from search.engines import logs
+from search.engines.batches import shuffled
 from search.engines.lanes import lifting
 from search.engines.lanes.arithmetic import BatchShapes, complete
 from search.engines.lanes.jaxprs import JaxprDigest
 from search.engines.lanes.lifting import NotLiftable
 from search.engines.training import validation_batch, weights_of
+from search.trials.events import Member
 
 State = dict[str, Any]
 """A lane's state, all arrays: trainable, other (statistics, seeds), optimizer, numbers (the lifted ones), best (the weights
@@ -39,22 +41,40 @@ class Rows:
         train: x, y and, with weights of rows or classes, sample weights; each an array, or a dictionary or tuple of arrays.
         validation: x, y and, if the source has weights, those.
         objective: name of a metric; `sign` is 1.0 to maximize it, -1.0 to minimize it.
+        folds: (numbers of the rows that train, of those that judge), (folds, rows) each; `train` and `validation` then both
+            have the rows of all folds. None without folds.
     """
 
     train: tuple[Any, ...]
     validation: tuple[Any, ...]
     objective: str
     sign: float
+    folds: tuple[NDArray[np.int32], NDArray[np.int32]] | None = None
 
     @property
     def count(self) -> int:
         """The number of rows of an epoch."""
-        return len(jax.tree.leaves(self.train)[0])
+        return len(jax.tree.leaves(self.train)[0]) if self.folds is None else self.folds[0].shape[1]
+
+    @property
+    def judging(self) -> int:
+        """The number of rows that judge a member."""
+        return len(jax.tree.leaves(self.validation)[0]) if self.folds is None else self.folds[1].shape[1]
 
     @property
     def bytes(self) -> int:
         """The device memory that all rows take."""
-        return sum(array.nbytes for array in jax.tree.leaves((self.train, self.validation)))
+        leaves = {id(array): array for array in jax.tree.leaves((self.train, self.validation))}
+        return sum(array.nbytes for array in leaves.values())
+
+    def batch_shapes(self, batch_size: int) -> BatchShapes:
+        """Return the shapes and types of a batch that trains and of one that judges."""
+        return BatchShapes.of(_shapes(self.count, self.train), _shapes(self.judging, self.validation), batch_size)
+
+    def shuffled(self, member: Member, seed: int, epoch: int) -> NDArray[np.int64]:
+        """Return the order of a member's training rows in an epoch (counted from 1)."""
+        order = shuffled(self.count, seed, epoch)
+        return order if self.folds is None else self.folds[0][member.replica][order]
 
 
 class Program:
@@ -74,7 +94,7 @@ class Program:
         self._template, self._validation_batch = template, validation_batch(batch_size)
         self._slots = slots
         with lifting.KERAS_STATE:
-            complete(template, BatchShapes.of(rows.train, rows.validation, batch_size))
+            complete(template, rows.batch_shapes(batch_size))
             # As `fit` does at each epoch: the builder may have trained or evaluated the model already.
             template.reset_metrics()
             self._metrics = [jnp.asarray(variable.value) for variable in template.metrics_variables]
@@ -124,29 +144,31 @@ class Program:
         lanes = jax.tree.map(lambda one: jax.ShapeDtypeStruct((self.width, *np.shape(one)), one.dtype), state)
         is_active = jax.ShapeDtypeStruct((self.width,), bool)
         orders = jax.ShapeDtypeStruct((self.width, self.rows.count), np.int32)
-        return lanes, is_active, orders, self.rows.train, self.rows.validation
+        judging = jax.ShapeDtypeStruct((self.width, self.rows.judging), np.int32)
+        judged_by = None if self.rows.folds is None else judging
+        return lanes, is_active, orders, judged_by, self.rows.train, self.rows.validation
 
     def _epoch_of_lanes(
-        self, states: State, is_active: Any, orders: Any, arrays: Any, validation: Any
+        self, states: State, is_active: Any, orders: Any, judged_by: Any, arrays: Any, validation: Any
     ) -> tuple[State, dict[str, Any]]:
-        lanes: Any = (states, is_active, orders)
+        lanes: Any = (states, is_active, orders, judged_by)
         if self.width == 1:
             # One lane needs no vmap, for which some operations have no rule.
-            state, active, order = jax.tree.map(lambda array: array[0], lanes)
-            one = self._epoch_of_one(state, active, order, arrays, validation)
+            state, active, order, judging = jax.tree.map(lambda array: array[0], lanes)
+            one = self._epoch_of_one(state, active, order, judging, arrays, validation)
             trained, logs = jax.tree.map(lambda array: array[None], one)
         else:
-            trained, logs = jax.vmap(self._epoch_of_one, (0, 0, 0, None, None))(*lanes, arrays, validation)
+            trained, logs = jax.vmap(self._epoch_of_one, (0, 0, 0, 0, None, None))(*lanes, arrays, validation)
         return trained, logs
 
     def _epoch_of_one(
-        self, state: State, is_active: Any, order: Any, arrays: Any, validation: Any
+        self, state: State, is_active: Any, order: Any, judged_by: Any, arrays: Any, validation: Any
     ) -> tuple[State, dict[str, Any]]:
         """Compute one epoch of one lane; `vmap` makes it an epoch of every lane."""
         self.traces += 1
         with lifting.bound(self._slots, state["numbers"]):
             trained, train_logs, rate = self._train(state, order, arrays)
-            trained, val_logs = self._evaluate(trained, validation)
+            trained, val_logs = self._evaluate(trained, validation, judged_by)
         validated = {f"val_{name}": value for name, value in val_logs.items()}
         # As in `fit`, a metric named learning_rate replaces the rate.
         reported = {"learning_rate": rate, **train_logs, **validated}
@@ -179,20 +201,22 @@ class Program:
         new = {**state, "trainable": tuple(trainable), "other": tuple(other), "optimizer": tuple(optimizer)}
         return new, self._results(metrics), rate
 
-    def _evaluate(self, state: State, validation: Any) -> tuple[State, dict[str, Any]]:
+    def _evaluate(self, state: State, validation: Any, judged_by: Any) -> tuple[State, dict[str, Any]]:
         def step(carry: Any, rows: Any) -> tuple[Any, None]:
             other, metrics = carry
+            if judged_by is not None:
+                rows = jax.tree.map(lambda array: array[rows], validation)
             _, (_, other, metrics) = self._template.test_step((list(state["trainable"]), other, metrics), rows)
             return (list(other), list(metrics)), None
 
-        rows = len(jax.tree.leaves(validation)[0])
+        rows, given = self.rows.judging, validation if judged_by is None else judged_by
         size = min(self._validation_batch, rows)
         whole = rows // size * size
-        chunks = jax.tree.map(lambda part: part[:whole].reshape(-1, size, *part.shape[1:]), validation)
+        chunks = jax.tree.map(lambda part: part[:whole].reshape(-1, size, *part.shape[1:]), given)
         # Carry the state: evaluation may change it, too. Recurrent dropouts draw from their seeds.
         carry, _ = jax.lax.scan(step, (list(state["other"]), list(self._metrics)), chunks)
         if whole < rows:
-            carry, _ = step(carry, jax.tree.map(lambda part: part[whole:], validation))
+            carry, _ = step(carry, jax.tree.map(lambda part: part[whole:], given))
         other, metrics = carry
         return {**state, "other": tuple(other)}, self._results(metrics)
 
@@ -235,19 +259,22 @@ class Block:
         states: State = jax.device_get(self._states)
         return states
 
-    def begin(self, orders: Mapping[int, NDArray[np.int64]]) -> None:
+    def begin(self, orders: Mapping[int, NDArray[np.int64]], folds: Mapping[int, int] | None = None) -> None:
         """Begin an epoch of the lanes in `orders`: lane -> order of the rows. The state of other lanes stays the same.
 
-        Returns while the device computes; `end` waits for the results.
+        `folds`: lane -> its fold, in a study with folds. Returns while the device computes; `end` waits for the results.
         """
         program = self.program
         all_orders = np.zeros((program.width, program.rows.count), np.int32)
         is_active = np.zeros(program.width, bool)
         for lane, order in orders.items():
             is_active[lane], all_orders[lane] = True, order
-        self._states, self._logs = program._epoch(
-            self._states, is_active, all_orders, program.rows.train, program.rows.validation
-        )
+        judged_by = None
+        if program.rows.folds is not None and folds is not None:
+            of_lanes = [folds.get(lane, 0) for lane in range(program.width)]
+            judged_by = program.rows.folds[1][of_lanes]
+        rows = (program.rows.train, program.rows.validation)
+        self._states, self._logs = program._epoch(self._states, is_active, all_orders, judged_by, *rows)
 
     def end(self) -> dict[str, NDArray[Any]]:
         """Wait for the epoch that was begun; return its metrics, each an array with one value per lane."""
@@ -270,6 +297,12 @@ def state_of(model: keras.Model, slots: Mapping[str, lifting.Slot]) -> State:
         "best": {"trainable": trainable, "other": other},
         "score": np.float32(-np.inf),
     }
+
+
+def _shapes(rows: int, arrays: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the shapes and types of so many rows of arrays."""
+    shapes: tuple[Any, ...] = jax.tree.map(lambda a: jax.ShapeDtypeStruct((rows, *a.shape[1:]), a.dtype), arrays)
+    return shapes
 
 
 def _where(condition: Any, one: Any, other: Any) -> Any:

@@ -14,7 +14,7 @@ from keras.src.layers.convolutional.base_depthwise_conv import BaseDepthwiseConv
 from keras.src.layers.convolutional.base_separable_conv import BaseSeparableConv
 
 from search.engines import failures, model_memory
-from search.engines.lanes import lifting, probing, structures
+from search.engines.lanes import lifting, pooling, probing, structures
 from search.engines.lanes.builder import Built, build, fingerprinted
 from search.engines.lanes.lifting import NotLiftable
 from search.engines.lanes.probing import Probe
@@ -71,6 +71,8 @@ def rows_of(trainer: Trainer) -> Rows:
         raise NotLiftable(
             "its training rows are read in batches as they are needed, and lanes hold all rows on the device"
         )
+    if trainer.data.folds:
+        return pooling.rows_of(trainer)
     return Rows(
         jax.tree.map(jnp.asarray, trainer.arrays()),
         jax.tree.map(jnp.asarray, trainer.validation()),
