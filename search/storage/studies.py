@@ -88,17 +88,18 @@ def check_trials(connection: sqlite3.Connection, path: Path, name: str) -> tuple
     study_id = id_of(connection, path, name)
     if foreign := foreign_trials(connection, path, study_id):
         raise foreign_trials_error(path, foreign)
-    return study_id, _space(connection, path, study_id)
+    return study_id, _file(connection, path, study_id).space
 
 
-def _space(connection: sqlite3.Connection, path: Path, study_id: int) -> Space:
+def _file(connection: sqlite3.Connection, path: Path, study_id: int) -> StudyFile:
     (settings,) = connection.execute("SELECT settings FROM manyfit_studies WHERE study_id = ?", (study_id,)).fetchone()
-    return StudyFile.stored(path, json.loads(settings)).space
+    return StudyFile.stored(path, json.loads(settings))
 
 
 def foreign_trials(connection: sqlite3.Connection, path: Path, study_id: int) -> dict[int, int]:
     """Return the trials, trial_id -> number, that another program has added to a study of ours."""
-    space = _space(connection, path, study_id)
+    file = _file(connection, path, study_id)
+    space, has_replicas = file.space, file.settings.study.replicas > 1
     unconditional = {name for name, parameter in space.items() if not parameter.when}
     rows = connection.execute(
         "SELECT trial_id, number, datetime_start, state IN ('COMPLETE', 'PRUNED', 'FAIL') AS is_ended, "
@@ -115,7 +116,9 @@ def foreign_trials(connection: sqlite3.Connection, path: Path, study_id: int) ->
         rows = connection.execute("SELECT param_name FROM trial_params WHERE trial_id = ?", (row["trial_id"],))
         params = {param for (param,) in rows}
         is_complete = unconditional <= params <= set(space) and row["datetime_start"] is not None
-        return not is_complete or row["has_values"] != row["has_epochs"]
+        # A trial has a value at an epoch once all its trainings have reached it.
+        has_own_epochs = row["has_values"] == row["has_epochs"] or (has_replicas and row["has_epochs"])
+        return not is_complete or not has_own_epochs
 
     return {row["trial_id"]: row["number"] for row in rows if is_foreign(row)}
 

@@ -66,6 +66,16 @@ def test_epoch_counts_when_the_last_training_has_reached_it(tmp_path):
     assert [epoch.value for epoch in study.pending().epochs] == [None, None, pytest.approx(0.6)]
 
 
+def test_trial_that_was_cut_off_before_its_last_training_began_goes_on(tmp_path):
+    """Its epochs are stored, and no value: another program's trial has no epochs of ours."""
+    (tmp_path / "whole").mkdir()
+    whole = replay(replay_file(tmp_path / "whole", study__repeats=4, study__trials=3), noisy, lanes=3)
+    file = replay_file(tmp_path, study__repeats=4, study__trials=3)
+    cut_off(file, 2, noisy)
+    replay(file, noisy, lanes=3)
+    assert table(file.storage, file.name) == table(whole.path, whole.name)
+
+
 @pytest.mark.parametrize(
     "event",
     [
