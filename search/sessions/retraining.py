@@ -104,10 +104,15 @@ def retrain(
     not improved for as many epochs as the study's early stopping has patience. "full" trains on the training and the
     validation rows for the epochs that the best epoch took, and keeps the last weights.
 
-    Raises UsageError if the training fails or diverges, or if Keras can't save the model; IdentityError if data or code have
-    changed since the search; Interrupted for a signal.
+    Raises UsageError for a study with folds unless "full", if the training fails or diverges, or if Keras can't save the
+    model; IdentityError if data or code have changed since the search; Interrupted for a signal.
     """
     config, stored = recipe.config, recipe.stored
+    if (folds := stored.file.settings.study.folds) > 1 and mode != "full":
+        raise UsageError(
+            f"{stored.name} judges by {folds} folds, so a training on one of them is no better than those of the search; use "
+            "--full, which trains on the rows of all folds, or `manyfit export --model` for the best fold's model"
+        )
     epochs = max(len(values) for values in config.curve.values())
     wanted = config.epoch if mode == "full" else epochs * LONGEST if mode == "long" else epochs
     seed = config.seed if seed is None else seed
@@ -240,7 +245,8 @@ def _retrained(
     config, objective = recipe.config, Objective.of(recipe.stored.file)
     repeats = config.repeats or []
     known = {config.seed: config.value} if not repeats else {one.seed: one.value for one in repeats}
-    fresh = config.confirmed.values if config.confirmed is not None else [one.value for one in repeats]
+    # In a study with repeats each value of a confirmation is a mean, from which single trainings differ more.
+    fresh = config.confirmed.values if config.confirmed and not repeats else [one.value for one in repeats]
     is_full = mode == "full"
     return Retrained(
         study=recipe.stored.name,
