@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from search.checking import learning_rate, net_inputs
 from search.checking.exhibit import Exhibit
+from search.checking.labels import labels
 from search.checking.report import NotApplicable
 from search.checking.short_training import BATCH, STEPS, ShortTraining
 from search.data.targets import label_numbers
@@ -43,6 +44,7 @@ class TrainingChecks:
     def checks(self) -> Mapping[str, Callable[[], Iterator[Finding | Exhibit]]]:
         """Return the checks, by name."""
         return {
+            "labels": lambda: labels(self.model, self.trainer),
             "into the net": self.into_the_net,
             "loss at start": self.loss_at_start,
             "learning rate": self.learning_rate,

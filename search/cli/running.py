@@ -47,6 +47,9 @@ def run(  # noqa: PLR0913, PLR0917 (typer reads one option from each argument)
         bool,
         typer.Option("--allow-unused", help="Start a new study although nothing reads some of what its file sets."),
     ] = False,
+    no_check: Annotated[
+        bool, typer.Option("--no-check", help="Start a new study although a check says that it would be wasted.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing but errors on stderr.")] = False,
 ) -> None:
     """Start a study, or resume it. If it is finished, say so and exit with 0.
@@ -76,7 +79,7 @@ def run(  # noqa: PLR0913, PLR0917 (typer reads one option from each argument)
         file = _widened(brought, name, widen, overrides)
     else:
         file = study_file(brought, name, overrides, ConsoleReporter(console), allow_unused=allow_unused)
-    done = sessions.run(file, ConsoleReporter(console), allow_unused=allow_unused)
+    done = sessions.run(file, ConsoleReporter(console), allow_unused=allow_unused, checks=not no_check)
     run_output.show(done, words_for(done.stored, brought.target), console)
     outcomes.check(done, "--trials {trials}")
 

@@ -35,8 +35,10 @@ _WHOLE = {"float64": 2**53, "float32": 2**24, "float16": 2**11, "bfloat16": 2**8
 _MOST_SEARCHED = 32
 
 
-def inspect(trainer: Trainer, fixed: Mapping[str, Any]) -> Ready:
+def inspect(trainer: Trainer, fixed: Mapping[str, Any], on_model: Callable[[keras.Model], None] | None = None) -> Ready:
     """Build the model in the middle of the space and of each of its branches, and describe it.
+
+    `on_model` gets the first model that could be built, and may look at it.
 
     Raises UsageError for faults in the study: an unknown metric or loss, or an objective that training does not report.
     A builder that raises is not an error here: it may fail for some configs only, and then only those trials fail.
@@ -70,6 +72,8 @@ def inspect(trainer: Trainer, fixed: Mapping[str, Any]) -> Ready:
             model_warnings += model_limits.warnings(trainer.settings.limits, model)
             if not trainer.has_own_fit:  # only training shows what that reports
                 _check_objective(model, trainer)
+            if on_model is not None:
+                on_model(model)
         del model
     recorder.try_more_configs()
     trainer.pins.set()

@@ -24,6 +24,7 @@ _STUDY = ("name", "objective", "direction", "trials", "epochs", "seed", "time", 
 _SECTION = re.compile(r"\[(study|data|model|train|space|search|run)\]")
 # What the words of a study file are in Python.
 _WORDS = (
+    ("--no-check starts the study anyway", "run(check=False) starts the study anyway"),
     ("add --allow-unused to go on as it is", "use run(allow_unused=True) to go on as it is"),
     ("mend the file, or", "mend the arguments, or"),
     ("change the file back", "change it back"),

@@ -105,6 +105,7 @@ class Study(Results):
         time: float | str | None = None,
         *,
         allow_unused: bool = False,
+        check: bool = True,
         progress: bool = True,
     ) -> None:
         """Start the study, or go on with it until it has `trials` trials in all.
@@ -115,6 +116,7 @@ class Study(Results):
             trials: how many trials the study has in all from now on.
             time: seconds for the whole study from now on, or a text such as "10m".
             allow_unused: start a new study although nothing reads some of its settings.
+            check: refuse a new study with a fault that would waste it, such as a loss that is not finite.
             progress: show a progress bar; without it, the logger `manyfit` gets the lines.
 
         Raises UsageError for bad data and wrong settings, IdentityError if the database has a study of this name with another
@@ -132,7 +134,9 @@ class Study(Results):
         self._find_space(given, reporter)
         self._file = self._checked(allow_unused=allow_unused)
         file = replace(self._file, given=given)
-        outcome = sessions.run(file, _InPython(reporter), allow_unused=allow_unused, interruptions=interrupts)
+        outcome = sessions.run(
+            file, _InPython(reporter), allow_unused=allow_unused, interruptions=interrupts, checks=check
+        )
         _tell(reporter, outcome)
 
     @edge()

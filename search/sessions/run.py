@@ -18,6 +18,7 @@ from search.sessions.reporter import LOGGING, Reporter
 from search.sessions.startup import load_resolved, resolve, workers
 from search.signals import signals
 from search.spec import code_files, identity
+from search.spec.finding import Finding
 from search.spec.identity import Record
 from search.spec.resolved import Resolved, describe
 from search.spec.study import StudyFile
@@ -55,22 +56,33 @@ def run(
     allow_unused: bool = False,
     interruptions: Interruptions | None = None,
     same_as: Stored | None = None,
+    checks: bool = True,
 ) -> Outcome:
     """Start or resume a study. Writes its best.json at the end, when interrupted and when the study fails.
 
     `interruptions` is entered while the study runs; by default that is `signals`. `same_as` is the study that a new one
-    confirms.
+    confirms. A new study is checked first, unless `checks` is false.
 
-    Raises UsageError for a new study with a setting that nothing reads, unless `allow_unused`; IdentityError if the data or
+    Raises UsageError for a new study with a setting that nothing reads, unless `allow_unused`, or with a fault that would
+    waste it; IdentityError if the data or
     the code are not those of `same_as`.
     """
     if records.exists(file.storage, file.name):
         return _resume(file, reporter, interruptions or signals)
-    return _start(file, reporter, interruptions or signals, allow_unused=allow_unused, same_as=same_as)
+    is_checked = checks and same_as is None
+    return _start(
+        file, reporter, interruptions or signals, allow_unused=allow_unused, same_as=same_as, is_checked=is_checked
+    )
 
 
 def _start(
-    file: StudyFile, reporter: Reporter, interruptions: Interruptions, *, allow_unused: bool, same_as: Stored | None
+    file: StudyFile,
+    reporter: Reporter,
+    interruptions: Interruptions,
+    *,
+    allow_unused: bool,
+    same_as: Stored | None,
+    is_checked: bool,
 ) -> Outcome:
     best = StudyFiles.of(file).best
     if best.is_file() and not export.is_ours(best):
@@ -80,7 +92,11 @@ def _start(
     log = StudyLog()
     with (
         interruptions() as interruption,
-        workers(file, resolved, chosen, log, reporter=reporter, interruption=interruption) as (pool, ready, resolved),
+        workers(file, resolved, chosen, log, reporter=reporter, interruption=interruption, checks=is_checked) as (
+            pool,
+            ready,
+            resolved,
+        ),
     ):
         if same_as is not None:
             identity.check_ready(same_as.file, same_as.full_identity, ready)
@@ -88,7 +104,8 @@ def _start(
         if not allow_unused:
             unused.refuse(file, unread)
         _warn(reporter, [*map(str, unread), *ready.warnings])
-        for text in studychecks.notes(file):
+        _check_findings(ready.findings)
+        for text in [*(f"{one.name}: {one.text}; {one.advice}" for one in ready.findings), *studychecks.notes(file)]:
             reporter.note(text)
         reporter.line(describe(resolved))
         note = identity.note(file, asdict(resolved), ready.data)
@@ -100,6 +117,15 @@ def _start(
             outcome = _search(Study(file, study_attrs=record.known), store, pool, reporter, interruption, resolved)
             _warn(reporter, _changed_files(file, {**outcome.stored.imported, **ready.files}))
             return outcome
+
+
+def _check_findings(findings: Iterable[Finding]) -> None:
+    """Raise UsageError for findings that would waste a study."""
+    for finding in findings:
+        if finding.level == "stop":
+            raise UsageError(
+                f"{finding.name}: {finding.text}; {finding.advice}; nothing was started; --no-check starts the study anyway"
+            )
 
 
 def _resume(file: StudyFile, reporter: Reporter, interruptions: Interruptions) -> Outcome:

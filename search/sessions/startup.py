@@ -92,7 +92,7 @@ def load_resolved(file: StudyFile, stored: Stored) -> tuple[Resolved, list[devic
     return resolved, chosen
 
 
-def worker_spec(file: StudyFile, resolved: Resolved, use: Use = "study") -> WorkerSpec:
+def worker_spec(file: StudyFile, resolved: Resolved, use: Use = "study", *, checks: bool = False) -> WorkerSpec:
     """Return the spec of a study's workers. It has the number of the first one; the pool sets the others."""
     run = file.settings.run.model_copy(update={"precision": resolved.precision})
     return WorkerSpec(
@@ -107,6 +107,7 @@ def worker_spec(file: StudyFile, resolved: Resolved, use: Use = "study") -> Work
         name=file.name,
         number=0,
         workers=max(1, resolved.devices.count("cpu")),
+        checks=checks,
         use=use,
     )
 
@@ -134,7 +135,7 @@ def start_ready(
 
 
 @contextmanager
-def workers(
+def workers(  # noqa: PLR0913 (what a start depends on)
     file: StudyFile,
     resolved: Resolved,
     chosen: list[devices.Device],
@@ -144,11 +145,13 @@ def workers(
     interruption: Callable[[], int] = lambda: 0,
     has_trials: bool = False,
     use: Use = "study",
+    checks: bool = False,
 ) -> Iterator[tuple[WorkerPool, Ready, Resolved]]:
     """Start the workers of a study, wait until they are ready, and end them when the context ends.
 
     Yields the pool, the first worker's Ready and the final settings. If "auto" resolves to fit, and fit has another
     default backend than lanes, the workers restart on that backend. `has_trials`: whether the study has begun before.
+    `checks`: whether the first worker looks for what would waste the study.
     """
     given.check(file.settings, file.given, file.storage)
     memory = file.settings.run.worker_memory
@@ -169,7 +172,7 @@ def workers(
             return start_ready(spec, lambda changed: start(changed, backend), tick)
 
     with closing(log), handover.shared(file.given) as objects:
-        pool, ready = wait(worker_spec(file, resolved, use), resolved.backend)
+        pool, ready = wait(worker_spec(file, resolved, use, checks=checks), resolved.backend)
         try:
             if resolved.engine == "auto":
                 resolved = replace(resolved, engine=ready.engine, why=ready.why)
@@ -177,7 +180,7 @@ def workers(
                 if ready.engine == "fit" and backend != resolved.backend:
                     pool.close()
                     resolved = replace(resolved, backend=backend)
-                    pool, ready = wait(worker_spec(file, resolved, use), backend)
+                    pool, ready = wait(worker_spec(file, resolved, use, checks=checks), backend)
             resolved = replace(resolved, lanes=dict(ready.lanes), structures=list(ready.structures))
             pool.replace_spec(worker_spec(file, resolved, use))
             yield pool, ready, resolved

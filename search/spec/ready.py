@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from search.spec.finding import Finding
+
 
 @dataclass(frozen=True, slots=True)
 class Ready:
@@ -37,6 +39,7 @@ class Ready:
         resumes: whether a member's training can resume from a checkpoint.
         columns: name, kind, number of features and remarks of each column of a table.
         kinds: the kind of each column of a table that is not all numbers.
+        findings: what would waste a search, or needs a look; only for a new study.
         own_splits: which of "validation" and "test" the source has itself.
     """
 
@@ -61,6 +64,7 @@ class Ready:
     own_splits: tuple[str, ...] = ()
     resumes: bool = True
     columns: tuple[Mapping[str, Any], ...] = ()
+    findings: tuple[Finding, ...] = ()
     kinds: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, get_args
 
@@ -36,6 +36,7 @@ class WorkerSpec:
         database: the study's database, and `name` the study's name: they name its files.
         number: the worker's number in the pool.
         workers: how many workers share the CPU.
+        checks: whether worker 0 looks for what would waste the study.
         use: which rows it trains on, and which it judges models by.
     """
 
@@ -51,6 +52,7 @@ class WorkerSpec:
     name: str
     number: int
     workers: int
+    checks: bool
     use: Use
 
     @property
@@ -192,6 +194,8 @@ def _table(message: Message) -> dict[str, Any]:
         table["member"] = {"trial": message.member.trial, "replica": message.member.replica}  # type: ignore[union-attr]
     if isinstance(message, WorkerSpec | FindSpace | CheckStudy):
         table["settings"] = message.settings.model_dump(mode="json")
+    if isinstance(message, Ready):
+        table["findings"] = [asdict(finding) for finding in message.findings]
     return {"type": type(message).__name__, **table}
 
 

@@ -26,6 +26,7 @@ from search.engines.protocol import Declined, Engine, EngineFactory, EngineReque
 from search.errors import DataError, UsageError
 from search.registry import ENGINES
 from search.spec import code_files, keras_callbacks
+from search.spec.finding import Finding
 from search.spec.found import Found
 from search.spec.ready import Ready
 from search.spec.usercode import Reference
@@ -49,6 +50,8 @@ from search.workers.messages import (
 )
 
 if TYPE_CHECKING:
+    import keras
+
     from search.engines.training import Trainer
 
 _Prepared: TypeAlias = "tuple[Engine, Ready, Trainer, Callable[[Trainer, Order], Message]]"
@@ -257,6 +260,7 @@ def _prepare(spec: WorkerSpec, connection: Connection, objects: int | None) -> _
     pins.import_keras()
     # Import our modules before the user's, which may have the same names.
     from search import data
+    from search.checking import quick
     from search.engines import feeding, orders, preflight, training
     from search.engines.hypermodels import stand_in
 
@@ -279,7 +283,13 @@ def _prepare(spec: WorkerSpec, connection: Connection, objects: int | None) -> _
     can_resume = can_resume and feeding.can_resume(trainer)
     files = Checkpoints(spec.files, spec.number, settings.run.disk, can_resume=can_resume)
     connection.send_bytes(encode([Inspecting()]))
-    inspected = replace(preflight.inspect(trainer, spec.fixed), resumes=can_resume)
+    findings: list[Finding] = []
+
+    def look(model: keras.Model) -> None:
+        if spec.checks and spec.number == 0:
+            findings.extend([*quick.of_data(loaded), *quick.of_model(model, trainer)])
+
+    inspected = replace(preflight.inspect(trainer, spec.fixed, look), resumes=can_resume, findings=tuple(findings))
     ready = _with_sources(inspected, trainer, named, began_at)
     why = spec.why
     request = EngineRequest(

@@ -164,6 +164,7 @@ SPEC = WorkerSpec(
     name="a",
     number=1,
     workers=2,
+    checks=True,
     use="test",
 )
 
@@ -201,7 +202,7 @@ def test_messages_come_out_as_they_went_in():
         UseModel("predict", "model.keras", {"source": "new.csv"}),
         Found({"units": [1, 2]}, {"units": 1}, 3, ("one builder",), 4),
         Ready(
-            {"train_rows": 3}, "a1", "b2", lanes={"places": 2, "ahead": 1}, memory=(1, 2), warnings=("look",), read=("units",),
+            {"train_rows": 3}, "a1", "b2", findings=(Finding("labels", "stop", "text"),), lanes={"places": 2, "ahead": 1}, memory=(1, 2), warnings=("look",), read=("units",),
             undrawn=("depth",), steps=7, structures=("c3",), counted={"draws": 3, "most_used": [{"share": 0.5}]},
         ),
     ]  # fmt: skip

@@ -71,6 +71,23 @@ def convolving(config, data):
     return keras.Sequential([keras.Input(data.input_shape), *layers])
 
 
+def nine(config, data):
+    model = keras.Sequential([keras.Input(data.input_shape), keras.layers.Dense(9, activation="softmax")])
+    optimizer = keras.optimizers.SGD(config["learning_rate"], config["momentum"])
+    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def eleven(config, data):
+    model = keras.Sequential([keras.Input(data.input_shape), keras.layers.Dense(11, activation="softmax")])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    return model
+
+
+def infinite_loss(y, outputs):
+    return keras.ops.log(keras.ops.zeros_like(outputs[:, 0])) * 0
+
+
 def failing(config, data):
     raise ValueError("no such thing")
 
@@ -272,6 +289,49 @@ def test_example_of_the_docs_prints_a_verdict_a_line_and_exits_with_2_on_stop(tm
     assert lines[-2].startswith("config: learning_rate 0.003162, width 16; on jax")
     assert {path.name for path in tmp_path.glob("*.*")} == {"my_model.py", "study.check.html", "study.toml"}
     assert "batch mixing" in (tmp_path / "study.check.html").read_text(encoding="utf-8")
+
+
+def test_run_stops_before_the_first_trial_of_a_study_that_would_be_wasted(folder):
+    done = manyfit("run", "small.toml", "--set", "model.build=models_of_check.py:nine", cwd=folder)
+    assert done.returncode == 2
+    assert "labels: 9 outputs for the labels 0 to 9 of 10 classes; labels are out of range" in done.stderr
+    assert done.stderr.endswith("nothing was started; --no-check starts the study anyway\n")
+    assert not (folder / "small.db").exists()
+
+
+@pytest.mark.gallery
+def test_run_goes_on_without_the_check(folder):
+    changes = ["model.build=models_of_check.py:nine", "study.trials=1", "study.epochs=1"]
+    done = manyfit("run", "small.toml", "--no-check", "--name", "unchecked", *settings(changes), cwd=folder)
+    assert done.returncode == 0, done.stderr
+
+
+def quick_findings(folder: str) -> dict[str, list[str]]:
+    """Return what the quick check finds in models that are built and not trained."""
+    from search import data
+    from search.checking import quick
+    from search.engines.training import Trainer
+
+    found = {}
+    file = read(folder, "sklearn:digits", "sound")
+    loaded = data.load(file.settings.data, file.base, 0)
+    for name, loss in (("sound", None), ("eleven", None), ("sound", "models_of_check.py:infinite_loss")):
+        file = read(folder, "sklearn:digits", name)
+        train = file.settings.train.model_copy(update={"loss": loss})
+        trainer = Trainer.load(file.settings.model_copy(update={"train": train}), file.base, loaded)
+        model = trainer.model(file.fixed(), seed=0)
+        found[f"{name} {loss or ''}"] = [f"{one.level} {one.name}" for one in quick.of_model(model, trainer)]
+    return found | {"data": [one.name for one in quick.of_data(loaded)]}
+
+
+def test_quick_check_stops_only_for_what_is_certain(folder):
+    found = in_keras(quick_findings, str(folder))
+    assert found == {
+        "sound ": [],
+        "eleven ": ["look labels"],
+        "sound models_of_check.py:infinite_loss": ["stop loss at start"],
+        "data": [],
+    }
 
 
 @pytest.mark.gallery

@@ -33,7 +33,7 @@ from search.workers.transport import Gone
 READY = Ready({"train_rows": 3}, "data", "source")
 SPEC = WorkerSpec(
     settings=Settings.model_validate({"data": {"source": "digits"}}),
-    base="", fixed={}, engines=("fit",), why="", lanes={}, structures=(), database="a.db", name="a", number=0, workers=1, use="study",
+    base="", fixed={}, engines=("fit",), why="", lanes={}, structures=(), database="a.db", name="a", number=0, workers=1, checks=False, use="study",
 )  # fmt: skip
 
 
