@@ -16,6 +16,7 @@ from search.spec.finding import Finding
 if TYPE_CHECKING:
     import keras
 
+    from search.data import Data
     from search.engines.training import Trainer
     from search.spec.settings import Settings
 
@@ -36,7 +37,7 @@ def check(
     loaded = data.load(settings.data, base, settings.data.seed)
     left_out: dict[str, str] = {}
     has_stop = False
-    for name, look in data_checks.checks().items() if has_data else ():
+    for name, look in data_checks.checks(_test_rows(settings, base, loaded)).items() if has_data else ():
         for finding in _run(name, lambda look=look: look(loaded), left_out):  # type: ignore[misc]
             has_stop |= isinstance(finding, Finding) and finding.level == "stop"
             yield finding
@@ -56,6 +57,17 @@ def check(
     else:
         yield from _of_training(trainer, model, config, left_out)
     yield Checked(left_out)
+
+
+def _test_rows(settings: Settings, base: Path, loaded: Data) -> Data | None:
+    """Return the data with the test rows as validation rows: they are compared with others, and no model sees them."""
+    from search import data
+
+    if not loaded.info.test_rows or loaded.stream is not None:
+        return None
+    test = data.load(settings.data, base, settings.data.seed, "test")
+    # A data function without a seed gives other rows each time.
+    return test if test.fingerprint == loaded.fingerprint else None
 
 
 def _model(trainer: Trainer, config: Mapping[str, Any]) -> keras.Model | Finding:

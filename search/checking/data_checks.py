@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,10 @@ from search.checking import rows
 from search.checking.baselines import baselines
 from search.checking.examples import examples
 from search.checking.exhibit import Exhibit
+from search.checking.suspects import outliers, wrong_labels
 from search.data import Data
 from search.data.targets import label_numbers
-from search.spec.finding import Finding, Level
+from search.spec.finding import Finding
 
 # Values this far from 0 train badly without scaling.
 LARGE = 100.0
@@ -25,16 +27,18 @@ _RARE = 10.0
 _MANY_CONSTANT = 0.5
 
 
-def checks() -> Mapping[str, Callable[[Data], Iterator[Finding | Exhibit]]]:
-    """Return the checks of data, by name."""
+def checks(test: Data | None = None) -> Mapping[str, Callable[[Data], Iterator[Finding | Exhibit]]]:
+    """Return the checks of data, by name; `test` has the test rows as its validation rows."""
     return {
         "remarks": remarks,
         "inputs": inputs,
         "duplicates": duplicates,
-        "shared rows": shared_rows,
+        "shared rows": partial(shared_rows, test=test),
         "targets": targets,
         "baselines": baselines,
-        "examples": examples,
+        "outliers": outliers,
+        "likely wrong labels": wrong_labels,
+        "examples": partial(examples, test=test),
     }
 
 
@@ -103,16 +107,23 @@ def duplicates(data: Data) -> Iterator[Finding]:
     yield Finding("duplicates", "look" if is_many else "ok", text, advice, numbers)
 
 
-def shared_rows(data: Data) -> Iterator[Finding]:
-    """Yield how many validation rows are training rows, too."""
-    known = set(rows.digests(data.x_train, data))
-    keys = rows.digests(data.x_validation, data)
-    count = sum(key in known for key in keys)
-    share = count / len(keys)
-    text = f"{count:,} of {len(keys):,} validation rows are training rows, too ({share:.1%})"
-    level: Level = "look" if count else "ok"
-    advice = "drop the repeated rows, or split by groups (data.group): the value would be of rows known from training"
-    yield Finding("shared rows", level, text, advice if count else "", {"rows": count, "share": share})
+def shared_rows(data: Data, test: Data | None = None) -> Iterator[Finding]:
+    """Yield how many validation and test rows are training rows, too, and how many test rows are validation rows."""
+    keys = {"training": rows.digests(data.x_train, data), "validation": rows.digests(data.x_validation, data)}
+    if test is not None:
+        keys["test"] = rows.digests(test.x_validation, test)
+    pairs = [("validation", "training"), ("test", "training"), ("test", "validation")]
+    for split, other in pairs:
+        if split not in keys:
+            continue
+        known = set(keys[other])
+        count = sum(key in known for key in keys[split])
+        share = count / len(keys[split])
+        text = f"{count:,} of {len(keys[split]):,} {split} rows are {other} rows, too ({share:.1%})"
+        advice = f"drop them, or split by groups (data.group): the value of the {split} rows would be of known rows"
+        yield Finding(
+            "shared rows", "look" if count else "ok", text, advice if count else "", {"rows": count, "share": share}
+        )
 
 
 def targets(data: Data) -> Iterator[Finding]:

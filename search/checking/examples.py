@@ -15,20 +15,22 @@ _MOST_CLASSES, _EXAMPLES, _STRIP_WIDTH = 20, 6, 340
 _MOST_BARS = 40
 
 
-def examples(data: Data) -> Iterator[Exhibit]:
+def examples(data: Data, test: Data | None = None) -> Iterator[Exhibit]:
     """Yield the shares of the classes in the splits, and examples of each class as pictures where rows are images."""
-    yield from _shares(data)
+    yield from _shares(data, test)
     yield from _images(data)
 
 
-def _shares(data: Data) -> Iterator[Exhibit]:
+def _shares(data: Data, test: Data | None) -> Iterator[Exhibit]:
     for output in data.info.targets or ("",):
         one = data.output(output)
         if not one.info.classes:
             continue
         names = class_names(one)[:_MOST_BARS]
         bars = {}
-        for split, y in (("training", one.y_train), ("validation", one.y_validation)):
+        splits = [("training", one.y_train), ("validation", one.y_validation)]
+        splits += [] if test is None else [("test", test.output(output).y_validation)]
+        for split, y in splits:
             counts = np.bincount(labels_of(y, one), minlength=one.info.classes)[:_MOST_BARS]
             bars[split] = tuple((counts / max(counts.sum(), 1)).tolist())
         of = f" of {output}" if output else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -106,6 +107,7 @@ class Data:
         columns: name, kind, number of features and remarks of each column of a table and of each array of texts.
         own_splits: which of "validation" and "test" the source has itself.
         stream: the training rows, if they are read as they are needed; x_train and y_train are then a sample of them.
+        place: training row -> where the source has it, such as "wine.csv, line 5"; None for windows, batches and use "full".
         w_train, w_validation: weights of rows (rows,), float32, or a dictionary or tuple of these by output; None without.
         is_full: whether the validation rows are among the training rows, so that they can judge nothing.
         folds: the data of each fold, of which these are the first; empty without folds, and if all rows train.
@@ -130,6 +132,7 @@ class Data:
     is_full: bool = False
     folds: tuple[Data, ...] = ()
     rows: tuple[Array, Array] | None = None
+    place: Callable[[int], str] | None = None
 
     @property
     def kinds(self) -> dict[str, str]:

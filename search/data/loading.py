@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -186,7 +186,15 @@ def _data(
         encodings={name: made.encoding for name, made in inputs.items() if made.encoding is not None},
         columns=tuple(_described(bundle, inputs)),
         is_full=use == "full",
+        place=None if chosen.windows or stream is not None or use == "full" else _place(bundle, chosen),
     )
+
+
+def _place(bundle: Bundle, chosen: Chosen) -> Callable[[int], str]:
+    origin, numbers = chosen.rows["train"]
+    # Keep no more than this of the source, whose rows may take much memory.
+    place = next(iter(bundle.inputs.values())).splits[origin].place
+    return lambda row: place(int(numbers[row]))
 
 
 def _info(

@@ -192,11 +192,12 @@ def divided(parts: Parts) -> Parts:
 
 def taken(part: Part, index: Array) -> Part:
     """Return some rows of a part, in the order of `index`."""
+    place = part.place  # a reference to the part would keep all its rows
     return replace(
         part,
         x=part.x[index],
         y=part.y[index],
-        place=lambda row: part.place(int(index[row])),
+        place=lambda row: place(int(index[row])),
         roles={role: values[index] for role, values in part.roles.items()},
     )
 

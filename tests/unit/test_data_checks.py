@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from data_kit import load, write_function
 
-from search.checking import data_checks
+from search.checking import checker, data_checks
+from search.checking.exhibit import Images
 from search.checking.report import NotApplicable
 from search.data import Data
 from search.spec.finding import Finding
+from search.spec.settings import DataSection, Settings
 
 SOUND = """
 rng = np.random.default_rng(0)
@@ -23,7 +27,7 @@ def source(folder, change: str = "", *, name: str = "sound") -> Data:
 
 
 def verdicts(data: Data, check: str) -> dict[str, Finding]:
-    return {finding.name: finding for finding in data_checks.checks()[check](data)}
+    return {one.name: one for one in data_checks.checks()[check](data) if isinstance(one, Finding)}
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +61,60 @@ def test_rare_class_gets_the_bias_of_its_base_rate(tmp_path):
     assert "bias" in found.advice
     assert f"Constant({np.log(8 / 152):.3g})" in found.advice
     assert found.numbers == {"most": 152, "least": 8}
+
+
+DIGITS = """
+from sklearn.datasets import load_digits
+rng = np.random.default_rng(0)
+x, y = load_digits(return_X_y=True)
+x = x.astype("float32")
+{change}
+return x, y
+"""
+
+
+@pytest.mark.parametrize(
+    ("check", "change"),
+    [
+        (
+            "likely wrong labels",
+            "some = rng.permutation(len(y))[:60]; y[some] = (y[some] + rng.integers(1, 10, 60)) % 10",
+        ),
+        ("outliers", "x[5:9] = 200 * rng.normal(size=(4, 64))"),
+    ],
+)
+def test_broken_digits_trigger_a_verdict_and_sound_ones_do_not(tmp_path, check, change):
+    broken = verdicts(
+        load(tmp_path, write_function(tmp_path, DIGITS.format(change=change), name=f"d{len(check)}")), check
+    )
+    assert broken[check].level == "look"
+    assert verdicts(load(tmp_path, "sklearn:digits"), check)[check].level == "ok"
+
+
+@pytest.mark.parametrize(
+    ("check", "change"),
+    [
+        ("likely wrong labels", "y[[0, 10, 20, 30]] = (y[[0, 10, 20, 30]] + 5) % 10"),
+        ("outliers", "x[[0, 10, 20, 30]] *= 30"),
+    ],
+)
+def test_suspects_are_named_by_their_place_in_the_source(tmp_path, check, change):
+    source_of = write_function(tmp_path, DIGITS.format(change=change), name=f"few{len(check)}")
+    found = data_checks.checks()[check](load(tmp_path, source_of, validation=0.01, test=0.01))
+    (images,) = (one for one in found if isinstance(one, Images))
+    places = {int(re.search(r"row (\d+)", caption)[1]) for _, caption in images.images}
+    assert len(places & {0, 10, 20, 30}) >= 2
+
+
+def test_test_rows_are_compared_with_training_rows(tmp_path):
+    body = f"{SOUND}\nreturn dict(x=x, y=y, x_test=x[:10] + {{}}, y_test=y[:10])"
+    for name, shift, expected in (("leaked", 0, "look"), ("clean", 1, "ok")):
+        source_of = write_function(tmp_path, body.format(shift), name=name)
+        section = DataSection(source=source_of)
+        loaded = load(tmp_path, source_of)
+        test = checker._test_rows(Settings(data=section), tmp_path, loaded)
+        found = [one for one in data_checks.checks(test)["shared rows"](loaded) if "test rows" in one.text]
+        assert [one.level for one in found if "training" in one.text] == [expected]
 
 
 def test_rows_of_two_labels_are_counted(tmp_path):
