@@ -17,7 +17,7 @@ from models.arguments import BUILDERS
 from search import data
 from search.errors import DataError, OptionError, UsageError
 from search.policies import pruners, samplers
-from search.reading import callbackchecks, hints, signatures, studychecks
+from search.reading import callbackchecks, candidates, hints, signatures, studychecks
 from search.reading.studytext import StudyText, shorten
 from search.registry import ENGINES
 from search.spec import given, keras_callbacks
@@ -35,7 +35,7 @@ from search.spec.vocabulary import (
     optimizer_arguments,
     optimizer_class,
 )
-from spaces import Choice, SpaceError, load_preset, preset_names, shown
+from spaces import Choice, Space, SpaceError, load_preset, preset_names, shown
 
 Finder: TypeAlias = Callable[[StudyFile], Found]
 """Runs the builder of a study without a space and returns what it found; UsageError if it has another form."""
@@ -145,7 +145,7 @@ def build(
         settings = Settings.model_validate(_with_preset(text))
     except ValidationError as error:
         raise text.invalid(error) from None
-    settings = studychecks.spelled_as_listed(settings)
+    settings = studychecks.spelled_as_listed(_with_candidates(settings, path, text))
     studychecks.check_ranges(settings, text)
     studychecks.check_parents(settings, text)
     # Store the name in the settings, so that the study keeps it when the file is renamed.
@@ -163,6 +163,22 @@ def build(
         raise text.error("space", "there is nothing to search; give at least one parameter, or use a preset")
     _check(study, text, allow_unused=allow_unused)
     return study
+
+
+def _with_candidates(settings: Settings, path: Path, text: StudyText) -> Settings:
+    """Read the candidates, and describe the space that they span if there is no other."""
+    rows = settings.search.candidates
+    if not rows:
+        return settings
+    try:
+        if isinstance(rows, str):
+            rows = tuple(candidates.read(rows, path.resolve().parent))
+        table = settings.space or candidates.space_of(rows)
+        rows = tuple(candidates.checked(rows, Space.parse(table)))
+    except SpaceError as error:
+        raise text.error("search.candidates", f"{error.key}: {error}" if error.key else str(error)) from None
+    search = settings.search.model_copy(update={"candidates": rows})
+    return settings.model_copy(update={"space": table, "search": search})
 
 
 def _with_preset(text: StudyText) -> dict[str, Any]:
@@ -310,6 +326,13 @@ def _check_search(study: StudyFile, text: StudyText) -> None:
         pruners.make(search.pruner.name, search.pruner.options, epochs=study.epochs)
     except OptionError as error:
         raise text.error(f"search.pruner.{error.option}".rstrip("."), str(error)) from None
+    if search.candidates and search.duplicates:
+        raise text.error(
+            "search.duplicates",
+            "each candidate is trained once; remove it, or set study.repeats to train each several times",
+        )
+    if search.candidates and search.sampler.name == "grid":
+        return  # in their order
     try:
         samplers.check(search.sampler.name, search.sampler.options, study.space)
     except OptionError as error:

@@ -103,6 +103,7 @@ def confirming_file(stored: Stored, top: int | None = None, repeats: int | None 
             "pruner": "none",
             "duplicates": True,
             "learn_from": None,
+            "candidates": (),
             # The configs take turns, so that an interrupted confirmation has as many trials of each.
             "start": [stored.file.space.config(trial.params) for trial in best] * repeats,
         },

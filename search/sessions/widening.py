@@ -31,6 +31,11 @@ def widened(stored: Stored, base: Path | None, widenings: Sequence[str], overrid
 
     Raises UsageError for what is no widening.
     """
+    if stored.file.settings.search.candidates:
+        raise UsageError(
+            f"--widen: {stored.name!r} chooses among given configs (search.candidates); list others in a new study, which "
+            "may learn from it (search.learn_from)"
+        )
     for parameter, _, _ in map(_parts, widenings):
         if parameter not in stored.file.space:
             known = ", ".join(stored.file.space)

@@ -425,7 +425,7 @@ def as_begun(sections: Mapping[str, Any], seed: int) -> dict[str, Any]:
     """
     before: dict[str, dict[str, Any]] = {
         "data": {"seed": seed, "exif": False},
-        "search": {"prune_start": True, "learn_from": None},
+        "search": {"prune_start": True, "learn_from": None, "candidates": ()},
     }
     return {**sections, **{name: {**keys, **sections.get(name, {})} for name, keys in before.items()}}
 
@@ -525,6 +525,8 @@ class SearchSection(Section):
     start: tuple[dict[str, Any], ...] = ()
     prune_start: Flag = False
     learn_from: LearnFrom | None = None
+    # The path of a table in a study file; `search.reading.studyfile` reads it, so that a stored study has its rows.
+    candidates: str | tuple[dict[str, Any], ...] = ()
 
     @property
     def learns(self) -> bool:

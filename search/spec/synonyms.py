@@ -131,6 +131,7 @@ _SYNONYMS: Mapping[str, str] = {
         "initial points_to_evaluate enqueue initial_configs initial_points warm_start x0 baseline "
         "start_configs init first enqueue_trial evaluate_first"
     ),
+    "candidates": "configs configurations choose_from pool finite candidate_configs",
     "learn_from": "transfer transfer_from source_study prior_study warm_start_from previous add_trials warmstart",
     "prune_start": "prune_baseline prune_initial may_prune_start",
     "patience": "rounds n_iter_no_change epochs stop_after wait max_wait",

@@ -26,6 +26,7 @@ class SearchProblem:
     Attributes:
         epochs: the most that a trial may have.
         study_attrs: what an earlier sampler stored with the study; the new one continues from it.
+        candidates: the params of the configs to choose among; empty for all of the space.
     """
 
     space: Space
@@ -33,6 +34,7 @@ class SearchProblem:
     seed: int
     epochs: int
     study_attrs: Mapping[str, Any] = field(default_factory=dict)
+    candidates: Sequence[Mapping[str, Any]] = ()
 
 
 class Sampler(Protocol):
@@ -40,7 +42,8 @@ class Sampler(Protocol):
 
     A sampler is made by `kind(problem, **options)`. Its class may have OPTIONS, name -> `Rule`, and a class method
     `check(options, space)`, which raises OptionError for a space that it can't search. If it has a method
-    `vetoes_pruning(trials, number, epoch)`, halving calls that before it prunes a trial; True lets the trial go on.
+    `vetoes_pruning(trials, number, epoch)`, halving calls that before it prunes a trial; True lets the trial go on. If it
+    draws none of the problem's candidates, the nearest of them is taken.
     """
 
     def draw(self, trials: Trials, attempt: int, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

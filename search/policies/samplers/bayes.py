@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from search.policies.samplers import SearchProblem
+from search.policies.samplers.candidates import squared_distances
 from search.policies.samplers.encoding import Array, Encoding
 from search.policies.samplers.gaussian_process import GaussianProcess, Hyperparameters, learn, log_expected_improvement
 from search.spec.settings import DEFAULT_EPOCHS
@@ -79,6 +80,8 @@ class BayesSampler:
         self._objective = problem.objective
         self.encoding = Encoding(problem.space)
         self._d = len(self.encoding)
+        self._candidates = [dict(candidate) for candidate in problem.candidates]
+        self._choices = np.array([self.encoding.point(candidate) for candidate in self._candidates])
         self._observed = _Observations(self._epochs, self._d)
         self._log_position = 0
         self._hyperparameters: Hyperparameters | None = None
@@ -93,7 +96,11 @@ class BayesSampler:
         rng = np.random.default_rng(stream(self._seed, 0, number, attempt))
         # One BLAS thread: sums are reproducible bit for bit, and the other cores stay free for training.
         with self._threads.limit(limits=1, user_api="blas"):
-            point = self._point(number, attempt, rng)[0]
+            point = self._point(number, attempt, rng, self._open(given))[0]
+        if self._candidates:
+            place = int((np.abs(self._choices - point).sum(axis=1)).argmin())
+            learned_at, attrs = self._learned
+            return dict(self._candidates[place]), attrs if learned_at == number else {}
         if given:  # given parents may activate parameters that are inactive (0) in the drawn point
             point = np.where(point == 0, rng.random(self._d), point)
         learned_at, attrs = self._learned
@@ -130,7 +137,7 @@ class BayesSampler:
             posterior = self._posterior(len(trials), self._hyperparameters, without=number)
             trial = self._observed.points[number]
             per_epoch = posterior.acquisition(trial[None])[0] - np.log(self._epochs_of(trial) - epoch)
-            point, acquisition = self._maximize_acquisition(posterior, rng)
+            point, acquisition = self._maximize_acquisition(posterior, rng, self._open({}))
             new_per_epoch = acquisition - np.log(self._epochs_of(point[0]))
         return bool(per_epoch >= new_per_epoch + np.log(VETO_SHARE * self._observed.count_running(len(trials))))
 
@@ -167,11 +174,20 @@ class BayesSampler:
 
     # -- drawing -----------------------------------------------------------------------------------------------------
 
-    def _point(self, number: int, attempt: int, rng: np.random.Generator) -> Array:
-        """Return the point to try as trial `number`, of shape (1, d)."""
+    def _open(self, given: Mapping[str, Any]) -> Array:
+        """Return the points of the candidates that hold `given` and that no trial has; all of them if there is none."""
+        if not self._candidates:
+            return self._choices
+        fits = np.array([given.items() <= candidate.items() for candidate in self._candidates])
+        is_open = fits & ~np.array(self._observed.has(self._choices))
+        return self._choices[is_open if is_open.any() else slice(None)]
+
+    def _point(self, number: int, attempt: int, rng: np.random.Generator, choices: Array) -> Array:
+        """Return the point to try as trial `number`, of shape (1, d): one of `choices`, unless these are empty."""
         informative = self._observed.count_informative(number)
         if informative < STARTUP:
-            return self._quasi_random(number) if attempt == 0 else self.encoding.snapped(rng.random((1, self._d)))
+            drawn = self._quasi_random(number) if attempt == 0 else self.encoding.snapped(rng.random((1, self._d)))
+            return self._nearest(choices, drawn) if len(choices) else drawn
         if self._hyperparameters is None or informative >= GROWTH * self._learned_from:
             rows = self._observed.rows(number, LEARNED_ROWS)
             features = self.encoding.features(self._observed.points[rows.trials])
@@ -179,7 +195,10 @@ class BayesSampler:
             # Read back what is stored: a restarted command then has the same hyperparameters, to the last bit.
             self._hyperparameters, self._learned_from = Hyperparameters.read(written, self._d), informative
             self._learned = number, {KEY: {"beliefs": written, "trials": informative}}
-        return self._maximize_acquisition(self._posterior(number, self._hyperparameters), rng)[0]
+        return self._maximize_acquisition(self._posterior(number, self._hyperparameters), rng, choices)[0]
+
+    def _nearest(self, choices: Array, point: Array) -> Array:
+        return choices[[int(squared_distances(self.encoding, choices, point[0]).argmin())]]
 
     def _quasi_random(self, number: int) -> Array:
         from scipy.stats import qmc  # this import takes a third of a second; a resumed study may not need it
@@ -201,8 +220,17 @@ class BayesSampler:
         trials = trials[trials != without]
         return _Posterior(process, self.encoding, self._epochs, trials, self._observed.points[trials])
 
-    def _maximize_acquisition(self, posterior: _Posterior, rng: np.random.Generator) -> tuple[Array, float]:
-        """Return the new point with the highest acquisition, of shape (1, d), and that acquisition."""
+    def _maximize_acquisition(
+        self, posterior: _Posterior, rng: np.random.Generator, choices: Array | None = None
+    ) -> tuple[Array, float]:
+        """Return the new point with the highest acquisition, of shape (1, d), and that acquisition.
+
+        If there are `choices`, it is one of them.
+        """
+        if choices is not None and len(choices):
+            values = posterior.acquisition(choices)
+            best = int(values.argmax())
+            return choices[[best]], float(values[best])
 
         def acquisition(points: Array) -> Array:
             values = posterior.acquisition(points)

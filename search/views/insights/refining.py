@@ -61,6 +61,11 @@ def refine(history: History, known: Sequence[Matter], *, may_fix: bool = True) -
     Raises UsageError with fewer than ENOUGH complete trials.
     """
     complete, space = history.complete, history.file.space
+    if history.file.settings.search.candidates:
+        raise UsageError(
+            f"{history.file.name!r} chooses among given configs (search.candidates), so it has no ranges to refine; list "
+            "others in a new study"
+        )
     if len(complete) < ENOUGH:
         raise UsageError(
             f"{history.file.name!r} has {len(complete)} trials that were trained fully; with fewer than {ENOUGH} it is "
