@@ -234,6 +234,7 @@ def note(file: StudyFile, resolved: Mapping[str, Any], data: Mapping[str, Any]) 
     lines = [
         f"**{file.name}**: {file.direction} `{study.objective}`, {file.epochs} epochs, seed {study.seed}",
         "",
+        *_trainings(file),
         (
             f"- data: `{file.settings.data.source}`, "
             + (
@@ -260,6 +261,13 @@ def note(file: StudyFile, resolved: Mapping[str, Any], data: Mapping[str, Any]) 
     ]
     lines += [f"| {name} | `{json.dumps(entry)}` |" for name, entry in file.space.describe().items()]
     return "\n".join(lines)
+
+
+def _trainings(file: StudyFile) -> list[str]:
+    study = file.settings.study
+    several = [f"- each trial: the mean of {study.replicas} {study.replica}s"] if study.replicas > 1 else []
+    confirmed = ", ".join(map(str, study.confirms))
+    return [*several, *([f"- fresh trainings of the best trials of a search: {confirmed}"] if confirmed else [])]
 
 
 def _limits(file: StudyFile) -> list[str]:
