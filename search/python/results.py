@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from manyfit.start import users_packages
 from search.errors import UsageError
 from search.python.edge import edge
 from search.storage import records
@@ -224,6 +225,38 @@ class Plots:
         from search.views.figures import params as figures
 
         return figures.contours(self._stored(), params)
+
+    @edge()
+    def confusion(self, output: str = "") -> go.Figure:
+        """Draw the confusion matrix of the best model on the validation rows; of a regression, predicted over true values.
+
+        A worker builds the model with its kept weights. `output` names one of several.
+
+        Raises UsageError as `Results.model` does, or if the model's outputs are no classes and no numbers.
+        """
+        return self._of_model(output, "confusion", "predicted")
+
+    @edge()
+    def mistakes(self, output: str = "") -> go.Figure:
+        """Draw the validation rows that the best model gets most wrong; UsageError if they are no images."""
+        return self._of_model(output, "worst-mistakes", "largest-errors")
+
+    @edge()
+    def first_weights(self) -> go.Figure:
+        """Draw the weights of the best model's first layer; UsageError if its rows are no images."""
+        return self._of_model(None, "first-weights")
+
+    def _of_model(self, output: str | None, *names: str) -> go.Figure:
+        from search.sessions import describing
+        from search.sessions.reporter import LOGGING
+        from search.views import model_page
+
+        stored = self._results._with_objects(self._stored())
+        if not stored.complete:
+            raise UsageError(f"{stored.name} has no complete trial yet, so there is no model to look at")
+        with users_packages():
+            detail = describing.describe(stored, stored.complete[0], LOGGING)
+        return model_page.figure(stored.complete[0], detail, output, names)
 
     def _stored(self) -> Stored:
         return self._results._load()

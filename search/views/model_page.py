@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from search.errors import UsageError
 from search.trials.trial import Trial
 from search.views.figures import model as figures
 from search.views.pages.page import Block, Figure, Picture, Pictures, Section, Table, Text, Verdict
+from search.views.pages.png import sheet
+from search.views.printable import label
 from search.views.text import number
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 _TITLE = "The best model"
 
@@ -37,6 +43,28 @@ def numbers(detail: Mapping[str, Any]) -> dict[str, Any]:
     return {"evaluated": detail["evaluated"], "heads": heads, "weights": weights}
 
 
+def figure(trial: Trial, detail: Mapping[str, Any], output: str | None, names: Sequence[str]) -> go.Figure:
+    """Return the picture of an output that has one of these names, for a notebook; UsageError with the reason if none has.
+
+    `output` "" is the first one; None is for a picture of the whole model.
+    """
+    outputs = [head["name"] for head in detail["heads"]]
+    output = "" if output is None else output or outputs[0]
+    if output and output not in outputs:
+        raise UsageError(f"output: the model has no output {output!r}; there are {', '.join(outputs)}")
+    wanted = {f"{name}{_suffix(output)}" for name in names}
+    (section,) = sections(trial, detail)
+    for block in section.blocks:
+        if isinstance(block, Figure) and block.name in wanted:
+            return block.figure.update_layout(title=label(block.title))
+        if isinstance(block, Pictures) and block.name in wanted:
+            return sheet(block).update_layout(title=label(block.title), template="plotly_white")
+    remarks = [block.text.rstrip(".") for block in section.blocks if isinstance(block, Text) and block.is_quiet]
+    raise UsageError(
+        f"there is no such picture of trial {trial.number}'s model: {'; '.join(remarks) or 'its rows are no images'}"
+    )
+
+
 def left_out(why: str) -> list[Section]:
     """Return the section of a model that can't be looked at, with the reason."""
     return [Section(_TITLE, [Verdict("note", f"Its pictures are left out: {why}")])]
@@ -44,7 +72,7 @@ def left_out(why: str) -> list[Section]:
 
 def _head(head: Mapping[str, Any]) -> Iterator[Block]:
     name = f" of {head['name']}" if head["name"] else ""
-    suffix = f"-{_plain(head['name'])}" if head["name"] else ""
+    suffix = _suffix(head["name"])
     if why := head.get("left_out"):
         yield Text(f"Mistakes{name} are left out: {why}.", is_quiet=True)
         return
@@ -107,5 +135,8 @@ def _weights(weights: Mapping[str, Any]) -> Iterator[Block]:
     yield Pictures("first-weights", "Weights of the first layer", pictures, note, width=64)
 
 
-def _plain(name: str) -> str:
-    return "".join(char if char.isascii() and char.isalnum() else "-" for char in name.lower())
+def _suffix(output: str) -> str:
+    """Return the end of a picture's name for one of several outputs."""
+    if not output:
+        return ""
+    return "-" + "".join(char if char.isascii() and char.isalnum() else "-" for char in output.lower())

@@ -7,7 +7,9 @@ import random
 import re
 
 import pytest
-from support import SHARED, manyfit, replay, replay_file, write_study
+from support import SHARED, cut_off, manyfit, replay, replay_file, write_study
+
+from search.storage.store import Store
 
 KINDS = """
 [study]
@@ -156,3 +158,13 @@ def test_compare_refuses_less_than_two_studies_and_unknown_names(two):
     done = manyfit("compare", two / "replay.db", "--name", "other")
     assert done.returncode == 2
     assert "no database here has a study 'other'" in done.stderr
+
+
+def test_model_is_left_out_while_the_study_runs(tmp_path):
+    file = replay_file(tmp_path, study__trials=8, study__epochs=2)
+    cut_off(file, 3)
+    with Store.of(file):  # the lock of a running command
+        assert manyfit("report", tmp_path / "replay.toml").returncode == 0
+    written = (tmp_path / "replay.report.html").read_text("utf-8")
+    assert "Its pictures are left out: the study is running" in written
+    assert "next: it is running" in written

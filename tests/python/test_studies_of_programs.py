@@ -91,6 +91,8 @@ def test_a_program_searches_reads_what_it_found_and_gets_the_model(tmp_path):
             "history": [list(map(float, trace.y)) for trace in study.plot.history().data][0],
             "parallel": [axis.label for axis in study.plot.parallel().data[0].dimensions],
             "slices": len(study.plot.slices().data),
+            "confusion": [sum(int(text) for text in trace.text) for trace in study.plot.confusion().data if trace.type == "scatter"],
+            "others": [len(draw().data) for draw in (study.plot.gap, study.plot.best, study.plot.time, study.plot.contours)],
         }))
         for draw in (lambda: study.plot.importance(), lambda: study.plot.curves("val_acuracy"), lambda: study.model(7)):
             try:
@@ -117,6 +119,8 @@ def test_a_program_searches_reads_what_it_found_and_gets_the_model(tmp_path):
     assert drawn["history"] == [trial.value for trial in sorted(stored.complete, key=lambda trial: trial.number)]
     assert drawn["parallel"] == ["val_accuracy", "learning_rate", "units"]
     assert drawn["slices"] == 2
+    assert drawn["confusion"] == [40]  # all validation rows
+    assert drawn["others"] == [4, 1, 1, 2]
     assert "importance can't be computed" in errors[0]
     assert "no trial has reported 'val_acuracy'; did you mean 'val_accuracy'?" in errors[1]
     assert "wine has 3 trials, from 0; received 7" in errors[2]

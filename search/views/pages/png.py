@@ -77,7 +77,7 @@ async def _draw(figures: dict[str, dict[str, Any]], folder: Path) -> None:
 
 def _titled(block: Figure | Pictures) -> dict[str, Any]:
     """Return a figure with the title and the colours of a light page."""
-    figure = block.figure if isinstance(block, Figure) else _sheet(block)
+    figure = block.figure if isinstance(block, Figure) else sheet(block)
     content = json.loads(figure.to_json())
     layout = layout_of(content)
     top = layout["margin"]["t"] + _TOP - 24
@@ -102,7 +102,7 @@ def _titled(block: Figure | Pictures) -> dict[str, Any]:
     }
 
 
-def _sheet(block: Pictures) -> go.Figure:
+def sheet(block: Pictures) -> go.Figure:
     """Return pictures side by side as a figure of Plotly."""
     import plotly.graph_objects as go
 
