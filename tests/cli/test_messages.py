@@ -134,11 +134,11 @@ def test_suggested_commands_are_quoted_for_the_shell(tmp_path):
 
 
 def test_command_that_run_suggests_can_be_pasted(studied, tmp_path):
-    shutil.copy(studied / "replay.db", tmp_path / "replay.db")
+    shutil.copy(studied / "replay.db", tmp_path / "my study.db")
     text = (studied / "replay.toml").read_text().replace("[study]", '[study]\nname = "replay"')
     path = tmp_path / "my study.toml"
     path.write_text(text)
-    done = invoke("run", path, "--set", f"run.storage={tmp_path / 'replay.db'}")
+    done = invoke("run", path)
     assert done.exit_code == 0, done.stderr
     assert f"manyfit show '{path}', manyfit dashboard '{path}'" in done.stderr
 
