@@ -112,6 +112,7 @@ for _function in (
     beginning.refine,
     looking.export,
     modelling.retrain,
+    modelling.ensemble,
     modelling.evaluate,
     modelling.predict,
     modelling.plot_model,

@@ -1,4 +1,4 @@
-"""The commands for the models that a study ends with: evaluate, predict, retrain, plot-model."""
+"""The commands for the models that a study ends with: evaluate, predict, retrain, ensemble, plot-model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from search.cli.printing import Json, echo, stdout
-from search.cli.study_argument import Name, stored_study
+from search.cli.study_argument import Name, Target, stored_study
 from search.errors import UsageError
 from search.views.printable import printable
 
@@ -100,6 +100,45 @@ def predict(
             echo(line)
         text = table.read_text(encoding="utf-8")
         print(printable(text) if sys.stdout.isatty() else text, end="")
+
+
+def ensemble(
+    study: Target,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .keras file to write.")],
+    name: Name = "",
+    top: Annotated[int, typer.Option(min=2, help="How many of the best distinct configs.")] = 5,
+    test: Annotated[
+        bool, typer.Option("--test", help="Evaluate it and the best trial on the test rows, too: two looks, counted.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Save one model that averages the best configs: the probabilities of classes, or the values of a regression.
+
+    Kept weights are used; a config without them is trained again. The scores stand beside those of the best trial.
+
+    Example: [bold]manyfit ensemble studies/digits.toml --top 5 -o ensemble.keras[/]
+    """
+    from search.sessions import ensembling, evaluating, saving
+    from search.storage import records
+    from search.views import console, ensembled, export
+
+    if output.suffix != _MODEL:
+        raise UsageError(f"-o: a model is saved as a .keras file; received {output}")
+    stored = records.load(*stored_study(study, name))
+    export.check_target(output, stored)
+    best = chosen(stored, None)
+    if test:
+        saving.kept_training(stored, best)
+    reporter = console.ConsoleReporter(console.stderr())
+    made = ensembling.ensemble(stored, top, output, reporter)
+    tests = None
+    if test:
+        of_ensemble = evaluating.of_file(output, "test", reporter)
+        tests = (of_ensemble, evaluating.of_study(stored, best, "test", reporter))
+    if as_json:
+        print(json.dumps(ensembled.to_json(made, output, tests), indent=2, allow_nan=False))
+    else:
+        ensembled.show(made, output, tests, stdout())
 
 
 def plot_model(

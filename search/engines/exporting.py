@@ -49,11 +49,14 @@ class Evaluated:
     batch_size: int
 
     @classmethod
-    def of(cls, trainer: Trainer, order: SaveModel | DescribeModel, weights: Mapping[str, NDArray[Any]]) -> Evaluated:
-        """Build, compile and evaluate a trial's model as the study does."""
+    def of(
+        cls, trainer: Trainer, order: SaveModel | DescribeModel, weights: Mapping[str, NDArray[Any]] | None
+    ) -> Evaluated:
+        """Build, compile and evaluate a trial's model as the study does; without weights the builder has set them."""
         data, batch_size = trainer.data, validation_batch(int(order.config["batch_size"]))
         model = trainer.model(order.config, order.seed)
-        assign(model, weights)
+        if weights is not None:
+            assign(model, weights)
         outputs = model.predict(data.x_validation, batch_size=batch_size, verbose=0)
         values = _values(model, data.x_validation, data.y_validation, data.w_validation, batch_size)
         heads = heads_of(model, data)
@@ -115,21 +118,22 @@ def _uncompiled(why: str) -> Compiled:
     return Compiled(None, lines=(f"the model is not compiled, for {why}; compile it after loading",))
 
 
-class _Bare(Trainer):
+class Bare(Trainer):
     """Builds models but does not compile them; a builder's own compilation stays."""
 
     def compile(self, model: keras.Model, config: Mapping[str, Any]) -> None:
         """Leave the model as it is."""
 
 
-def _bare_model(trainer: Trainer, order: SaveModel | DescribeModel) -> keras.Model:
-    bare = _Bare(**{field.name: getattr(trainer, field.name) for field in fields(Trainer)})
-    return bare.model(order.config, order.seed)
+def bare_model(trainer: Trainer, config: Mapping[str, Any], seed: int) -> keras.Model:
+    """Return the model of a config as its builder returns it."""
+    bare = Bare(**{field.name: getattr(trainer, field.name) for field in fields(Trainer)})
+    return bare.model(config, seed)
 
 
 def is_compiled_by_builder(trainer: Trainer, order: DescribeModel) -> bool:
     """Return whether the builder compiles a trial's model itself."""
-    return bool(_bare_model(trainer, order).compiled)
+    return bool(bare_model(trainer, order.config, order.seed).compiled)
 
 
 def save(trainer: Trainer, order: SaveModel) -> Noted:
@@ -138,10 +142,12 @@ def save(trainer: Trainer, order: SaveModel) -> Noted:
     The file holds no class of ours. A loss or metric without an equivalent in Keras, or in the user's own code, is left out
     and a line says so. Errors of the user's layers pass through.
     """
-    weights, _ = arrayfile.read(Path(order.weights))
+    # An ensemble is built with its weights.
+    weights = arrayfile.read(Path(order.weights))[0] if order.weights else None
     evaluated = Evaluated.of(trainer, order, weights)
-    model = _bare_model(trainer, order)
-    assign(model, weights)
+    model = bare_model(trainer, order.config, order.seed)
+    if weights is not None:
+        assign(model, weights)
     data = trainer.data
     # A builder's loss gets labels in the source's form, which is the first form.
     forms = evaluated.first_forms()

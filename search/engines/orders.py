@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from search.engines import describing, evaluating, exporting, failures
-from search.engines.protocol import DescribeModel, EvaluateModel, Order
+from search.engines import describing, ensembling, evaluating, exporting, failures
+from search.engines.protocol import DescribeModel, EvaluateModel, Order, SaveEnsemble
 from search.engines.training import Trainer
 from search.errors import UsageError
 from search.trials.events import Failed, Noted
@@ -16,6 +16,8 @@ def answer(trainer: Trainer, order: Order) -> Noted | Failed:
             return evaluating.evaluate(trainer, order)
         if isinstance(order, DescribeModel):
             return describing.describe(trainer.of_fold(order.member.replica), order)
+        if isinstance(order, SaveEnsemble):
+            return ensembling.save(trainer, order)
         return exporting.save(trainer.of_fold(order.member.replica), order)
     except UsageError as error:
         return Failed(order.member, str(error))

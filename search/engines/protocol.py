@@ -75,7 +75,33 @@ class DescribeModel:
     weights: str
 
 
-Order: TypeAlias = SaveModel | EvaluateModel | DescribeModel
+@dataclass(frozen=True, slots=True)
+class EnsembleMember:
+    """A model of an ensemble: a trial's config and seed, and the file of its weights."""
+
+    trial: int
+    config: Mapping[str, Any]
+    seed: int
+    weights: str
+
+
+@dataclass(frozen=True, slots=True)
+class SaveEnsemble:
+    """An order to save one model that averages several. The reply is that to `SaveModel`.
+
+    Attributes:
+        member: of the best one.
+        members: the best one first.
+        path, origin: as in `SaveModel`.
+    """
+
+    member: Member
+    members: tuple[EnsembleMember, ...]
+    path: str
+    origin: Mapping[str, Any]
+
+
+Order: TypeAlias = SaveModel | EvaluateModel | DescribeModel | SaveEnsemble
 """An order to a worker that trains nothing: its reply is Noted or Failed."""
 
 

@@ -13,7 +13,7 @@ from pydantic import ConfigDict, TypeAdapter
 from search.checking.exhibit import Bars, Grid, Images, Lines, Listing
 from search.checking.report import Checked
 from search.data.uses import Use
-from search.engines.protocol import DescribeModel, EvaluateModel, SaveModel
+from search.engines.protocol import DescribeModel, EvaluateModel, SaveEnsemble, SaveModel
 from search.spec.finding import Finding
 from search.spec.found import Found
 from search.spec.ready import Ready
@@ -162,6 +162,7 @@ Message: TypeAlias = (
     | SaveModel
     | EvaluateModel
     | DescribeModel
+    | SaveEnsemble
     | Go
     | Inspecting
     | Ready
@@ -192,6 +193,8 @@ def _table(message: Message) -> dict[str, Any]:
     table = {name: getattr(message, name) for name in message.__slots__}
     if "member" in table:
         table["member"] = {"trial": message.member.trial, "replica": message.member.replica}  # type: ignore[union-attr]
+    if isinstance(message, SaveEnsemble):
+        table["members"] = [asdict(each) for each in message.members]
     if isinstance(message, WorkerSpec | FindSpace | CheckStudy):
         table["settings"] = message.settings.model_dump(mode="json")
     if isinstance(message, Ready):

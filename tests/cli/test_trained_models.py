@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import zipfile
+from io import StringIO
 
 import numpy as np
 import pandas as pd
@@ -231,3 +232,38 @@ def test_layers_are_drawn_where_graphviz_is_and_listed_elsewhere(studied):
     assert (dense, said["parameters"]) == ([4 * 4 + 4, 4 * 3 + 3], 35)
     assert [layer["output"] for layer in said["layers"]][-1] == [None, 3]
     assert "a picture is a .png, .svg, .pdf" in manyfit("plot-model", "best.keras", "-o", "x.doc", cwd=studied).stderr
+
+
+@pytest.mark.gallery
+def test_ensemble_takes_kept_weights_and_trains_again_what_has_none(studied, tmp_path):
+    for file in ("small.toml", "small.db", "rows.npz"):
+        shutil.copy(studied / file, tmp_path)
+    stored = records.load(tmp_path / "small.db", "small")
+    best, second = stored.complete
+    stored.files.folder.mkdir()
+    shutil.copy(studied / "small.files" / stored.files.weights(best.members[0]).name, stored.files.folder)
+    done = manyfit("ensemble", "small.toml", "--top", "2", "-o", "both.keras", "--test", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert (said["trials"], said["retrained"]) == ([best.number, second.number], [second.number])
+    assert said["best"]["val_accuracy"] == best.value
+    before = stored.test_evaluations
+    assert [said[key]["test_evaluations"] for key in ("test", "test_of_best")] == [before + 1, before + 2]
+    # What it gives is the average of both, whose files are made apart.
+    held = data.load(stored.file.settings.data, tmp_path, 0, "test")
+    np.savez(tmp_path / "held.npz", x=held.raw.x_validation)
+    done = manyfit("export", studied / "small.toml", "--trial", second.number, "--model", tmp_path / "second.keras")
+    assert done.returncode == 0, done.stderr
+    shutil.copy(studied / "best.keras", tmp_path)
+    rows = str(tmp_path / "held.npz")
+    one, other = (
+        in_keras(probabilities_by_keras, str(tmp_path / name), rows) for name in ("best.keras", "second.keras")
+    )
+    done = manyfit("predict", "both.keras", "held.npz", cwd=tmp_path)
+    table = pd.read_csv(StringIO(done.stdout))
+    chances = table[[f"probability of {name}" for name in ("bird", "cat", "dog")]].to_numpy()
+    np.testing.assert_allclose(chances, (np.array(one) + np.array(other)) / 2, atol=1e-5)
+    right = np.array(["bird", "cat", "dog"])[held.y_validation.ravel()] == table["prediction"]
+    assert said["test"]["metrics"]["accuracy"]["value"] == pytest.approx(right.mean())
+    done = manyfit("ensemble", "small.toml", "--top", "3", "-o", "no.keras", cwd=tmp_path)
+    assert (done.returncode, "has 2 different configs" in done.stderr) == (2, True)

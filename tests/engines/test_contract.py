@@ -14,7 +14,7 @@ from support import in_keras, manyfit, write_study
 from search.checking.exhibit import Bars, Grid, Images, Lines, Listing
 from search.checking.report import Checked
 from search.engines.devices import Device
-from search.engines.protocol import DescribeModel, EvaluateModel, SaveModel
+from search.engines.protocol import DescribeModel, EnsembleMember, EvaluateModel, SaveEnsemble, SaveModel
 from search.log import StudyLog
 from search.reading import studyfile
 from search.sessions.startup import resolve, worker_spec
@@ -187,6 +187,7 @@ def test_messages_come_out_as_they_went_in():
         SaveModel(Member(0), {"units": [3]}, 1, "weights.npz", "model.keras", {"study": "s", "trials": [0]}, 0.1),
         EvaluateModel(Member(0), {"units": [3]}, 1, "weights.npz"),
         DescribeModel(Member(0), {"units": [3]}, 1, "weights.npz"),
+        SaveEnsemble(Member(3), (EnsembleMember(3, {"units": [3]}, 1, "weights.npz"),), "model.keras", {"study": "s"}),
         Inspecting(),
         Refused("no such column", is_data=True),
         Saved(is_whole=False),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from support import in_keras
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.gallery]
 
 
 def written(folder):
@@ -161,7 +161,7 @@ def predicted(names):
     "names",
     [
         ["numbers", "classes", "itself", "pets"],
-        pytest.param(["targets", "mixed", "texts", "several"], marks=pytest.mark.gallery),
+        ["targets", "mixed", "texts", "several"],
     ],
     ids=["arrays", "columns and texts"],
 )

@@ -185,6 +185,10 @@ def _end_at(tensor: Any) -> End:
         if not kind.__module__.startswith("keras."):
             return ""
         is_identity = kind is keras.layers.Activation and operation.activation is keras.activations.linear
+        if kind is keras.layers.Average:
+            # An average of probabilities is one, and so is that of logits.
+            ends = {_end_at(each) for each in operation._inbound_nodes[node].input_tensors}
+            return ends.pop() if len(ends) == 1 else ""
         if kind.__name__ not in _PASSING and not is_identity:
             break
         tensor = operation._inbound_nodes[node].input_tensors[0]

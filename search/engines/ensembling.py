@@ -1,0 +1,90 @@
+"""Makes one model of several: it averages their probabilities, or their values. Runs in a worker process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from search import arrayfile
+from search.data import DataInfo
+from search.engines import exporting, noting
+from search.engines.heads import Head, heads_of
+from search.engines.protocol import EnsembleMember, SaveEnsemble, SaveModel
+from search.engines.training import Trainer
+from search.errors import UsageError
+from search.trials.events import Noted
+
+
+def save(trainer: Trainer, order: SaveEnsemble) -> Noted:
+    """Save an ensemble as `exporting.save` saves a trial's model; the detail of Noted is the same.
+
+    Raises UsageError if it is not known whether a member gives probabilities or logits. Errors of the user's layers pass
+    through.
+    """
+
+    def build(config: Mapping[str, Any], info: DataInfo) -> keras.Model:  # noqa: ARG001 (the signature of a builder)
+        return averaged(trainer, order.members)
+
+    best = order.members[0]
+    averaging = replace(trainer, build=build, hypermodel=None)
+    return exporting.save(averaging, SaveModel(order.member, best.config, best.seed, "", order.path, order.origin))
+
+
+def averaged(trainer: Trainer, members: tuple[EnsembleMember, ...]) -> keras.Model:
+    """Return a model of features that averages its members, with their weights; it is not compiled."""
+    models, givens = [], []
+    for number, member in enumerate(members):
+        compiled = trainer.model(member.config, member.seed)
+        heads = heads_of(compiled, trainer.data)
+        model = exporting.bare_model(trainer, member.config, member.seed)
+        own = bool(model.compiled)
+        givens.append([noting.given_by(compiled, trainer, head, member.config, own=own) for head in heads])
+        weights, _ = arrayfile.read(Path(member.weights))
+        exporting.assign(model, weights)
+        # Layers of one model have different names.
+        model.name = f"member_{number}"
+        models.append(model)
+    inputs = _inputs(trainer)
+    flat = [keras.tree.flatten(model(inputs)) for model in models]
+    made = {}
+    for position, head in enumerate(heads):
+        index = head.index or 0
+        outputs = [
+            _squashed(each[index], given[position], head, member)
+            for each, given, member in zip(flat, givens, members, strict=True)
+        ]
+        made[head.name] = keras.layers.Average(dtype="float32", name=head.name or "average")(outputs)
+    return keras.Model(inputs, _packed(made, trainer.data.y_train), name="ensemble")
+
+
+def _inputs(trainer: Trainer) -> Any:
+    """Return the inputs of a model of the study's features, in the form of its rows."""
+    data = trainer.data
+    if not data.info.inputs:
+        return keras.Input(data.info.input_shape, dtype=str(data.x_train.dtype), name="features")
+    made = {name: keras.Input(shape, dtype=dtype, name=name) for name, (shape, dtype) in data.info.inputs.items()}
+    return made if isinstance(data.x_train, dict) else tuple(made.values())
+
+
+def _squashed(output: Any, given: noting.Given, head: Head, member: EnsembleMember) -> Any:
+    """Return what is averaged of an output: probabilities of classes, or values."""
+    if given.gives == "scores":
+        of_output = f" of {head.name!r}" if head.name else ""
+        raise UsageError(
+            f"whether the outputs{of_output} of trial {member.trial} are probabilities or logits is not known, so that they "
+            "can't be averaged; end the model with a softmax or a sigmoid, or set from_logits of the loss"
+        )
+    if given.gives == "logits":
+        return keras.layers.Activation(given.squash, dtype="float32")(output)
+    return output
+
+
+def _packed(made: Mapping[str, Any], like: Any) -> Any:
+    """Return outputs by name in the structure of the study's targets."""
+    if "" in made:
+        return made[""]
+    return dict(made) if isinstance(like, dict) else [made[str(number)] for number in range(len(made))]

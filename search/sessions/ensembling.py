@@ -1,0 +1,91 @@
+"""Saves one model that averages the best configs of a study. Configs without kept weights are trained again."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from search import durable
+from search.engines.protocol import EnsembleMember, SaveEnsemble
+from search.errors import UsageError
+from search.sessions import saving
+from search.sessions.one_training import Training, worker
+from search.sessions.reporter import Reporter
+from search.storage.studies import Stored
+from search.trials.confirmation import best_configs
+from search.trials.ensembled import Ensembled
+from search.trials.events import Assignment, Failed, Member
+from search.trials.objective import Objective
+from search.trials.trial import Trial
+
+
+def ensemble(stored: Stored, top: int, output: Path, reporter: Reporter) -> Ensembled:
+    """Average the best `top` distinct configs of a study, and save the model, whole or not at all.
+
+    Raises UsageError for a study with folds or with fewer configs, or whose models can't be averaged; IdentityError if data
+    or code have changed since the search; Interrupted for a signal.
+    """
+    if (folds := stored.file.settings.study.folds) > 1:
+        raise UsageError(
+            f"{stored.name} judges by {folds} folds, whose models are scaled by different rows and judged by rows that others "
+            "were trained on; search without folds for an ensemble, or use `manyfit retrain --full`"
+        )
+    trials = best_configs(stored, top)
+    if len(trials) < top:
+        raise UsageError(
+            f"--top: {stored.name} has {len(trials)} different configs that were trained fully; received {top}; an ensemble "
+            "has at least 2"
+        )
+    missing = [trial.number for trial in trials if saving.best_kept(stored, trial) is None]
+    partial = output.with_name(f".{output.stem}.{os.getpid()}.partial.keras").absolute()
+    objective = Objective.of(stored.file)
+    try:
+        with worker(stored, "study", reporter) as (pool, files, interruption):
+            members = []
+            for trial in trials:
+                kept = saving.best_kept(stored, trial)
+                training = kept or trial.trainings[0]
+                weights = stored.files.weights(training.member)
+                if kept is None:
+                    reporter.line(f"trial {trial.number} is trained again: its weights were not kept")
+                    member, epochs = Member(trial.number), len(trial.trainings[0].curve)
+                    assignment = Assignment(member, trial.config, epochs, training.seed)
+                    Training(stored, assignment, "again", epochs, reporter).run(pool, interruption)
+                    weights = files.weights(member)
+                members.append(EnsembleMember(trial.number, trial.config, training.seed, str(weights)))
+            reporter.line(f"averaging {len(members)} models")
+            order = SaveEnsemble(Member(trials[0].number), tuple(members), str(partial), _origin(stored, trials))
+            answer = pool.answer(order)
+            if isinstance(answer, Failed):
+                raise UsageError(f"{output} could not be made: {answer.reason}")
+        durable.replace(partial, output)
+    except OSError as error:
+        raise UsageError(f"{output} can't be written: {error.strerror or error}; name another file with -o") from None
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+    best = trials[0].curve[(trials[0].best_epoch or 1) - 1]
+    return Ensembled(
+        study=stored.name,
+        objective=objective.name,
+        trials=tuple(trial.number for trial in trials),
+        retrained=tuple(missing),
+        values=answer.detail["values"],
+        best={name: value for name, value in best.items() if name.startswith("val_")},
+        lines=tuple(answer.detail["lines"]),
+    )
+
+
+def _origin(stored: Stored, trials: list[Trial]) -> dict[str, object]:
+    return {
+        "kind": "ensemble",
+        "study": stored.name,
+        "database": str(stored.path),
+        "trials": [trial.number for trial in trials],
+        "config": trials[0].config,
+        "objective": stored.file.settings.study.objective,
+        # The file itself is evaluated once it is written.
+        "value": None,
+        "epoch": None,
+    }
