@@ -23,13 +23,13 @@ from search.trials.trial import Trial
 def ensemble(stored: Stored, top: int, output: Path, reporter: Reporter) -> Ensembled:
     """Average the best `top` distinct configs of a study, and save the model, whole or not at all.
 
-    Raises UsageError for a study with folds or with fewer configs, or whose models can't be averaged; IdentityError if data
-    or code have changed since the search; Interrupted for a signal.
+    Raises UsageError for a study with folds or fewer configs, or if its models can't be averaged; IdentityError if data or
+    code have changed since the search; Interrupted for a signal.
     """
     if (folds := stored.file.settings.study.folds) > 1:
         raise UsageError(
-            f"{stored.name} judges by {folds} folds, whose models are scaled by different rows and judged by rows that others "
-            "were trained on; search without folds for an ensemble, or use `manyfit retrain --full`"
+            f"{stored.name} judges by {folds} folds, whose models are scaled by different rows and judged by rows that "
+            "others were trained on; search without folds for an ensemble, or use `manyfit retrain --full`"
         )
     trials = best_configs(stored, top)
     if len(trials) < top:

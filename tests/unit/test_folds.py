@@ -15,6 +15,7 @@ from support import curve, cut_off, replay, replay_file, table, write_study
 from search import data
 from search.errors import DataError, StudyFileError, UsageError
 from search.reading import studyfile
+from search.sessions.ensembling import ensemble
 from search.sessions.reporter import LOGGING
 from search.sessions.retraining import Recipe, retrain
 from search.spec.identity import declared
@@ -178,12 +179,14 @@ def test_trial_is_the_mean_of_its_folds_and_keeps_their_standard_error(tmp_path)
     assert {"trial", "fold", "epoch"} <= {*trial_frames.curves(stored).columns}
 
 
-def test_config_of_folds_is_trained_again_on_all_rows_only(tmp_path):
+def test_config_of_folds_is_trained_again_on_all_rows_only_and_not_averaged(tmp_path):
     stored = replay(replay_file(tmp_path, study__folds=3, study__trials=2, search__pruner="none"), noisy, lanes=3)
     recipe = Recipe.of_study(stored, 1)
     for mode in ("again", "long"):
         with pytest.raises(UsageError, match=r"judges by 3 folds.*use --full, which trains on the rows of all folds"):
             retrain(recipe, tmp_path / "model.keras", LOGGING, mode)
+    with pytest.raises(UsageError, match="judges by 3 folds, whose models are scaled by different rows"):
+        ensemble(stored, 2, tmp_path / "model.keras", LOGGING)
 
 
 def test_interrupted_folds_go_on_to_the_same_table(tmp_path):
