@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
 import keras
 import numpy as np
+from keras.src.models.functional import Functional
 from numpy.typing import NDArray
 
 from search.checking.report import NotApplicable
+from search.engines.heads import first_rows
 from search.engines.training import Trainer, can_evaluate, has_call
 
 # Rows of a batch, and the usual steps of a training.
 BATCH, STEPS = 32, 60
+# With longer steps, a check would take minutes.
+LONGEST_STEP_S = 0.25
+# The first steps compile, and any may wait for other programs: the shortest of some is taken.
+_UNTIMED, _TIMED = 2, 8
 
 
 class ShortTraining:
@@ -28,13 +35,23 @@ class ShortTraining:
         self.trainer, self.model, self.rate = trainer, model, rate
         with suppress(AttributeError):  # an optimizer of the user's own
             model.optimizer.weight_decay = None
-        if model.built:
+        if has_call(model) and not isinstance(model, Functional | keras.Sequential):
+            # The layers of a model class may be built by its first call only.
+            model(first_rows(trainer.data.x_train, 2), training=False)
+        if model.trainable_variables:
             model.optimizer.build(model.trainable_variables)
+        self._step_s = 0.0  # not known yet
+        self._count = len(model.variables)
         self._variables = [*model.variables, *model.optimizer.variables]
         self._initial = [_numbers(variable) for variable in self._variables]
 
     def reset(self) -> ShortTraining:
-        """Give the model its first weights again, and the optimizer its first state; return itself."""
+        """Give the model its first weights again, and the optimizer its first state; return itself.
+
+        NotApplicable for a model that its first step builds: nothing can give it its first weights again.
+        """
+        if self._count != len(self.model.variables):
+            raise NotApplicable("the model's first step builds it")
         for variable, value in zip(self._variables, self._initial, strict=True):
             variable.assign(value)
         if self.rate is not None:
@@ -58,7 +75,8 @@ class ShortTraining:
         return _taken(data.x_train, numbers), _taken(data.y_train, numbers)
 
     def train(self, x: Any, y: Any, steps: int) -> None:
-        """Train for about `steps` steps, at least one epoch of the rows."""
+        """Train for about `steps` steps, at least one epoch; NotApplicable if steps take too long."""
+        self._check_time()
         batches = -(-_count(y) // BATCH)
         self.model.fit(x, y, batch_size=BATCH, epochs=-(-steps // batches), shuffle=True, verbose=0)
 
@@ -66,7 +84,9 @@ class ShortTraining:
         """Train one step at each rate, in this order; yield the loss of its batch before the step."""
         x, y = self.rows(16 * BATCH)
         rng = np.random.default_rng(0)
+        seconds: list[float] = []
         for rate in rates.tolist():
+            began = time.perf_counter()
             self.set_rate(rate)
             chosen = np.sort(rng.permutation(_count(y))[:BATCH])
             batch = (_taken(x, chosen), _taken(y, chosen))
@@ -74,7 +94,16 @@ class ShortTraining:
             logs = self.model.train_on_batch(*batch, return_dict=True)
             if "loss" not in logs:
                 raise NotApplicable("the model's own train_step gives no loss")
-            yield float(np.asarray(logs["loss"]))
+            loss = float(np.asarray(logs["loss"]))
+            seconds.append(time.perf_counter() - began)
+            if len(seconds) == _UNTIMED + _TIMED:
+                self._step_s = min(seconds[_UNTIMED:])
+                self._check_time()
+            yield loss
+
+    def _check_time(self) -> None:
+        if self._step_s > LONGEST_STEP_S:
+            raise NotApplicable(f"a step of {BATCH} rows takes {self._step_s:.1f} s, too long for a check")
 
     def loss(self, x: Any, y: Any) -> float:
         """Return the loss of rows in inference mode; NotApplicable for a model that can't be evaluated."""

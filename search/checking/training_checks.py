@@ -22,6 +22,7 @@ from search.spec.finding import Finding
 
 # Rows of the training with and without inputs, and of the loss at the start.
 _ROWS = 512
+_MORE = 5
 # An untrained model whose squared error is this many times the variance of its targets begins far from them.
 _FAR_FROM_MEAN = 10.0
 
@@ -132,42 +133,52 @@ class TrainingChecks:
         x, y = self.short.rows(BATCH)
         before = self.short.weights()
         first = self.short.loss(x, y)
-        self.short.train(x, y, STEPS)
-        last = self.short.loss(x, y)
-        text = f"the loss of one batch of {len(keras.tree.flatten(y)[0])} rows falls from {first:.4g} to {last:.4g}"
-        text = f"{text} in {STEPS} steps{self._at_rate}" if last < first else text.replace("falls", "goes")
-        numbers = {"first": first, "last": last}
         # A model that has learned no more than the mean, or the shares, of its targets has learned no row by heart.
         constant = min(first, _constant_loss(_kind_of_loss(self.model, self.trainer), y, self.trainer))
         floor = _smoothing_loss(float(self.config.get("label_smoothing") or 0), self.trainer.data.info.classes)
         # The loss of regularizers stays.
         share = 0.9 if self.model.losses else 0.5
-        if not math.isfinite(last):
-            yield Finding("one batch", "look", text, "see the learning rate above", numbers)
-        elif last > floor + share * max(constant - floor, 0.0):
+        steps = 0
+        for more in (STEPS, (_MORE - 1) * STEPS):  # some models learn slowly
+            self.short.train(x, y, more)
+            steps += more
+            last = self.short.loss(x, y)
+            if is_learned := last <= floor + share * max(constant - floor, 0.0):
+                break
+        falls = "falls" if last < first else "goes"
+        what = f"the loss of one batch of {len(keras.tree.flatten(y)[0])} rows"
+        text = f"{what} {falls} from {first:.4g} to {last:.4g} in {steps} steps{self._at_rate}"
+        numbers = {"first": first, "last": last}
+        if is_learned:
+            yield Finding("one batch", "ok", text, numbers=numbers)
+        else:
             advice = "raise the model's size; look at the loss, at the inputs' scale, and at whether layers are frozen"
             yield Finding("one batch", "look", text, advice, numbers)
-        else:
-            yield Finding("one batch", "ok", text, numbers=numbers)
         yield _unchanged(self.model, before, self.short.weights())
 
     def inputs_matter(self) -> Iterator[Finding]:
         """Yield whether a training learns more from its inputs than from zeros in their place."""
+        for steps in (STEPS, _MORE * STEPS):  # some models learn slowly
+            real, zeros = self._losses_without_inputs(steps)
+            if is_less := real < zeros - 0.02 * abs(zeros):
+                break
+        text = f"training loss after {steps} steps{self._at_rate}: {real:.4g}, with zeros for inputs {zeros:.4g}"
+        numbers = {"loss": real, "zeros": zeros}
+        if is_less:
+            yield Finding("inputs matter", "ok", text, numbers=numbers)
+        else:
+            advice = "the model does not use its inputs: see whether labels belong to their rows"
+            yield Finding("inputs matter", "look", text, advice, numbers)
+
+    def _losses_without_inputs(self, steps: int) -> tuple[float, float]:
+        """Return the training loss after some steps, and the same with zeros for inputs."""
         x, y = self.short.rows(_ROWS)
         losses = []
         for inputs in (x, keras.tree.map_structure(np.zeros_like, x)):
             self.short.reset()
-            self.short.train(inputs, y, STEPS)
+            self.short.train(inputs, y, steps)
             losses.append(self.short.loss(inputs, y))
-        text = (
-            f"training loss after {STEPS} steps{self._at_rate}: {losses[0]:.4g}, with zeros for inputs {losses[1]:.4g}"
-        )
-        numbers = {"loss": losses[0], "zeros": losses[1]}
-        if not losses[0] < losses[1] - 0.02 * abs(losses[1]):
-            advice = "the model does not use its inputs: see whether labels belong to their rows"
-            yield Finding("inputs matter", "look", text, advice, numbers)
-        else:
-            yield Finding("inputs matter", "ok", text, numbers=numbers)
+        return losses[0], losses[1]
 
     @property
     def _at_rate(self) -> str:

@@ -105,7 +105,7 @@ def _start(
             unused.refuse(file, unread)
         _warn(reporter, [*map(str, unread), *ready.warnings])
         _check_findings(ready.findings)
-        for text in [*(f"{one.name}: {one.text}; {one.advice}" for one in ready.findings), *studychecks.notes(file)]:
+        for text in [*(finding.line for finding in ready.findings), *studychecks.notes(file)]:
             reporter.note(text)
         reporter.line(describe(resolved))
         note = identity.note(file, asdict(resolved), ready.data)
@@ -123,9 +123,7 @@ def _check_findings(findings: Iterable[Finding]) -> None:
     """Raise UsageError for findings that would waste a study."""
     for finding in findings:
         if finding.level == "stop":
-            raise UsageError(
-                f"{finding.name}: {finding.text}; {finding.advice}; nothing was started; --no-check starts the study anyway"
-            )
+            raise UsageError(f"{finding.line}; nothing was started; --no-check starts the study anyway")
 
 
 def _resume(file: StudyFile, reporter: Reporter, interruptions: Interruptions) -> Outcome:

@@ -26,3 +26,8 @@ class Finding:
     text: str
     advice: str = ""
     numbers: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def line(self) -> str:
+        """Its name, text and advice, as one line."""
+        return "; ".join(filter(None, (f"{self.name}: {self.text}", self.advice)))

@@ -88,6 +88,19 @@ def infinite_loss(y, outputs):
     return keras.ops.log(keras.ops.zeros_like(outputs[:, 0])) * 0
 
 
+class Late(keras.Model):
+    def __init__(self, outputs):
+        super().__init__()
+        self.hidden, self.last = keras.layers.Dense(8, "relu"), keras.layers.Dense(outputs)
+
+    def call(self, x):
+        return self.last(self.hidden(x))
+
+
+def late(config, data):
+    return Late(data.outputs)
+
+
 def failing(config, data):
     raise ValueError("no such thing")
 
@@ -231,13 +244,35 @@ def test_broken_models_trigger_a_verdict_and_sound_ones_do_not(folder):
 
 
 MORE = [
-    "frozen", "normalized", "unscaled", "scaled_twice", "blind", "constant", "worsening", "slow", "fast", "failing",
+    "late", "frozen", "normalized", "unscaled", "scaled_twice", "blind", "constant", "worsening", "slow", "fast", "failing",
 ]  # fmt: skip
+
+
+def left_out_of_slow_models(folder: str) -> dict[str, str]:
+    """Return what is left out where every step takes too long."""
+    from search import data
+    from search.checking import checker, short_training
+    from search.engines.training import Trainer
+
+    short_training.LONGEST_STEP_S = 0.0
+    file = read(folder, "sklearn:digits", "sound")
+    trainer = Trainer.load(file.settings, file.base, data.load(file.settings.data, file.base, 0))
+    left_out: dict[str, str] = {}
+    list(checker._of_training(trainer, checker._model(trainer, file.fixed()), file.fixed(), left_out))
+    return left_out
+
+
+@pytest.mark.gallery
+def test_trainings_are_left_out_where_steps_take_too_long(folder):
+    left_out = in_keras(left_out_of_slow_models, str(folder))
+    assert {"learning rate", "one batch", "inputs matter", "larger model", "predictions"} <= set(left_out)
+    assert all("too long for a check" in why for why in left_out.values())
 
 
 @pytest.mark.gallery
 def test_more_broken_models_trigger_a_verdict(folder):
     found = in_keras(of_digits, str(folder), MORE)
+    assert levels(found["late"]) == {"ok"}
     assert found["normalized"]["batch mixing"] == "ok"
     assert found["frozen"]["gradients"] == "look"
     assert found["unscaled"]["loss at start"] == "look"
