@@ -15,10 +15,11 @@ from support import ROOT, cut_off, replay, replay_file
 from search.errors import UsageError
 from search.storage import records
 from search.views import report, study_page
-from search.views.figures import params, thinning, training
+from search.views.figures import axes, params, thinning, training
 from search.views.figures import progress as figures
 from search.views.insights import answers, edges, gap, progress, spending
 from search.views.pages import page as pages
+from spaces import Choice
 
 STUDY = """
 [study]
@@ -160,6 +161,16 @@ def test_a_figure_that_can_not_be_drawn_says_why(tmp_path, stored):
         params.contours(stored, ["rate", "drop"])
     with pytest.raises(UsageError, match="has no complete trial yet"):
         params.slices(replay(replay_file(tmp_path, STUDY, study__trials=1), lambda *_: 1 / 0))
+
+
+def test_values_that_look_alike_keep_places_of_their_own():
+    """Long ones are cut, and Plotly takes equal labels for one place."""
+    long = ["a" * 40 + "x", "a" * 40 + "y", "b"]
+    shown = axes.labels(long)
+    assert len(set(shown)) == 3
+    assert shown[2] == "b"
+    assert axes.values(Choice(tuple(long)), [long[1], long[0]]) == [shown[1], shown[0]]
+    assert len(set(axes.labels([0.123451, 0.123452]))) == 2
 
 
 def test_endings_count_what_pruning_saved(tmp_path):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from search.views.printable import label
@@ -18,7 +19,7 @@ _PAD = 0.04
 def axis(parameter: Parameter) -> dict[str, Any]:
     """Return the settings of a parameter's axis."""
     if isinstance(parameter, Choice):
-        return {"type": "category", "categoryorder": "array", "categoryarray": [shown(v) for v in parameter.values()]}
+        return {"type": "category", "categoryorder": "array", "categoryarray": labels(parameter.values())}
     low, high = (math.log10(end) for end in _ends(parameter)) if parameter.log else _ends(parameter)
     # All of the range, so that values at its ends are seen there.
     found = {"range": [low - _PAD * (high - low), high + _PAD * (high - low)]}
@@ -33,9 +34,19 @@ def _ends(parameter: Float | Int) -> tuple[float, float]:
     return parameter.low, parameter.high
 
 
-def value(parameter: Parameter, param: Any) -> Any:
-    """Return a param as it stands on its parameter's axis."""
-    return shown(param) if isinstance(parameter, Choice) else param
+def values(parameter: Parameter, params: Sequence[Any]) -> list[Any]:
+    """Return params as they stand on their parameter's axis."""
+    if not isinstance(parameter, Choice):
+        return list(params)
+    known = dict(zip(parameter.values(), labels(parameter.values()), strict=True))
+    return [known[param] for param in params]
+
+
+def labels(params: Sequence[object]) -> list[str]:
+    """Return a label for each of different params. Plotly takes equal labels for one place, so these get a number."""
+    found = [shown(param) for param in params]
+    counts = Counter(found)
+    return [text if counts[text] == 1 else f"{text} #{number}" for number, text in enumerate(found, 1)]
 
 
 def shown(param: object) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search.views.figures.axes import shown
+from search.views.figures.axes import labels
 from search.views.pages.style import COLOURS, GREY
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def confusion(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> go.Fig
     """Draw the counts of true and predicted classes: right ones blue, mistakes orange, by their share of the true class."""
     import plotly.graph_objects as go
 
-    names, matrix = [shown(name) for name in classes], np.array(counts)
+    names, matrix = labels(classes), np.array(counts)
     # The root shows shares of few percent, too.
     shares = np.sqrt(matrix / np.maximum(matrix.sum(1, keepdims=True), 1))
     is_right = np.eye(len(names), dtype=bool)

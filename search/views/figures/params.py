@@ -16,7 +16,7 @@ from search.trials.objective import Objective
 from search.trials.trial import Trial
 from search.views import learned
 from search.views.figures import thinning
-from search.views.figures.axes import axis, shown, value
+from search.views.figures.axes import axis, labels, values
 from search.views.insights.edges import position
 from search.views.insights.importance import Matter, matters
 from search.views.pages.style import COLOURS, GREY, SCALE
@@ -103,13 +103,13 @@ def parallel(stored: Stored) -> go.Figure:
     trials, objective = _complete(stored, thinning.LINES), Objective.of(stored.file)
     # The last line lies on top: let it be the best.
     trials = sorted(trials, key=objective.rank, reverse=True)
-    values = [trial.value or 0.0 for trial in trials]
-    dimensions: list[dict[str, Any]] = [{"label": label(objective.name), "values": values}]
+    scores = [trial.value or 0.0 for trial in trials]
+    dimensions: list[dict[str, Any]] = [{"label": label(objective.name), "values": scores}]
     for name, parameter in stored.file.space.items():
         if any(name in trial.params for trial in trials):
             dimensions.append(_dimension(name, parameter, [trial.params.get(name) for trial in trials]))
     hidden = {"color": "rgba(0,0,0,0)"}  # the ends of a range would stand below the slanted names
-    line = {"color": values, "colorscale": _scale(stored), "showscale": True, "colorbar": _bar(stored)}
+    line = {"color": scores, "colorscale": _scale(stored), "showscale": True, "colorbar": _bar(stored)}
     figure = go.Figure(go.Parcoords(line=line, dimensions=dimensions, labelangle=-20, rangefont=hidden))
     return figure.update_layout(
         title=f"{label(stored.name)}: parameters and value", height=460, margin={"t": 90, "l": 70, "r": 40, "b": 40}
@@ -184,7 +184,7 @@ def _add_slice(
 ) -> None:
     with_it = [trial for trial in trials if name in trial.params]
     figure.add_scatter(
-        x=[value(parameter, trial.params[name]) for trial in with_it],
+        x=values(parameter, [trial.params[name] for trial in with_it]),
         y=[trial.value for trial in with_it],
         text=[f"trial {trial.number}" for trial in with_it],
         mode="markers",
@@ -228,7 +228,7 @@ def _dimension(name: str, parameter: Parameter, params: Sequence[Any]) -> dict[s
         "values": [outside if place is None else place for place in places],
     }
     if isinstance(parameter, Choice):
-        found |= {"tickvals": list(range(len(listed))), "ticktext": [shown(param) for param in listed]}
+        found |= {"tickvals": list(range(len(listed))), "ticktext": labels(listed)}
     elif parameter.log:
         powers = range(low, high + 1, max(1, (high - low) // _TICKS + 1))
         found |= {"tickvals": list(powers), "ticktext": [f"1e{power}" for power in powers]}
@@ -252,8 +252,8 @@ def _add_contour(
     ]
     # (places of the second, places of the first, trials)
     near = weights[1][:, None, :] * weights[0][None, :, :]
-    total, values = near.sum(-1), np.array([trial.value for trial in trials])
-    smooth = np.where(total > _EMPTY, near @ values / np.maximum(total, _EMPTY), np.nan)
+    total, scores = near.sum(-1), np.array([trial.value for trial in trials])
+    smooth = np.where(total > _EMPTY, near @ scores / np.maximum(total, _EMPTY), np.nan)
     figure.add_heatmap(
         x=grids[0][0],
         y=grids[1][0],
@@ -263,11 +263,11 @@ def _add_contour(
         **at,
     )
     figure.add_scatter(
-        x=[value(space[names[0]], trial.params[names[0]]) for trial in trials],
-        y=[value(space[names[1]], trial.params[names[1]]) for trial in trials],
+        x=values(space[names[0]], [trial.params[names[0]] for trial in trials]),
+        y=values(space[names[1]], [trial.params[names[1]] for trial in trials]),
         text=[f"trial {trial.number}: {number(trial.value)}" for trial in trials],
         mode="markers",
-        marker={"color": values.tolist(), "coloraxis": "coloraxis", **_points_style(len(trials))},
+        marker={"color": scores.tolist(), "coloraxis": "coloraxis", **_points_style(len(trials))},
         showlegend=False,
         hovertemplate="%{text}<extra></extra>",
         **at,
@@ -291,7 +291,7 @@ def _place(parameter: Parameter, param: Any) -> float:
 def _grid(parameter: Parameter) -> tuple[list[Any], Array]:
     """Return the values of a contour's grid along a parameter, and their places as `_place` counts."""
     if isinstance(parameter, Choice):
-        return [shown(param) for param in parameter.values()], np.arange(len(parameter.values()), dtype=float)
+        return labels(parameter.values()), np.arange(len(parameter.values()), dtype=float)
     places = (np.arange(_GRID) + 0.5) / _GRID
     low, high = float(parameter.low), float(parameter.high)
     grid = low * (high / low) ** places if parameter.log else low + (high - low) * places
