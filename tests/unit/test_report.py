@@ -114,7 +114,8 @@ def test_every_picture_is_drawn_and_names_stand_as_text(stored, found):
     ]  # fmt: skip
     assert "<b>one" not in written
     assert "&amp;lt;b&amp;gt;one" not in written
-    assert "\\u003cb>one" not in written
+    # A tick of parallel coordinates is the only label that Plotly does not read as HTML.
+    assert written.count("\\u003cb>one") == 1
 
 
 def test_json_has_the_same_and_is_strict(stored, found):

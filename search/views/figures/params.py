@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -228,13 +229,15 @@ def _dimension(name: str, parameter: Parameter, params: Sequence[Any]) -> dict[s
         "values": [outside if place is None else place for place in places],
     }
     if isinstance(parameter, Choice):
-        found |= {"tickvals": list(range(len(listed))), "ticktext": labels(listed)}
+        # These ticks are the only labels that Plotly doesn't read as HTML.
+        found |= {"tickvals": list(range(len(listed))), "ticktext": list(map(html.unescape, labels(listed)))}
     elif parameter.log:
         powers = range(low, high + 1, max(1, (high - low) // _TICKS + 1))
         found |= {"tickvals": list(powers), "ticktext": [f"1e{power}" for power in powers]}
-    if not isinstance(parameter, Choice):
-        ends = (parameter.low, parameter.high)
-        bottom, top = (math.log10(end) for end in ends) if parameter.log else ends
+    ends = (0, len(listed) - 1) if isinstance(parameter, Choice) else (parameter.low, parameter.high)
+    is_log = not isinstance(parameter, Choice) and parameter.log
+    bottom, top = (math.log10(end) for end in ends) if is_log else ends
+    if bottom < top:
         found["range"] = [min(bottom, outside) if is_missing else bottom, top]
     if is_missing and "tickvals" in found:
         found["tickvals"], found["ticktext"] = [outside, *found["tickvals"]], ["none", *found["ticktext"]]
