@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from search.cli.printing import Json, echo
-from search.cli.study_argument import Name, Target, database, stored_study
+from search.cli.study_argument import Name, Target, database, resolved, stored_study
 from search.errors import StoreError, UsageError
 from search.views.printable import printable
 
@@ -99,7 +99,7 @@ def copy(
     if not name and to is None:
         raise UsageError("copy needs to know where to; give --name NEW, --to DATABASE, or both")
     path, old = stored_study(study, present)
-    copied = copying.copy(path, old, path if to is None else to.resolve(), _new_name(name) if name else old)
+    copied = copying.copy(path, old, path if to is None else resolved(to), _new_name(name) if name else old)
     _write_best(path, old, copied)
     _tell_copied(copied, "is a copy already" if copied.was_there else "copied", as_json=as_json)
 

@@ -63,7 +63,7 @@ def stored_study(path: Path, name: str) -> tuple[Path, str]:
 
     name = plain_name(name)
     if is_database(path):
-        path = _resolved(path)  # the lock belongs to the target of a link
+        path = resolved(path)  # the lock belongs to the target of a link
         return path, name or records.only_name(path)
     storage, own_name = studyfile.locate(path)
     if not storage.exists():
@@ -88,7 +88,7 @@ def database(path: Path) -> Path:
     """Return the path of the database that a command line names. The file may be damaged or missing."""
     from search.reading import studyfile
 
-    return _resolved(path) if is_database(path) else studyfile.locate(path)[0]
+    return resolved(path) if is_database(path) else studyfile.locate(path)[0]
 
 
 def databases(path: Path) -> list[Path]:
@@ -120,7 +120,8 @@ def is_database(path: Path) -> bool:
         return path.suffix in (".db", ".sqlite", ".sqlite3")
 
 
-def _resolved(path: Path) -> Path:
+def resolved(path: Path) -> Path:
+    """Return where the links of a path lead; UsageError if that is nowhere."""
     try:
         return path.resolve()
     except (OSError, RuntimeError):  # the first from Python 3.13 on

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from contextlib import closing
@@ -55,6 +56,7 @@ def template(tmp_path_factory):
     arrayfile.write(files.weights(Member(1)), {"w": np.random.default_rng(0).random(150_000)}, {})
     files.log.write_text("began\n")
     files.log.with_name(f"{files.log.name}.1").write_text("before\n")
+    files.check_page.write_text("checked\n")
     assert run("export", file.storage, "--name", "first", "-o", files.best).exit_code == 0
     return folder
 
@@ -68,6 +70,7 @@ def database(template, tmp_path):
 def contents(files):
     """Return the content of each file of a study but best.json, by its place."""
     logs = {f"log{number}": files.log.with_name(f"{files.log.name}{number}") for number in ("", ".1")}
+    logs["check"] = files.check_page
     inner = {str(path.relative_to(files.folder)): path for path in files.folder.rglob("*") if path.is_file()}
     return {name: path.read_bytes() for name, path in {**logs, **inner}.items() if path.exists()}
 
@@ -97,12 +100,12 @@ def test_copy_in_the_same_database_holds_all_and_changes_nothing(database):
     files = StudyFiles(database, "second")
     assert (told["name"], told["database"], told["trials"]) == ("second", str(database), 4)
     assert told["bytes"] == sum(map(len, contents(files).values()))
-    assert sorted(told["files"]) == sorted(map(str, [files.folder, files.log, f"{files.log}.1"]))
+    assert sorted(told["files"]) == sorted(map(str, [files.folder, files.log, f"{files.log}.1", files.check_page]))
     assert records.names(database) == ["other", "first", "second"]
     assert whole(database, "first") == whole(database, "second") == before
     assert by_optuna(database, "first") == by_optuna(database, "second") == seen
     assert contents(files) == contents(StudyFiles(database, "first"))
-    assert len(contents(files)) == 4
+    assert len(contents(files)) == 5
     best = [json.loads(StudyFiles(database, name).best.read_text()) for name in ("first", "second")]
     assert best[1]["study"] == "second"
     assert best[0]["configs"] == best[1]["configs"]
@@ -179,6 +182,47 @@ def test_notes_of_the_dashboard_follow_their_trials(database):
     assert {f"dashboard:{t._trial_id}:note_str:0": f"of {t.number}" for t in copied.trials[:2]}.items() <= notes.items()
 
 
+def test_note_that_was_written_after_a_copy_is_not_lost_by_a_rename(database):
+    assert run("copy", database, "--from", "first", "--name", "second").exit_code == 0
+    study = optuna.load_study(study_name="first", storage=f"sqlite:///{database}")
+    study.set_user_attr("mine", "kept")
+    done = run("rename", database, "--from", "first", "--name", "second")
+    assert (done.exit_code, "has a study 'second' already" in done.stderr) == (3, True)
+    assert by_optuna(database, "first")[2] == {"mine": "kept"}
+
+
+@pytest.mark.parametrize("has_table", [False, True])
+def test_rows_of_another_programs_table_are_copied_where_it_is_there(database, tmp_path, has_table):
+    """A table without a key, too."""
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        connection.execute("CREATE TABLE tags (trial_id INTEGER, tag TEXT)")
+        connection.execute("INSERT INTO tags SELECT trial_id, 'good' FROM trials WHERE number = 1")
+    target = database if has_table else tmp_path / "new.db"
+    assert run("copy", database, "--from", "first", "--name", "second", "--to", target).exit_code == 0
+    assert whole(target, "second") == whole(database, "first")
+    count = "SELECT count(*) FROM tags JOIN trials USING (trial_id) JOIN studies USING (study_id) WHERE study_name = ?"
+    if has_table:
+        assert query(database, count, "second") == [(1,)]
+
+
+def test_files_behind_a_link_are_copied(database, tmp_path):
+    files, elsewhere = StudyFiles(database, "first"), tmp_path / "elsewhere"
+    files.callbacks.rename(elsewhere)
+    files.callbacks.symlink_to(elsewhere)
+    inner = {"log", "log.1", "check", "trial-1.npz", "callbacks/CSVLogger/trial-0.csv"}
+    assert run("rename", database, "--from", "first", "--name", "second").exit_code == 0
+    assert contents(StudyFiles(database, "second")).keys() == inner
+
+
+def test_copy_that_fails_leaves_no_empty_database(database, tmp_path):
+    target = tmp_path / "new.db"
+    (tmp_path / "second@new.log").write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    done = run("copy", database, "--from", "first", "--name", "second", "--to", target)
+    assert (done.exit_code, "is there already" in done.stderr) == (3, True), done.output
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
@@ -192,6 +236,7 @@ def test_notes_of_the_dashboard_follow_their_trials(database):
         (["copy", "--to", "."], 2, "is no file that a database can be in"),
         (["copy", "--to", "/dev/null"], 2, "is no file that a database can be in"),
         (["copy", "--to", "replay.toml"], 3, "replay.toml"),
+        (["copy", "--to", "circle.db"], 2, "links lead in a circle"),
         (["copy", "--name", "of-optuna"], 3, "that manyfit did not make"),
         (["copy", "--name", "second", "--from", "none"], 3, "has no study 'none'"),
     ],
@@ -199,6 +244,7 @@ def test_notes_of_the_dashboard_follow_their_trials(database):
 def test_what_can_not_be_copied_is_refused_and_nothing_changes(database, tmp_path, monkeypatch, words, code, said):
     optuna.create_study(study_name="of-optuna", storage=f"sqlite:///{database}")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock"}
+    (tmp_path / "circle.db").symlink_to("circle.db")
     monkeypatch.chdir(tmp_path)
     command, *words = words
     source = [] if "--from" in words else ["--from", "first"]
