@@ -108,13 +108,15 @@ def refine(
 
 def _finer_path(stored: Stored, study: Path, output: Path | None) -> Path:
     """Return where the new study file is to be; UsageError if it can't be there."""
-    from search.spec.usercode import PROGRAM
+    from search.spec import given
 
     base = study.parent if study.suffix == ".toml" else stored.file.base
     path = base / f"{stored.name}-finer.toml" if output is None else output
-    if stored.file.settings.model.build.startswith(PROGRAM):
+    if stored.file.settings.study.confirms:
+        raise UsageError(f"{stored.name} confirms another study; name that one")
+    if any(given.object_names(stored.file.settings)):
         raise UsageError(
-            f"study {stored.name!r} was made by a Python program, whose functions no study file can name; "
+            f"study {stored.name!r} was made by a Python program, whose functions and data no study file can name; "
             f"`manyfit show {shlex.quote(str(study))}` says what its trials tell of the space"
         )
     if path.suffix != ".toml":

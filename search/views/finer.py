@@ -14,6 +14,7 @@ from search.reading import tomltext
 from search.spec.vocabulary import TRAIN_PARAMETERS
 from search.storage.studies import Stored
 from search.views.insights.refining import Change, starts
+from search.views.printable import printable
 from search.views.text import number
 
 _ORDER = ("study", "data", "model", "train", "space", "search", "limits", "run")
@@ -24,8 +25,9 @@ def study_file(stored: Stored, changes: Sequence[Change], path: Path) -> str:
     settings = stored.file.settings.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
     sections: dict[str, dict[str, Any]] = {name: dict(settings.get(name) or {}) for name in _ORDER}
     sections["study"].pop("name", None)
-    # A study of an earlier version has it because that version did so, not because its user wanted it.
-    sections["search"].pop("prune_start", None)
+    if "prune_start" not in stored.identity.get("search", {}):
+        # A study of an earlier version has it because that version did so, not because its user wanted it.
+        sections["search"].pop("prune_start", None)
     sections["search"]["start"] = starts(stored, changes)
     sections["search"]["learn_from"] = {
         "database": os.path.relpath(stored.path, path.resolve().parent),
@@ -46,18 +48,23 @@ def study_file(stored: Stored, changes: Sequence[Change], path: Path) -> str:
     objective = stored.file.settings.study.objective
     best = stored.complete[0]
     head = (
-        f"# Refined from study {tomltext.value(stored.name)} after {len(stored.trials)} trials, whose best {objective} is "
+        f"Refined from study {tomltext.value(stored.name)} after {len(stored.trials)} trials, whose best {objective} is "
         f"{number(best.value)} (trial {best.number})."
     )
     parts = [_section(name, sections[name], comments) for name in _ORDER if sections[name]]
-    return "\n\n".join([head, *parts]) + "\n"
+    return "\n\n".join([_comment(head), *parts]) + "\n"
+
+
+def _comment(text: str) -> str:
+    """Return a comment of one line: TOML allows no control characters in it, and values of a study may have them."""
+    return f"# {printable(' '.join(text.split()))}"
 
 
 def _section(name: str, entries: Mapping[str, Any], comments: Mapping[tuple[str, str], str]) -> str:
     lines = [f"[{name}]"]
     for key, entry in entries.items():
         if comment := comments.get((name, key)):
-            lines.append(f"# {comment}")
+            lines.append(_comment(comment))
         lines.append(f"{tomltext.key(key)} = {tomltext.value(entry)}")
     return "\n".join(lines)
 

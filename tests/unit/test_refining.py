@@ -13,10 +13,15 @@ from typer.testing import CliRunner
 from search import cli
 from search.errors import UsageError
 from search.reading import studyfile
-from search.sessions import earlier
+from search.reading.studytext import StudyText
+from search.sessions import earlier, widening
+from search.spec.given import Given
+from search.storage.studies import Stored
 from search.trials import known
 from search.trials.history import History
 from search.trials.trial import make_trial
+from search.views import finer
+from search.views.insights.edges import edges
 from search.views.insights.importance import Matter
 from search.views.insights.refining import refine, starts
 
@@ -91,6 +96,12 @@ def test_range_whose_best_lie_everywhere_stays(tmp_path):
         ({"low": 3, "high": 9}, -1, "low", 1, 2),
         ({"low": 16, "high": 112, "step": 16}, 1, "high", 128, 160),
         ({"low": 0.1, "high": 0.7, "step": 0.1}, 1, "high", 0.8, 0.9),
+        ({"low": 0.1, "high": 0.9, "step": 0.1}, -1, "low", None, None),
+        ({"low": 0.2, "high": 0.8, "step": 0.1}, 1, "high", 0.9, 0.9),
+        ({"low": 0.9, "high": 0.999}, 1, "high", 0.9991, 0.9999),  # two digits of it are 1.0
+        ({"low": 1000.0, "high": 1010.0}, 1, "high", 1011, 1013),
+        ({"low": 1, "high": 64, "log": True}, -1, "low", None, None),
+        ({"low": 1, "high": 64}, -1, "low", None, None),
     ],
 )
 def test_range_opens_where_the_best_sit_at_its_end(tmp_path, entry, towards, side, least, most):
@@ -98,9 +109,18 @@ def test_range_opens_where_the_best_sit_at_its_end(tmp_path, entry, towards, sid
     values = values_of(entry)
     stored = searched(tmp_path, space, [{"x": x} for x in values], lambda c: -towards * c["x"])
     change = changes(stored)["x"]
+    (edge,) = edges(stored)
+    if least is None:
+        assert (change.kind, change.entry[side]) == ("narrower", entry[side])
+        assert edge.advice.startswith("fix it at")
+        return
     assert change.kind == "wider", change
     assert least <= change.entry[side] <= most
     assert "sit at the" in change.why
+    # What show says may be typed.
+    _, _, typed = edge.advice.partition("--widen ")
+    stored = Stored(**vars(stored), path=tmp_path / "replay.db", name="replay")
+    assert widening.widened(stored, None, [typed], []).space["x"] != stored.file.space["x"]
 
 
 def values_of(entry):
@@ -120,6 +140,14 @@ def test_bound_that_training_knows_is_not_passed(tmp_path):
     space = {"momentum": {"low": 0.0, "high": 1.0}}
     stored = searched(tmp_path, space, configs, lambda c: -c["momentum"], train__optimizer="sgd")
     assert changes(stored)["momentum"].entry["high"] == 1.0
+
+
+def test_narrow_range_far_from_0_closes_in(tmp_path):
+    configs = [{"x": 1000 + k / 3} for k in range(30)]
+    stored = searched(tmp_path, {"x": {"low": 1000.0, "high": 1010.0}}, configs, lambda c: abs(c["x"] - 1005))
+    entry = changes(stored)["x"].entry
+    assert 1002 < entry["low"] < 1004
+    assert 1006 < entry["high"] < 1008
 
 
 def test_choices_that_chance_does_not_leave_out_are_dropped(tmp_path):
@@ -150,6 +178,8 @@ def test_last_choice_left_is_fixed_where_the_builder_takes_it(tmp_path):
         ([16, 32, 50], None),
         (["16", "32"], None),
         ([64, 32, 16], None),
+        ([0.3, 0.6], 0.9),  # twice as much is no share
+        ([0.4, 0.8], None),
     ],
 )
 def test_numbers_go_on_where_the_best_have_the_last(tmp_path, choices, expected):
@@ -171,6 +201,19 @@ def test_parameter_without_effect_is_fixed_at_the_best_value_but_not_the_last_on
     assert (change.kind, change.entry) == ("fixed", stored.complete[0].params["y"])
     assert [one.kind for one in changes(stored, ["x", "y"]).values()].count("fixed") == 1
     assert changes(stored, ["y"], may_fix=False)["y"].kind != "fixed"
+
+
+def test_rounded_value_stays_in_its_range(tmp_path):
+    space = {"momentum": {"low": 0.9, "high": 0.99999}, "x": X}
+    configs = [{"momentum": 0.99996, "x": k / 25} for k in range(25)]
+    stored = searched(tmp_path, space, configs, lambda c: c["x"], train__optimizer="sgd")
+    assert changes(stored, ["momentum"])["momentum"].entry == 0.99996
+
+
+def test_something_is_left_to_search(tmp_path):
+    configs = [{"kind": kind, "x": k / 30} for k, kind in enumerate(["b"] * 15 + ["a"] * 15)]
+    stored = searched(tmp_path, {"kind": ["a", "b"], "x": X}, configs, lambda c: float(c["kind"] == "b"))
+    assert [change.kind for change in changes(stored, ["x"]).values()].count("fixed") == 1
 
 
 def test_parents_and_epochs_stay_and_rare_parameters_too(tmp_path):
@@ -262,3 +305,35 @@ def test_starts_are_the_best_configs_once_each(tmp_path):
     stored = searched(tmp_path, {"x": X, "y": X}, [{"x": 0.5, "y": k / 25} for k in range(25)], lambda c: c["y"])
     found = refine(stored, [Matter("x", "matters"), Matter("y", "no effect seen")])
     assert starts(stored, found) == [{"x": 0.5}]
+
+
+def test_starts_lie_in_the_new_space(tmp_path):
+    """The best trials have two kinds only, and the third is dropped."""
+    configs = [{"kind": kind, "x": k / 30} for k, kind in enumerate(["b"] * 15 + ["c"] * 3 + ["a"] * 12)]
+    space = {"kind": ["a", "b", "c"], "x": X}
+    stored = searched(tmp_path, space, configs, lambda c: {"a": 0.0, "b": 1.0, "c": 0.9}[c["kind"]])
+    found = refine(stored, [Matter("kind", "matters"), Matter("x", "no effect seen")])
+    assert starts(stored, found) == [{"kind": "a"}, {"kind": "c"}]
+
+
+def test_file_is_toml_whatever_the_values_are(tmp_path):
+    configs = [{"kind": kind, "x": k / 30} for k, kind in enumerate(["b\nb = 1"] * 12 + ["c\x00"] * 3 + ["a\x7f"] * 15)]
+    space = {"kind": ["a\x7f", "b\nb = 1", "c\x00"], "x": X}
+    stored = searched(tmp_path, space, configs, lambda c: "a" not in c["kind"])
+    stored = Stored(**vars(stored), path=tmp_path / "replay.db", name="replay")
+    text = finer.study_file(
+        stored, refine(stored, [Matter(name, "matters") for name in space]), tmp_path / "finer.toml"
+    )
+    assert "none of the best 6 trials has b b = 1" in text
+    studyfile.check_text(tmp_path / "finer.toml", text)
+
+
+def test_study_of_a_program_is_refused(tmp_path):
+    text = REPLAY.replace("sklearn:digits", "python:data")
+    path = tmp_path / "replay.toml"
+    path.write_text(text, encoding="utf-8")
+    objects = Given(frozenset({"python:data"}))
+    file = studyfile.build(path, StudyText(path, text, tomllib.loads(text)), allow_unused=True, objects=objects)
+    stored = replay(file)
+    done = CliRunner().invoke(cli.app, ["refine", str(stored.path)])
+    assert (done.exit_code, "was made by a Python program" in done.stderr) == (2, True), done.output

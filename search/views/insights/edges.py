@@ -9,6 +9,7 @@ from typing import Any
 
 from scipy.stats import binom
 
+from search.spec.vocabulary import TRAIN_NUMBERS
 from search.trials.history import History
 from search.views.text import short
 from spaces import Choice, Float, Int
@@ -17,8 +18,8 @@ from spaces import Choice, Float, Int
 _TENTH, _MIN, _MAX = 0.1, 4, 20
 # A value is near an end in the outer tenth of a range. So many of the best trials lie there by chance in one of 100 studies.
 _NEAR, _CHANCE = 0.1, 0.01
-# How much wider a range is to be, as a share of it.
-_WIDER = 0.2
+# How much wider a range is to be, as a share of it; by steps, where it has steps.
+_WIDER, _WIDER_BY_STEPS = 0.2, 1 / 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Edge:
     Attributes:
         side: "low" or "high", as the key of the bound.
         near: how many of the best `among` trials lie at that end.
-        further: a bound to try; None if the range can't be wider on this side.
+        further: a bound to try; None if nothing valid lies beyond this one.
     """
 
     name: str
@@ -50,7 +51,7 @@ class Edge:
     def advice(self) -> str:
         if self.further is None:
             return f"fix it at {short(self.bound)}, or leave it out"
-        return f"go on with a wider one: --widen space.{self.name}.{self.side}={short(self.further)}"
+        return f"go on with a wider one: --widen space.{self.name}.{self.side}={self.further!r}"
 
 
 def edges(history: History) -> list[Edge]:
@@ -85,26 +86,58 @@ def _edge(name: str, parameter: Float | Int, params: list[Mapping[str, Any]]) ->
     ):
         if near > len(params) / 2 and binom.sf(near - 1, len(params), chance) < _CHANCE:
             bound = parameter.low if side == "low" else parameter.high
-            return Edge(name, side, bound, near, len(params), _further(parameter, side))
+            return Edge(name, side, bound, near, len(params), _further(name, parameter, side))
     return None
 
 
-def _further(parameter: Float | Int, side: str) -> float | None:
-    """Return a bound that makes the range wider; None below 0, and for steps, whose grid would move."""
-    low, high = parameter.low, parameter.high
-    if parameter.log:
-        factor: float = (high / low) ** _WIDER
+def _further(name: str, parameter: Float | Int, side: str) -> float | None:
+    """Return a bound that makes the range wider, by whole steps where it has steps; None if nothing valid lies beyond."""
+    low, high, step = parameter.low, parameter.high, parameter.step
+    if step is not None and not parameter.log:
+        steps = max(1, round(_WIDER_BY_STEPS * (high - low) / step))
+        if side == "low" and low >= 0:
+            steps = min(steps, math.ceil(round(low / step, 6)) - 1)
+        elif side == "high" and high < 1:
+            steps = min(steps, math.ceil(round((1 - high) / step, 6)) - 1)
+        moved: float = low - steps * step if side == "low" else high + steps * step
+    elif parameter.log:
+        factor = (high / low) ** _WIDER
         moved = low / factor if side == "low" else high * factor
-    elif isinstance(parameter, Float) and parameter.step is None:
-        moved = low - (high - low) * _WIDER if side == "low" else high + (high - low) * _WIDER
     else:
-        return None
-    if side == "low" and low >= 0 and moved <= 0:
-        # Rates and counts are not negative.
-        return low / 10 if low > 0 else None
-    if side == "high" and high < 1 <= moved:
-        # A share of 1 or more may be invalid.
-        moved = (1 + high) / 2
+        moved = low - _WIDER * (high - low) if side == "low" else high + _WIDER * (high - low)
+        if side == "low" and low > 0 >= moved:
+            moved = low / 10
+    bound: float
     if isinstance(parameter, Int):
-        return max(1, math.floor(moved)) if side == "low" else math.ceil(moved)
-    return float(f"{moved:.1e}")
+        bound = max(1, math.floor(moved)) if side == "low" and low > 0 else math.ceil(moved)
+    else:
+        bound = rounded(moved) if step is not None else _brief(moved, away_from=low if side == "low" else high)
+    if side == "high" and step is None and high < 1 <= bound:
+        bound = _brief((1 + high) / 2, away_from=high)
+    is_further = bound < low if side == "low" else bound > high
+    return bound if is_further and may_have(name, bound, parameter.low, parameter.high) else None
+
+
+def may_have(name: str, value: float, low: float, high: float) -> bool:
+    """Return whether a value beyond low..high can be one of the same parameter.
+
+    Rates and counts stay above 0, and shares below 1: others may be invalid.
+    """
+    rule = TRAIN_NUMBERS.get(name)
+    is_share = high < 1 <= value
+    is_rate = low >= 0 >= value
+    return not is_share and not is_rate and (rule is None or rule.low <= value <= rule.high)
+
+
+def rounded(value: float) -> float:
+    """Return a number without the last digits that arithmetic leaves: 3 * 0.1 is 0.30000000000000004."""
+    return float(f"{value:.10g}")
+
+
+def _brief(value: float, *, away_from: float) -> float:
+    """Return a number of two digits where these still tell it from `away_from`, else of as many as that takes."""
+    for digits in range(2, 17):
+        brief = float(f"{value:.{digits}g}")
+        if abs(brief - value) <= 0.1 * abs(value - away_from):
+            return brief
+    return value

@@ -15,13 +15,12 @@ from typing import Any, Literal
 from scipy.stats import hypergeom
 
 from search.errors import UsageError
-from search.spec.vocabulary import TRAIN_NUMBERS
 from search.trials.history import History
 from search.trials.trial import Trial
-from search.views.insights.edges import Edge, edges, position
+from search.views.insights.edges import Edge, edges, may_have, position, rounded
 from search.views.insights.importance import Matter
 from search.views.text import short
-from spaces import Choice, Float, Int, is_number
+from spaces import Choice, Float, Int, Space, SpaceError, is_number
 
 # With fewer complete trials, where the best lie is chance.
 ENOUGH = 10
@@ -80,8 +79,6 @@ def refine(history: History, known: Sequence[Matter], *, may_fix: bool = True) -
         for name in space
         if may_fix and name in without_effect and not space[name].when and name not in parents | {"epochs"}
     ]
-    if len(fixed) == len(space):
-        fixed = fixed[1:]  # something must be left to search
     changes = []
     for name, parameter in space.items():
         entry = space.describe()[name]
@@ -92,26 +89,43 @@ def refine(history: History, known: Sequence[Matter], *, may_fix: bool = True) -
         elif name in fixed:
             value = space.config(complete[0].params)[name]
             if isinstance(parameter, Float) and parameter.step is None:
-                value = float(f"{value:.4g}")  # it matters little, and the file is for people
+                value = _brief(parameter, value)
             changes.append(Change(name, "fixed", value, "no effect was seen; the best trial's value"))
         elif isinstance(parameter, Choice):
             changes.append(_choice(name, parameter, entry, history, best, may_fix=may_fix))
         else:
             changes.append(_range(name, parameter, entry, best, at_edge.get(name)))
+    if all(change.kind == "fixed" for change in changes):
+        first = changes[0].name
+        changes[0] = Change(first, "as it was", space.describe()[first], "something must be left to search")
     return changes
 
 
 def starts(history: History, changes: Sequence[Change]) -> list[dict[str, Any]]:
-    """Return the best configs, without the values that are fixed, for the new study to begin with."""
-    searched = {change.name for change in changes if change.kind != "fixed"}
+    """Return the best configs of the new space, without the values that are fixed, for the new study to begin with."""
+    space = Space.parse({change.name: change.entry for change in changes if change.kind != "fixed"})
     found: list[dict[str, Any]] = []
     for trial in history.complete:
-        config = {name: value for name, value in history.file.space.config(trial.params).items() if name in searched}
-        if config not in found:
+        config = {name: value for name, value in history.file.space.config(trial.params).items() if name in space}
+        if config not in found and _is_in(space, config):
             found.append(config)
         if len(found) == STARTS:
             break
     return found
+
+
+def _is_in(space: Space, config: Mapping[str, Any]) -> bool:
+    try:
+        space.check(config)
+    except SpaceError:
+        return False
+    return True
+
+
+def _brief(parameter: Float, value: float) -> float:
+    """Return a value of four digits, as it matters little and the file is for people; of more if that leaves the range."""
+    shorter = (float(f"{value:.{digits}g}") for digits in range(4, 17))
+    return next((brief for brief in shorter if parameter.low <= brief <= parameter.high), value)
 
 
 def _range(
@@ -129,9 +143,9 @@ def _range(
         "high": parameter.high if high > 1 - _LITTLE else _inner(parameter, high, math.ceil),
     }
     whole = f"{short(parameter.low)}..{short(parameter.high)}"
-    if edge is not None and (beyond := _beyond(name, parameter, edge)) != edge.bound:
+    if edge is not None and edge.further is not None:
         why = f"{edge.near} of the best {edge.among} sit at the {'upper' if edge.side == 'high' else 'lower'} end of {whole}"
-        return Change(name, "wider", {**entry, **bounds, edge.side: beyond}, why)
+        return Change(name, "wider", {**entry, **bounds, edge.side: edge.further}, why)
     where = f"the best {len(values)} lie in {short(min(values))}..{short(max(values))} of {whole}"
     if (bounds["low"], bounds["high"]) == (parameter.low, parameter.high):
         return Change(name, "as it was", entry, where)
@@ -139,7 +153,7 @@ def _range(
 
 
 def _inner(parameter: Float | Int, share: float, towards: Any) -> float:
-    """Return a bound at a share of a range: on its steps, else of two digits, rounded outwards by `towards`."""
+    """Return a bound at a share of a range: on its steps, else of about two digits, rounded outwards by `towards`."""
     low, high, step = parameter.low, parameter.high, parameter.step
     if step is not None and not parameter.log:
         value = low + towards(share * (high - low) / step) * step
@@ -148,33 +162,14 @@ def _inner(parameter: Float | Int, share: float, towards: Any) -> float:
     if isinstance(parameter, Int):
         value = towards(value)
     elif value:
-        digit = 10.0 ** (math.floor(math.log10(abs(value))) - 1)
+        # Of a narrow range far from 0, two digits are too few.
+        digit = 10.0 ** min(math.floor(math.log10(abs(value))) - 1, math.floor(math.log10((high - low) / 20)))
         value = towards(round(value / digit, 6)) * digit
     return _like(parameter, min(max(value, low), high))
 
 
-def _beyond(name: str, parameter: Float | Int, edge: Edge) -> float:
-    """Return the bound beyond an end of a range; that end if nothing valid lies there."""
-    bound = edge.further
-    if bound is None and parameter.step is not None and not parameter.log:
-        # A third of the range further, in whole steps; rates and counts stay above 0.
-        steps = max(1, round((parameter.high - parameter.low) / parameter.step / 3))
-        if edge.side == "low" and parameter.low >= 0:
-            steps = min(steps, math.ceil(parameter.low / parameter.step) - 1)
-        sign = 1 if edge.side == "high" else -1
-        bound = _like(parameter, edge.bound + sign * max(steps, 0) * parameter.step)
-        if edge.side == "high" and parameter.high < 1 <= bound:
-            bound = parameter.high
-    if bound is None:
-        return edge.bound
-    rule = TRAIN_NUMBERS.get(name)
-    if rule is not None and not rule.low <= bound <= rule.high:
-        return edge.bound
-    return bound
-
-
 def _like(parameter: Float | Int, value: float) -> float:
-    return int(value) if isinstance(parameter, Int) else _rounded(value)
+    return int(value) if isinstance(parameter, Int) else rounded(value)
 
 
 def _choice(
@@ -192,7 +187,7 @@ def _choice(
         if param not in among and hypergeom.pmf(0, len(judged), count, len(among)) < _CHANCE
     }
     kept = [value for param, value in zip(parameter.values(), parameter.choices, strict=True) if param not in poor]
-    further = _next_choice(parameter, [space.config({name: param})[name] for param in among])
+    further = _next_choice(name, parameter, [space.config({name: param})[name] for param in among])
     if poor:
         gone = ", ".join(
             short(value) for param, value in zip(parameter.values(), parameter.choices, strict=True) if param in poor
@@ -216,7 +211,7 @@ def _choice(
     return Change(name, "narrower", {**entry, "choices": kept}, why)
 
 
-def _next_choice(parameter: Choice, among: Sequence[Any]) -> Any:
+def _next_choice(name: str, parameter: Choice, among: Sequence[Any]) -> Any:
     """Return the next of numbers that rise by one factor or one difference, if most of the best have the last; else None."""
     choices = parameter.choices
     if len(choices) < 2 or not all(is_number(value) for value in choices):
@@ -224,16 +219,10 @@ def _next_choice(parameter: Choice, among: Sequence[Any]) -> Any:
     if sum(value == choices[-1] for value in among) <= len(among) / 2:
         return None
     pairs = list(pairwise(choices))
-    ratios = {_rounded(later / earlier) for earlier, later in pairs} if 0 not in choices else set()
-    differences = {_rounded(later - earlier) for earlier, later in pairs}
-    kind = type(choices[-1])
-    if len(ratios) == 1 and (ratio := ratios.pop()) > 1:
-        return kind(_rounded(choices[-1] * ratio))
-    if len(differences) == 1 and (difference := differences.pop()) > 0:
-        return kind(_rounded(choices[-1] + difference))
-    return None
-
-
-def _rounded(value: float) -> float:
-    # 3 * 0.1 is 0.30000000000000004, and the file is for people.
-    return float(f"{value:.10g}")
+    ratios = {rounded(later / earlier) for earlier, later in pairs} if 0 not in choices else set()
+    differences = {rounded(later - earlier) for earlier, later in pairs}
+    last, kind = choices[-1], type(choices[-1])
+    further = [last * ratio for ratio in ratios if len(ratios) == 1 and ratio > 1]
+    further += [last + difference for difference in differences if len(differences) == 1 and difference > 0]
+    valid = (kind(rounded(value)) for value in further if may_have(name, value, min(choices), max(choices)))
+    return next(valid, None)
