@@ -305,6 +305,12 @@ def _check_value(name: str, value: Any) -> None:
 
 def _check_search(study: StudyFile, text: StudyText) -> None:
     search, space = study.settings.search, study.space
+    if search.learn_from is not None and "://" in search.learn_from.database:
+        # Do not repeat the address: it may hold a password.
+        scheme = search.learn_from.database.partition("://")[0]
+        raise text.error(
+            "search.learn_from", f'must be an SQLite file, such as "studies.db"; received an address of {scheme!r}'
+        )
     seen: dict[str, int] = {}
     for index, start in enumerate(search.start):
         try:

@@ -284,8 +284,8 @@ class _Inspection:
         if search.prune_start and (not search.start or search.pruner.name == "none"):
             why = "it is for the configs of search.start" if not search.start else "the pruner is none"
             pairs.append(("search.prune_start", why))
-        if search.learn_from is not None and not search.learns:
-            pairs.append(("search.learn_from", f"the sampler {search.sampler.name} does not learn"))
+        if search.learn_from is not None and not search.learns_from_others:
+            pairs.append(("search.learn_from", f"the sampler {search.sampler.name} reads no trials of others"))
         if run.lanes != "auto" and self.ready.engine == "fit":
             pairs.append(("run.lanes", "the model is trained by fit, one trial at a time"))
         is_streamed = bool(self.ready.data.get("train_batches"))

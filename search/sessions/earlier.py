@@ -20,7 +20,12 @@ def find(file: StudyFile) -> Stored | None:
         return None
     database = (file.base / learn_from.database).resolve()
     try:
-        stored = records.load(database, learn_from.study or records.only_name(database))
+        names = [learn_from.study] if learn_from.study else records.main_names(database)
+        if len(names) > 1:
+            raise UsageError(
+                f'search.learn_from: {database} holds several studies; add study = "...", one of {", ".join(names)}'
+            )
+        stored = records.load(database, names[0] if names else records.only_name(database))
     except StoreError as error:
         raise UsageError(
             f"search.learn_from: {error}; name another study, or remove learn_from to start from nothing"

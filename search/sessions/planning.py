@@ -8,6 +8,7 @@ from typing import Any
 from search.core.study import Study
 from search.log import StudyLog
 from search.reading import studychecks, unused
+from search.sessions import earlier
 from search.sessions.startup import resolve_or_load, workers
 from search.spec import identity
 from search.spec.resolved import describe
@@ -21,6 +22,8 @@ def plan(file: StudyFile) -> dict[str, Any]:
     if records.exists(file.storage, file.name):
         stored = records.load(file.storage, file.name)
         file = identity.resumed(file, stored.identity)
+    else:
+        earlier.find(file)
     resolved, chosen = resolve_or_load(file)
     with workers(file, resolved, chosen[:1], StudyLog()) as (_, ready, decided):
         resolved = replace(decided, devices=resolved.devices)

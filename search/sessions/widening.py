@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Sequence
@@ -10,11 +11,12 @@ from pathlib import Path
 
 from search.errors import UsageError
 from search.reading import studyfile, tomltext
+from search.spec.settings import checked_name
 from search.spec.study import StudyFile
 from search.spec.vocabulary import closest
 from search.storage import records
 from search.storage.studies import Stored
-from spaces import Choice, Parameter, shown
+from spaces import Choice, Parameter, SpaceError, shown
 
 _FORM = "space.dropout.high=0.7, or space.units=[64, 128, 256]"
 
@@ -41,12 +43,18 @@ def widened(stored: Stored, base: Path | None, widenings: Sequence[str], overrid
             known = ", ".join(stored.file.space)
             hint = closest(parameter, stored.file.space)
             raise UsageError(f"--widen: no parameter {parameter!r}{hint}; the study searches {known}")
-    name = f"{stored.name}-{'-'.join(_word(widening) for widening in widenings)}"
-    if records.exists(stored.path, name):
-        return studyfile.stored_with(records.load(stored.path, name, with_trials=False).file, stored.path, overrides)
     narrow = stored.file if base is None else replace(stored.file, path=base.resolve())
-    named = [f"study.name={tomltext.value(name)}", *widenings, *overrides]
-    _check(narrow, studyfile.stored_with(narrow, stored.path, named), [_parts(widening)[0] for widening in widenings])
+    named = [f"study.name={tomltext.value(_name(stored.name, widenings))}", *widenings, *overrides]
+    wide = studyfile.stored_with(narrow, stored.path, named)
+    if records.exists(stored.path, wide.name):
+        begun = records.load(stored.path, wide.name, with_trials=False).file
+        if begun.space.describe() != wide.space.describe():
+            raise UsageError(
+                f"--widen: {stored.path} has a study {wide.name!r} already, with another space; give this one a name: "
+                "--set study.name=NEW"
+            )
+        return studyfile.stored_with(begun, stored.path, overrides)
+    _check(narrow, wide, [_parts(widening)[0] for widening in widenings])
     knowledge = {
         "learn_from": {"database": os.path.relpath(stored.path, narrow.base), "study": stored.name},
         "start": [narrow.space.config(trial.params) for trial in stored.complete[:1]],
@@ -75,6 +83,16 @@ def _parts(widening: str) -> tuple[str, str, str]:
     return parameter, bound, value.strip()
 
 
+def _name(narrow: str, widenings: Sequence[str]) -> str:
+    words = "-".join(_word(widening) for widening in widenings)
+    name = f"{narrow}-{words}"
+    try:
+        return checked_name(name)
+    except ValueError:  # of long lists the name would be too long
+        digest = hashlib.sha256(words.encode()).hexdigest()[:8]
+        return f"{name.encode()[:100].decode(errors='ignore')}-{digest}"
+
+
 def _word(widening: str) -> str:
     parameter, bound, value = _parts(widening)
     words = [parameter, bound, re.sub(r"[^\w.+]+", "-", value).strip("-")]
@@ -87,5 +105,14 @@ def _is_wider(before: Parameter, after: Parameter) -> bool:
     if isinstance(before, Choice) or isinstance(after, Choice):
         return False
     same = (before.log, before.step, before.when) == (after.log, after.step, after.when) and type(before) is type(after)
-    is_inside = after.low <= before.low and before.high <= after.high
-    return same and is_inside and (before.low, before.high) != (after.low, after.high)
+    return same and _holds(after, before.low, before.high) and (before.low, before.high) != (after.low, after.high)
+
+
+def _holds(parameter: Parameter, *values: float) -> bool:
+    """Return whether a range has the values, on its steps if it has steps."""
+    try:
+        for value in values:
+            parameter.check(value)
+    except SpaceError:
+        return False
+    return True

@@ -533,6 +533,11 @@ class SearchSection(Section):
         """Whether the drawn configs depend on the results of earlier trials."""
         return self.sampler.name not in ("random", "qmc", "grid")
 
+    @property
+    def learns_from_others(self) -> bool:
+        """Whether its sampler reads trials that it has not drawn, too: cmaes goes on from its own generations."""
+        return self.learns and self.sampler.name != "cmaes"
+
 
 class RunSection(Section):
     engine: Annotated[str, BeforeValidator(_engine)] = "auto"

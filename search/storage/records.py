@@ -63,13 +63,15 @@ def names(path: Path) -> list[str]:
         return studies.names(connection)
 
 
-def only_name(path: Path) -> str:
-    """Return the name of the only study of a database; StoreError if there is none, UsageError if there are several.
-
-    A study that `confirm` made beside the one that it confirms does not count.
-    """
+def main_names(path: Path) -> list[str]:
+    """Return the names of the studies of a database, but for those that `confirm` made beside the ones they confirm."""
     with _reading(path) as connection:
-        present = [name for name in studies.names(connection) if not studies.confirmed_by(connection, name)]
+        return [name for name in studies.names(connection) if not studies.confirmed_by(connection, name)]
+
+
+def only_name(path: Path) -> str:
+    """Return the name of the only one of `main_names`; StoreError if there is none, UsageError if there are several."""
+    present = main_names(path)
     if len(present) == 1:
         return present[0]
     if not present:

@@ -10,7 +10,7 @@ from search.spec.study import StudyFile
 from search.trials.events import Member
 from search.trials.history import History
 from search.trials.objective import Objective
-from search.trials.trial import Training, Trial
+from search.trials.trial import REFUSED, Training, Trial
 from spaces import SpaceError
 
 KEY = "manyfit:known"
@@ -53,9 +53,12 @@ def carry_over(history: History, file: StudyFile, identity: Mapping[str, Any]) -
     """
     objective, number = Objective.of(history.file), history.file.name
     ended = [trial for trial in history.trials if trial.state in ("COMPLETE", "PRUNED")]
+    if history.file.settings.limits != file.settings.limits:
+        # What was beyond a limit there may be within the limits here.
+        ended = [trial for trial in ended if trial.ended != REFUSED]
     inside = {trial.number: params for trial in ended if (params := _params(trial, file)) is not None}
     kept = _chosen([trial for trial in ended if trial.number in inside], objective)
-    trials = [_plain(trial, inside[trial.number], objective, file.epochs) for trial in kept]
+    trials = [_plain(trial, inside[trial.number], objective, file) for trial in kept]
     return Carried(number, trials, len(ended) - len(inside), _differences(history.full_identity, identity))
 
 
@@ -93,18 +96,24 @@ def _params(trial: Trial, file: StudyFile) -> dict[str, Any] | None:
     return params
 
 
-def _plain(trial: Trial, params: Mapping[str, Any], objective: Objective, epochs: int) -> dict[str, Any]:
-    # A trial that was complete after fewer epochs than trials have now is one that ended early.
-    is_short = trial.state == "COMPLETE" and trial.ended == "finished" and trial.epochs < epochs
+def _plain(trial: Trial, params: Mapping[str, Any], objective: Objective, file: StudyFile) -> dict[str, Any]:
+    """Return a trial as it would have been with the epochs that its config has in the study of `file`."""
+    epochs = int({**file.fixed(), **file.space.config(params)}["epochs"])
+    curve, state, ended, value, best_epoch = trial.curve, trial.state, trial.ended, trial.value, trial.best_epoch
+    if len(curve) >= epochs:
+        curve, state, ended = curve[:epochs], "COMPLETE", "finished"
+        value, best_epoch = objective.best_of(curve)
+    elif (state, ended) == ("COMPLETE", "finished"):
+        state = "PRUNED"  # it goes on here
     return {
         "number": trial.number,
         "params": dict(params),
-        "epochs": trial.epochs,
-        "state": "PRUNED" if is_short else trial.state,
-        "ended": trial.ended,
-        "value": trial.value,
-        "best_epoch": trial.best_epoch,
-        "values": [metrics.get(objective.name) for metrics in trial.curve],
+        "epochs": epochs,
+        "state": state,
+        "ended": ended,
+        "value": value,
+        "best_epoch": best_epoch,
+        "values": [metrics.get(objective.name) for metrics in curve],
     }
 
 

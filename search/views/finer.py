@@ -29,10 +29,10 @@ def study_file(stored: Stored, changes: Sequence[Change], path: Path) -> str:
         # A study of an earlier version has it because that version did so, not because its user wanted it.
         sections["search"].pop("prune_start", None)
     sections["search"]["start"] = starts(stored, changes)
-    sections["search"]["learn_from"] = {
-        "database": os.path.relpath(stored.path, path.resolve().parent),
-        "study": stored.name,
-    }
+    sections["search"].pop("learn_from", None)
+    if stored.file.settings.search.learns_from_others:
+        database = os.path.relpath(stored.path, path.resolve().parent)
+        sections["search"]["learn_from"] = {"database": database, "study": stored.name}
     sections["space"] = {}
     comments: dict[tuple[str, str], str] = {}
     for change in changes:

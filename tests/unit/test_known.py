@@ -9,17 +9,22 @@ from dataclasses import replace
 from itertools import count
 
 import pytest
-from support import curve, query, record, replay, replay_file, table
+from support import REPLAY, curve, query, record, replay, replay_file, table
 
 from search.core import loop
 from search.errors import Interrupted, UsageError
+from search.policies.samplers import bayes
 from search.sessions import earlier, widening
 from search.sessions.reporter import LOGGING
 from search.spec.identity import declared
+from search.spec.settings import LimitsSection, Named, SearchSection
 from search.storage import records
 from search.storage.store import Store
 from search.trials import known
+from search.trials.events import Member
 from search.trials.objective import Objective
+from search.trials.trial import Training
+from search.views import learned
 from search.workers.inprocess import Replaying
 
 NARROW = {"learning_rate": {"low": 1e-3, "high": 1e-1, "log": True}, "dropout": {"low": 0.0, "high": 0.25}}
@@ -130,6 +135,63 @@ def test_complete_trial_of_fewer_epochs_is_not_complete_here(tmp_path, first):
     assert {trial["state"] for trial in known.carry_over(first, later(tmp_path), declared(file)).trials} >= {"COMPLETE"}
 
 
+def test_trials_count_as_with_the_epochs_of_the_new_study(tmp_path, first):
+    """A value after its last epoch counts for nothing, and what was pruned later is complete."""
+    file = later(tmp_path, study__epochs=2)
+    carried = known.carry_over(first, file, declared(file)).trials
+    by_number = {trial.number: trial for trial in first.trials}
+    assert {first.trials[one["number"]].state for one in carried} == {"COMPLETE", "PRUNED"}
+    for one in carried:
+        values = [epoch["val_loss"] for epoch in by_number[one["number"]].curve][:2]
+        assert (one["state"], one["ended"], one["values"]) == ("COMPLETE", "finished", values)
+        assert (one["value"], one["epochs"]) == (min(values), 2)
+
+
+def test_epochs_that_are_searched_are_no_less_than_all(tmp_path):
+    text = REPLAY.replace("epochs = 9\n", "")
+    epochs = {"space__epochs": {"low": 2, "high": 9}, "search__pruner": "none", "search__sampler": "random"}
+    stored = replay(replay_file(tmp_path, text, study__name="first", run__storage="first.db", **epochs))
+    (tmp_path / "later").mkdir()
+    file = replay_file(tmp_path / "later", text, **epochs)
+    states = {one["epochs"]: one["state"] for one in known.carry_over(stored, file, declared(file)).trials}
+    assert len(states) > 3
+    assert {*states.values()} == {"COMPLETE"}
+
+
+def test_configs_beyond_a_limit_count_under_the_same_limits_alone(tmp_path, first):
+    limits = {"limits": LimitsSection(parameters=1000)}
+    settings = first.file.settings.model_copy(update=limits)
+    trials = [replace(first.trials[0], state="PRUNED", ended="refused", value=None, trainings=[Training(Member(0), 0)])]
+    limited = replace(first, file=replace(first.file, settings=settings), trials=trials)
+    wide = {"low": 1e-4, "high": 1e-1, "log": True}
+    space = {"learning_rate": wide, "dropout": {"low": 0.0, "high": 0.5}}
+    file = later(tmp_path, space=space)
+    assert known.carry_over(limited, file, declared(file)).trials == []
+    file = later(tmp_path, space=space, limits__parameters=1000)
+    assert len(known.carry_over(limited, file, declared(file)).trials) == 1
+
+
+def test_belief_is_of_the_best_of_the_studys_own_trials(tmp_path, first, monkeypatch):
+    """Where the earlier study's are better, the process learns from few of this one's."""
+
+    def worse(assignment, epoch):
+        return {name: value + 9 for name, value in curve(assignment, epoch).items()}
+
+    configs = [(0.01, 0.0), (0.09, 0.2), (0.0011, 0.2), (0.095, 0.25)]
+    start = [{"learning_rate": rate, "dropout": dropout} for rate, dropout in configs]
+    stored = informed(later(tmp_path, search__start=start, study__trials=len(start)), worse)
+    monkeypatch.setattr(bayes, "ROWS", 12)
+    assert learned.outlook(stored).trial == 0
+
+
+def test_sampler_that_reads_its_own_trials_only_is_said(tmp_path, first):
+    told = {
+        name: later(tmp_path, search__sampler=name).settings.search.learns_from_others for name in ("tpe", "random")
+    }
+    assert told == {"tpe": True, "random": False}
+    assert not SearchSection(sampler=Named(name="cmaes")).learns_from_others
+
+
 def test_no_more_than_a_sampler_can_read_is_carried_over(tmp_path, first, monkeypatch):
     monkeypatch.setattr(known, "MOST", 6)
     file = later(tmp_path, space={**NARROW, "learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}})
@@ -147,13 +209,22 @@ def test_no_more_than_a_sampler_can_read_is_carried_over(tmp_path, first, monkey
         ({"search__learn_from": {"database": "gone.db"}}, "gone.db: no such study"),
         ({"search__learn_from": {"database": "first.db", "study": "other"}}, "has no study 'other'; it has first"),
         ({"study__objective": "val_accuracy"}, "was to minimize 'val_loss', this one is to maximize 'val_accuracy'"),
+        ({"search__learn_from": {"database": "two.db"}}, 'add study = "...", one of replay, second'),
         ({"study__direction": "maximize"}, "was to minimize 'val_loss', this one is to maximize 'val_loss'"),
     ],
 )
 def test_study_that_can_teach_nothing_is_refused(tmp_path, first, settings, said):
+    for name in ("replay", "second") if "two.db" in str(settings) else ():
+        replay(replay_file(tmp_path, study__name=name, run__storage="two.db", study__trials=1))
     with pytest.raises(UsageError, match=r"search\.learn_from") as refused:
         earlier.find(later(tmp_path, **settings))
     assert said in str(refused.value)
+
+
+def test_address_is_refused_and_its_password_told_nobody(tmp_path):
+    with pytest.raises(UsageError, match="received an address of 'postgresql'") as refused:
+        later(tmp_path, search__learn_from={"database": "postgresql://me:secret@host/db"})
+    assert "secret" not in str(refused.value)
 
 
 def test_other_data_and_another_builder_are_told(tmp_path, first):
@@ -200,12 +271,39 @@ def test_widened_study_is_another_one_in_the_same_database_that_begins_with_the_
         ("space.dropout.high=", "--widen takes space.dropout.high=0.7"),
         ("study.trials=50", "--widen takes space.dropout.high=0.7"),
         ("space.dropout.high=nan", "bounds must be finite"),
+        ("space.dropout.choices=[1]", "choices go without"),
     ],
 )
 def test_what_widens_nothing_is_refused(first, widening, said):
     with pytest.raises(UsageError) as refused:
         wider(first, widening)
     assert said in str(refused.value)
+
+
+def test_name_that_would_be_too_long_is_cut(first):
+    (long, other) = (f"space.learning_rate.low=0.0000{'0' * 200}{digit}" for digit in (1, 2))
+    names = {wider(first, widening).name for widening in (long, other)}
+    assert len(names) == 2
+    assert all(name.startswith("first-learning_rate-low-0.0000") for name in names)
+
+
+def test_widened_study_of_another_space_is_not_gone_on_with(tmp_path):
+    """Two widenings may read the same in a name: -1 and 1."""
+    text = REPLAY.replace("[space]", "[space]\nx = { low = 2.0, high = 9.0 }")
+    narrow = replay(replay_file(tmp_path, text, study__trials=2))
+    replay(wider(narrow, "space.x.low=-1.0"))
+    with pytest.raises(UsageError, match=r"has a study 'replay-x-low-1\.0' already, with another space"):
+        wider(narrow, "space.x.low=1.0")
+    named = wider(narrow, "space.x.low=1.0", overrides=["study.name=mine"])
+    replay(named)
+    assert replay(wider(narrow, "space.x.low=1.0", overrides=["study.name=mine"])).name == "mine"
+
+
+def test_steps_are_kept(tmp_path):
+    narrow = replay(replay_file(tmp_path, space__width={"low": 16, "high": 64, "step": 16}, study__trials=2))
+    assert wider(narrow, "space.width.high=96").space["width"].high == 96
+    with pytest.raises(UsageError, match="what width had must stay within what it gets"):
+        wider(narrow, "space.width.low=8", "space.width.high=72")
 
 
 def test_wider_lists_keep_what_they_had(tmp_path):

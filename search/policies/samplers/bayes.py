@@ -149,12 +149,12 @@ class BayesSampler:
         self._update(trials)
         if self._hyperparameters is None or not self._observed.count_informative(len(trials)):
             return None
+        own = self._observed.with_score(first, len(trials))
+        if not len(own):
+            return None
         with self._threads.limit(limits=1, user_api="blas"):
             posterior = self._posterior(len(trials), self._hyperparameters)
-            is_own = posterior.trials >= first
-            if not is_own.any():
-                return None
-            best = int(posterior.trials[is_own][np.argmax(posterior.means[is_own])])
+            best = int(own[np.argmax(posterior.predict(self._observed.points[own])[0])])
             mean, deviation = posterior.predict(self._observed.points[[best]])
         middles = self.encoding.params(self._hyperparameters.middles)
         ranges = [name for k, name in enumerate(self._space) if k in self.encoding.layout.ranges]
@@ -363,6 +363,10 @@ class _Observations:
     def count_running(self, number: int) -> int:
         """Return how many of the trials before `number` are running."""
         return int(np.count_nonzero(self._state[:number] == _RUNNING))
+
+    def with_score(self, first: int, number: int) -> NDArray[np.intp]:
+        """Return the trials from `first` to before `number` that have a score at some level."""
+        return first + np.flatnonzero(self._reached(number)[first:] > 0)
 
     def count_informative(self, number: int) -> int:
         """Return how many of the trials before `number` reached the first level or ended; 0 if none has a score."""
