@@ -38,6 +38,10 @@ def widened(stored: Stored, base: Path | None, widenings: Sequence[str], overrid
             f"--widen: {stored.name!r} chooses among given configs (search.candidates); list others in a new study, which "
             "may learn from it (search.learn_from)"
         )
+    if stored.file.settings.search.candidates:
+        raise UsageError(
+            f"--widen: {stored.name!r} chooses among given configs, search.candidates; give a new study more of them"
+        )
     for parameter, _, _ in map(_parts, widenings):
         if parameter not in stored.file.space:
             known = ", ".join(stored.file.space)

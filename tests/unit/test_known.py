@@ -299,6 +299,13 @@ def test_widened_study_of_another_space_is_not_gone_on_with(tmp_path):
     assert replay(wider(narrow, "space.x.low=1.0", overrides=["study.name=mine"])).name == "mine"
 
 
+def test_study_of_given_configs_has_no_ranges_to_widen(tmp_path):
+    candidates = [{"learning_rate": 0.01, "dropout": dropout} for dropout in (0.1, 0.2)]
+    narrow = replay(replay_file(tmp_path, search__candidates=candidates, study__trials=2))
+    with pytest.raises(UsageError, match="chooses among given configs"):
+        wider(narrow, "space.dropout.high=0.9")
+
+
 def test_steps_are_kept(tmp_path):
     narrow = replay(replay_file(tmp_path, space__width={"low": 16, "high": 64, "step": 16}, study__trials=2))
     assert wider(narrow, "space.width.high=96").space["width"].high == 96

@@ -237,6 +237,13 @@ def test_few_trials_are_refused(tmp_path):
         changes(stored)
 
 
+def test_study_of_given_configs_is_refused(tmp_path):
+    configs = [{"x": k / 20} for k in range(20)]
+    stored = searched(tmp_path, {"x": X}, configs, lambda c: c["x"], search__candidates=configs)
+    with pytest.raises(UsageError, match="chooses among given configs"):
+        changes(stored)
+
+
 # -- the command -----------------------------------------------------------------------------------------------------------
 
 
@@ -256,7 +263,7 @@ def coarse(tmp_path_factory):
         return -2 * math.log10(config["learning_rate"]) + abs(config["dropout"] - 0.1)
 
     settings = {"search__start": configs, "study__trials": 60, "study__name": "coarse", "run__storage": "coarse.db"}
-    file = file_of(folder, space, search__sampler="random", **settings)
+    file = file_of(folder, space, search__sampler="tpe", **settings)
     return replay(file, lambda assignment, epoch: {"loss": 1.0, "val_loss": loss(assignment.config)})
 
 

@@ -57,9 +57,14 @@ def refine(history: History, known: Sequence[Matter], *, may_fix: bool = True) -
         known: what is known of each parameter's effect.
         may_fix: whether the builder takes fixed values for what it searches now.
 
-    Raises UsageError with fewer than ENOUGH complete trials.
+    Raises UsageError with fewer than ENOUGH complete trials, and for a study of given configs.
     """
     complete, space = history.complete, history.file.space
+    if history.file.settings.search.candidates:
+        raise UsageError(
+            f"{history.file.name!r} chooses among given configs, search.candidates, and searches no ranges that could be "
+            "refined; give a new study a [space]"
+        )
     if history.file.settings.search.candidates:
         raise UsageError(
             f"{history.file.name!r} chooses among given configs (search.candidates), so it has no ranges to refine; list "
