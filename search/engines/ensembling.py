@@ -26,16 +26,25 @@ def save(trainer: Trainer, order: SaveEnsemble) -> Noted:
     through.
     """
 
+    penalized: set[int] = set()
+
     def build(config: Mapping[str, Any], info: DataInfo) -> keras.Model:  # noqa: ARG001 (the signature of a builder)
-        return averaged(trainer, order.members)
+        return averaged(trainer, order.members, penalized)
 
     best = order.members[0]
     averaging = replace(trainer, build=build, hypermodel=None)
-    return exporting.save(averaging, SaveModel(order.member, best.config, best.seed, "", order.path, order.origin))
+    made = exporting.save(averaging, SaveModel(order.member, best.config, best.seed, "", order.path, order.origin))
+    if not penalized:
+        return made
+    line = "its loss has no penalties of weights, which are for training; the losses of its members have them"
+    return replace(made, detail={**made.detail, "lines": [*made.detail["lines"], line]})
 
 
-def averaged(trainer: Trainer, members: tuple[EnsembleMember, ...]) -> keras.Model:
-    """Return a model of features that averages its members, with their weights; it is not compiled."""
+def averaged(trainer: Trainer, members: tuple[EnsembleMember, ...], penalized: set[int]) -> keras.Model:
+    """Return a model of features that averages its members, with their weights; it is not compiled.
+
+    Adds the trials to `penalized` whose losses have penalties of weights.
+    """
     models, givens = [], []
     for number, member in enumerate(members):
         compiled = trainer.model(member.config, member.seed)
@@ -45,6 +54,10 @@ def averaged(trainer: Trainer, members: tuple[EnsembleMember, ...]) -> keras.Mod
         givens.append([noting.given_by(compiled, trainer, head, member.config, own=own) for head in heads])
         weights, _ = arrayfile.read(Path(member.weights))
         exporting.assign(model, weights)
+        if model.losses:
+            penalized.add(member.trial)
+        # The penalties of all members would add up. Only weights that can be trained have some.
+        model.trainable = False
         # Layers of one model have different names.
         model.name = f"member_{number}"
         models.append(model)

@@ -55,7 +55,7 @@ def averages(names, folder):
         "def build(config, data):\n"
         "    inputs = {name: keras.Input(shape, dtype=kind, name=name) for name, (shape, kind) in data.inputs.items()}\n"
         "    x = keras.layers.Concatenate()(list(inputs.values()))\n"
-        "    x = keras.layers.Dense(config['units'][0], activation='tanh')(x)\n"
+        "    x = keras.layers.Dense(config['units'][0], activation='tanh', kernel_regularizer='l2')(x)\n"
         "    ends = {name: keras.layers.Dense(target.outputs, name=name)(x) for name, target in data.targets.items()}\n"
         "    return keras.Model(inputs, ends)\n"
     )
@@ -91,6 +91,12 @@ def averages(names, folder):
             np.savez(folder / f"{name}.npz", x=raw, y=trainer.data.y_validation)
         else:
             kinds = np.mean([softmax(each["kind"], axis=1) for each in outputs], axis=0)
+            y = trainer.data.y_validation
+            data_loss = -np.log(kinds[np.arange(len(kinds)), y["kind"].ravel()]).mean()
+            errors = np.mean([each["price"] for each in outputs], axis=0).ravel() - y["price"].ravel()
+            # Without the penalties of its members' weights.
+            assert abs(detail["values"]["val_loss"] - data_loss - (errors**2).mean()) < 1e-4
+            assert detail["lines"][-1].startswith("its loss has no penalties")
             pairs = [(given["kind"], kinds), (given["price"], np.mean([each["price"] for each in outputs], axis=0))]
         found[name] = {
             "apart": max(float(np.abs(one - other).max()) for one, other in pairs),
