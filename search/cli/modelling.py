@@ -38,7 +38,7 @@ def evaluate(
     trial: OfTrial = None,
     as_json: Json = False,
 ) -> None:
-    """Evaluate a model on the study's test rows, which nothing else uses; the study counts each time.
+    """Evaluate a model on the study's test rows, which no model gets otherwise; the study counts each time.
 
     Of a study, the best trial is evaluated with the weights of its best epoch. Each metric has a 95 percent interval:
     Wilson's for an accuracy, else a bootstrap over rows.

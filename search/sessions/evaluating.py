@@ -1,6 +1,6 @@
 """Evaluates a model of a stored study on its training, validation or test rows. A look at the test rows is counted.
 
-Only this module uses test rows. The study records the look before anyone sees its result.
+No other module gives test rows to a model. The study records the look before anyone sees its result.
 """
 
 from __future__ import annotations

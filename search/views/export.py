@@ -134,7 +134,7 @@ class Best(BaseModel):
     test_evaluations: int = Field(
         default=0,
         ge=0,
-        description="how often `manyfit evaluate` has used the test rows, which nothing else does; absent if never",
+        description="how often `manyfit evaluate` has used the test rows, which no model gets otherwise; absent if never",
         exclude_if=lambda count: not count,
     )
     ahead: list[Ahead] = Field(
