@@ -85,7 +85,8 @@ class LearningChecks:
         rows = keras.tree.map_structure(lambda array: array[chosen], data.x_validation)
         targets, what = np.asarray(data.y_validation)[chosen], "probability of its class"
         if data.info.task == "regression":
-            what = "prediction minus target"
+            is_one = targets.reshape(len(targets), -1).shape[1] == 1
+            what = "prediction minus target" if is_one else "distance from the targets"
         self.short.reset()
         shown = [_shown(self.short.predict(rows), targets, data.info.task)]
         for _ in range(_EPOCHS):
@@ -108,7 +109,7 @@ class LearningChecks:
         text = f"{of} of {values.shape[1]} validation rows: {first:.3g} before, {last:.3g} after {_EPOCHS} short epochs"
         if not np.isfinite(values).all():
             return Finding("predictions", "look", f"some of {values.shape[1]} rows are not finite", "", {})
-        if np.ptp(values, axis=0).max() < 1e-6:
+        if np.ptp(values, axis=0).max() <= 1e-6 * np.abs(values).max():
             return Finding(
                 "predictions", "look", text, "training changes no prediction: see what outputs depend on", numbers
             )
@@ -185,7 +186,8 @@ def _shown(outputs: Any, targets: NDArray[Any], task: str) -> NDArray[Any]:
     rows = np.asarray(keras.tree.flatten(outputs)[0], np.float64)
     rows = rows.reshape(len(rows), -1)
     if task == "regression":
-        return np.asarray((rows - targets.reshape(len(rows), -1)).mean(axis=1))
+        errors = rows - targets.reshape(len(rows), -1)
+        return np.asarray(errors[:, 0] if errors.shape[1] == 1 else np.sqrt((errors**2).mean(axis=1)))
     labels = label_numbers(targets)
     if rows.shape[1] == 1:
         ones = rows[:, 0] if ((rows >= 0) & (rows <= 1)).all() else 1 / (1 + np.exp(-rows[:, 0]))

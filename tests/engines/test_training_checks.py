@@ -35,6 +35,12 @@ def mixing(config, data):
     return keras.Model(inputs, keras.layers.Dense(data.outputs)(mixed))
 
 
+def transposed(config, data):
+    inputs = keras.Input(data.input_shape)
+    turned = keras.layers.Lambda(lambda x: keras.ops.reshape(keras.ops.transpose(x), keras.ops.shape(x)))(inputs)
+    return keras.Model(inputs, keras.layers.Dense(data.outputs)(turned))
+
+
 def normalized(config, data):
     layers = [keras.Input(data.input_shape), keras.layers.Dense(16), keras.layers.BatchNormalization()]
     return keras.Sequential([*layers, keras.layers.Dropout(0.2), keras.layers.Dense(data.outputs)])
@@ -235,6 +241,7 @@ def levels(found: dict[str, str]) -> set[str]:
     return {level for name, level in found.items() if not name.startswith("text of ")}
 
 
+@pytest.mark.gallery
 def test_broken_models_trigger_a_verdict_and_sound_ones_do_not(folder):
     found = in_keras(of_digits, str(folder), ["sound", "mixing", "unused"])
     assert levels(found["sound"]) == {"ok"}
@@ -244,7 +251,7 @@ def test_broken_models_trigger_a_verdict_and_sound_ones_do_not(folder):
 
 
 MORE = [
-    "late", "frozen", "normalized", "unscaled", "scaled_twice", "blind", "constant", "worsening", "slow", "fast", "failing",
+    "late", "transposed", "frozen", "normalized", "unscaled", "scaled_twice", "blind", "constant", "worsening", "slow", "fast", "failing",
 ]  # fmt: skip
 
 
@@ -273,6 +280,7 @@ def test_trainings_are_left_out_where_steps_take_too_long(folder):
 def test_more_broken_models_trigger_a_verdict(folder):
     found = in_keras(of_digits, str(folder), MORE)
     assert levels(found["late"]) == {"ok"}
+    assert found["transposed"]["batch mixing"] == "stop"
     assert found["normalized"]["batch mixing"] == "ok"
     assert found["frozen"]["gradients"] == "look"
     assert found["unscaled"]["loss at start"] == "look"
@@ -290,6 +298,7 @@ def test_more_broken_models_trigger_a_verdict(folder):
     assert "one batch" not in found["failing"]
 
 
+@pytest.mark.gallery
 def test_rows_of_several_inputs_are_checked_and_what_does_not_apply_is_named(folder):
     found = in_keras(of_kinds, str(folder), ["several"])
     assert found["several"][0]["one batch"] == "ok"
@@ -320,7 +329,8 @@ def test_example_of_the_docs_prints_a_verdict_a_line_and_exits_with_2_on_stop(tm
         assert re.sub(r"[\d.]+ of their", "# of their", line) in [
             re.sub(r"[\d.]+ of their", "# of their", one) for one in lines
         ]
-    assert lines[-1].endswith(" 1 stop")
+    # All other checks find the model and its data sound.
+    assert lines[-1] == f"{len(lines) - 3} ok, 0 look, 1 stop"
     assert lines[-2].startswith("config: learning_rate 0.003162, width 16; on jax")
     assert {path.name for path in tmp_path.glob("*.*")} == {"my_model.py", "study.check.html", "study.toml"}
     assert "batch mixing" in (tmp_path / "study.check.html").read_text(encoding="utf-8")
@@ -359,6 +369,7 @@ def quick_findings(folder: str) -> dict[str, list[str]]:
     return found | {"data": [one.name for one in quick.of_data(loaded)]}
 
 
+@pytest.mark.gallery
 def test_quick_check_stops_only_for_what_is_certain(folder):
     found = in_keras(quick_findings, str(folder))
     assert found == {
