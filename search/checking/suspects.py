@@ -27,7 +27,7 @@ _FAR = 15.0
 _NEIGHBOURS, _FOLDS = 10, 5
 # So many suspects are more than the neighbours' own mistakes.
 _MANY = 0.01
-_SHOWN = 12
+_SHOWN, _COLUMNS = 12, 8
 
 
 def outliers(data: Data) -> Iterator[Finding | Exhibit]:
@@ -132,10 +132,13 @@ def _shown(name: str, title: str, data: Data, chosen: NDArray[Any], captions: li
         low, high = float(values.min()), float(values.max())
         pngs = tuple((png_of(image, low, high), text) for image, text in zip(images, captions, strict=True))
         return Images("data", name, title, pngs, width=110)
-    flat = values.reshape(len(values), -1)[:, :8]
-    columns = [str(column["name"]) for column in data.columns] if len(data.columns) == flat.shape[1] else []
-    head = ("row", *(columns or [f"feature {number}" for number in range(flat.shape[1])]))
+    flat = values.reshape(len(values), -1)
+    names = [str(column["name"]) for column in data.columns]
+    if len(names) != flat.shape[1]:  # a category is several features
+        names = [f"feature {number}" for number in range(flat.shape[1])]
     table: list[tuple[str | float, ...]] = [
-        (text, *flat[row].tolist()) for row, text in zip(chosen, captions, strict=True)
+        (text, *flat[row, :_COLUMNS].tolist()) for row, text in zip(chosen, captions, strict=True)
     ]
-    return Listing("data", name, title, head, tuple(table))
+    note = "Values are as the model gets them."
+    note += f" The first {_COLUMNS} of {flat.shape[1]} features." if flat.shape[1] > _COLUMNS else ""
+    return Listing("data", name, title, ("row", *names[:_COLUMNS]), tuple(table), note)

@@ -36,7 +36,7 @@ def page(report: Report) -> Page:
         verdicts.append(Text(f"left out: {why}", is_quiet=True))
     sections = [Section("Verdicts", verdicts)]
     for part, title in _TITLES.items():
-        if blocks := [_block(exhibit) for exhibit in report.exhibits if exhibit.part == part]:
+        if blocks := [block for exhibit in report.exhibits if exhibit.part == part for block in _blocks(exhibit)]:
             sections.append(Section(title, blocks))
     return Page(f"{report.study}: check", sections, lead)
 
@@ -45,17 +45,18 @@ def _verdict(finding: Finding) -> Verdict:
     return Verdict(finding.level, f"{finding.name}: {finding.text}", finding.advice)
 
 
-def _block(exhibit: Exhibit) -> Block:
+def _blocks(exhibit: Exhibit) -> list[Block]:
     if isinstance(exhibit, Images):
         shown = [Picture(base64.b64decode(png), caption) for png, caption in exhibit.images]
-        return Pictures(exhibit.name, exhibit.title, shown, exhibit.note, exhibit.width)
+        return [Pictures(exhibit.name, exhibit.title, shown, exhibit.note, exhibit.width)]
     if isinstance(exhibit, Lines):
-        return Figure(exhibit.name, exhibit.title, _lines(exhibit), exhibit.note)
+        return [Figure(exhibit.name, exhibit.title, _lines(exhibit), exhibit.note)]
     if isinstance(exhibit, Bars):
-        return Figure(exhibit.name, exhibit.title, _bars(exhibit), exhibit.note)
+        return [Figure(exhibit.name, exhibit.title, _bars(exhibit), exhibit.note)]
     if isinstance(exhibit, Grid):
-        return Figure(exhibit.name, exhibit.title, _grid(exhibit), exhibit.note)
-    return Table([*exhibit.head], [[*row] for row in exhibit.rows])
+        return [Figure(exhibit.name, exhibit.title, _grid(exhibit), exhibit.note)]
+    table = Table([*exhibit.head], [[*row] for row in exhibit.rows])
+    return [Text(exhibit.title), table, *([Text(exhibit.note, is_quiet=True)] if exhibit.note else [])]
 
 
 def _lines(exhibit: Lines) -> go.Figure:
