@@ -141,6 +141,15 @@ def test_a_pair_is_apart_only_if_it_is_among_all_pairs(tmp_path):
     assert two.apart == ((0, 1),)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_config_whose_trainings_all_agree_is_compared_without_a_warning(tmp_path):
+    """Welch's t is 0.0055556 / (0.0039284 / sqrt(5)) = 3.1623 with 4 degrees of freedom: p is 0.034."""
+    alike, other = [0.98333335] * 5, [0.98333335, 0.97777778, 0.97222222, 0.97777778, 0.97777778]
+    found = of_values(tmp_path, alike, other, direction="maximize")
+    assert found.apart == ((0, 1),)
+    assert found.configs[0].low == found.configs[0].high == pytest.approx(0.98333335)
+
+
 def test_sentence_on_luck_says_which_way_and_whether_it_can_be_told(tmp_path):
     for name, values, direction, text in (
         ("lucky", [2.0, 2.1, 2.2], "minimize", ": luck made it look 1.1 better than it is"),
