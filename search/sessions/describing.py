@@ -22,7 +22,7 @@ from search.views.text import number
 
 
 def describe(stored: Stored, trial: Trial, reporter: Reporter) -> Mapping[str, Any]:
-    """Return the detail of the reply to `DescribeModel`, for the best training whose weights were kept.
+    """Return the detail of the reply to `DescribeModel`, of the best training with kept weights; `training` says which one.
 
     Raises UsageError if its weights are missing, if data or builder have changed, or if the model is not the trial's now.
     """
@@ -46,4 +46,6 @@ def describe(stored: Stored, trial: Trial, reporter: Reporter) -> Mapping[str, A
         raise UsageError(
             f"{name} of the model is {number(now)} now and was {number(was)} in the study: it is not the trial's"
         )
-    return answer.detail
+    count = len(trial.trainings)
+    which = f"{stored.file.settings.study.replica} {training.member.replica + 1} of {count}" if count > 1 else ""
+    return {**answer.detail, "training": which}

@@ -22,7 +22,10 @@ _TITLE = "The best model"
 
 def sections(trial: Trial, detail: Mapping[str, Any]) -> list[Section]:
     """Return the sections on the model of a trial; `detail` is that of the reply to `DescribeModel`."""
-    blocks: list[Block] = [Text(f"Trial {trial.number}, by the validation rows, with the weights of its best epoch.")]
+    which = f" ({detail['training']})" if detail["training"] else ""
+    blocks: list[Block] = [
+        Text(f"Trial {trial.number}{which}, by the validation rows, with the weights of its best epoch.")
+    ]
     for head in detail["heads"]:
         blocks += _head(head)
     return [Section(_TITLE, [*blocks, *_weights(detail["weights"])])]
@@ -40,7 +43,7 @@ def numbers(detail: Mapping[str, Any]) -> dict[str, Any]:
         }
         for head in detail["heads"]
     ]
-    return {"evaluated": detail["evaluated"], "heads": heads, "weights": weights}
+    return {"training": detail["training"], "evaluated": detail["evaluated"], "heads": heads, "weights": weights}
 
 
 def figure(trial: Trial, detail: Mapping[str, Any], output: str | None, names: Sequence[str]) -> go.Figure:

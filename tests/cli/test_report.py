@@ -41,6 +41,7 @@ def test_report_of_a_real_study_has_the_mistakes_and_first_weights_of_its_best_m
     study = write_study(tmp_path, trials=2, epochs=2)
     assert manyfit("run", study).returncode == 0
     found, _ = reported(study, "-o", tmp_path / "small.html")
+    assert found["model"]["training"] == ""
     (head,) = found["model"]["heads"]
     wrong = sum(count for k, row in enumerate(head["confusion"]) for j, count in enumerate(row) if j != k)
     best = json.loads((tmp_path / "small.best.json").read_text())["configs"][0]
