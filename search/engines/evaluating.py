@@ -6,6 +6,7 @@ again on rows drawn with replacement. Neither says what another training of the 
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,9 +107,10 @@ def _of_file(trainer: Trainer, order: EvaluateModel) -> _Rows:
     if loaded is None:
         raise UsageError(f"{path}: {'; '.join(lines)}")
     if not loaded.compiled:
+        trial = ["--name", notes.study, "--trial", str(notes.trials[0])]
         raise UsageError(
             f"{path}: the model is not compiled, as its loss is code of yours or has no equal in Keras; "
-            f"`manyfit evaluate {notes.database} --name {notes.study}` evaluates the trial with your code"
+            f"`{shlex.join(['manyfit', 'evaluate', notes.database, *trial])}` evaluates the trial with your code"
         )
     heads = heads_of(study_model, data)
     x = data.raw.x_validation if notes.preprocessing.is_inside else data.x_validation

@@ -6,6 +6,7 @@ No other module gives test rows to a model. The study records the look before an
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
@@ -73,7 +74,7 @@ def study_of(path: Path, notes: ModelNotes) -> Stored:
     if database.exists() and database.stat().st_uid != os.getuid():
         raise UsageError(
             f"{path}: its study is in {database}, which belongs to another user; if you trust it, evaluate the study: "
-            f"manyfit evaluate {database} --name {notes.study}"
+            f"{shlex.join(['manyfit', 'evaluate', str(database), '--name', notes.study])}"
         )
     try:
         stored = records.load(database, notes.study)
