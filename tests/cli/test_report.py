@@ -36,7 +36,7 @@ def reported(path, *arguments):
     return json.loads(done.stdout, parse_constant=pytest.fail), done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.gallery
 def test_report_of_a_real_study_has_the_mistakes_and_first_weights_of_its_best_model(tmp_path):
     study = write_study(tmp_path, trials=2, epochs=2)
     assert manyfit("run", study).returncode == 0
