@@ -103,6 +103,9 @@ def refine(
         print(json.dumps({"written": str(path), "changes": finer.as_json(changes, stored)}, indent=2))
     else:
         stdout().print(finer.table(changes, stored))
+    storage, own_name = studyfile.locate(path)
+    if records.exists(storage, own_name):
+        echo(f"warning: {storage} has a study {own_name!r} already; give this one another: manyfit run ... --name NEW")
     echo(f"written: {path}; next: manyfit run {shlex.quote(str(path))}")
 
 
@@ -117,7 +120,7 @@ def _finer_path(stored: Stored, study: Path, output: Path | None) -> Path:
     if any(given.object_names(stored.file.settings)):
         raise UsageError(
             f"study {stored.name!r} was made by a Python program, whose functions and data no study file can name; "
-            f"`manyfit show {shlex.quote(str(study))}` says what its trials tell of the space"
+            f"`manyfit show {study_argument.words_for(stored, study)}` says what its trials tell of the space"
         )
     if path.suffix != ".toml":
         raise UsageError(f"a study file ends in .toml; received {path}")

@@ -25,6 +25,7 @@ from search.trials.events import Member
 from search.trials.objective import Objective
 from search.trials.trial import Training
 from search.views import learned
+from search.views.insights import answers
 from search.workers.inprocess import Replaying
 
 NARROW = {"learning_rate": {"low": 1e-3, "high": 1e-1, "log": True}, "dropout": {"low": 0.0, "high": 0.25}}
@@ -278,6 +279,17 @@ def test_what_widens_nothing_is_refused(first, widening, said):
     with pytest.raises(UsageError) as refused:
         wider(first, widening)
     assert said in str(refused.value)
+
+
+def test_show_advises_commands_for_the_study_that_it_shows(tmp_path):
+    """The study file leads to the narrow one."""
+    narrow = replay(replay_file(tmp_path, study__trials=2))
+    wide = replay(wider(narrow, "space.dropout.high=0.8"))
+    advised = [line for stored in (narrow, wide) for line in answers.answers(stored).next if "manyfit export" in line]
+    assert [line.partition("manyfit export ")[2] for line in advised] == [
+        f"{narrow.file.path} --model best.keras",
+        f"{narrow.path} --name replay-dropout-high-0.8 --model best.keras",
+    ]
 
 
 def test_name_that_would_be_too_long_is_cut(first):

@@ -293,17 +293,19 @@ def test_command_writes_a_file_that_searches_the_finer_space_and_learns_from_the
 
 def test_command_says_what_it_does_in_a_table_and_replaces_no_file(coarse):
     stored, path = coarse, coarse.path.with_name("coarse-finer.toml")
-    done = CliRunner().invoke(cli.app, ["refine", str(stored.path)])
+    replay(replay_file(stored.path.parent, study__name="coarse-finer", run__storage="coarse.db", study__trials=1))
+    done = CliRunner().invoke(cli.app, ["refine", str(stored.path), "--name", "coarse"])
     assert done.exit_code == 0, done.output
     assert "fixed at" in done.stdout
     assert f"written: {path}" in done.stderr
+    assert "has a study 'coarse-finer' already" in done.stderr
     before = path.read_bytes()
     for output, said in (
         (path, "is there already"),
         (path.with_suffix(".json"), "ends in .toml"),
         (path.parent.parent / "x.toml", "relative to its folder"),
     ):
-        done = CliRunner().invoke(cli.app, ["refine", str(stored.path), "-o", str(output)])
+        done = CliRunner().invoke(cli.app, ["refine", str(stored.path), "--name", "coarse", "-o", str(output)])
         assert (done.exit_code, said in done.stderr) == (2, True), done.output
     assert path.read_bytes() == before
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from search.errors import ManyfitError
+from search.reading import studyfile
 from search.trials.history import History
 from search.views import confirmed, learned, listing
 from search.views.insights import edges, gap, importance, progress, spending
@@ -120,11 +123,18 @@ def _command(stored: Stored, command: str, in_python: str, options: str = "") ->
     """Return what to type for a stored study; a study of a Python program goes on there only."""
     if _is_of_python(stored):
         return f"study.{in_python} in its program"
-    if stored.file.path.is_file() and stored.file.storage == stored.path:
+    if _is_of_file(stored):
         target = shlex.quote(_shown(stored.file.path))
     else:
         target = f"{shlex.quote(_shown(stored.path))} --name {shlex.quote(stored.name)}"
     return f"manyfit {command} {target} {options}".rstrip()
+
+
+def _is_of_file(stored: Stored) -> bool:
+    """Return whether its study file leads to a study: not to one that was renamed, widened or copied, say."""
+    with suppress(ManyfitError):
+        return stored.file.path.is_file() and studyfile.locate(stored.file.path) == (stored.path, stored.name)
+    return False
 
 
 def _is_of_python(stored: Stored) -> bool:
