@@ -22,8 +22,8 @@ from search.engines.training import Trainer, has_call
 from search.spec.finding import Finding
 
 _ROWS = 32
-# Digests of more bytes than these take too long here.
-_MOST_BYTES = 2**28
+# Digests of more rows or bytes than these take too long here.
+_MOST_COMPARED, _MOST_BYTES = 100_000, 2**27
 
 
 def of_data(data: Data) -> Iterator[Finding]:
@@ -32,7 +32,7 @@ def of_data(data: Data) -> Iterator[Finding]:
     checks = [data_checks.targets]
     if all(isinstance(x, np.ndarray) for x in arrays):  # else rows are read as they are needed
         checks.append(data_checks.inputs)
-        if sum(x.nbytes for x in arrays) <= _MOST_BYTES:
+        if sum(map(len, arrays)) <= _MOST_COMPARED and sum(x.nbytes for x in arrays) <= _MOST_BYTES:
             checks.append(data_checks.shared_rows)
     for check in checks:
         with suppress(NotApplicable):
