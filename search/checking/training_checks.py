@@ -186,7 +186,7 @@ class TrainingChecks:
 
     def _first_output(self, x: Any) -> NDArray[Any]:
         """Return the first row's outputs, side by side."""
-        outputs = keras.tree.flatten(self.model.predict(x, batch_size=BATCH, verbose=0))
+        outputs = keras.tree.flatten(self.short.predict(x))
         return np.concatenate([np.asarray(output[0], np.float32).reshape(-1) for output in outputs])
 
 
