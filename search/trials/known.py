@@ -132,6 +132,9 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
     different = []
     if before["data"].get("fingerprint") != now["data"].get("fingerprint"):
         different.append("data")
-    if before["model"].get("files") != now["model"].get("files"):
+    files = [identity["model"].get("files") for identity in (before, now)]
+    # A study of manyfit 0.1.0 has no list of files.
+    has_other_files = None not in files and files[0] != files[1]
+    if has_other_files or before["model"]["build"] != now["model"]["build"]:
         different.append("builder")
     return different
