@@ -22,6 +22,7 @@ from typing import Any
 from search import durable
 from search.errors import StoreError, UsageError
 from search.failpoints import failpoint
+from search.spec.settings import checked_name
 from search.storage import backup, connecting, deleting, leftovers, schema, studies
 from search.storage.advice import advising, check_gone
 from search.storage.holding import hold
@@ -72,7 +73,11 @@ def copy(path: Path, name: str, new_path: Path, new_name: str) -> Copied:
         confirmation = studies.confirming(connection, name)
     if not confirmation:
         return _copy(path, name, new_path, new_name)
-    also = _copy(path, confirmation, new_path, new_name + SUFFIX)
+    try:
+        new_confirmation = checked_name(new_name + SUFFIX)
+    except ValueError:
+        raise UsageError(f"{new_name} is too long to have {SUFFIX!r} at its end; give another --name") from None
+    also = _copy(path, confirmation, new_path, new_confirmation)
     try:
         copied = _copy(path, name, new_path, new_name)
     except BaseException:

@@ -249,6 +249,8 @@ def test_study_is_copied_and_renamed_with_what_confirms_it(tmp_path):
     for name in ("second", "third"):
         same = confirmed.of(records.load(stored.path, name))
         assert same == replace(found, study=f"{name}.confirm")
+    too_long = run("copy", stored.path, "--from", "third", "--name", "n" * 195)
+    assert (too_long.exit_code, "is too long to have '.confirm' at its end" in too_long.output) == (2, True)
     refused = run("copy", stored.path, "--from", "third.confirm", "--name", "fourth")
     assert "third.confirm confirms third and is copied or renamed with it" in refused.output
     taken = run("copy", stored.path, "--from", "third", "--name", "second.confirm")
