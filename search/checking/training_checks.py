@@ -160,7 +160,8 @@ class TrainingChecks:
         """Yield whether a training learns more from its inputs than from zeros in their place."""
         for steps in (STEPS, _MORE * STEPS):  # some models learn slowly
             real, zeros = self._losses_without_inputs(steps)
-            if is_less := real < zeros - 0.02 * abs(zeros):
+            # Normalizing zeros may give losses that are not finite: then the inputs matter, too.
+            if is_less := math.isfinite(real) and not real >= zeros - 0.02 * abs(zeros):
                 break
         text = f"training loss after {steps} steps{self._at_rate}: {real:.4g}, with zeros for inputs {zeros:.4g}"
         numbers = {"loss": real, "zeros": zeros}
