@@ -59,7 +59,7 @@ def divide(parts: Parts, targets: Targets, rows: Array, fold: Fold, state: int) 
     groups = parts.splits["train"].roles.get("group")
     _check_enough(parts, targets, rows, labels, groups, fold)
     if groups is not None:
-        judged = _whole_groups(rows, labels, groups[rows], state, fold)
+        judged = _whole_groups(rows, labels, groups[rows], state, fold, parts.name)
     else:
         folds = [np.sort(test) for test in _by_chance(rows, labels, state, fold)]
         size = min(map(len, folds))
@@ -78,14 +78,21 @@ def _by_chance(rows: Array, labels: Array | None, state: int, fold: Fold) -> lis
     return [test for _, test in kind(fold.count, shuffle=True, random_state=state).split(rows, labels)]
 
 
-def _whole_groups(rows: Array, labels: Array | None, groups: Array, state: int, fold: Fold) -> Array:
+def _whole_groups(rows: Array, labels: Array | None, groups: Array, state: int, fold: Fold, name: str) -> Array:
     import numpy as np
     from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
     kind = GroupKFold if labels is None else StratifiedGroupKFold
     _, codes = np.unique(groups, return_inverse=True)
-    splits = list(kind(fold.count, shuffle=True, random_state=state).split(rows, labels, codes))
-    judged: Array = splits[fold.number][1]
+    folds = [test for _, test in kind(fold.count, shuffle=True, random_state=state).split(rows, labels, codes)]
+    # StratifiedGroupKFold balances classes, and may give a fold nothing where groups are few.
+    if not all(map(len, folds)):
+        raise DataError(
+            f"{name}: its {len(np.unique(codes))} groups leave no rows that judge in one of {fold.count} folds, as classes "
+            "are balanced; use fewer folds, or remove group",
+            key=_KEY,
+        )
+    judged: Array = folds[fold.number]
     return judged
 
 

@@ -68,6 +68,21 @@ def test_groups_stay_whole(tmp_path, task):
         assert not {*(fold.rows[0] // 6).tolist()} & {*(fold.rows[1] // 6).tolist()}
 
 
+def test_groups_that_leave_a_fold_empty_are_refused(tmp_path):
+    source = write_function(
+        tmp_path,
+        """
+        x = np.arange(9)[:, None] * 1.0
+        group = np.array([0, 1, 2, 3, 3, 3, 3, 2, 1])
+        return {"x_train": x, "y_train": np.array([1, 1, 0, 1, 1, 1, 0, 0, 1]), "group_train": group}
+        """,
+        name="few_groups",
+    )
+    with pytest.raises(DataError, match="its 4 groups leave no rows that judge in one of 4 folds"):
+        load(tmp_path, source, 4, group="group", test=0.0)
+    assert len(load(tmp_path, source, 2, group="group", test=0.0).folds) == 2
+
+
 def test_each_fold_is_scaled_by_its_own_training_rows(tmp_path):
     plain = load(tmp_path, "sklearn:wine", 1, scale="none", test=0.0, validation=0.1)
     given = np.concatenate([plain.x_train, plain.x_validation])
