@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import keras
 
 from search.engines import heads
+from search.engines.losses.keras_names import name_of
 from search.engines.losses.outputs import width_of
 from search.engines.training import Trainer, has_call
 from search.spec.finding import Finding
@@ -23,8 +24,10 @@ def labels(model: keras.Model, trainer: Trainer) -> Iterator[Finding]:
     if not has_call(model):
         return
     for head in heads.heads_of(model, trainer.data):
-        classes = head.data.info.classes
-        if head.data.info.task != "classification" or _name_of_loss(model, head.index) not in _OF_CLASSES:
+        classes, loss = head.data.info.classes, heads.compiled_loss(model, head.index)
+        if head.data.info.task != "classification" or name_of(loss) not in _OF_CLASSES:
+            continue
+        if getattr(loss, "ignore_class", None) is not None:  # this label needs no output
             continue
         width = width_of(model, head.data, head.index)
         if not width:
@@ -40,9 +43,3 @@ def labels(model: keras.Model, trainer: Trainer) -> Iterator[Finding]:
             yield Finding("labels", "look", text, advice, numbers)
         else:
             yield Finding("labels", "ok", text, numbers=numbers)
-
-
-def _name_of_loss(model: keras.Model, index: int | None) -> str:
-    losses = keras.tree.flatten(model.loss) if isinstance(model.loss, list | tuple | dict) else [model.loss]
-    loss = losses[index or 0] if len(losses) > (index or 0) else None
-    return str(getattr(loss, "name", None) or getattr(loss, "__name__", None) or loss)

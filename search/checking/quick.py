@@ -16,8 +16,7 @@ from search.checking import data_checks, rows
 from search.checking.labels import labels
 from search.checking.report import NotApplicable
 from search.data import Data
-from search.engines.heads import first_rows
-from search.engines.losses.outputs import outputs_with_a_loss
+from search.engines.losses.outputs import outputs_with_a_loss, spread_rows
 from search.engines.training import Trainer, has_call
 from search.spec.finding import Finding
 
@@ -53,8 +52,9 @@ def of_model(model: keras.Model, trainer: Trainer) -> Iterator[Finding]:
 
 
 def _is_finite(model: keras.Model, trainer: Trainer, count: int) -> bool:
-    """Whether the loss of the first training rows is finite, or not the fault: preflight names outputs that are not."""
-    x, y = first_rows(trainer.data.x_train, count), first_rows(trainer.data.y_train, count)
+    """Whether the loss of some training rows is finite, or not the fault: preflight names outputs that are not."""
+    # Rows from everywhere: the first ones of sorted data are of one class, and a loss that compares rows may divide by 0.
+    x, y = spread_rows(trainer.data.x_train, count), spread_rows(trainer.data.y_train, count)
     predicted = outputs_with_a_loss(model, x, y)
     if predicted is None:
         return True

@@ -67,6 +67,13 @@ def heads_of(model: keras.Model, data: Data) -> list[Head]:
     return [Head(name, index, data.output(name), len(flat)) for index, name in enumerate(flat)]
 
 
+def compiled_loss(model: keras.Model, index: int | None) -> Any:
+    """Return the loss of an output of a compiled model, as `compile` got it; None if it has none."""
+    given = getattr(model, "loss", None)
+    losses = keras.tree.flatten(given) if isinstance(given, list | tuple | dict) else [given]
+    return losses[index or 0] if len(losses) > (index or 0) else None
+
+
 def check_inputs(model: keras.Model, data: Data) -> None:
     """Refuse a model whose inputs don't pair with several arrays of features. The code of a model class may take any."""
     if not data.info.inputs or not isinstance(model, Functional | keras.Sequential):

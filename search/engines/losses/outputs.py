@@ -99,7 +99,7 @@ def end_from_outputs(model: keras.Model, x: Any, index: int | None = None) -> En
 
     Outputs outside of 0..1 are logits. Rows that all sum to 1 are probabilities. The model's state does not change.
     """
-    rows = _spread(x)
+    rows = spread_rows(x)
     sums_to_one, has_outputs = True, False
     for outputs in _outputs(model, rows, index):
         has_outputs = True
@@ -114,12 +114,13 @@ def end_from_outputs(model: keras.Model, x: Any, index: int | None = None) -> En
 
 def is_finite(model: keras.Model, x: Any, index: int | None = None) -> bool:
     """Whether a model's outputs are finite, for some of the rows of `x`."""
-    return bool(np.isfinite(_output(model, _spread(x), index)).all())
+    return bool(np.isfinite(_output(model, spread_rows(x), index)).all())
 
 
-def _spread(x: Any) -> Any:
+def spread_rows(x: Any, count: int = _ROWS) -> Any:
+    """Return some rows of an array, or of each array of a dictionary or tuple, evenly from the first to the last."""
     return keras.tree.map_structure(
-        lambda array: array[np.linspace(0, len(array) - 1, min(len(array), _ROWS)).astype(int)], x
+        lambda array: array[np.linspace(0, len(array) - 1, min(len(array), count)).astype(int)], x
     )
 
 
