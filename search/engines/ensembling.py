@@ -88,7 +88,7 @@ def _squashed(output: Any, given: noting.Given, head: Head, member: EnsembleMemb
     if given.gives == "scores":
         of_output = f" of {head.name!r}" if head.name else ""
         raise UsageError(
-            f"whether the outputs{of_output} of trial {member.trial} are probabilities or logits is not known, so that they "
+            f"the outputs{of_output} of trial {member.trial} are not known to be probabilities or logits, so that they "
             "can't be averaged; end the model with a softmax or a sigmoid, or set from_logits of the loss"
         )
     if given.gives == "logits":

@@ -15,8 +15,10 @@ from search import __version__
 from search.data import Data
 from search.data.table_encoding import Encoding
 from search.data.texts import Vocabulary
-from search.engines.heads import Head
+from search.engines.heads import Head, compiled_loss
+from search.engines.losses import keras_names
 from search.engines.losses.keras_names import name_of
+from search.engines.losses.needs import LOSSES
 from search.engines.losses.outputs import end_from_outputs, end_of, width_of
 from search.engines.losses.rules import rule_for
 from search.engines.packing import Packed
@@ -112,10 +114,22 @@ def given_by(model: keras.Model, trainer: Trainer, head: Head, config: Mapping[s
             if rule.squash or rule.is_bounded:
                 return Given("logits", rule.squash) if rule.squash else Given("probabilities")
     end = end_of(model, head.index) or end_from_outputs(model, trainer.data.x_train, head.index)
+    # A loss such as mean_squared_error draws outputs to the labels 0 and 1 themselves: 0.3 is no logit, but class 0.
+    if end == "logits" and not _takes_logits(name_of(compiled_loss(model, head.index))):
+        return Given("scores")
     if end == "logits":
-        is_binary = width == 1 or "binary" in name_of(getattr(model, "loss", None) or "").lower()
+        is_binary = width == 1 or "binary" in name_of(compiled_loss(model, head.index)).lower()
         return Given("logits", "sigmoid" if is_binary else "softmax")
     return Given(end or "scores")
+
+
+def _takes_logits(loss: str) -> bool:
+    """Return whether logits may be what a loss gets; True for the user's own."""
+    try:
+        needs = LOSSES.get(keras_names.find("train.loss", loss).name)
+    except UsageError:
+        return True
+    return needs is None or needs.outputs in ("probabilities", "margins")
 
 
 def _form(data: Data) -> str:

@@ -141,8 +141,8 @@ def _lines(notes: ModelNotes) -> Iterator[str]:
         if output.class_names and output.gives == "scores":
             of_output = f" of {output.name}" if output.name else ""
             yield (
-                f"whether the outputs{of_output} are probabilities or logits is not known, so they are given as scores; "
-                "keras.layers.Softmax or a sigmoid at the end of the model makes it known"
+                f"the outputs{of_output} are not known to be probabilities or logits, so they are given as scores; "
+                "keras.layers.Softmax or a sigmoid at the end of the model makes probabilities of them"
             )
 
 

@@ -180,4 +180,4 @@ def refusal():
 
 def test_outputs_that_may_be_logits_or_probabilities_are_not_averaged(tmp_path):
     failed, reason = in_keras(refusal, cwd=tmp_path)
-    assert (failed, "of trial 0 are probabilities or logits is not known" in reason) == (True, True), reason
+    assert (failed, "of trial 0 are not known to be probabilities or logits" in reason) == (True, True), reason

@@ -1,0 +1,84 @@
+"""What outputs of classes give by the loss that trained them, and losses for which a run is not stopped."""
+
+from __future__ import annotations
+
+from support import in_keras
+
+MODELS = """
+import keras
+from keras import ops
+
+
+def linear(config, data):
+    return keras.Sequential([keras.Input(data.input_shape), keras.layers.Dense(data.outputs)])
+
+
+def squared(config, data):
+    model = linear(config, data)
+    model.compile("sgd", "mse")
+    return model
+
+
+def ignoring(config, data):
+    model = keras.Sequential([keras.Input(data.input_shape), keras.layers.Dense(data.classes - 1, activation="softmax")])
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(ignore_class=data.classes - 1))
+    return model
+
+
+def between(y, outputs):
+    # The mean of one class against that of the other; without one of them it is not finite.
+    y = ops.cast(ops.reshape(y, (-1, 1)), "float32")
+    return ops.sum(y * outputs) / ops.sum(y) - ops.sum((1 - y) * outputs) / ops.sum(1 - y) + 0 * outputs
+"""
+
+
+def by_loss():
+    """Return what outputs give by case, and the findings of a run's own check."""
+    from pathlib import Path
+
+    import numpy as np
+
+    Path("losses_of_classes.py").write_text(MODELS)
+    x = np.random.default_rng(0).normal(size=(90, 3))
+    for name, classes in (("two", 2), ("three", 3)):
+        y = np.arange(90) * classes // 90
+        np.savez(f"{name}.npz", x_train=x, y_train=y, x_validation=x, y_validation=y)
+    from export_kit import trainer_of
+
+    from search.checking import quick
+    from search.engines import noting
+    from search.engines.heads import heads_of
+
+    found = {}
+    for name, rows, build, train in (
+        ("crossentropy", "two", "linear", {}),
+        ("mse", "two", "linear", {"loss": "mse"}),
+        ("mse of three", "three", "linear", {"loss": "mse"}),
+        ("hinge", "two", "linear", {"loss": "hinge"}),
+        ("mse of the builder", "two", "squared", {}),
+        ("ignore_class", "three", "ignoring", {}),
+        ("between", "two", "linear", {"loss": "losses_of_classes.py:between"}),
+    ):
+        trainer = trainer_of(
+            {"source": f"{rows}.npz", "test": 0.0}, {"build": f"losses_of_classes.py:{build}"}, **train
+        )
+        config = {"optimizer": "adam", "batch_size": 32, "epochs": 3}
+        model = trainer.model(config, 0)
+        (head,) = heads_of(model, trainer.data)
+        own = build != "linear"
+        given = noting.given_by(model, trainer, head, config, own=own)
+        found[name] = [given.gives, given.squash, [finding.text for finding in quick.of_model(model, trainer)]]
+    return found
+
+
+def test_outputs_that_approximate_labels_are_no_logits_and_sound_losses_stop_no_run(tmp_path):
+    found = in_keras(by_loss, cwd=tmp_path)
+    assert found == {
+        "crossentropy": ["logits", "sigmoid", []],
+        "mse": ["scores", "", []],
+        "mse of three": ["scores", "", []],
+        "hinge": ["logits", "sigmoid", []],
+        "mse of the builder": ["scores", "", []],
+        "ignore_class": ["probabilities", "", []],
+        "between": ["logits", "sigmoid", []],
+    }
