@@ -186,8 +186,10 @@ def _apart(configs: Sequence[Confirmed], sign: float) -> list[tuple[int, int]]:
 
 
 def _p_value(a: Sequence[float], b: Sequence[float]) -> float:
-    if len({*a}) == len({*b}) == 1:  # without any spread there is no test
-        return float(a[0] == b[0])
+    if len({*a}) == len({*b}) == 1:
+        # Without any spread Welch has no test, and two trainings may agree by chance, as shares of few rows do. Of all ways
+        # to deal the values out, these are the two farthest apart (a permutation test).
+        return 1.0 if a[0] == b[0] else 2 / math.comb(len(a) + len(b), len(a))
     from scipy.stats import ttest_ind_from_stats
 
     # From means and deviations: of equal values, scipy computes a spread that is rounding, and warns of it.

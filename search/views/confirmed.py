@@ -53,7 +53,8 @@ def lines(found: Confirmation) -> list[str]:
 def line(found: Confirmation) -> str:
     """Return a sentence on how much of the best value was luck."""
     best = found.configs[0]
-    notes = [] if found.is_done else ["not done: `manyfit confirm` goes on"]
+    notes = [f"{best.failed} more ended without a value"] if best.failed else []
+    notes += [] if found.is_done else ["not done: `manyfit confirm` goes on"]
     notes += [] if found.is_current else ["the search has found other best configs since"]
     if best.mean is None:
         text = f"trial {best.trial} has no value of a fresh training yet"

@@ -141,6 +141,15 @@ def test_a_pair_is_apart_only_if_it_is_among_all_pairs(tmp_path):
     assert two.apart == ((0, 1),)
 
 
+def test_configs_without_spread_are_apart_only_by_enough_trainings(tmp_path):
+    """Of all ways to deal out the values, 2 of 6 are as far apart for twice two, 2 of 252 for twice five."""
+    few = of_values(tmp_path, [0.9] * 2, [0.8] * 2, direction="maximize")
+    assert few.apart == ()
+    (tmp_path / "more").mkdir()
+    more = of_values(tmp_path / "more", [0.9] * 5, [0.8] * 5, direction="maximize")
+    assert more.apart == ((0, 1),)
+
+
 @pytest.mark.filterwarnings("error")
 def test_a_config_whose_trainings_all_agree_is_compared_without_a_warning(tmp_path):
     """Welch's t is 0.0055556 / (0.0039284 / sqrt(5)) = 3.1623 with 4 degrees of freedom: p is 0.034."""
@@ -168,6 +177,7 @@ def test_failed_trainings_are_counted_and_leave_the_others(tmp_path):
     assert (second.values, second.failed, second.mean, second.luck, second.low) == ((5.0,), 2, 5.0, 3.0, None)
     assert (found.is_done, found.pairs, found.correlation) == (True, 0, pytest.approx(1.0))
     assert "no two configs can be compared" in confirmed.order(found)
+    assert confirmed.line(found).endswith("; 1 more ended without a value")
 
 
 def test_interrupted_confirmation_tells_how_far_it_is_and_goes_on_to_the_same_numbers(tmp_path):
