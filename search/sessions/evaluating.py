@@ -64,7 +64,8 @@ def of_file(path: Path, split: Split, reporter: Reporter) -> Measured:
         trial = stored.trials[notes.trials[0]]
         if len(trial.trainings) == 1 and notes.epoch <= len(trial.curve):
             before = trial.curve[notes.epoch - 1]
-    return _measured(stored, order, split, reporter, trials=tuple(notes.trials), path=path, before=before)
+    measured = _measured(stored, order, split, reporter, trials=tuple(notes.trials), path=path, before=before)
+    return replace(measured, was_trained_on=measured.was_trained_on or (notes.is_full and split == "validation"))
 
 
 def study_of(path: Path, notes: ModelNotes) -> Stored:
@@ -118,6 +119,7 @@ def _measured(
         intervals={name: tuple(interval) for name, interval in detail["intervals"].items()},
         before={name.removeprefix("val_"): value for name, value in before.items() if name.startswith("val_")},
         looks=looks,
+        was_trained_on=split == "train",
         lines=(*of_fold, *detail["lines"]),
     )
 

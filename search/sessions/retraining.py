@@ -139,6 +139,7 @@ def _origin(recipe: Recipe, metrics: Metrics, epoch: int, mode: Mode) -> dict[st
         # With the validation rows among the training rows, its value says nothing.
         "value": None if mode == "full" else metrics.get(objective),
         "epoch": epoch,
+        "is_full": mode == "full",
     }
 
 

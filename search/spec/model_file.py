@@ -89,6 +89,7 @@ class ModelNotes(_Notes):
     objective: str
     value: float | None = Field(description="the objective on the study's validation rows")
     epoch: int | None = Field(default=None, description="of the weights, counted from 1")
+    is_full: bool = Field(default=False, description="whether it was trained on the validation rows, too")
     backend: str = Field(description="jax or tensorflow: what trained it")
     fingerprint: str = Field(description="of the study's data, as its models got them")
     fitted: str = Field(

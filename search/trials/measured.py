@@ -19,6 +19,7 @@ class Measured:
         values: metrics by name, without the prefix `val_`.
         intervals: name -> (low, high, how), 95 percent; a metric may have none.
         before: the same metrics on the validation rows in the study, at the epoch of the weights.
+        was_trained_on: whether the model was trained on these rows.
         looks: how often the study's test rows have been evaluated, this time included.
     """
 
@@ -31,4 +32,5 @@ class Measured:
     intervals: Mapping[str, tuple[float, float, str]]
     before: Mapping[str, float | None]
     looks: int
+    was_trained_on: bool = False
     lines: tuple[str, ...] = ()

@@ -33,6 +33,7 @@ def to_json(measured: Measured) -> dict[str, Any]:
         "model": None if measured.model is None else str(measured.model),
         "split": measured.split,
         "rows": measured.rows,
+        "was_trained_on": measured.was_trained_on,
         "metrics": {name: _metric(measured, name) for name in measured.values},
         "test_evaluations": measured.looks,
         "lines": list(measured.lines),
@@ -69,7 +70,7 @@ def show(measured: Measured, console: Console) -> None:
         more = "" if measured.looks == 1 else "; a model that is chosen by them looks better than it is"
         console.print(Text(f"{looks(measured.looks)} in this study, this time included{more}"))
     else:
-        console.print(Text(_TRAINED if measured.split == "train" else _CHOSEN))
+        console.print(Text(_TRAINED if measured.was_trained_on else _CHOSEN))
 
 
 def _finite(value: float | None) -> float | None:

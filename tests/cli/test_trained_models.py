@@ -196,6 +196,7 @@ def test_config_is_trained_again_as_in_the_search_past_its_end_and_on_more_rows(
     assert (again["value"], again["same_seed"], again["epoch"]) == (best.value, best.value, best.best_epoch)
     assert "as in the search, with the same seed" in again["verdict"]
     found = evaluated(studied, "again.keras", "--split", "validation")
+    assert not found["was_trained_on"]
     assert found["metrics"]["accuracy"]["value"] == pytest.approx(best.value)
     long = retrained(studied, "small.toml", "--long", "--seed", "3", "-o", "long.keras")
     assert (long["same_seed"], long["promise"]["low"]) == (None, None)
@@ -204,6 +205,7 @@ def test_config_is_trained_again_as_in_the_search_past_its_end_and_on_more_rows(
     full = retrained(studied, "small.toml", "--full", "-o", "full.keras")
     assert (full["value"], len(full["curve"]), full["epoch"]) == (None, best.best_epoch, best.best_epoch)
     found = evaluated(studied, "full.keras", "--split", "validation")
+    assert found["was_trained_on"]
     assert found["metrics"]["loss"]["value"] == pytest.approx(full["curve"][-1]["val_loss"], rel=1e-4)
     card = (studied / "full.md").read_text()
     assert "no rows are left that could judge it" in card
