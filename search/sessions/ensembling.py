@@ -65,7 +65,9 @@ def ensemble(stored: Stored, top: int, output: Path, reporter: Reporter) -> Ense
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
-    best = trials[0].curve[(trials[0].best_epoch or 1) - 1]
+    # The training whose weights are used: of a trial with repeats, the trial's curve is their mean.
+    alone = saving.best_kept(stored, trials[0]) or trials[0].trainings[0]
+    best = alone.curve[(objective.best_of(alone.curve)[1] or 1) - 1]
     return Ensembled(
         study=stored.name,
         objective=objective.name,
