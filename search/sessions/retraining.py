@@ -152,6 +152,8 @@ def _retrained(
     # In a study with repeats each value of a confirmation is a mean, from which single trainings differ more.
     fresh = config.confirmed.values if config.confirmed and not repeats else [one.value for one in repeats]
     is_full = mode == "full"
+    # The repeats of the search are compared at one epoch, not each at its own best one, which would look better.
+    at = min(config.epoch, len(curve)) if repeats and not is_full else None
     return Retrained(
         study=recipe.stored.name,
         objective=objective.name,
@@ -162,10 +164,15 @@ def _retrained(
         search=config.value,
         same_seed=known.get(seed),
         value=None if is_full else curve[epoch - 1].get(objective.name),
-        within=None if is_full else objective.best_of(curve[:epochs])[0],
+        within=None
+        if is_full
+        else objective.best_of(curve[:epochs])[0]
+        if at is None
+        else curve[at - 1].get(objective.name),
         epoch=epoch,
         epochs=epochs,
         curve=curve,
         promise=Promise.of(fresh),
+        at=at,
         lines=lines,
     )

@@ -52,7 +52,8 @@ class Retrained:
         search: the value of its trial in the search.
         same_seed: the value that the search had with the same seed; None for another seed.
         value: the objective at `epoch`, whose weights the model has; None with "full".
-        within: the best value within the epochs of the search; None with "full".
+        within: the value that compares with those of the search: the best one within its epochs; of a study with repeats,
+            that of the epoch with their best mean, `at`, of which their values are, too. None with "full".
         epoch: counted from 1.
         epochs: how many the search trained it.
         curve: the metrics of each epoch.
@@ -73,4 +74,5 @@ class Retrained:
     epochs: int
     curve: Sequence[Metrics]
     promise: Promise = field(default_factory=Promise)
+    at: int | None = None
     lines: tuple[str, ...] = ()

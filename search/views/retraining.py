@@ -41,7 +41,9 @@ def verdict(done: Retrained) -> str:
             f"no rows are left that could judge it; the search had {name} {number(done.search)} with fewer rows to train on; "
             "`manyfit evaluate` has the test rows"
         )
-    parts = [f"{name} {number(done.within)}"]
+    parts = [
+        f"{name} {number(done.within)}" + (f" at epoch {done.at}, the best of the search's repeats" if done.at else "")
+    ]
     if done.same_seed is not None:
         is_same = math.isclose(done.within, done.same_seed, rel_tol=_SAME, abs_tol=_SAME)
         parts.append(
@@ -57,8 +59,10 @@ def verdict(done: Retrained) -> str:
         parts.append(
             f"the search had {number(done.search)}; how much other seeds differ is not known: `manyfit confirm` finds it"
         )
-    if done.mode == "long" and done.value != done.within:
+    if done.mode == "long" and done.value != done.within and done.epoch > done.epochs:
         parts.append(f"{number(done.value)} at epoch {done.epoch}, past the {done.epochs} of the search")
+    elif done.at and done.epoch != done.at:
+        parts.append(f"{number(done.value)} at epoch {done.epoch}, whose weights the model has")
     return "; ".join(parts)
 
 

@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 
 from search import cli
 from search.errors import UsageError
-from search.sessions.retraining import Recipe
+from search.sessions.retraining import Recipe, _retrained
 from search.storage import records
+from search.trials.objective import Objective
 from search.trials.retrained import Promise, Retrained
 from search.views import export, retraining
 
@@ -50,6 +51,30 @@ def test_interval_is_that_of_one_more_value():
 )  # fmt: skip
 def test_verdict_says_what_was_promised(changes, says):
     assert says in retraining.verdict(replace(DONE, **changes))
+
+
+def test_training_of_a_study_with_repeats_is_compared_at_their_common_epoch(tmp_path):
+    """Its repeats are best at other epochs than their mean, so each would look better at its own one."""
+
+    def turning(assignment, epoch):
+        return {"loss": 1.0, "val_loss": 1 + abs(epoch - 1 - assignment.seed % 3) + assignment.seed % 7 / 100}
+
+    file = replay_file(tmp_path, study__repeats=3, study__trials=8, search__pruner="none")
+    replay(file, turning)
+    stored = records.load(file.storage, file.name)
+    objective = Objective.of(file)
+    compared = 0
+    for rank, trial in enumerate(stored.complete[:5], 1):
+        recipe, first = Recipe.of_study(stored, rank), trial.trainings[0]
+        _, epoch = objective.best_of(first.curve)
+        done = _retrained(recipe, list(first.curve), epoch, len(first.curve), "again", first.seed, ())
+        assert done.within == done.same_seed
+        assert done.promise.holds(done.within)
+        assert "; as in the search, with the same seed" in retraining.verdict(done)
+        if epoch != trial.best_epoch:
+            compared += 1
+            assert f"at epoch {epoch}, whose weights the model has" in retraining.verdict(done)
+    assert compared
 
 
 def test_config_comes_from_the_study_or_from_its_json_alone(tmp_path):
