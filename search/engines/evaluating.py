@@ -101,6 +101,8 @@ def _of_file(trainer: Trainer, order: EvaluateModel) -> _Rows:
     else:
         raise UsageError(f"the data of study {notes.study!r} have changed since {path} was saved")
     trainer, data = of_fold, of_fold.data
+    if notes.has_texts:  # a worker on JAX leaves TensorFlow out, which the file's layers for texts need
+        raw_rows.find_tensorflow()
     # Its layers may be the user's: those of the study's own model are known by their names.
     study_model = trainer.model(order.config, order.seed)
     loaded, lines = exporting.load(str(path), study_model)

@@ -108,9 +108,12 @@ def predicted(names):
     import numpy as np
     import pandas as pd
     from export_kit import FOLDER, export, trainer_of
+    from keras.src.utils import module_utils
     from scipy.special import expit, softmax
 
-    from search.engines import predicting
+    from search.engines import evaluating, predicting
+    from search.engines.protocol import EvaluateModel
+    from search.trials.events import Member
 
     for folder in ("cat", "dog"):
         (FOLDER / "pets" / folder).mkdir(parents=True)
@@ -123,6 +126,11 @@ def predicted(names):
         config = {**trainer.settings.model.arguments, "optimizer": "adam", "batch_size": 32, "epochs": 3}
         own = trainer.model(config, 3)
         outputs = own.predict(trainer.data.x_validation, verbose=0)
+        # As in a worker on JAX that has not exported the model.
+        module_utils.tensorflow._available = False
+        order = EvaluateModel(Member(0), config, 3, "", str(FOLDER / f"m-{name}.keras"))
+        values = evaluating.evaluate(trainer, order).detail["values"]
+        study = own.evaluate(trainer.data.x_validation, trainer.data.y_validation, batch_size=256, return_dict=True)
         source = new_rows(FOLDER, name, trainer.data.raw.x_validation)
         options = {"source": source, "base": str(FOLDER), "output": str(FOLDER / f"predictions_{name}.csv"), "code": []}
         detail = predicting.predict(FOLDER / f"m-{name}.keras", options).detail
@@ -146,6 +154,7 @@ def predicted(names):
             "rows": [detail["rows"], len(table), len(trainer.data.y_validation if name != "several" else sold)],
             "apart": float(np.abs(numbers - expected).max() / max(1.0, float(np.abs(expected).max()))),
             "lines": detail["lines"],
+            "loss": [values["loss"], float(study["loss"])],
         }
         if of_classes:
             data = trainer.data.output("sold") if name == "several" else trainer.data
@@ -172,6 +181,7 @@ def test_predictions_of_raw_rows_are_those_of_the_studys_own_model(tmp_path, nam
     for case in found.values():
         assert len(set(case["rows"])) == 1
         assert case.get("agree", True)
+        assert case["loss"][0] == pytest.approx(case["loss"][1], rel=1e-4)
     columns = {name: case["columns"] for name, case in found.items()}
     if "pets" in names:
         assert columns["classes"] == ["prediction", *(f"probability of {name}" for name in ("bird", "cat", "dog"))]
