@@ -101,8 +101,8 @@ def _measured(
     before: Mapping[str, float | None],
     path: Path | None = None,
 ) -> Measured:
-    is_test, folds = split == "test", stored.file.settings.study.folds
-    of_fold = [f"the weights are those of fold {order.member.replica + 1} of {folds}"] if folds > 1 and not path else []
+    is_test, study = split == "test", stored.file.settings.study
+    which = f"the weights are those of {study.replica} {order.member.replica + 1} of {study.replicas}"
     # The lock comes first: a look that can't be recorded is not taken.
     with Store.open(stored.path, stored.name) if is_test else nullcontext() as store:
         detail = _answered(stored, order, split, reporter)
@@ -120,7 +120,7 @@ def _measured(
         before={name.removeprefix("val_"): value for name, value in before.items() if name.startswith("val_")},
         looks=looks,
         was_trained_on=split == "train",
-        lines=(*of_fold, *detail["lines"]),
+        lines=(*([which] if study.replicas > 1 and not path else []), *detail["lines"]),
     )
 
 
