@@ -34,9 +34,9 @@ LEVEL = 0.95
 RESAMPLES = 500
 # A metric of all rows at once is the one that `evaluate` gives batch by batch, within rounding.
 _SAME = 1e-4
+# Of rows that have several labels each, these are shares of labels.
+_OF_LABELS = (keras.metrics.Accuracy, keras.metrics.BinaryAccuracy)
 _ACCURACIES = (
-    keras.metrics.Accuracy,
-    keras.metrics.BinaryAccuracy,
     keras.metrics.CategoricalAccuracy,
     keras.metrics.SparseCategoricalAccuracy,
     keras.metrics.TopKCategoricalAccuracy,
@@ -197,5 +197,7 @@ def _accuracies(rows: _Rows) -> set[str]:
     compiled: Any = rows.model._compile_metrics
     if rows.weights is not None or compiled is None:
         return set()
+    has_one_label = all(array.size == len(array) for array in map(np.asarray, keras.tree.flatten(rows.y)))
+    kinds = (*_ACCURACIES, *_OF_LABELS) if has_one_label else _ACCURACIES
     named = zip(compiled.result(), compiled.metrics, strict=False)
-    return {name for name, metric in named if isinstance(getattr(metric, "metric", metric), _ACCURACIES)}
+    return {name for name, metric in named if isinstance(getattr(metric, "metric", metric), kinds)}

@@ -71,6 +71,29 @@ def by_loss():
     return found
 
 
+def intervals_of_accuracies():
+    """Return how intervals of accuracies were made, of one label a row and of four, by outputs that are half right."""
+    import keras
+    import numpy as np
+
+    from search.engines import evaluating
+
+    evaluating.RESAMPLES = 20
+    found = {}
+    for width in (1, 4):
+        x = y = np.tile([[0.0], [1.0]], (8, width))
+        model = keras.Sequential([keras.Input((width,)), keras.layers.Identity()])
+        model.compile(loss="mse", metrics=[keras.metrics.BinaryAccuracy(name="accuracy")])
+        outputs = np.zeros_like(y)
+        made = evaluating.intervals(evaluating._Rows(model, x, y, None, 32), outputs, {"accuracy": 0.5, "loss": 0.5})
+        found[str(width)] = made["accuracy"][2]
+    return found
+
+
+def test_accuracy_of_several_labels_a_row_is_no_share_of_rows(tmp_path):
+    assert in_keras(intervals_of_accuracies, cwd=tmp_path) == {"1": "Wilson", "4": "bootstrap"}
+
+
 def test_outputs_that_approximate_labels_are_no_logits_and_sound_losses_stop_no_run(tmp_path):
     found = in_keras(by_loss, cwd=tmp_path)
     assert found == {
