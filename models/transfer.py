@@ -85,7 +85,7 @@ def _file(name: str, advice: str) -> Path:
 
 def _opened(name: str) -> keras.Model:
     advice = "studies/transfer/pretrain.toml trains one, and `manyfit export --model` writes it"
-    model = keras.models.load_model(_file(name, advice), compile=False)
+    model = keras.models.load_model(_file(name, advice), compile=False, safe_mode=True)
     if not isinstance(model, keras.Model):
         raise TypeError(f"{name} holds no model")
     return model

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from search import durable
 from search.errors import UsageError
 
 METADATA = "metadata.json"
@@ -150,7 +151,7 @@ def put(path: Path, notes: ModelNotes) -> None:
                     continue
                 with old.open(item) as source, new.open(item, "w", force_zip64=True) as target:
                     shutil.copyfileobj(source, target, 1 << 20)
-        partial.replace(path)
+        durable.replace(partial, path)
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)

@@ -91,7 +91,7 @@ def test_study_page_draws_history_curves_and_importance(browser, served, databas
 @pytest.mark.parametrize(
     ("page", "shows"),
     [
-        ("/dashboard", "seen"),
+        pytest.param("/dashboard", "seen", marks=pytest.mark.gallery),
         ("/dashboard/studies/1/trials", "Trial 0"),
         pytest.param("/dashboard/studies/1/analytics", "Contour", marks=pytest.mark.gallery),
         pytest.param("/dashboard/studies/1/smartSelection", "Parallel Coordinate", marks=pytest.mark.gallery),

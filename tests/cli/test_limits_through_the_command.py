@@ -150,6 +150,7 @@ def test_model_that_takes_longer_than_the_limit_is_refused_by_its_measured_laten
             assert trial.ended == "finished"
 
 
+@pytest.mark.gallery
 def test_study_whose_configs_are_all_refused_says_so(tmp_path):
     path = study(tmp_path, "none", "[limits]\nparameters = 100")
     done = manyfit("run", path, "--trials", "4")
@@ -159,6 +160,7 @@ def test_study_whose_configs_are_all_refused_says_so(tmp_path):
     assert "the config in the middle of the space would be refused: it has " in done.stderr
 
 
+@pytest.mark.gallery
 def test_lanes_measure_the_latency_of_each_structure_once(tmp_path):
     path = study(tmp_path, "slow", "[limits]\nlatency_ms = 0.0001")
     done = manyfit("run", path, "--trials", "6")

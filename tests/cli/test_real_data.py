@@ -120,6 +120,7 @@ def test_photos_that_stay_in_their_files_train_as_those_in_memory(photos, backen
     assert losses(lazy) == pytest.approx(losses(kept), rel=1e-5)
 
 
+@pytest.mark.gallery
 def test_study_of_photos_in_their_files_is_trained_by_fit_and_its_model_takes_bytes(photos):
     path, said = lazily(photos, "auto", lazy=True, engine="auto")
     assert "its images are read as they are needed (data.lazy), and lanes need all rows on the device" in said

@@ -111,6 +111,7 @@ def test_file_says_what_it_takes_and_gives(studied):
     )
 
 
+@pytest.mark.gallery
 def test_what_can_not_be_evaluated_is_refused_and_not_counted(studied, tmp_path):
     before = records.load(studied / "small.db", "small").test_evaluations
 

@@ -105,7 +105,7 @@ def windows_differ(train, new, settings):
         yield float((np.abs(received - expected) / np.maximum(1, np.abs(expected))).max())
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+@pytest.mark.parametrize("backend", [pytest.param("tensorflow", marks=pytest.mark.gallery), "jax"])
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.gallery)])
 def test_layers_compute_the_features_that_trials_trained_on(tmp_path, backend, seed):
     """Also for unknown categories, missing values and dates of all centuries."""

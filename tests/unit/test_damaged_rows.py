@@ -14,10 +14,10 @@ from search import cli
 from search.errors import StoreError
 from search.storage import connecting, records
 
-VALUES = [None, "text", '{"a": "b"}', "1e999"]
+VALUES = [None, '{"a": "b"}']
 MORE = [
     pytest.param(value, marks=pytest.mark.gallery)
-    for value in ("NaN", "Infinity", "-Infinity", "[]", '"x"', b"\xff\xfe", -1, 9e999)
+    for value in ("text", "1e999", "NaN", "Infinity", "-Infinity", "[]", '"x"', b"\xff\xfe", -1, 9e999)
 ]
 # What may stand there and mean nothing to us, or is another valid value of that column.
 FREE = {

@@ -226,6 +226,7 @@ def test_wide_table_with_a_column_twice_is_refused(tmp_path):
         data.check(DataSection(source="d.csv", target="c5"), tmp_path)
 
 
+@pytest.mark.gallery
 def test_wide_table_of_reals_and_truths_is_read_in_linear_time(tmp_path):
     columns = 20_000
     header = ",".join([*(f"c{i}" for i in range(columns)), "kind"])

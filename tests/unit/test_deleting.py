@@ -180,6 +180,7 @@ def test_backup_that_can_not_be_made_stops_the_deletion(database, tmp_path):
     assert records.names(database) == ["first", "second"]
 
 
+@pytest.mark.faults
 def test_deletion_that_is_killed_at_any_write_is_ended_by_the_next(template, tmp_path):
     expected = table(template / "all.db", "second")
     code = "from pathlib import Path; import sys; from search.storage.deleting import delete; delete(Path(sys.argv[1]), 'first')"

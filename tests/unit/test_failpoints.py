@@ -18,7 +18,7 @@ PLACES = {
     ("storage/writing.py", "__exit__"),
     ("storage/backup.py", "make"),
     ("storage/backup.py", "_leave_out"),
-    ("storage/deleting.py", "delete"),
+    ("storage/deleting.py", "_delete"),
     ("storage/deleting.py", "_delete_all"),
     ("storage/copying.py", "_leave_wal"),
     ("storage/presence.py", "_rescue"),
