@@ -10,7 +10,6 @@ from typing import Any, Protocol
 from search.checking.exhibit import Exhibit
 from search.checking.report import Checked, Report
 from search.engines import devices
-from search.errors import DataError, Interrupted, UsageError
 from search.log import StudyLog
 from search.sessions.startup import resolve_or_load
 from search.signals import signals
@@ -19,12 +18,9 @@ from search.spec.finding import Finding
 from search.spec.resolved import Resolved
 from search.spec.study import StudyFile
 from search.storage import records
-from search.workers import handover
+from search.workers import asking, handover
 from search.workers.local import Process, Processes
-from search.workers.messages import CheckStudy, Refused
-from search.workers.transport import Gone
-
-_TICK_S = 0.1
+from search.workers.messages import CheckStudy
 
 
 class Follower(Protocol):
@@ -124,16 +120,6 @@ def checked_params(file: StudyFile) -> dict[str, Any]:
 
 
 def _next(process: Process, interruption: Callable[[], int]) -> Finding | Exhibit | Checked:
-    while not process.has_sent(within_s=_TICK_S):
-        if number := interruption():
-            raise Interrupted("stopped; a check changes nothing", number)
-    try:
-        (answer,) = process.receive()
-    except Gone:
-        process.process.wait()
-        words = f":\n{process.last_words}" if process.last_words else ""
-        raise UsageError(f"the process that checked the study {process.death}{words}") from None
-    if isinstance(answer, Refused):
-        raise DataError(answer.message) if answer.is_data else UsageError(answer.message)
+    answer = asking.reply(process, "checked the study", "stopped; a check changes nothing", interruption)
     assert isinstance(answer, Finding | Exhibit | Checked)  # noqa: S101 (the only other replies to CheckStudy)
     return answer

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from pathlib import Path
 
-from search import durable
 from search.engines.protocol import EnsembleMember, SaveEnsemble
 from search.errors import UsageError
 from search.sessions import saving
 from search.sessions.one_training import Training, worker
+from search.sessions.output import whole
 from search.sessions.reporter import Reporter
 from search.storage.studies import Stored
 from search.trials.confirmation import best_configs
@@ -38,33 +36,26 @@ def ensemble(stored: Stored, top: int, output: Path, reporter: Reporter) -> Ense
             "has at least 2"
         )
     missing = [trial.number for trial in trials if saving.best_kept(stored, trial) is None]
-    partial = output.with_name(f".{output.stem}.{os.getpid()}.partial.keras").absolute()
     objective = Objective.of(stored.file)
-    try:
-        with worker(stored, "study", reporter) as (pool, files, interruption):
-            members = []
-            for trial in trials:
-                kept = saving.best_kept(stored, trial)
-                training = kept or trial.trainings[0]
-                weights = stored.files.weights(training.member)
-                if kept is None:
-                    reporter.line(f"trial {trial.number} is trained again: its weights were not kept")
-                    member, epochs = Member(trial.number), len(trial.trainings[0].curve)
-                    assignment = Assignment(member, trial.config, epochs, training.seed)
-                    Training(stored, assignment, "again", epochs, reporter).run(pool, interruption)
-                    weights = files.weights(member)
-                members.append(EnsembleMember(trial.number, trial.config, training.seed, str(weights)))
-            reporter.line(f"averaging {len(members)} models")
+    with worker(stored, "study", reporter) as (pool, files, interruption):
+        members = []
+        for trial in trials:
+            kept = saving.best_kept(stored, trial)
+            training = kept or trial.trainings[0]
+            weights = stored.files.weights(training.member)
+            if kept is None:
+                reporter.line(f"trial {trial.number} is trained again: its weights were not kept")
+                member, epochs = Member(trial.number), len(trial.trainings[0].curve)
+                assignment = Assignment(member, trial.config, epochs, training.seed)
+                Training(stored, assignment, "again", epochs, reporter).run(pool, interruption)
+                weights = files.weights(member)
+            members.append(EnsembleMember(trial.number, trial.config, training.seed, str(weights)))
+        reporter.line(f"averaging {len(members)} models")
+        with whole(output) as partial:
             order = SaveEnsemble(Member(trials[0].number), tuple(members), str(partial), _origin(stored, trials))
             answer = pool.answer(order)
             if isinstance(answer, Failed):
                 raise UsageError(f"{output} could not be made: {answer.reason}")
-        durable.replace(partial, output)
-    except OSError as error:
-        raise UsageError(f"{output} can't be written: {error.strerror or error}; name another file with -o") from None
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
     # The training whose weights are used: of a trial with repeats, the trial's curve is their mean.
     alone = saving.best_kept(stored, trials[0]) or trials[0].trainings[0]
     best = alone.curve[(objective.best_of(alone.curve)[1] or 1) - 1]

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from search import durable
 from search.data.uses import Use
 from search.engines.protocol import SaveModel
 from search.errors import UsageError
 from search.sessions.one_training import Training, worker
+from search.sessions.output import whole
 from search.sessions.reporter import Reporter
 from search.spec.study import StudyFile
 from search.storage.studies import Stored
@@ -103,26 +101,19 @@ def retrain(
     seed = config.seed if seed is None else seed
     member = Member(config.trial)
     assignment = Assignment(member, config.config, wanted, seed)
-    partial = output.with_name(f".{output.stem}.{os.getpid()}.partial.keras").absolute()
-    try:
-        use: Use = "full" if mode == "full" else "study"
-        with worker(stored, use, reporter) as (pool, files, interruption):
-            training = Training(stored, assignment, mode, epochs, reporter)
-            curve = training.run(pool, interruption)
-            epoch = len(curve) if mode == "full" else training.best_epoch
-            metrics = curve[epoch - 1]
-            rate = None if "val_learning_rate" in metrics else metrics.get("learning_rate")
-            origin = _origin(recipe, metrics, epoch, mode)
-            weights = str(files.weights(member))
+    use: Use = "full" if mode == "full" else "study"
+    with worker(stored, use, reporter) as (pool, files, interruption):
+        training = Training(stored, assignment, mode, epochs, reporter)
+        curve = training.run(pool, interruption)
+        epoch = len(curve) if mode == "full" else training.best_epoch
+        metrics = curve[epoch - 1]
+        rate = None if "val_learning_rate" in metrics else metrics.get("learning_rate")
+        origin = _origin(recipe, metrics, epoch, mode)
+        weights = str(files.weights(member))
+        with whole(output) as partial:
             answer = pool.answer(SaveModel(member, config.config, seed, weights, str(partial), origin, rate))
             if isinstance(answer, Failed):
                 raise UsageError(f"{output} could not be made: {answer.reason}")
-        durable.replace(partial, output)
-    except OSError as error:
-        raise UsageError(f"{output} can't be written: {error.strerror or error}; name another file with -o") from None
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
     return _retrained(recipe, curve, epoch, epochs, mode, seed, tuple(answer.detail["lines"]))
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from search.engines.protocol import SaveModel
 from search.errors import UsageError
 from search.log import StudyLog
 from search.sessions.agreement import Evaluation
+from search.sessions.output import whole
 from search.sessions.reporter import Reporter
 from search.sessions.startup import load_resolved, workers
 from search.spec import identity
@@ -56,24 +55,16 @@ def save_model(stored: Stored, trial: Trial, path: Path, reporter: Reporter) -> 
     resolved, chosen = load_resolved(stored.file, stored)
     # Without lanes, on the backend that trained the model.
     resolved = replace(resolved, engine="fit", lanes={}, structures=[])
-    # Keras requires the suffix.
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial.keras").absolute()
     with workers(stored.file, resolved, chosen[:1], StudyLog(), reporter=reporter) as (pool, ready, _):
         identity.check_ready(stored.file, stored.full_identity, ready)
         # A metric may be named learning_rate.
         rate = None if "val_learning_rate" in metrics else metrics.get("learning_rate")
         origin = origin_of(stored, trial, metrics, best_epoch)
-        order = SaveModel(training.member, trial.config, training.seed, str(weights), str(partial), origin, rate)
-        try:
+        with whole(path) as partial:
+            order = SaveModel(training.member, trial.config, training.seed, str(weights), str(partial), origin, rate)
             answer = pool.answer(order)
             if isinstance(answer, Failed):
                 raise UsageError(f"{path} could not be made: {answer.reason}")
-            durable.replace(partial, path)
-        except OSError as error:
-            raise UsageError(f"{path} could not be made: {error.strerror or error}") from None
-        finally:
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
     objective, detail = stored.file.settings.study.objective, answer.detail
     rows, targets = int(ready.data["validation_rows"]), ready.data.get("targets") or {"": ready.data}
     classes = max(int(target["classes"]) for target in targets.values())

@@ -5,20 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from search.engines import devices
-from search.errors import DataError, UsageError
 from search.log import StudyLog
 from search.sessions.reporter import LOGGING, Reporter
 from search.spec import identity
 from search.spec.found import Found
 from search.spec.study import StudyFile
 from search.storage import records
-from search.workers import handover
+from search.workers import asking, handover
 from search.workers.local import Processes
-from search.workers.messages import FindSpace, Refused
-from search.workers.transport import Gone
+from search.workers.messages import FindSpace
 
 # How long to wait for the worker before signals are handled.
-_TICK_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -50,17 +47,9 @@ def _ask(file: StudyFile, backend: str) -> Found:
         order = FindSpace(file.settings, str(file.base))
         process = Processes(backend, StudyLog(), 1, objects).start(0, devices.choose(("cpu",))[0], order)
         try:
-            while not process.has_sent(within_s=_TICK_S):
-                pass
-            (answer,) = process.receive()
-        except Gone:
-            process.process.wait()
-            words = f":\n{process.last_words}" if process.last_words else ""
-            raise UsageError(f"the process that ran the builder {process.death}{words}") from None
+            answer = asking.reply(process, "ran the builder")
         finally:
             process.end()
-    if isinstance(answer, Refused):
-        raise DataError(answer.message) if answer.is_data else UsageError(answer.message)
     assert isinstance(answer, Found)  # noqa: S101 (the only other reply to FindSpace)
     return answer
 

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from search import durable
 from search.engines import devices
-from search.errors import DataError, Interrupted, UsageError
+from search.errors import UsageError
 from search.log import StudyLog
+from search.sessions.output import whole
 from search.sessions.reporter import Reporter
 from search.signals import signals
 from search.spec import model_file
 from search.spec.model_file import ModelNotes
 from search.trials.events import Noted
 from search.trials.predicted import Predicted
+from search.workers import asking
 from search.workers.local import Processes
-from search.workers.messages import Refused, UseModel
-from search.workers.transport import Gone
+from search.workers.messages import UseModel
 
 # How long to wait for the worker before signals are handled.
-_TICK_S = 0.1
 
 
 def predict(model: Path, source: str, output: Path, reporter: Reporter, code: Sequence[Path] = ()) -> Predicted:
@@ -34,18 +32,10 @@ def predict(model: Path, source: str, output: Path, reporter: Reporter, code: Se
     Raises UsageError for a model that is none of manyfit's or can't be loaded, DataError for rows that it does not take.
     """
     notes = model_file.read(model)
-    partial = output.with_name(f".{output.stem}.{os.getpid()}.partial.csv").absolute()
-    options = {"source": source, "base": str(Path.cwd()), "output": str(partial), "code": _files(code)}
-    try:
-        detail = _asked(
-            UseModel("predict", str(model.absolute()), options), notes, reporter, f"predicting {source}"
-        ).detail
-        durable.replace(partial, output)
-    except OSError as error:
-        raise UsageError(f"{output} can't be written: {error.strerror or error}; name another file with -o") from None
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
+    with whole(output) as partial:
+        options = {"source": source, "base": str(Path.cwd()), "output": str(partial), "code": _files(code)}
+        order = UseModel("predict", str(model.absolute()), options)
+        detail = _asked(order, notes, reporter, f"predicting {source}").detail
     return Predicted(detail["rows"], tuple(detail["columns"]), detail["outputs"], tuple(detail["lines"]))
 
 
@@ -56,20 +46,9 @@ def plot(model: Path, output: Path | None, reporter: Reporter, code: Sequence[Pa
     UsageError for a model that is none of manyfit's or can't be loaded.
     """
     notes = model_file.read(model)
-    # Keras draws what the suffix says.
-    partial = output and output.with_name(f".{output.stem}.{os.getpid()}.partial{output.suffix}").absolute()
-    options = {"output": str(partial or ""), "code": _files(code)}
-    try:
-        detail = _asked(UseModel("plot", str(model.absolute()), options), notes, reporter, f"drawing {model}").detail
-        if partial is not None and output is not None and not detail["why"]:
-            durable.replace(partial, output)
-    except OSError as error:
-        raise UsageError(f"{output} can't be written: {error.strerror or error}; name another file with -o") from None
-    finally:
-        if partial is not None:
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
-    return detail
+    with nullcontext() if output is None else whole(output, may_lack=True) as partial:
+        options = {"output": str(partial or ""), "code": _files(code)}
+        return _asked(UseModel("plot", str(model.absolute()), options), notes, reporter, f"drawing {model}").detail
 
 
 def _files(code: Sequence[Path]) -> list[str]:
@@ -86,17 +65,8 @@ def _asked(order: UseModel, notes: ModelNotes, reporter: Reporter, what: str) ->
     process = Processes(backend, StudyLog(), 1).start(0, devices.choose("auto")[0], order)
     try:
         with reporter.waiting(f"{what}, on {backend}"), signals() as interruption:
-            while not process.has_sent(within_s=_TICK_S):
-                if number := interruption():
-                    raise Interrupted("stopped; nothing was written", number)
-            (answer,) = process.receive()
-    except Gone:
-        process.process.wait()
-        words = f":\n{process.last_words}" if process.last_words else ""
-        raise UsageError(f"the process that used the model {process.death}{words}") from None
+            answer = asking.reply(process, "used the model", "stopped; nothing was written", interruption)
     finally:
         process.end()
-    if isinstance(answer, Refused):
-        raise DataError(answer.message) if answer.is_data else UsageError(answer.message)
     assert isinstance(answer, Noted)  # noqa: S101 (the only other reply to UseModel)
     return answer
