@@ -134,6 +134,21 @@ def values_of(entry):
     return [*[values[0]] * 5, *values, *[values[-1]] * 5]
 
 
+def test_points_of_a_grid_lie_at_an_end_by_chance(tmp_path):
+    """Three of the best four at one of a grid's four points are chance, and of a whole range they are not; four are no chance."""
+    last = [0.75, 1.0, 1.0, 1.0]
+    configs = [{"x": x} for x in (*[k / 72 for k in range(36)], *last)]
+    for sampler, best, expected in (
+        ({"name": "grid", "points": 4}, last, []),
+        ({"name": "random"}, last, ["high"]),
+        ({"name": "grid", "points": 4}, [1.0] * 4, ["high"]),
+    ):
+        stored = searched(
+            tmp_path, {"x": X}, configs[:36] + [{"x": x} for x in best], lambda c: -c["x"], search__sampler=sampler
+        )
+        assert [edge.side for edge in edges(stored)] == expected, (sampler, best)
+
+
 def test_bound_that_training_knows_is_not_passed(tmp_path):
     """Momentum ends at 1, and a range up to 1 stays."""
     configs = [{"momentum": x} for x in (*[1.0] * 8, *[k / 20 for k in range(20)])]

@@ -58,11 +58,13 @@ def edges(history: History) -> list[Edge]:
     """Return the parameters whose best values lie at an end of their range more often than chance puts them there."""
     best = history.complete
     best = best[: min(max(math.ceil(_TENTH * len(best)), _MIN), _MAX)]
+    points = history.file.settings.search.sampler.options.get("points")
     return [
         edge
         for name, parameter in history.file.space.items()
         if not isinstance(parameter, Choice)
-        and (edge := _edge(name, parameter, [trial.params for trial in best if name in trial.params])) is not None
+        and (edge := _edge(name, parameter, [trial.params for trial in best if name in trial.params], points))
+        is not None
     ]
 
 
@@ -73,11 +75,13 @@ def position(parameter: Float | Int, value: float) -> float:
     return (value - parameter.low) / (parameter.high - parameter.low)
 
 
-def _edge(name: str, parameter: Float | Int, params: list[Mapping[str, Any]]) -> Edge | None:
+def _edge(name: str, parameter: Float | Int, params: list[Mapping[str, Any]], points: int | None) -> Edge | None:
     if len(params) < _MIN:
         return None
     positions = [position(parameter, one[name]) for one in params]
     count = None if parameter.log else parameter.count
+    if count is None and isinstance(parameter, Float):
+        count = points
     # Of few values, only the outermost is near an end.
     chance = max(_NEAR, 1 / count) if count else _NEAR
     for side, near in (

@@ -65,11 +65,6 @@ def refine(history: History, known: Sequence[Matter], *, may_fix: bool = True) -
             f"{history.file.name!r} chooses among given configs, search.candidates, and searches no ranges that could be "
             "refined; give a new study a [space]"
         )
-    if history.file.settings.search.candidates:
-        raise UsageError(
-            f"{history.file.name!r} chooses among given configs (search.candidates), so it has no ranges to refine; list "
-            "others in a new study"
-        )
     if len(complete) < ENOUGH:
         raise UsageError(
             f"{history.file.name!r} has {len(complete)} trials that were trained fully; with fewer than {ENOUGH} it is "
