@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +127,29 @@ def test_study_says_where_a_backbone_is_missing(tmp_path):
     done = manyfit("run", ROOT / "studies" / "transfer" / "10-examples.toml", *settings(where))
     assert done.returncode == 1, done.stderr
     assert "gone.keras is not there; studies/transfer/pretrain.toml trains one" in done.stderr
+
+
+@pytest.mark.gallery
+def test_coarse_study_of_dropout_leads_to_a_fine_one(tmp_path):
+    shutil.copytree(
+        ROOT / "studies" / "dropout",
+        tmp_path / "studies" / "dropout",
+        ignore=lambda _, names: [n for n in names if not n.endswith(".toml")],
+    )
+    (tmp_path / "models").symlink_to(ROOT / "models")
+    coarse, fine = (tmp_path / "studies" / "dropout" / f"{name}.toml" for name in ("coarse", "fine"))
+    short = ["data.limit=300", f"data.source={images(tmp_path)}", "study.epochs=2", "model.units=[16,16]"]
+    for words in (
+        ["run", coarse, *settings([*short, "study.trials=12"])],
+        ["refine", coarse, "-o", fine],
+        ["run", fine, "--sampler", "bayes", "--pruner", "halving", "--trials", 4, *settings(["study.epochs=3"])],
+    ):
+        done = manyfit(*words)
+        assert done.returncode == 0, done.stderr
+    first = studyfile.read(fine).settings.search.start[0]
+    trials = records.load(coarse.with_suffix(".db"), "coarse").complete
+    assert first.items() <= trials[0].params.items()
+    assert records.load(fine.with_suffix(".db"), "fine").trials[0].params.items() >= first.items()
 
 
 def test_every_study_says_what_its_builder_reads(tmp_path):
