@@ -28,8 +28,8 @@ class StudyLog:
         self._size = 0
         self._lock = threading.Lock()
 
-    def open(self, path: Path) -> None:
-        """Append to `path` from now on, beginning with the lines kept so far."""
+    def open(self, path: Path, line: str) -> None:
+        """Append to `path` from now on, beginning with the lines kept so far and `line`."""
         with self._lock:
             self._path = path
             self._open()
@@ -38,6 +38,7 @@ class StudyLog:
             for content in self._kept:
                 self._append(content)
             self._kept.clear()
+            self._append(_line(line))
 
     def write(self, line: str) -> None:
         """Add a line; safe to call from several threads."""

@@ -11,7 +11,7 @@ from search.checking.exhibit import Exhibit
 from search.checking.report import Checked, Report
 from search.engines import devices
 from search.log import StudyLog
-from search.sessions.startup import resolve_or_load
+from search.sessions.startup import resolve
 from search.signals import signals
 from search.spec import given, identity
 from search.spec.finding import Finding
@@ -50,11 +50,11 @@ def check(file: StudyFile, follower: Follower | None = None) -> Report:
     Raises UsageError or DataError for a study that a `run` would refuse to start, Interrupted for a signal.
     """
     follower = follower or Silent()
-    if records.exists(file.storage, file.name):
-        stored = records.load(file.storage, file.name, with_trials=False)
+    stored = records.find(file.storage, file.name, with_trials=False)
+    if stored is not None:
         file = identity.resumed(file, stored.identity)
     given.check(file.settings, file.given, file.storage)
-    resolved, chosen = resolve_or_load(file)
+    resolved, chosen = resolve(file, stored)
     params = checked_params(file)
     config = {**file.fixed(), **file.space.config(params)}
     with signals() as interruption, handover.shared(file.given) as objects:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from search.engines.protocol import DescribeModel
 from search.errors import UsageError
-from search.log import StudyLog
 from search.sessions import saving
 from search.sessions.agreement import Evaluation
 from search.sessions.reporter import Reporter
-from search.sessions.startup import load_resolved, workers
+from search.sessions.startup import one_worker
 from search.spec import identity
 from search.storage.studies import Stored
 from search.trials.events import Failed
@@ -27,10 +25,7 @@ def describe(stored: Stored, trial: Trial, reporter: Reporter) -> Mapping[str, A
     Raises UsageError if its weights are missing, if data or builder have changed, or if the model is not the trial's now.
     """
     training = saving.kept_training(stored, trial)
-    resolved, chosen = load_resolved(stored.file, stored)
-    # Without lanes, on the backend that trained the model.
-    resolved = replace(resolved, engine="fit", lanes={}, structures=[])
-    with workers(stored.file, resolved, chosen[:1], StudyLog(), reporter=reporter) as (pool, ready, _):
+    with one_worker(stored, reporter) as (pool, ready):
         identity.check_ready(stored.file, stored.full_identity, ready)
         weights = str(stored.files.weights(training.member))
         answer = pool.answer(DescribeModel(training.member, trial.config, training.seed, weights))

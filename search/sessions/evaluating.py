@@ -17,10 +17,9 @@ from typing import Any
 from search.data.uses import Use
 from search.engines.protocol import EvaluateModel
 from search.errors import StoreError, UsageError
-from search.log import StudyLog
 from search.sessions import saving
 from search.sessions.reporter import Reporter
-from search.sessions.startup import load_resolved, workers
+from search.sessions.startup import one_worker
 from search.spec import identity, model_file
 from search.spec.model_file import ModelNotes
 from search.storage import records
@@ -125,13 +124,7 @@ def _measured(
 
 
 def _answered(stored: Stored, order: EvaluateModel, split: Split, reporter: Reporter) -> Mapping[str, Any]:
-    resolved, chosen = load_resolved(stored.file, stored)
-    resolved = replace(resolved, engine="fit", lanes={}, structures=[])
-    with workers(stored.file, resolved, chosen[:1], StudyLog(), reporter=reporter, use=_USES[split]) as (
-        pool,
-        ready,
-        _,
-    ):
+    with one_worker(stored, reporter, use=_USES[split]) as (pool, ready):
         if not order.path:
             identity.check_ready(stored.file, stored.full_identity, ready)
         with reporter.waiting(f"evaluating on the {split} rows"):

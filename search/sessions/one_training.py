@@ -12,9 +12,8 @@ from pathlib import Path
 
 from search.data.uses import Use
 from search.errors import Interrupted, UsageError
-from search.log import StudyLog
 from search.sessions.reporter import Reporter
-from search.sessions.startup import load_resolved, workers
+from search.sessions.startup import one_worker
 from search.signals import signals
 from search.spec import identity
 from search.spec.settings import LimitsSection
@@ -39,17 +38,11 @@ def worker(stored: Stored, use: Use, reporter: Reporter) -> Iterator[tuple[Worke
 
     Raises IdentityError if data or code have changed since the search.
     """
-    resolved, chosen = load_resolved(stored.file, stored)
-    resolved = replace(resolved, engine="fit", lanes={}, structures=[])
     with tempfile.TemporaryDirectory(prefix="manyfit-") as folder, signals() as interruption:
         # A latency that is measured again may be beyond a limit that the config has kept in the search.
         settings = stored.file.settings.model_copy(update={"limits": LimitsSection()})
         file = replace(stored.file, settings=settings, database=Path(folder) / "retrained.db")
-        with workers(file, resolved, chosen[:1], StudyLog(), reporter=reporter, interruption=interruption, use=use) as (
-            pool,
-            ready,
-            _,
-        ):
+        with one_worker(stored, reporter, file=file, interruption=interruption, use=use) as (pool, ready):
             identity.check_ready(stored.file, stored.full_identity, ready)
             yield pool, StudyFiles.of(file), interruption
 

@@ -9,7 +9,7 @@ from search.core.study import Study
 from search.log import StudyLog
 from search.reading import studychecks, unused
 from search.sessions import earlier
-from search.sessions.startup import resolve_or_load, workers
+from search.sessions.startup import resolve, workers
 from search.spec import identity
 from search.spec.resolved import describe
 from search.spec.study import StudyFile
@@ -18,13 +18,12 @@ from search.storage import records
 
 def plan(file: StudyFile) -> dict[str, Any]:
     """Load the data and build one model in a worker; return what a `run` would do. Writes nothing."""
-    stored = None
-    if records.exists(file.storage, file.name):
-        stored = records.load(file.storage, file.name)
+    stored = records.find(file.storage, file.name)
+    if stored is not None:
         file = identity.resumed(file, stored.identity)
     else:
         earlier.find(file)
-    resolved, chosen = resolve_or_load(file)
+    resolved, chosen = resolve(file, stored)
     with workers(file, resolved, chosen[:1], StudyLog()) as (_, ready, decided):
         resolved = replace(decided, devices=resolved.devices)
     done, is_new = 0, True

@@ -15,12 +15,13 @@ from search.log import StudyLog
 from search.reading import studychecks, unused
 from search.sessions import earlier
 from search.sessions.reporter import LOGGING, Reporter
-from search.sessions.startup import load_resolved, resolve, workers
+from search.sessions.startup import resolve, workers
 from search.signals import signals
 from search.spec import code_files, identity
 from search.spec.finding import Finding
 from search.spec.identity import Record
-from search.spec.resolved import Resolved, describe
+from search.spec.ready import Ready
+from search.spec.resolved import describe
 from search.spec.study import StudyFile
 from search.storage import records, upkeep
 from search.storage.store import Store
@@ -67,8 +68,9 @@ def run(
     waste it; IdentityError if the data or
     the code are not those of `same_as`.
     """
-    if records.exists(file.storage, file.name):
-        return _resume(file, reporter, interruptions or signals)
+    stored = records.find(file.storage, file.name)
+    if stored is not None:
+        return _resume(file, stored, reporter, interruptions or signals)
     is_checked = checks and same_as is None
     return _start(
         file, reporter, interruptions or signals, allow_unused=allow_unused, same_as=same_as, is_checked=is_checked
@@ -112,11 +114,9 @@ def _start(
         full = identity.full(file, ready)
         record = Record(asdict(resolved), full, note, earlier.carry_over(known_study, file, full, reporter))
         with Store.create(file, record, interruption=interruption) as store:
-            log.open(_files_for_people(file).log)
-            log.write(f"study {file.name!r} begins: {describe(resolved)}")
-            outcome = _search(Study(file, study_attrs=record.known), store, pool, reporter, interruption, resolved)
-            _warn(reporter, _changed_files(file, {**outcome.stored.imported, **ready.files}))
-            return outcome
+            log.open(_files_for_people(file).log, f"study {file.name!r} begins: {describe(resolved)}")
+            study = Study(file, study_attrs=record.known)
+            return _search(study, store, pool, ready, reporter, interruption)
 
 
 def _check_findings(findings: Iterable[Finding]) -> None:
@@ -126,13 +126,12 @@ def _check_findings(findings: Iterable[Finding]) -> None:
             raise UsageError(f"{finding.line}; nothing was started; --no-check starts the study anyway")
 
 
-def _resume(file: StudyFile, reporter: Reporter, interruptions: Interruptions) -> Outcome:
-    stored = records.load(file.storage, file.name)
+def _resume(file: StudyFile, stored: Stored, reporter: Reporter, interruptions: Interruptions) -> Outcome:
     file = identity.resumed(file, stored.identity)
     identity.check_unchanged(file.name, stored.identity, identity.declared(file))
     with interruptions() as interruption, Store.of(file, interruption=interruption) as store:
         # Reload under the lock: another command may have changed the study since it was first read.
-        stored = records.load(file.storage, file.name)
+        stored = store.load()
         # A builder whose trials all failed may be changed: no result depends on it.
         may_change_builder = not any(trial.curve or trial.state in ("COMPLETE", "PRUNED") for trial in stored.trials)
         if file.given is not None and not may_change_builder:
@@ -143,7 +142,7 @@ def _resume(file: StudyFile, reporter: Reporter, interruptions: Interruptions) -
         is_rebuilt = is_changed and has_failed
         # If nothing was trained yet, "auto" is resolved again, unless memory ran out: then keep to fewer lanes.
         is_new = may_change_builder and not any(kind == "out of memory" for _, kind, _ in stored.events)
-        resolved, chosen = resolve(file) if is_new else load_resolved(file, stored)
+        resolved, chosen = resolve(file, None if is_new else stored)
         study = Study.of(stored, file)
         if study.has_changes:  # a process died: store that now, as this command may stop before its first trial
             loop.store(study, store)
@@ -168,17 +167,14 @@ def _resume(file: StudyFile, reporter: Reporter, interruptions: Interruptions) -
             store.renew(file, now, asdict(resolved) if is_new else None, anew=_failures(stored) if is_rebuilt else None)
             if is_changed and not is_rebuilt:
                 study.note("builder changed", before="the first epoch")
-            log.open(_files_for_people(file).log)
-            log.write(f"study {file.name!r} goes on with {len(study.trials)} trials")
+            log.open(_files_for_people(file).log, f"study {file.name!r} goes on with {len(study.trials)} trials")
             if not is_new and identity.versions() != stored.resolved["versions"]:
                 store.back_up()
                 study.note("versions changed", was=stored.resolved["versions"], now=identity.versions())
                 _warn(reporter, ["versions have changed since this study began; `manyfit show` tells which"])
             if not is_new and resolved.devices != stored.resolved["devices"]:
                 study.note("devices changed", was=stored.resolved["devices"], now=resolved.devices)
-            outcome = _search(study, store, pool, reporter, interruption, resolved)
-            _warn(reporter, _changed_files(file, {**outcome.stored.imported, **ready.files}))
-            return outcome
+            return _search(study, store, pool, ready, reporter, interruption)
 
 
 def _changed_files(file: StudyFile, began_with: Mapping[str, str]) -> list[str]:
@@ -213,9 +209,9 @@ def _search(
     study: Study,
     store: Store,
     pool: WorkerPool,
+    ready: Ready,
     reporter: Reporter,
     interruption: Callable[[], int],
-    resolved: Resolved,
 ) -> Outcome:
     ended_before = {trial.number for trial in study.trials if trial.is_ended}
     seconds_before = study.seconds_before
@@ -231,7 +227,7 @@ def _search(
     _tidy(study)
     try:
         try:
-            with reporter.following(study, programs=resolved.lanes.get("programs", 0)) as report:
+            with reporter.following(study, programs=ready.lanes.get("programs", 0)) as report:
                 loop.search(study, store, pool, interruption=interruption, watch=watch)
         finally:
             pool.close()  # before `_tidy`: a worker may be writing a checkpoint
@@ -251,7 +247,9 @@ def _search(
     ended = [trial for trial in study.trials if trial.is_ended and trial.number not in ended_before]
     _warn(reporter, _not_kept(study, ended))
     numbers = tuple(trial.number for trial in ended)
-    return _outcome(study, store, reporter, ended=numbers, seconds=study.seconds - seconds_before)
+    outcome = _outcome(study, store, reporter, ended=numbers, seconds=study.seconds - seconds_before)
+    _warn(reporter, _changed_files(study.file, {**outcome.stored.imported, **ready.files}))
+    return outcome
 
 
 def _not_kept(study: Study, ended: list[Trial]) -> list[str]:

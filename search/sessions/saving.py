@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from search import durable
 from search.engines.protocol import SaveModel
 from search.errors import UsageError
-from search.log import StudyLog
 from search.sessions.agreement import Evaluation
 from search.sessions.output import whole
 from search.sessions.reporter import Reporter
-from search.sessions.startup import load_resolved, workers
+from search.sessions.startup import one_worker
 from search.spec import identity
 from search.storage.studies import Stored
 from search.trials.events import Failed
@@ -52,10 +51,7 @@ def save_model(stored: Stored, trial: Trial, path: Path, reporter: Reporter) -> 
     weights = stored.files.weights(training.member)
     _, best_epoch = Objective.of(stored.file).best_of(training.curve)
     metrics = training.curve[best_epoch - 1] if best_epoch else {}
-    resolved, chosen = load_resolved(stored.file, stored)
-    # Without lanes, on the backend that trained the model.
-    resolved = replace(resolved, engine="fit", lanes={}, structures=[])
-    with workers(stored.file, resolved, chosen[:1], StudyLog(), reporter=reporter) as (pool, ready, _):
+    with one_worker(stored, reporter) as (pool, ready):
         identity.check_ready(stored.file, stored.full_identity, ready)
         # A metric may be named learning_rate.
         rate = None if "val_learning_rate" in metrics else metrics.get("learning_rate")

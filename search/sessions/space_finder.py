@@ -15,8 +15,6 @@ from search.workers import asking, handover
 from search.workers.local import Processes
 from search.workers.messages import FindSpace
 
-# How long to wait for the worker before signals are handled.
-
 
 @dataclass(frozen=True)
 class SpaceFinder:
@@ -56,10 +54,8 @@ def _ask(file: StudyFile, backend: str) -> Found:
 
 def _stored(file: StudyFile) -> Found | None:
     """Return the space that a stored study began with; None if its builder has changed since, which may change the space."""
-    if not records.exists(file.storage, file.name):
-        return None
-    stored = records.load(file.storage, file.name, with_trials=False)
-    if not identity.has_same_files(file, stored.full_identity):
+    stored = records.find(file.storage, file.name, with_trials=False)
+    if stored is None or not identity.has_same_files(file, stored.full_identity):
         return None
     settings = stored.file.settings
     start = settings.search.start[0] if settings.search.start else {}

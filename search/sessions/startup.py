@@ -31,8 +31,13 @@ from search.workers.pool import WorkerLimits, WorkerPool
 AUTO = ("lanes", "fit")
 
 
-def resolve(file: StudyFile) -> tuple[Resolved, list[devices.Device]]:
-    """Resolve "auto" settings for this machine; UsageError if a requested device or backend is missing."""
+def resolve(file: StudyFile, stored: Stored | None = None) -> tuple[Resolved, list[devices.Device]]:
+    """Resolve "auto" settings for this machine, or return those of the study that is `stored` already.
+
+    UsageError if a requested device or backend is missing, or if the file of a stored study asks for others.
+    """
+    if stored is not None:
+        return _load_resolved(file, stored)
     run = file.settings.run
     chosen = devices.choose(run.devices)
     engine, why = run.engine, ""
@@ -50,15 +55,7 @@ def resolve(file: StudyFile) -> tuple[Resolved, list[devices.Device]]:
     return Resolved(engine, backend, [device.name for device in chosen], identity.versions(), precision, why), chosen
 
 
-def resolve_or_load(file: StudyFile) -> tuple[Resolved, list[devices.Device]]:
-    """Return the settings that a `run` would use: those of the stored study, or else newly resolved ones."""
-    if records.exists(file.storage, file.name):
-        return load_resolved(file, records.load(file.storage, file.name, with_trials=False))
-    return resolve(file)
-
-
-def load_resolved(file: StudyFile, stored: Stored) -> tuple[Resolved, list[devices.Device]]:
-    """Return the resolved settings of a stored study; UsageError if its file now asks for others."""
+def _load_resolved(file: StudyFile, stored: Stored) -> tuple[Resolved, list[devices.Device]]:
     run, before = file.settings.run, records.resolved(stored)
     for key, wanted in (("backend", run.backend), ("engine", run.engine), ("precision", run.precision)):
         was = getattr(before, key)
@@ -186,3 +183,24 @@ def workers(  # noqa: PLR0913 (what a start depends on)
             yield pool, ready, resolved
         finally:
             pool.close()
+
+
+@contextmanager
+def one_worker(
+    stored: Stored,
+    reporter: Reporter,
+    *,
+    file: StudyFile | None = None,
+    interruption: Callable[[], int] = lambda: 0,
+    use: Use = "study",
+) -> Iterator[tuple[WorkerPool, Ready]]:
+    """Start one worker of a stored study, without lanes, on the backend that trained it; `file` replaces the study's own.
+
+    Yields the pool and the worker's Ready.
+    """
+    file = file or stored.file
+    resolved, chosen = resolve(file, stored)
+    resolved = replace(resolved, engine="fit", lanes={}, structures=[])
+    started = workers(file, resolved, chosen[:1], StudyLog(), reporter=reporter, interruption=interruption, use=use)
+    with started as (pool, ready, _):
+        yield pool, ready

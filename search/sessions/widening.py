@@ -38,10 +38,6 @@ def widened(stored: Stored, base: Path | None, widenings: Sequence[str], overrid
             f"--widen: {stored.name!r} chooses among given configs (search.candidates); list others in a new study, which "
             "may learn from it (search.learn_from)"
         )
-    if stored.file.settings.search.candidates:
-        raise UsageError(
-            f"--widen: {stored.name!r} chooses among given configs, search.candidates; give a new study more of them"
-        )
     for parameter, _, _ in map(_parts, widenings):
         if parameter not in stored.file.space:
             known = ", ".join(stored.file.space)
@@ -50,14 +46,14 @@ def widened(stored: Stored, base: Path | None, widenings: Sequence[str], overrid
     narrow = stored.file if base is None else replace(stored.file, path=base.resolve())
     named = [f"study.name={tomltext.value(_name(stored.name, widenings))}", *widenings, *overrides]
     wide = studyfile.stored_with(narrow, stored.path, named)
-    if records.exists(stored.path, wide.name):
-        begun = records.load(stored.path, wide.name, with_trials=False).file
-        if begun.space.describe() != wide.space.describe():
+    begun = records.find(stored.path, wide.name, with_trials=False)
+    if begun is not None:
+        if begun.file.space.describe() != wide.space.describe():
             raise UsageError(
                 f"--widen: {stored.path} has a study {wide.name!r} already, with another space; give this one a name: "
                 "--set study.name=NEW"
             )
-        return studyfile.stored_with(begun, stored.path, overrides)
+        return studyfile.stored_with(begun.file, stored.path, overrides)
     _check(narrow, wide, [_parts(widening)[0] for widening in widenings])
     knowledge = {
         "learn_from": {"database": os.path.relpath(stored.path, narrow.base), "study": stored.name},

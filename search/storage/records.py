@@ -85,6 +85,16 @@ def load(path: Path, name: str, *, with_trials: bool = True) -> Stored:
         return studies.read(connection, path, name, with_trials=with_trials)
 
 
+def find(path: Path, name: str, *, with_trials: bool = True) -> Stored | None:
+    """Return a study, or None if `path` does not hold it; StoreError as from `exists` and `load`."""
+    if not path.exists():
+        check_gone(path)
+        return None
+    with _reading(path) as connection:
+        is_there = studies.holds(connection, path, name)
+        return studies.read(connection, path, name, with_trials=with_trials) if is_there else None
+
+
 def confirming(stored: Stored) -> Stored | None:
     """Return the study that confirms a study; None if there is none."""
     if not stored.path.exists():

@@ -171,7 +171,7 @@ def test_log_that_can_not_be_written_stops_nothing(tmp_path, kind):
         path.mkdir()
     log = StudyLog()
     log.write("before")
-    log.open(path)
+    log.open(path, "begins")
     for _ in range(10):
         log.write("after")
     log.close()
@@ -186,10 +186,11 @@ def test_log_keeps_to_its_size_and_has_the_newest_lines(tmp_path, monkeypatch):
     for number in range(10_000):
         log.write(f"before {number}")
     path = tmp_path / "a.log"
-    log.open(path)
+    log.open(path, "begins")
     begins = path.read_text().splitlines()
     assert begins[0].endswith("earlier lines are left out")
-    assert begins[-1].endswith("before 9999")
+    assert begins[-2].endswith("before 9999")
+    assert begins[-1].endswith("begins")
     assert path.stat().st_size < 11_000
     for number in range(20_000):
         log.write(f"after {number}")
