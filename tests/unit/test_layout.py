@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 from graphlib import TopologicalSorter
 
+import pytest
 from support import ROOT
+
+from search.storage import paths
+from search.trials.files import StudyFiles
 
 # From the top: each may import those that come after it.
 ORDER = (
@@ -76,3 +81,20 @@ def test_only_the_command_line_and_what_it_shows_know_a_terminal():
         if name.split(".")[0] in ("rich", "typer", "click")
     }
     assert users <= {"cli", "views"}
+
+
+def test_git_ignores_what_a_study_leaves_beside_its_file():
+    database = ROOT / "studies" / "new.db"
+    files = StudyFiles(database, "new")
+    left = [
+        *(files.folder / "trial-1.npz", files.best, files.report, files.check_page, files.log, f"{files.log}.1"),
+        *(*paths.with_journals(database), paths.lock_of(database), *paths.with_journals(paths.partial_of(database))),
+        *(paths.backup_of(database), f"{database}.damaged-20261129T1200Z", f"{database}.rescued-20261129T1200Z"),
+    ]
+    try:
+        done = subprocess.run(["git", "check-ignore", *left], cwd=ROOT, capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip("needs git")
+    if done.returncode == 128:
+        pytest.skip("this is no clone")
+    assert done.stdout.splitlines() == [str(path) for path in left]
