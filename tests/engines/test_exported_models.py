@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import BROUGHT, manyfit, ran, told
+from support import BROUGHT, PROGRAMS, manyfit, ran, told
 
 from search.engines.devices import Device
 from search.storage.records import load
@@ -21,23 +21,7 @@ from search.storage.records import load
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 # Keras and nothing of ours: whatever the installation would find is shut out.
-OPEN = """
-import json, sys
-sys.modules.update(dict.fromkeys(["search", "models", "spaces"]))
-import keras, numpy as np
-
-found = {}
-for path in sys.argv[1:]:
-    model = keras.models.load_model(path)
-    rows = np.load(path.removesuffix(".keras") + ".rows.npz")
-    told = {"rate": None, "outputs": [float(v) for v in np.ravel(keras.tree.flatten(model.predict(rows["x"], verbose=0))[0])[:20]]}
-    if model.compiled:
-        values = model.evaluate(rows["x"], rows["y"], batch_size=256, verbose=0, return_dict=True)
-        rate = float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))
-        told |= {"rate": rate, "values": {name: float(value) for name, value in values.items() if np.ndim(value) == 0}}
-    found[path] = told
-print(json.dumps(found))
-"""
+OPEN = PROGRAMS / "open_exported.py"
 
 
 def environment(backend: str) -> dict[str, str]:
@@ -48,7 +32,7 @@ def environment(backend: str) -> dict[str, str]:
 def opened(paths: list[str], backend: str) -> dict[str, dict]:
     """Open files in a process that has Keras and nothing of ours."""
     done = subprocess.run(
-        [sys.executable, "-I", "-c", OPEN, *paths],
+        [sys.executable, "-I", OPEN, *paths],
         env=environment(backend),
         capture_output=True,
         text=True,
@@ -338,26 +322,7 @@ def cases_of_flat_labels():
 
 
 # Follows each recipe to the letter.
-FOLLOW = """
-import json, re, sys
-sys.modules.update(dict.fromkeys(["search", "models", "spaces"]))
-import keras, numpy as np
-
-values = {}
-for path, recipes in json.loads(sys.argv[1]).items():
-    model = keras.models.load_model(path)
-    rows = np.load(path.removesuffix(".keras") + ".rows.npz")
-    for name, recipe in recipes.items():
-        metric, labels, outputs = re.fullmatch("compute it by (.+) of (.+) and (.+)", recipe).groups()
-        metric = eval(metric)
-        metric = metric() if isinstance(metric, type) else metric
-        y = np.eye(3)[rows["y"]] if labels == "one-hot labels" else eval(labels, {"labels": rows["y"]})
-        squash, _, given = outputs.rpartition(" of ")
-        given = eval(given, {"model": model, "x": rows["x"]})
-        metric.update_state(y, getattr(keras.ops, squash)(given) if squash else given)
-        values[f"{path} {name}"] = float(keras.ops.convert_to_numpy(metric.result()))
-print(json.dumps(values))
-"""
+FOLLOW = PROGRAMS / "follow_recipes.py"
 
 
 @pytest.mark.gallery
@@ -376,7 +341,7 @@ def test_recipe_for_a_metric_of_flat_labels_gives_the_number_of_the_study(sample
         ["f1_score", "categorical_hinge"],
     ]
     done = subprocess.run(
-        [sys.executable, "-I", "-c", FOLLOW, json.dumps(recipes)],
+        [sys.executable, "-I", FOLLOW, json.dumps(recipes)],
         env=environment("jax"),
         capture_output=True,
         text=True,

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from mixed_kit import rows_of
-from support import in_keras, manyfit, ran, told
+from support import PROGRAMS, in_keras, manyfit, ran, told
 
 from search.engines.devices import Device
 
@@ -142,46 +142,13 @@ backend = "{backend}"
 """
 
 # Keras, pandas and nothing of ours. The rows are read as a user reads them.
-OPEN = """
-import json, sys
-sys.modules.update(dict.fromkeys(["search", "models", "spaces"]))
-if sys.argv[3] == "without":
-    class Absent:
-        def find_spec(self, name, path=None, target=None):
-            if name == "tensorflow":
-                raise ModuleNotFoundError("No module named 'tensorflow'")
-    sys.meta_path.insert(0, Absent())
-import keras, numpy as np, pandas as pd
-
-target = sys.argv[2]
-frame = pd.read_csv("rows.csv", keep_default_na=False, na_values=[""])
-frame = frame[frame.pop("part") == "validation"]
-y = frame.pop(target)
-if y.dtype != float:
-    y = (y == "yes").astype("float32")
-y = y.to_numpy().reshape(-1, 1)
-model = keras.models.load_model(sys.argv[1])
-rows = {}
-for name in model.input if isinstance(model.input, dict) else frame:
-    cells = frame[name]
-    rows[name] = cells.to_numpy() if pd.api.types.is_numeric_dtype(cells) else cells.fillna("").to_numpy(object)
-if keras.backend.backend() == "jax" and any(values.dtype == object for values in rows.values()):
-    after = model.get_layer("after_lookups")
-    after.compile_from_config(model.get_compile_config())
-    for name, values in rows.items():
-        if values.dtype == object:
-            rows[name] = np.asarray(model.get_layer("lookup_" + name.replace(" ", "_"))(values))
-    model = after
-values = model.evaluate(rows, y, batch_size=256, verbose=0, return_dict=True)
-outputs = model.predict(rows, verbose=0)
-print(json.dumps({"value": float(values["loss"]), "rows": len(outputs), "one": float(model.predict({k: v[:1] for k, v in rows.items()}, verbose=0)[0, 0] - outputs[0, 0])}))
-"""
+OPEN = PROGRAMS / "open_raw_rows.py"
 
 
 def opened(folder, target, backend, tensorflow="with", is_refused=False):
     """Evaluate the exported model in a new process; return what it prints, or, if it must fail, its error."""
     done = subprocess.run(
-        [sys.executable, "-I", "-c", OPEN, "best.keras", target, tensorflow],
+        [sys.executable, "-I", OPEN, "best.keras", target, tensorflow],
         cwd=folder,
         env={
             **{name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
@@ -323,34 +290,7 @@ backend = "jax"
 """
 
 # The windows of the validation days of every store, made by a loop over rows; nothing of ours.
-OPEN_WINDOWS = """
-import json, sys
-sys.modules.update(dict.fromkeys(["search", "models", "spaces"]))
-import keras, numpy as np, pandas as pd
-frame = pd.read_csv("rows.csv", keep_default_na=False, na_values=[""]).sort_values(["store", "day"], kind="stable")
-frame = frame[frame.day >= "2024-02-18"]
-rows = {name: [] for name in frame if name not in ("store", "day")}
-targets = []
-for _, series in frame.groupby("store"):
-    for start in range(len(series) - 4):
-        targets.append(series.sales.iloc[start + 4])
-        for name in rows:
-            cells = series[name].iloc[start : start + 4]
-            rows[name].append(cells.to_numpy() if name != "sky" and name != "opened" else cells.fillna("").to_numpy(object))
-model = keras.models.load_model("best.keras")
-rows = {name: np.array(cells) for name, cells in rows.items()}
-if keras.backend.backend() == "tensorflow":
-    import tensorflow as tf
-    rows = {name: tf.constant(cells) if cells.dtype == object else cells for name, cells in rows.items()}
-else:
-    after = model.get_layer("after_lookups")
-    after.compile_from_config(model.get_compile_config())
-    rows["sky"] = np.asarray(model.get_layer("lookup_sky")(rows["sky"]))
-    rows["opened"] = np.asarray(model.get_layer("lookup_opened")(rows["opened"][..., None]))
-    model = after
-values = model.evaluate(rows, np.array(targets).reshape(-1, 1), batch_size=256, verbose=0, return_dict=True)
-print(json.dumps({"value": float(values["loss"]), "rows": len(targets)}))
-"""
+OPEN_WINDOWS = PROGRAMS / "open_windows.py"
 
 
 @pytest.mark.gallery
@@ -378,7 +318,7 @@ def test_windows_over_a_panel_are_searched_exported_and_opened_on_raw_windows(tm
     assert "NOT inside" not in done.stderr
     for backend in ("tensorflow", "jax"):
         done = subprocess.run(
-            [sys.executable, "-I", "-c", OPEN_WINDOWS], cwd=tmp_path, capture_output=True, text=True, timeout=600,
+            [sys.executable, "-I", OPEN_WINDOWS], cwd=tmp_path, capture_output=True, text=True, timeout=600,
             env={**{name: v for name, v in os.environ.items() if name != "PYTHONPATH"}, **Device().environment(backend)},
         )  # fmt: skip
         assert done.returncode == 0, done.stderr

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from support import in_keras
+from support import PROGRAMS, in_keras
 
 from search.engines.devices import Device
 
@@ -266,28 +266,7 @@ def exports_of(folder, cases):
     return told
 
 
-OPEN = """
-import json, sys
-sys.modules.update(dict.fromkeys(["search", "models", "spaces"]))
-import keras, numpy as np
-
-found = {}
-for path in sys.argv[1:]:
-    model = keras.models.load_model(path)
-    trees = {}
-    with np.load(path.replace(".keras", ".npz")) as rows:
-        for name in rows.files:
-            letter, _, key = name.partition("/")
-            trees.setdefault(letter, {})[key] = rows[name]
-    def tree(letter):
-        given = trees.get(letter)
-        if given is None or "" in given:
-            return given and given[""]
-        return tuple(given.values()) if "0" in given else given
-    values = model.evaluate(tree("x"), tree("y"), sample_weight=tree("w"), batch_size=256, verbose=0, return_dict=True)
-    found[path] = {name: float(value) for name, value in values.items()}
-print(json.dumps(found))
-"""
+OPEN = PROGRAMS / "open_several.py"
 
 
 def environment(backend: str) -> dict[str, str]:
@@ -301,7 +280,7 @@ def environment(backend: str) -> dict[str, str]:
 def test_exported_file_gives_the_studys_values_with_keras_alone(tmp_path, names, backend):
     told = in_keras(exports_of, str(tmp_path), {name: CASES[name] for name in names}, backend="jax")
     done = subprocess.run(
-        [sys.executable, "-I", "-c", OPEN, *told], env=environment(backend), capture_output=True, text=True, timeout=600
+        [sys.executable, "-I", OPEN, *told], env=environment(backend), capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr
     for path, values in json.loads(done.stdout.splitlines()[-1]).items():

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 from typing import Any
 
@@ -293,10 +292,8 @@ def test_a_script_needs_no_main_guard_and_an_interrupt_stops_it_cleanly(tmp_path
         text=True,
     )
     wait_for(lambda: _epochs(tmp_path / "study.db") > 3, "an epoch is stored", timeout=200)
-    began = time.monotonic()
     process.send_signal(signal.SIGINT)
     out, error = process.communicate(timeout=60)
-    assert time.monotonic() - began < 30
     assert process.returncode in (-signal.SIGINT, 130), error
     assert out == "started\n"  # not in a worker, too
     assert "KeyboardInterrupt: stopped with" in error

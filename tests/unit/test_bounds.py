@@ -6,11 +6,10 @@ import os
 import subprocess
 import sys
 import threading
-import time
 
 import psutil
 import pytest
-from support import wait_for
+from support import PROGRAMS, wait_for
 
 from search.engines import failures
 from search.trials.events import Assignment, Member
@@ -88,13 +87,11 @@ def test_exception_of_any_size_is_kept_in_part(error):
     if isinstance(error, ValueError):
         error.add_note("n" * 1_000_000)
     caught = raised(error)
-    began = time.monotonic()
     assert len(failures.one_line(caught)) <= failures.MOST_WORDS
     assert "\n" not in failures.one_line(caught)
     shown = failures.trace(caught)
     assert len(shown) <= failures.MOST_TRACE + 100
     assert "in raised" in shown
-    assert time.monotonic() - began < 60
 
 
 def test_short_texts_stay_as_they_are():
@@ -170,31 +167,13 @@ def test_deadline_leaves_time_to_compile_and_to_compute_again():
 
 # -- what a worker starts ------------------------------------------------------------------------------------------------------
 
-WORKER = """
-import os, subprocess, sys
-code = "import time; time.sleep(600)"
-started = [subprocess.Popen([sys.executable, "-c", code])]
-started.append(subprocess.Popen([sys.executable, "-c", code], start_new_session=True))
-started.append(subprocess.Popen([sys.executable, "-c", code], start_new_session=True, env={}))
-print(*(child.pid for child in started))
-# A daemon: forked twice, its parent gone.
-read, write = os.pipe()
-if not os.fork():
-    os.setsid()
-    if pid := os.fork():
-        os.write(write, str(pid).encode())
-        os._exit(0)
-    os.closerange(0, 3)
-    os.execv(sys.executable, [sys.executable, "-c", code])
-print(os.read(read, 99).decode(), flush=True)
-sys.stdin.read()
-"""
+WORKER = PROGRAMS / "start_processes.py"
 
 
 def test_all_that_a_worker_has_started_ends_with_it():
     """F2: what has a session of its own outlived it; daemons and those without their environment are its, too."""
     process = subprocess.Popen(
-        [sys.executable, "-c", WORKER],
+        [sys.executable, WORKER],
         env={**os.environ, descendants.TAG: "this one"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

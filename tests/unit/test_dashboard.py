@@ -21,6 +21,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from support import PROGRAMS, ROOT
 from typer.testing import CliRunner
 
 from search import cli
@@ -29,14 +30,7 @@ from search.storage import connecting, schema
 from search.storage.advice import advising
 from search.views import dashboard
 
-ROOT = Path(__file__).resolve().parents[2]
-SERVE = """
-import sys
-from pathlib import Path
-from search.views.dashboard import serve
-serve(Path(sys.argv[1]), 0, study=sys.argv[2] or None, on_ready=lambda url: print(url, flush=True))
-print("returned", flush=True)
-"""
+SERVE = PROGRAMS / "serve_dashboard.py"
 
 
 @dataclass
@@ -70,7 +64,7 @@ class Served:
 @contextmanager
 def served(database: Path, study: str = "") -> Iterator[Served]:
     process = subprocess.Popen(
-        [sys.executable, "-c", SERVE, str(database), study],
+        [sys.executable, SERVE, str(database), study],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -515,7 +509,7 @@ def test_no_signal_is_lost_while_pages_are_asked_for(database, tries):
     Processes are forked from one that has all imports, so that a try takes a fraction of a second.
     """
     done = subprocess.run(
-        [sys.executable, "-c", LOOP, str(database), str(tries)],
+        [sys.executable, LOOP, str(database), str(tries)],
         capture_output=True,
         text=True,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
@@ -523,57 +517,7 @@ def test_no_signal_is_lost_while_pages_are_asked_for(database, tries):
     assert (done.returncode, done.stdout) == (0, f"{tries} ended\n"), done.stderr
 
 
-LOOP = """
-import http.client, os, random, signal, sys, threading, time
-from pathlib import Path
-from search.views.dashboard import application, serve
-
-database, tries = Path(sys.argv[1]), int(sys.argv[2])
-application(database)
-ended = 0
-
-
-def ask(port):
-    try:
-        while True:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-            connection.request("GET", "/static/nothing.js")
-            connection.getresponse().read()
-            connection.close()
-    except OSError:
-        pass
-
-
-for _ in range(tries):
-    read, write = os.pipe()
-    child = os.fork()
-    if not child:
-        try:
-            serve(database, 0, on_ready=lambda url: os.write(write, url.split(":")[2].split("/")[0].encode()))
-        except BaseException:
-            os._exit(1)
-        os._exit(0)
-    port = int(os.read(read, 99))
-    clients = [threading.Thread(target=ask, args=(port,), daemon=True) for _ in range(3)]
-    for client in clients:
-        client.start()
-    time.sleep(random.uniform(0, 0.2))
-    os.kill(child, signal.SIGTERM)
-    until = time.monotonic() + 10
-    while time.monotonic() < until:
-        pid, status = os.waitpid(child, os.WNOHANG)
-        if pid:
-            ended += status == 0
-            break
-        time.sleep(0.01)
-    else:
-        os.kill(child, 9)
-        os.waitpid(child, 0)
-    for client in clients:
-        client.join()
-    os.close(read), os.close(write)
-print(ended, "ended")
-"""
+LOOP = PROGRAMS / "end_dashboards.py"
 
 
 def test_handlers_are_put_back(database):

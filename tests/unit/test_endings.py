@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
-from support import replay, replay_file
+from support import PROGRAMS, replay, replay_file
 
 from search.core import study as study_module
 from search.core.study import Study
@@ -22,28 +22,7 @@ from search.storage.records import load
 
 # -- early stopping ----------------------------------------------------------------------------------------------------
 
-KERAS = """
-import json, sys
-import keras
-import numpy as np
-found = []
-for patience, min_delta, start, mode, scores in json.load(sys.stdin):
-    callback = keras.callbacks.EarlyStopping(
-        monitor="x", patience=patience, min_delta=min_delta, start_from_epoch=start, mode=mode)
-    model = keras.Sequential()
-    model.stop_training = False
-    callback.set_model(model)
-    callback.on_train_begin()
-    stop = None
-    for epoch, score in enumerate(scores):
-        # What model.fit hands to callbacks: a float32 as a Python float.
-        callback.on_epoch_end(epoch, {"x": float(np.float32(score))})
-        if model.stop_training:
-            stop = epoch + 1
-            break
-    found.append(stop)
-print(json.dumps(found))
-"""
+KERAS = PROGRAMS / "stop_as_keras.py"
 
 
 def shortest(values: np.ndarray) -> list[float]:
@@ -84,7 +63,7 @@ def test_two_thousand_curves_end_where_the_installed_keras_ends_them():
     """`min_delta` is a whole number of rows for accuracies: there 64 and 32 bits part ways."""
     cases = random_cases(2000)
     done = subprocess.run(
-        [sys.executable, "-c", KERAS],
+        [sys.executable, KERAS],
         input=json.dumps(cases),
         capture_output=True,
         text=True,
