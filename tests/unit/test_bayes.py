@@ -19,6 +19,7 @@ from search.policies.samplers import bayes, gaussian_process
 from search.policies.samplers.bayes import BayesSampler
 from search.policies.samplers.encoding import Encoding
 from search.policies.samplers.gaussian_process import GaussianProcess, Hyperparameters, learn, log_expected_improvement
+from search.policies.samplers.observations import Observations
 from spaces import Space
 
 MIXED = Space.parse(
@@ -418,7 +419,7 @@ def test_config_is_not_drawn_again(space):
 
 
 def test_ten_thousand_trials_are_few_rows_the_best_among_them():
-    observed = bayes._Observations(52, 2)
+    observed = Observations(52, 2)
     rng = np.random.default_rng(0)
     best = 7_000
     for trial in range(10_000):
