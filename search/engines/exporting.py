@@ -22,10 +22,11 @@ from search.engines.heads import Head, heads_of
 from search.engines.logs import numbers
 from search.engines.losses.keras_names import name_of
 from search.engines.losses.outputs import width_of
+from search.engines.optimizers import make_optimizer
 from search.engines.packing import SAME_SCALED, Packed, are_alike, pack
 from search.engines.portable import Labels, Yardstick
 from search.engines.protocol import DescribeModel, SaveModel
-from search.engines.training import Trainer, make_optimizer, validation_batch, weights_of
+from search.engines.training import Trainer, validation_batch, weights_of
 from search.spec import model_file
 from search.spec.vocabulary import SCHEDULE_NUMBERS
 from search.trials.events import Noted

@@ -25,7 +25,8 @@ from search.engines.hypermodels import own_fit
 from search.engines.logs import numbers
 from search.engines.losses.outputs import outputs_with_a_loss
 from search.engines.protocol import EngineRequest, MadeEngine
-from search.engines.training import ReadConfig, Trainer, can_evaluate, validation_batch, weights_of
+from search.engines.reads import ReadConfig
+from search.engines.training import Trainer, can_evaluate, validation_batch, weights_of
 from search.spec.keras_callbacks import Entry
 from search.trials.events import Assignment, EpochEnd, Event, Failed, Member, OverLimit, Stopped, Verdict
 

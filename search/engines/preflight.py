@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict
 from typing import Any
 
 import keras
 import numpy as np
 
-from search.data import DataInfo
 from search.data.stored_images import StoredImages
 from search.engines import failures, heads, logs, model_limits, model_memory, named_callbacks
 from search.engines.heads import Head, first_rows
@@ -20,19 +18,16 @@ from search.engines.losses import pairing
 from search.engines.losses.keras_names import name_of
 from search.engines.losses.outputs import NOT_FINITE, outputs_with_a_loss, width_of
 from search.engines.losses.rules import Target
-from search.engines.training import ReadConfig, Trainer, can_evaluate, has_call
+from search.engines.reads import ReadRecorder, branches
+from search.engines.training import Trainer, can_evaluate, has_call
 from search.errors import DataError, UsageError
 from search.spec import keras_callbacks
 from search.spec.ready import Ready
-from search.spec.vocabulary import TRAIN_PARAMETERS, closest, direction_of
+from search.spec.vocabulary import closest, direction_of
 from spaces import Choice, Space
 
-# Models to build until every conditional parameter has been drawn; further branches of a larger space are not checked.
-_MOST_CONFIGS = 8
 # Up to here, a real dtype holds every whole number.
 _WHOLE = {"float64": 2**53, "float32": 2**24, "float16": 2**11, "bfloat16": 2**8}
-# Further models to build in search of a read of names that the first ones have not read.
-_MOST_SEARCHED = 32
 
 
 def inspect(trainer: Trainer, fixed: Mapping[str, Any], on_model: Callable[[keras.Model], None] | None = None) -> Ready:
@@ -46,10 +41,10 @@ def inspect(trainer: Trainer, fixed: Mapping[str, Any], on_model: Callable[[kera
     _check_backend_holds(trainer)
     _check_own_fit(trainer)
     space = trainer.space
-    recorder = _ReadRecorder(trainer, fixed)
+    recorder = ReadRecorder(trainer, fixed)
     described: dict[str, Any] = {}
     model_warnings: list[str] = []
-    for params in _branches(space):
+    for params in branches(space):
         try:
             model = recorder.build(params)
         except UsageError:
@@ -96,61 +91,6 @@ def inspect(trainer: Trainer, fixed: Mapping[str, Any], on_model: Callable[[kera
     )
 
 
-@dataclass
-class _ReadRecorder:
-    """Builds models and records which names their builder and the callbacks read from the config."""
-
-    trainer: Trainer
-    fixed: Mapping[str, Any]
-    read: set[str] = field(default_factory=set)
-    drawn: set[str] = field(default_factory=set)
-    came_compiled: list[bool] = field(default_factory=list)
-
-    def build(self, params: Mapping[str, Any]) -> keras.Model:
-        """Build and compile the model of a config; errors of the builder pass through."""
-        space = self.trainer.space
-        config = ReadConfig({**self.fixed, **space.config(params)})
-        came_compiled = False
-        read: set[str] = set()
-
-        def build(config: Mapping[str, Any], info: DataInfo) -> keras.Model:
-            nonlocal came_compiled, read
-            model = self.trainer.build(config, info)
-            came_compiled = bool(getattr(model, "compiled", False))
-            # Copy the names now: compiling reads more names than it uses, and its names are known anyway.
-            read = set(config.read) if isinstance(config, ReadConfig) else set()
-            return model
-
-        model = replace(self.trainer, build=build).model(config, seed=0)
-        for_callbacks = ReadConfig({**self.fixed, **space.config(params)})
-        self.trainer.callbacks(for_callbacks)
-        self.read |= read | for_callbacks.read
-        self.drawn |= set(params)
-        self.came_compiled.append(came_compiled)
-        return model
-
-    def try_more_configs(self) -> None:
-        """Move one parameter at a time while names are unread: only one branch of the builder may read them."""
-        space = self.trainer.space
-        names = {*self.trainer.settings.model.arguments, *space} - set(TRAIN_PARAMETERS)
-        for number, params in enumerate(_moved(space)):
-            if names <= self.read or not self.came_compiled or number == _MOST_SEARCHED:
-                return
-            with suppress(BaseException):  # the user's builder; it fails again in the trial
-                self.build(params)
-
-
-def _moved(space: Space) -> Iterator[dict[str, Any]]:
-    """Yield params in the middle of the space except for one: first all choices, then the ends of ranges."""
-    for is_choice in (True, False):
-        for name, parameter in space.items():
-            if isinstance(parameter, Choice) != is_choice:
-                continue
-            values = parameter.values() if isinstance(parameter, Choice) else (parameter.high, parameter.low)
-            for value in values:
-                yield middle_with(space, name, value)
-
-
 def _steps(trainer: Trainer, fixed: Mapping[str, Any], space: Space) -> int:
     """Return the steps of the shortest training in the space."""
 
@@ -163,40 +103,6 @@ def _steps(trainer: Trainer, fixed: Mapping[str, Any], space: Space) -> int:
         return parameter.low if pick is min else parameter.high
 
     return trainer.steps({"batch_size": bound("batch_size", max), "epochs": bound("epochs", min)})
-
-
-def _branches(space: Space) -> Iterator[dict[str, Any]]:
-    """Yield params in the middle of the space and of its branches, until every parameter has occurred."""
-    middle = space.middle()
-    yield middle
-    seen, count = set(middle), 1
-    for name in space:
-        if name in seen or count == _MOST_CONFIGS:
-            continue
-        params = middle_with(space, name)
-        if name in params:
-            yield params
-            seen |= set(params)
-            count += 1
-
-
-def middle_with(space: Space, name: str, value: Any = None) -> dict[str, Any]:
-    """Return params in the middle of the space, except that the parameter `name` is active and has `value` if given."""
-    params: dict[str, Any] = {}
-    wanted = _conditions(space, name)
-    if value is not None:
-        wanted[name] = value
-    for other, parameter in space.items():
-        if space.is_active(other, params):
-            params[other] = wanted[other] if other in wanted else parameter.middle()
-    return params
-
-
-def _conditions(space: Space, name: str) -> dict[str, Any]:
-    wanted: dict[str, Any] = {}
-    for parent, values in space[name].when.items():
-        wanted |= {parent: values[0], **_conditions(space, parent)}
-    return wanted
 
 
 def _describe(model: keras.Model) -> dict[str, Any]:

@@ -29,13 +29,14 @@ from search.engines.losses.forms import Form
 from search.engines.losses.keras_names import Named
 from search.engines.losses.outputs import width_of
 from search.engines.losses.rules import Rule, Target, loss_of_task, rule_for
+from search.engines.optimizers import make_optimizer
 from search.engines.pins import Pins
 from search.errors import UsageError
 from search.spec import keras_callbacks
 from search.spec.keras_callbacks import Entry
 from search.spec.settings import Settings
 from search.spec.usercode import Reference
-from search.spec.vocabulary import closest, direction_in_use, optimizer_arguments, optimizer_class
+from search.spec.vocabulary import closest, direction_in_use
 from spaces import Space
 
 # Keras's name for the variable of a SeedGenerator.
@@ -81,32 +82,6 @@ def validation_batch(batch_size: int) -> int:
     It affects only losses and metrics that are not a mean over rows.
     """
     return max(256, batch_size)
-
-
-class ReadConfig(Mapping[str, Any]):
-    """A config that records which keys are read: a parameter that nothing reads is probably misspelt."""
-
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        self._config = dict(config)
-        self.read: set[str] = set()
-
-    def __getitem__(self, key: str) -> Any:
-        self.read.add(key)
-        return self._config[key]
-
-    def __contains__(self, key: object) -> bool:
-        self.read.add(str(key))
-        return key in self._config
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._config)
-
-    def __len__(self) -> int:
-        return len(self._config)
-
-    def copy(self) -> dict[str, Any]:
-        """Return a plain dict, as `dict.copy` does; this reads every key."""
-        return {key: self[key] for key in self}
 
 
 @dataclass(frozen=True)
@@ -379,49 +354,6 @@ class Trainer:
         return of_classes if rows is None else of_classes * rows
 
 
-class Decay(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
-    """A linear warm-up from 0 to the learning rate, then its decay towards `end_factor` times it.
-
-    Steps count from 0, as in Keras's own schedules (`decay_steps` = `steps`): the first step has the full rate, the last the
-    rate at (steps - 1) / steps of the decay. The decay ends after the last step.
-
-    Args:
-        kind: "constant", "cosine", "linear" or "exponential".
-        steps: of the whole training.
-        warmup: share of the steps in which the rate rises.
-        end_factor: final rate / learning rate; above 0 for "exponential".
-
-    Source: cosine without restarts, SGDR (Loshchilov & Hutter, 2017, arXiv:1608.03983); warm-up, Goyal et al. (2017).
-    """
-
-    lane_numbers = ("learning_rate", "steps", "warmup", "end_factor")
-
-    def __init__(self, learning_rate: float, kind: str, steps: int, warmup: float, end_factor: float) -> None:
-        super().__init__()
-        self.learning_rate, self.kind, self.steps = learning_rate, kind, steps
-        self.warmup, self.end_factor = warmup, end_factor
-
-    def __call__(self, step: Any) -> Any:
-        # Use keras.ops throughout: in a lane, each of the numbers may be an array.
-        ops = keras.ops
-        step = ops.cast(step, "float32")
-        warmup_steps = self.warmup * self.steps
-        share = ops.clip((step - warmup_steps) / ops.maximum(self.steps - warmup_steps, 1.0), 0.0, 1.0)
-        if self.kind == "cosine":
-            factor = self.end_factor + (1 - self.end_factor) * 0.5 * (1 + ops.cos(np.pi * share))
-        elif self.kind == "linear":
-            factor = 1 - (1 - self.end_factor) * share
-        elif self.kind == "exponential":
-            factor = ops.exp(share * ops.log(self.end_factor * ops.ones_like(share)))
-        else:
-            factor = ops.ones_like(share)
-        return self.learning_rate * factor * ops.minimum(1.0, (step + 1) / ops.maximum(warmup_steps, 1.0))
-
-    def get_config(self) -> dict[str, Any]:
-        names = ("learning_rate", "kind", "steps", "warmup", "end_factor")
-        return {name: getattr(self, name) for name in names}
-
-
 def _forms(settings: Settings, base: Path, data: Data) -> Iterator[tuple[tuple[str, str, str, int], Form]]:
     """Yield the form in which each of the user's own losses and metrics gets labels, by the model's outputs per row.
 
@@ -448,21 +380,3 @@ def _texts(settings: Settings, data: Data) -> Iterator[tuple[str, str, str]]:
     """Yield (output, key, entry) of every loss and metric that is named by a text."""
     for output in data.info.targets or ("",):
         yield from ((output, key, entry) for key, entry in settings.train.of_output(output) if isinstance(entry, str))
-
-
-def make_optimizer(config: Mapping[str, Any], steps: int) -> keras.optimizers.Optimizer:
-    """Make the optimizer of a config, with the config's numbers that it takes and Keras's defaults for the rest.
-
-    `steps` is the length of the whole training, for schedules. ValueError or TypeError if Keras rejects a number.
-    """
-    name = config["optimizer"]
-    kind = getattr(keras.optimizers, optimizer_class(name))
-    numbers = {key: config[key] for key in optimizer_arguments(name) if key in config}
-    schedule, warmup = config.get("schedule", "constant"), config.get("warmup", 0.0)
-    if schedule != "constant" or warmup:
-        rate = numbers.get("learning_rate", float(np.asarray(kind().learning_rate)))
-        end_factor = config.get("end_factor", 0.01 if schedule == "exponential" else 0.0)
-        if schedule == "exponential" and not end_factor:
-            raise UsageError("train.end_factor: an exponential schedule needs it above 0; received 0")
-        numbers["learning_rate"] = Decay(rate, schedule, steps, warmup, end_factor)
-    return kind(**numbers)

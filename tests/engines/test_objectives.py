@@ -601,7 +601,7 @@ def test_evaluating_a_model_to_judge_it_leaves_its_random_stream_where_it_was():
 def schedules_step_by_step():
     import keras
 
-    from search.engines.training import Decay
+    from search.engines.optimizers import Decay
 
     steps = 20
     linear, cosine = Decay(0.1, "linear", steps, 0.0, 0.0), Decay(0.1, "cosine", steps, 0.0, 0.1)

@@ -16,7 +16,8 @@ from search.engines.lanes import arithmetic, keys, lifting
 from search.engines.lanes.model_code import has_user_code
 from search.engines.lanes.program import Program, Rows, State, state_of
 from search.engines.pins import warnings_as_prints
-from search.engines.training import ReadConfig, Trainer
+from search.engines.reads import ReadConfig
+from search.engines.training import Trainer
 from search.errors import UsageError
 from search.spec import code_files
 from search.trials.events import Assignment, Member

@@ -17,7 +17,7 @@ from keras.src.models.functional import Functional
 
 from search.engines.lanes.lifting import NotLiftable, Slot, layers_of
 from search.engines.losses.forms import FormedLoss, FormedMetric
-from search.engines.training import Decay
+from search.engines.optimizers import Decay
 
 
 def check(model: keras.Model) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 import optree
 
 from search.engines.losses.forms import Form, FormedLoss, FormedMetric
-from search.engines.training import Decay
+from search.engines.optimizers import Decay
 
 _OURS = (Form, FormedLoss, FormedMetric, Decay)
 _FOLDERS = tuple(f"{Path(str(package.__file__)).parent}/" for package in (keras, jax, np, optree))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from search.engines import failures, model_memory, preflight
+from search.engines import failures, model_memory, reads
 from search.engines.lanes import keys
 from search.engines.lanes.builder import Built, build, built_or_none, fingerprinted, study_has_user_code
 from search.engines.lanes.lifting import NotLiftable
@@ -66,7 +66,7 @@ def probe(trainer: Trainer, rows: Rows, fixed: Mapping[str, Any]) -> Probe:
         by_structure: dict[str, Built] = {}
         for value in values:
             # With the parameters that only this value makes active.
-            params = preflight.middle_with(space, name, value)
+            params = reads.middle_with(space, name, value)
             if (one := built_or_none(built, params)) is None:
                 continue
             by_structure[one.structure] = one
