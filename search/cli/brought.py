@@ -101,7 +101,7 @@ class Brought:
 def write(file: StudyFile, path: Path) -> StudyFile:
     """Write a study as a file and return the study of that file."""
     from search.reading import studyfile, tomltext
-    from search.spec.settings import plain_name
+    from search.spec.names import plain_name
     from search.views import export
 
     settings = file.settings.model_dump(mode="json", exclude_defaults=True, exclude_none=True)

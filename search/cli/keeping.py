@@ -127,7 +127,7 @@ def rename(
 
 
 def _new_name(name: str) -> str:
-    from search.spec.settings import checked_name
+    from search.spec.names import checked_name
 
     try:
         return checked_name(name)

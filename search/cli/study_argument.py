@@ -35,7 +35,7 @@ def study_file(
     """Return the study that a command line names: from a study file, from a database, or of a builder and data."""
     from search.reading import studyfile
     from search.sessions.space_finder import SpaceFinder
-    from search.spec.settings import plain_name
+    from search.spec.names import plain_name
     from search.storage import records
 
     name = plain_name(name)
@@ -57,7 +57,7 @@ def study_file(
 def stored_study(path: Path, name: str) -> tuple[Path, str]:
     """Return database and name of a stored study; StoreError if it has not been run yet."""
     from search.reading import studyfile
-    from search.spec.settings import plain_name
+    from search.spec.names import plain_name
     from search.storage import records
     from search.storage.advice import check_gone
 

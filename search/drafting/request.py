@@ -9,7 +9,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from search.errors import UsageError
-from search.spec.settings import StudySection, plain_name
+from search.spec.names import plain_name
+from search.spec.settings import StudySection
 
 BUILDER = "my_model.py"
 DATA_FUNCTION = "my_data.py"

@@ -10,7 +10,8 @@ from search.errors import ManyfitError, UsageError
 from search.sessions import run as sessions
 from search.sessions.reporter import LOGGING, Reporter
 from search.spec.identity import versions
-from search.spec.settings import StudySection, checked_name
+from search.spec.names import checked_name
+from search.spec.settings import StudySection
 from search.spec.study import StudyFile
 from search.storage import records
 from search.storage.studies import Stored

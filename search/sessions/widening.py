@@ -11,7 +11,7 @@ from pathlib import Path
 
 from search.errors import UsageError
 from search.reading import studyfile, tomltext
-from search.spec.settings import checked_name
+from search.spec.names import checked_name
 from search.spec.study import StudyFile
 from search.spec.vocabulary import closest
 from search.storage import records

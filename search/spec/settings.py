@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import codecs
-import json
-import re
-import unicodedata
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
     BeforeValidator,
-    ByteSize,
     ConfigDict,
     Field,
-    TypeAdapter,
     field_validator,
     model_validator,
 )
 
-from search.spec import synonyms
+from search.spec import values
+from search.spec.names import checked_name
 from search.spec.vocabulary import optimizer_class
-from spaces import is_number
 
 # For a study that neither fixes nor searches its epochs.
 DEFAULT_EPOCHS = 20
@@ -31,208 +26,6 @@ MOST_EPOCHS = 10**8
 MOST_REPEATS = 1000
 MOST_FOLDS = 100
 
-_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", re.ASCII)
-
-
-# Files are named after the study, with a suffix, and a file's name has at most 255 bytes.
-_NAME_BYTES = 200
-
-
-def plain_name(name: str) -> str:
-    """Return a study's name in Unicode NFC, so that each accented letter has one form."""
-    return unicodedata.normalize("NFC", name)
-
-
-def checked_name(name: str) -> str:
-    """Return the plain form of a name for a study; ValueError if it can be none."""
-    name = plain_name(name)
-    if not _is_name(name):
-        raise ValueError(
-            "must start with a letter or digit and hold letters, digits, spaces and . _ + - only "
-            f"({_NAME_BYTES} bytes at most), for it also names files"
-        )
-    return name
-
-
-def _is_name(name: str) -> bool:
-    # Letters of any script with their combining marks, and decimal digits; no controls, separators or surrogates.
-    codes = [unicodedata.category(character) for character in name]
-    if (
-        not codes
-        or not (codes[0].startswith("L") or codes[0] == "Nd")
-        or len(name.encode("utf-8", "replace")) > _NAME_BYTES
-    ):
-        return False
-    return all(
-        code[0] in "LM" or code == "Nd" or character in "._ +-" for code, character in zip(codes, name, strict=True)
-    )
-
-
-def _is_whole(value: Any, low: int) -> bool:
-    return type(value) is int and value >= low
-
-
-def _objective(value: Any) -> Any:
-    if isinstance(value, list | tuple):
-        several = "a study has one objective; to weigh several, name a metric of your own, or make a study of each"
-        raise ValueError(several)  # noqa: TRY004 (pydantic takes a ValueError)
-    if isinstance(value, dict):
-        names = [value[key] for key in ("name", "metric", "monitor", "objective") if isinstance(value.get(key), str)]
-        goals = [value[key] for key in ("direction", "goal", "mode") if isinstance(value.get(key), str)]
-        direction = synonyms.known_name(goals[0], ("maximize", "minimize")) if goals else None
-        line = f'objective = "{names[0] if names else "val_accuracy"}"'
-        line += f', direction = "{direction}"' if direction else ""
-        raise ValueError(f"must be a metric's name; write {line}")  # noqa: TRY004
-    return value
-
-
-def _seconds(value: Any) -> Any:
-    if isinstance(value, str) and (match := _DURATION.fullmatch(value.strip())) and any(match.groups()):
-        hours, minutes, seconds = (float(part or 0) for part in match.groups())
-        value = hours * 3600 + minutes * 60 + seconds
-    if not is_number(value) or value <= 0:
-        raise ValueError('must be a number of seconds above 0 or a text such as "90s", "10m", "1h30m"')
-    return value
-
-
-def _named_table(value: Any) -> Any:
-    """Accept `sampler = "tpe"` as short for `sampler = { name = "tpe" }`."""
-    table = {"name": value} if isinstance(value, str) else value
-    if isinstance(table, Named) or (isinstance(table, dict) and isinstance(table.get("name"), str)):
-        return table
-    named = (
-        [text for key in ("type", "kind", "class_name", "method") if isinstance(text := (table or {}).get(key), str)]
-        if (isinstance(table, dict))
-        else []
-    )
-    example = f'{{ name = "{named[0]}", ... }}' if named else '{ name = "...", ... }'
-    raise ValueError(f"must be a name, or a table of a name and its options, such as {example}")
-
-
-def _stopping_table(value: Any) -> Any:
-    if value is None or isinstance(value, dict | BaseModel):
-        return value
-    patience = value if _is_whole(value, 1) else 5
-    hint = "leave it out" if value is False else f"write early_stopping = {{ patience = {patience} }}"
-    raise ValueError(f"must be a table; {hint}")
-
-
-def _devices(value: Any) -> Any:
-    if isinstance(value, list | tuple):
-        if value and all(device == "cpu" or _is_whole(device, 0) for device in value):
-            return tuple(value)
-    elif value == "auto" or _is_whole(value, 1):
-        return value
-    raise ValueError('must be "auto", how many of them, or a list of GPUs\' numbers and "cpu", such as [0, 1]')
-
-
-def _lanes(value: Any) -> Any:
-    if value == "auto" or _is_whole(value, 1):
-        return value
-    raise ValueError('must be "auto", or how many trials are to train at a time')
-
-
-def _engine(value: Any) -> Any:
-    # Other packages may add engines, so `search.reading.studyfile` checks the name against the registry.
-    if not isinstance(value, str):
-        raise ValueError("must be 'auto', 'fit' or 'lanes'")  # noqa: TRY004 (pydantic takes a ValueError)
-    return value
-
-
-def _image_size(value: Any) -> Any:
-    if value is None or (isinstance(value, list | tuple) and len(value) == 2 and all(_is_whole(v, 1) for v in value)):
-        return value
-    raise ValueError("must be [height, width], two whole numbers of at least 1")
-
-
-def _bytes(value: Any) -> int:
-    try:
-        size = 0 if isinstance(value, bool | float) else TypeAdapter(ByteSize).validate_python(value)
-    except ValueError:
-        size = 0
-    return int(size)
-
-
-def _memory(value: Any) -> Any:
-    if value == "auto":
-        return value
-    if (size := _bytes(value)) <= 0:
-        raise ValueError('must be "auto", a number of bytes, or a text such as "6GB" or "512MiB"')
-    return size
-
-
-def _disk(value: Any) -> int:
-    if (size := _bytes(value)) <= 0:
-        raise ValueError('must be a number of bytes, or a text such as "2GB" or "500MB"')
-    return size
-
-
-def _class_weight(value: Any) -> Any:
-    if value == "balanced" or value is None:
-        return value
-    if isinstance(value, dict) and value and all(is_number(weight) and weight >= 0 for weight in value.values()):
-        return {name: float(weight) for name, weight in value.items()}
-    raise ValueError('must be "balanced" or a table of classes and numbers of at least 0, such as { cat = 2.0 }')
-
-
-def _is_keras_object(value: Any) -> bool:
-    return isinstance(value, str) or (isinstance(value, dict) and isinstance(value.get("name"), str))
-
-
-def _is_by_output(value: Any) -> bool:
-    return isinstance(value, dict) and bool(value) and "name" not in value
-
-
-def _loss(value: Any) -> Any:
-    is_by_output = _is_by_output(value) and all(map(_is_keras_object, value.values()))
-    if value is not None and not _is_keras_object(value) and not is_by_output:
-        raise ValueError(
-            'must be a name, "file.py:function", a table such as { name = "huber", delta = 0.5 }, or one of these for each '
-            'output, such as { price = "mse", sold = "binary_crossentropy" }'
-        )
-    return value
-
-
-def _metrics(value: Any) -> Any:
-    if (
-        value is not None
-        and not _is_metrics(value)
-        and not (_is_by_output(value) and all(map(_is_metrics, value.values())))
-    ):
-        raise ValueError(
-            'must be a list of names, "file.py:function", or tables such as { name = "SparseTopKCategoricalAccuracy", '
-            'k = 3 }; or such a list for each output: { price = ["mae"], sold = ["auc"] }'
-        )
-    return value
-
-
-def _callbacks(value: Any) -> Any:
-    if not (isinstance(value, list | tuple) and all(map(_is_keras_object, value))):
-        raise ValueError(
-            'must be a list of "file.py:function", names of Keras\'s callbacks, or tables such as '
-            '{ name = "ReduceLROnPlateau", patience = 3 }'
-        )
-    return value
-
-
-def _is_metrics(value: Any) -> bool:
-    return isinstance(value, list | tuple) and all(map(_is_keras_object, value))
-
-
-def _loss_weights(value: Any) -> Any:
-    if value is None or (_is_by_output(value) and all(is_number(weight) and weight >= 0 for weight in value.values())):
-        return value and {name: float(weight) for name, weight in value.items()}
-    raise ValueError("must be a table of outputs and numbers of at least 0, such as { price = 0.5, sold = 1.0 }")
-
-
-def _plain(value: Any) -> Any:
-    """Refuse values that JSON can't store and restore unchanged: dates, inf, nan."""
-    try:
-        json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError):
-        raise ValueError("must be a text, finite number, boolean, or a list or table of these") from None
-    return value
-
 
 Whole = Annotated[int, Field(strict=True)]
 Count = Annotated[Whole, Field(ge=1)]
@@ -240,8 +33,8 @@ Seed = Annotated[Whole, Field(ge=0, lt=2**63)]
 Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Flag = Annotated[bool, Field(strict=True)]
 Fraction = Annotated[Real, Field(ge=0, lt=1)]
-Seconds = Annotated[float, BeforeValidator(_seconds)]
-Plain = Annotated[Any, BeforeValidator(_plain)]
+Seconds = Annotated[float, BeforeValidator(values.seconds)]
+Plain = Annotated[Any, BeforeValidator(values.plain)]
 Task = Literal["classification", "binary", "regression"]
 
 
@@ -266,7 +59,7 @@ class Named(BaseModel):
 
 class StudySection(Section):
     name: str = ""
-    objective: Annotated[str, BeforeValidator(_objective)] = "val_loss"
+    objective: Annotated[str, BeforeValidator(values.objective)] = "val_loss"
     direction: Literal["minimize", "maximize"] | None = None
     trials: Count = 20
     epochs: Annotated[Count, Field(le=MOST_EPOCHS)] | None = None
@@ -375,7 +168,7 @@ class DataSection(Section):
     encoding: Annotated[str | None, BeforeValidator(_encoding)] = None
     text: Text | None = None
     scale: Literal["auto", "none", "standard", "minmax"] = "auto"
-    image_size: Annotated[tuple[int, int] | None, BeforeValidator(_image_size)] = None
+    image_size: Annotated[tuple[int, int] | None, BeforeValidator(values.image_size)] = None
     exif: Flag = True
     lazy: Flag = False
     limit: Count | None = None
@@ -448,15 +241,15 @@ class TrainSection(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
     optimizer: str = "adam"
-    loss: Annotated[str | dict[str, Plain] | None, BeforeValidator(_loss)] = None
+    loss: Annotated[str | dict[str, Plain] | None, BeforeValidator(values.loss)] = None
     metrics: Annotated[
         tuple[str | dict[str, Plain], ...] | dict[str, tuple[str | dict[str, Plain], ...]] | None,
-        BeforeValidator(_metrics),
+        BeforeValidator(values.metrics),
     ] = None
-    loss_weights: Annotated[dict[str, float] | None, BeforeValidator(_loss_weights)] = None
+    loss_weights: Annotated[dict[str, float] | None, BeforeValidator(values.loss_weights)] = None
     batch_size: Count = 32
-    class_weight: Annotated[Literal["balanced"] | dict[str, float] | None, BeforeValidator(_class_weight)] = None
-    callbacks: Annotated[tuple[str | dict[str, Plain], ...], BeforeValidator(_callbacks)] = ()
+    class_weight: Annotated[Literal["balanced"] | dict[str, float] | None, BeforeValidator(values.class_weight)] = None
+    callbacks: Annotated[tuple[str | dict[str, Plain], ...], BeforeValidator(values.callbacks)] = ()
 
     @field_validator("optimizer")
     @classmethod
@@ -469,7 +262,7 @@ class TrainSection(BaseModel):
         """Return the losses that are named, by output; "" is for all outputs."""
         if self.loss is None:
             return {}
-        return dict(self.loss) if _is_by_output(self.loss) and isinstance(self.loss, dict) else {"": self.loss}
+        return dict(self.loss) if values.is_by_output(self.loss) and isinstance(self.loss, dict) else {"": self.loss}
 
     @property
     def metrics_by_output(self) -> dict[str, tuple[str | dict[str, Any], ...]] | None:
@@ -518,9 +311,9 @@ class LearnFrom(Section):
 
 
 class SearchSection(Section):
-    sampler: Annotated[Named, BeforeValidator(_named_table)] = Named(name="bayes")
-    pruner: Annotated[Named, BeforeValidator(_named_table)] = Named(name="halving")
-    early_stopping: Annotated[EarlyStopping | None, BeforeValidator(_stopping_table)] = None
+    sampler: Annotated[Named, BeforeValidator(values.named_table)] = Named(name="bayes")
+    pruner: Annotated[Named, BeforeValidator(values.named_table)] = Named(name="halving")
+    early_stopping: Annotated[EarlyStopping | None, BeforeValidator(values.stopping_table)] = None
     duplicates: Flag = False
     start: tuple[dict[str, Any], ...] = ()
     prune_start: Flag = False
@@ -540,16 +333,16 @@ class SearchSection(Section):
 
 
 class RunSection(Section):
-    engine: Annotated[str, BeforeValidator(_engine)] = "auto"
-    lanes: Annotated[Literal["auto"] | int, BeforeValidator(_lanes)] = "auto"
+    engine: Annotated[str, BeforeValidator(values.engine)] = "auto"
+    lanes: Annotated[Literal["auto"] | int, BeforeValidator(values.lanes)] = "auto"
     backend: Literal["auto", "tensorflow", "jax"] = "auto"
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16", "bfloat16"] = "auto"
-    devices: Annotated[Literal["auto"] | int | tuple[str | int, ...], BeforeValidator(_devices)] = "auto"
+    devices: Annotated[Literal["auto"] | int | tuple[str | int, ...], BeforeValidator(values.devices)] = "auto"
     storage: str = ""
     trial_time: Seconds | None = None
     keep: Annotated[Whole, Field(ge=0)] = 5
-    disk: Annotated[int, BeforeValidator(_disk)] = 2 * 10**9
-    worker_memory: Annotated[Literal["auto"] | int, BeforeValidator(_memory)] = "auto"
+    disk: Annotated[int, BeforeValidator(values.disk)] = 2 * 10**9
+    worker_memory: Annotated[Literal["auto"] | int, BeforeValidator(values.memory)] = "auto"
     deterministic: Flag = False
 
 

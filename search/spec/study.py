@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from search.spec.given import Given
-from search.spec.settings import DEFAULT_EPOCHS, Settings, as_begun, plain_name
+from search.spec.names import plain_name
+from search.spec.settings import DEFAULT_EPOCHS, Settings, as_begun
 from search.spec.usercode import Reference
 from search.spec.vocabulary import direction_in_use
 from spaces import Choice, Space

@@ -22,7 +22,7 @@ from typing import Any
 from search import durable
 from search.errors import StoreError, UsageError
 from search.failpoints import failpoint
-from search.spec.settings import checked_name
+from search.spec.names import checked_name
 from search.storage import backup, connecting, deleting, leftovers, schema, studies
 from search.storage.advice import advising, check_gone
 from search.storage.holding import hold

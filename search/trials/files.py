@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from search.spec.settings import plain_name
+from search.spec.names import plain_name
 from search.spec.study import StudyFile
 from search.trials.events import Member
 
