@@ -18,7 +18,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from search.engines import failures, feeding, model_limits, model_memory, named_callbacks
+from search.engines import executions, failures, feeding, model_limits, model_memory, named_callbacks
 from search.engines.checkpoints import Checkpoints
 from search.engines.heads import first_rows
 from search.engines.hypermodels import own_fit
@@ -177,6 +177,7 @@ class FitEngine:
         data = trainer.data
         try:
             rows, needed = feeding.feed(trainer, assignment, config, reporter.epoch)
+            executions.choose(model, reporter.own, data.stream)
             model.fit(
                 **rows,
                 initial_epoch=reporter.epoch,
