@@ -21,11 +21,14 @@ if TYPE_CHECKING:
 def list_(
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[PATH]...", help="Folders, databases or study files; default: studies/, or here."),
+        typer.Argument(
+            metavar="[PATH]...",
+            help="Folders (and those in them), databases or study files; default: studies/, or here.",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List the studies in a folder, with state, trials and best value.
+    """List the studies in a folder and the folders in it, with state, trials and best value.
 
     Example: [bold]manyfit list studies/[/]
     """

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -158,3 +160,16 @@ def test_every_study_says_what_its_builder_reads(tmp_path):
         (tmp_path / "backbone.keras").touch()
         file = studyfile.read(ROOT / "studies" / study, in_short(study, tmp_path))
         assert file.space
+
+
+@pytest.mark.gallery
+def test_race_of_samplers_is_drawn(tmp_path):
+    pytest.importorskip("kaleido")
+    race = [sys.executable, ROOT / "studies" / "samplers" / "race.py", "--seeds", "1", "-o", tmp_path]
+    short = settings(["study.trials=3", "study.epochs=1"])
+    done = subprocess.run([*race, *short], capture_output=True, text=True, cwd=ROOT)
+    if "Chrome" in done.stderr:
+        pytest.skip("needs a Chrome or Chromium")
+    assert done.returncode == 0, done.stderr
+    assert [row.split()[0] for row in done.stdout.splitlines()[1:]] == ["grid", "random", "bayes"]
+    assert {path.name for path in tmp_path.glob("*.png")} == {"race-best.png", "race-tried.png"}

@@ -121,6 +121,10 @@ def test_a_study_under_way_lists_the_best_so_far_of_trials_that_run(tmp_path):
     (brief,) = records.briefs(file.storage)
     assert (brief.best, brief.ahead) == (None, (pytest.approx(0.96), 1, "WAITING"))
     (found,) = json.loads(manyfit("list", tmp_path, "--json").stdout)
+    (tmp_path / "above").mkdir()
+    (tmp_path / "above" / "studies").symlink_to(tmp_path)
+    (same,) = json.loads(manyfit("list", tmp_path / "above", "--json").stdout)
+    assert same == {**found, "database": str(tmp_path / "above" / "studies" / "replay.db")}
     assert found["best"] is None
     assert found["ahead"] == {"value": pytest.approx(0.96), "trial": 1, "state": "WAITING"}
     assert "0.96 (trial 1, interrupted)" in manyfit("list", tmp_path).stdout
