@@ -88,6 +88,8 @@ def _described(
 def _shares(outputs: NDArray[np.float64], given: noting.Given, classes: int) -> NDArray[np.float64] | None:
     """Return a number for each class, the largest for the predicted one: probabilities where these are known."""
     if outputs.shape[1] == 1 and classes == 2:
+        if given.threshold is not None:
+            return np.concatenate([given.threshold - outputs, outputs - given.threshold], axis=1)
         if given.gives not in ("probabilities", "logits"):
             return None
         share = outputs if given.gives == "probabilities" else 1 / (1 + np.exp(-np.clip(outputs, -500, 500)))

@@ -85,7 +85,7 @@ def _inputs(trainer: Trainer) -> Any:
 
 def _squashed(output: Any, given: noting.Given, head: Head, member: EnsembleMember) -> Any:
     """Return what is averaged of an output: probabilities of classes, or values."""
-    if given.gives == "scores":
+    if given.gives == "scores" and given.threshold is None:
         of_output = f" of {head.name!r}" if head.name else ""
         raise UsageError(
             f"the outputs{of_output} of trial {member.trial} are not known to be probabilities or logits, so that they "

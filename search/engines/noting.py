@@ -17,8 +17,8 @@ from search.data.table_encoding import Encoding
 from search.data.texts import Vocabulary
 from search.engines.heads import Head, compiled_loss
 from search.engines.losses import keras_names
-from search.engines.losses.keras_names import name_of
-from search.engines.losses.needs import LOSSES
+from search.engines.losses.keras_names import Named, name_of
+from search.engines.losses.needs import LOSSES, PROPER, PROPER_OF_SEVERAL
 from search.engines.losses.outputs import end_from_outputs, end_of, width_of
 from search.engines.losses.rules import rule_for
 from search.engines.packing import Packed
@@ -32,10 +32,14 @@ _TOLERANCE = 1e-2
 
 @dataclass(frozen=True)
 class Given:
-    """What an output gives, and what makes probabilities of logits."""
+    """What an output gives, what makes probabilities of logits, and which scores of one output are the second class.
+
+    Of several scores whose `threshold` is known, the largest is the class.
+    """
 
     gives: str
     squash: str = ""
+    threshold: float | None = None
 
 
 def notes_of(
@@ -108,27 +112,48 @@ def given_by(model: keras.Model, trainer: Trainer, head: Head, config: Mapping[s
     width = width_of(model, head.data, head.index)
     if not width:
         return Given("scores")
-    if not own:
+    loss = trainer.loss(config, width, head) if not own else ""
+    name = _of_keras(compiled_loss(model, head.index)) if own else loss.name if isinstance(loss, Named) else ""
+    given = _end(model, trainer, head, loss, width)
+    if given.gives == "scores":
+        return given
+    # A loss such as mean_squared_error draws outputs to the labels 0 and 1 themselves: 0.3 is no logit, but class 0.
+    draws_to_labels = given.gives == "logits" and name and not _takes_logits(name)
+    if not draws_to_labels and name in (PROPER if width == 1 else PROPER_OF_SEVERAL):
+        return given
+    return Given("scores", threshold=0.5 if draws_to_labels or given.gives == "probabilities" else 0.0)
+
+
+def _end(model: keras.Model, trainer: Trainer, head: Head, loss: Named | str, width: int) -> Given:
+    """Return what the end of a model gives, whatever its loss makes of it. `loss`: "" if the builder has compiled it."""
+    if loss:
         with suppress(UsageError):
-            rule = rule_for(model, head.data, trainer.loss(config, width, head), width, head.index)
+            rule = rule_for(model, head.data, loss, width, head.index)
             if rule.squash or rule.is_bounded:
                 return Given("logits", rule.squash) if rule.squash else Given("probabilities")
     end = end_of(model, head.index) or end_from_outputs(model, trainer.data.x_train, head.index)
-    # A loss such as mean_squared_error draws outputs to the labels 0 and 1 themselves: 0.3 is no logit, but class 0.
-    if end == "logits" and not _takes_logits(name_of(compiled_loss(model, head.index))):
-        return Given("scores")
     if end == "logits":
         is_binary = width == 1 or "binary" in name_of(compiled_loss(model, head.index)).lower()
         return Given("logits", "sigmoid" if is_binary else "softmax")
     return Given(end or "scores")
 
 
-def _takes_logits(loss: str) -> bool:
-    """Return whether logits may be what a loss gets; True for the user's own."""
+def _of_keras(loss: Any) -> str:
+    """Return the name of Keras's class of a loss as `compile` got it; "" for the user's own, and for none."""
+    if not isinstance(loss, str):
+        kind = loss if hasattr(loss, "__name__") else type(loss)
+        if not kind.__module__.startswith("keras."):
+            return ""
+        loss = kind.__name__
     try:
-        needs = LOSSES.get(keras_names.find("train.loss", loss).name)
+        return keras_names.find("train.loss", loss).name
     except UsageError:
-        return True
+        return ""
+
+
+def _takes_logits(loss: str) -> bool:
+    """Return whether logits may be what a loss of Keras's gets."""
+    needs = LOSSES.get(loss)
     return needs is None or needs.outputs in ("probabilities", "margins")
 
 
@@ -194,6 +219,7 @@ def _output(head: Head, values: Any, given: Given, forms: Mapping[str, str], dat
             "shape": list(values.shape[1:]),
             "gives": gives,
             "squash": given.squash if gives == "logits" else "",
+            "threshold": given.threshold,
             "labels": forms.get(head.name, "labels"),
             "mean": mean,
             "spread": spread,

@@ -98,6 +98,9 @@ def _columns(output: OutputNotes, given: NDArray[Any]) -> Iterator[_Column]:
         yield _Column(f"{before}prediction", np.array(names, dtype=object)[given.argmax(axis=1)])
         yield from (_Column(f"{before}score of {name}", given[:, label]) for label, name in enumerate(names))
         return
+    if output.threshold is not None and given.shape[1:] == (1,) and len(names) == 2:
+        is_second = (given[:, 0] > output.threshold).astype(int)
+        yield _Column(f"{before}prediction", np.array(names, dtype=object)[is_second])
     what = "score" if names else "prediction"
     numbers = _in_units(output, given).reshape(len(given), -1)
     for index in range(numbers.shape[1]):
@@ -138,12 +141,22 @@ def _summary(output: OutputNotes, columns: list[_Column]) -> dict[str, Any]:
 
 def _lines(notes: ModelNotes) -> Iterator[str]:
     for output in notes.outputs:
-        if output.class_names and output.gives == "scores":
-            of_output = f" of {output.name}" if output.name else ""
+        if not output.class_names or output.gives != "scores":
+            continue
+        of_output = f" of {output.name}" if output.name else ""
+        if output.threshold is None:
             yield (
                 f"the outputs{of_output} are not known to be probabilities or logits, so they are given as scores; "
                 "keras.layers.Softmax or a sigmoid at the end of the model makes probabilities of them"
             )
+            continue
+        above = ""
+        if len(output.class_names) == 2 and output.shape == [1]:
+            above = f", of which those above {output.threshold:g} are {output.class_names[1]}"
+        yield (
+            f"the outputs{of_output} are given as scores{above}: the loss does not make probabilities of them; a "
+            "cross-entropy does"
+        )
 
 
 def _frame(columns: list[_Column]) -> pd.DataFrame:

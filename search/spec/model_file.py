@@ -60,9 +60,12 @@ class OutputNotes(_Notes):
     class_names: list[str] = Field(default=[], description="the class of each label 0, 1, ...; empty for a regression")
     shape: list[int | None] = Field(description="of one row of the output")
     gives: Literal["values", "probabilities", "logits", "scores"] = Field(
-        description="logits become probabilities by `squash`; scores are outputs of classes that may be either"
+        description="logits become probabilities by `squash`; scores are outputs of classes that are no probabilities"
     )
     squash: Literal["", "softmax", "sigmoid"] = ""
+    threshold: float | None = Field(
+        default=None, description="of one score: above it is the second class; None where that is not known"
+    )
     labels: str = Field(default="labels", description="the form that evaluate takes: labels (numbers) or one-hot")
     mean: list[float] = Field(default=[], description="of targets that were scaled: target = output * spread + mean")
     spread: list[float] = []

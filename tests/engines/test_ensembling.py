@@ -17,6 +17,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.gallery]
 OPEN = PROGRAMS / "open_ensembles.py"
 
 
+def hinge_of(margins, labels):
+    """Return the mean hinge loss of margins of labels 0 and 1."""
+    import numpy as np
+
+    return float(np.maximum(1 - (2 * labels.ravel() - 1) * margins.ravel(), 0).mean())
+
+
 def averages(names, folder):
     """Save ensembles of three configs with random weights; set the files' outputs against averages by NumPy."""
     from pathlib import Path
@@ -53,12 +60,13 @@ def averages(names, folder):
         "values": (SOURCES["numbers"], None, lambda y: y),
         "binary": (SOURCES["binary"], None, expit),
         "probabilities": (SOURCES["classes"], own, lambda y: y),
+        "margins": (SOURCES["binary"], None, lambda y: y),
         "several": ({"source": str(folder / "two.py:load")}, {"build": str(folder / "two.py:build")}, None),
     }
     found = {}
     for name in names:
         section, model, squash = cases[name]
-        trainer = trainer_of(section, model)
+        trainer = trainer_of(section, model, **({"loss": "hinge"} if name == "margins" else {}))
         members, outputs = [], []
         for number, units in enumerate(([4], [8], [5, 3])):
             config = {"units": units, "optimizer": "adam", "batch_size": 32, "epochs": 3}
@@ -94,6 +102,7 @@ def averages(names, folder):
                 line for line in detail["lines"] if "left out" in line or "not compiled" in line or "differ" in line
             ],
             "average": pairs[0][1].tolist(),
+            "hinge": hinge_of(pairs[0][1], trainer.data.y_validation) if name == "margins" else None,
         }
         keras.utils.clear_session()
     return found
@@ -112,12 +121,14 @@ def test_ensemble_averages_probabilities_of_logits(tmp_path):
 
 
 def test_ensembles_of_every_task_open_with_keras_alone_and_give_the_averages(tmp_path):
-    names = ["values", "binary", "probabilities", "several"]
+    names = ["values", "binary", "probabilities", "several", "margins"]
     found = in_keras(averages, names, str(tmp_path), cwd=tmp_path)
     check(found)
     assert [case["gives"] for case in found.values()] == [
-        {"": "values"}, {"": "probabilities"}, {"": "probabilities"}, {"kind": "probabilities", "price": "values"},
+        {"": "values"}, {"": "probabilities"}, {"": "probabilities"}, {"kind": "probabilities", "price": "values"}, {"": "scores"},
     ]  # fmt: skip
+    margins = found["margins"]
+    assert margins["values"]["val_loss"] == pytest.approx(margins["hinge"], abs=1e-5)
     for backend in ("tensorflow", "jax"):
         kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         paths = [str(tmp_path / f"{name}.keras") for name in names[:3]]

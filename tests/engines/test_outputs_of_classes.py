@@ -13,6 +13,10 @@ def linear(config, data):
     return keras.Sequential([keras.Input(data.input_shape), keras.layers.Dense(data.outputs)])
 
 
+def bounded(config, data):
+    return keras.Sequential([keras.Input(data.input_shape), keras.layers.Dense(1, activation="sigmoid")])
+
+
 def squared(config, data):
     model = linear(config, data)
     model.compile("sgd", "mse")
@@ -46,7 +50,7 @@ def by_loss():
     from export_kit import trainer_of
 
     from search.checking import quick
-    from search.engines import noting
+    from search.engines import exporting, noting
     from search.engines.heads import heads_of
 
     found = {}
@@ -55,6 +59,10 @@ def by_loss():
         ("mse", "two", "linear", {"loss": "mse"}),
         ("mse of three", "three", "linear", {"loss": "mse"}),
         ("hinge", "two", "linear", {"loss": "hinge"}),
+        ("hinge of three", "three", "linear", {"loss": "categorical_hinge"}),
+        ("focal", "two", "linear", {"loss": "binary_focal_crossentropy"}),
+        ("focal of probabilities", "two", "bounded", {"loss": "binary_focal_crossentropy"}),
+        ("mse of probabilities", "two", "bounded", {"loss": "mse"}),
         ("mse of the builder", "two", "squared", {}),
         ("ignore_class", "three", "ignoring", {}),
         ("between", "two", "linear", {"loss": "losses_of_classes.py:between"}),
@@ -65,10 +73,23 @@ def by_loss():
         config = {"optimizer": "adam", "batch_size": 32, "epochs": 3}
         model = trainer.model(config, 0)
         (head,) = heads_of(model, trainer.data)
-        own = build != "linear"
+        own = bool(exporting.bare_model(trainer, config, 0).compiled)
         given = noting.given_by(model, trainer, head, config, own=own)
-        found[name] = [given.gives, given.squash, [finding.text for finding in quick.of_model(model, trainer)]]
+        texts = [finding.text for finding in quick.of_model(model, trainer)]
+        found[name] = [given.gives, given.squash, given.threshold, texts]
     return found
+
+
+def columns_of(gives, threshold, outputs, names):
+    """Return the columns of a table of predictions, and the remarks."""
+    import numpy as np
+
+    from search.engines import predicting
+    from search.spec.model_file import OutputNotes
+
+    output = OutputNotes(task="binary", class_names=names, shape=[len(outputs[0])], gives=gives, threshold=threshold)
+    columns = predicting._columns(output, np.array(outputs, np.float32))
+    return {column.name: column.values.tolist() for column in columns}
 
 
 def intervals_of_accuracies():
@@ -97,11 +118,20 @@ def test_accuracy_of_several_labels_a_row_is_no_share_of_rows(tmp_path):
 def test_outputs_that_approximate_labels_are_no_logits_and_sound_losses_stop_no_run(tmp_path):
     found = in_keras(by_loss, cwd=tmp_path)
     assert found == {
-        "crossentropy": ["logits", "sigmoid", []],
-        "mse": ["scores", "", []],
-        "mse of three": ["scores", "", []],
-        "hinge": ["logits", "sigmoid", []],
-        "mse of the builder": ["scores", "", []],
-        "ignore_class": ["probabilities", "", []],
-        "between": ["logits", "sigmoid", []],
+        "crossentropy": ["logits", "sigmoid", None, []],
+        "mse": ["scores", "", 0.5, []],
+        "mse of three": ["scores", "", 0.5, []],
+        "hinge": ["scores", "", 0.0, []],
+        "hinge of three": ["scores", "", 0.0, []],
+        "focal": ["scores", "", 0.0, []],
+        "focal of probabilities": ["scores", "", 0.5, []],
+        "mse of probabilities": ["probabilities", "", None, []],
+        "mse of the builder": ["scores", "", 0.5, []],
+        "ignore_class": ["probabilities", "", None, []],
+        "between": ["scores", "", 0.0, []],
     }
+
+
+def test_margins_are_scores_whose_sign_is_the_class(tmp_path):
+    margins = ("scores", 0.0, [[-2.0], [0.25]], ["no", "yes"])
+    assert in_keras(columns_of, *margins, cwd=tmp_path) == {"prediction": ["no", "yes"], "score": [-2.0, 0.25]}

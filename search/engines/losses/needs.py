@@ -54,6 +54,12 @@ LOSSES: dict[str, Needs] = {
     "CTC": Needs("sequences"),
 }  # fmt: skip
 
+# Losses that are lowest where outputs in 0..1 are the probabilities of the classes. Those of hinge and focal losses, Dice and
+# others order rows in the same way, but are no probabilities.
+PROPER = ("BinaryCrossentropy", "CategoricalCrossentropy", "SparseCategoricalCrossentropy", "MeanSquaredError")
+# With one output a row, this one ignores the rows of the class 0.
+PROPER_OF_SEVERAL = (*PROPER, "KLDivergence")
+
 METRICS: dict[str, Needs] = {
     **dict.fromkeys(
         ("AUC", "BinaryAccuracy", "BinaryIoU", "F1Score", "FBetaScore", "FalseNegatives",
