@@ -7,8 +7,12 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
+from typing import TypeAlias
+
+Interruptions: TypeAlias = Callable[[], AbstractContextManager[Callable[[], int]]]
+"""Makes a context that yields a function, which returns the number of a signal that asks a command to stop, or 0."""
 
 # A second signal within this time after the first counts as the same one: Ctrl-C pressed twice.
 DOUBLE_PRESS_S = 1.0

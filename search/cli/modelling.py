@@ -13,13 +13,13 @@ import typer
 from search.cli.printing import Json, echo, stdout
 from search.cli.study_argument import Name, Target, stored_study
 from search.errors import UsageError
+from search.sessions.output import MODEL, check_model
 from search.views.printable import printable
 
 if TYPE_CHECKING:
     from search.storage.studies import Stored
     from search.trials.trial import Trial
 
-_MODEL = ".keras"
 _PICTURES = (".png", ".svg", ".pdf")
 ModelOrStudy = Annotated[
     Path, typer.Argument(metavar="MODEL|STUDY", help="A .keras file of manyfit's, a study file, or a database.")
@@ -50,7 +50,7 @@ def evaluate(
     from search.views import console, evaluation
 
     reporter = console.ConsoleReporter(console.stderr())
-    if target.suffix == _MODEL:
+    if target.suffix == MODEL:
         if name or trial is not None:
             raise UsageError("--name and --trial choose a trial of a study; received a model, which is of one already")
         measured = evaluating.of_file(target, split, reporter)
@@ -118,23 +118,14 @@ def ensemble(
 
     Example: [bold]manyfit ensemble studies/digits.toml --top 5 -o ensemble.keras[/]
     """
-    from search.sessions import ensembling, evaluating, saving
+    from search.sessions import ensembling
     from search.storage import records
     from search.views import console, ensembled, export
 
-    if output.suffix != _MODEL:
-        raise UsageError(f"-o: a model is saved as a .keras file; received {output}")
+    check_model("-o", output)
     stored = records.load(*stored_study(study, name))
     export.check_target(output, stored)
-    best = chosen(stored, None)
-    if test:
-        saving.kept_training(stored, best)
-    reporter = console.ConsoleReporter(console.stderr())
-    made = ensembling.ensemble(stored, top, output, reporter)
-    tests = None
-    if test:
-        of_ensemble = evaluating.of_file(output, "test", reporter)
-        tests = (of_ensemble, evaluating.of_study(stored, best, "test", reporter))
+    made, tests = ensembling.ensemble(stored, top, output, console.ConsoleReporter(console.stderr()), test=test)
     if as_json:
         print(json.dumps(ensembled.to_json(made, output, tests), indent=2, allow_nan=False))
     else:
@@ -200,10 +191,8 @@ def retrain(
     from search.views import console, export
     from search.views import retraining as views
 
-    if full and long:
-        raise UsageError("--full and --long: --full leaves no rows that could end the training; leave one of them out")
-    if output.suffix != _MODEL:
-        raise UsageError(f"-o: a model is saved as a .keras file; received {output}")
+    mode = retraining.mode_of(full=full, long=long)
+    check_model("-o", output)
     if target.suffix == ".json":
         if name:
             raise UsageError("--name chooses a study of a database; received a best.json, which is of one already")
@@ -212,11 +201,10 @@ def retrain(
         recipe = retraining.Recipe.of_study(records.load(*stored_study(target, name)), rank)
     export.check_target(output, recipe.stored)
     reporter = console.ConsoleReporter(console.stderr())
-    done = retraining.retrain(recipe, output, reporter, "full" if full else "long" if long else "again", seed)
-    curves, why = views.draw(done, output)
+    done = retraining.retrain(recipe, output, reporter, mode, seed)
+    written, why = views.write(done, recipe.stored, output, recipe.looks)
     if why:
         reporter.note(f"the learning curves are a page, and no PNG: {why}")
-    written = [output, curves, views.write_card(done, recipe.stored, output, curves, recipe.looks)]
     if as_json:
         print(json.dumps(views.to_json(done, written), indent=2, allow_nan=False))
         return

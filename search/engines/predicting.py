@@ -47,6 +47,35 @@ def predict(path: Path, options: Mapping[str, Any]) -> Noted:
     if notes.has_texts:
         raw_rows.find_tensorflow()
     model = loading.load(path, notes, [Path(file) for file in options["code"]])
+    predicted = of_rows(model, rows, notes, f"{path}", options["source"])
+    predicted.frame.to_csv(options["output"], index=False)
+    return Noted(
+        "rows predicted",
+        {
+            "rows": rows.count,
+            "columns": list(predicted.frame.columns),
+            "outputs": predicted.outputs,
+            "lines": predicted.lines,
+        },
+    )
+
+
+@dataclass(frozen=True)
+class Table:
+    """Predictions of rows, a line for each.
+
+    Attributes:
+        outputs: what was predicted, by output.
+        lines: remarks on the rows and on the model.
+    """
+
+    frame: pd.DataFrame
+    outputs: Mapping[str, Any]
+    lines: list[str]
+
+
+def of_rows(model: keras.Model, rows: new_rows.NewRows, notes: ModelNotes, path: str, source: str) -> Table:
+    """Predict rows by a loaded model file; DataError names `path` or `source` for predictions that are no table."""
     model_of_file, x = raw_rows.staged(model, rows.x)
     outputs = keras.tree.flatten(model_of_file.predict(x, batch_size=_BATCH, verbose=0))
     values = [np.asarray(output, np.float32) for output in outputs]
@@ -55,7 +84,7 @@ def predict(path: Path, options: Mapping[str, Any]) -> Noted:
     columns = [_Column("file", np.array(rows.files, dtype=object))] if rows.files else []
     summaries: dict[str, Any] = {}
     for output, given in zip(notes.outputs, values, strict=True):
-        _check(given, rows.count, options["source"])
+        _check(given, rows.count, source)
         made = list(_columns(output, given))
         columns += made
         summaries[output.name] = _summary(output, made)
@@ -63,16 +92,7 @@ def predict(path: Path, options: Mapping[str, Any]) -> Noted:
         raise DataError(
             f"{path}: the model gives {len(columns)} numbers a row, which is no table; call model.predict in Python"
         )
-    _frame(columns).to_csv(options["output"], index=False)
-    return Noted(
-        "rows predicted",
-        {
-            "rows": rows.count,
-            "columns": [column.name for column in columns],
-            "outputs": summaries,
-            "lines": [*rows.warnings, *_lines(notes)],
-        },
-    )
+    return Table(_frame(columns), summaries, [*rows.warnings, *_lines(notes)])
 
 
 def probabilities(output: OutputNotes, given: NDArray[Any]) -> NDArray[Any] | None:

@@ -34,10 +34,15 @@ _WORDS = (
     ("another --name", "another name"),
     ("choose one with --name", "choose one with name="),
     ("repeat the command", "use run() again"),
+    ("--full,", "full=True,"),
+    ("`manyfit retrain --full`", "retrain(..., full=True)"),
+    ("`manyfit export --model`", "best.model()"),
     ("relative to the study file", "relative to the working folder"),
     ("must be a table", "must be a dictionary"),
     ("or a table with low and high", "or has low and high"),
 )
+# Options of commands; those of a whole command in backticks stay.
+_OPTION = re.compile(r"(?<![\w-])--([a-z]+)(?=[^`]*(?:`[^`]*`[^`]*)*$)")
 _INLINE_TABLE = re.compile(r"(\w+) = \{ (\w+) = ([^{},]+) \}")
 
 
@@ -70,6 +75,7 @@ def in_python(text: str) -> str:
     """Return an error text in the words of a Python program: names of arguments instead of sections and options."""
     for words, instead in _WORDS:
         text = text.replace(words, instead)
+    text = _OPTION.sub(r"\1", text)
     text = _INLINE_TABLE.sub(r'"\1": {"\2": \3}', text)
     return _SECTION.sub(lambda match: "the arguments of Study" if match[1] == "study" else match[1], text)
 

@@ -1,4 +1,4 @@
-"""Loads a trial's trained model into this process, as a worker has saved it."""
+"""Loads a trial's trained model into this process, as a worker has saved it, and predicts rows by it."""
 
 from __future__ import annotations
 
@@ -6,18 +6,21 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from manyfit.start import users_packages
+from search.data import new_rows
 from search.errors import UsageError
 from search.sessions import saving
-from search.spec import code_files
+from search.spec import code_files, model_file
 from search.storage.studies import Stored
 from search.trials.trial import Trial
 
 if TYPE_CHECKING:
     import keras
+    import pandas as pd
 
 
 class _Warning:
@@ -43,6 +46,23 @@ def load(stored: Stored, trial: Trial, main: Mapping[str, Any]) -> keras.Model:
 
     Raises UsageError as `save_model` does, or if Keras can't load what it has saved.
     """
+    with _saved(stored, trial) as path:
+        return _loaded(path, stored, main, is_ours=True)
+
+
+def predict(stored: Stored, trial: Trial, x: Any, main: Mapping[str, Any]) -> pd.DataFrame:
+    """Return the predictions of rows by the model of a trial, a line for each; raises as `load` does, or DataError."""
+    with _saved(stored, trial) as path:
+        return _predicted(path, x, stored, main, is_ours=True)
+
+
+def predict_by(path: Path, x: Any, stored: Stored, main: Mapping[str, Any]) -> pd.DataFrame:
+    """Return the predictions of rows by a model file of manyfit's; raises as `predict` does."""
+    return _predicted(path, x, stored, main, is_ours=False)
+
+
+@contextmanager
+def _saved(stored: Stored, trial: Trial) -> Iterator[Path]:
     # A folder that only this user can enter: what is loaded is what our worker has written.
     with tempfile.TemporaryDirectory(prefix="manyfit-") as folder:
         path = Path(folder) / "model.keras"
@@ -50,15 +70,32 @@ def load(stored: Stored, trial: Trial, main: Mapping[str, Any]) -> keras.Model:
         for line in saved.lines:
             if "is not compiled" in line or "left out of the file" in line or "NOT inside" in line:
                 warnings.warn(line, stacklevel=2)
-        return _loaded(path, stored, main)
+        yield path
 
 
-def _loaded(path: Path, stored: Stored, main: Mapping[str, Any]) -> keras.Model:
+def _predicted(path: Path, x: Any, stored: Stored, main: Mapping[str, Any], *, is_ours: bool) -> pd.DataFrame:
+    notes = model_file.read(path)
+    is_source = isinstance(x, str | Path)
+    rows = new_rows.read(str(x), Path.cwd(), notes) if is_source else new_rows.of(x, notes)
+    model = _loaded(path, stored, main, is_ours=is_ours)
+    from search.engines import predicting, raw_rows
+
+    if notes.has_texts:
+        raw_rows.find_tensorflow()
+    predicted = predicting.of_rows(model, rows, notes, str(path), str(x) if is_source else "x")
+    for line in predicted.lines:
+        warnings.warn(line, stacklevel=2)
+    return predicted.frame
+
+
+def _loaded(path: Path, stored: Stored, main: Mapping[str, Any], *, is_ours: bool) -> keras.Model:
     import keras
 
     from search.engines import portable
 
     foreign = portable.foreign_in(path)
+    if portable.LAMBDA in foreign and not is_ours:
+        raise UsageError(f"{path}: holds a lambda, whose code Keras would run; use predict(x, trial=...) instead")
     names = {name: module for name, module in foreign.items() if name != portable.LAMBDA}
     with users_packages():
         objects = {name: value for name, module in names.items() if (value := _find(name, module, main)) is not None}
@@ -66,9 +103,12 @@ def _loaded(path: Path, stored: Stored, main: Mapping[str, Any]) -> keras.Model:
         try:
             return keras.saving.load_model(path, custom_objects=objects, safe_mode=portable.LAMBDA not in foreign)
         except Exception as error:
-            raise UsageError(
-                f"the model of the trial was saved, but Keras can't load it: {type(error).__name__}: {error}"
-            ) from error
+            what = (
+                "the model of the trial was saved, but Keras can't load it"
+                if is_ours
+                else f"{path}: Keras can't load it"
+            )
+            raise UsageError(f"{what}: {type(error).__name__}: {error}") from error
 
 
 def _find(name: str, module: str, main: Mapping[str, Any]) -> Any:

@@ -6,18 +6,20 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
-from manyfit.start import users_packages
 from search.errors import UsageError
-from search.python.edge import edge
+from search.python.edge import edge, interrupts
+from search.python.plots import Plots
+from search.python.reporting import reporter_of
+from search.sessions.output import check_model
 from search.storage import records
 from search.storage.studies import Stored
+from search.trials.measured import Split
 
 if TYPE_CHECKING:
     import keras
     import pandas as pd
-    import plotly.graph_objects as go
 
     from search.trials.trial import Trial
 
@@ -98,15 +100,14 @@ class Results:
     @property
     def plot(self) -> Plots:
         """Figures of Plotly: `plot.curves()`, `plot.history()` and others."""
-        return Plots(self)
+        return Plots(self._load, self._with_objects)
 
     @edge()
     def export(self, top: int = 5) -> dict[str, Any]:
         """Return what best.json holds: the `top` best configs with their curves, the settings, and the study's identity."""
         from search.views import export
 
-        if isinstance(top, bool) or not isinstance(top, int) or top < 1:
-            raise UsageError(f"top: must be a whole number of at least 1; received {top!r}")
+        _check_whole("top", top, 1)
         return dict(json.loads(export.to_json(export.best(self._load(), top))))
 
     @edge()
@@ -120,14 +121,141 @@ class Results:
         """
         from search.python import models
 
+        return models.load(*self._chosen(trial), self._main())
+
+    @edge()
+    def evaluate(
+        self,
+        split: Split = "test",
+        *,
+        trial: int | None = None,
+        model: str | Path | None = None,
+        progress: bool = True,
+    ) -> dict[str, Any]:
+        """Evaluate a trained model on the rows of a split; return what `manyfit evaluate --json` prints.
+
+        No model gets test rows otherwise, and the study counts each look at them.
+
+        Args:
+            split: "test", "validation" or "train".
+            trial: whose kept weights; by default the best one's.
+            model: a .keras file of this study's instead, such as `retrain` writes.
+            progress: report what happens; without it, the logger `manyfit` gets the lines.
+
+        Raises UsageError if the weights are missing, if data or builder have changed, or if there are no such rows.
+        """
+        from search.sessions import evaluating
+        from search.views import evaluation
+
+        if split not in get_args(Split):
+            raise UsageError(f"split: must be one of {', '.join(get_args(Split))}; received {split!r}")
+        reporter = reporter_of(progress=progress)
+        if model is None:
+            return evaluation.to_json(evaluating.of_study(*self._chosen(trial), split, reporter))
+        if trial is not None:
+            raise UsageError("trial and model: a file is of one trial already; leave one of them out")
+        stored = self._with_objects(self._load())
+        return evaluation.to_json(evaluating.of_file(_path("model", model), split, reporter, stored))
+
+    @edge()
+    def predict(self, x: Any, *, trial: int | None = None, model: str | Path | None = None) -> pd.DataFrame:
+        """Predict new rows; return the table that `manyfit predict` writes, a line for each row.
+
+        Args:
+            x: rows as the study's data have them, without targets: an array, a table of pandas, a dictionary or tuple of
+                these; or a source such as "new.csv".
+            trial: whose model; by default the best one's. It is built in a worker for each call.
+            model: a .keras file of manyfit's instead, which needs no worker.
+
+        A class is given by its name, with the probability of each; numbers are in the target's own units.
+
+        Raises DataError for rows that the model does not take, UsageError as `model` does.
+        """
+        from search.python import models
+
+        if model is None:
+            return models.predict(*self._chosen(trial), x, self._main())
+        if trial is not None:
+            raise UsageError("trial and model: a file is of one trial already; leave one of them out")
+        return models.predict_by(_path("model", model), x, self._load(), self._main())
+
+    @edge()
+    def retrain(
+        self,
+        output: str | Path,
+        *,
+        rank: int = 1,
+        full: bool = False,
+        long: bool = False,
+        seed: int | None = None,
+        progress: bool = True,
+    ) -> dict[str, Any]:
+        """Train a config again and save its model, its curves and its card; return what `manyfit retrain --json` prints.
+
+        Args:
+            output: the .keras file to write.
+            rank: of the config; 1 is the best.
+            full: on training and validation rows, for the best epoch's number of epochs.
+            long: past the search's last epoch, until it improves no more.
+            seed: another one than the search's.
+            progress: as for `evaluate`.
+
+        Raises UsageError if the training fails or the model can't be saved, IdentityError if data or functions have changed.
+        """
+        from search.sessions import retraining
+        from search.views import export
+        from search.views import retraining as views
+
+        path, mode = _path("output", output), retraining.mode_of(full=full, long=long)
+        check_model("output", path)
+        _check_whole("rank", rank, 1)
+        if seed is not None:
+            _check_whole("seed", seed, 0, 2**32 - 1)
+        stored = self._with_objects(self._load())
+        recipe, reporter = retraining.Recipe.of_study(stored, rank), reporter_of(progress=progress)
+        export.check_target(path, stored)
+        done = retraining.retrain(recipe, path, reporter, mode, seed, interruptions=interrupts)
+        written, why = views.write(done, stored, path, recipe.looks)
+        if why:
+            reporter.note(f"the learning curves are a page, and no PNG: {why}")
+        return views.to_json(done, written)
+
+    @edge()
+    def ensemble(
+        self, output: str | Path, *, top: int = 5, test: bool = False, progress: bool = True
+    ) -> dict[str, Any]:
+        """Save one model that averages the best configs; return what `manyfit ensemble --json` prints.
+
+        Args:
+            output: the .keras file to write.
+            top: how many of the best distinct configs, at least 2.
+            test: evaluate it and the best trial on the test rows, too: two looks, which the study counts.
+            progress: as for `evaluate`.
+
+        Raises UsageError as `retrain` does, or for fewer configs.
+        """
+        from search.sessions import ensembling
+        from search.views import ensembled, export
+
+        path = _path("output", output)
+        check_model("output", path)
+        _check_whole("top", top, 2)
+        stored = self._with_objects(self._load())
+        export.check_target(path, stored)
+        reporter = reporter_of(progress=progress)
+        made, tests = ensembling.ensemble(stored, top, path, reporter, test=test, interruptions=interrupts)
+        return ensembled.to_json(made, path, tests)
+
+    def _chosen(self, trial: int | None) -> tuple[Stored, Trial]:
+        """Return the study with its objects, and a trial of it, by default the best one."""
         stored = self._load()
+        if trial is None:
+            if not stored.complete:
+                raise UsageError(f"{self._name} has no complete trial yet; use run() first")
+            return self._with_objects(stored), stored.complete[0]
         if isinstance(trial, bool) or not isinstance(trial, int) or not 0 <= trial < len(stored.trials):
             raise UsageError(f"trial: {self._name} has {len(stored.trials)} trials, from 0; received {trial!r}")
-        return models.load(self._with_objects(stored), self._trial(stored, trial), self._main())
-
-    @staticmethod
-    def _trial(stored: Stored, number: int) -> Trial:
-        return next(trial for trial in stored.trials if trial.number == number)
+        return self._with_objects(stored), next(one for one in stored.trials if one.number == trial)
 
     def _load(self) -> Stored:
         return records.load(self._path, self._name)
@@ -152,114 +280,6 @@ class Results:
             best = f", best {stored.file.settings.study.objective} {first.value:.5g} (trial {first.number})"
         of = stored.file.settings.study.trials
         return f"<{type(self).__name__} {self._name!r} in {self._path}: {ended} of {of} trials{best}>"
-
-
-class Plots:
-    """Figures of a study, of Plotly: those of `manyfit report`."""
-
-    def __init__(self, results: Results) -> None:
-        self._results = results
-
-    @edge()
-    def curves(self, metric: str | None = None, top: int | None = None) -> go.Figure:
-        """Draw the curves of all trials, or of the `top` best ones; by default of the objective.
-
-        Of many trials only the best and some others are drawn.
-        """
-        from search.views.figures import training
-
-        return training.curves(self._stored(), metric, top)
-
-    @edge()
-    def gap(self) -> go.Figure:
-        """Draw training against validation of the best trial."""
-        from search.views.figures import training
-
-        return training.best_gap(self._stored())
-
-    @edge()
-    def history(self) -> go.Figure:
-        """Draw the value of every trial, and the best so far."""
-        from search.views.figures import progress
-
-        return progress.history(self._stored())
-
-    @edge()
-    def best(self, over: str = "epochs") -> go.Figure:
-        """Draw the best value over "epochs" trained, "seconds" of training or "trials" ended."""
-        from search.views.figures import progress
-
-        return progress.best(self._stored(), over)
-
-    @edge()
-    def time(self) -> go.Figure:
-        """Draw where the workers' time went."""
-        from search.views.figures import progress
-
-        return progress.time(self._stored())
-
-    @edge()
-    def parallel(self) -> go.Figure:
-        """Draw every complete trial as a line through its parameters and its value."""
-        from search.views.figures import params
-
-        return params.parallel(self._stored())
-
-    @edge()
-    def importance(self) -> go.Figure:
-        """Draw how much each parameter matters, with intervals."""
-        from search.views.figures import params
-
-        return params.importance(self._stored())
-
-    @edge()
-    def slices(self) -> go.Figure:
-        """Draw the values over each parameter."""
-        from search.views.figures import params
-
-        return params.slices(self._stored())
-
-    @edge()
-    def contours(self, *params: str) -> go.Figure:
-        """Draw the smoothed values over pairs of these parameters; by default of the four that matter most."""
-        from search.views.figures import params as figures
-
-        return figures.contours(self._stored(), params)
-
-    @edge()
-    def confusion(self, output: str = "") -> go.Figure:
-        """Draw the confusion matrix of the best model on the validation rows; of a regression, predicted over true values.
-
-        A worker builds the model with its kept weights. `output` names one of several.
-
-        Raises UsageError as `Results.model` does, or if the model's outputs are no classes and no numbers.
-        """
-        return self._of_model(output, "confusion", "predicted")
-
-    @edge()
-    def mistakes(self, output: str = "") -> go.Figure:
-        """Draw the validation rows that the best model gets most wrong; UsageError if they are no images."""
-        return self._of_model(output, "worst-mistakes", "largest-errors")
-
-    @edge()
-    def first_weights(self) -> go.Figure:
-        """Draw the weights of the best model's first layer; UsageError if its rows are no images."""
-        return self._of_model(None, "first-weights")
-
-    def _of_model(self, output: str | None, *names: str) -> go.Figure:
-        from search.sessions import describing
-        from search.sessions.reporter import LOGGING
-        from search.views import model_page
-
-        stored = self._results._with_objects(self._stored())
-        if not stored.complete:
-            raise UsageError(f"{stored.name} has no complete trial yet, so there is no model to look at")
-        with users_packages():
-            detail = describing.describe(stored, stored.complete[0], LOGGING)
-        return model_page.figure(stored.complete[0], detail, output, names)
-
-    def _stored(self) -> Stored:
-        return self._results._load()
 
 
 @edge()
@@ -288,3 +308,16 @@ def load(path: str | Path, name: str | None = None) -> Results:
 def with_given(stored: Stored, given: Any) -> Stored:
     """Return a stored study with the objects of a program."""
     return replace(stored, file=replace(stored.file, given=given))
+
+
+def _path(argument: str, given: Any) -> Path:
+    if not isinstance(given, str | Path) or not str(given):
+        raise UsageError(f'{argument}: must be a path such as "best.keras"; received {given!r}')
+    return Path(given)
+
+
+def _check_whole(argument: str, given: Any, least: int, most: int | None = None) -> None:
+    is_whole = isinstance(given, int) and not isinstance(given, bool)
+    if not is_whole or given < least or (most is not None and given > most):
+        up_to = f" and at most {most}" if most is not None else ""
+        raise UsageError(f"{argument}: must be a whole number of at least {least}{up_to}; received {given!r}")

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from manyfit.start import users_packages
 from search.errors import UsageError
 from search.python import handing
-from search.python.arguments import ArgumentText, Table, in_python, table_of
+from search.python.arguments import ArgumentText, Table, table_of
 from search.python.edge import edge, interrupts
+from search.python.reporting import InPython, Verdicts, reporter_of
 from search.python.results import Results, with_given
 from search.reading import studyfile
 from search.spec.given import Given
@@ -127,16 +128,14 @@ class Study(Results):
         for key, value in (("trials", trials), ("time", time)):
             if value is not None:
                 self._table.text["study"][key] = value
-        reporter = _reporter(progress=progress)
+        reporter = reporter_of(progress=progress)
         given, hashes = self._given()
         for text in hashes.warnings if hashes else ():
             reporter.warning(text)
         self._find_space(given, reporter)
         self._file = self._checked(allow_unused=allow_unused)
         file = replace(self._file, given=given)
-        outcome = sessions.run(
-            file, _InPython(reporter), allow_unused=allow_unused, interruptions=interrupts, checks=check
-        )
+        outcome = sessions.run(file, reporter, allow_unused=allow_unused, interruptions=interrupts, checks=check)
         _tell(reporter, outcome)
 
     @edge()
@@ -159,7 +158,7 @@ class Study(Results):
         for key, value, least in (("top", top, 1), ("repeats", repeats, 2)):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
                 raise UsageError(f"{key}: must be a whole number of at least {least}; received {value!r}")
-        reporter = _InPython(_reporter(progress=progress))
+        reporter = reporter_of(progress=progress)
         stored = self._with_objects(self._load())
         return confirmed.to_json(confirming.confirm(stored, top, repeats, reporter, interruptions=interrupts))
 
@@ -170,9 +169,30 @@ class Study(Results):
         from search.sessions.reporter import LOGGING
 
         given, _ = self._given()
-        self._find_space(given, LOGGING)
+        self._find_space(given, InPython(LOGGING))
         self._file = self._checked(allow_unused=False)
         return plan(replace(self._file, given=given))
+
+    @edge()
+    def check(self, *, progress: bool = True) -> dict[str, Any]:
+        """Check the data, and the training of a model, before the search; return what `manyfit check --json` prints.
+
+        Trains for some hundred steps, and writes nothing. "findings" has a verdict each: its `level` is ok, look or stop.
+
+        Args:
+            progress: report verdicts as they come; without it, the logger `manyfit` gets them.
+
+        Raises UsageError or DataError for a study that `run` would refuse to start.
+        """
+        from search.sessions import checking
+        from search.views import findings
+
+        reporter = reporter_of(progress=progress)
+        given, _ = self._given()
+        self._find_space(given, reporter)
+        self._file = self._checked(allow_unused=True)
+        file = replace(self._file, given=given)
+        return findings.to_json(checking.check(file, Verdicts(reporter), interruptions=interrupts))
 
     @property
     def space(self) -> dict[str, Parameter]:
@@ -185,7 +205,7 @@ class Study(Results):
             return
         from search.sessions.space_finder import SpaceFinder
 
-        with_space = studyfile.with_space(*self._described(), SpaceFinder(_InPython(reporter)), given)
+        with_space = studyfile.with_space(*self._described(), SpaceFinder(reporter), given)
         self._table.text.update(with_space.table)
 
     def _checked(self, *, allow_unused: bool) -> StudyFile:
@@ -216,32 +236,6 @@ class Study(Results):
     def _main(self) -> Mapping[str, Any]:
         with users_packages():
             return handing.given(self._table.objects)[1].main
-
-
-class _InPython:
-    """A reporter that passes everything on in the words of a Python program."""
-
-    def __init__(self, reporter: Reporter) -> None:
-        self.waiting, self.following = reporter.waiting, reporter.following
-        self._reporter = reporter
-
-    def line(self, text: str) -> None:
-        self._reporter.line(in_python(text))
-
-    def note(self, text: str) -> None:
-        self._reporter.note(in_python(text))
-
-    def warning(self, text: str) -> None:
-        self._reporter.warning(in_python(text))
-
-
-def _reporter(*, progress: bool) -> Reporter:
-    from search.sessions.reporter import LOGGING
-    from search.views import console, notebook
-
-    if not progress:
-        return LOGGING
-    return notebook.NotebookReporter() if notebook.is_here() else console.ConsoleReporter(console.stderr())
 
 
 def _tell(reporter: Reporter, outcome: Outcome) -> None:

@@ -12,7 +12,7 @@ from search.checking.report import Checked, Report
 from search.engines import devices
 from search.log import StudyLog
 from search.sessions.startup import resolve
-from search.signals import signals
+from search.signals import Interruptions, signals
 from search.spec import given, identity
 from search.spec.finding import Finding
 from search.spec.resolved import Resolved
@@ -44,7 +44,7 @@ class Silent:
         pass
 
 
-def check(file: StudyFile, follower: Follower | None = None) -> Report:
+def check(file: StudyFile, follower: Follower | None = None, *, interruptions: Interruptions = signals) -> Report:
     """Check a study's data and the training of its start config, or of the middle of its space.
 
     Raises UsageError or DataError for a study that a `run` would refuse to start, Interrupted for a signal.
@@ -57,7 +57,7 @@ def check(file: StudyFile, follower: Follower | None = None) -> Report:
     resolved, chosen = resolve(file, stored)
     params = checked_params(file)
     config = {**file.fixed(), **file.space.config(params)}
-    with signals() as interruption, handover.shared(file.given) as objects:
+    with interruptions() as interruption, handover.shared(file.given) as objects:
         backends, found = _backends(file, resolved), _Found()
         for backend in backends:
             order = _order(file, resolved, config, has_data=backend == backends[0], may_move=backend != backends[-1])

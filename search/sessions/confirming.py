@@ -9,6 +9,7 @@ from typing import Any
 from search.errors import ManyfitError, UsageError
 from search.sessions import run as sessions
 from search.sessions.reporter import LOGGING, Reporter
+from search.signals import Interruptions
 from search.spec.identity import versions
 from search.spec.names import checked_name
 from search.spec.settings import StudySection
@@ -31,7 +32,7 @@ def confirm(
     repeats: int | None = None,
     reporter: Reporter = LOGGING,
     *,
-    interruptions: sessions.Interruptions | None = None,
+    interruptions: Interruptions | None = None,
 ) -> Confirmation:
     """Train the best `top` configs `repeats` times each, or go on with that; write the numbers to best.json, too.
 

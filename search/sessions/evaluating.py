@@ -47,10 +47,16 @@ def of_study(stored: Stored, trial: Trial, split: Split, reporter: Reporter) -> 
     return _measured(stored, order, split, reporter, trials=(trial.number,), before=before)
 
 
-def of_file(path: Path, split: Split, reporter: Reporter) -> Measured:
-    """Evaluate a model file on the rows of the study that it is from; the errors are those of `of_study`."""
+def of_file(path: Path, split: Split, reporter: Reporter, stored: Stored | None = None) -> Measured:
+    """Evaluate a model file on the rows of the study that it is from; the errors are those of `of_study`.
+
+    `stored`: the study, if it is known; UsageError if the file is from another one.
+    """
     notes = model_file.read(path)
-    stored = study_of(path, notes)
+    if stored is None:
+        stored = study_of(path, notes)
+    elif (notes.study, notes.fingerprint) != (stored.name, stored.identity["data"].get("fingerprint")):
+        raise UsageError(f"{path}: is from the study {notes.study!r}, or of other data than those of {stored.name!r}")
     if stored.file.settings.study.folds > 1 and split != "test":
         raise UsageError(
             f"{path}: each of the {stored.file.settings.study.folds} folds of study {notes.study!r} has {split} rows of its "

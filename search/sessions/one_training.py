@@ -14,7 +14,7 @@ from search.data.uses import Use
 from search.errors import Interrupted, UsageError
 from search.sessions.reporter import Reporter
 from search.sessions.startup import one_worker
-from search.signals import signals
+from search.signals import Interruptions
 from search.spec import identity
 from search.spec.settings import LimitsSection
 from search.storage.studies import Stored
@@ -33,12 +33,14 @@ _PROGRESS_S = 5.0
 
 
 @contextmanager
-def worker(stored: Stored, use: Use, reporter: Reporter) -> Iterator[tuple[WorkerPool, StudyFiles, Callable[[], int]]]:
+def worker(
+    stored: Stored, use: Use, reporter: Reporter, interruptions: Interruptions
+) -> Iterator[tuple[WorkerPool, StudyFiles, Callable[[], int]]]:
     """Start a worker of a study, with files in a folder of its own; yield the pool, these files, and what asks for signals.
 
     Raises IdentityError if data or code have changed since the search.
     """
-    with tempfile.TemporaryDirectory(prefix="manyfit-") as folder, signals() as interruption:
+    with tempfile.TemporaryDirectory(prefix="manyfit-") as folder, interruptions() as interruption:
         # A latency that is measured again may be beyond a limit that the config has kept in the search.
         settings = stored.file.settings.model_copy(update={"limits": LimitsSection()})
         file = replace(stored.file, settings=settings, database=Path(folder) / "retrained.db")

@@ -10,6 +10,14 @@ from pathlib import Path
 from search import durable
 from search.errors import UsageError
 
+MODEL = ".keras"
+
+
+def check_model(argument: str, path: Path) -> None:
+    """Raise UsageError unless a path has the suffix of a model; `argument` names what gave it."""
+    if path.suffix != MODEL:
+        raise UsageError(f"{argument}: a model is saved as a {MODEL} file; received {path}")
+
 
 @contextmanager
 def whole(path: Path, *, may_lack: bool = False) -> Iterator[Path]:

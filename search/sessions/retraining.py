@@ -14,6 +14,7 @@ from search.errors import UsageError
 from search.sessions.one_training import Training, worker
 from search.sessions.output import whole
 from search.sessions.reporter import Reporter
+from search.signals import Interruptions, signals
 from search.spec.study import StudyFile
 from search.storage.studies import Stored
 from search.trials.events import Assignment, Failed, Member
@@ -78,8 +79,21 @@ def _ranked(best: Best, rank: int) -> Config:
     return best.configs[rank - 1]
 
 
+def mode_of(*, full: bool, long: bool) -> Mode:
+    """Return the mode that two options name; UsageError if both are given."""
+    if full and long:
+        raise UsageError("--full and --long: --full leaves no rows that could end the training; leave one of them out")
+    return "full" if full else "long" if long else "again"
+
+
 def retrain(
-    recipe: Recipe, output: Path, reporter: Reporter, mode: Mode = "again", seed: int | None = None
+    recipe: Recipe,
+    output: Path,
+    reporter: Reporter,
+    mode: Mode = "again",
+    seed: int | None = None,
+    *,
+    interruptions: Interruptions = signals,
 ) -> Retrained:
     """Train a config again and save its model, whole or not at all.
 
@@ -102,7 +116,7 @@ def retrain(
     member = Member(config.trial)
     assignment = Assignment(member, config.config, wanted, seed)
     use: Use = "full" if mode == "full" else "study"
-    with worker(stored, use, reporter) as (pool, files, interruption):
+    with worker(stored, use, reporter, interruptions) as (pool, files, interruption):
         training = Training(stored, assignment, mode, epochs, reporter)
         curve = training.run(pool, interruption)
         epoch = len(curve) if mode == "full" else training.best_epoch

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from search.core import loop
 from search.core.study import ALL_TRIALS, Study
@@ -16,7 +15,7 @@ from search.reading import studychecks, unused
 from search.sessions import earlier
 from search.sessions.reporter import LOGGING, Reporter
 from search.sessions.startup import resolve, workers
-from search.signals import signals
+from search.signals import Interruptions, signals
 from search.spec import code_files, identity
 from search.spec.finding import Finding
 from search.spec.identity import Record
@@ -34,9 +33,6 @@ from search.trials.trial import Trial
 from search.views import export
 from search.views.text import number
 from search.workers.pool import WorkerPool
-
-Interruptions: TypeAlias = Callable[[], AbstractContextManager[Callable[[], int]]]
-"""Makes a context that yields a function, which returns the number of a signal that asks the study to stop, or 0."""
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,15 @@ def to_json(done: Retrained, written: list[Path]) -> dict[str, Any]:
     return {**table, "promise": promise, "verdict": verdict(done), "files": [str(path) for path in written]}
 
 
+def write(done: Retrained, stored: Stored, model: Path, looks: int) -> tuple[list[Path], str]:
+    """Write the learning curves and the card beside a model; return the paths of all three and why there is no PNG, if so.
+
+    `looks`: how often the study's test rows were evaluated.
+    """
+    curves, why = draw(done, model)
+    return [model, curves, write_card(done, stored, model, curves, looks)], why
+
+
 def draw(done: Retrained, model: Path) -> tuple[Path, str]:
     """Write the learning curves beside a model, as PNG, or as HTML where nothing draws a PNG; return the path and why."""
     from search.views.figures import training

@@ -46,17 +46,19 @@ def shown(cell: Any) -> str:
 @pytest.mark.gallery
 def test_every_example_of_the_page_runs_as_a_notebook(tmp_path):
     cells = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(cells) == 8
+    assert len(cells) == 9
     with kernel(tmp_path, cells) as client:
         for index, cell in enumerate(client.nb.cells):
             client.execute_cell(cell, index)
-    first, _, found, again, figures, arguments, _, changed = client.nb.cells
+    first, _, found, after, again, figures, arguments, _, changed = client.nb.cells
     assert "digits: 4 trials in" in shown(first)
     displays = [output for output in first.outputs if output.output_type == "display_data"]
     assert len(displays) == 1  # updated in place
     assert '<progress value="4" max="4"' in displays[0]["data"]["text/html"]
     assert not [output for output in found.outputs if output.get("name") == "stderr"]
-    assert not [output for output in (*again.outputs, *figures.outputs) if output.output_type == "error"]
+    assert not [
+        output for output in (*after.outputs, *again.outputs, *figures.outputs) if output.output_type == "error"
+    ]
     assert "'task': 'regression'" in shown(arguments)
     assert "study 'small' was started with something else" in shown(changed)
     stored = records.load(tmp_path / "digits.db", "digits")

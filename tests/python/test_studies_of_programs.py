@@ -79,6 +79,11 @@ def test_a_program_searches_reads_what_it_found_and_gets_the_model(tmp_path):
             "trials": len(study.trials), "rows": len(study.curves), "epochs": int(study.trials.epochs.sum()),
             "columns": [*study.trials.columns], "metrics": sorted(study.curves.columns), "text": repr(study),
         }))
+        measured, table = study.evaluate("validation"), study.predict(x[100:140])
+        print(json.dumps({
+            "measured": [measured["metrics"][name]["value"] for name in ("accuracy", "loss")], "rows": measured["rows"],
+            "columns": [*table], "same": bool((table["prediction"].astype(int) == model.predict(x[100:140], verbose=0).argmax(1)).all()),
+        }))
         opened = mf.load("wine.db")
         print(json.dumps({"equal": opened.trials.equals(study.trials), "name": opened.name, "best": opened.best.value}))
         try:
@@ -100,11 +105,14 @@ def test_a_program_searches_reads_what_it_found_and_gets_the_model(tmp_path):
                 print(json.dumps(str(error)))
         """,
     )
-    found, opened, refused, drawn, *errors = ran(script)
+    found, used, opened, refused, drawn, *errors = ran(script)
     assert found["compiled"]
     assert found["accuracy"] == pytest.approx(found["value"], abs=1e-6)
     assert [found["accuracy"], found["loss"]] == pytest.approx(found["stored"], rel=1e-4)
     assert found["same"]
+    assert used["measured"] == pytest.approx(found["stored"], rel=1e-4)
+    assert (used["rows"], used["same"]) == (40, True)
+    assert used["columns"] == ["prediction", *(f"probability of {name}" for name in range(3))]
     assert set(found["params"]) == {"learning_rate", "units"}
     assert found["config"] == {**found["config"], **found["params"], "batch_size": 32, "epochs": 4}
     assert (found["trials"], found["rows"]) == (3, found["epochs"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from functools import partial
@@ -134,7 +135,20 @@ def _environment() -> dict[str, str]:
 def test_a_study_that_has_not_begun_says_so(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     fresh = study(name="fresh")
-    for read in (lambda: fresh.best, lambda: fresh.trials, fresh.plot.curves, fresh.export, lambda: fresh.model(0)):
+    after = (
+        fresh.evaluate,
+        lambda: fresh.predict(X),
+        lambda: fresh.retrain("a.keras"),
+        lambda: fresh.ensemble("a.keras"),
+    )
+    for read in (
+        lambda: fresh.best,
+        lambda: fresh.trials,
+        fresh.plot.curves,
+        fresh.export,
+        lambda: fresh.model(0),
+        *after,
+    ):
         with pytest.raises(mf.UsageError, match=r"fresh has not begun: .* use run\(\) first"):
             read()
     assert repr(fresh) == f"<Study 'fresh' in {tmp_path / 'fresh.db'}>"
@@ -144,6 +158,21 @@ def test_a_study_that_has_not_begun_says_so(tmp_path, monkeypatch):
         mf.load(tmp_path / "gone.db")
     with pytest.raises(mf.UsageError, match="path: must be a database"):
         mf.load(3)  # type: ignore[arg-type]
+    for use, text in (
+        (lambda: fresh.evaluate("tests"), "split: must be one of test, validation, train; received 'tests'"),
+        (lambda: fresh.evaluate(trial=1, model="a.keras"), "trial and model: a file is of one trial already"),
+        (lambda: fresh.predict(X, model=3), 'model: must be a path such as "best.keras"; received 3'),
+        (lambda: fresh.retrain("a.h5"), "output: a model is saved as a .keras file; received a.h5"),
+        (lambda: fresh.retrain("a.keras", full=True, long=True), "full and long: full leaves no rows"),
+        (lambda: fresh.retrain("a.keras", rank=0), "rank: must be a whole number of at least 1; received 0"),
+        (
+            lambda: fresh.retrain("a.keras", seed=2**32),
+            "seed: must be a whole number of at least 0 and at most 4294967295",
+        ),
+        (lambda: fresh.ensemble("a.keras", top=1), "top: must be a whole number of at least 2; received 1"),
+    ):
+        with pytest.raises(mf.UsageError, match=re.escape(text)):
+            use()
     with pytest.raises(AttributeError, match="no attribute 'Studie'"):
         mf.Studie  # noqa: B018
 
