@@ -9,20 +9,29 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from search.data.class_folders import (
+    Layout,
+    check_class,
+    check_classes,
+    is_shown,
+    labels_of,
+    layout_of,
+    places_of,
+    walk,
+)
 from search.data.labels import lookalikes
-from search.data.parts import SPLITS, Part, Parts
+from search.data.parts import Part, Parts
 from search.data.pixels import Header, Pixels, header_of, pixels_of
 from search.data.stored_images import StoredImages
 from search.errors import DataError, without_stray_bytes
-from search.spec.vocabulary import closest
 
 if TYPE_CHECKING:
     from search.data.parts import Array
 
 # A file with one of these endings is refused if Pillow can't read it. Any other file is used if Pillow can open it.
-_ENDINGS = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"))
+ENDINGS = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"))
 _UNREADABLE = frozenset(
     (
         ".heic",
@@ -42,12 +51,8 @@ _UNREADABLE = frozenset(
         ".dcm",
     )
 )
-_SYSTEM_FOLDERS = frozenset(("__MACOSX", "__pycache__"))
 
-# Split -> the folder of each class -> files.
-_Layout: TypeAlias = dict[str, dict[Path, list[Path]]]
-
-
+_WHAT = f"images ({' '.join(sorted(ENDINGS))})"
 # Broken files that an error names.
 _MOST_NAMED = 10
 # Images of more than 8 bits of which the upper 8 stay below this hold fewer bits than their format.
@@ -84,37 +89,11 @@ class Images:
     limit: int | None = None
 
     def check(self) -> None:
-        for split, classes in self._layout().items():
-            if split == "train" and len(classes) < 2:
-                raise DataError(
-                    f"{self.path}: one class only, {next(iter(classes)).name!r}; make a folder for each class"
-                )
-
-    def _layout(self) -> _Layout:
-        """Return the files of all classes of all splits, sorted by path."""
-        folders = _folders(self.path)
-        if "train" not in folders or not _folders(folders["train"]):
-            return {"train": self._classes(self.path)}
-        layout: _Layout = {}
-        for name, folder in folders.items():
-            if name not in SPLITS:
-                raise DataError(f"{folder}: stands beside train but is no split{closest(name, SPLITS)}; move it away")
-            if SPLITS[name] in layout:
-                raise DataError(f"{folder}: there is already a folder for {SPLITS[name]}; keep one of them")
-            layout[SPLITS[name]] = self._classes(folder)
-        return layout
-
-    def _classes(self, folder: Path) -> dict[Path, list[Path]]:
-        classes = {inner: _files(inner) for inner in _folders(folder).values()}
-        if not classes:
-            raise DataError(f"{folder}: holds no folders; put the images of each class into a folder named after it")
-        for inner, files in classes.items():
-            _check_class(inner, files)
-        return classes
+        check_classes(self.path, layout_of(self.path, _WHAT))
 
     def read(self, seed: int) -> Parts:  # noqa: ARG002 (one signature for all sources)
         with ThreadPoolExecutor() as pool:
-            layout, others = self._separate_images(pool, self._layout())
+            layout, others = self._separate_images(pool, layout_of(self.path, _WHAT))
             files = [file for classes in layout.values() for inner in classes.values() for file in inner]
             headers = self._headers(pool, files)
             size = self.size or headers[0].size
@@ -135,7 +114,7 @@ class Images:
     def sizes(self) -> Counter[tuple[int, int]]:
         """Count the images of each (height, width), by their headers alone; DataError that names broken files."""
         with ThreadPoolExecutor() as pool:
-            layout, _ = self._separate_images(pool, self._layout())
+            layout, _ = self._separate_images(pool, layout_of(self.path, _WHAT))
             files = [file for classes in layout.values() for inner in classes.values() for file in inner]
             return Counter(header.size for header in self._headers(pool, files))
 
@@ -205,9 +184,9 @@ class Images:
             f"{self.path}: {len(errors)} of {len(files)} images can't be used; mend or remove them: {'; '.join(texts)}{more}"
         )
 
-    def _separate_images(self, pool: ThreadPoolExecutor, layout: _Layout) -> tuple[_Layout, list[Path]]:
+    def _separate_images(self, pool: ThreadPoolExecutor, layout: Layout) -> tuple[Layout, list[Path]]:
         """Separate the images of every class from its other files."""
-        images: _Layout = {}
+        images: Layout = {}
         others: list[Path] = []
         errors: list[DataError] = []
         for split, classes in layout.items():
@@ -217,15 +196,15 @@ class Images:
                 errors += [result for result in are_images if isinstance(result, DataError)]
                 images[split][folder] = [file for file, is_used in zip(files, are_images, strict=True) if is_used]
                 others += [file for file, is_used in zip(files, are_images, strict=True) if not is_used]
-                others += [file for file, is_shown in walk(folder) if not is_shown]
+                others += [file for file, is_seen in walk(folder) if not is_seen]
         if errors:
             self._refuse([file for classes in layout.values() for files in classes.values() for file in files], errors)
         for classes in images.values():
             for folder, files in classes.items():
-                _check_class(folder, files)
+                check_class(folder, files, _WHAT)
         return images, others
 
-    def _left_out(self, layout: _Layout, others: list[Path]) -> Iterator[str]:
+    def _left_out(self, layout: Layout, others: list[Path]) -> Iterator[str]:
         """Yield warnings on files of class folders that are not images, and on images outside class folders."""
         if others:
             suffixes = Counter(file.suffix.lower() or file.name for file in others)
@@ -239,7 +218,7 @@ class Images:
             file
             for parent in sorted(parents)
             for file in sorted(parent.iterdir())
-            if file.suffix.lower() in _ENDINGS | _UNREADABLE and _is_shown(file.name) and file.is_file()
+            if file.suffix.lower() in ENDINGS | _UNREADABLE and is_shown(file.name) and file.is_file()
         ]
         if stray:
             yield f"{self.path}: {len(stray)} images stand in no class folder and were left out, such as {stray[0]}"
@@ -274,52 +253,9 @@ class Images:
             )
 
 
-def _is_shown(name: str) -> bool:
-    return not name.startswith(".") and name not in _SYSTEM_FOLDERS
-
-
-def _folders(path: Path) -> dict[str, Path]:
-    return {inner.name: inner for inner in sorted(path.iterdir()) if inner.is_dir() and _is_shown(inner.name)}
-
-
-def _files(folder: Path) -> list[Path]:
-    """Return the files in and below a class folder, sorted by path, without hidden and system files."""
-    return sorted(file for file, is_shown in walk(folder) if is_shown)
-
-
-def walk(folder: Path) -> Iterator[tuple[Path, bool]]:
-    """Yield every file below a folder, and whether it is not hidden; follow each link to a folder once."""
-
-    def refuse(error: OSError) -> None:
-        raise error
-
-    seen: set[str] = set()
-    hidden: set[str] = set()
-    for root, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
-        real = os.path.realpath(root)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        hidden |= {str(Path(root, name)) for name in folders if root in hidden or not _is_shown(name)}
-        for name in names:
-            yield Path(root, name), root not in hidden and _is_shown(name)
-
-
-def _check_class(folder: Path, files: list[Path]) -> None:
-    """Refuse a class folder without images of its own: if only folders below it have some, those may be the classes."""
-    if not files:
-        raise DataError(f"{folder}: holds no images ({' '.join(sorted(_ENDINGS))}); add some or remove it")
-    if not any(file.parent == folder for file in files):
-        raise DataError(
-            f"{folder}: holds images in folders below it only ({files[0].parent}), so that it can't be told which folders "
-            f"are the classes; move its images up into {folder.name!r}, or name the folder of the classes in source"
-        )
-
-
 def is_image(file: Path) -> bool:
     """Return whether a file of a class folder is an image; DataError for an image that Pillow can't open."""
-    if file.suffix.lower() in _ENDINGS:
+    if file.suffix.lower() in ENDINGS:
         return True
     from PIL import Image
 
@@ -360,19 +296,15 @@ def _check_sizes(files: Sequence[Path], headers: Sequence[Header]) -> None:
         )
 
 
-def _parts(layout: _Layout, files: Sequence[Path], x: Any) -> dict[str, Part]:
+def _parts(layout: Layout, files: Sequence[Path], x: Any) -> dict[str, Part]:
     """Return the rows of each split; `files` and `x` are in the order of the layout."""
     import numpy as np
 
     parts, first = {}, 0
     for split, classes in layout.items():
-        labels = [without_stray_bytes(folder.name) for folder, inner in classes.items() for _ in inner]
+        labels = labels_of(classes)
         end = first + len(labels)
         rows: Any = x.taken(np.arange(first, end)) if isinstance(x, StoredImages) else x[first:end]
-        parts[split] = Part(rows, np.array(labels, dtype=str), _places(files[first:end]))
+        parts[split] = Part(rows, np.array(labels, dtype=str), places_of(files[first:end]))
         first = end
     return parts
-
-
-def _places(files: Sequence[Path]) -> Callable[[int], str]:
-    return lambda row: str(files[row])

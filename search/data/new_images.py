@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search.data.images import is_image, tried, walk
+from search.data.class_folders import files_below
+from search.data.images import is_image, tried
 from search.data.pixels import Header, header_of, pixels_of
 from search.errors import DataError, without_stray_bytes
 
@@ -27,7 +28,7 @@ def read(path: Path, shape: tuple[int, ...], notes: ModelNotes) -> tuple[Array, 
     """
     import numpy as np
 
-    files = sorted(file for file, is_shown in walk(path) if is_shown)
+    files = files_below(path)
     with ThreadPoolExecutor() as pool:
         are_images = list(pool.map(tried(is_image), files))
         _refuse(path, [error for error in are_images if isinstance(error, DataError)])

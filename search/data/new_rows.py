@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.data import new_images, new_tables
+from search.data import new_images, new_tables, text_folders
 from search.data.arrays import to_array
 from search.data.arrow import ARROW
 from search.data.encodable import is_frame
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 _MOST_SHOWN = 10
 _FORMS = (
-    "a table (.csv, .tsv, .txt, .parquet, .feather), an .npz file, a folder of images, sklearn:NAME or file.py:function"
+    "a table (.csv, .tsv, .txt, .parquet, .feather), an .npz file, a folder of images or of .txt files, sklearn:NAME or "
+    "file.py:function"
 )
 
 
@@ -54,13 +55,18 @@ def read(source: str, base: Path, notes: ModelNotes) -> NewRows:
     path = base / source
     try:
         if path.is_dir():
-            return _images(path, notes)
+            return _texts(path, notes) if text_folders.is_of_texts(path) else _images(path, notes)
         suffix = path.suffix.lower()
         if suffix in TABLES | ARROW:
             return _table(new_tables.frame_of(path, notes), notes, new_tables.place_of(path, notes), str(path))
         given, name = _given(source, base)
     except OSError as error:
         raise DataError(f"{source}: can't be read: {error}") from None
+    return of(given, notes, name)
+
+
+def of(given: Any, notes: ModelNotes, name: str = "x") -> NewRows:
+    """Return arrays or a table of pandas as a model takes them; DataError, which calls them `name`, if it does not."""
     if is_frame(given):
         return _table(given.reset_index(drop=True), notes, rows_of(name, "x"), name)
     return _arrays(given, notes, name)
@@ -121,6 +127,13 @@ def _table(frame: Any, notes: ModelNotes, place: Any, name: str) -> NewRows:
         )
     x, warnings = new_tables.columns_of(frame, notes, place, name)
     return NewRows(x, len(frame), warnings=tuple(warnings))
+
+
+def _texts(path: Path, notes: ModelNotes) -> NewRows:
+    if len(notes.inputs) > 1 or notes.inputs[0].kind != "texts":
+        raise DataError(f"{path}: is a folder of texts, and the model takes {_taken(notes)}")
+    texts, files, warnings = text_folders.below(path, notes.encoding)
+    return replace(_arrays(texts, notes, str(path)), files=files, warnings=warnings)
 
 
 def _images(path: Path, notes: ModelNotes) -> NewRows:

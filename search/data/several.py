@@ -14,7 +14,7 @@ from search.errors import DataError
 if TYPE_CHECKING:
     from search.data.parts import Array
     from search.data.row_streams import Stream
-    from search.spec.settings import DataSection
+    from search.spec.settings import DataSection, Text
 
 Form = Literal["one", "dict", "tuple"]
 Tree = Any
@@ -73,11 +73,7 @@ class Bundle:
             self._check_stream(section)
         sources = [parts.splits["train"].encodable for parts in self.inputs.values()]
         if section.text is not None and not any(isinstance(source, Texts) for source in sources):
-            raise DataError(
-                f"{self.name}: text is for arrays of texts, and there are none; columns of texts in a table are encoded by "
-                "themselves: remove text",
-                key="data.text",
-            )
+            self._check_text_of_columns(section.text, sources)
         has_table = any(isinstance(source, Table) for source in sources)
         if (
             section.scale not in ("auto", "none")
@@ -101,6 +97,20 @@ class Bundle:
             raise DataError(
                 f"{self.name}: window is for one array of features; with several inputs cut the windows in the data function",
                 key="data.window",
+            )
+
+    def _check_text_of_columns(self, text: Text, sources: Iterable[Any]) -> None:
+        tables = [source for source in sources if isinstance(source, Table)]
+        if not any(column.kind == "text" for table in tables for column in table.columns):
+            raise DataError(
+                f"{self.name}: text is for arrays of texts and for columns of long texts, and there are none; remove text",
+                key="data.text",
+            )
+        if text.output_mode in ("count", "tf_idf") or text.output_sequence_length is not None:
+            raise DataError(
+                f"{self.name}: of columns of texts, a feature says whether a row has a word; only max_tokens can be set: "
+                "remove the other keys of text, or return the texts as an array",
+                key="data.text",
             )
 
     def _check_stream(self, section: DataSection) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from search.data import row_streams
+from search.data import row_streams, text_folders
 from search.data.arrow import ARROW, Arrow
 from search.data.images import Images
 from search.data.parts import Part, Parts, rows_of
@@ -17,6 +17,7 @@ from search.data.returned import bundle_of, parts_of
 from search.data.roles import roles_of
 from search.data.several import Bundle
 from search.data.tables import TABLES, Csv, Npz
+from search.data.text_folders import TextFolders
 from search.errors import DataError, UsageError
 from search.registry import SOURCES
 from search.spec.usercode import Reference, bring_back, our_modules
@@ -45,7 +46,8 @@ _NAMED = {
 }
 _SOURCE_FORMS = (
     "".join(f"{scheme}:NAME ({', '.join(names)}), " for scheme, names in _NAMED.items())
-    + "an .npz file, a table (.csv, .tsv, .txt, .parquet, .feather), a folder of images with one folder a class, or "
+    + "an .npz file, a table (.csv, .tsv, .txt, .parquet, .feather), a folder of images or of .txt files "
+    "with one folder a class, or "
     "file.py:function"
 )
 
@@ -73,9 +75,10 @@ def locate(section: DataSection, base: Path) -> Source:
             )
     if section.image_size is not None and not isinstance(source, Images):
         raise DataError(f"image_size is for a folder of images; {section.source!r} is none: remove image_size")
-    if section.encoding is not None and not isinstance(source, Csv):
+    if section.encoding is not None and not isinstance(source, Csv | TextFolders):
         raise DataError(
-            f"encoding is of a table in a text file (.csv, .tsv, .txt); {section.source!r} is none: remove encoding",
+            f"encoding is of a table in a text file (.csv, .tsv, .txt), or of a folder of texts; "
+            f"{section.source!r} is none: remove encoding",
             key="data.encoding",
         )
     if section.lazy and not isinstance(source, Images):
@@ -86,7 +89,7 @@ def locate(section: DataSection, base: Path) -> Source:
             f"{role} names a column of a table or an array beside x; {section.source!r} has neither: remove {role}",
             key=f"data.{role}",
         )
-    if section.window is not None and isinstance(source, Images | Sklearn | KerasData):
+    if section.window is not None and isinstance(source, Images | TextFolders | Sklearn | KerasData):
         raise DataError(
             f"window is for rows that follow each other in time; {section.source!r} has none: remove window",
             key="data.window",
@@ -110,7 +113,7 @@ def _parse(section: DataSection, base: Path) -> Source:
         return Function(reference, roles_of(section), section.target, section.columns, section.window is not None)
     path = base / text
     if path.is_dir():
-        return Images(path, section.image_size, is_upright=section.exif, is_lazy=section.lazy, limit=section.limit)
+        return _folder(path, section)
     if path.suffix.lower() == ".npz":
         return Npz(path, roles_of(section))
     if path.suffix.lower() in TABLES:
@@ -125,6 +128,12 @@ def _parse(section: DataSection, base: Path) -> Source:
     known = {name: f"{scheme}:{name}" for scheme, names in _NAMED.items() for name in names}
     hint = f"; did you mean {known[text]!r}?" if text in known else closest(text, known.values())
     raise DataError(f"no such data source: {text!r}{hint or f' (looked for {path})'}; a source is {_SOURCE_FORMS}")
+
+
+def _folder(path: Path, section: DataSection) -> Source:
+    if text_folders.is_of_texts(path):
+        return TextFolders(path, section.encoding)
+    return Images(path, section.image_size, is_upright=section.exif, is_lazy=section.lazy, limit=section.limit)
 
 
 def _check_name(scheme: str, name: str) -> None:

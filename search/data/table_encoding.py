@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from search.data.cells import is_blank
 from search.data.splits import Scaling
 from search.data.table import Column, Table
-from search.data.words import Words, frequent_words, put_words
+from search.data.words import MOST_WORDS, Words, frequent_words, put_words
 from search.errors import DataError
 
 if TYPE_CHECKING:
@@ -136,8 +136,10 @@ class Encoding:
         return tuple(found.values())
 
 
-def adapt(table: Table, rows: Array, method: str, name: str) -> Encoding:
+def adapt(table: Table, rows: Array, method: str, name: str, most_words: int = MOST_WORDS) -> Encoding:
     """Adapt an encoding to the training rows; `method` scales numbers and parts of dates.
+
+    A column of texts has at most `most_words` features.
 
     Raises DataError for a column without values among them.
     """
@@ -160,7 +162,7 @@ def adapt(table: Table, rows: Array, method: str, name: str) -> Encoding:
     flagged = tuple(int(index) for index in np.flatnonzero(is_missing.any(axis=0)) if part_of[index] == 0)
     filled = np.where(is_missing, medians, quantities).astype(np.float64)
     categories = tuple(_categories(column, rows) for column in table.columns if column.kind == "category")
-    texts = tuple(frequent_words(column, rows) for column in table.columns if column.kind == "text")
+    texts = tuple(frequent_words(column, rows, most_words) for column in table.columns if column.kind == "text")
     encoding = Encoding(
         table.kinds, tuple(numbers), tuple(dates), flagged, medians, _scaling(filled, method), categories, texts
     )

@@ -32,8 +32,24 @@ def words_of(text: str) -> list[bytes]:
     return text.encode().lower().translate(None, _PUNCTUATION).split()
 
 
-def frequent_words(column: Column, rows: Array) -> Words:
-    """Return the most frequent words of a column, by the number of rows that have them."""
+def frequent_words(column: Column, rows: Array, most: int = MOST_WORDS) -> Words:
+    """Return the `most` frequent words of a column, by the number of rows that have them."""
+    frequent = sorted(_counts(column, rows).items(), key=lambda pair: (-pair[1], pair[0]))
+    return Words(column.name, tuple(sorted(word.decode() for word, _ in frequent[:most])))
+
+
+def cut_warning(words: Words, column: Column, rows: Array, name: str) -> str:
+    """Return a warning on words that are no features, "" if all are."""
+    if (count := len(_counts(column, rows))) == len(words.words):
+        return ""
+    return (
+        f"{name}: column {column.name!r} has {count} words that two or more training rows have, of which the "
+        f"{len(words.words)} most frequent are features; text = {{ max_tokens = ... }} sets how many"
+    )
+
+
+def _counts(column: Column, rows: Array) -> dict[bytes, int]:
+    """Return how many rows have each word that enough of them have."""
     import numpy as np
 
     counts: Counter[bytes] = Counter()
@@ -43,11 +59,7 @@ def frequent_words(column: Column, rows: Array) -> Words:
         if count and not is_blank(text):
             for word in set(words_of(text)):
                 counts[word] += count
-    frequent = sorted(
-        (pair for pair in counts.items() if pair[1] >= _FEWEST_ROWS_OF_A_WORD), key=lambda pair: (-pair[1], pair[0])
-    )
-    words = sorted(word.decode() for word, _ in frequent[:MOST_WORDS])
-    return Words(column.name, tuple(words))
+    return {word: count for word, count in counts.items() if count >= _FEWEST_ROWS_OF_A_WORD}
 
 
 def put_words(words: Words, column: Column, rows: Array, features: Array) -> None:

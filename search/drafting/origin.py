@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from search.data import text_folders
 from search.data.arrow import ARROW, Arrow
 from search.data.encodable import is_frame
 from search.data.images import Images
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 _SIDE = 64
 _KINDS = (
     "an .npz file, a table (.csv, .tsv, .txt, .parquet, .feather, .json, .jsonl, .xlsx, also packed), a folder of images "
-    "with one folder a class, a folder of .npy files, sklearn:NAME, keras:NAME or file.py:function"
+    "or of .txt files with one folder a class, a folder of .npy files, sklearn:NAME, keras:NAME or file.py:function"
 )
 
 
@@ -195,6 +196,9 @@ def _of_folder(path: Path, request: Request, given: Mapping[str, Any]) -> Origin
         keys = _keys(shapes, str(path), None, given)
         code = data_functions.of_npy(request.source, keys)
         return _of_arrays(keys, shapes, code, "the arrays are in files of their own")
+    if text_folders.is_of_texts(path):
+        text_folders.TextFolders(path).check()
+        return Origin({"source": request.source})
     return Origin({"source": request.source, **_image_size(path, given)})
 
 

@@ -360,6 +360,13 @@ def test_words_of_long_texts_are_features(tmp_path):
     assert loaded.encoding.features == ("note: bad", "note: good", "note: number", "note: parcel")
     assert (loaded.x_train[:, 2:] == 1).all()
     assert (loaded.x_train[:, 0] + loaded.x_train[:, 1] == 1).all()
+    assert not [warning for warning in loaded.warnings if "words" in warning]
+    cut = load(tmp_path, "d.csv", target="y", columns={"text": ("note",)}, text={"max_tokens": 3})
+    # All rows have "number" and "parcel".
+    assert set(cut.encoding.features) >= {"note: number", "note: parcel"}
+    assert len(cut.encoding.features) == 3
+    (warning,) = [warning for warning in cut.warnings if "words" in warning]
+    assert "column 'note' has 4 words that two or more training rows have, of which the 3 most frequent" in warning
 
 
 def test_many_categories_are_capped(tmp_path):

@@ -270,3 +270,33 @@ def test_transparent_pixels_are_told_of(tmp_path, mode):
     [warning] = load(tmp_path, "pets", test=0).warnings
     assert "1 images have transparent pixels" in warning
     assert "0.png" in warning
+
+
+def write_texts(folder, classes=("good", "bad"), count=8):
+    for number, name in enumerate(classes):
+        (folder / name).mkdir(parents=True)
+        for row in range(count):
+            (folder / name / f"{row}.txt").write_text(f"{name} word{row % 3} of number {number}\n", encoding="utf-8")
+
+
+def test_folders_of_texts_are_texts_of_classes(tmp_path):
+    for split in ("train", "test"):
+        write_texts(tmp_path / "reviews" / split)
+    (tmp_path / "reviews" / "train" / "urls.txt").write_text("of no class")
+    (tmp_path / "reviews" / "train" / "good" / "notes.md").write_text("no text")
+    loaded = load(tmp_path, "reviews", validation=0.25)
+    info = loaded.info
+    assert (info.class_names, info.train_rows, info.validation_rows, info.test_rows) == (("bad", "good"), 12, 4, 16)
+    assert loaded.y_validation.ravel().tolist() == [int("good" in text) for text in loaded.raw.x_validation]
+    assert info.vocabulary_size == 2 + len({"good", "bad", "word0", "word1", "word2", "of", "number", "0", "1"})
+    assert [warning.partition(": ")[2].partition(" and")[0] for warning in loaded.warnings] == [
+        "1 of the files in the class folders are no .txt files", "1 .txt files stand in no class folder",
+    ]  # fmt: skip
+    (tmp_path / "reviews" / "train" / "bad" / "3.txt").write_bytes("größer".encode("latin-1"))
+    refused(tmp_path, "reviews", "bad/3.txt: byte 2 is no text of UTF-8; name its encoding in [data]")
+    assert load(tmp_path, "reviews", encoding="latin-1").info.train_rows == 14
+    refused(tmp_path, "reviews", "image_size is for a folder of images", image_size=[8, 8])
+    refused(tmp_path, "reviews", "window is for rows that follow each other", window=3)
+    write_texts(tmp_path / "one", ("good",))
+    with pytest.raises(DataError, match="one class only, 'good'"):
+        data.check(DataSection(source="one"), tmp_path)

@@ -174,8 +174,9 @@ def test_texts_that_may_be_something_else_are_told(tmp_path):
         ("texts, y", {"scale": "standard"}, ('scale = "standard" is for numbers, and x is texts',)),
         ("texts, y", {"window": 3}, ("window is for rows of numbers, and x is texts",)),
         ("texts, y", {"columns": {"text": ("x",)}}, ("columns is for tables of pandas",)),
-        ("np.ones((60, 2)), y", {"text": {}}, ("text is for arrays of texts, and there are none",)),
-        ("pd.DataFrame({'t': texts, 'n': y}), y", {"text": {}}, ("text is for arrays of texts, and there are none",)),
+        ("np.ones((60, 2)), y", {"text": {}}, ("text is for arrays of texts and for columns of long texts, and there are none",)),
+        ("pd.DataFrame({'t': [f'{t} is what row {i} says here' for i, t in enumerate(texts)]}), y", {"text": {"output_mode": "count"}},
+         ("only max_tokens can be set",)),
     ],
 )  # fmt: skip
 def test_texts_that_cannot_be_are_refused(tmp_path, result, section, words):
