@@ -89,6 +89,24 @@ def plateau(curve, *, rate, factor, patience, cooldown, min_delta, min_lr):
     return rates
 
 
+def test_callbacks_that_only_read_metrics_leave_trials_in_lanes_and_write_the_same_file(tmp_path):
+    stored = run(study(tmp_path, '"CSVLogger"', '"TerminateOnNaN"', repeats=2), "jax", "--set", "run.engine=lanes")
+    assert stored.resolved["engine"] == "lanes"
+    trainings = [training for trial in stored.trials for training in trial.trainings]
+    assert len(trainings) == 4
+    for training in trainings:
+        number, replica = training.member.trial, training.member.replica
+        name = f"trial-{number}.{replica}.csv" if replica else f"trial-{number}.csv"
+        text = (tmp_path / "small.files" / "callbacks" / "CSVLogger" / name).read_text()
+        rows = list(csv.DictReader(text.splitlines()))
+        assert list(rows[0]) == ["epoch", "loss", "mae", "val_loss", "val_mae"]  # as by fit, without the rate
+        for row, epoch in zip(rows, training.curve, strict=True):
+            assert {key: float(value) for key, value in row.items() if key != "epoch"} == pytest.approx(
+                {key: value for key, value in epoch.items() if key != "learning_rate"}, abs=1e-7
+            )
+        assert [int(row["epoch"]) for row in rows] == list(range(6))
+
+
 @pytest.mark.parametrize("backend", ["jax", pytest.param("tensorflow", marks=pytest.mark.gallery)])
 def test_named_plateau_follows_its_rule_and_trains_as_the_users_own_function_does(tmp_path, backend):
     named = run(study(tmp_path, PLATEAU, epochs=12), backend)

@@ -567,7 +567,7 @@ def test_model_that_can_not_be_lifted_is_refused_with_the_reason_where_lanes_are
         *(
             pytest.param("plain", ("--set", setting), says, marks=pytest.mark.gallery)
             for setting, says in (
-                ('train.callbacks=["mine.py:watch"]', "train.callbacks need model.fit"),
+                ('train.callbacks=["mine.py:watch"]', "train.callbacks: mine.py:watch: needs model.fit"),
                 ("run.backend=tensorflow", "run.backend is tensorflow, and lanes need jax"),
                 ("run.precision=mixed_float16", "a loss that is scaled as training goes"),
             )

@@ -23,6 +23,7 @@ from search.engines.checkpoints import Checkpoints
 from search.engines.lanes import beside, sizing
 from search.engines.lanes.beside import BESIDE, Beside
 from search.engines.lanes.blocks import Lane
+from search.engines.lanes.callbacks import LaneCallbacks
 from search.engines.lanes.program import Program, Rows, State
 from search.engines.lanes.programs import Programs, is_device_error
 from search.engines.logs import numbers
@@ -95,6 +96,9 @@ class LanesEngine:
             compiled=compiled or {},
         )
         self._beside = Beside(trainer, self.checkpoints)
+        name, sign = trainer.objective
+        objective = (name, "maximize" if sign > 0 else "minimize")
+        self._callbacks = LaneCallbacks(trainer.settings.train.callbacks, self.checkpoints.files, objective)
         self._waiting: deque[Assignment] = deque()
         self._orders: dict[Member, tuple[int, NDArray[np.int64]]] = {}
         self._is_short_of_memory = False
@@ -192,9 +196,11 @@ class LanesEngine:
             self._orders.pop(member, None)
         self._programs.free(ended)
         self._beside.free(ended)
+        self._callbacks.end(ended)
 
     def close(self) -> None:
         self._beside.close()
+        self._callbacks.close()
         self._programs.close()
         self._waiting.clear()
 
@@ -227,6 +233,7 @@ class LanesEngine:
                 continue
             try:
                 epoch, state = self._resumed(assignment, built.state)
+                self._callbacks.begin(assignment.member, epoch)
                 loaded.add(Lane(assignment, epoch), state)
             except BaseException:
                 self._waiting.appendleft(assignment)
@@ -280,6 +287,8 @@ class LanesEngine:
             ]
         for lane in chosen:
             lane.epoch += 1
+        for event in events:
+            self._callbacks.epoch_end(event.member, event.epoch, event.metrics)
         return events
 
     def _order(self, lane: Lane) -> NDArray[np.int64]:

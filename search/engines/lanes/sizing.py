@@ -14,7 +14,7 @@ from keras.src.layers.convolutional.base_depthwise_conv import BaseDepthwiseConv
 from keras.src.layers.convolutional.base_separable_conv import BaseSeparableConv
 
 from search.engines import failures, model_memory
-from search.engines.lanes import lifting, pooling, probing, structures
+from search.engines.lanes import callbacks, lifting, pooling, probing, structures
 from search.engines.lanes.builder import Built, build, fingerprinted
 from search.engines.lanes.lifting import NotLiftable
 from search.engines.lanes.probing import Probe
@@ -91,8 +91,8 @@ def choose(trainer: Trainer, rows: Rows, fixed: Mapping[str, Any], *, workers: i
     """
     settings = trainer.settings
     device = "cpu" if jax.default_backend() == "cpu" else "gpu"
-    if settings.train.callbacks:
-        raise NotLiftable("train.callbacks need model.fit, which the lanes engine does not call")
+    if names := callbacks.others(settings.train.callbacks):
+        raise NotLiftable(f"train.callbacks: {', '.join(names)}: needs model.fit, which the lanes engine does not call")
     if trainer.has_own_fit:
         raise NotLiftable("the hypermodel trains its models in a fit of its own")
     probe = probing.probe(trainer, rows, fixed)
