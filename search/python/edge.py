@@ -14,6 +14,9 @@ from search.errors import Interrupted, ManyfitError
 from search.python.arguments import in_python
 from search.signals import DOUBLE_PRESS_S
 
+# How long a study that has seen a signal may take to end before another signal interrupts it there.
+ENDING_S = 10.0
+
 
 @contextmanager
 def edge() -> Iterator[None]:
@@ -42,6 +45,9 @@ def _shortened(error: ManyfitError) -> ManyfitError:
 def interrupts() -> Iterator[Callable[[], int]]:
     """Yield a function that returns SIGINT once the signal has come, else 0; a later one raises KeyboardInterrupt.
 
+    Once the function has returned SIGINT, the study stores what there is and ends its workers. An exception in the middle of
+    that could leave the database locked in this process, so that later signals wait for it, `ENDING_S` at most.
+
     The command line ends its process at a second signal and ignores signals at its end. The kernel of a notebook must survive
     both. Other signals are the program's own affair.
     """
@@ -49,14 +55,22 @@ def interrupts() -> Iterator[Callable[[], int]]:
         yield lambda: 0  # only the main thread may set signal handlers
         return
     received: list[float] = []
+    seen: list[float] = []
+
+    def look() -> int:
+        if received and not seen:
+            seen.append(time.monotonic())
+        return int(signal.SIGINT) if received else 0
 
     def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        if received and time.monotonic() - received[0] > DOUBLE_PRESS_S:
+        now = time.monotonic()
+        if not received:
+            received.append(now)
+        elif now - (seen or received)[0] > (ENDING_S if seen else DOUBLE_PRESS_S):
             raise KeyboardInterrupt
-        received.append(time.monotonic())
 
     before = signal.signal(signal.SIGINT, handle)
     try:
-        yield lambda: int(signal.SIGINT) if received else 0
+        yield look
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler if before is None else before)

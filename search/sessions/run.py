@@ -230,7 +230,8 @@ def _search(
     except Interrupted as interrupted:
         outcome = _outcome(study, store, reporter, ended=(), seconds=0.0)
         done = sum(trial.is_ended for trial in outcome.stored.trials)
-        best = "" if study.file.settings.study.confirms else f"the best so far is in {outcome.best_path.name}, and "
+        has_best = outcome.stored.complete and not study.file.settings.study.confirms
+        best = f"the best so far is in {outcome.best_path.name}, and " if has_best else ""
         raise Interrupted(
             f"stopped with {done} of {study.budget} trials done, all of it stored; {best}the same command goes on",
             interrupted.exit_code - 128,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 from functools import partial
@@ -15,6 +16,7 @@ from support import ROOT
 
 import manyfit as mf
 from search.errors import ManyfitError
+from search.python import edge
 
 X, Y = np.zeros((30, 4), "float32"), np.arange(30) % 3
 SPACE = {"rate": mf.Float(1e-4, 1e-1, log=True)}
@@ -175,6 +177,24 @@ def test_a_study_that_has_not_begun_says_so(tmp_path, monkeypatch):
             use()
     with pytest.raises(AttributeError, match="no attribute 'Studie'"):
         mf.Studie  # noqa: B018
+
+
+def test_a_second_press_of_the_stop_button_waits_for_a_study_that_ends(monkeypatch):
+    monkeypatch.setattr(edge, "DOUBLE_PRESS_S", 0.0)
+    before = signal.getsignal(signal.SIGINT)
+    with edge.interrupts() as look:
+        assert look() == 0
+        signal.raise_signal(signal.SIGINT)
+        assert look() == signal.SIGINT
+        signal.raise_signal(signal.SIGINT)  # it stores and ends its workers
+        monkeypatch.setattr(edge, "ENDING_S", 0.0)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    with edge.interrupts():
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)  # nothing looks for the first one
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_what_can_not_be_pickled_is_named_with_its_argument(tmp_path, monkeypatch):
