@@ -236,7 +236,13 @@ class _Reader:
         if all(isinstance(value, datetime.date) for value in uniques):
             import pandas as pd
 
-            return self._of_dates(pd.to_datetime(self.series))
+            are_aware = {getattr(value, "tzinfo", None) is not None for value in uniques}
+            if len(are_aware) > 1:
+                raise ColumnFault(
+                    f"column {self.name!r} holds dates with a time zone and dates without; write all in one time zone"
+                )
+            # Cells of several time zones have no type of pandas in common but UTC.
+            return self._of_dates(pd.to_datetime(self.series, utc=are_aware.pop()))
         odd = [value for value in uniques if not isinstance(value, str)]
         if odd and not (self.wanted in ("category", "text") and all(map(is_plain_cell, odd))):
             are_texts = np.array([isinstance(value, str) for value in uniques])[codes[codes >= 0]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from search.data.arrays import FORMS
@@ -89,3 +89,39 @@ def is_list_of_arrays(value: Any) -> bool:
     return (
         isinstance(value, tuple | list) and bool(value) and all(len(getattr(item, "shape", ())) > 0 for item in value)
     )
+
+
+def check_indices(values: Mapping[str, Any], name: str) -> None:
+    """Refuse tables and series of pandas with the same index in another order: rows are paired by position.
+
+    `values`: what stands beside each other, by key; each may be a dictionary or tuple of arrays.
+    """
+    indices = {
+        label: item.index for key, value in values.items() for label, item in _leaves(key, value) if _is_pandas(item)
+    }
+    if not indices:
+        return
+    first, index = next(iter(indices.items()))
+    for label, other in indices.items():
+        if len(other) != len(index) or other.equals(index) or not (index.is_unique and other.is_unique):
+            continue
+        if index.isin(other).all():
+            row = int((index != other).argmax())
+            raise DataError(
+                f"{name}: {first} and {label} have the same index in another order (row {row}: {index[row]} and "
+                f"{other[row]}), and rows are paired by position; align them, {label}.loc[{first}.index], or drop the index: "
+                "reset_index(drop=True)"
+            )
+
+
+def _leaves(key: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        yield from ((f"{key}[{name!r}]", item) for name, item in value.items())
+    elif isinstance(value, tuple | list):
+        yield from ((f"{key}[{number}]", item) for number, item in enumerate(value) if _is_pandas(item))
+    else:
+        yield key, value
+
+
+def _is_pandas(value: Any) -> bool:
+    return type(value).__module__.partition(".")[0] == "pandas" and hasattr(value, "index") and hasattr(value, "iloc")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from search.data import several
 from search.data.arrays import FORMS, advice_on, to_array
 from search.data.encodable import Encodable, encodables, is_frame, without_columns
-from search.data.forms import is_list_of_arrays, is_several, mapping_of
+from search.data.forms import check_indices, is_list_of_arrays, is_several, mapping_of
 from search.data.labels import clean_labels
 from search.data.parts import SPLITS, Part, Parts, pairs_of, rows_of
 from search.data.roles import as_features, of_arrays, without_keys
@@ -86,6 +86,10 @@ def parts_of(
     pairs = pairs_of(without_keys(arrays, roles, name), name)
     keys = [{split: pair[side] for split, pair in pairs.items()} for side in (0, 1)]
     given = [{split: arrays[key] for split, key in of_side.items()} for of_side in keys]
+    for split, key in keys[0].items():
+        beside = {array: arrays[array] for role in roles.values() if (array := role + key[1:]) in arrays}
+        sides = {key: given[0][split], keys[1][split]: given[1][split], **beside}
+        check_indices({**sides, **({"the weights": weights[split]} if split in weights else {})}, name)
     x = _side("x", given[0], given[1], name, keys[0], roles, columns)
     y = _side("y", given[1], given[0], name, keys[1])
     by_output = _weights_of(weights, y, name)

@@ -559,3 +559,19 @@ def test_the_target_may_stand_in_any_column(tmp_path):
     first = load(tmp_path, "d.csv", target="y").fingerprint
     frame[["y", "size", "plan", "is_old"]].to_csv(tmp_path / "d.csv", index=False)
     assert load(tmp_path, "d.csv", target="y").fingerprint == first
+
+
+def test_dates_of_several_time_zones_become_those_of_utc_and_none_is_mixed_with_others(tmp_path):
+    body = """
+    import datetime
+    zones = [datetime.timezone.utc, datetime.timezone(datetime.timedelta(hours=2))]
+    day = datetime.datetime(2024, 3, 1, 1)
+    at = [(day + datetime.timedelta(days=row)).replace(tzinfo=zones[row % 2]) for row in range(60)]
+    return pd.DataFrame({"at": at, "v": np.arange(60.0) ** 2}), np.arange(60) % 2
+    """
+    loaded = load(tmp_path, write_function(tmp_path, body), scale="none", test=0)
+    hours, labels = loaded.x_train[:, loaded.encoding.features.index("at: hour")], loaded.y_train.ravel()
+    assert (hours == np.where(labels == 1, 23, 1)).all()
+    assert any("become those of UTC" in warning for warning in loaded.warnings)
+    mixed = body.replace("return", "at[3] = day\n    return")
+    refused(tmp_path, write_function(tmp_path, mixed, name="mixed"), "holds dates with a time zone and dates without")

@@ -42,6 +42,27 @@ def test_nothing_that_is_returned_is_dropped_without_a_word(tmp_path, result, wo
     refused(tmp_path, write(tmp_path, f"return {result}"), "mine.py", *words)
 
 
+@pytest.mark.parametrize(
+    ("result", "words"),
+    [
+        ("pd.DataFrame(x), pd.Series(y).sample(frac=1, random_state=0)", ("x and y have the same index in another order",)),
+        ("{'x_train': pd.DataFrame(x), 'y_train': y, 'w_train': pd.Series(1.0 + y, i[::-1])}",
+         ("x_train and the weights have the same index", "row 0: 0 and 59")),
+        ("{'x': {'a': pd.DataFrame(x), 'b': x}, 'y': {'p': y, 'q': pd.Series(i, i[::-1])}}", ("x['a'] and y['q'] have",)),
+    ],
+)  # fmt: skip
+def test_rows_that_an_index_pairs_otherwise_are_refused(tmp_path, result, words):
+    refused(tmp_path, write(tmp_path, f"return {result}"), *words, "reset_index(drop=True)")
+
+
+def test_rows_are_paired_by_position_where_no_index_says_otherwise(tmp_path):
+    body = "f = pd.DataFrame(x).sample(frac=1, random_state=0)\nreturn f, pd.Series(f[1].to_numpy(), f.index)"
+    loaded = load(tmp_path, write(tmp_path, body), task="regression", test=0)
+    assert (loaded.x_train[:, 1] == loaded.y_train.ravel()).all()
+    others = "return pd.DataFrame(x, index=[f'r{k}' for k in i]), pd.Series(y)"
+    assert load(tmp_path, write_function(tmp_path, HEAD + others, name="named"), test=0).info.train_rows == 54
+
+
 @pytest.mark.parametrize("key", ["samples", "z", "class_names", "arr_0"])
 def test_array_of_an_npz_that_is_not_known_is_refused_at_once(tmp_path, key):
     np.savez(tmp_path / "d.npz", x=np.arange(9), y=np.arange(9), **{key: np.arange(9)})
