@@ -36,7 +36,7 @@ from search.trials.events import (
     Stopped,
     Verdict,
 )
-from search.trials.history import IMPORTED, Commit, Epoch, History, HistoryEvent
+from search.trials.history import IMPORTED, RECOMPUTED, Commit, Epoch, History, HistoryEvent
 from search.trials.objective import Objective
 from search.trials.trial import REFUSED, Training, Trial, Trials, make_trial
 
@@ -351,7 +351,7 @@ class Study:
         is_same = stored is not None and value is not None and math.isclose(stored, value, rel_tol=SAME, abs_tol=SAME)
         if not is_same:
             number = training.member.trial
-            self.note("recomputed epoch differs", trial=number, epoch=epoch, stored=stored, now=value)
+            self.note(RECOMPUTED, trial=number, epoch=epoch, stored=stored, now=value)
 
     def _lose(self, trial: Trial, event: Lost) -> None:
         if event.member not in self._members:

@@ -29,6 +29,7 @@ from search.trials import known
 from search.trials.confirmation import SUFFIX
 from search.trials.events import Member
 from search.trials.files import StudyFiles
+from search.trials.history import RECOMPUTED, HistoryEvent
 from search.trials.trial import Trial
 from search.views import export
 from search.views.text import number
@@ -242,7 +243,7 @@ def _search(
         _outcome(study, store, reporter, ended=(), seconds=0.0)
         raise
     ended = [trial for trial in study.trials if trial.is_ended and trial.number not in ended_before]
-    _warn(reporter, _not_kept(study, ended))
+    _warn(reporter, (*_not_kept(study, ended), *_recomputed(study, ended)))
     numbers = tuple(trial.number for trial in ended)
     outcome = _outcome(study, store, reporter, ended=numbers, seconds=study.seconds - seconds_before)
     _warn(reporter, _changed_files(study.file, {**outcome.stored.imported, **ready.files}))
@@ -260,6 +261,22 @@ def _not_kept(study: Study, ended: list[Trial]) -> list[str]:
         return []
     which = f"trials {', '.join(map(str, missing))}" if len(missing) > 1 else f"trial {missing[0]}"
     return [f"the weights of {which} could not be kept, so that there is no model to export; `manyfit show` tells why"]
+
+
+def _recomputed(study: Study, ended: list[Trial]) -> list[str]:
+    """Return warnings on trials whose epochs came out otherwise when they were trained again after an interruption."""
+    first: dict[int, HistoryEvent] = {}
+    for event in study.noted:
+        if event.kind == RECOMPUTED:
+            first.setdefault(event.detail["trial"], event)
+    numbers = {trial.number for trial in ended}
+    return [
+        f"trial {trial} was interrupted, and epoch {event.detail['epoch']} gave {number(event.detail['now'])} when it was "
+        f"trained again, not {number(event.detail['stored'])}: its curve is of two trainings, and its weights may not give "
+        "its value; let data functions and layers draw from seeds"
+        for trial, event in first.items()
+        if trial in numbers
+    ]
 
 
 def _files_for_people(file: StudyFile) -> StudyFiles:

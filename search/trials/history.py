@@ -16,6 +16,8 @@ from search.trials.trial import Trial
 IMPORTED = "imported"
 # The kind of an event for an evaluation of the test rows; `values` has the metrics.
 TEST_EVALUATED = "test rows evaluated"
+# The kind of an event for an epoch that was trained again, after an interruption, and came to another value; `stored` stays.
+RECOMPUTED = "recomputed epoch differs"
 # Kinds of events after which a study's builder may be another one, with other files: nothing had been trained.
 _OF_A_NEW_BUILDER = ("builder mended", "builder changed")
 

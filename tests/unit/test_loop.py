@@ -15,6 +15,7 @@ from support import curve, cut_off, query, replay, replay_file, table
 from search.core.ended import RepeatedFailureError
 from search.core.study import Study
 from search.errors import Interrupted
+from search.sessions import run
 from search.storage import records
 from search.trials.events import EpochEnd, Lost, Member, Overdue, Stopped
 from search.workers.inprocess import Replaying
@@ -248,6 +249,8 @@ def test_epoch_computed_again_differently_is_noted_and_the_stored_one_stays(tmp_
     study.record([EpochEnd(Member(0), 1, {"loss": 1.0, "val_loss": 1.1}, 0.0)])
     assert trial.curve[0]["val_loss"] == 1.0
     assert [event.kind for event in study.pending().events] == ["worker lost", "recomputed epoch differs"]
+    (warning,) = run._recomputed(study, [trial])
+    assert "trial 0 was interrupted, and epoch 1 gave 1.1 when it was trained again, not 1: its curve" in warning
 
 
 def test_study_time_ends_trials_with_what_they_have(tmp_path):
