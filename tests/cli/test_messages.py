@@ -251,7 +251,7 @@ def test_ctrl_c_twice_in_a_moment_ends_as_once_does(tmp_path):
     time.sleep(0.3)
     code, out, err = end(process, signal.SIGINT)
     assert (code, out) == (130, "")
-    assert "and the same command goes on" in err.splitlines()[-1]
+    assert "the same command goes on" in err.splitlines()[-1]
     with closing(sqlite3.connect(path.with_suffix(".db"))) as connection, connection:
         # Nothing is left to train but one epoch, so that going on takes a moment.
         connection.execute("UPDATE manyfit_studies SET seconds = seconds")
