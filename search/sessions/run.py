@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from search.sessions import earlier
 from search.sessions.reporter import LOGGING, Reporter
 from search.sessions.startup import resolve, workers
 from search.signals import Interruptions, signals
-from search.spec import code_files, identity
+from search.spec import identity
 from search.spec.finding import Finding
 from search.spec.identity import Record
 from search.spec.ready import Ready
@@ -26,7 +26,6 @@ from search.storage import records, upkeep
 from search.storage.store import Store
 from search.storage.studies import Stored
 from search.trials import known
-from search.trials.confirmation import SUFFIX
 from search.trials.events import Member
 from search.trials.files import StudyFiles
 from search.trials.history import RECOMPUTED, HistoryEvent
@@ -111,7 +110,7 @@ def _start(
         full = identity.full(file, ready)
         record = Record(asdict(resolved), full, note, earlier.carry_over(known_study, file, full, reporter))
         with Store.create(file, record, interruption=interruption) as store:
-            log.open(_files_for_people(file).log, f"study {file.name!r} begins: {describe(resolved)}")
+            log.open(StudyFiles.shown(file).log, f"study {file.name!r} begins: {describe(resolved)}")
             study = Study(file, study_attrs=record.known)
             return _search(study, store, pool, ready, reporter, interruption)
 
@@ -164,7 +163,7 @@ def _resume(file: StudyFile, stored: Stored, reporter: Reporter, interruptions: 
             store.renew(file, now, asdict(resolved) if is_new else None, anew=_failures(stored) if is_rebuilt else None)
             if is_changed and not is_rebuilt:
                 study.note("builder changed", before="the first epoch")
-            log.open(_files_for_people(file).log, f"study {file.name!r} goes on with {len(study.trials)} trials")
+            log.open(StudyFiles.shown(file).log, f"study {file.name!r} goes on with {len(study.trials)} trials")
             if not is_new and identity.versions() != stored.resolved["versions"]:
                 store.back_up()
                 study.note("versions changed", was=stored.resolved["versions"], now=identity.versions())
@@ -172,16 +171,6 @@ def _resume(file: StudyFile, stored: Stored, reporter: Reporter, interruptions: 
             if not is_new and resolved.devices != stored.resolved["devices"]:
                 study.note("devices changed", was=stored.resolved["devices"], now=resolved.devices)
             return _search(study, store, pool, ready, reporter, interruption)
-
-
-def _changed_files(file: StudyFile, began_with: Mapping[str, str]) -> list[str]:
-    files = {name: digest for name, digest in began_with.items() if not name.startswith("manyfit:")}
-    now = identity.source_hashes(file)
-    changed = code_files.changed_files(files, now, file.settings, file.base)
-    if not changed:
-        return []
-    advice = "its trials are of the source that it began with: change it back, or go on under another --name"
-    return [f"changed while this command ran: {', '.join(changed)}; {advice}"]
 
 
 def _warn(reporter: Reporter, warnings: Iterable[str]) -> None:
@@ -246,7 +235,9 @@ def _search(
     _warn(reporter, (*_not_kept(study, ended), *_recomputed(study, ended)))
     numbers = tuple(trial.number for trial in ended)
     outcome = _outcome(study, store, reporter, ended=numbers, seconds=study.seconds - seconds_before)
-    _warn(reporter, _changed_files(study.file, {**outcome.stored.imported, **ready.files}))
+    if changed := identity.changed_files(study.file, {**outcome.stored.imported, **ready.files}):
+        advice = "its trials are of the source that it began with: change it back, or go on under another --name"
+        reporter.warning(f"changed while this command ran: {', '.join(changed)}; {advice}")
     return outcome
 
 
@@ -279,12 +270,6 @@ def _recomputed(study: Study, ended: list[Trial]) -> list[str]:
     ]
 
 
-def _files_for_people(file: StudyFile) -> StudyFiles:
-    """Return the files whose log and best.json tell of a study: those of the study that it confirms, if it does."""
-    name = file.name.removesuffix(SUFFIX) if file.settings.study.confirms else file.name
-    return StudyFiles(file.storage, name)
-
-
 def _tidy(study: Study) -> None:
     upkeep.tidy(StudyFiles.of(study.file), study.kept, study.unfinished)
 
@@ -294,7 +279,7 @@ def _outcome(study: Study, store: Store, reporter: Reporter, *, ended: tuple[int
         _warn(reporter, [f"{problem}; the study itself is stored"])
     _tidy(study)
     stored = store.load()
-    best_path = _files_for_people(study.file).best
+    best_path = StudyFiles.shown(study.file).best
     try:
         if not study.file.settings.study.confirms:
             export.write(best_path, export.to_json(export.best(stored)))

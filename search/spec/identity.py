@@ -140,6 +140,12 @@ def source_hashes(file: StudyFile) -> dict[str, str]:
     return {**code_files.hashes(code_files.source_files(file.settings, file.base)), **given}
 
 
+def changed_files(file: StudyFile, files: Mapping[str, str]) -> list[str]:
+    """Return which of the user's files, name -> hash, have changed since they were hashed."""
+    own = {name: digest for name, digest in files.items() if not name.startswith("manyfit:")}
+    return code_files.changed_files(own, source_hashes(file), file.settings, file.base)
+
+
 def has_same_files(file: StudyFile, stored: Mapping[str, Any]) -> bool:
     """Return whether the files of the user's functions are those of the first start, without importing them."""
     return not _changed_files(file, stored)
@@ -151,14 +157,11 @@ def check_files(file: StudyFile, stored: Mapping[str, Any]) -> None:
 
 
 def _changed_files(file: StudyFile, stored: Mapping[str, Any]) -> list[str]:
-    files, build = stored["model"].get("files"), file.settings.model.build
-    if files:
-        user_files = {name: digest for name, digest in files.items() if name != f"manyfit:{build}"}
-        now = source_hashes(file)
-        return code_files.changed_files(user_files, now, file.settings, file.base)
+    if files := stored["model"].get("files"):
+        return changed_files(file, files)
     # A study of manyfit 0.1.0 stores no list of files: its hash is comparable only if the builder is a single file.
     legacy_hash, stored_hash = code_files.legacy_hash(file.settings, file.base), stored["model"].get("source")
-    return [] if stored_hash is None or legacy_hash in ("", stored_hash) else [build]
+    return [] if stored_hash is None or legacy_hash in ("", stored_hash) else [file.settings.model.build]
 
 
 def _changed_source(file: StudyFile, stored: Mapping[str, Any], ready: Ready) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from search.spec.names import plain_name
 from search.spec.study import StudyFile
+from search.trials.confirmation import SUFFIX
 from search.trials.events import Member
 
 _OF_CALLBACK = re.compile(r"\.?trial-(\d+)(?:\.(\d+))?(?:\.csv|\.keras|\.weights\.h5)?(?:\.partial)?")
@@ -35,6 +36,12 @@ class StudyFiles:
     def of(cls, file: StudyFile) -> StudyFiles:
         """Return the files of the study that `file` describes."""
         return cls(file.storage, file.name)
+
+    @classmethod
+    def shown(cls, file: StudyFile) -> StudyFiles:
+        """Return the files whose log and best.json are those of a study: of the study that it confirms, if it does."""
+        name = file.name.removesuffix(SUFFIX) if file.settings.study.confirms else file.name
+        return cls(file.storage, name)
 
     @property
     def best(self) -> Path:
