@@ -42,10 +42,10 @@ def of_model(model: keras.Model, trainer: Trainer) -> Iterator[Finding]:
     """Yield what would waste a search with a model that is built and compiled, and not trained."""
     if trainer.has_own_fit or not has_call(model):
         return
-    found = [finding for finding in labels(model, trainer) if finding.level != "ok"]
-    yield from found
+    faults = [finding for finding in labels(model, trainer) if finding.level != "ok"]
+    yield from faults
     # Preflight computes outputs of 4 rows, too, so these compile little. A loss that compares rows may need more of them.
-    if found or _is_finite(model, trainer, 4) or _is_finite(model, trainer, _ROWS):
+    if faults or _is_finite(model, trainer, 4) or _is_finite(model, trainer, _ROWS):
         return
     text = f"the loss of {_ROWS} training rows is not finite before any training, in the middle of the space"
     yield Finding("loss at start", "stop", text, "look at the loss, and at the outputs that it takes")

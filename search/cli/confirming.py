@@ -33,11 +33,11 @@ def confirm(
     from search.views.console import ConsoleReporter, stderr
 
     stored = records.load(*stored_study(study, name))
-    found = confirming.confirm(stored, top, repeats, ConsoleReporter(stderr(quiet=quiet)))
+    confirmation = confirming.confirm(stored, top, repeats, ConsoleReporter(stderr(quiet=quiet)))
     if as_json:
-        print(json.dumps(confirmed.to_json(found), indent=2, allow_nan=False))
+        print(json.dumps(confirmed.to_json(confirmation), indent=2, allow_nan=False))
         return
     console = stdout()
-    console.print(confirmed.table(found, stored.file.settings.study.objective))
-    for line in confirmed.lines(found):
+    console.print(confirmed.table(confirmation, stored.file.settings.study.objective))
+    for line in confirmed.lines(confirmation):
         console.print(line, markup=False, highlight=False, soft_wrap=True)

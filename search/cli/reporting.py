@@ -53,10 +53,10 @@ def report(
     path = output or stored.files.report
     if output is not None or not as_json:
         export.check_target(path, stored)
-    found, (described, sections) = answers.answers(stored), _described(stored, is_wanted=model)
+    answered, (described, sections) = answers.answers(stored), _described(stored, is_wanted=model)
     if as_json:
-        print(json.dumps({**answers.to_json(stored, found), "model": described}, indent=2, allow_nan=False))
-    page = study_page.page(stored, found, sections)
+        print(json.dumps({**answers.to_json(stored, answered), "model": described}, indent=2, allow_nan=False))
+    page = study_page.page(stored, answered, sections)
     if output is not None or not as_json:
         pages.write(page, path)
         echo(f"written: {path}")
@@ -109,13 +109,13 @@ def compare(
     if output is not None:
         for one in stored:
             export.check_target(output, one)
-    found = comparing.compared(stored)
+    comparisons = comparing.compared(stored)
     if as_json:
-        print(json.dumps(comparing.to_json(found), indent=2, allow_nan=False))
+        print(json.dumps(comparing.to_json(comparisons), indent=2, allow_nan=False))
     else:
-        comparing.show(found, stdout())
+        comparing.show(comparisons, stdout())
     if output is not None:
-        pages.write(comparing.page(found), output)
+        pages.write(comparing.page(comparisons), output)
         echo(f"written: {output}")
 
 
@@ -123,7 +123,7 @@ def _several(paths: list[Path], wanted: list[str]) -> list[Stored]:
     """Return the studies that a command line names; UsageError if these are less than two."""
     from search.storage import records
 
-    found: dict[tuple[Path, str], Stored] = {}
+    studies: dict[tuple[Path, str], Stored] = {}
     unknown = set(wanted)
     for path in paths:
         if is_database(path):
@@ -134,12 +134,12 @@ def _several(paths: list[Path], wanted: list[str]) -> list[Stored]:
             chosen = [own]
         unknown -= set(chosen)
         for name in chosen:
-            found[place, name] = records.load(place, name)
+            studies[place, name] = records.load(place, name)
     if unknown:
         raise UsageError(f"--name: no database here has a study {sorted(unknown)[0]!r}")
-    if len(found) < 2:
-        named = ", ".join(name for _, name in found) or "none"
+    if len(studies) < 2:
+        named = ", ".join(name for _, name in studies) or "none"
         raise UsageError(
             f"a comparison needs two studies; received {named}; name study files, or a database with several"
         )
-    return list(found.values())
+    return list(studies.values())

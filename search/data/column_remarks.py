@@ -44,9 +44,9 @@ def useless(columns: list[Column]) -> Iterator[tuple[str, str]]:
 
 def remarks(columns: list[Column]) -> Iterator[str]:
     """Yield warnings on columns that are of no use; many of a kind, such as constant pixels, in one."""
-    found = list(useless(columns))
-    kinds = Counter(_kind(why) for _, why in found)
-    for name, why in found:
+    useless_columns = list(useless(columns))
+    kinds = Counter(_kind(why) for _, why in useless_columns)
+    for name, why in useless_columns:
         if kinds[_kind(why)] > _MOST_OF_A_KIND:
             continue
         if _kind(why) == _EQUAL:
@@ -55,7 +55,7 @@ def remarks(columns: list[Column]) -> Iterator[str]:
             yield f"column {name!r}: {why}; drop it: columns = {{ drop = [{quoted(name)}] }}"
     for kind, count in kinds.items():
         if count > _MOST_OF_A_KIND:
-            names = [repr(name) for name, why in found if _kind(why) == kind][:_MOST_OF_A_KIND]
+            names = [repr(name) for name, why in useless_columns if _kind(why) == kind][:_MOST_OF_A_KIND]
             what = "each is equal to an earlier column" if kind == _EQUAL else kind
             yield f"{count} columns ({', '.join(names)}, ...): {what}; data.columns.drop leaves columns out"
 

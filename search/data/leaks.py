@@ -50,15 +50,15 @@ def columns_of(table: Table, rows: Array) -> dict[str, Array]:
     """Return rows of a table as numbers: categories as their rank, dates as seconds; long texts are left out."""
     import numpy as np
 
-    found = {}
+    values_of = {}
     for column in table.columns:
         if column.kind == "date":
-            found[column.name] = column.seconds[column.values[rows]]
+            values_of[column.name] = column.seconds[column.values[rows]]
         elif column.texts is None:
-            found[column.name] = column.values[rows]
+            values_of[column.name] = column.values[rows]
         elif column.kind == "category":
-            found[column.name] = np.unique(column.raw(rows).astype(str), return_inverse=True)[1]
-    return found
+            values_of[column.name] = np.unique(column.raw(rows).astype(str), return_inverse=True)[1]
+    return values_of
 
 
 def _explained(x: Array, y: Array, *, is_regression: bool) -> float:

@@ -46,8 +46,8 @@ class Column:
         """Of a column of dates: the seconds since 1970 of each distinct text, NaN for those that are no dates."""
         import numpy as np
 
-        found = [seconds_of(text, self.order) for text in self.texts or ()]
-        return np.array([np.nan if value is None else value for value in found])
+        parsed = [seconds_of(text, self.order) for text in self.texts or ()]
+        return np.array([np.nan if value is None else value for value in parsed])
 
 
 @dataclass(frozen=True, eq=False)

@@ -111,18 +111,18 @@ class Encoding:
 
     def described(self) -> tuple[dict[str, Any], ...]:
         """Return name, kind, number of features and remarks of each column, for people and programs."""
-        found: dict[str, dict[str, Any]] = {
+        descriptions: dict[str, dict[str, Any]] = {
             name: {"name": name, "kind": kind, "features": 0, "how": ""} for name, kind in self.columns.items()
         }
         quantities = self.quantities
         missing = {quantities[index].partition(": days")[0]: index for index in self.flagged}
         for name in self.numbers:
-            found[name] |= {
+            descriptions[name] |= {
                 "features": 1 + (name in missing),
                 "how": f"missing values become {self.medians[missing[name]]:g}" if name in missing else "",
             }
         for date in self.dates:
-            found[date.name] |= {
+            descriptions[date.name] |= {
                 "features": len(date.parts) + (date.name in missing),
                 "how": ", ".join(date.parts) + (", with missing values" if date.name in missing else ""),
             }
@@ -130,10 +130,13 @@ class Encoding:
             how = [f"{len(column.known)} categories"]
             how += ["all others are one"] if column.has_others else []
             how += ["missing is one"] if column.has_missing else []
-            found[column.name] |= {"features": len(column.features), "how": ", ".join(how)}
+            descriptions[column.name] |= {"features": len(column.features), "how": ", ".join(how)}
         for text in self.texts:
-            found[text.name] |= {"features": len(text.words), "how": f"its {len(text.words)} most frequent words"}
-        return tuple(found.values())
+            descriptions[text.name] |= {
+                "features": len(text.words),
+                "how": f"its {len(text.words)} most frequent words",
+            }
+        return tuple(descriptions.values())
 
 
 def adapt(table: Table, rows: Array, method: str, name: str, most_words: int = MOST_WORDS) -> Encoding:
@@ -211,11 +214,13 @@ def _quantities(table: Table, dates: tuple[Dates, ...], rows: Array) -> Array:
     import numpy as np
 
     by_name = {date.name: date for date in dates}
-    found = [column.values[rows].astype(np.float32) for column in table.columns if column.kind in ("number", "boolean")]
+    features = [
+        column.values[rows].astype(np.float32) for column in table.columns if column.kind in ("number", "boolean")
+    ]
     for column in table.columns:
         if column.kind == "date":
-            found += _parts(column, by_name[column.name], rows)
-    return np.stack(found, axis=1) if found else np.zeros((len(rows), 0), np.float32)
+            features += _parts(column, by_name[column.name], rows)
+    return np.stack(features, axis=1) if features else np.zeros((len(rows), 0), np.float32)
 
 
 def _dates(column: Column, rows: Array) -> Dates:
@@ -237,7 +242,7 @@ def _parts(column: Column, date: Dates, rows: Array) -> Iterator[Array]:
     days = day.astype(np.int64)
     time = (known - day).astype(np.int64).astype(np.float32)
     elapsed = (days - date.first).astype(np.float32)
-    found = {
+    by_part = {
         "days": elapsed + time / np.float32(_DAY) if date.has_time else elapsed,
         "month": month.astype(np.int64) % 12 + 1,
         "day": (day - month.astype("datetime64[D]")).astype(np.int64) + 1,
@@ -245,7 +250,7 @@ def _parts(column: Column, date: Dates, rows: Array) -> Iterator[Array]:
         "hour": time // 3600,
     }
     for part in date.parts:
-        values = np.where(np.isnan(seconds), np.nan, found[part]).astype(np.float32)
+        values = np.where(np.isnan(seconds), np.nan, by_part[part]).astype(np.float32)
         yield values[column.values[rows]]
 
 
@@ -302,8 +307,8 @@ def _put_categories(categories: Categories, column: Column, rows: Array, feature
     else:
         values = column.values[rows]
         known = np.array(categories.known or (np.inf,))
-        found = np.minimum(np.searchsorted(known, values), len(known) - 1)
-        place = np.where(known[found] == values, found, other)
+        positions = np.minimum(np.searchsorted(known, values), len(known) - 1)
+        place = np.where(known[positions] == values, positions, other)
         place[np.isnan(values)] = missing if categories.has_missing else -1
     index = np.flatnonzero(place >= 0)
     features[index, place[index]] = 1

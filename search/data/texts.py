@@ -209,13 +209,13 @@ def encode(vocabulary: Vocabulary, texts: Texts, rows: Array, name: str) -> Arra
     places = {word.encode(): place for place, word in enumerate(vocabulary.words, first)}
     encoded = np.zeros((len(rows), width), np.int32 if is_int else np.float32)
     for row, value in enumerate(texts.values[rows]):
-        found = [places.get(word, first - 1) for word in words_of(value)]
+        indices = [places.get(word, first - 1) for word in words_of(value)]
         if is_int:
-            encoded[row, : len(found)] = found[:width]
+            encoded[row, : len(indices)] = indices[:width]
         elif vocabulary.output_mode == "multi_hot":
-            encoded[row, found] = 1
+            encoded[row, indices] = 1
         else:
-            encoded[row] = np.bincount(found, minlength=width) if found else 0
+            encoded[row] = np.bincount(indices, minlength=width) if indices else 0
     if vocabulary.output_mode == "tf_idf":
         # The weight of the unknown word is the mean, as in Keras.
         encoded *= np.concatenate([[vocabulary.idf.mean()], vocabulary.idf]).astype(np.float32)

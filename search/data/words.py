@@ -69,9 +69,9 @@ def put_words(words: Words, column: Column, rows: Array, features: Array) -> Non
     texts = column.texts or ()
     places = {word.encode(): place for place, word in enumerate(words.words)}
     used, codes = np.unique(column.values[rows], return_inverse=True)
-    found = [list({places[word] for word in words_of(texts[index]) if word in places}) for index in used.tolist()]
-    lengths = np.array([len(index) for index in found])
-    flat = np.fromiter(chain.from_iterable(found), np.intp)
+    positions = [list({places[word] for word in words_of(texts[index]) if word in places}) for index in used.tolist()]
+    lengths = np.array([len(index) for index in positions])
+    flat = np.fromiter(chain.from_iterable(positions), np.intp)
     starts = np.cumsum(lengths) - lengths
     counts = lengths[codes]
     row = np.repeat(np.arange(len(rows)), counts)

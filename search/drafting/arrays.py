@@ -59,21 +59,21 @@ def keys_of(shapes: Mapping[str, tuple[int, ...]], where: str) -> dict[str, str]
     Names decide; of two arrays without telling names the one with more numbers is x. DataError if no pair of features and
     labels can be told.
     """
-    found: dict[str, str] = {}
+    keys: dict[str, str] = {}
     for key in shapes:
         role = _role(key)
         if role is None:
             continue
-        if role in found:
-            raise DataError(f"{where}: {found[role]!r} and {key!r} may both be {role}; name one of them {role}")
-        found[role] = key
-    if not found and len(shapes) == 2:
+        if role in keys:
+            raise DataError(f"{where}: {keys[role]!r} and {key!r} may both be {role}; name one of them {role}")
+        keys[role] = key
+    if not keys and len(shapes) == 2:
         first, second = sorted(shapes, key=lambda key: _size(shapes[key]), reverse=True)
         if shapes[first][:1] == shapes[second][:1]:
-            found = {"x": first, "y": second}
-    if any("_" in role for role in found) and "x_train" not in found:
-        found = {(f"{role}_train" if role in ("x", "y") else role): key for role, key in found.items()}
-    kept = {role: key for role, key in found.items() if _partner(role) in found}
+            keys = {"x": first, "y": second}
+    if any("_" in role for role in keys) and "x_train" not in keys:
+        keys = {(f"{role}_train" if role in ("x", "y") else role): key for role, key in keys.items()}
+    kept = {role: key for role, key in keys.items() if _partner(role) in keys}
     if not {"x", "x_train"} & set(kept):
         there = ", ".join(f"{key} {shape}" for key, shape in list(shapes.items())[:12])
         raise DataError(

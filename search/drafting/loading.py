@@ -70,14 +70,14 @@ def load(request: Request) -> Loaded:
     """Load what a command line names; DataError for data that no study can use. Leaves no file behind."""
     given = overrides_of(request)
     with _without_bytecode(), _with_its_own_path(), _backend(), contextlib.redirect_stdout(sys.stderr):
-        found = origin.of(request, given)
-        with _reader(found, request) as read:
-            section = {**given, **found.section}
+        source = origin.of(request, given)
+        with _reader(source, request) as read:
+            section = {**given, **source.section}
             _validated(section, _text_of(request))
             if "target" in section and not request.model:
                 section.setdefault("scale", "standard")
             section, first, guesses = _tried(section, read)
-            return _settled(Loaded(found, section, first, {}, guesses), request, given, read)
+            return _settled(Loaded(source, section, first, {}, guesses), request, given, read)
 
 
 def overrides_of(request: Request) -> dict[str, Any]:
@@ -115,13 +115,13 @@ _Read = Callable[[Mapping[str, Any]], Data]
 
 
 @contextlib.contextmanager
-def _reader(found: Origin, request: Request) -> Iterator[_Read]:
+def _reader(source: Origin, request: Request) -> Iterator[_Read]:
     """Yield a function that loads the rows of a section; my_data.py exists only as long as the context lasts."""
     # The file must lie in the folder: paths in it are relative to it.
     partial = request.folder / f".my_data_{os.getpid()}.py"
 
     def read(section: Mapping[str, Any]) -> Data:
-        given = {**section, "source": f"{partial.name}:rows"} if found.code else section
+        given = {**section, "source": f"{partial.name}:rows"} if source.code else section
         try:
             settings = DataSection.model_validate(given)
             return data.load(settings, request.folder, settings.seed)
@@ -133,8 +133,8 @@ def _reader(found: Origin, request: Request) -> Iterator[_Read]:
             bring_back()
 
     try:
-        if found.code:
-            partial.write_text(found.code, encoding="utf-8")
+        if source.code:
+            partial.write_text(source.code, encoding="utf-8")
         yield read
     except OSError as error:
         if error.filename != str(partial):

@@ -105,15 +105,15 @@ def _of_function(reference: Reference, request: Request, given: Mapping[str, Any
 
 def _of_table(frame: pd.DataFrame, origin: Origin, request: Request, given: Mapping[str, Any]) -> Origin:
     """Add what can be told of a table: its target, columns to leave out, whether it is a series."""
-    found = tables.look(frame, request, given)
-    section = {**origin.section, **found.section}
+    table = tables.look(frame, request, given)
+    section = {**origin.section, **table.section}
     return Origin(
         section,
         origin.code,
         origin.why,
-        (*origin.guesses, *found.guesses),
-        found.dropped,
-        (*origin.notes, *found.notes),
+        (*origin.guesses, *table.guesses),
+        table.dropped,
+        (*origin.notes, *table.notes),
     )
 
 

@@ -58,28 +58,28 @@ def _described(
     trainer: Trainer, evaluated: Evaluated, head: Head, outputs: NDArray[Any], given: noting.Given
 ) -> dict[str, Any]:
     info, count = head.data.info, len(outputs)
-    found: dict[str, Any] = {"name": head.name, "task": info.task, "rows": count}
+    detail: dict[str, Any] = {"name": head.name, "task": info.task, "rows": count}
     flat = outputs.reshape(count, -1).astype(np.float64)
     if info.task == "regression":
-        return {**found, **_errors(trainer, head.data, flat)}
+        return {**detail, **_errors(trainer, head.data, flat)}
     labels = label_numbers(np.asarray(head.data.y_validation)).reshape(-1)
     if outputs.ndim > 2 or len(labels) != count:
-        return {**found, "left_out": "the model gives more than one class a row"}
+        return {**detail, "left_out": "the model gives more than one class a row"}
     shares = _shares(flat, given, info.classes)
     if shares is None:
-        return {**found, "left_out": "it is not known what its outputs mean: no probabilities, and no logits"}
+        return {**detail, "left_out": "it is not known what its outputs mean: no probabilities, and no logits"}
     predicted = shares.argmax(1)
     accuracy, name = float((predicted == labels).mean()), head.name
     known = [evaluated.values.get(f"{name}_{metric}" if name else metric) for metric in _ACCURACIES]
     stated = next((value for value in known if value is not None), None)
     if stated is not None and head.data.w_validation is None and abs(stated - accuracy) > 1.5 / count:
         return {
-            **found,
+            **detail,
             "left_out": f"its classes by the largest output give an accuracy of {accuracy:.5g}, not {stated:.5g}",
         }
     names = list(info.class_names) or [str(number) for number in range(info.classes)]
     return {
-        **found,
+        **detail,
         **_confusion(labels, predicted, names),
         "mistakes": _mistakes(trainer, labels, predicted, shares, names, given),
     }

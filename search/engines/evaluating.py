@@ -151,8 +151,8 @@ def intervals(rows: _Rows, outputs: Any, values: Mapping[str, float]) -> dict[st
         if name in values and np.isclose(value + offsets.get(name, 0.0), values[name], rtol=_SAME, atol=_SAME)
     }
     accuracies = _accuracies(rows) & known if all(array.ndim <= 2 for array in keras.tree.flatten(outputs)) else set()
-    found = {name: wilson(values[name], count) for name in accuracies if _is_count(values[name] * count)}
-    if others := sorted(known - found.keys()):
+    by_metric = {name: wilson(values[name], count) for name in accuracies if _is_count(values[name] * count)}
+    if others := sorted(known - by_metric.keys()):
         generator = np.random.default_rng(0)
         drawn = [_measured(rows, outputs, generator.integers(count, size=count)) for _ in range(RESAMPLES)]
         tail = (1 - LEVEL) / 2
@@ -160,8 +160,8 @@ def intervals(rows: _Rows, outputs: Any, values: Mapping[str, float]) -> dict[st
             sample: NDArray[np.float64] = np.array([one[name] for one in drawn]) + offsets.get(name, 0.0)
             if np.isfinite(sample).all():
                 low, high = np.quantile(sample, [tail, 1 - tail])
-                found[name] = (float(low), float(high), "bootstrap")
-    return found
+                by_metric[name] = (float(low), float(high), "bootstrap")
+    return by_metric
 
 
 def wilson(share: float, count: int) -> Interval:
@@ -182,14 +182,14 @@ def _measured(rows: _Rows, outputs: Any, index: NDArray[Any]) -> dict[str, float
         keras.tree.map_structure(lambda array: np.asarray(array)[index], tree) if tree is not None else None
         for tree in (rows.y, outputs, rows.weights)
     )
-    found: dict[str, float] = {}
+    measured: dict[str, float] = {}
     if model._compile_loss is not None:
-        found["loss"] = float(keras.ops.convert_to_numpy(model._compile_loss(y, predicted, sample_weight=weights)))
+        measured["loss"] = float(keras.ops.convert_to_numpy(model._compile_loss(y, predicted, sample_weight=weights)))
     if model._compile_metrics is not None:
         model._compile_metrics.reset_state()
         model._compile_metrics.update_state(y, predicted, sample_weight=weights)
-        found |= numbers(model._compile_metrics.result())
-    return found
+        measured |= numbers(model._compile_metrics.result())
+    return measured
 
 
 def _accuracies(rows: _Rows) -> set[str]:

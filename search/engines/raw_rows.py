@@ -212,14 +212,14 @@ def _lookups(encoding: Encoding, names: Mapping[str, str]) -> dict[str, keras.la
 
     `names`: column -> the name of its layer.
     """
-    found: dict[str, keras.layers.Layer] = {}
+    lookups: dict[str, keras.layers.Layer] = {}
     for column in encoding.categories:
         if column.are_texts:
             words = [*column.known, *(column.blanks if column.has_missing else ())]
             # A vocabulary must not be empty; nothing is equal to this one.
-            found[column.name] = layers.StringLookup(vocabulary=words or ["\0"], name=names[column.name])
+            lookups[column.name] = layers.StringLookup(vocabulary=words or ["\0"], name=names[column.name])
     for date in encoding.dates:
-        found[date.name] = layers.TextVectorization(
+        lookups[date.name] = layers.TextVectorization(
             standardize=None,
             split="character",
             output_sequence_length=_DATE_LENGTH,
@@ -227,10 +227,10 @@ def _lookups(encoding: Encoding, names: Mapping[str, str]) -> dict[str, keras.la
             name=names[date.name],
         )
     for text in encoding.texts:
-        found[text.name] = layers.TextVectorization(
+        lookups[text.name] = layers.TextVectorization(
             output_mode="multi_hot", vocabulary=list(text.words) or ["\0"], name=names[text.name]
         )
-    return found
+    return lookups
 
 
 def _features(encoding: Encoding, numbers: Mapping[str, Any]) -> Any:
@@ -297,14 +297,14 @@ def _parts(date: Dates, characters: Any) -> Any:
     days = _days(year, month, day)
     time = (runs[3] * 60 + runs[4]) * 60 + runs[5]
     elapsed = ops.cast(days - date.first, "float32")
-    found = {
+    by_part = {
         "days": elapsed + ops.cast(time, "float32") / np.float32(86400) if date.has_time else elapsed,
         "month": month,
         "day": day,
         "weekday": ops.mod(days + 3, 7),
         "hour": runs[3],
     }
-    parts = ops.stack([ops.cast(found[part], "float32") for part in date.parts], axis=-1)
+    parts = ops.stack([ops.cast(by_part[part], "float32") for part in date.parts], axis=-1)
     return ops.where(ops.expand_dims(is_date, -1), parts, np.float32(np.nan))
 
 

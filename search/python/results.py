@@ -296,9 +296,9 @@ def load(path: str | Path, name: str | None = None) -> Results:
         raise UsageError(f'path: must be a database such as "studies/digits.db"; received {path!r}')
     path = Path(path)
     if path.suffix == ".toml":
-        database, found = studyfile.locate(path)
-        records.load(database, name or found, with_trials=False)
-        return Results(database, name or found)
+        database, own_name = studyfile.locate(path)
+        records.load(database, name or own_name, with_trials=False)
+        return Results(database, name or own_name)
     path = path.resolve()
     chosen = name or records.only_name(path)
     records.load(path, chosen, with_trials=False)

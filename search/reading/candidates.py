@@ -63,17 +63,17 @@ def space_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def checked(rows: Sequence[Mapping[str, Any]], space: Space) -> list[dict[str, Any]]:
     """Return candidates as configs of a space, each once; SpaceError for one that is none."""
-    found: dict[str, dict[str, Any]] = {}
+    configs: dict[str, dict[str, Any]] = {}
     for number, row in enumerate(rows, 1):
         try:
             config = _config(row, space)
         except SpaceError as error:
             where = f", {error.key}" if error.key else ""
             raise SpaceError(f"candidate {number}{where}: {error}") from None
-        found.setdefault(json.dumps(config), config)
-    if not 2 <= len(found) <= MOST:
-        raise SpaceError(f"there must be from 2 to {MOST:,} different candidates; received {len(found):,}")
-    return list(found.values())
+        configs.setdefault(json.dumps(config), config)
+    if not 2 <= len(configs) <= MOST:
+        raise SpaceError(f"there must be from 2 to {MOST:,} different candidates; received {len(configs):,}")
+    return list(configs.values())
 
 
 def _config(row: Mapping[str, Any], space: Space) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from search.errors import DataError, UsageError
 from search.reading import candidates, crosschecks, signatures, studychecks
 from search.reading.studytext import StudyText
 from search.spec import given
-from search.spec.found import Found
+from search.spec.declared_space import DeclaredSpace
 from search.spec.settings import Settings
 from search.spec.study import StudyFile
 from search.spec.vocabulary import (
@@ -25,7 +25,7 @@ from search.spec.vocabulary import (
 )
 from spaces import Space, SpaceError, load_preset, preset_names
 
-Finder: TypeAlias = Callable[[StudyFile], Found]
+Finder: TypeAlias = Callable[[StudyFile], DeclaredSpace]
 """Runs the builder of a study without a space and returns what it found; UsageError if it has another form."""
 
 
@@ -73,16 +73,16 @@ def _with_space(
         return text.overridden_by(overrides)
     crosschecks.check_without_space(study, rest)
     try:
-        found = find(study)
+        declared = find(study)
     except DataError:
         raise
     except UsageError as error:
         raise rest.error("model.build", str(error).removeprefix("model.build: ")) from None
-    table = {**rest.table, "space": dict(found.space)}
-    if found.start and not study.settings.search.start:
-        table["search"] = {**table.get("search", {}), "start": [dict(found.start)]}
-    if found.epochs and study.settings.study.epochs is None and "epochs" not in found.space:
-        table["study"] = {**table.get("study", {}), "epochs": found.epochs}
+    table = {**rest.table, "space": dict(declared.space)}
+    if declared.start and not study.settings.search.start:
+        table["search"] = {**table.get("search", {}), "start": [dict(declared.start)]}
+    if declared.epochs and study.settings.study.epochs is None and "epochs" not in declared.space:
+        table["study"] = {**table.get("study", {}), "epochs": declared.epochs}
     return replace(rest, table=table).overridden_by(of_space)
 
 

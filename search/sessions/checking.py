@@ -58,22 +58,24 @@ def check(file: StudyFile, follower: Follower | None = None, *, interruptions: I
     params = checked_params(file)
     config = {**file.fixed(), **file.space.config(params)}
     with interruptions() as interruption, handover.shared(file.given) as objects:
-        backends, found = _backends(file, resolved), _Found()
+        backends, results = _backends(file, resolved), _Results()
         for backend in backends:
             order = _order(file, resolved, config, has_data=backend == backends[0], may_move=backend != backends[-1])
             process = Processes(backend, StudyLog(), 1, objects).start(0, chosen[0], order)
             try:
-                moves = _follow(process, backend, found, follower, interruption)
+                moves = _follow(process, backend, results, follower, interruption)
             finally:
                 process.end()
             if not moves:
                 break
-        return Report(file.name, backend, params, config, tuple(found.findings), found.left_out, tuple(found.exhibits))
+        return Report(
+            file.name, backend, params, config, tuple(results.findings), results.left_out, tuple(results.exhibits)
+        )
 
 
 @dataclass
-class _Found:
-    """What a check has found, left out and shown so far."""
+class _Results:
+    """The findings of a check so far, what it left out and what it showed."""
 
     findings: list[Finding] = field(default_factory=list)
     exhibits: list[Exhibit] = field(default_factory=list)
@@ -95,16 +97,18 @@ def _order(
     return CheckStudy(file.settings.model_copy(update={"run": run}), str(file.base), config, has_data, may_move)
 
 
-def _follow(process: Process, backend: str, found: _Found, follower: Follower, interruption: Callable[[], int]) -> bool:
+def _follow(
+    process: Process, backend: str, results: _Results, follower: Follower, interruption: Callable[[], int]
+) -> bool:
     """Follow a check to its end; return whether it is to go on on the next backend."""
     with follower.waiting(f"checking the data and the model, on {backend}"):
         while not isinstance(answer := _next(process, interruption), Checked):
             if isinstance(answer, Finding):
-                found.findings.append(answer)
+                results.findings.append(answer)
                 follower.finding(answer)
             else:
-                found.exhibits.append(answer)
-    found.left_out |= answer.left_out
+                results.exhibits.append(answer)
+    results.left_out |= answer.left_out
     return answer.moves
 
 

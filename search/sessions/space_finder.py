@@ -8,7 +8,7 @@ from search.engines import devices
 from search.log import StudyLog
 from search.sessions.reporter import LOGGING, Reporter
 from search.spec import identity
-from search.spec.found import Found
+from search.spec.declared_space import DeclaredSpace
 from search.spec.study import StudyFile
 from search.storage import records
 from search.workers import asking, handover
@@ -22,11 +22,11 @@ class SpaceFinder:
 
     reporter: Reporter = LOGGING
 
-    def __call__(self, file: StudyFile) -> Found:
+    def __call__(self, file: StudyFile) -> DeclaredSpace:
         """Return the space of a study without one; UsageError if its builder has another form, asks for nothing or fails."""
         return _stored(file) or self._run(file)
 
-    def _run(self, file: StudyFile) -> Found:
+    def _run(self, file: StudyFile) -> DeclaredSpace:
         run = file.settings.run
         backend = devices.choose_backend("jax" if run.engine == "lanes" else run.backend)
         with self.reporter.waiting(f"running {file.settings.model.build} to find its hyperparameters, on {backend}"):
@@ -40,7 +40,7 @@ class SpaceFinder:
         return answer
 
 
-def _ask(file: StudyFile, backend: str) -> Found:
+def _ask(file: StudyFile, backend: str) -> DeclaredSpace:
     with handover.shared(file.given) as objects:
         order = FindSpace(file.settings, str(file.base))
         process = Processes(backend, StudyLog(), 1, objects).start(0, devices.choose(("cpu",))[0], order)
@@ -48,15 +48,15 @@ def _ask(file: StudyFile, backend: str) -> Found:
             answer = asking.reply(process, "ran the builder")
         finally:
             process.end()
-    assert isinstance(answer, Found)  # noqa: S101 (the only other reply to FindSpace)
+    assert isinstance(answer, DeclaredSpace)  # noqa: S101 (the only other reply to FindSpace)
     return answer
 
 
-def _stored(file: StudyFile) -> Found | None:
+def _stored(file: StudyFile) -> DeclaredSpace | None:
     """Return the space that a stored study began with; None if its builder has changed since, which may change the space."""
     stored = records.find(file.storage, file.name, with_trials=False)
     if stored is None or not identity.has_same_files(file, stored.full_identity):
         return None
     settings = stored.file.settings
     start = settings.search.start[0] if settings.search.start else {}
-    return Found(settings.space, start, settings.study.epochs or 0)
+    return DeclaredSpace(settings.space, start, settings.study.epochs or 0)

@@ -230,13 +230,13 @@ def with_mode(entry: Entry, objective: str, direction: str) -> dict[str, Any]:
     if "monitor" not in OPTIONS[name_of(entry)] or options.get("mode", "auto") != "auto":
         return options
     monitor = options.get("monitor", "val_loss")
-    found = direction if monitor == objective else direction_of(monitor)
-    if found is None:
+    wanted = direction if monitor == objective else direction_of(monitor)
+    if wanted is None:
         raise OptionError(
             f'whether {monitor!r} is better high or low can\'t be told by its name; add mode = "max" or "min"',
             "monitor",
         )
-    return {**options, "mode": "max" if found == "maximize" else "min"}
+    return {**options, "mode": "max" if wanted == "maximize" else "min"}
 
 
 def monitored(entries: Iterable[Entry]) -> Iterator[tuple[int, str]]:

@@ -132,8 +132,10 @@ def read(path: Path) -> ModelNotes:
         )
     given = table[KEY]
     if not isinstance(given, dict) or given.get("format") != FORMAT:
-        found = given.get("format") if isinstance(given, dict) else given
-        raise UsageError(f"{path}: is of another version of manyfit: its notes have the format {found!r}, not {FORMAT}")
+        its_format = given.get("format") if isinstance(given, dict) else given
+        raise UsageError(
+            f"{path}: is of another version of manyfit: its notes have the format {its_format!r}, not {FORMAT}"
+        )
     try:
         return ModelNotes.model_validate(given)
     except ValidationError as error:

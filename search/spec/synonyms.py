@@ -355,10 +355,10 @@ def known_name(name: str, known: Iterable[str]) -> str | None:
         return None
     if wanted in by_plain:
         return by_plain[wanted]
-    found = next((by_plain[plain(word)] for word in _NAMES_OF.get(wanted, ()) if plain(word) in by_plain), None)
+    named = next((by_plain[plain(word)] for word in _NAMES_OF.get(wanted, ()) if plain(word) in by_plain), None)
     module, _, last = name.rpartition(".")
     # Names of Python, such as optuna.samplers.TPESampler.
-    return known_name(last, by_plain.values()) if found is None and module and plain(last) else found
+    return known_name(last, by_plain.values()) if named is None and module and plain(last) else named
 
 
 def reason(name: str) -> str:

@@ -264,8 +264,8 @@ class _Renaming:
         return values
 
     def _note(self, key: str, value: str) -> dict[str, str]:
-        if (found := _NOTE_OF_TRIAL.fullmatch(key)) and int(found[1]) in self.trial_ids:
-            return {"key": f"dashboard:{self.trial_ids[int(found[1])]}:{found[2]}"}
+        if (match := _NOTE_OF_TRIAL.fullmatch(key)) and int(match[1]) in self.trial_ids:
+            return {"key": f"dashboard:{self.trial_ids[int(match[1])]}:{match[2]}"}
         head = f"**{self.name}**"
         if key == _NOTE and str(note := json.loads(value)).startswith(head):
             return {"value_json": json.dumps(f"**{self.new_name}**{note.removeprefix(head)}")}

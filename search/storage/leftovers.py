@@ -72,20 +72,20 @@ def orphans(connection: sqlite3.Connection) -> list[tuple[str, int, str]]:
 
 def _without_parent(connection: sqlite3.Connection, of_trials: Container[int] | None) -> list[tuple[str, int, str]]:
     """Return (table, row, table of the parent) of rows without a parent row; `of_trials`: only those of these trials."""
-    found = []
+    orphaned = []
     for table, row, parent, _ in connection.execute("PRAGMA foreign_key_check").fetchall():
         # Optuna never deletes from our own tables.
         if table not in OUR_TABLES and (of_trials is None or _trial_of(connection, table, row) in of_trials):
-            found.append((table, row, parent))
-    return found
+            orphaned.append((table, row, parent))
+    return orphaned
 
 
 def _trial_of(connection: sqlite3.Connection, table: str, row: int) -> int | None:
     try:
-        found = connection.execute(f'SELECT trial_id FROM "{table}" WHERE rowid = ?', (row,)).fetchone()  # noqa: S608
+        trial = connection.execute(f'SELECT trial_id FROM "{table}" WHERE rowid = ?', (row,)).fetchone()  # noqa: S608
     except sqlite3.OperationalError:  # a table of studies
         return None
-    return found and int(found[0])
+    return trial and int(trial[0])
 
 
 def _trials_of_present_studies(connection: sqlite3.Connection) -> frozenset[int]:

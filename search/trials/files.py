@@ -85,8 +85,8 @@ class StudyFiles:
         """Yield (key of the member, path) of all that callbacks of these names wrote, half-written files included."""
         for name in names:
             for path in sorted((self.callbacks / name).glob("*")):
-                if found := _OF_CALLBACK.fullmatch(path.name):
-                    yield f"{found[1]}.{found[2] or 0}", path
+                if match := _OF_CALLBACK.fullmatch(path.name):
+                    yield f"{match[1]}.{match[2] or 0}", path
 
     def weights(self, member: Member) -> Path:
         """Return the path of a member's kept weights."""

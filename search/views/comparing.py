@@ -55,12 +55,12 @@ def compared(studies: Sequence[Stored]) -> list[Compared]:
     counts = Counter(stored.name for stored in studies)
     done = [progress.progress(stored) for stored in studies]
     epochs = min(one.epochs for one in done)
-    found = []
+    comparisons = []
     for stored, one in zip(studies, done, strict=True):
         name = stored.name if counts[stored.name] == 1 else f"{stored.name} ({stored.path.name})"
         before = [step.value for step in one.steps if step.epochs <= epochs]
-        found.append(Compared(name, stored, one, before[-1] if before else None))
-    return found
+        comparisons.append(Compared(name, stored, one, before[-1] if before else None))
+    return comparisons
 
 
 def remarks(studies: Sequence[Compared]) -> list[str]:
@@ -87,12 +87,12 @@ def differences(studies: Sequence[Compared]) -> list[tuple[str, list[str]]]:
             f"resolved {key}": resolved[key] for key in ("engine", "backend", "devices", "precision") if key in resolved
         }
     keys = dict.fromkeys(key for table in settings for key in table if key not in _NAMES)
-    found = []
+    differing = []
     for key in keys:
         texts = [_text(table[key]) if key in table else "-" for table in settings]
         if len(set(texts)) > 1:
-            found.append((key, texts))
-    return found
+            differing.append((key, texts))
+    return differing
 
 
 def to_json(studies: Sequence[Compared]) -> dict[str, Any]:

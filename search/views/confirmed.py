@@ -19,18 +19,18 @@ def of(stored: Stored) -> Confirmation | None:
     return None if again is None else confirmation(stored, again)
 
 
-def to_json(found: Confirmation) -> dict[str, Any]:
+def to_json(confirmation: Confirmation) -> dict[str, Any]:
     """Return a confirmation as plain JSON."""
-    return {**asdict(found), "pairs": found.pairs, "level": LEVEL}
+    return {**asdict(confirmation), "pairs": confirmation.pairs, "level": LEVEL}
 
 
-def table(found: Confirmation, objective: str) -> Table:
+def table(confirmation: Confirmation, objective: str) -> Table:
     """Return the configs as a table, in the search's order."""
     rows = Table(box=None, header_style="bold", pad_edge=False)
     columns = ("rank", "trial", objective, "mean again", "standard error", f"{LEVEL:.0%} interval", "luck", "trainings")
     for column in columns:
         rows.add_column(column, justify="right", no_wrap=True)
-    for rank, config in enumerate(found.configs, 1):
+    for rank, config in enumerate(confirmation.configs, 1):
         failed = f" ({config.failed} failed)" if config.failed else ""
         rows.add_row(
             str(rank),
@@ -40,22 +40,22 @@ def table(found: Confirmation, objective: str) -> Table:
             "-" if config.standard_error is None else f"{config.standard_error:.2g}",
             _interval(config),
             "-" if config.luck is None else f"{config.luck:+.2g}",
-            f"{len(config.values)} of {found.repeats}{failed}",
+            f"{len(config.values)} of {confirmation.repeats}{failed}",
         )
     return rows
 
 
-def lines(found: Confirmation) -> list[str]:
+def lines(confirmation: Confirmation) -> list[str]:
     """Return sentences on the luck of the best value, and on the order of the configs."""
-    return [line(found), *([order(found)] if len(found.configs) > 1 else [])]
+    return [line(confirmation), *([order(confirmation)] if len(confirmation.configs) > 1 else [])]
 
 
-def line(found: Confirmation) -> str:
+def line(confirmation: Confirmation) -> str:
     """Return a sentence on how much of the best value was luck."""
-    best = found.configs[0]
+    best = confirmation.configs[0]
     notes = [f"{best.failed} more ended without a value"] if best.failed else []
-    notes += [] if found.is_done else ["not done: `manyfit confirm` goes on"]
-    notes += [] if found.is_current else ["the search has found other best configs since"]
+    notes += [] if confirmation.is_done else ["not done: `manyfit confirm` goes on"]
+    notes += [] if confirmation.is_current else ["the search has found other best configs since"]
     if best.mean is None:
         text = f"trial {best.trial} has no value of a fresh training yet"
     else:
@@ -66,17 +66,21 @@ def line(found: Confirmation) -> str:
     return "; ".join([f"confirmation: {text}", *notes])
 
 
-def order(found: Confirmation) -> str:
+def order(confirmation: Confirmation) -> str:
     """Return a sentence on whether the order of the configs holds."""
-    if found.pairs == 0:
+    if confirmation.pairs == 0:
         return "order: no two configs can be compared yet"
-    best = "the best again" if found.best == found.configs[0].trial else f"not the best again: trial {found.best} is"
-    parts = [f"trial {found.configs[0].trial} is {best}"]
-    if found.correlation is not None:
-        parts.append(f"rank correlation of the search's values with the means {found.correlation:+.2f}")
-    apart = ", ".join(f"{better} is better than {worse}" for better, worse in found.apart)
-    pairs = f"{found.pairs} pair{'' if found.pairs == 1 else 's'} of configs"
-    parts.append(f"{len(found.apart)} of {pairs} can be told apart" + (f": {apart}" if apart else ""))
+    best = (
+        "the best again"
+        if confirmation.best == confirmation.configs[0].trial
+        else f"not the best again: trial {confirmation.best} is"
+    )
+    parts = [f"trial {confirmation.configs[0].trial} is {best}"]
+    if confirmation.correlation is not None:
+        parts.append(f"rank correlation of the search's values with the means {confirmation.correlation:+.2f}")
+    apart = ", ".join(f"{better} is better than {worse}" for better, worse in confirmation.apart)
+    pairs = f"{confirmation.pairs} pair{'' if confirmation.pairs == 1 else 's'} of configs"
+    parts.append(f"{len(confirmation.apart)} of {pairs} can be told apart" + (f": {apart}" if apart else ""))
     return f"order: {'; '.join(parts)}"
 
 

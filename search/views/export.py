@@ -148,8 +148,8 @@ class Best(BaseModel):
 def best(stored: Stored, top: int = DEFAULT_TOP) -> Best:
     """Return the `top` best configs of a study."""
     listed = stored.complete[:top]
-    found = confirmed.of(stored)
-    again = {} if found is None else {config.trial: config for config in found.configs}
+    confirmation = confirmed.of(stored)
+    again = {} if confirmation is None else {config.trial: config for config in confirmation.configs}
     return Best(
         versions={**stored.resolved.get("versions", {}), **versions()},
         study=stored.name,

@@ -33,11 +33,11 @@ def structures(plan: dict[str, Any]) -> str:
     cost = f"; compiling took {seconds:.1f} s for the largest" if seconds else ""
     if not counted.get("draws"):
         return f"{'one program' if programs == 1 else f'up to {programs}, a program each'}{cost}"
-    found = f"{counted['structures']} in {counted['draws']} draws of the space"
+    how_many = f"{counted['structures']} in {counted['draws']} draws of the space"
     in_lanes = f"{programs} get a program each, with about {counted['share']:.0%} of the trials"
     beside = "a trial of any other compiles its own steps and trains by fit beside the lanes"
     most_used = [f"{_params(one['params'])}: {one['share']:.0%} of the trials" for one in counted["most_used"]]
-    return "\n".join([f"{found}; {in_lanes}{cost}", beside, *most_used])
+    return "\n".join([f"{how_many}; {in_lanes}{cost}", beside, *most_used])
 
 
 def _params(params: dict[str, Any]) -> str:

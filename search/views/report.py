@@ -43,17 +43,17 @@ def settings_toml(stored: Stored) -> str:
 
 def to_json(stored: Stored, top: int) -> dict[str, Any]:
     """Return all that `show` prints as plain JSON."""
-    found, again = answers.answers(stored), confirmed.of(stored)
+    answered, again = answers.answers(stored), confirmed.of(stored)
     return {
         **export.best(stored, top).model_dump(mode="json"),
         **listing.state_json(stored),
         "ended_because": stored.ended,
-        "is_improving": found.is_improving,
-        "answers": [{"question": question, "answer": answer} for question, answer in found.lines],
+        "is_improving": answered.is_improving,
+        "answers": [{"question": question, "answer": answer} for question, answer in answered.lines],
         "ended": dict(endings(stored)),
         "confirmation": again and confirmed.to_json(again),
         "importance": learned.importance(stored),
-        "beliefs": found.outlook and asdict(found.outlook),
+        "beliefs": answered.outlook and asdict(answered.outlook),
         "seconds": stored.seconds,
         "spent": stored.spent,
         "compiled": spending.compiled(stored),
@@ -63,17 +63,17 @@ def to_json(stored: Stored, top: int) -> dict[str, Any]:
 
 def show(stored: Stored, top: int, console: Console) -> None:
     """Print a study for people: first what a tuner asks first. The last lines, which stay on the screen, are its state."""
-    found = answers.answers(stored)
+    answered = answers.answers(stored)
     if not stored.file.settings.study.confirms:
-        console.print(_answers(found))
+        console.print(_answers(answered))
         console.print()
     _history(stored, console)
     _failures(stored, console)
     if stored.complete:
         console.print(curves.drawn(stored, stored.complete[: curves.MOST], console))
         console.print()
-    if found.outlook:
-        console.print(learned.panel(stored, found.outlook))
+    if answered.outlook:
+        console.print(learned.panel(stored, answered.outlook))
         console.print()
     console.print(_columns(_counts_table(stored), learned.importance_table(learned.importance(stored))))
     console.print()
@@ -87,11 +87,11 @@ def show(stored: Stored, top: int, console: Console) -> None:
     _headline(stored, console)
 
 
-def _answers(found: Answers) -> RenderableType:
+def _answers(answered: Answers) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True, style="bold")
     table.add_column(overflow="fold")
-    for question, answer in found.lines:
+    for question, answer in answered.lines:
         table.add_row(question, Text(answer))
     return table
 

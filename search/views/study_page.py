@@ -99,18 +99,20 @@ def _best(stored: Stored) -> Iterator[Block]:
 
 def _confirmation(stored: Stored) -> Iterator[Section]:
     """Yield the section on fresh trainings of the best configs, if there are any."""
-    found, objective = confirmed.of(stored), stored.file.settings.study.objective
-    if found is None:
+    confirmation, objective = confirmed.of(stored), stored.file.settings.study.objective
+    if confirmation is None:
         return
     head = ["rank", "trial", objective, "mean again", "standard error", "luck", "trainings"]
     rows: list[list[Cell]] = [
         [rank, one.trial, one.value, one.mean, one.standard_error, one.luck, len(one.values)]
-        for rank, one in enumerate(found.configs, 1)
+        for rank, one in enumerate(confirmation.configs, 1)
     ]
-    blocks: list[Block] = [Verdict("note", line) for line in confirmed.lines(found)]
+    blocks: list[Block] = [Verdict("note", line) for line in confirmed.lines(confirmation)]
     blocks.append(Table(head, rows))
-    if any(one.values for one in found.configs):
-        blocks.append(Figure("confirmation", "The best configs, trained again", progress.again(found, objective)))
+    if any(one.values for one in confirmation.configs):
+        blocks.append(
+            Figure("confirmation", "The best configs, trained again", progress.again(confirmation, objective))
+        )
     yield Section("Trained again", blocks)
 
 

@@ -14,8 +14,8 @@ from search.checking.exhibit import Bars, Grid, Images, Lines, Listing
 from search.checking.report import Checked
 from search.data.uses import Use
 from search.engines.protocol import DescribeModel, EvaluateModel, SaveEnsemble, SaveModel
+from search.spec.declared_space import DeclaredSpace
 from search.spec.finding import Finding
-from search.spec.found import Found
 from search.spec.ready import Ready
 from search.spec.settings import Settings
 from search.trials.events import Assignment, Event, Member, Verdict
@@ -63,7 +63,9 @@ class WorkerSpec:
 
 @dataclass(frozen=True, slots=True)
 class FindSpace:
-    """The only message to a worker that runs a builder in KerasTuner's form to find its space. The reply is Found or Refused.
+    """The only message to a worker that runs a builder in KerasTuner's form to find its space.
+
+    The reply is DeclaredSpace or Refused.
 
     Attributes:
         base: the folder that paths in the settings are relative to.
@@ -168,7 +170,7 @@ Message: TypeAlias = (
     | Ready
     | Refused
     | Saved
-    | Found
+    | DeclaredSpace
 )
 
 First: TypeAlias = WorkerSpec | FindSpace | CheckStudy | UseModel

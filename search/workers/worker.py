@@ -26,8 +26,8 @@ from search.engines.protocol import Declined, Engine, EngineFactory, EngineReque
 from search.errors import DataError, UsageError
 from search.registry import ENGINES
 from search.spec import code_files, keras_callbacks
+from search.spec.declared_space import DeclaredSpace
 from search.spec.finding import Finding
-from search.spec.found import Found
 from search.spec.ready import Ready
 from search.spec.usercode import Reference
 from search.trials.events import Assignment, Noted, Spent, Verdict, not_kept
@@ -192,7 +192,7 @@ def _begin(spec: First, connection: Connection, objects: int | None) -> _Prepare
         elif isinstance(spec, UseModel):
             connection.send_bytes(encode([_used(spec)]))
         else:
-            connection.send_bytes(encode([_found(spec, objects)]))
+            connection.send_bytes(encode([_space_of(spec, objects)]))
     except UsageError as error:
         refusal = failures.shortened(str(error), MAX_REFUSAL_CHARACTERS)
         connection.send_bytes(encode([Refused(refusal, is_data=isinstance(error, DataError))]))
@@ -238,7 +238,7 @@ def _used(order: UseModel) -> Noted:
         raise UsageError(f"{order.model}: {failures.one_line(error)}") from None
 
 
-def _found(order: FindSpace, objects: int | None) -> Found:
+def _space_of(order: FindSpace, objects: int | None) -> DeclaredSpace:
     """Run a builder in KerasTuner's form and return its space; UsageError for errors that a person must correct."""
     pins.import_keras()
     from search.engines.hypermodels import finding, stand_in

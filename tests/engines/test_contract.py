@@ -18,8 +18,8 @@ from search.engines.protocol import DescribeModel, EnsembleMember, EvaluateModel
 from search.log import StudyLog
 from search.reading import studyfile
 from search.sessions.startup import resolve, worker_spec
+from search.spec.declared_space import DeclaredSpace
 from search.spec.finding import Finding
-from search.spec.found import Found
 from search.spec.ready import Ready
 from search.spec.settings import Settings
 from search.trials.events import (
@@ -201,7 +201,7 @@ def test_messages_come_out_as_they_went_in():
         Listing("training", "a", "A", ("row", "loss"), (("1", 2.0),)),
         Checked({"classes": "no classes"}),
         UseModel("predict", "model.keras", {"source": "new.csv"}),
-        Found({"units": [1, 2]}, {"units": 1}, 3, ("one builder",), 4),
+        DeclaredSpace({"units": [1, 2]}, {"units": 1}, 3, ("one builder",), 4),
         Ready(
             {"train_rows": 3}, "a1", "b2", findings=(Finding("labels", "stop", "text"),), lanes={"places": 2, "ahead": 1}, memory=(1, 2), warnings=("look",), read=("units",),
             undrawn=("depth",), steps=7, structures=("c3",), counted={"draws": 3, "most_used": [{"share": 0.5}]},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from search.engines.hypermodels.exploring import Explorer, found
+from search.engines.hypermodels.exploring import Explorer, declared_space
 from search.engines.hypermodels.hyperparameters import HyperParameters
 from search.errors import UsageError
 from search.spec.builderforms import takes_hp
@@ -14,7 +14,7 @@ from spaces import Space
 def explored(build, most_builds=400, **fixed):
     explorer = Explorer(build, fixed, most_builds)
     explorer.explore()
-    return found(explorer)
+    return declared_space(explorer)
 
 
 def space_of(build, **fixed):

@@ -20,7 +20,7 @@ from search.engines.hypermodels import hyperparameters
 from search.engines.hypermodels.declared import Declared, Parent
 from search.engines.hypermodels.hyperparameters import HyperParameters
 from search.errors import UsageError
-from search.spec.found import Found
+from search.spec.declared_space import DeclaredSpace
 from spaces import Space, SpaceError
 
 # The builder runs at most this many times.
@@ -267,7 +267,7 @@ class Explorer:
         return one.listed is not None and len(one.listed) <= _MOST_TRIED and not is_real
 
 
-def found(explorer: Explorer, *, epochs: int = 0, remarks: Sequence[str] = ()) -> Found:
+def declared_space(explorer: Explorer, *, epochs: int = 0, remarks: Sequence[str] = ()) -> DeclaredSpace:
     """Return the space of an explored builder; UsageError if it has none, or fails whatever it gets."""
     if all(run.error for run in explorer.runs):
         raise UsageError(f"the builder fails with its default values and with all others: {explorer.runs[0].error}")
@@ -305,7 +305,7 @@ def found(explorer: Explorer, *, epochs: int = 0, remarks: Sequence[str] = ()) -
     if default.error:
         start = {}
         notes.append(f"the builder fails with its default values, so the first trial is drawn: {default.error}")
-    return Found(space.describe(), space.config(start), epochs, tuple(dict.fromkeys(notes)), explorer.builds)
+    return DeclaredSpace(space.describe(), space.config(start), epochs, tuple(dict.fromkeys(notes)), explorer.builds)
 
 
 def _remarks(explorer: Explorer) -> Iterator[str]:

@@ -16,7 +16,7 @@ from search.engines.hypermodels.adapter import HyperModelBuilder
 from search.engines.hypermodels.exploring import Explorer
 from search.engines.hypermodels.hyperparameters import HyperParameters
 from search.errors import UsageError
-from search.spec.found import Found
+from search.spec.declared_space import DeclaredSpace
 from search.spec.settings import DEFAULT_EPOCHS, Settings
 from search.spec.usercode import Reference
 from spaces import Space
@@ -27,7 +27,7 @@ _ROWS = 64
 _COLLECT = 16
 
 
-def find(settings: Settings, base: Path) -> Found:
+def find(settings: Settings, base: Path) -> DeclaredSpace:
     """Run the builder of a study without [space] and return the space that it asks for.
 
     Raises UsageError if the builder has another form, asks for nothing or always fails.
@@ -47,7 +47,7 @@ def find(settings: Settings, base: Path) -> Found:
     trial = _Trial(hypermodel, settings, before, {**rows, "epochs": epochs})
     explorer = Explorer(trial, settings.model.arguments)
     explorer.explore()
-    return exploring.found(explorer, epochs=trial.epochs, remarks=trial.remarks)
+    return exploring.declared_space(explorer, epochs=trial.epochs, remarks=trial.remarks)
 
 
 class _Trial:

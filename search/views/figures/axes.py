@@ -22,11 +22,11 @@ def axis(parameter: Parameter) -> dict[str, Any]:
         return {"type": "category", "categoryorder": "array", "categoryarray": labels(parameter.values())}
     low, high = (math.log10(end) for end in _ends(parameter)) if parameter.log else _ends(parameter)
     # All of the range, so that values at its ends are seen there.
-    found = {"range": [low - _PAD * (high - low), high + _PAD * (high - low)]}
+    scale = {"range": [low - _PAD * (high - low), high + _PAD * (high - low)]}
     return (
-        {**found, "type": "log", "dtick": 1, "exponentformat": "power"}
+        {**scale, "type": "log", "dtick": 1, "exponentformat": "power"}
         if parameter.log
-        else {**found, "type": "linear"}
+        else {**scale, "type": "linear"}
     )
 
 
@@ -44,9 +44,9 @@ def values(parameter: Parameter, params: Sequence[Any]) -> list[Any]:
 
 def labels(params: Sequence[object]) -> list[str]:
     """Return a label for each of different params. Plotly takes equal labels for one place, so these get a number."""
-    found = [shown(param) for param in params]
-    counts = Counter(found)
-    return [text if counts[text] == 1 else f"{text} #{number}" for number, text in enumerate(found, 1)]
+    texts = [shown(param) for param in params]
+    counts = Counter(texts)
+    return [text if counts[text] == 1 else f"{text} #{number}" for number, text in enumerate(texts, 1)]
 
 
 def shown(param: object) -> str:

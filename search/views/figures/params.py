@@ -224,24 +224,27 @@ def _dimension(name: str, parameter: Parameter, params: Sequence[Any]) -> dict[s
     known = [place for place in places if place is not None]
     is_missing, lowest, highest = len(known) < len(places), min(known), max(known)
     outside = lowest - 0.15 * ((highest - lowest) or 1.0)
-    found: dict[str, Any] = {
+    dimension: dict[str, Any] = {
         "label": label(name),
         "values": [outside if place is None else place for place in places],
     }
     if isinstance(parameter, Choice):
         # These ticks are the only labels that Plotly doesn't read as HTML.
-        found |= {"tickvals": list(range(len(listed))), "ticktext": list(map(html.unescape, labels(listed)))}
+        dimension |= {"tickvals": list(range(len(listed))), "ticktext": list(map(html.unescape, labels(listed)))}
     elif parameter.log:
         powers = range(low, high + 1, max(1, (high - low) // _TICKS + 1))
-        found |= {"tickvals": list(powers), "ticktext": [f"1e{power}" for power in powers]}
+        dimension |= {"tickvals": list(powers), "ticktext": [f"1e{power}" for power in powers]}
     ends = (0, len(listed) - 1) if isinstance(parameter, Choice) else (parameter.low, parameter.high)
     is_log = not isinstance(parameter, Choice) and parameter.log
     bottom, top = (math.log10(end) for end in ends) if is_log else ends
     if bottom < top:
-        found["range"] = [min(bottom, outside) if is_missing else bottom, top]
-    if is_missing and "tickvals" in found:
-        found["tickvals"], found["ticktext"] = [outside, *found["tickvals"]], ["none", *found["ticktext"]]
-    return found
+        dimension["range"] = [min(bottom, outside) if is_missing else bottom, top]
+    if is_missing and "tickvals" in dimension:
+        dimension["tickvals"], dimension["ticktext"] = (
+            [outside, *dimension["tickvals"]],
+            ["none", *dimension["ticktext"]],
+        )
+    return dimension
 
 
 def _add_contour(

@@ -88,20 +88,20 @@ def best(stored: Stored, over: str = "epochs") -> go.Figure:
     return figure.update_layout(showlegend=False)
 
 
-def again(found: Confirmation, objective: str) -> go.Figure:
+def again(confirmation: Confirmation, objective: str) -> go.Figure:
     """Draw the values of the best configs in the search, and those of their fresh trainings with the mean's interval."""
     import plotly.graph_objects as go
 
-    names = [f"trial {one.trial}" for one in found.configs]
+    names = [f"trial {one.trial}" for one in confirmation.configs]
     figure = go.Figure()
     figure.add_scatter(
-        x=[name for name, one in zip(names, found.configs, strict=True) for _ in one.values],
-        y=[value for one in found.configs for value in one.values],
+        x=[name for name, one in zip(names, confirmation.configs, strict=True) for _ in one.values],
+        y=[value for one in confirmation.configs for value in one.values],
         mode="markers",
         name="fresh trainings",
         marker={"color": GREY, "size": 6, "opacity": 0.6},
     )
-    known = [(name, one) for name, one in zip(names, found.configs, strict=True) if one.mean is not None]
+    known = [(name, one) for name, one in zip(names, confirmation.configs, strict=True) if one.mean is not None]
     figure.add_scatter(
         x=[name for name, _ in known],
         y=[one.mean for _, one in known],
@@ -116,7 +116,7 @@ def again(found: Confirmation, objective: str) -> go.Figure:
     )
     figure.add_scatter(
         x=names,
-        y=[one.value for one in found.configs],
+        y=[one.value for one in confirmation.configs],
         mode="markers",
         name="in the search",
         marker={"color": COLOURS[1], "size": 11, "symbol": "diamond-open", "line": {"width": 2}},

@@ -74,16 +74,16 @@ def answers(stored: Stored) -> Answers:
     )
 
 
-def to_json(stored: Stored, found: Answers) -> dict[str, Any]:
+def to_json(stored: Stored, answered: Answers) -> dict[str, Any]:
     """Return what a report says, as plain JSON."""
     done, best = progress.progress(stored), next(iter(stored.complete), None)
     return {
-        "is_improving": found.is_improving,
-        "answers": [{"question": question, "answer": answer} for question, answer in found.lines],
+        "is_improving": answered.is_improving,
+        "answers": [{"question": question, "answer": answer} for question, answer in answered.lines],
         "steps": [asdict(step) for step in done.steps],
         "ended": {"trials": done.ended, "epochs": done.epochs, "seconds": done.seconds},
-        "matters": [asdict(one) for one in found.matters],
-        "edges": [{**asdict(edge), "text": edge.text, "advice": edge.advice} for edge in found.edges],
+        "matters": [asdict(one) for one in answered.matters],
+        "edges": [{**asdict(edge), "text": edge.text, "advice": edge.advice} for edge in answered.edges],
         "gap": {"trial": best.number, "epoch": best.best_epoch, "line": gap.line(stored)} if best else None,
         "gaps": [asdict(one) for one in gap.gaps(best)] if best else [],
         "endings": [asdict(one) for one in spending.endings(stored)],

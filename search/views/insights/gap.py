@@ -28,12 +28,12 @@ def gaps(trial: Trial) -> list[Gap]:
     if not trial.best_epoch:
         return []
     metrics = trial.curve[trial.best_epoch - 1]
-    found = []
+    pairs = []
     for name, value in metrics.items():
         validation = metrics.get(f"{VALIDATION}{name}")
         if value is not None and validation is not None:
-            found.append(Gap(name, value, validation))
-    return found
+            pairs.append(Gap(name, value, validation))
+    return pairs
 
 
 def counterpart(objective: str, curve: Sequence[Metrics]) -> str:

@@ -65,8 +65,8 @@ class Matter:
 
 def matters(stored: Stored, outlook: Outlook | None) -> list[Matter]:
     """Return what is known of each parameter; those that matter come first."""
-    found = _importance(stored)
-    known = [found.get(name, Matter(name)) for name in stored.file.space]
+    by_name = _importance(stored)
+    known = [by_name.get(name, Matter(name)) for name in stored.file.space]
     if outlook is not None:
         known = [replace(one, length_scale=outlook.length_scales.get(one.name)) for one in known]
     known = [replace(one, verdict=_verdict(one, len(known), len(stored.complete))) for one in known]
@@ -173,12 +173,12 @@ def _importance(stored: Stored) -> dict[str, Matter]:
     with warnings.catch_warnings(action="ignore"):
         resampled = _resampled(stored, complete, rng)
         chances = _chances(stored, complete, rng)
-    found = {}
+    by_name = {}
     for name, share in shares.items():
         others = [one.get(name, 0.0) for one in resampled]
         low, high = np.quantile(others, (0.05, 0.95)) if others else (share, share)
         firsts = [max(one, key=lambda key, one=one: one[key]) == name for one in resampled]  # type: ignore[misc]
-        found[name] = Matter(
+        by_name[name] = Matter(
             name,
             share=share,
             low=float(min(low, share)),
@@ -186,18 +186,18 @@ def _importance(stored: Stored) -> dict[str, Matter]:
             first=float(np.mean(firsts)) if firsts else None,
             chance=chances.get(name),
         )
-    return found
+    return by_name
 
 
 def _resampled(stored: Stored, trials: Sequence[Trial], rng: np.random.Generator) -> list[dict[str, float]]:
     """Return the shares in resamples of the trials, drawn with replacement."""
-    found = []
+    samples = []
     for _ in range(_RESAMPLES):
         sample = [trials[k] for k in rng.integers(len(trials), size=len(trials))]
         values = learned.importance_of(stored, sample)
         if values:
-            found.append(values)
-    return found
+            samples.append(values)
+    return samples
 
 
 def _chances(stored: Stored, trials: Sequence[Trial], rng: np.random.Generator) -> dict[str, float]:

@@ -104,14 +104,14 @@ def refine(history: History, known: Sequence[Matter], *, may_fix: bool = True) -
 def starts(history: History, changes: Sequence[Change]) -> list[dict[str, Any]]:
     """Return the best configs of the new space, without the values that are fixed, for the new study to begin with."""
     space = Space.parse({change.name: change.entry for change in changes if change.kind != "fixed"})
-    found: list[dict[str, Any]] = []
+    configs: list[dict[str, Any]] = []
     for trial in history.complete:
         config = {name: value for name, value in history.file.space.config(trial.params).items() if name in space}
-        if config not in found and _is_in(space, config):
-            found.append(config)
-        if len(found) == STARTS:
+        if config not in configs and _is_in(space, config):
+            configs.append(config)
+        if len(configs) == STARTS:
             break
-    return found
+    return configs
 
 
 def _is_in(space: Space, config: Mapping[str, Any]) -> bool:

@@ -59,10 +59,10 @@ def line(history: History) -> str:
 def endings(history: History) -> list[Ending]:
     """Return the trials by what ended them, the most frequent first."""
     counts = Counter(trial.ended or trial.state.lower() for trial in history.trials)
-    found = []
+    groups = []
     for ended, count in counts.most_common():
         trials = [trial for trial in history.trials if (trial.ended or trial.state.lower()) == ended]
-        found.append(
+        groups.append(
             Ending(
                 ended,
                 count,
@@ -71,7 +71,7 @@ def endings(history: History) -> list[Ending]:
                 sum(sum(trial.seconds) for trial in trials),
             )
         )
-    return found
+    return groups
 
 
 def at_a_time(history: History) -> float | None:

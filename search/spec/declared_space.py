@@ -1,4 +1,4 @@
-"""The space of a builder in KerasTuner's form, found by running it."""
+"""The space that a builder in KerasTuner's form asks for, known by running it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What a worker found by running a builder.
+class DeclaredSpace:
+    """What a builder asked for when a worker ran it.
 
     Attributes:
         space: a [space] table.
