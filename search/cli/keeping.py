@@ -202,13 +202,13 @@ def delete(
     deleting.delete(path, name)
     if as_json:
         files = [str(file) for file in deletion.files]
-        told = {"name": name, "database": str(path), "database_deleted": deletion.with_database}
-        told |= {
+        answer = {"name": name, "database": str(path), "database_deleted": deletion.with_database}
+        answer |= {
             "confirmation": deletion.confirmation,
             "trials": deletion.trials,
             "files": files,
             "bytes": deletion.bytes,
         }
-        print(json.dumps(told, indent=2))
+        print(json.dumps(answer, indent=2))
     else:
         echo(f"deleted: {what}")

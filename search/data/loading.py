@@ -85,10 +85,10 @@ def _prepared(bundle: Bundle, section: DataSection, base: Path, seed: int, use: 
         bundle = replace(bundle, stream=_with_classes(bundle, targets))
         section = section.model_copy(update={"test": 0.0})  # its test rows stay with the user
     warnings = [*bundle.warnings, *check_given(next(iter(bundle.outputs.values())))]
-    chosen, told = choose(bundle, targets, section, seed, fold)
+    chosen, remarks = choose(bundle, targets, section, seed, fold)
     check_use(use, bundle, chosen)
     chosen = replace(chosen, judged=judged_by(use))
-    warnings += [*told, *_leaks(bundle, targets, chosen)]
+    warnings += [*remarks, *_leaks(bundle, targets, chosen)]
     inputs = _inputs(bundle, targets, section, chosen, warnings)
     y = {name: chosen.of(given.y) for name, given in targets.items()}
     shaped = {name: chosen.of(given.shaped) for name, given in targets.items()}

@@ -199,9 +199,11 @@ def _mixed(by_name: Mapping[str, Any], notes: ModelNotes, name: str) -> NewRows:
         if not is_frame(frame):
             raise DataError(f"{name}: {each.name!r} is {type(frame).__name__}; give a table of pandas")
         only = notes.model_copy(update={"inputs": [each]})
-        columns, told = new_tables.columns_of(frame.reset_index(drop=True), only, rows_of(name, each.name or "x"), name)
+        columns, remarks = new_tables.columns_of(
+            frame.reset_index(drop=True), only, rows_of(name, each.name or "x"), name
+        )
         flat |= columns
-        warnings += told
+        warnings += remarks
         counts.add(len(frame))
     if len(counts) > 1:
         raise DataError(f"{name}: the inputs have {', '.join(map(str, sorted(counts)))} rows; give all as many")

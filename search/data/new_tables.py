@@ -76,9 +76,9 @@ def columns_of(frame: pd.DataFrame, notes: ModelNotes, place: Place, name: str) 
                 raise DataError(f"{name}: column {column!r} holds no texts, and the model takes texts")
             x[each.name or _TEXT] = texts.values
         else:
-            cells, told = _cells(frame, each, place, name)
+            cells, remarks = _cells(frame, each, place, name)
             x |= cells
-            warnings += told
+            warnings += remarks
     return (x[_TEXT] if notes.form == "one" else x), warnings
 
 
@@ -149,8 +149,8 @@ def _cells(frame: pd.DataFrame, taken: InputNotes, place: Place, name: str) -> t
         cells[column_name] = (
             np.full(len(frame), "", dtype=object) if wants_texts else np.full(len(frame), np.nan, np.float32)
         )
-    told = [*_new_blanks(cells, columns, name)]
-    return {column: cells[column] for column in columns}, told
+    remarks = [*_new_blanks(cells, columns, name)]
+    return {column: cells[column] for column in columns}, remarks
 
 
 def _like(column: ColumnNotes) -> Column:
@@ -164,14 +164,14 @@ def _new_blanks(cells: dict[str, Array], columns: dict[str, ColumnNotes], name: 
     """Return remarks on blanks in columns that had none among the training rows."""
     import numpy as np
 
-    told = []
+    remarks = []
     for column, values in cells.items():
         if columns[column].has_missing:
             continue
         missing = int((values == "").sum()) if values.dtype.kind == "O" else int(np.isnan(values).sum())
         if missing:
             how = "as another category" if columns[column].kind == "category" else "as the median of the training rows"
-            told.append(
+            remarks.append(
                 f"{name}, column {column!r}: {missing} blanks, and the training rows had none: they count {how}"
             )
-    return told
+    return remarks

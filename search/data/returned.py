@@ -137,8 +137,8 @@ def bundle_of(read: Read, name: str) -> Bundle:
             f"{name}: batches hold texts, and their words are known only after all are read; give token ids: adapt a "
             "keras.layers.TextVectorization in the data function, and map it over the batches"
         )
-    told = bundle.each(lambda parts: replace(parts, warnings=(*parts.warnings, *read.warnings)))
-    return replace(told, stream=read.stream)
+    warned = bundle.each(lambda parts: replace(parts, warnings=(*parts.warnings, *read.warnings)))
+    return replace(warned, stream=read.stream)
 
 
 def _without_target(result: Any, target: str, name: str, *, is_series: bool) -> Any:

@@ -98,3 +98,23 @@ def test_git_ignores_what_a_study_leaves_beside_its_file():
     if done.returncode == 128:
         pytest.skip("this is no clone")
     assert done.stdout.splitlines() == [str(path) for path in left]
+
+
+def test_no_name_in_the_code_means_several_things():
+    """A value is called what it is: `found` may be anything."""
+    vague = {"found", "told", "job", "room", "utils", "helpers", "manager"}
+    named = []
+    for folder in ("search", "spaces", "models", "manyfit"):
+        for path in (ROOT / folder).rglob("*.py"):
+            names = {path.stem: 1}
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                    names[node.name.strip("_")] = node.lineno
+                elif isinstance(node, ast.arg):
+                    names[node.arg] = node.lineno
+                elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                    names[node.id.strip("_")] = node.lineno
+            named += [
+                f"{path.relative_to(ROOT)}:{line}: {name}" for name, line in names.items() if name.lower() in vague
+            ]
+    assert named == []

@@ -50,10 +50,10 @@ def parts(history: History) -> dict[str, float]:
 
 def line(history: History) -> str:
     """Return in a phrase where the workers' time went; "" if that is not known."""
-    told = [f"{duration(seconds)} {name}" for name, seconds in parts(history).items()]
+    shares = [f"{duration(seconds)} {name}" for name, seconds in parts(history).items()]
     if beside := {detail["trial"] for _, kind, detail in history.events if kind == BESIDE}:
-        told.append(f"{len(beside)} trial{'' if len(beside) == 1 else 's'} {BESIDE}")
-    return ", ".join(told)
+        shares.append(f"{len(beside)} trial{'' if len(beside) == 1 else 's'} {BESIDE}")
+    return ", ".join(shares)
 
 
 def endings(history: History) -> list[Ending]:
