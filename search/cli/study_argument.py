@@ -94,8 +94,8 @@ def database(path: Path) -> Path:
 def databases(path: Path) -> list[Path]:
     """Return the databases in a folder and the folders in it, or the one of a study file; none if that was not run yet."""
     if path.is_dir():
-        found = [*path.glob("*.db"), *path.glob("[!.]*/*.db")]
-        return sorted(database for database in found if database.is_file())
+        inside = [*path.glob("*.db"), *path.glob("[!.]*/*.db")]
+        return sorted(database for database in inside if database.is_file())
     if is_database(path):
         return [path]
     from search.reading import studyfile

@@ -49,8 +49,8 @@ class TextFolders:
         assert isinstance(parts, Parts)  # noqa: S101 (one array of features, and one of targets)
         splits = {split: replace(part, place=places[split]) for split, part in parts.splits.items()}
         names = sorted({folder.name for classes in layout.values() for folder in classes})
-        told = map(without_stray_bytes, (*warnings, *lookalikes(names, str(self.path))))
-        return replace(parts, splits=splits, warnings=(*parts.warnings, *told))
+        remarks = map(without_stray_bytes, (*warnings, *lookalikes(names, str(self.path))))
+        return replace(parts, splits=splits, warnings=(*parts.warnings, *remarks))
 
     def _texts(self, layout: Layout) -> tuple[Layout, list[str]]:
         """Return the .txt files of every class, and warnings on other files."""
