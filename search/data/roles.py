@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from search.spec.settings import Columns, DataSection
 
 ROLES = ("group", "order", "split")
+# What ends a time whose distance from UTC is known.
+_OFFSET = r":\d{2}(?:\.\d+)?\s*(?:Z|[+-]\d{2}(?::?\d{2})?)\s*$"
 _SPLIT_NAMES = {**SPLITS, "training": "train", "testing": "test"}
 
 
@@ -167,6 +169,13 @@ def _order(column: pd.Series[Any], where: Callable[[int], str]) -> Array:
         raise DataError(
             f"{where(row)}: {str(column[row])[:80]!r} can't order rows; write dates as 2024-01-31 or 2024-01-31T12:00, "
             "or give numbers"
+        )
+    has_offset = column.astype(str).str.contains(_OFFSET)
+    if has_offset.any() and not has_offset.all():
+        row = int((has_offset != has_offset[0]).argmax())
+        raise DataError(
+            f"{where(row)}: {str(column[row])[:80]!r} can't be ordered beside {str(column[0])[:80]!r}: one has an "
+            "offset from UTC, and one has none; write all in one time zone"
         )
     return times.dt.tz_localize(None).to_numpy()
 

@@ -230,6 +230,8 @@ COLUMNS = {
         ({"group": "patient"}, {"patient": {9: ""}}, "line 11, column 'patient': group is empty"),
         ({"order": "day"}, {"day": {9: "10/01/2024"}},
          "line 11, column 'day': '10/01/2024' can't order rows; write dates as 2024-01-31 or 2024-01-31T12:00, or give numbers"),
+        ({"order": "day"}, {"day": {9: "2024-01-10T12:00+02:00"}},
+         "line 11, column 'day': '2024-01-10T12:00+02:00' can't be ordered beside '2024-01-01': one has an offset from UTC"),
         ({"order": "day"}, {"day": {9: "2024-01-32"}}, "line 11, column 'day': '2024-01-32' can't order rows"),
         ({"order": "day"}, {"day": dict.fromkeys(range(28), "true")}, "line 2, column 'day': True can't order rows; give"),
         ({"order": "patient"}, {"patient": {9: "inf"}}, "line 11, column 'patient': inf can't order rows; give finite"),
