@@ -75,8 +75,11 @@ def compiled_loss(model: keras.Model, index: int | None) -> Any:
 
 
 def check_inputs(model: keras.Model, data: Data) -> None:
-    """Refuse a model whose inputs don't pair with several arrays of features. The code of a model class may take any."""
-    if not data.info.inputs or not isinstance(model, Functional | keras.Sequential):
+    """Refuse a model that can't take the features. The code of a model class may take any."""
+    if not isinstance(model, Functional | keras.Sequential):
+        return
+    if not data.info.inputs:
+        _check_shape(model, data)
         return
     struct = getattr(model, "_inputs_struct", None)
     given = list(data.info.inputs)
@@ -93,6 +96,35 @@ def check_inputs(model: keras.Model, data: Data) -> None:
             f"model.build: the model takes {shown}, and x is {_given(data.x_train)}; name its inputs as the data do, "
             'keras.Input(shape, name="..."), or give inputs={"...": ...}'
         )
+
+
+def _check_shape(model: keras.Model, data: Data) -> None:
+    """Refuse a model whose only input has another shape than the rows, unless it takes them all the same."""
+    tensors = keras.tree.flatten(getattr(model, "inputs", None) or [])
+    given = tuple(data.x_train.shape[1:])
+    if len(tensors) != 1 or type(model).train_step is not keras.Model.train_step or _fits(tensors[0].shape[1:], given):
+        return
+    try:
+        with backend.StatelessScope():
+            model(first_rows(data.x_train, 2), training=False)
+    except Exception:  # noqa: BLE001 (layers may raise anything)
+        raise UsageError(
+            f"model.build: the model takes rows of the shape {_row(tensors[0].shape[1:])}, and those of the data have "
+            f"{_row(given)}; begin it with keras.Input({_row(given)}), which is data.input_shape"
+        ) from None
+
+
+def _fits(wanted: Sequence[int | None], given: Sequence[int]) -> bool:
+    """Return whether Keras takes rows of a shape for an input: it adds and drops a last axis of length 1."""
+    forms = [tuple(given), (*given, 1), *([tuple(given[:-1])] if given and given[-1] == 1 else [])]
+    return any(
+        len(form) == len(wanted) and all(size in (None, own) for size, own in zip(wanted, form, strict=True))
+        for form in forms
+    )
+
+
+def _row(shape: Sequence[int | None]) -> str:
+    return str(tuple(None if size is None else int(size) for size in shape))
 
 
 def inputs_of(model: keras.Model, data: Data) -> Iterator[tuple[str, Any, str]]:

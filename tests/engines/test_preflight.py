@@ -41,6 +41,45 @@ def test_several_inputs_or_outputs_are_counted_for_who_has_one_array_of_each():
     assert all(line.startswith(outputs) for line in said.values()), said
 
 
+def what_is_said_of_shapes(path):
+    from pathlib import Path
+
+    from lanes_kit import trainer_of
+
+    from search.engines import preflight
+    from search.errors import UsageError
+    from search.spec.settings import ModelSection
+
+    Path(path).write_text(
+        "import keras\nfrom keras import layers\n"
+        "def wide(config, data):\n    return keras.Sequential([keras.Input((63,)), layers.Dense(10)])\n"
+        "def picture(config, data):\n    return keras.Sequential([keras.Input((8, 8)), layers.Flatten(), layers.Dense(10)])\n"
+        "def column(config, data):\n"
+        "    return keras.Sequential([keras.Input((64, 1)), layers.LSTM(2), layers.Dense(10)])\n"
+        "def any(config, data):\n    return keras.Sequential([keras.Input((None,)), layers.Reshape((64,)), layers.Dense(10)])\n"
+    )
+    said = {}
+    for name in ("wide", "picture", "column", "any"):
+        mine = trainer_of("sklearn:digits", model=ModelSection(build=f"{path}:{name}"))
+        try:
+            preflight.inspect(mine, {"optimizer": "sgd", "batch_size": 32, "epochs": 1})
+            said[name] = ""
+        except UsageError as error:
+            said[name] = str(error)
+    return said
+
+
+def test_a_model_for_rows_of_another_shape_is_refused_with_both_shapes(tmp_path):
+    said = in_jax(what_is_said_of_shapes, str(tmp_path / "shapes.py"))
+    assert said["wide"].startswith(
+        "model.build: the model takes rows of the shape (63,), and those of the data have (64,)"
+    )
+    assert said["picture"].startswith(
+        "model.build: the model takes rows of the shape (8, 8), and those of the data have (64,)"
+    )
+    assert (said["column"], said["any"]) == ("", "")
+
+
 def what_is_said_of_trials():
     from brought import not_finite
     from lanes_kit import trainer_of
