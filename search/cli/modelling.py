@@ -67,7 +67,9 @@ def predict(
     model: Model,
     data: Annotated[
         str,
-        typer.Argument(metavar="DATA", help="Rows: a table, an .npz with x, a folder of images or texts, file.py:function ..."),
+        typer.Argument(
+            metavar="DATA", help="Rows: a table, an .npz, a folder of images or texts, file.py:function ..."
+        ),
     ],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The .csv to write; default: stdout.")] = None,
     code: Code = None,

@@ -8,6 +8,7 @@ import io
 import json
 import math
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,9 @@ def write(page: Page, folder: Path) -> list[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".png-") as partial:
-            asyncio.run(_draw(figures, Path(partial)))
+            # In a thread of its own: a notebook's kernel runs an event loop in this one.
+            with ThreadPoolExecutor(1) as thread:
+                thread.submit(asyncio.run, _draw(figures, Path(partial))).result()
             paths = [folder / f"{name}.png" for name in figures]
             for path in paths:
                 durable.replace(Path(partial) / path.name, path)
