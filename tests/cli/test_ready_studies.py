@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import io
+import runpy
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.datasets import load_digits
 from support import ROOT, in_jax, manyfit, settings
 
+from search.errors import StudyFileError
 from search.reading import studyfile
 from search.storage import records
 
 ALL = sorted(path.relative_to(ROOT / "studies").as_posix() for path in (ROOT / "studies").rglob("*.toml"))
+# Their data come with scikit-learn, are made beside them, or lie there.
+MADE_HERE = ("imbalanced", "sequences", "tables")
+# The cheapest ones to train, which every run of the tests searches.
+QUICK = ("imbalanced/rare.toml", "lab/2-penalties.toml", "tables/diabetes.toml", "tables/flats.toml")
 SHORT = ["data.limit=120", "study.epochs=1", "study.trials=2"]
 
 
@@ -26,6 +34,8 @@ def in_short(study, folder):
     short = [*SHORT, f"run.storage={folder / 'short.db'}"]
     if group == "cats-and-dogs":
         return [*short, f"data.source={photos(folder)}", "data.image_size=[64, 64]"]
+    if group in MADE_HERE:
+        return [*short, "study.repeats=1"]
     if group == "transfer":
         # The functions of the data read a file of Fashion-MNIST, or download it.
         short += [digits]
@@ -73,11 +83,35 @@ def make_backbone(path):
     model.save(path)
 
 
-def built(studies):
-    """Build and train the models of two configs of each study, of a few rows; return the losses."""
+def searched(studies):
+    """Search each study by fit in this process; return the state and the value of each trial."""
+    from support import record
+
+    from search import data
+    from search.core import loop
+    from search.engines.fit import FitEngine
+    from search.engines.training import Trainer
+    from search.storage.store import Store
+    from search.workers.inprocess import InProcess
+
+    found = {}
+    for name, (path, overrides) in studies.items():
+        file = studyfile.read(Path(path), overrides)
+        trainer = Trainer.load(file.settings, file.base, data.load(file.settings.data, file.base, 0))
+        loop.run(file, record(file), Store, InProcess(FitEngine(trainer)))
+        found[name] = [(trial.state, trial.value) for trial in records.load(file.storage, file.name).trials]
+    return found
+
+
+def built(studies, folder):
+    """Build and train the models of two configs of each study, of a few rows; return the losses.
+
+    Each is saved, and Keras alone opens it again.
+    """
+    import keras
+
     from search import data
     from search.engines import training
-    from search.reading import studyfile
 
     losses = {}
     for name, (path, overrides) in studies.items():
@@ -92,10 +126,25 @@ def built(studies):
                 if file.space.is_active(key, params):
                     params[key] = start.get(key, parameter.middle())
             model = trainer.model({**file.fixed(), **file.space.config(params)}, seed=0)
-            rows = slice(0, 32)
-            history = model.fit(loaded.x_train[rows], loaded.y_train[rows], epochs=2, verbose=0)
+            x = loaded.x_train[:32]
+            history = model.fit(x, loaded.y_train[:32], epochs=2, verbose=0)
             losses[name].append(history.history["loss"][-1])
+            model.save(Path(folder) / "model.keras")
+            again = keras.models.load_model(Path(folder) / "model.keras", compile=False)
+            np.testing.assert_allclose(again.predict(x, verbose=0), model.predict(x, verbose=0), rtol=1e-4, atol=1e-5)
     return losses
+
+
+def test_quick_studies_are_searched_by_fit(tmp_path):
+    studies = {
+        study: (str(ROOT / "studies" / study), [*in_short(study, tmp_path), "study.trials=1"]) for study in QUICK
+    }
+    found = in_jax(searched, studies)
+    assert set(found) == set(QUICK)
+    for study, trials in found.items():
+        ((state, value),) = trials
+        assert state == "COMPLETE", study
+        assert np.isfinite(value), study
 
 
 @pytest.mark.gallery
@@ -103,24 +152,42 @@ def test_every_study_reads_its_file_and_trains(tmp_path):
     studies = {
         study: (str(ROOT / "studies" / study), in_short(study, tmp_path)) for study in ALL if study != "digits.toml"
     }
-    losses = in_jax(built, studies)
+    losses = in_jax(built, studies, str(tmp_path))
     assert set(losses) == set(studies)
     for study, found in losses.items():
         assert np.isfinite(found).all(), study
 
 
+@pytest.mark.gallery
 @pytest.mark.parametrize(
-    "study",
+    ("study", "engine"),
     [
-        *(pytest.param(study, marks=pytest.mark.gallery) for study in ALL if study != "digits.toml"),
+        (study, engine)
+        for study in ALL
+        if study != "digits.toml"
+        for engine in (("lanes", "fit") if study.partition("/")[0] in (*MADE_HERE, "cifar10") else ("auto",))
     ],
 )
-def test_study_runs_in_a_short_form(study, tmp_path):
-    done = manyfit("run", ROOT / "studies" / study, *settings(in_short(study, tmp_path)))
+def test_study_runs_in_a_short_form(study, engine, tmp_path):
+    words = [*in_short(study, tmp_path), f"run.engine={engine}"]
+    done = manyfit("run", ROOT / "studies" / study, *settings(words), timeout=600)
     assert done.returncode == 0, done.stderr
     (name,) = records.names(tmp_path / "short.db")
     stored = records.load(tmp_path / "short.db", name)
     assert [trial.state for trial in stored.trials] in (["COMPLETE"], ["COMPLETE"] * 2), stored.trials
+
+
+def test_table_of_flats_is_what_its_script_makes():
+    flats = runpy.run_path(str(ROOT / "studies" / "tables" / "flats.py"))
+    made = pd.read_csv(io.StringIO(flats["make"]().to_csv(index=False)))
+    pd.testing.assert_frame_equal(made, pd.read_csv(ROOT / "studies" / "tables" / "flats.csv"))
+
+
+@pytest.mark.parametrize("source", ["cifar10.npz", "cats_vs_dogs"])
+def test_study_whose_data_are_absent_says_where_it_looked(source, tmp_path):
+    with pytest.raises(StudyFileError, match="no such") as refused:
+        studyfile.read(ROOT / "studies" / "cifar10" / "convnet.toml", [f"data.source={tmp_path / source}"])
+    assert str(tmp_path / source) in str(refused.value)
 
 
 @pytest.mark.gallery
