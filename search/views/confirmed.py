@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
-
-from rich.table import Table
+from typing import TYPE_CHECKING, Any
 
 from search.storage import records
 from search.storage.studies import Stored
 from search.trials.confirmation import LEVEL, Confirmation, Confirmed, confirmation
 from search.views.text import number
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 def of(stored: Stored) -> Confirmation | None:
@@ -26,6 +27,8 @@ def to_json(confirmation: Confirmation) -> dict[str, Any]:
 
 def table(confirmation: Confirmation, objective: str) -> Table:
     """Return the configs as a table, in the search's order."""
+    from rich.table import Table  # here, since `export` needs this module in programs without a terminal, too
+
     rows = Table(box=None, header_style="bold", pad_edge=False)
     columns = ("rank", "trial", objective, "mean again", "standard error", f"{LEVEL:.0%} interval", "luck", "trainings")
     for column in columns:

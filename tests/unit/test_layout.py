@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import subprocess
+import sys
 from graphlib import TopologicalSorter
 
 import pytest
@@ -81,6 +82,13 @@ def test_only_the_command_line_and_what_it_shows_know_a_terminal():
         if name.split(".")[0] in ("rich", "typer", "click")
     }
     assert users <= {"cli", "views"}
+    sessions = sorted(path.stem for path in (ROOT / "search" / "sessions").glob("[a-z]*.py"))
+    program = (
+        f"import sys, manyfit; from search.sessions import {', '.join(sessions)}; print(*sys.modules, sep=chr(10))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert {"search.sessions.run", "search.sessions.confirming"} <= set(done.stdout.split())
+    assert {"rich", "typer", "click", "keras"}.isdisjoint(done.stdout.split())
 
 
 def test_git_ignores_what_a_study_leaves_beside_its_file():
