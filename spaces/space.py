@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping
-from importlib import resources
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from spaces.parameters import Choice, Float, Int, Parameter, SpaceError
 from spaces.shown import shown
 
+_PRESETS = Path(__file__).parent / "presets"
 _KEYS = {"low", "high", "log", "step", "choices", "when"}
 
 
@@ -92,15 +92,16 @@ class Space(Mapping[str, Parameter]):
 
 def preset_names() -> list[str]:
     """Return the names of the presets that `use` takes."""
-    return sorted(f.name.removesuffix(".toml") for f in resources.files("spaces").joinpath("presets").iterdir())
+    return sorted(path.stem for path in _PRESETS.glob("*.toml"))
 
 
 def load_preset(name: str) -> dict[str, Any]:
     """Return the `[space]` table of the preset `name`; SpaceError for an unknown one."""
     if name not in preset_names():
         raise SpaceError(f"no such preset: {name!r}; there are {', '.join(preset_names())}", "use")
-    text = resources.files("spaces").joinpath("presets", f"{name}.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text)
+    import tomllib
+
+    return tomllib.loads((_PRESETS / f"{name}.toml").read_text(encoding="utf-8"))
 
 
 def _parse_parameter(entry: Any) -> Parameter:

@@ -42,17 +42,22 @@ def studied(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("command", ["", *COMMANDS])
-def test_help_has_an_example_and_needs_no_keras(command):
+def with_imports(*words):
+    """Run a command; stderr names the slow packages that it has imported."""
     code = (
         "import sys; from search.cli import app\n"
         "try: app(sys.argv[1:])\n"
-        "finally: print([m for m in ('keras', 'tensorflow', 'jax', 'optuna') if m in sys.modules], file=sys.stderr)"
+        "finally: print(*{'keras', 'optuna', 'pydantic', 'numpy', 'pandas', 'scipy', 'sqlalchemy'} & {*sys.modules}, file=sys.stderr)"
     )
-    done = subprocess.run([sys.executable, "-c", code, *command.split(), "--help"], capture_output=True, text=True)
+    return subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_has_an_example_and_imports_nothing_slow(command):
+    done = with_imports(*command.split(), "--help")
     assert done.returncode == 0
     assert "Example: manyfit" in re.sub(r"\s+", " ", done.stdout)
-    assert done.stderr.strip() == "[]"
+    assert done.stderr.split() in ([], ["pydantic"] if command else [])  # Typer needs that for the options of a command
 
 
 def test_every_command_is_in_the_readme():
@@ -62,9 +67,9 @@ def test_every_command_is_in_the_readme():
         assert f"manyfit {name}" in readme
 
 
-def test_list_shows_the_studies_without_importing_keras(studied):
-    done = manyfit("list", studied)
-    assert (done.returncode, done.stderr) == (0, "")
+def test_list_shows_the_studies_and_imports_next_to_nothing_slow(studied):
+    done = with_imports("list", studied)
+    assert (done.returncode, done.stderr) == (0, "pydantic\n")
     assert re.search(r"replay +done +20/20", done.stdout)
     (found,) = json.loads(manyfit("list", studied, "--json").stdout)
     assert found["counts"]["FAIL"] == 1
