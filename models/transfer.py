@@ -34,13 +34,15 @@ def build(config: Mapping[str, Any], data: DataInfo) -> keras.Model:
     """Build and compile a head on a backbone.
 
     Reads `backbone` (a `.keras` file of `manyfit export --model`; its last layer and the dropout before it are left out),
-    `pretrained` (true; false: the same layers with new weights, trained from the start, to compare with), `frozen` (0; how
-    many of its first layers with weights are never trained), `unfreeze_after` (0.5; the share of the epochs after which the
-    others are), `backbone_factor` (0.1; their learning rate, as a share of the head's), `head` (0; width of a hidden layer, 0
-    for none), `activation` ("relu"), `dropout` (0.0), `learning_rate` (1e-3), `batch_size` and `epochs`.
+    `kept` (all; how many of its first layers with weights the head stands on: the last ones know their own classes best,
+    see Yosinski et al. 2014), `pretrained` (true; false: the same layers with new weights, trained from the start, to
+    compare with), `frozen` (0; how many of its first layers with weights are never trained), `unfreeze_after` (0.5; the
+    share of the epochs after which the others are), `backbone_factor` (0.1; their learning rate, as a share of the
+    head's), `head` (0; width of a hidden layer, 0 for none), `activation` ("relu"), `dropout` (0.0), `learning_rate`
+    (1e-3), `batch_size` and `epochs`.
     """
     is_pretrained = config.get("pretrained", True)
-    backbone = _without_top(_opened(config["backbone"]), data.input_shape)
+    backbone = _without_top(_opened(config["backbone"]), data.input_shape, kept=config.get("kept"))
     if not is_pretrained:
         backbone = keras.models.clone_model(backbone)
     backbone.name = "backbone"
@@ -91,15 +93,26 @@ def _opened(name: str) -> keras.Model:
     return model
 
 
-def _without_top(model: keras.Model, input_shape: tuple[int, ...]) -> keras.Model:
-    """Return a model of layers in a row up to its last features, without what scales raw rows before them."""
+def _without_top(model: keras.Model, input_shape: tuple[int, ...], kept: int | None) -> keras.Model:
+    """Return a model of layers in a row up to its last features, without what scales raw rows before them.
+
+    Of its layers with weights, only the first `kept` stay; None keeps all.
+    """
     layers = [
         layer for layer in _flat(model) if not isinstance(layer, keras.layers.InputLayer | keras.layers.Rescaling)
     ]
     while layers and not isinstance(layers.pop(), keras.layers.Dense):
         pass  # what comes after the outputs' layer, such as a softmax
+    if kept is not None and kept < 1:
+        raise ValueError(
+            f"kept = {kept}: the head needs at least one layer of the backbone below it; set kept = 1 or more"
+        )
+    while kept is not None and sum(bool(layer.weights) for layer in layers) > kept:
+        layers.pop()
     while layers and isinstance(layers[-1], keras.layers.Dropout):
         layers.pop()
+    if layers and len(layers[-1].output.shape) > 2:
+        layers.append(keras.layers.Flatten())
     return keras.Sequential([keras.Input(input_shape), *layers])
 
 

@@ -229,6 +229,28 @@ def test_every_study_says_what_its_builder_reads(tmp_path):
         assert file.space
 
 
+def heads(path):
+    from models.transfer import build
+    from search.data import DataInfo
+
+    info = DataInfo((8, 8), "classification", 10, 10, train_rows=32)
+    fixed = {"backbone": path, "batch_size": 16, "epochs": 4}
+    models = [build({**fixed, "kept": kept, "frozen": 1, "pretrained": kept != 2}, info) for kept in (1, 2, 3)]
+    return [
+        (
+            model.get_layer("backbone").output.shape[1],
+            sum(bool(layer.weights) for layer in model.get_layer("backbone").layers),
+        )
+        for model in models
+    ]
+
+
+@pytest.mark.gallery
+def test_the_head_stands_on_the_first_layers_of_a_backbone(tmp_path):
+    # Of 8x8 images: 4 filters pooled to 4x4, 8 filters pooled to 2x2, 16 features.
+    assert in_jax(heads, str(backbone(tmp_path))) == [[64, 1], [32, 2], [16, 3]]
+
+
 @pytest.mark.gallery
 def test_race_of_samplers_is_drawn(tmp_path):
     pytest.importorskip("kaleido")
