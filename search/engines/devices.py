@@ -79,12 +79,15 @@ def _compile_cache() -> dict[str, str]:
     cpu = Path("/proc/cpuinfo")
     flags = next((row for row in cpu.read_text().splitlines() if row.startswith("flags")), "") if cpu.exists() else ""
     machine = hashlib.sha256(f"{platform.machine()} {flags}".encode()).hexdigest()[:12]
-    return {
-        "JAX_COMPILATION_CACHE_DIR": str(platformdirs.user_cache_path("manyfit") / "xla" / machine),
-        # Store the many small programs, too: together they cost seconds at every start.
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_COMPILATION_CACHE_MAX_SIZE": str(COMPILE_CACHE_BYTES),
-    }
+    # Store the many small programs, too: together they cost seconds at every start.
+    settings = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        # No limit in a folder of the user's: JAX would delete programs of others, and where one of them was stored without
+        # a limit, JAX can store nothing more (the file of its last use is missing).
+        return settings
+    folder = platformdirs.user_cache_path("manyfit") / "xla" / machine
+    limit = str(COMPILE_CACHE_BYTES)
+    return {**settings, "JAX_COMPILATION_CACHE_DIR": str(folder), "JAX_COMPILATION_CACHE_MAX_SIZE": limit}
 
 
 def gpus() -> list[str]:
