@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from search.core import loop
 from search.core.study import ALL_TRIALS, Study
 from search.errors import Interrupted, ManyfitError, StoreError, UsageError
 from search.log import StudyLog
+from search.policies import samplers
 from search.reading import studychecks, unused
 from search.sessions import earlier
 from search.sessions.reporter import LOGGING, Reporter
@@ -22,7 +24,7 @@ from search.spec.identity import Record
 from search.spec.ready import Ready
 from search.spec.resolved import describe
 from search.spec.study import StudyFile
-from search.storage import records, upkeep
+from search.storage import records, schema, upkeep
 from search.storage.store import Store
 from search.storage.studies import Stored
 from search.trials import known
@@ -90,7 +92,16 @@ def _start(
     log = StudyLog()
     with (
         interruptions() as interruption,
-        workers(file, resolved, chosen, log, reporter=reporter, interruption=interruption, checks=is_checked) as (
+        workers(
+            file,
+            resolved,
+            chosen,
+            log,
+            reporter=reporter,
+            interruption=interruption,
+            checks=is_checked,
+            meanwhile=partial(_prepare, file),
+        ) as (
             pool,
             ready,
             resolved,
@@ -113,6 +124,14 @@ def _start(
             log.open(StudyFiles.shown(file).log, f"study {file.name!r} begins: {describe(resolved)}")
             study = Study(file, study_attrs=record.known)
             return _search(study, store, pool, ready, reporter, interruption)
+
+
+def _prepare(file: StudyFile) -> None:
+    """Import and make what the search needs first, on a core that waits for the workers otherwise."""
+    samplers.prepare(file.settings.search.sampler.name)
+    if not file.storage.exists():
+        schema.optunas()
+    import optuna.distributions  # noqa: F401
 
 
 def _check_findings(findings: Iterable[Finding]) -> None:
@@ -154,7 +173,14 @@ def _resume(file: StudyFile, stored: Stored, reporter: Reporter, interruptions: 
         log = StudyLog()
         has_trials = len(study.trials) > 0
         with workers(
-            file, resolved, chosen, log, reporter=reporter, interruption=interruption, has_trials=has_trials
+            file,
+            resolved,
+            chosen,
+            log,
+            reporter=reporter,
+            interruption=interruption,
+            has_trials=has_trials,
+            meanwhile=partial(_prepare, file),
         ) as (pool, ready, resolved):
             now = identity.check_ready(file, stored.full_identity, ready, may_mend_builder=may_change_builder)
             _warn(reporter, [*map(str, unused.find(file, ready)), *ready.warnings])

@@ -110,9 +110,14 @@ def worker_spec(file: StudyFile, resolved: Resolved, use: Use = "study", *, chec
 
 
 def start_ready(
-    spec: WorkerSpec, start: Callable[[WorkerSpec], WorkerPool], tick: Callable[[], None] = lambda: None
+    spec: WorkerSpec,
+    start: Callable[[WorkerSpec], WorkerPool],
+    tick: Callable[[], None] = lambda: None,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> tuple[WorkerPool, Ready]:
     """Start workers and wait until they are ready; return the pool and the Ready of its first worker.
+
+    `meanwhile` is called while they start.
 
     If the spec has several engines and the workers die or hang while the first one inspects the model, the workers restart
     without that engine. It runs the builder for more configs than the next engine does, and one config caused the failure.
@@ -120,6 +125,7 @@ def start_ready(
     while True:
         pool = start(spec)
         try:
+            meanwhile()
             return pool, pool.wait_until_ready(tick=tick)
         except StartError as error:
             pool.close()
@@ -143,12 +149,13 @@ def workers(  # noqa: PLR0913 (what a start depends on)
     has_trials: bool = False,
     use: Use = "study",
     checks: bool = False,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[WorkerPool, Ready, Resolved]]:
     """Start the workers of a study, wait until they are ready, and end them when the context ends.
 
     Yields the pool, the first worker's Ready and the final settings. If "auto" resolves to fit, and fit has another
     default backend than lanes, the workers restart on that backend. `has_trials`: whether the study has begun before.
-    `checks`: whether the first worker looks for what would waste the study.
+    `checks`: whether the first worker looks for what would waste the study. `meanwhile` is called while the workers start.
     """
     given.check(file.settings, file.given, file.storage)
     memory = file.settings.run.worker_memory
@@ -166,7 +173,7 @@ def workers(  # noqa: PLR0913 (what a start depends on)
 
     def wait(spec: WorkerSpec, backend: str) -> tuple[WorkerPool, Ready]:
         with reporter.waiting(f"starting {backend} on {', '.join(resolved.devices)}, loading the data"):
-            return start_ready(spec, lambda changed: start(changed, backend), tick)
+            return start_ready(spec, lambda changed: start(changed, backend), tick, meanwhile)
 
     with closing(log), handover.shared(file.given) as objects:
         pool, ready = wait(worker_spec(file, resolved, use, checks=checks), resolved.backend)

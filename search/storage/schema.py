@@ -10,6 +10,7 @@ import shlex
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from functools import cache
 from pathlib import Path
 
 from search import durable
@@ -75,32 +76,36 @@ OUR_TABLES = frozenset(("manyfit_studies", "manyfit_epochs", "manyfit_events"))
 _INDEXES = frozenset(("ix_studies_study_name",))
 
 
+@cache
+def optunas() -> bytes:
+    """Return an empty database of Optuna's schema. The first call takes up to a second; `create` needs it."""
+    from optuna.storages import RDBStorage
+    from sqlalchemy.pool import StaticPool
+
+    with closing(sqlite3.connect(":memory:", check_same_thread=False)) as connection:
+        engine = {"creator": lambda: connection, "poolclass": StaticPool}
+        storage = RDBStorage("sqlite://", engine_kwargs=engine)
+        storage.remove_session()
+        connection.commit()
+        return connection.serialize()
+
+
 def create(path: Path) -> None:
     """Create an empty database of both schemas at `path`, whole or not at all; the caller holds the lock on `path`.
 
     StoreError if that fails. The caller has checked that no journal or backup of an older database is left there.
     """
-    from optuna.exceptions import StorageInternalError
-    from optuna.storages import RDBStorage
-    from sqlalchemy.exc import SQLAlchemyError
-    from sqlalchemy.pool import NullPool
-
     partial = partial_of(path)
     try:
         remove(partial)
-        # A creator, not a URL: in a URL, a "?" or "%" of a folder's name would have a meaning.
-        storage = RDBStorage(
-            "sqlite://", engine_kwargs={"creator": lambda: sqlite3.connect(partial), "poolclass": NullPool}
-        )
-        storage.remove_session()
-        storage.engine.dispose()
+        partial.write_bytes(optunas())
         with closing(sqlite3.connect(partial, isolation_level=None)) as connection:
             failpoint("before our own tables are made")
             connection.executescript(f"BEGIN; {TABLES} COMMIT;")
             check_schema(connection, path)
         durable.replace(partial, path)
-    except (OSError, sqlite3.Error, SQLAlchemyError, StorageInternalError) as error:
-        reason = getattr(error, "strerror", None) or getattr(error, "orig", None) or error.__cause__ or error
+    except (OSError, sqlite3.Error) as error:
+        reason = getattr(error, "strerror", None) or error
         raise StoreError(f"{path} can't be made: {' '.join(str(reason).split())}; nothing was left behind") from None
     finally:
         with suppress(OSError):

@@ -198,7 +198,7 @@ def test_gradient_is_the_one_of_the_likelihood(monkeypatch, at_ends):
 
         return Found
 
-    monkeypatch.setattr(gaussian_process, "minimize", instead)
+    monkeypatch.setattr("scipy.optimize.minimize", instead)
     learn(*some_rows(at_ends=at_ends))
     assert max(asked["difference"]) < 1e-4 * max(1.0, asked["scale"])
 

@@ -64,6 +64,11 @@ def make(name: str, options: Mapping[str, Any], problem: SearchProblem) -> Sampl
     return made
 
 
+def prepare(name: str) -> None:
+    """Import what the first draws of a sampler need, if it says how: that may take a second."""
+    getattr(SAMPLERS.get(name), "prepare", lambda: None)()
+
+
 def check(name: str, options: Mapping[str, Any], space: Space) -> None:
     """Raise OptionError for an unknown sampler or option, a missing package, or a space that the sampler can't search."""
     if name not in SAMPLERS:

@@ -66,7 +66,17 @@ class Outlook:
 class BayesSampler:
     """Bayesian optimization of the last epoch's score, from the scores at all epochs."""
 
+    @staticmethod
+    def prepare() -> None:
+        """Import SciPy."""
+        import scipy.linalg
+        import scipy.optimize
+        import scipy.special  # noqa: F401
+        from scipy.stats import qmc  # noqa: F401
+
     def __init__(self, problem: SearchProblem) -> None:
+        import scipy.linalg  # noqa: F401 (loads SciPy's own BLAS, which the controller of threads must find)
+
         self._space, self._seed, self._epochs = problem.space, problem.seed, problem.epochs
         self._objective = problem.objective
         self.encoding = Encoding(problem.space)
@@ -192,7 +202,7 @@ class BayesSampler:
         return choices[[int(squared_distances(self.encoding, choices, point[0]).argmin())]]
 
     def _quasi_random(self, number: int) -> Array:
-        from scipy.stats import qmc  # this import takes a third of a second; a resumed study may not need it
+        from scipy.stats import qmc  # a resumed study may not need it
 
         sequence = qmc.Sobol(self._d, scramble=True, rng=stream(self._seed, 0))
         if number:  # fast_forward(0) raises

@@ -5,6 +5,8 @@ Matern 5/2 over the logarithm t of the epoch, plus a mean curve over t that all 
 the posterior under weak priors; the amplitude follows from them. Sources: Rasmussen & Williams 2006, chapters 2, 4
 and 5; Swersky et al. 2013 (NeurIPS) for fidelities as inputs of the kernel; Hvarfner et al. 2024 (arXiv:2402.02229) for a
 prior of the length scales that grows with the root of the number of parameters.
+
+SciPy is imported by the functions that need it: that takes half a second, and a study file is checked without it.
 """
 
 from __future__ import annotations
@@ -15,8 +17,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.linalg import lapack, solve_triangular
-from scipy.optimize import minimize
 
 from search.policies.samplers.encoding import Array, Layout
 
@@ -88,6 +88,9 @@ def learn(
 
     Shapes: `features` (n, f), with columns as in `layout`; `epochs` (n,), counted from 1; `scores` (n,).
     """
+    from scipy.linalg import lapack
+    from scipy.optimize import minimize
+
     groups, ranges, columns = layout.groups, layout.ranges, layout.columns
     parameters, rows, t = int(groups.max()) + 1, len(scores), np.log(epochs)
     y = _standardized(scores)[0]
@@ -164,6 +167,8 @@ class GaussianProcess:
 
     def predict(self, features: Array, epochs: float) -> tuple[Array, Array]:
         """Return the mean and standard deviation, without noise, of the scores of features (n, f) after so many epochs."""
+        from scipy.linalg import solve_triangular
+
         # All rows have the same epoch, so the kernel over epochs is a column that broadcasts.
         kernel = self._kernel(self._x, self._t, self._scaled(features), np.array([math.log(epochs)]))
         explained = np.square(solve_triangular(self._factor, kernel, lower=True, check_finite=False)).sum(axis=0)
@@ -175,6 +180,8 @@ class GaussianProcess:
 
         Running trials then don't attract further configs. Source: Ginsbourger et al. 2010 ("kriging believer").
         """
+        from scipy.linalg import solve_triangular
+
         x, t = self._scaled(features), np.array([math.log(epochs)])
         kernel = self._kernel(self._x, self._t, x, t)
         below = solve_triangular(self._factor, kernel, lower=True, check_finite=False)
@@ -207,6 +214,8 @@ class GaussianProcess:
         return _matern(squares) * of_t + _shared(t, other_t)
 
     def _solved(self) -> Array:
+        from scipy.linalg import solve_triangular
+
         half = solve_triangular(self._factor, self._y, lower=True, check_finite=False)
         return solve_triangular(self._factor, half, lower=True, trans="T", check_finite=False)  # type: ignore[no-any-return]
 
