@@ -1,6 +1,6 @@
 """The time from `manyfit run` to a new study's first epoch, and where it goes.
 
-Claim (docs/benchmarks.md): the coordinator's own work before its worker starts, and after the worker is ready, is CLAIM s of
+Claim (docs/benchmarks.md): the coordinator's own work before its worker starts, and after the worker is ready, is 0.8 s of
 processor time.
 
     python benchmarks/starting.py [--repetitions 5] [--tree OTHER_CHECKOUT]
