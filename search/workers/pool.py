@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from search.engines.devices import Device
@@ -30,9 +30,10 @@ from search.trials.events import (
     Verdict,
     not_kept,
 )
+from search.workers.hosted import HostedWorker
 from search.workers.messages import Go, Inspecting, Keep, Refused, Saved, WorkerSpec
-from search.workers.pace import OVERDUE_FACTOR, OVERDUE_SLACK_S, Pace
-from search.workers.transport import Gone, Link, Transport
+from search.workers.pace import OVERDUE_FACTOR, OVERDUE_SLACK_S
+from search.workers.transport import Gone, Transport
 
 # `advance` waits this long for messages, then returns so that the loop can handle signals, the clock and the store.
 TICK_S = 0.1
@@ -46,44 +47,6 @@ MAX_FAILED_STARTS = 2
 LAST_TICK_S = 5.0
 # How long a worker may take to write a member's weights; less after a signal, which must end a command within 10 s.
 KEEP_S, KEEP_INTERRUPTED_S = 120.0, 5.0
-
-
-@dataclass
-class _Worker:
-    """A worker and its state.
-
-    Attributes:
-        ready: None until the worker is ready.
-        members: the assignments that it trains, with `done` kept up to date.
-        began: the time of its start; `start_s`: the seconds until it was ready.
-        outbox: messages for the next tick, sent as one batch: a worker never begins an epoch with half of them.
-        busy_since: the time of the tick that the worker has not answered yet; None if it is idle. Messages that are sent
-            while it is busy are for the tick after that.
-        first_size: bytes of its memory when they were first measured; 0 before.
-        is_saved: whether its last checkpoint could be written.
-    """
-
-    number: int
-    device: Device
-    link: Link
-    began: float
-    ready: Ready | None = None
-    members: dict[Member, Assignment] = field(default_factory=dict)
-    start_s: float = 0.0
-    outbox: list[Assignment | Verdict | Keep | Order | Go] = field(default_factory=list)
-    busy_since: float | None = None
-    first_size: int = 0
-    is_saved: bool = True
-    pace: Pace = field(default_factory=Pace)
-
-    @property
-    def has_capacity(self) -> bool:
-        return self.ready is not None and len(self.members) < self.ready.capacity
-
-    @property
-    def is_full(self) -> bool:
-        """Whether every place has a member. Further members would only wait in the worker."""
-        return self.ready is not None and len(self.members) >= self.ready.places
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,9 +198,9 @@ class WorkerPool:
         for worker in self._workers:
             worker.link.end()
 
-    def _spawn(self, number: int, device: Device) -> _Worker:
+    def _spawn(self, number: int, device: Device) -> HostedWorker:
         link = self._transport.start(number, device, replace(self._spec, number=number))
-        return _Worker(number, device, link, began=self._clock())
+        return HostedWorker(number, device, link, began=self._clock())
 
     def _receive(self) -> list[Event]:
         events: list[Event] = []
@@ -271,7 +234,7 @@ class WorkerPool:
                     self._record(worker, message)
         return events
 
-    def _record(self, worker: _Worker, event: Event) -> None:
+    def _record(self, worker: HostedWorker, event: Event) -> None:
         """Record the progress of members, and the times of the worker's ticks."""
         if isinstance(event, Spent):
             worker.pace.end_tick(event.seconds.get("train", 0.0))
@@ -282,7 +245,7 @@ class WorkerPool:
             worker.members[event.member] = replace(assignment, done=max(assignment.done, event.epoch))
             worker.pace.seconds[event.member] = worker.pace.seconds.get(event.member, 0.0) + event.seconds
 
-    def _accept_ready(self, worker: _Worker, ready: Ready) -> None:
+    def _accept_ready(self, worker: HostedWorker, ready: Ready) -> None:
         """Mark a worker as ready; UsageError if its data or builder differ from those of the first worker."""
         self._first_ready = self._first_ready or ready
         if ready.fingerprint != self._first_ready.fingerprint:
@@ -300,7 +263,7 @@ class WorkerPool:
         worker.start_s = self._clock() - worker.began
         self._failed_starts = 0
 
-    def _replace(self, worker: _Worker, *, hung: bool = False) -> list[Event]:
+    def _replace(self, worker: HostedWorker, *, hung: bool = False) -> list[Event]:
         """End a worker and start another on its device; return a Lost event for each of its members."""
         worker.link.end()
         reason = worker.link.death
@@ -350,7 +313,7 @@ class WorkerPool:
             events += [Overdue(next(iter(worker.members)), seconds)] if len(worker.members) == 1 else lost
         return events
 
-    def _renew_if_grown(self, worker: _Worker) -> None:
+    def _renew_if_grown(self, worker: HostedWorker) -> None:
         """Replace a worker whose memory has passed the limit.
 
         An idle worker is replaced at once. A busy one is replaced only if its members can resume from checkpoints, and if it
@@ -372,17 +335,17 @@ class WorkerPool:
             new.members, new.pace, new.start_s = dict(worker.members), worker.pace.for_successor(), worker.start_s
             new.outbox = list(worker.members.values())
 
-    def _start_tick(self, worker: _Worker) -> None:
+    def _start_tick(self, worker: HostedWorker) -> None:
         worker.outbox.append(Go())
         worker.pace.begin_tick(worker.members.values())
         worker.busy_since = self._clock()
         self._send(worker)
 
-    def _send(self, worker: _Worker) -> None:
+    def _send(self, worker: HostedWorker) -> None:
         messages, worker.outbox = worker.outbox, []
         worker.link.send(messages)
 
-    def _finish(self, worker: _Worker) -> None:
+    def _finish(self, worker: HostedWorker) -> None:
         """Let a worker without members apply its last verdicts: the callbacks of its models learn that training ended."""
         if worker.members or not worker.outbox or worker.busy_since is not None:
             return
