@@ -151,6 +151,14 @@ def test_another_package_adds_its_own_by_entry_points(installed, tmp_path):
     assert rates == pytest.approx([0.001 + share * 0.099 for share in (0.5, 0.55, 0.6, 0.65, 0.7, 0.75)])
     assert stored.identity["data"]["source"] == "ramps:80"
     assert stored.file.settings.data.source == "ramps:80"
+    for command in (
+        ["check"],
+        ["confirm", "--top", "2", "--repeats", "2"],
+        ["report"],
+        ["retrain", "-o", "again.keras"],
+    ):
+        done = manyfit(command[0], path, *command[1:], env=installed, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.gallery
