@@ -16,7 +16,7 @@ def what_keras_builds(cases):
     from keras.src import activations, initializers
 
     from models import arguments, cnn, mlp
-    from search.engines.training import ReadConfig
+    from search.engines.reads import ReadConfig
 
     info = {"mlp": SimpleNamespace(input_shape=(6,), outputs=3), "cnn": SimpleNamespace(input_shape=(8, 8), outputs=3)}
     modules = {"mlp": mlp, "cnn": cnn}
