@@ -140,6 +140,11 @@ def asks_nothing(hp):
     return compiled(4)
 
 
+def by_chance(hp):
+    import random
+    return compiled(hp.Int(f"units_{random.randint(0, 10**9)}", 1, 3))
+
+
 def returns_none(hp):
     hp.Int("units", 1, 3)
 
@@ -179,6 +184,7 @@ number = 3
 REFUSALS = {
     "raises": "the builder fails with its default values and with all others: RuntimeError: no such layer",
     "asks_nothing": "the builder asks its hp for nothing that has two values",
+    "by_chance": "which it did not before; names of hyperparameters, and which there are, must not be drawn by chance",
     "returns_none": "the builder must return a keras.Model; received NoneType",
     "exits": "fails with its default values and with all others: SystemExit: 3",
     "bad_bounds": "min_value 8 is greater than max_value 4 for 'units'",

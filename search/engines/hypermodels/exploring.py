@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import combinations, permutations
 from typing import Any, TypeAlias
@@ -141,6 +142,19 @@ class Explorer:
             if first is not None and first.entry() != one.entry():
                 self.redeclared.setdefault(one.name)
         return run
+
+    def unknown_again(self) -> str:
+        """Run the builder with its defaults once more, off the record; return the first name that no run has asked for."""
+        asked: list[Declared] = []
+
+        def source(one: Declared) -> Any:
+            asked.append(one)
+            return one.exact(self._fixed[one.key()]) if one.key() in self._fixed else one.default
+
+        with suppress(BaseException):  # the user's builder may raise anything
+            self._build(hyperparameters.new(source))
+        known = {one.name for one in (*self.entries.values(), *self._registered.values())}
+        return next((one.name for one in asked if one.name not in known), "")
 
     def _vary_new(self) -> None:
         """Try the values of every new hyperparameter, around the first run that asked for it."""

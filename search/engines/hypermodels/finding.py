@@ -47,6 +47,12 @@ def find(settings: Settings, base: Path) -> DeclaredSpace:
     trial = _Trial(hypermodel, settings, before, {**rows, "epochs": epochs})
     explorer = Explorer(trial, settings.model.arguments)
     explorer.explore()
+    trial.seed = 1
+    if name := explorer.unknown_again():
+        raise UsageError(
+            f"model.build: run again, with the same values and another seed, the builder asks for {name!r}, which it did not "
+            "before; names of hyperparameters, and which there are, must not be drawn by chance"
+        )
     return exploring.declared_space(explorer, epochs=trial.epochs, remarks=trial.remarks)
 
 
@@ -54,6 +60,7 @@ class _Trial:
     """Builds one model, and runs the hypermodel's own `fit` without training, if there is one.
 
     Attributes:
+        seed: of Python's, NumPy's and Keras's random numbers while the builder runs.
         epochs: the most epochs that `fit` asked `model.fit` for on its own; 0 if it passes those on that it receives.
     """
 
@@ -63,7 +70,7 @@ class _Trial:
         self._hypermodel, self._settings, self._pins, self._rows = hypermodel, settings, before, rows
         self._runs = 0
         self._shared: set[str] = set()
-        self.epochs = 0
+        self.epochs = self.seed = 0
 
     def __call__(self, hp: HyperParameters) -> None:
         self._pins.set()
@@ -71,7 +78,7 @@ class _Trial:
         self._runs += 1
         if self._runs % _COLLECT == 0:
             gc.collect()
-        keras.utils.set_random_seed(0)
+        keras.utils.set_random_seed(self.seed)
         with model_memory.watched(model_memory.limit(self._settings.run.worker_memory)):
             model = self._hypermodel.build(hp)
         if not isinstance(model, keras.Model):

@@ -98,12 +98,11 @@ def probe(trainer: Trainer, rows: Rows, fixed: Mapping[str, Any]) -> Probe:
 def _first(built: Callable[[int], Built]) -> Built:
     """Build the model in the middle of the space; NotLiftable if the builder fails there, or if the seed changes it."""
     try:
-        first = built(0)
+        first, other_seed = built(0), built(1)
     except (NotLiftable, UsageError):
         raise
     except BaseException as error:
         raise NotLiftable(f"its builder fails in the middle of the space: {failures.one_line(error)}") from error
-    other_seed = built(1)
     if other_seed.structure != first.structure:
         what = keys.difference(first.model, first.described, other_seed.described)
         raise NotLiftable(f"{what} changes with the seed")
