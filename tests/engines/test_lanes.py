@@ -375,6 +375,53 @@ def test_best_weights_are_those_of_the_best_epoch():
     assert best < 5, f"no epoch after the best one, so this shows nothing: {scores}"
 
 
+def memory_for_two_lanes():
+    import jax
+    import keras
+    from jax._src.interpreters.batching import BatchTracer
+    from lanes_kit import EpochEnd, LanesEngine, Noted, Verdict, assignment, rows, train, trainer_of
+
+    class Large(keras.layers.Layer):
+        """A layer that a device has memory for in two lanes and no more."""
+
+        def call(self, x):
+            inner = x
+            while isinstance(inner, jax.core.Tracer):
+                if isinstance(inner, BatchTracer) and inner.val.ndim > x.ndim and inner.val.shape[inner.batch_dim] > 2:
+                    raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+                inner = getattr(inner, "val", getattr(inner, "primal", None))
+            return x
+
+    def build(config, data):
+        layers = [keras.Input(data.input_shape), Large(), keras.layers.Flatten(), keras.layers.Dense(data.classes)]
+        return keras.Sequential(layers)
+
+    mine = trainer_of()
+    object.__setattr__(mine, "build", build)
+    assignments = [assignment(n, epochs=2, learning_rate=0.01 * (n + 1)) for n in range(4)]
+    undisturbed = train(LanesEngine(mine, rows, places=1, width=1), assignments, places=1)
+    engine = LanesEngine(mine, rows, places=4, width=4)
+    for one in assignments:
+        engine.start(one)
+    lanes, curves = [], {n: [] for n in range(4)}
+    while engine.members:
+        events = engine.advance()
+        lanes += [event.detail for event in events if isinstance(event, Noted) and event.kind == "out of memory"]
+        ends = [event for event in events if isinstance(event, EpochEnd)]
+        for event in ends:
+            curves[event.member.trial].append(dict(event.metrics))
+        engine.apply([Verdict(event.member, ends=event.epoch == 2) for event in ends])
+    return [lanes, curves, undisturbed]
+
+
+def test_lanes_that_get_no_memory_begin_anew_with_fewer():
+    """F7, by a layer that raises what a device does: the same each time, which the test below is not."""
+    lanes, curves, undisturbed = in_jax(memory_for_two_lanes)
+    assert [(each["lanes_before"], each["lanes"] <= 2) for each in lanes] == [(4, True)]
+    assert {trial: len(curve) for trial, curve in curves.items()} == {str(n): 2 for n in range(4)}
+    assert curves == undisturbed
+
+
 def short_of_memory():
     import os
     import resource
@@ -414,15 +461,12 @@ def test_out_of_memory_gives_up_lanes_and_loses_nothing():
 
     Where it is LLVM that gets no memory, or a thread, the process ends: that is a dead worker, and another row of FAULTS.
     """
-    for _ in range(4):
-        try:
-            curves, undisturbed, lanes, failed = in_jax(short_of_memory, timeout=70, optimized=True)
-        except DiedError:
-            continue  # which shows nothing either way
-        if set(failed) != {str(n) for n in range(6)}:  # else the process itself has taken all that one lane needs
-            break
-    else:
-        pytest.fail("the process itself never had memory enough")
+    try:
+        curves, undisturbed, lanes, failed = in_jax(short_of_memory, timeout=70, optimized=True)
+    except DiedError as error:
+        pytest.skip(f"LLVM, or a thread, got no memory first: {error}")
+    if set(failed) == {str(n) for n in range(6)}:
+        pytest.skip("the process itself has taken all that one lane needs")
     assert lanes
     assert lanes[-1] < 4
     assert set(failed) == {"4", "5"}
