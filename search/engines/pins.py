@@ -153,7 +153,9 @@ def _printed(warning_filter: str) -> str:
 def warnings_as_prints() -> Iterator[None]:
     """Print warnings even if the user has turned them into errors: for work of Keras that the user's code doesn't call."""
     with warnings.catch_warnings():
-        warnings.simplefilter("default")
+        # What the user does not see stays unseen: with all of them shown, deprecations in Keras would fill the log.
+        shown = [("default" if action == "error" else action, *rest) for action, *rest in warnings.filters]
+        _set_warning_filters(shown)
         yield
 
 

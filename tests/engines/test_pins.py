@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import pytest
@@ -204,3 +205,18 @@ def test_every_setting_of_the_process_comes_back():
 )
 def test_worker_prints_warnings_that_the_environment_makes_errors_but_for_those_of_one_module(given, kept):
     assert pins.clean({"PYTHONWARNINGS": given, "HOME": "/h"}) == {"PYTHONWARNINGS": kept, "HOME": "/h"}
+
+
+def test_warnings_print_where_they_would_raise_and_stay_ignored_elsewhere():
+    with warnings.catch_warnings():
+        warnings.resetwarnings()
+        warnings.simplefilter("error", UserWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        before = list(warnings.filters)
+        with warnings.catch_warnings(record=True) as seen, pins.warnings_as_prints():
+            warnings.warn("shown", UserWarning, stacklevel=1)
+            warnings.warn("ignored", DeprecationWarning, stacklevel=1)
+        assert [str(warning.message) for warning in seen] == ["shown"]
+        assert warnings.filters == before
+        with pytest.raises(UserWarning, match="raises"):
+            warnings.warn("raises", UserWarning, stacklevel=1)
