@@ -8,6 +8,7 @@ Before that, nothing here imports anything but the standard library.
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import sys
 from collections.abc import Iterator
@@ -102,7 +103,9 @@ def _is_shadowed(name: str) -> bool:
 
 
 if __name__ == "__main__":
+    gc.disable()  # while modules are imported, as in `search.engines.pins.no_collections`
     own_packages_first()
     from search.workers.worker import run
 
+    gc.enable()
     run(*map(int, sys.argv[1:]))

@@ -159,6 +159,22 @@ def warnings_as_prints() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def no_collections() -> Iterator[None]:
+    """Collect no garbage while modules are imported: they make a million objects that stay, and each collection looks at all.
+
+    Later collections leave these objects out, too.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if was_on:
+            gc.enable()
+
+
 def import_keras() -> None:
     """Import Keras without reading or writing its keras.json; downloads still go to the user's KERAS_HOME."""
     if "keras" in sys.modules:
@@ -167,7 +183,8 @@ def import_keras() -> None:
     # No file can exist at a path below a device.
     os.environ["KERAS_HOME"] = f"{os.devnull}/none"
     try:
-        from keras.src.backend import config
+        with no_collections():
+            from keras.src.backend import config
     finally:
         del os.environ["KERAS_HOME"]
         if home is not None:

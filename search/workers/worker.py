@@ -259,14 +259,15 @@ def _prepare(spec: WorkerSpec, connection: Connection, objects: int | None) -> _
         _make_deterministic()
     pins.import_keras()
     # Import our modules before the user's, which may have the same names.
-    from search import data
-    from search.checking import quick
-    from search.engines import feeding, orders, preflight, training
-    from search.engines.hypermodels import stand_in
+    with pins.no_collections():
+        from search import data
+        from search.checking import quick
+        from search.engines import feeding, orders, preflight, training
+        from search.engines.hypermodels import stand_in
 
-    # The file of the data function may hold the builder, too.
-    stand_in.offer()
-    engines: list[tuple[str, EngineFactory]] = [(name, ENGINES.get(name)) for name in spec.engines]
+        # The file of the data function may hold the builder, too.
+        stand_in.offer()
+        engines: list[tuple[str, EngineFactory]] = [(name, ENGINES.get(name)) for name in spec.engines]
     if Reference.parse(settings.model.build, base) is None:
         training.builtin(settings.model.build)
     before = pins.Pins.now()

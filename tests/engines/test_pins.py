@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -220,3 +222,17 @@ def test_warnings_print_where_they_would_raise_and_stay_ignored_elsewhere():
         assert warnings.filters == before
         with pytest.raises(UserWarning, match="raises"):
             warnings.warn("raises", UserWarning, stacklevel=1)
+
+
+@pytest.mark.parametrize("is_on", [True, False])
+def test_imports_are_free_of_collections_which_then_go_on_as_before(is_on):
+    was_on = gc.isenabled()
+    (gc.enable if is_on else gc.disable)()
+    try:
+        with suppress(ImportError), pins.no_collections():
+            is_collecting = gc.isenabled()
+            raise ImportError
+        assert (is_collecting, gc.isenabled(), gc.get_freeze_count() > 0) == (False, is_on, True)
+    finally:
+        gc.unfreeze()
+        (gc.enable if was_on else gc.disable)()
