@@ -15,11 +15,12 @@ from scipy.stats import norm
 from support import Drawing, replay, replay_file, table
 
 from search.errors import Interrupted
-from search.policies.samplers import bayes, gaussian_process
+from search.policies.samplers import SearchProblem, bayes, gaussian_process
 from search.policies.samplers.bayes import BayesSampler
 from search.policies.samplers.encoding import Encoding
 from search.policies.samplers.gaussian_process import GaussianProcess, Hyperparameters, learn, log_expected_improvement
 from search.policies.samplers.observations import Observations
+from search.trials.objective import Objective
 from spaces import Space
 
 MIXED = Space.parse(
@@ -477,6 +478,33 @@ def test_pruning_of_a_late_bloomer_is_vetoed_and_that_of_a_hopeless_trial_is_not
         assert drawing.vetoes_pruning(number, 1) == is_vetoed
         drawing.tell(number, "PRUNED", late(labels, 1))
     assert begun[0.99] < begun[0.3], "halving would have taken the other one"
+
+
+class Thorough(BayesSampler):
+    """Looks for the best new config, even if a better one than the trial has been found."""
+
+    def _maximize_acquisition(self, posterior, rng, choices=None, is_enough=None):
+        return super()._maximize_acquisition(posterior, rng, choices)
+
+
+def test_veto_is_the_same_as_if_the_best_new_config_was_looked_for():
+    drawing = sampler()
+    for number in range(24):
+        labels, _ = drawing.draw(number)
+        drawing.put(number, {**labels, "x": labels["x"] * 0.85})
+        for epoch in range(1, 10):
+            drawing.report(number, epoch, late(drawing.trials[number].params, epoch))
+        drawing.tell(number, "COMPLETE", late(drawing.trials[number].params, 9))
+    drawing.draw(24)
+    thorough = Thorough(SearchProblem(SQUARE, Objective("val_loss", "maximize"), 0, 9, {}))
+    vetoes = []
+    for number, x in enumerate((0.3, 0.99, 0.6, 0.9, 0.97, 0.1, 0.98), 24):
+        drawing.put(number, {"x": x, "y": 0.5})
+        drawing.report(number, 1, late(drawing.trials[number].params, 1))
+        vetoes.append(drawing.vetoes_pruning(number, 1))
+        assert thorough.vetoes_pruning(drawing.trials, number, 1) == vetoes[-1]
+        drawing.tell(number, "PRUNED", late(drawing.trials[number].params, 1))
+    assert set(vetoes) == {True, False}
 
 
 def test_nothing_is_vetoed_before_anything_is_learned():

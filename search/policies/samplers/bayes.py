@@ -6,7 +6,7 @@ with the trial that was drawn when they were learned, so that a restarted comman
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,9 +138,15 @@ class BayesSampler:
             posterior = self._posterior(len(trials), self._hyperparameters, without=number)
             trial = self._observed.points[number]
             per_epoch = posterior.acquisition(trial[None])[0] - np.log(self._epochs_of(trial) - epoch)
-            point, acquisition = self._maximize_acquisition(posterior, rng, self._open({}))
-            new_per_epoch = acquisition - np.log(self._epochs_of(point[0]))
-        return bool(per_epoch >= new_per_epoch + np.log(VETO_SHARE * self._observed.count_running(len(trials))))
+            margin = np.log(VETO_SHARE * self._observed.count_running(len(trials)))
+
+            def refuses(acquisition: float, epochs: int) -> bool:
+                return not per_epoch >= acquisition - np.log(epochs) + margin
+
+            # Where all configs train equally long, a new one that refuses the veto decides: the best one refuses it, too.
+            is_enough = None if "epochs" in self._space else lambda value: refuses(value, self._epochs)
+            point, acquisition = self._maximize_acquisition(posterior, rng, self._open({}), is_enough)
+            return not refuses(acquisition, self._epochs_of(point[0]))
 
     def outlook(self, trials: Trials, first: int = 0) -> Outlook | None:
         """Return what the Gaussian process has learned from `trials`; None before it has learned anything.
@@ -222,11 +228,15 @@ class BayesSampler:
         return _Posterior(process, self.encoding, self._epochs, trials, self._observed.points[trials])
 
     def _maximize_acquisition(
-        self, posterior: _Posterior, rng: np.random.Generator, choices: Array | None = None
+        self,
+        posterior: _Posterior,
+        rng: np.random.Generator,
+        choices: Array | None = None,
+        is_enough: Callable[[float], bool] | None = None,
     ) -> tuple[Array, float]:
         """Return the new point with the highest acquisition, of shape (1, d), and that acquisition.
 
-        If there are `choices`, it is one of them.
+        If there are `choices`, it is one of them. The search ends at an acquisition that `is_enough`; it never falls.
         """
         if choices is not None and len(choices):
             values = posterior.acquisition(choices)
@@ -244,6 +254,8 @@ class BayesSampler:
         points = np.concatenate([pool[np.argsort(-acquisition(pool), kind="stable")[:SEARCHES]] for pool in pools])
         values, reach = acquisition(points), 0.3
         for step in range(STEPS):
+            if is_enough is not None and is_enough(float(values.max())):
+                break
             if step in HALVED:
                 kept = np.argsort(-values, kind="stable")[: len(points) // 2]
                 points, values = points[kept], values[kept]
