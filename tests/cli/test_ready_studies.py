@@ -34,6 +34,10 @@ def in_short(study, folder):
     short = [*SHORT, f"run.storage={folder / 'short.db'}"]
     if group == "cats-and-dogs":
         return [*short, f"data.source={photos(folder)}", "data.image_size=[64, 64]"]
+    if group == "cifar10":
+        # As wide and deep as the study has them, they compile for minutes in lanes on a CPU.
+        narrow = ["model.filters=[4, 8]", "model.blocks=1"] if "resnet" in study else ["model.filters=[4]"]
+        return [*short, digits, *narrow]
     if group in MADE_HERE:
         return [*short, "study.repeats=1"]
     if group == "transfer":
