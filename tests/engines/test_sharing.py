@@ -261,3 +261,14 @@ learning_rate = { low = 1e-3, high = 1e-1, log = true }
     many = manyfit("run", path, "--name", "many", "--set", "model.size=1000")
     assert many.returncode == 2
     assert "the metric predicted gives 1000 numbers" in many.stderr
+
+
+def stored_names():
+    from search.engines.lanes import keys
+    from search.engines.optimizers import Decay
+
+    return keys._schedule_part(Decay(0.1, "cosine", 10, 0.0, 0.0), {})[0]
+
+
+def test_keys_that_studies_store_survive_the_move_of_a_class():
+    assert in_jax(stored_names) == "search.engines.training.Decay"

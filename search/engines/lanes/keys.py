@@ -280,5 +280,9 @@ def _code_part(code: CodeType) -> Any:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+# Studies store the keys of structures: a class of ours that has moved keeps the name that it had.
+_STORED_NAMES = {Decay: "search.engines.training.Decay"}
+
+
 def _name(thing: Any) -> str:
-    return f"{thing.__module__}.{thing.__qualname__}"
+    return _STORED_NAMES.get(thing) or f"{thing.__module__}.{thing.__qualname__}"
