@@ -171,7 +171,8 @@ class Trainer:
                     model(first_rows(self.data.x_train, 2))
                 else:
                     model.build((None, *self.data.info.input_shape))
-            heads.check_inputs(model, self.data)
+            if self.data.info.inputs or not self.has_own_fit:  # a hypermodel's own fit may reshape the rows
+                heads.check_inputs(model, self.data)
             if not model.compiled:
                 self.compile(model, config if self.hypermodel is None else self._unread(self.hypermodel, model, config))
         watch.check(model)

@@ -47,19 +47,24 @@ def what_is_said_of_shapes(path):
     from lanes_kit import trainer_of
 
     from search.engines import preflight
+    from search.engines.hypermodels import stand_in
     from search.errors import UsageError
     from search.spec.settings import ModelSection
 
+    stand_in.offer()
     Path(path).write_text(
-        "import keras\nfrom keras import layers\n"
+        "import keras\nimport keras_tuner\nfrom keras import layers\n"
         "def wide(config, data):\n    return keras.Sequential([keras.Input((63,)), layers.Dense(10)])\n"
         "def picture(config, data):\n    return keras.Sequential([keras.Input((8, 8)), layers.Flatten(), layers.Dense(10)])\n"
         "def column(config, data):\n"
         "    return keras.Sequential([keras.Input((64, 1)), layers.LSTM(2), layers.Dense(10)])\n"
         "def any(config, data):\n    return keras.Sequential([keras.Input((None,)), layers.Reshape((64,)), layers.Dense(10)])\n"
+        "class Fits(keras_tuner.HyperModel):\n"
+        "    def build(self, hp):\n        return picture({}, None)\n"
+        "    def fit(self, hp, model, x, y, **kwargs):\n        return model.fit(x.reshape(-1, 8, 8), y, **kwargs)\n"
     )
     said = {}
-    for name in ("wide", "picture", "column", "any"):
+    for name in ("wide", "picture", "column", "any", "Fits"):
         mine = trainer_of("sklearn:digits", model=ModelSection(build=f"{path}:{name}"))
         try:
             preflight.inspect(mine, {"optimizer": "sgd", "batch_size": 32, "epochs": 1})
@@ -78,6 +83,7 @@ def test_a_model_for_rows_of_another_shape_is_refused_with_both_shapes(tmp_path)
         "model.build: the model takes rows of the shape (8, 8), and those of the data have (64,)"
     )
     assert (said["column"], said["any"]) == ("", "")
+    assert said["Fits"] == ""  # its own fit may give the model other rows
 
 
 def what_is_said_of_trials():
