@@ -67,7 +67,7 @@ def averaged(trainer: Trainer, members: tuple[EnsembleMember, ...], penalized: s
     for position, head in enumerate(heads):
         index = head.index or 0
         outputs = [
-            _squashed(each[index], given[position], head, member)
+            _squashed(each[index], given[position], givens[0][position], head, member)
             for each, given, member in zip(flat, givens, members, strict=True)
         ]
         made[head.name] = keras.layers.Average(dtype="float32", name=head.name or "average")(outputs)
@@ -83,10 +83,15 @@ def _inputs(trainer: Trainer) -> Any:
     return made if isinstance(data.x_train, dict) else tuple(made.values())
 
 
-def _squashed(output: Any, given: noting.Given, head: Head, member: EnsembleMember) -> Any:
-    """Return what is averaged of an output: probabilities of classes, or values."""
+def _squashed(output: Any, given: noting.Given, best: noting.Given, head: Head, member: EnsembleMember) -> Any:
+    """Return what is averaged of an output: probabilities of classes, values, or scores like those of the best member."""
+    of_output = f" of {head.name!r}" if head.name else ""
+    if "scores" in (given.gives, best.gives) and given != best:
+        raise UsageError(
+            f"the outputs{of_output} of trial {member.trial} and of the best trial can't be averaged: their losses, or their "
+            "last layers, make numbers of different kinds"
+        )
     if given.gives == "scores" and given.threshold is None:
-        of_output = f" of {head.name!r}" if head.name else ""
         raise UsageError(
             f"the outputs{of_output} of trial {member.trial} are not known to be probabilities or logits, so that they "
             "can't be averaged; end the model with a softmax or a sigmoid, or set from_logits of the loss"

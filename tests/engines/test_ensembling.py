@@ -142,8 +142,8 @@ def test_ensembles_of_every_task_open_with_keras_alone_and_give_the_averages(tmp
             assert seen["values"]["loss"] == pytest.approx(loss, rel=1e-3)
 
 
-def refusal():
-    """Average models whose outputs may be either; return what is said."""
+def refusal(losses):
+    """Average models whose outputs may be either, or of which each has a loss of its own; return what is said."""
     from pathlib import Path
 
     from export_kit import trainer_of
@@ -162,9 +162,15 @@ def refusal():
         "    model = keras.Sequential([keras.Input(data.input_shape), keras.layers.Dense(data.outputs), Odd()])\n"
         "    model.compile('adam', 'mse')\n"
         "    return model\n"
+        "def by_loss(config, data):\n"
+        "    model = keras.Sequential([keras.Input(data.input_shape), keras.layers.Dense(data.outputs)])\n"
+        "    model.compile('adam', config['loss'])\n"
+        "    return model\n"
     )
-    trainer = trainer_of({"source": "sklearn:wine"}, {"build": "odd.py:build"})
+    trainer = trainer_of({"source": "sklearn:wine"}, {"build": f"odd.py:{'by_loss' if losses else 'build'}"})
     config = {"optimizer": "adam", "batch_size": 32, "epochs": 3}
+    configs = [{**config, "loss": loss} for loss in losses] or [config] * 2
+    config = configs[0]
     model = trainer.model(config, 0)
     import numpy as np
 
@@ -172,11 +178,17 @@ def refusal():
 
     named = weights_of(model.trainable_variables, model.non_trainable_variables)
     Checkpoints(None).keep(Path("w.npz"), {key: np.array(value) for key, value in named}, {"trial": 0})
-    members = tuple(EnsembleMember(number, config, 0, "w.npz") for number in range(2))
+    members = tuple(EnsembleMember(number, config, 0, "w.npz") for number, config in enumerate(configs))
     answer = orders.answer(trainer, SaveEnsemble(Member(0), members, "no.keras", {}))
     return [isinstance(answer, Failed), getattr(answer, "reason", "")]
 
 
 def test_outputs_that_may_be_logits_or_probabilities_are_not_averaged(tmp_path):
-    failed, reason = in_keras(refusal, cwd=tmp_path)
+    failed, reason = in_keras(refusal, [], cwd=tmp_path)
     assert (failed, "of trial 0 are not known to be probabilities or logits" in reason) == (True, True), reason
+
+
+def test_scores_of_different_losses_are_not_averaged(tmp_path):
+    """A margin of a hinge loss and a squared error's number near 0 or 1 have no mean that decides for a class."""
+    failed, reason = in_keras(refusal, ["categorical_hinge", "mse"], cwd=tmp_path)
+    assert (failed, "of trial 1 and of the best trial can't be averaged" in reason) == (True, True), reason
