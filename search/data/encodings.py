@@ -18,7 +18,7 @@ _MARKS = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 _BLOCK = 1 << 20
-ADVICE = 'name its encoding in [data], such as encoding = "latin-1" or "cp1252" (Excel), or save it as UTF-8'
+_ADVICE = 'name its encoding in [data], such as encoding = "latin-1" or "cp1252" (Excel), or save it as UTF-8'
 
 
 def check(path: Path, encoding: str | None) -> None:
@@ -67,5 +67,5 @@ def refused(path: Path, error: UnicodeError, encoding: str | None) -> DataError:
     what = str(error)
     if isinstance(error, UnicodeDecodeError):
         what = f"byte {error.object[error.start : error.start + 1].hex()} ({error.reason})"
-    advice = ADVICE if encoding is None else "name another encoding, or save it as UTF-8"
+    advice = _ADVICE if encoding is None else "name another encoding, or save it as UTF-8"
     return DataError(f"{path}: is not {encoding or 'UTF-8'}: {what}; {advice}", key="data.encoding")

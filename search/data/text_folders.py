@@ -109,10 +109,8 @@ def read(file: Path, encoding: str | None) -> str:
     try:
         encodings.check(file, encoding)
         return file.read_text(encoding=encoding or encodings.UTF_8)
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{file}: byte {error.start} is no text of {encoding or 'UTF-8'}; {encodings.ADVICE}", key="data.encoding"
-        ) from None
+    except UnicodeError as error:
+        raise encodings.refused(file, error, encoding) from None
     except OSError as error:
         raise DataError(f"{file}: can't be read: {error.strerror or error}") from None
 
