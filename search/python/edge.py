@@ -58,9 +58,11 @@ def interrupts() -> Iterator[Callable[[], int]]:
     seen: list[float] = []
 
     def look() -> int:
-        if received and not seen:
+        if not received:
+            return 0
+        if not seen:
             seen.append(time.monotonic())
-        return int(signal.SIGINT) if received else 0
+        return int(signal.SIGINT)
 
     def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
         now = time.monotonic()
