@@ -61,7 +61,7 @@ def of_file(path: Path, split: Split, reporter: Reporter, stored: Stored | None 
         raise UsageError(
             f"{path}: each of the {stored.file.settings.study.folds} folds of study {notes.study!r} has {split} rows of its "
             "own, and the file does not say which fold its model is of; use --split test, or evaluate the study: "
-            f"manyfit evaluate {stored.path} --name {stored.name} --split {split}"
+            f"`{shlex.join(['manyfit', 'evaluate', str(stored.path), '--name', stored.name, '--split', split])}`"
         )
     order = EvaluateModel(Member(notes.trials[0]), notes.config, 0, "", str(path.absolute()))
     before: Mapping[str, float | None] = {notes.objective: notes.value}
