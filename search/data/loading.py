@@ -16,7 +16,7 @@ from search.data.roles import check_given, divided
 from search.data.several import Bundle, Tree
 from search.data.sources import has_own_shapes, locate
 from search.data.splits import Scaling, fingerprint
-from search.data.table import Table
+from search.data.table import Table, Texts
 from search.data.texts import Vocabulary
 from search.data.uses import Use, check_use, in_memory, judged_by, training
 from search.data.windows import in_order
@@ -108,11 +108,14 @@ def _inputs(
     if how == "auto":
         how = "standard" if any(are_tables.values()) else "none"
     is_one = bundle.x_form == "one"
+    # Beside arrays of texts, `text` is theirs alone.
+    has_texts = any(isinstance(parts.splits["train"].encodable, Texts) for parts in bundle.inputs.values())
+    of_tables = section.model_copy(update={"text": None}) if has_texts else section
     made: dict[str, Features] = {}
     for name, parts in bundle.inputs.items():
         is_encoded = parts.splits["train"].encodable is not None
         if is_encoded:
-            made[name] = features.encoded(parts, chosen, section, how)
+            made[name] = features.encoded(parts, chosen, of_tables if are_tables[name] else section, how)
         elif is_one and bundle.stream is None:
             made[name] = features.scaled(parts, chosen, how)
         else:

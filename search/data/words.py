@@ -44,7 +44,8 @@ def cut_warning(words: Words, column: Column, rows: Array, name: str) -> str:
         return ""
     return (
         f"{name}: column {column.name!r} has {count} words that two or more training rows have, of which the "
-        f"{len(words.words)} most frequent are features; text = {{ max_tokens = ... }} sets how many"
+        f"{len(words.words)} most frequent are features; text = {{ max_tokens = ... }} sets how many, unless another input "
+        "is an array of texts"
     )
 
 

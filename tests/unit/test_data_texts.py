@@ -145,6 +145,16 @@ def test_texts_that_are_cut_are_told(tmp_path):
     assert load(tmp_path, "d.npz", test=0, text={"output_sequence_length": 600}).warnings == ()
 
 
+def test_settings_of_texts_leave_columns_of_a_table_beside_them_as_they_were(tmp_path):
+    body = """
+    words = [f"word{number}" for number in range(400)]
+    some = [" ".join(np.random.default_rng(row).choice(words, 12)) for row in range(200)]
+    return {"table": pd.DataFrame({"said": some}), "read": some}, np.arange(200) % 2
+    """
+    loaded = load(tmp_path, write_function(tmp_path, body), text={"output_mode": "multi_hot", "max_tokens": 300})
+    assert {name: x.shape[1] for name, x in loaded.x_train.items()} == {"table": 256, "read": 300}
+
+
 def test_texts_that_may_be_something_else_are_told(tmp_path):
     days = np.array([f"2024-{month:02}-{day:02}" for month in range(1, 7) for day in range(1, 29)])
     np.savez(tmp_path / "d.npz", x=days, y=np.arange(168) % 2)
