@@ -13,7 +13,7 @@ import keras
 
 from search.data.row_streams import Stream
 
-# More save little, and a Ctrl-C within an epoch waits for them.
+# More save little.
 MOST_BATCHES = 32
 
 # Keras's callbacks that act by the epoch. Callbacks of the user's may act by the batch, or call `evaluate` with a number of
