@@ -40,8 +40,9 @@ class SearchProblem:
 class Sampler(Protocol):
     """Draws the config of the next trial from the trials before it.
 
-    A sampler is made by `kind(problem, **options)`. Its class may have OPTIONS, name -> `Rule`, and a class method
-    `check(options, space)`, which raises OptionError for a space that it can't search. If it has a method
+    A sampler is made by `kind(problem, **options)`. Its class may have OPTIONS, name -> `Rule`, a class method
+    `check(options, space)`, which raises OptionError for a space that it can't search, and a static method `prepare()`,
+    which imports what the first draws need while workers start. If it has a method
     `vetoes_pruning(trials, number, epoch)`, halving calls that before it prunes a trial; True lets the trial go on. If it
     draws none of the problem's candidates, the nearest of them is taken.
     """
