@@ -26,9 +26,11 @@ Target = Annotated[
     str, typer.Option("--target", metavar="COLUMN", help="The column of a table to learn; else guessed.")
 ]
 Model = Annotated[str, typer.Option("--model", help="dense, image, sequence or ids; else guessed from the rows.")]
-Name = Annotated[str, typer.Option("--name", "-n", help="The study's name, and its file's; else from the data's.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace files that are there already.")]
-Sets = Annotated[list[str] | None, typer.Option("--set", metavar="data.KEY=VALUE", help="Any key of \\[data].")]
+Name = Annotated[
+    str, typer.Option("--name", "-n", help="The name of the study and of its file; else that of the data.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace existing files.")]
+Sets = Annotated[list[str] | None, typer.Option("--set", metavar="data.KEY=VALUE", help="Set any key of \\[data].")]
 
 
 def init(
@@ -39,10 +41,11 @@ def init(
     set_: Sets = None,
     force: Force = False,
 ) -> None:
-    """Look at data, and write a study file and a builder that run at once: NAME.toml and my_model.py, in this folder.
+    """Look at data, and write a study file and a builder that run as they are: NAME.toml and my_model.py, in this folder.
 
-    Data that a study file can't describe, such as a .csv without a header, get a function in my_data.py, too. The command
-    prints what it guessed, with the option that says otherwise, and the value that a search has to beat. It replaces no file.
+    For data that a study file can't describe, such as a .csv without a header, it also writes a function in my_data.py. It
+    prints each guess with the option that changes it, and the value that a search has to beat. It replaces files only with
+    --force.
 
     Example: [bold]manyfit init --data customers.csv --target churn[/]
     """
@@ -80,9 +83,9 @@ def refine(
 ) -> None:
     """Write the next study's file, from coarse to fine.
 
-    Its ranges close in on the best trials, or open where these sit at an end. Parameters without an effect are fixed;
-    comments in the file say why. The new study begins with the best configs, and its sampler knows the trials so far.
-    Nothing of the study changes.
+    Its ranges close in on the best trials, or widen if these lie at an end. Parameters without an effect are fixed;
+    comments in the file say why. The new study begins with the best configs, and its sampler learns from the trials so far.
+    The study itself does not change.
 
     Example: [bold]manyfit refine studies/digits.toml -o studies/digits-finer.toml[/], then
     [bold]manyfit run studies/digits-finer.toml[/]

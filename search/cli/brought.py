@@ -27,7 +27,7 @@ Data = Annotated[
 Write = Annotated[
     Path | None,
     typer.Option(
-        "--write", metavar="FILE", help="Write the study, with the space that was found, and go on with that file."
+        "--write", metavar="FILE", help="Write the study as a file, with the space that was found, and use that file."
     ),
 ]
 

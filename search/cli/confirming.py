@@ -14,16 +14,16 @@ from search.cli.study_argument import Name, Target, stored_study
 def confirm(
     study: Target,
     name: Name = "",
-    top: Annotated[int | None, typer.Option(min=1, help="How many of the best configs; 5 if not given.")] = None,
+    top: Annotated[int | None, typer.Option(min=1, help="How many of the best configs; default: 5.")] = None,
     repeats: Annotated[
-        int | None, typer.Option(min=2, max=1000, help="How many trainings of each; 10 if not given.")
+        int | None, typer.Option(min=2, max=1000, help="How many trainings of each; default: 10.")
     ] = None,
     as_json: Json = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing but errors on stderr.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors on stderr.")] = False,
 ) -> None:
     """Train the best configs of a study again, with fresh seeds: how much of their values was luck?
 
-    The trainings are a study NAME.confirm in the same database. Ctrl-C stops cleanly, and the same command goes on.
+    The trainings are stored as a study NAME.confirm in the same database. Ctrl-C stops cleanly, and the same command goes on.
 
     Example: [bold]manyfit confirm studies/digits.toml --top 5 --repeats 10[/]
     """

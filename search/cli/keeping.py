@@ -18,7 +18,7 @@ from search.views.printable import printable
 if TYPE_CHECKING:
     from search.storage.copying import Copied
 
-From = Annotated[str, typer.Option("--from", help="The study's present name, where it is not the file's.")]
+From = Annotated[str, typer.Option("--from", help="The study's present name, if it differs from the file's.")]
 
 
 def verify(
@@ -26,10 +26,10 @@ def verify(
     restore: Annotated[bool, typer.Option("--restore", help="Bring back the backup of a damaged database.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Check that a database holds together: its pages, its schema, and the numbers, curves and values of all its studies.
+    """Check that a database is sound: its pages, its schema, and the numbers, curves and values of all its studies.
 
-    Each problem is printed on a line of its own, with exit code 3. --restore replaces a damaged database by its backup; the
-    damaged file is kept beside it.
+    Prints one line per problem, and exits with 3 if there is one. --restore replaces a damaged database by its backup and
+    keeps the damaged file beside it.
 
     Example: [bold]manyfit verify studies/digits.toml[/]
     """
@@ -56,12 +56,12 @@ def verify(
 def clean(
     study: Target,
     name: Name = "",
-    weights: Annotated[bool, typer.Option("--weights", help="Also the weights of the best trials.")] = False,
+    weights: Annotated[bool, typer.Option("--weights", help="Also delete the weights of the best trials.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Delete what no longer serves a study: old checkpoints, weights that are not among the best, half-written files.
+    """Delete files that a study no longer needs: old checkpoints, weights that are not among the best, half-written files.
 
-    The database stays as it is, and so do checkpoints that an unfinished study goes on from.
+    The database stays as it is, and so do checkpoints from which an unfinished study resumes.
 
     Example: [bold]manyfit clean studies/digits.toml[/]
     """
@@ -90,7 +90,7 @@ def copy(
 ) -> None:
     """Copy a study, with its trials, weights and checkpoints, to another name or database; `run` goes on with either.
 
-    The copy is read back and compared before it is kept. Nothing of the original changes.
+    The command reads the copy back and compares it before it keeps it. The original does not change.
 
     Example: [bold]manyfit copy studies/digits.toml --name digits-before[/], or [bold]--to /backup/digits.db[/]
     """
@@ -112,7 +112,7 @@ def rename(
 ) -> None:
     """Give a study another name, with its weights, its checkpoints and its log. The study file keeps the old one.
 
-    It is copied, the copy is compared, then the old one is deleted: after a kill the same command goes on.
+    The command copies the study, compares the copy, then deletes the original: after a kill the same command goes on.
 
     Example: [bold]manyfit rename studies/digits.toml --name first-try[/], and then
     [bold]manyfit run studies/digits.toml --name first-try[/]
@@ -174,9 +174,10 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Delete a study: its trials, its weights and checkpoints, its best.json and its log. Nothing brings it back.
+    """Delete a study for good: its trials, its weights and checkpoints, its best.json and its log.
 
-    Other studies of the database stay as they are. With the last one the database goes, and its backup. The study file stays.
+    Other studies of the database stay as they are. If it was the only one, the database and its backup are deleted, too. The
+    study file stays.
 
     Example: [bold]manyfit delete studies/digits.toml[/], or [bold]studies/all.db --name digits --yes[/]
     """

@@ -23,7 +23,7 @@ def list_(
         list[Path] | None,
         typer.Argument(
             metavar="[PATH]...",
-            help="Folders (and those in them), databases or study files; default: studies/, or here.",
+            help="Folders (and the folders in them), databases or study files; default: studies/, or this folder.",
         ),
     ] = None,
     as_json: Json = False,
@@ -57,11 +57,13 @@ def show(
     study: Target,
     name: Name = "",
     top: Annotated[int, typer.Option(min=1, help="How many of the best configs.")] = 5,
-    trial: Annotated[int | None, typer.Option(min=0, help="One trial: its config, its curve, why it ended.")] = None,
-    settings: Annotated[bool, typer.Option("--settings", help="All its settings, as TOML.")] = False,
+    trial: Annotated[
+        int | None, typer.Option(min=0, help="Show one trial: its config, its curve, why it ended.")
+    ] = None,
+    settings: Annotated[bool, typer.Option("--settings", help="Print all settings, as TOML.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show a study: is it still improving, what matters, what next; then curves, endings, and the best configs last.
+    """Show a study: is it still improving, what matters, what next; then curves, how trials ended, and the best configs.
 
     Example: [bold]manyfit show studies/digits.toml --top 3[/], or [bold]--trial 7[/]
     """
@@ -85,16 +87,16 @@ def export(
     name: Name = "",
     top: Annotated[int, typer.Option(min=1, help="How many of the best configs.")] = 5,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The file to write; default: stdout.")] = None,
-    csv: Annotated[bool, typer.Option("--csv", help="All trials as CSV instead.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Export all trials, as CSV.")] = False,
     model: Annotated[
-        Path | None, typer.Option("--model", help="Save the best trial's model here, a .keras file.")
+        Path | None, typer.Option("--model", help="Save the best trial's model as this .keras file.")
     ] = None,
-    trial: Annotated[int | None, typer.Option("--trial", min=0, help="With --model: another trial's.")] = None,
+    trial: Annotated[int | None, typer.Option("--trial", min=0, help="With --model: of this trial instead.")] = None,
 ) -> None:
     """Export the best configs as JSON, all trials as CSV, or a trained model as a .keras file.
 
-    A model gets the weights of its trial's best epoch, opens with `keras.models.load_model`, and takes rows as the source has
-    them: scaling is inside. The written file is evaluated once more.
+    A model has the weights of its trial's best epoch. `keras.models.load_model` opens it, and it takes rows as the source has
+    them: scaling is inside. The command evaluates the written file.
 
     Example: [bold]manyfit export studies/digits.toml --top 5 -o best.json[/], or [bold]--model best.keras[/]
     """
@@ -129,9 +131,9 @@ def export(
 def dashboard(
     study: Target,
     name: Name = "",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 8080,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 for any free one.")] = 8080,
     host: Annotated[
-        str, typer.Option(help="127.0.0.1; another is refused, with the line for an SSH tunnel.")
+        str, typer.Option(help="Only 127.0.0.1; for any other address the error has the command for an SSH tunnel.")
     ] = "127.0.0.1",
 ) -> None:
     """Open optuna-dashboard on a study, read-only, on 127.0.0.1. Ctrl-C ends it.

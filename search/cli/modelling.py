@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 _PICTURES = (".png", ".svg", ".pdf")
 ModelOrStudy = Annotated[
-    Path, typer.Argument(metavar="MODEL|STUDY", help="A .keras file of manyfit's, a study file, or a database.")
+    Path, typer.Argument(metavar="MODEL|STUDY", help="A .keras file that manyfit wrote, a study file, or a database.")
 ]
-Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A .keras file of manyfit's.")]
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A .keras file that manyfit wrote.")]
 Code = Annotated[list[Path] | None, typer.Option("--code", metavar="FILE.py", help="A file with layers of your own.")]
-OfTrial = Annotated[int | None, typer.Option("--trial", min=0, help="Of a study: another trial than the best.")]
+OfTrial = Annotated[int | None, typer.Option("--trial", min=0, help="With a study: this trial instead of the best.")]
 
 
 def evaluate(
@@ -38,10 +38,10 @@ def evaluate(
     trial: OfTrial = None,
     as_json: Json = False,
 ) -> None:
-    """Evaluate a model on the study's test rows, which no model gets otherwise; the study counts each time.
+    """Evaluate a model on the study's test rows, which a search never uses; the study counts each evaluation.
 
-    Of a study, the best trial is evaluated with the weights of its best epoch. Each metric has a 95 percent interval:
-    Wilson's for an accuracy, else a bootstrap over rows.
+    For a study, the command evaluates the best trial with the weights of its best epoch. Each metric has a 95 percent
+    interval: Wilson's for an accuracy, else a bootstrap over rows.
 
     Example: [bold]manyfit evaluate studies/digits.toml[/], or [bold]manyfit evaluate best.keras --split validation[/]
     """
@@ -73,12 +73,12 @@ def predict(
     ],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The .csv to write; default: stdout.")] = None,
     code: Code = None,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON about the file that -o names.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON about the file that -o names.")] = False,
 ) -> None:
-    """Predict new rows by a model file, as a CSV: a line for each row, in order.
+    """Predict new rows with a model file; write a CSV with one line for each row, in order.
 
-    A class is given by its name, with the probability of each; numbers are in the target's own units. Columns of a table may
-    be in any order and have others beside them; a missing one is refused, and so are cells that the model can't take.
+    Classes have their names, each with its probability; numbers are in the target's own units. The columns of a table may
+    be in any order, and other columns are ignored; a missing column is refused, and so are cells that the model can't take.
 
     Example: [bold]manyfit predict best.keras new_customers.csv -o predictions.csv[/]
     """
@@ -110,13 +110,13 @@ def ensemble(
     name: Name = "",
     top: Annotated[int, typer.Option(min=2, help="How many of the best distinct configs.")] = 5,
     test: Annotated[
-        bool, typer.Option("--test", help="Evaluate it and the best trial on the test rows, too: two looks, counted.")
+        bool, typer.Option("--test", help="Also evaluate it and the best trial on the test rows: counted twice.")
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Save one model that averages the best configs: the probabilities of classes, or the values of a regression.
 
-    Kept weights are used; a config without them is trained again. The scores stand beside those of the best trial.
+    The command uses kept weights, trains a config without them again, and prints the scores beside those of the best trial.
 
     Example: [bold]manyfit ensemble studies/digits.toml --top 5 -o ensemble.keras[/]
     """
@@ -142,7 +142,7 @@ def plot_model(
     code: Code = None,
     as_json: Json = False,
 ) -> None:
-    """Draw the layers of a model file by Graphviz; without it, or without -o, print Keras's summary.
+    """Draw the layers of a model file with Graphviz; without Graphviz, or without -o, print Keras's summary.
 
     Example: [bold]manyfit plot-model best.keras -o best.png[/]
     """
@@ -173,18 +173,18 @@ def retrain(
     name: Name = "",
     rank: Annotated[int, typer.Option(min=1, help="The config's rank; 1 is the best.")] = 1,
     full: Annotated[
-        bool, typer.Option("--full", help="On training and validation rows, for the best epoch's number of epochs.")
+        bool, typer.Option("--full", help="Train on training and validation rows, up to the search's best epoch.")
     ] = False,
     long: Annotated[
-        bool, typer.Option("--long", help="Past the search's last epoch, until it improves no more, with patience.")
+        bool, typer.Option("--long", help="Train past the search's last epoch, until the objective stops improving.")
     ] = False,
-    seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="Another seed than the search's.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="A seed other than the search's.")] = None,
     as_json: Json = False,
 ) -> None:
     """Train a config again and save the model, its learning curves and its card (MODEL.md).
 
-    With the search's seed the value is that of the search. The command says whether it lies where `manyfit confirm`, or the
-    repeats of the search, let one expect it.
+    With the search's seed the value is that of the search. The command prints whether the value lies in the range that
+    `manyfit confirm`, or the repeats of the search, predict.
 
     Example: [bold]manyfit retrain digits.best.json -o digits.keras[/], or [bold]--full[/], or [bold]--long[/]
     """

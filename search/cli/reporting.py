@@ -26,15 +26,16 @@ def report(
         typer.Option("--output", "-o", help="The file to write; default: NAME.report.html beside the database."),
     ] = None,
     model: Annotated[
-        bool, typer.Option("--model/--no-model", help="With the mistakes and first weights of the best model.")
+        bool,
+        typer.Option("--model/--no-model", help="With or without the mistakes and first weights of the best model."),
     ] = True,
     png: Annotated[
         Path | None,
-        typer.Option("--png", help="Also a PNG file of each picture, in this folder; needs a Chrome or Chromium."),
+        typer.Option("--png", help="Also write each picture as a PNG file into this folder; needs Chrome or Chromium."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write a study's report: one HTML file with all pictures, which needs no network; with --json print its numbers.
+    """Write a study's report: one HTML file with all pictures, which needs no network. With --json print its numbers instead.
 
     It says whether the search still improves, what matters and what to do next, also while the study runs. A worker builds
     the best model, whose weights the study has kept, to see what it gets wrong.
@@ -93,7 +94,7 @@ def compare(
     ],
     names: Annotated[
         list[str] | None,
-        typer.Option("--name", "-n", help="Of a database, only these studies; may stand several times."),
+        typer.Option("--name", "-n", help="Only these studies of a database; may be repeated."),
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write a page with pictures.")] = None,
     as_json: Json = False,

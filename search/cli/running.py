@@ -23,10 +23,10 @@ Widen = Annotated[
     typer.Option(
         "--widen",
         metavar="KEY=VALUE",
-        help="A wider range, such as space.dropout.high=0.7: go on as a new study, which learns from the trials so far.",
+        help="Start a new study with a wider range, such as space.dropout.high=0.7; it learns from the trials so far.",
     ),
 ]
-Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key of the file.")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change any key of the file.")]
 
 
 def run(  # noqa: PLR0913, PLR0917 (typer reads one option from each argument)
@@ -45,12 +45,12 @@ def run(  # noqa: PLR0913, PLR0917 (typer reads one option from each argument)
     widen: Widen = None,
     allow_unused: Annotated[
         bool,
-        typer.Option("--allow-unused", help="Start a new study although nothing reads some of what its file sets."),
+        typer.Option("--allow-unused", help="Start a new study although some settings have no effect."),
     ] = False,
     no_check: Annotated[
-        bool, typer.Option("--no-check", help="Start a new study although a check says that it would be wasted.")
+        bool, typer.Option("--no-check", help="Start a new study without the quick checks of data and model.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing but errors on stderr.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors on stderr.")] = False,
 ) -> None:
     """Start a study, or resume it. If it is finished, say so and exit with 0.
 
@@ -93,7 +93,7 @@ def plan(
     set_: Overrides = None,
     as_json: Json = False,
 ) -> None:
-    """Say what a study would run, where and why, without running it: loads the data and builds one model.
+    """Print what a study would run, where and why, without running it. Loads the data and builds one model.
 
     Example: [bold]manyfit plan studies/digits.toml[/]
     """
@@ -122,7 +122,7 @@ def check(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Check a study's data and its model's training before a search, a verdict a line: ok, look or stop.
+    """Check a study's data and how its model trains before a search; print one verdict per line: ok, look or stop.
 
     Trains for some hundred steps, and writes a page with pictures. Exits with 2 if a verdict is stop.
 

@@ -26,7 +26,7 @@ _ADDRESS = re.compile(r"([A-Za-z][\w+.-]*):/")
 _STUDY = typer.Argument(metavar="STUDY", help="A study file (TOML), or a database with --name.")
 Target = Annotated[Path, _STUDY]
 TargetOrNone = Annotated[Path | None, _STUDY]
-Name = Annotated[str, typer.Option("--name", "-n", help="The study's name, where it is not the file's.")]
+Name = Annotated[str, typer.Option("--name", "-n", help="The study's name, if it differs from the file's.")]
 
 
 def study_file(
