@@ -238,7 +238,7 @@ class Choice:
         return self.param_of(self.choices[0])
 
     def check(self, value: Any) -> Any:
-        """Return the param of `value`; SpaceError if it is none of the choices."""
+        """Return the param of `value`; SpaceError if it is not one of the choices."""
         try:
             param = self.param_of(self._by_param[self.param_of(value)])
         except (KeyError, TypeError, ValueError):

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from search.checking.short_training import ShortTraining
 
 RATES = np.geomspace(1e-6, 10.0, 85)
-# The first steps have rates at which nothing is learned: they tell the noise of the loss between batches.
+# The first steps have rates at which nothing is learned, so they measure the noise of the loss between batches.
 _QUIET = 12
 _MEMORY = 0.8
-# So many steps at a rate are about what the test gives each rate.
+# Around each rate the test trains about as much as this many steps at that rate would.
 _STEPS_AT_A_RATE = 20
 _NAMES = ("learning_rate", "lr")
 

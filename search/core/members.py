@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from search.trials.events import Member, Verdict
 from search.trials.trial import Training, Trial
 
-# After so many deaths of workers in a row a member trains alone, so that the next death has one cause.
+# After this many deaths of its workers in a row a member trains alone, so that the next death has one cause.
 _SUSPECT_DEATHS = 2
 
 
@@ -23,7 +23,7 @@ class Members:
         self._running: dict[Member, Training] = {}
         # Members that still trained when their trial ended; their engines do not know yet.
         self._released: set[Member] = set()
-        # Members whose engines were told that they end, and those told last.
+        # Members whose engines were told that they end, and those that the last verdicts ended.
         self._gone: set[Member] = set()
         self._just_ended: set[Member] = set()
 
@@ -102,5 +102,5 @@ class Members:
         return verdicts
 
     def have_just_ended(self, members: Iterable[Member]) -> list[Member]:
-        """Return those of `members` whose end the last verdicts were the first to tell."""
+        """Return those of `members` whose end the last verdicts reported for the first time."""
         return [member for member in members if member in self._just_ended]

@@ -372,7 +372,7 @@ class Study:
 
     def _judge_running(self, trial: Trial) -> None:
         before = min(training.judged for training in trial.trainings)
-        # Others have nothing new: an epoch was recomputed after a crash, or another training has one.
+        # The other trainings have nothing new to judge: an epoch was recomputed after a crash, or only another has one.
         further = [training for training in trial.trainings if len(training.curve) > training.judged]
         for training in further:
             training.judged = len(training.curve)

@@ -206,7 +206,7 @@ class _Reader:
         return bool((known == np.floor(known)).all() and (np.abs(known) <= FLOAT32_WHOLE).all())
 
     def _as_texts(self, kind: str) -> Column:
-        """Return numbers as texts, which is how models get categories that are no whole numbers."""
+        """Return numbers as texts, which is how models get categories that are not whole numbers."""
         codes, uniques = factorized(self.series)
         return with_missing(self.name, kind, codes, [str(value) for value in uniques])
 

@@ -28,7 +28,7 @@ _YMD, _NONE = frozenset((Order.YMD,)), frozenset[Order]()
 
 
 def orders_of(text: str) -> frozenset[Order]:
-    """Return the orders in which a text is a date; more than one for 01/02/2024, none if it is no date.
+    """Return the orders in which a text is a date; more than one for 01/02/2024, none if it is not a date.
 
     With dots the day is first: nobody writes 02.13.2024.
     """
@@ -47,7 +47,7 @@ def has_offset(text: str) -> bool:
 
 
 def seconds_of(text: str, order: Order) -> int | None:
-    """Return the whole seconds since 1970 of a date; None if the text is none in this order."""
+    """Return the whole seconds since 1970 of a date; None if the text is not a date in this order."""
     match = (_YEAR_FIRST if order is Order.YMD else _YEAR_LAST).fullmatch(text)
     return None if match is None else _seconds(match, order)
 

@@ -130,7 +130,7 @@ class Images:
 
         headers = list(pool.map(tried(header), files))
         if any(isinstance(one, DataError) for one in headers):
-            # One command tells all.
+            # List all broken files in one error, so that one more command is enough.
             self._refuse(files, [error for error in pool.map(tried(decoded), files) if isinstance(error, DataError)])
         return [one for one in headers if isinstance(one, Header)]
 

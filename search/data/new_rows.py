@@ -73,7 +73,7 @@ def of(given: Any, notes: ModelNotes, name: str = "x") -> NewRows:
 
 
 def _given(source: str, base: Path) -> tuple[Any, str]:
-    """Return what a source that is no table and no folder gives, and its name for errors."""
+    """Return what a source gives that is neither a table nor a folder, and its name for errors."""
     path = base / source
     if path.suffix.lower() == ".npz":
         return _npz(path), str(path)

@@ -25,7 +25,7 @@ def image_shape(row: tuple[int, ...], source: str = "", *, is_window: bool = Fal
     Args:
         row: the shape of a row.
         source: `data.source`; rows of some named data are flattened images.
-        is_window: whether rows are windows over a series, which are no images.
+        is_window: whether rows are windows over a series, which are not images.
     """
     if len(row) == 1:
         return _FLATTENED.get(source)

@@ -1,6 +1,6 @@
 """Columns or arrays beside the features: which rows belong together (`group`), their `order`, and their `split`.
 
-They are no features. A source takes them out of its rows and leaves them in `Part.roles`.
+They are not features. A source takes them out of its rows and leaves them in `Part.roles`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def as_features(roles: Mapping[str, str], columns: Columns | None) -> frozenset[
 
 
 def no_features(target: str | None, roles: Mapping[str, str], columns: Columns | None) -> dict[str, str]:
-    """Return what is no feature: "target" or a role -> its column."""
+    """Return what is not a feature: "target" or a role -> its column."""
     kept = as_features(roles, columns)
     return {"target": str(target), **{role: column for role, column in roles.items() if column not in kept}}
 

@@ -194,7 +194,7 @@ def _steps(given: Any, kind: Kind, steps: Mapping[str, int], name: str, make: Ca
         count = len(given) if length is None else length
     else:
         count = int(given.cardinality())
-        if count == -2:  # unknown: only reading tells
+        if count == -2:  # unknown without reading
             count = sum(1 for _ in make())
     if count is None or count < 0 or count == math.inf:
         raise DataError(f"{name}: the training rows never end; leave out repeat(), or add take(batches of an epoch)")

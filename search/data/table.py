@@ -43,7 +43,7 @@ class Column:
 
     @cached_property
     def seconds(self) -> Array:
-        """Of a column of dates: the seconds since 1970 of each distinct text, NaN for those that are no dates."""
+        """Of a column of dates: the seconds since 1970 of each distinct text, NaN for those that are not dates."""
         import numpy as np
 
         parsed = [seconds_of(text, self.order) for text in self.texts or ()]

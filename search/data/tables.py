@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from search.spec.settings import Columns
 
 TABLES = frozenset((".csv", ".tsv", ".tab", ".txt"))
-# A column with more distinct numbers is no column of classes that somebody would number by hand.
+# Nobody numbers more classes by hand: a column with more distinct numbers does not hold classes.
 _MOST_CLASSES = 1000
 # If a header fits several separators, the first wins.
 _SEPARATORS = (",", "\t", ";", "|")

@@ -154,7 +154,7 @@ class TextColumn:
         total = self._count(known)
         separated = {index for index in known if index not in number and _is_separated(texts[index])}
         if 2 * self._count([*number, *separated]) >= total:
-            # Of two kinds of fault, first name the one that is no number at all.
+            # Of two kinds of fault, first name the one that is not a number at all.
             odd = [index for index in known if index not in number and index not in separated] or sorted(separated)
             raise ColumnFault(self._no_number(odd[0], len(odd)) + self._otherwise)
         units = [index for index in known if _UNIT.fullmatch(texts[index].strip()) and texts[index].strip()[-1] != "."]

@@ -39,7 +39,7 @@ def frequent_words(column: Column, rows: Array, most: int = MOST_WORDS) -> Words
 
 
 def cut_warning(words: Words, column: Column, rows: Array, name: str) -> str:
-    """Return a warning on words that are no features, "" if all are."""
+    """Return a warning on words that do not become features; "" if all do."""
     if (count := len(_counts(column, rows))) == len(words.words):
         return ""
     return (

@@ -156,14 +156,14 @@ def _dropped(frame: pd.DataFrame, features: Sequence[str], request: Request) -> 
     table, _ = read_table(
         frame.iloc[:, [names.index(name) for name in rest]], None, lambda row: f"{request.source}, row {row}"
     )
-    # Black pixels at a border are constant, and without them the others are no image.
+    # Black pixels at a border are constant, but without them the other pixels are not an image.
     is_image = math.isqrt(len(features)) ** 2 == len(features) >= _FEWEST_PIXELS
     dropped |= {name: why for name, why in useless(list(table.columns)) if not is_image or "identifier" in why}
     return dropped if len(dropped) < len(features) else {}
 
 
 def _look_for_series(frame: pd.DataFrame, looked: Looked, features: Sequence[str], given: Mapping[str, Any]) -> bool:
-    """Add the keys of a series to `looked` if the rows are one; a table in order of time that is none gets a note.
+    """Add the keys of a series to `looked` if the rows are one; a table in order of time that is not a series gets a note.
 
     Windows that `given` asks for get the order. Return whether windows are cut.
     """
@@ -227,7 +227,7 @@ def _is_series(frame: pd.DataFrame, order: str, steps: Any, target: str) -> bool
 
 
 def _times_of(column: pd.Series[Any]) -> Any:
-    """Return the times of a column of dates, int64 (rows,); None if it has other cells. Numbers are no times here."""
+    """Return the times of a column of dates, int64 (rows,); None if it has other cells. Numbers are not times here."""
     import pandas as pd
 
     types = pd.api.types

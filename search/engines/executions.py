@@ -1,6 +1,6 @@
 """How many batches `model.fit` computes between two calls of its callbacks: Keras's `steps_per_execution`.
 
-More of them change no number and save what Keras does between batches (figures: docs/benchmarks.md).
+A higher number changes no result and saves the work that Keras does between batches (figures: docs/benchmarks.md).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _BY_EPOCH = (
     keras.callbacks.ReduceLROnPlateau,
     keras.callbacks.SwapEMAWeights,
 )
-# What a model class may have of its own that counts batches.
+# Methods that count batches; a model class may override them.
 _COUNTING = ("fit", "evaluate", "make_train_function", "make_test_function", "_make_function")
 
 

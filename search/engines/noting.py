@@ -117,7 +117,7 @@ def given_by(model: keras.Model, trainer: Trainer, head: Head, config: Mapping[s
     given = _end(model, trainer, head, loss, width)
     if given.gives == "scores":
         return given
-    # A loss such as mean_squared_error draws outputs to the labels 0 and 1 themselves: 0.3 is no logit, but class 0.
+    # A loss such as mean_squared_error draws outputs to the labels 0 and 1 themselves: 0.3 is then class 0, not a logit.
     draws_to_labels = given.gives == "logits" and name and not _takes_logits(name)
     if not draws_to_labels and name in (PROPER if width == 1 else PROPER_OF_SEVERAL):
         return given

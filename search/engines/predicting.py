@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from search.spec.model_file import ModelNotes, OutputNotes
 
 _BATCH = 256
-# More columns than this are no table that anybody reads.
+# Nobody reads a table of more columns than this.
 _MOST_COLUMNS = 10_000
 
 
@@ -75,7 +75,7 @@ class Table:
 
 
 def of_rows(model: keras.Model, rows: new_rows.NewRows, notes: ModelNotes, path: str, source: str) -> Table:
-    """Predict rows by a loaded model file; DataError names `path` or `source` for predictions that are no table."""
+    """Predict rows by a loaded model file; DataError names `path` or `source` for predictions that do not form a table."""
     model_of_file, x = raw_rows.staged(model, rows.x)
     outputs = keras.tree.flatten(model_of_file.predict(x, batch_size=_BATCH, verbose=0))
     values = [np.asarray(output, np.float32) for output in outputs]

@@ -278,9 +278,9 @@ def _one_hot(column: Categories, cells: Any) -> Any:
 
 
 def _parts(date: Dates, characters: Any) -> Any:
-    """Return the parts of dates, float32 (rows, parts), NaN where a text is no date.
+    """Return the parts of dates, float32 (rows, parts), NaN where a text is not a date.
 
-    `characters` is 0 behind the text, 1 for a character that is no digit, 2 for the digit 0 ...
+    `characters` is 0 behind the text, 1 for a character that is not a digit, 2 for the digit 0 ...
     """
     characters = ops.cast(characters, "int32")
     is_digit = ops.cast(ops.greater(characters, 1), "int32")

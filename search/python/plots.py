@@ -92,18 +92,18 @@ class Plots:
 
         A worker builds the model with its kept weights. `output` names one of several.
 
-        Raises UsageError as `Results.model` does, or if the model's outputs are no classes and no numbers.
+        Raises UsageError as `Results.model` does, or if the model's outputs are neither classes nor numbers.
         """
         return self._of_model(output, "confusion", "predicted")
 
     @edge()
     def mistakes(self, output: str = "") -> go.Figure:
-        """Draw the validation rows that the best model gets most wrong; UsageError if they are no images."""
+        """Draw the validation rows that the best model gets most wrong; UsageError if they are not images."""
         return self._of_model(output, "worst-mistakes", "largest-errors")
 
     @edge()
     def first_weights(self) -> go.Figure:
-        """Draw the weights of the best model's first layer; UsageError if its rows are no images."""
+        """Draw the weights of the best model's first layer; UsageError if its rows are not images."""
         return self._of_model(None, "first-weights")
 
     def _of_model(self, output: str | None, *names: str) -> go.Figure:

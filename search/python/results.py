@@ -134,7 +134,7 @@ class Results:
     ) -> dict[str, Any]:
         """Evaluate a trained model on the rows of a split; return what `manyfit evaluate --json` prints.
 
-        No model gets test rows otherwise, and the study counts each look at them.
+        A search never uses test rows, and the study counts each evaluation on them.
 
         Args:
             split: "test", "validation" or "train".
@@ -229,7 +229,7 @@ class Results:
         Args:
             output: the .keras file to write.
             top: how many of the best distinct configs, at least 2.
-            test: evaluate it and the best trial on the test rows, too: two looks, which the study counts.
+            test: also evaluate it and the best trial on the test rows; the study counts two evaluations.
             progress: as for `evaluate`.
 
         Raises UsageError as `retrain` does, or for fewer configs.

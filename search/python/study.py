@@ -213,7 +213,7 @@ class Study(Results):
         return studyfile.build(*self._described(), allow_unused=allow_unused, objects=objects)
 
     def _described(self) -> tuple[Path, ArgumentText]:
-        # No such file: the folder is what matters, and the name.
+        # There is no such file; only its folder and its name are used.
         path = self._folder / str(self._table.text["study"]["name"])
         return path, ArgumentText(path, "", self._table.text)
 

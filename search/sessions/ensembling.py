@@ -35,7 +35,7 @@ def ensemble(
 ) -> tuple[Ensembled, Tests | None]:
     """Average the best `top` distinct configs of a study, and save the model, whole or not at all.
 
-    With `test`, the file and the best trial are evaluated on the test rows: two looks, which the study counts.
+    With `test`, the file and the best trial are evaluated on the test rows: the study counts two evaluations.
 
     Raises UsageError for a study with folds or fewer configs, or if its models can't be averaged; IdentityError if data or
     code have changed since the search; Interrupted for a signal.

@@ -1,6 +1,6 @@
-"""Evaluates a model of a stored study on its training, validation or test rows. A look at the test rows is counted.
+"""Evaluates a model of a stored study on its training, validation or test rows. The study counts evaluations on test rows.
 
-No other module gives test rows to a model. The study records the look before anyone sees its result.
+No other module gives test rows to a model. The study records the evaluation before anyone sees its result.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def _measured(
 ) -> Measured:
     is_test, study = split == "test", stored.file.settings.study
     which = f"the weights are those of {study.replica} {order.member.replica + 1} of {study.replicas}"
-    # The lock comes first: a look that can't be recorded is not taken.
+    # Take the lock first: an evaluation that can't be recorded is not made.
     with Store.open(stored.path, stored.name) if is_test else nullcontext() as store:
         detail = _answered(stored, order, split, reporter)
         looks = stored.test_evaluations
@@ -141,8 +141,8 @@ def _answered(stored: Stored, order: EvaluateModel, split: Split, reporter: Repo
 
 
 def _record(store: Store, trials: tuple[int, ...], values: Mapping[str, float]) -> int:
-    """Record a look at the test rows; return how many there have been."""
-    # Read again under the lock: another command may have looked meanwhile.
+    """Record an evaluation on the test rows; return how many there have been."""
+    # Reload under the lock: another command may have evaluated meanwhile.
     now = store.load()
     event = HistoryEvent(TEST_EVALUATED, {"trials": list(trials), "values": dict(values)}, datetime.now(UTC))
     store.append(Commit(events=[event], seconds=now.seconds, spent=now.spent, ended=now.ended))

@@ -63,8 +63,7 @@ def run(
     confirms. A new study is checked first, unless `checks` is false.
 
     Raises UsageError for a new study with a setting that nothing reads, unless `allow_unused`, or with a fault that would
-    waste it; IdentityError if the data or
-    the code are not those of `same_as`.
+    waste it; IdentityError if the data or the code are not those of `same_as`.
     """
     stored = records.find(file.storage, file.name)
     if stored is not None:

@@ -29,7 +29,7 @@ def predict(model: Path, source: str, output: Path, reporter: Reporter, code: Se
 
     `code`: files with layers of the user's own.
 
-    Raises UsageError for a model that is none of manyfit's or can't be loaded, DataError for rows that it does not take.
+    Raises UsageError for a model that manyfit did not write or can't load, DataError for rows that it does not take.
     """
     notes = model_file.read(model)
     with whole(output) as partial:
@@ -43,7 +43,7 @@ def plot(model: Path, output: Path | None, reporter: Reporter, code: Sequence[Pa
     """Draw the layers of a model file into `output`, if Graphviz is there; return its layers as well.
 
     The result has `summary` (a text), `layers`, `parameters`, and `why` there is no picture, "" if there is one. Raises
-    UsageError for a model that is none of manyfit's or can't be loaded.
+    UsageError for a model that manyfit did not write or can't load.
     """
     notes = model_file.read(model)
     with nullcontext() if output is None else whole(output, may_lack=True) as partial:

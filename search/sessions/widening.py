@@ -31,7 +31,7 @@ def widened(stored: Stored, base: Path | None, widenings: Sequence[str], overrid
         widenings: `space.NAME.low=VALUE`, `space.NAME.high=VALUE`, or `space.NAME=[...]`.
         overrides: the `key.path=value` of `--set`.
 
-    Raises UsageError for what is no widening.
+    Raises UsageError for a change that does not widen a range.
     """
     if stored.file.settings.search.candidates:
         raise UsageError(

@@ -13,7 +13,7 @@ class DeclaredSpace:
 
     Attributes:
         space: a [space] table.
-        start: the config of the builder's defaults, without those that are none of the parameter's values.
+        start: the config of the builder's defaults, without values that a parameter does not have.
         epochs: how many epochs the hypermodel's own `fit` trains for; 0 if it leaves that to its caller.
         remarks: what differs from KerasTuner's search, for the user.
         builds: how many models were built.

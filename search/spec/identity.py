@@ -76,7 +76,7 @@ def declared(file: StudyFile) -> dict[str, Any]:
     }
 
 
-# Settings of [data] that studies of earlier versions lack: at their defaults they are no part of the identity.
+# Settings of [data] that studies of earlier versions lack: the identity leaves them out at their defaults.
 _LATER = ("columns", "encoding", "text", "lazy", "group", "order", "split", "window", "horizon", "stride")
 
 

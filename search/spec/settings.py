@@ -132,7 +132,7 @@ def _encoding(value: object) -> object:
         return value
     try:
         codec = codecs.lookup(value)
-        "".encode(value)  # some of Python's codecs are no encodings of texts
+        "".encode(value)  # LookupError for codecs of Python that do not encode texts
     except LookupError:
         raise ValueError(
             f'no such encoding of texts: {value!r}; there are "utf-8", "latin-1", "cp1252", "utf-16", "shift_jis" and all '

@@ -122,7 +122,7 @@ class Reference:
         """Import the file and return its function; UsageError with the cause if it can't be imported."""
         module = import_file(self.path)
         function = getattr(module, self.function, None)
-        # An instance of KerasTuner's HyperModel is no function, and has the function `build`.
+        # An instance of KerasTuner's HyperModel is not a function, but has the method `build`.
         if function is None or not (callable(function) or callable(getattr(function, "build", None))):
             raise UsageError(f"{self.path}: {self.function!r} is no function; received {type(function).__name__}")
         return function  # type: ignore[no-any-return]

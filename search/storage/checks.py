@@ -263,7 +263,7 @@ def _is_json(text: str) -> bool:
 def _steps(stored: Stored) -> Findings:
     """No value lies between the steps of its range. Samplers of an earlier version drew such values.
 
-    They are no damage: the trial was trained with exactly that value, and a backup holds the same value.
+    They are not damage: the trial was trained with exactly that value, and a backup holds the same value.
     """
     space = stored.file.space
     for trial in stored.trials:

@@ -23,7 +23,7 @@ OUR_STUDIES = (
 """A table to select from: manyfit_studies with study_name, without leftovers."""
 
 _OURS = f"SELECT study_id FROM {OUR_STUDIES}"  # noqa: S608 (nothing in it comes from outside)
-# A trial with study_id NULL was detached from its study by hand: its epochs are no leftovers.
+# A trial with study_id NULL was detached from its study by hand: its epochs are not leftovers.
 _LEFT_EPOCHS = f"trial_id NOT IN (SELECT trial_id FROM trials WHERE study_id IS NULL OR study_id IN ({_OURS}))"  # noqa: S608
 
 

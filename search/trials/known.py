@@ -1,4 +1,4 @@
-"""Trials of an earlier study that a new one learns from. They are no trials of the new one: only its sampler reads them."""
+"""Trials of an earlier study that a new one learns from. They are not trials of the new one: only its sampler reads them."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from search.views.insights.progress import Progress
 from search.views.pages.page import Block, Cell, Figure, Page, Section, Table, Text, Verdict
 from search.views.text import duration, number, short
 
-# Settings that name a study and its files, or are no part of the search.
+# Settings that name a study and its files, or do not affect the search.
 _NAMES = frozenset(("study.name", "study.storage"))
 _LONGEST = 60
 

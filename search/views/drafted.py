@@ -17,7 +17,7 @@ from search.drafting.loading import Loaded
 from search.drafting.request import MODELS
 
 _SHOWN = 8
-# A regression of more different whole numbers is no classification by mistake.
+# A regression of more distinct whole numbers than this was hardly meant as a classification.
 _MOST_CLASSES = 100
 _MODEL = {
     "dense": "features, for a dense network",

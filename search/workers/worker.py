@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from search.engines.training import Trainer
 
 _Prepared: TypeAlias = "tuple[Engine, Ready, Trainer, Callable[[Trainer, Order], Message]]"
-"""The engine, its report, what builds models, and what does orders: a user's module may have the name of ours by then."""
+"""The engine, its Ready, what builds models, and what carries out orders: a user's module may have the name of ours then."""
 
 # A refusal may quote an error of the user's code, of any length.
 MAX_REFUSAL_CHARACTERS = 4_000

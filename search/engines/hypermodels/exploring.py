@@ -28,7 +28,8 @@ from spaces import Space, SpaceError
 MOST_BUILDS = 400
 # Values that are tried of a parameter while nothing is known to depend on it.
 _PROBES, _PROBES_OF_A_LIST = 4, 12
-# Unless the builder names it in a conditional scope, a parameter with more values is no parent: each would have to be tried.
+# Unless the builder names it in a conditional scope, a parameter with more values is not a parent: each value would have to
+# be tried.
 _MOST_TRIED = 64
 # Most runs in search of pairs of values that no run has had.
 _MOST_OF_PAIRS = 64

@@ -69,7 +69,7 @@ class Beside:
         self._trainings[assignment.member] = _Training(assignment, engine)
 
     def begin(self) -> Future[list[Event]]:
-        """Begin a pass: every member trains one epoch, after all that are stored of it. Its result are the events."""
+        """Begin a pass: every member trains one epoch, after recomputing its stored ones. The result is a list of events."""
         return self._thread.submit(self._advance)
 
     def keep(self, member: Member, path: Path) -> str:

@@ -55,7 +55,7 @@ LOSSES: dict[str, Needs] = {
 }  # fmt: skip
 
 # Losses that are lowest where outputs in 0..1 are the probabilities of the classes. Those of hinge and focal losses, Dice and
-# others order rows in the same way, but are no probabilities.
+# others order rows in the same way, but are not probabilities.
 PROPER = ("BinaryCrossentropy", "CategoricalCrossentropy", "SparseCategoricalCrossentropy", "MeanSquaredError")
 # With one output a row, this one ignores the rows of the class 0.
 PROPER_OF_SEVERAL = (*PROPER, "KLDivergence")

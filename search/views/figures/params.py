@@ -70,7 +70,7 @@ def slices(stored: Stored) -> go.Figure:
 def contours(stored: Stored, params: Sequence[str] | None = None) -> go.Figure:
     """Draw the smoothed values of the complete trials over pairs of parameters; by default of the four that matter most.
 
-    UsageError if there are less than two such parameters, or a name is no parameter.
+    UsageError if there are less than two such parameters, or a name is not a parameter.
     """
     from plotly.subplots import make_subplots
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from search.policies.samplers.bayes import Outlook
     from search.storage.studies import Stored
 
-# A search that ends before its best trial stops improving may train longer: the best epoch lies in this last share.
+# If the best epoch of the best trial lies in this last share of its epochs, longer trials may be better.
 _LAST_EPOCHS = 0.1
 # More failed trials than this share are worth a look.
 _MANY_FAILED = 0.1

@@ -14,7 +14,7 @@ from search.trials.history import History
 from search.views.text import short
 from spaces import Choice, Float, Int
 
-# The best tenth of the complete trials is looked at, but at least MIN and at most MAX of them.
+# Use the best tenth of the complete trials, but at least MIN and at most MAX of them.
 _TENTH, _MIN, _MAX = 0.1, 4, 20
 # A value is near an end in the outer tenth of a range. So many of the best trials lie there by chance in one of 100 studies.
 _NEAR, _CHANCE = 0.1, 0.01

@@ -28,7 +28,7 @@ _VERDICTS: tuple[Verdict, ...] = ("matters", "unclear", "no effect seen")
 _RESAMPLES, _SHUFFLES = 50, 100
 # More trials than this change intervals little, and cost time.
 _MOST = 1500
-# Of the resamples and shuffles, so that every command says the same.
+# The seed of resamples and shuffles, so that every command prints the same.
 _SEED = 0
 # Fewer complete trials can't show that a parameter has no effect.
 _ENOUGH = 20

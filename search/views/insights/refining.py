@@ -1,7 +1,7 @@
 """From coarse to fine: the space in which to search next, and why.
 
 Ranges close in on the best trials, or open where these sit at an end; choices that none of the best has are dropped where
-that is no chance; parameters without an effect are fixed. What can't be told from chance stays as it is.
+chance does not explain that; parameters without an effect are fixed. What can't be told from chance stays as it is.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from spaces import Choice, Float, Int, Space, SpaceError, is_number
 
 # With fewer complete trials, where the best lie is chance.
 ENOUGH = 10
-# The best fifth of the complete trials is looked at, but at least MIN and at most MAX of them.
+# Use the best fifth of the complete trials, but at least MIN and at most MAX of them.
 _FIFTH, _MIN, _MAX = 0.2, 5, 30
 # A range closes in to where the best lie, and this share of its width on either side, but to no less than a quarter.
 _MARGIN, _NARROWEST = 0.1, 0.25

@@ -1,4 +1,4 @@
-"""The parts of a page, and its HTML. The file asks nothing of a network, and suits light and dark browsers.
+"""The parts of a page, and its HTML. The file needs no network, and suits light and dark browsers.
 
 All text is escaped here: names and messages come from people, and none of them becomes HTML or code.
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Kind: TypeAlias = Literal["ok", "look", "stop", "note"]
 Cell: TypeAlias = str | int | float | None
 
-# Nothing is loaded but what the file holds. Plotly compiles functions for some of its figures.
+# The page loads nothing from outside the file. Plotly compiles functions for some of its figures.
 _POLICY = "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline' 'unsafe-eval'"
 
 
