@@ -67,7 +67,7 @@ def wrong_labels(data: Data) -> Iterator[Finding | Exhibit]:
     """Yield the training rows whose nearest neighbours, in cross-validation, all have one other label."""
     check_single(data)
     if not data.info.classes:
-        raise NotApplicable("the targets are no classes")
+        raise NotApplicable("the targets are not classes")
     labels = labels_of(data.y_train, data)[rows.chosen(len(data.x_train))]
     counts = np.bincount(labels, minlength=data.info.classes)
     if counts.min() < 2 * _NEIGHBOURS:

@@ -123,7 +123,7 @@ def _finer_path(stored: Stored, study: Path, output: Path | None) -> Path:
     if any(given.object_names(stored.file.settings)):
         raise UsageError(
             f"study {stored.name!r} was made by a Python program, whose functions and data no study file can name; "
-            f"`manyfit show {study_argument.words_for(stored, study)}` says what its trials tell of the space"
+            f"`manyfit show {study_argument.words_for(stored, study)}` shows what its trials say about the space"
         )
     if path.suffix != ".toml":
         raise UsageError(f"a study file ends in .toml; received {path}")

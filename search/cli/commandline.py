@@ -142,7 +142,7 @@ def fail(message: str) -> NoReturn:
 def _reworded(ctx: Any, error: Any) -> str:
     message = str(error.format_message() if hasattr(error, "format_message") else error).strip().rstrip(".")
     message = " ".join(message.split())
-    return f"{message[:1].lower()}{message[1:]}; `{ctx.command_path} --help` tells what there is"
+    return f"{message[:1].lower()}{message[1:]}; `{ctx.command_path} --help` lists what there is"
 
 
 def _wrong_command(args: Sequence[str], known: list[str]) -> str:

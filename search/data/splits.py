@@ -126,7 +126,7 @@ def _check_shares(name: str, targets: Targets, labels: Array, needed: int, taken
             raise DataError(
                 f"{name}: class {targets.class_names[label]!r} has {counts[label]} of the {len(labels)} rows "
                 f"to split, and needs {needed}, one for each split; add rows, remove the class, raise limit, "
-                'give splits of your own, or use task = "regression" if these are no classes'
+                'give splits of your own, or use task = "regression" if these are not classes'
             )
     if min(count, len(labels) - count) < len(present):
         raise DataError(

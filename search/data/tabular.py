@@ -44,7 +44,7 @@ def parts_of_table(
     has_past = is_series and y.dtype.kind != "U"
     features = frame.iloc[:, [column for column in range(frame.shape[1]) if column != position or has_past]]
     if not features.shape[1]:
-        raise DataError(f"{name}: the target is the only column, and texts are no features; add columns of numbers")
+        raise DataError(f"{name}: the target is the only column, and texts are not features; add columns of numbers")
     part, warned = part_of(features, y, place, columns, name)
     return clean_labels(Parts(name, {"train": replace(part, roles=given)}, warnings=tuple(warned)), target)
 

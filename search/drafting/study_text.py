@@ -17,14 +17,14 @@ _OF_KEYS = {
     "study.seed": "another seed is another search: give it another --name",
     "data.target": "the column that is learnt",
     "data.task": '"classification", "binary" or "regression"',
-    "data.columns": "columns that are no features; category, number, text and date set a kind that was guessed wrong",
+    "data.columns": "drop has columns that are not features; category, number, text and date correct a wrong guess",
     "data.encoding": "of the text file, which is not UTF-8",
     "data.text": "how texts become numbers; the keys are those of keras.layers.TextVectorization",
     "data.scale": "numbers are standardised: mean 0, spread 1 on the training rows",
     "data.image_size": "height, width; larger images show more and train longer",
     "data.order": "rows in the order of time: the last ones are test, those before them validation",
-    "data.window": "so many rows, one after the other, are one example",
-    "data.horizon": "the target is that of the row so many steps after the window",
+    "data.window": "one example is this many consecutive rows",
+    "data.horizon": "the target is in the row this many steps after the window",
     "data.validation": "share of the rows that trials are compared on",
     "data.test": "share of the rows that the search never sees; they are yours, for the end",
     "data.limit": "a first try on some of the rows, drawn by chance; remove it (and give another --name) to use all",
@@ -40,7 +40,7 @@ _OF_KEYS = {
     "space.filters": "of the first convolution; each further one has twice as many",
     "space.augment": "how far images are moved and zoomed by chance, as a share of their size; 0 is not at all",
     "space.batch_size": "rows in a step of training",
-    "search.early_stopping": "a trial ends after so many epochs without a better value",
+    "search.early_stopping": "a trial ends after this many epochs without a better value",
     "search.start": "a usual config, tried first",
 }
 _WIDTH = 40
@@ -56,8 +56,8 @@ def text_of(
     file = shlex.quote(file)
     lines = [
         f"# Written by: {_plain(command)}",
-        f"# manyfit run {file}: searches, and goes on where it was stopped",
-        f"# manyfit show {file}: what came out; manyfit export {file} --model best.keras: the best model",
+        f"# manyfit run {file}: searches, and resumes where it was stopped",
+        f"# manyfit show {file}: shows the results; manyfit export {file} --model best.keras: the best model",
         f"# All keys: {DOCS} of manyfit",
         "",
     ]

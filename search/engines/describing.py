@@ -243,7 +243,7 @@ def _of_layer(layer: Any, shape: tuple[int, ...]) -> dict[str, Any]:
     height, width, channels, units = kernel.shape
     if min(height, width) < 2 or channels not in (1, 3):
         return {
-            "left_out": f"the weights of its first layer, {layer.name}, are no pictures: {height} x {width} x {channels}"
+            "left_out": f"the weights of its first layer, {layer.name}, are not pictures: {height} x {width} x {channels}"
         }
     strongest = np.argsort(-np.square(kernel).sum((0, 1, 2)), kind="stable")[:PICTURES]
     return {

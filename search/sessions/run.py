@@ -192,7 +192,7 @@ def _resume(file: StudyFile, stored: Stored, reporter: Reporter, interruptions: 
             if not is_new and identity.versions() != stored.resolved["versions"]:
                 store.back_up()
                 study.note("versions changed", was=stored.resolved["versions"], now=identity.versions())
-                _warn(reporter, ["versions have changed since this study began; `manyfit show` tells which"])
+                _warn(reporter, ["versions have changed since this study began; `manyfit show` prints which"])
             if not is_new and resolved.devices != stored.resolved["devices"]:
                 study.note("devices changed", was=stored.resolved["devices"], now=resolved.devices)
             return _search(study, store, pool, ready, reporter, interruption)
@@ -276,7 +276,7 @@ def _not_kept(study: Study, ended: list[Trial]) -> list[str]:
     if not missing:
         return []
     which = f"trials {', '.join(map(str, missing))}" if len(missing) > 1 else f"trial {missing[0]}"
-    return [f"the weights of {which} could not be kept, so that there is no model to export; `manyfit show` tells why"]
+    return [f"the weights of {which} could not be kept, so that there is no model to export; `manyfit show` prints why"]
 
 
 def _recomputed(study: Study, ended: list[Trial]) -> list[str]:

@@ -163,7 +163,11 @@ def foreign_objects(connection: sqlite3.Connection) -> Iterator[str]:
     for object_type, name, table in connection.execute(
         "SELECT type, name, tbl_name FROM sqlite_master WHERE type IN ('trigger', 'view') ORDER BY name"
     ):
-        what = f"on {table}, which changes what is stored" if object_type == "trigger" else "that is no table of ours"
+        what = (
+            f"on {table}, which changes what is stored"
+            if object_type == "trigger"
+            else "that neither Optuna nor manyfit made"
+        )
         yield f"it has a {object_type} {name!r} {what}: {drop.format(object_type.upper(), name)}"
     for name, table, text in connection.execute(
         "SELECT name, tbl_name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL ORDER BY name"

@@ -274,7 +274,7 @@ class Store:
     def _overwritten(self, what: str) -> StoreError:
         return StoreError(
             f"{self.path}: another program has deleted trials or written over the file while this command worked on it: "
-            f"{what}; `manyfit verify {self.path}` tells what is wrong; {advice(self.path)}"
+            f"{what}; `manyfit verify {self.path}` prints what is wrong; {advice(self.path)}"
         )
 
     @advising()

@@ -184,7 +184,7 @@ def choice(name: str, values: Any, ordered: Any, default: Any, conditions: tuple
         if default not in values:
             raise ValueError(f"the default should be one of the choices; received {default!r} of {values} for {name!r}")
     if ordered and kind is str:
-        raise ValueError(f"`ordered` must be False for choices that are no numbers; received {ordered!r} for {name!r}")
+        raise ValueError(f"`ordered` must be False for choices that are not numbers; received {ordered!r} for {name!r}")
     listed = tuple(dict.fromkeys(values))
     remarks = []
     if len(listed) < len(values):

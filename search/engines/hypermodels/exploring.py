@@ -303,7 +303,7 @@ def declared_space(explorer: Explorer, *, epochs: int = 0, remarks: Sequence[str
         table[keys[key]] = entry
         if not is_exact:
             notes.append(
-                f"{one.name} is drawn for every config that may need it: what decides about it is no list of values"
+                f"{one.name} is drawn for every config that may need it: what decides about it is not a list of values"
             )
     try:
         space = Space.parse(table)
