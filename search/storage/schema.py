@@ -77,17 +77,15 @@ _INDEXES = frozenset(("ix_studies_study_name",))
 
 
 @cache
-def optunas() -> bytes:
-    """Return an empty database of Optuna's schema. The first call takes up to a second; `create` needs it."""
+def optunas() -> sqlite3.Connection:
+    """Return an empty database of Optuna's schema, in memory. The first call takes up to a second; `create` needs it."""
     from optuna.storages import RDBStorage
     from sqlalchemy.pool import StaticPool
 
-    with closing(sqlite3.connect(":memory:", check_same_thread=False)) as connection:
-        engine = {"creator": lambda: connection, "poolclass": StaticPool}
-        storage = RDBStorage("sqlite://", engine_kwargs=engine)
-        storage.remove_session()
-        connection.commit()
-        return connection.serialize()
+    connection = sqlite3.connect(":memory:", check_same_thread=False)
+    # Optuna gets this one connection only, and closes none.
+    RDBStorage("sqlite://", engine_kwargs={"creator": lambda: connection, "poolclass": StaticPool}).remove_session()
+    return connection
 
 
 def create(path: Path) -> None:
@@ -98,8 +96,8 @@ def create(path: Path) -> None:
     partial = partial_of(path)
     try:
         remove(partial)
-        partial.write_bytes(optunas())
         with closing(sqlite3.connect(partial, isolation_level=None)) as connection:
+            optunas().backup(connection)
             failpoint("before our own tables are made")
             connection.executescript(f"BEGIN; {TABLES} COMMIT;")
             check_schema(connection, path)

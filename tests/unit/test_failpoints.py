@@ -29,6 +29,7 @@ BETWEEN_POINTS = {("durable.py", "_sync_folder")}  # of `move`, which calls it
 CONNECTIONS = {
     ("storage/connecting.py", "_open"),
     ("storage/schema.py", "create"),
+    ("storage/schema.py", "optunas"),
     ("storage/backup.py", "make"),
     ("storage/backup.py", "restore"),
     ("storage/presence.py", "_rescue"),
