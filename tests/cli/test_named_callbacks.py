@@ -107,6 +107,17 @@ def test_callbacks_that_only_read_metrics_leave_trials_in_lanes_and_write_the_sa
         assert [int(row["epoch"]) for row in rows] == list(range(6))
 
 
+@pytest.mark.parametrize("engine", ["lanes", pytest.param("fit", marks=pytest.mark.gallery)])
+def test_trial_alone_fails_whose_callback_can_not_write_its_file(tmp_path, engine):
+    path = study(tmp_path, '"CSVLogger"')
+    (path.with_name("small.files") / "callbacks" / "CSVLogger" / "trial-0.csv").mkdir(parents=True)
+    stored = run(path, "jax", "--set", f"run.engine={engine}")
+    first, second = stored.trials
+    assert (first.state, second.state) == ("FAIL", "COMPLETE")
+    assert "IsADirectoryError" in first.why
+    assert len(second.curve) == 6
+
+
 @pytest.mark.parametrize("backend", ["jax", pytest.param("tensorflow", marks=pytest.mark.gallery)])
 def test_named_plateau_follows_its_rule_and_trains_as_the_users_own_function_does(tmp_path, backend):
     named = run(study(tmp_path, PLATEAU, epochs=12), backend)

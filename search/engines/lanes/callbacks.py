@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from types import SimpleNamespace
 
@@ -37,7 +38,7 @@ class LaneCallbacks:
         self._by_member: dict[Member, list[keras.callbacks.Callback]] = {}
 
     def begin(self, member: Member, epoch: int) -> None:
-        """Make the callbacks of a member that resumes after `epoch` complete epochs."""
+        """Make the callbacks of a member that resumes after `epoch` complete epochs; OSError where a file can't be opened."""
         self.end([member])
         maker = Maker(self._files, member, epoch, self._objective)
         made = [maker.make(entry) for entry in self._entries]
@@ -47,7 +48,7 @@ class LaneCallbacks:
         self._by_member[member] = made
 
     def epoch_end(self, member: Member, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Pass on the metrics of an epoch, counted from 1."""
+        """Pass on the metrics of an epoch, counted from 1; OSError where a file can't be written."""
         # `fit` gives callbacks the rate only where a metric has its name.
         has_rate = "val_learning_rate" in metrics
         logs = {name: value for name, value in metrics.items() if name != "learning_rate" or has_rate}
@@ -58,7 +59,10 @@ class LaneCallbacks:
         """Close the files of members."""
         for member in members:
             for callback in self._by_member.pop(member, ()):
-                callback.on_train_end()
+                try:
+                    callback.on_train_end()
+                except OSError as error:  # the curve is complete, and other members train on
+                    print(f"{type(callback).__name__} of {member}: {error}", file=sys.stderr)
 
     def close(self) -> None:
         """Close all files."""

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.data.stored_images import StoredImages
-from search.engines import model_limits, model_memory
+from search.engines import failures, model_limits, model_memory
 from search.engines.checkpoints import Checkpoints
 from search.engines.lanes import beside, sizing
 from search.engines.lanes.beside import BESIDE, Beside
@@ -233,7 +233,11 @@ class LanesEngine:
                 continue
             try:
                 epoch, state = self._resumed(assignment, built.state)
-                self._callbacks.begin(assignment.member, epoch)
+                try:
+                    self._callbacks.begin(assignment.member, epoch)
+                except OSError as error:
+                    self._events.append(_failed(assignment.member, error))
+                    continue
                 loaded.add(Lane(assignment, epoch), state)
             except BaseException:
                 self._waiting.appendleft(assignment)
@@ -252,14 +256,14 @@ class LanesEngine:
         epoch, arrays = checkpoint
         return epoch, jax.tree.unflatten(structure, [arrays[str(number)] for number in range(len(leaves))])
 
-    def _train(self) -> list[EpochEnd]:
-        events: list[EpochEnd] = []
+    def _train(self) -> list[EpochEnd | Failed]:
+        events: list[EpochEnd | Failed] = []
         # Recompute the stored epochs first: then every member has reached its epoch before the crash.
         while behind := [lane for lane in self._programs.lanes if lane.epoch < lane.assignment.done]:
             events += self._epoch(behind)
         return events + self._epoch(list(self._programs.lanes))
 
-    def _epoch(self, chosen: Sequence[Lane]) -> list[EpochEnd]:
+    def _epoch(self, chosen: Sequence[Lane]) -> list[EpochEnd | Failed]:
         """Train the chosen lanes by one epoch each."""
         members = {lane.member for lane in chosen}
         busy = []
@@ -287,9 +291,17 @@ class LanesEngine:
             ]
         for lane in chosen:
             lane.epoch += 1
-        for event in events:
+        return [self._logged(event) for event in events]
+
+    def _logged(self, event: EpochEnd) -> EpochEnd | Failed:
+        """Pass an epoch on to the callbacks. If one can't write its file, its member alone fails, as in fit."""
+        try:
             self._callbacks.epoch_end(event.member, event.epoch, event.metrics)
-        return events
+        except OSError as error:
+            self._programs.free({event.member})
+            self._callbacks.end([event.member])
+            return _failed(event.member, error)
+        return event
 
     def _order(self, lane: Lane) -> NDArray[np.int64]:
         epoch, order = self._orders.pop(lane.member, (0, None))
@@ -324,6 +336,10 @@ class LanesEngine:
         gc.collect()
         if self._places < before:
             self._events.append(Noted("out of memory", {"lanes_before": before, "lanes": self._places}))
+
+
+def _failed(member: Member, error: OSError) -> Failed:
+    return Failed(member, failures.one_line(error), failures.trace(error))
 
 
 def _by_member_and_epoch(event: Event) -> tuple[Member, float]:
