@@ -121,6 +121,8 @@ def given_by(model: keras.Model, trainer: Trainer, head: Head, config: Mapping[s
     draws_to_labels = given.gives == "logits" and name and not _takes_logits(name)
     if not draws_to_labels and name in (PROPER if width == 1 else PROPER_OF_SEVERAL):
         return given
+    if width == 1 and given.gives == "logits" and not name:
+        return Given("scores")  # a loss of the user's own may draw a single output to any two numbers
     return Given("scores", threshold=0.5 if draws_to_labels or given.gives == "probabilities" else 0.0)
 
 

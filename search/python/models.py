@@ -85,7 +85,17 @@ def _predicted(path: Path, x: Any, stored: Stored, main: Mapping[str, Any], *, i
     predicted = predicting.of_rows(model, rows, notes, str(path), str(x) if is_source else "x")
     for line in predicted.lines:
         warnings.warn(line, stacklevel=2)
-    return predicted.frame
+    return indexed_like(x, predicted.frame)
+
+
+def indexed_like(x: Any, predictions: pd.DataFrame) -> pd.DataFrame:
+    """Give predictions the index of the rows `x`, if that is a table of as many rows: then the two can be joined."""
+    import pandas as pd
+
+    index = getattr(x, "index", None)
+    if isinstance(index, pd.Index) and len(index) == len(predictions):
+        predictions.index = index
+    return predictions
 
 
 def _loaded(path: Path, stored: Stored, main: Mapping[str, Any], *, is_ours: bool) -> keras.Model:

@@ -159,7 +159,7 @@ class Results:
 
     @edge()
     def predict(self, x: Any, *, trial: int | None = None, model: str | Path | None = None) -> pd.DataFrame:
-        """Predict new rows; return the table that `manyfit predict` writes, a line for each row.
+        """Predict new rows; return the table that `manyfit predict` writes, a line for each row, with its index in a table.
 
         Args:
             x: rows as the study's data have them, without targets: an array, a table of pandas, a dictionary or tuple of

@@ -128,7 +128,7 @@ def test_outputs_that_approximate_labels_are_no_logits_and_sound_losses_stop_no_
         "mse of probabilities": ["probabilities", "", None, []],
         "mse of the builder": ["scores", "", 0.5, []],
         "ignore_class": ["probabilities", "", None, []],
-        "between": ["scores", "", 0.0, []],
+        "between": ["scores", "", None, []],
     }
 
 

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from support import ROOT
 
 import manyfit as mf
 from search.errors import ManyfitError
 from search.python import edge
+from search.python.models import indexed_like
 
 X, Y = np.zeros((30, 4), "float32"), np.arange(30) % 3
 SPACE = {"rate": mf.Float(1e-4, 1e-1, log=True)}
@@ -243,3 +245,12 @@ def test_every_public_name_is_there_and_documented():
         value = getattr(mf, name)
         assert name == "__version__" or value.__doc__ or issubclass(value, ManyfitError)
     assert set(dir(mf)) == set(mf.__all__)
+
+
+def test_predictions_have_the_index_of_the_table_that_they_are_of():
+    rows = pd.DataFrame({"width": [3.0, 1.0]}, index=["b", "a"])
+    predictions = indexed_like(rows, pd.DataFrame({"prediction": [30, 10]}))
+    assert rows.join(predictions).loc["a", "prediction"] == 10
+    # Windows over a series give fewer lines than rows; an array has no index; a list's `index` is a method.
+    for other in (pd.DataFrame({"width": [3.0]}), np.zeros((2, 1)), [3.0, 1.0]):
+        assert indexed_like(other, pd.DataFrame({"prediction": [30, 10]})).index.equals(pd.RangeIndex(2))
