@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 ROLES = ("group", "order", "split")
 # What ends a time whose distance from UTC is known.
-_OFFSET = r":\d{2}(?:\.\d+)?\s*(?:Z|[+-]\d{2}(?::?\d{2})?)\s*$"
+_OFFSET = r"[T ]\d{2}[\d:.,]*\s*(?:Z|[+-]\d{2}(?::?\d{2})?)\s*$"
 _SPLIT_NAMES = {**SPLITS, "training": "train", "testing": "test"}
 
 
@@ -170,6 +170,8 @@ def _order(column: pd.Series[Any], where: Callable[[int], str]) -> Array:
             f"{where(row)}: {str(column[row])[:80]!r} can't order rows; write dates as 2024-01-31 or 2024-01-31T12:00, "
             "or give numbers"
         )
+    if types.is_datetime64_any_dtype(column):
+        return times.dt.tz_localize(None).to_numpy()
     has_offset = column.astype(str).str.contains(_OFFSET)
     if has_offset.any() and not has_offset.all():
         row = int((has_offset != has_offset[0]).argmax())
