@@ -108,13 +108,19 @@ def test_callbacks_that_only_read_metrics_leave_trials_in_lanes_and_write_the_sa
 
 
 @pytest.mark.parametrize("engine", ["lanes", pytest.param("fit", marks=pytest.mark.gallery)])
-def test_trial_alone_fails_whose_callback_can_not_write_its_file(tmp_path, engine):
+@pytest.mark.parametrize(("place", "error"), [("a folder", "IsADirectoryError"), ("a full disk", "No space left")])
+def test_trial_alone_fails_whose_callback_can_not_write_its_file(tmp_path, place, error, engine):
     path = study(tmp_path, '"CSVLogger"')
-    (path.with_name("small.files") / "callbacks" / "CSVLogger" / "trial-0.csv").mkdir(parents=True)
+    file = path.with_name("small.files") / "callbacks" / "CSVLogger" / "trial-0.csv"
+    file.parent.mkdir(parents=True)
+    if place == "a folder":  # the file can't be opened
+        file.mkdir()
+    else:  # it can, and the first epoch can't be written
+        file.symlink_to("/dev/full")
     stored = run(path, "jax", "--set", f"run.engine={engine}")
     first, second = stored.trials
     assert (first.state, second.state) == ("FAIL", "COMPLETE")
-    assert "IsADirectoryError" in first.why
+    assert error in first.why
     assert len(second.curve) == 6
 
 
