@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import PROGRAMS
 
 from search.policies.stopping import stagnates, stops_early
 from search.spec.settings import EarlyStopping
@@ -84,42 +85,24 @@ def test_training_stops_where_the_callback_of_the_installed_keras_stops_it():
         )
         for _ in range(300)
     ]
-    code = """
-import json, sys
-import keras
-found = []
-for patience, min_delta, start, scores in json.load(sys.stdin):
-    stops = []
-    for mode, sign in (("max", 1), ("min", -1)):
-        callback = keras.callbacks.EarlyStopping(
-            monitor="x", patience=patience, min_delta=min_delta, start_from_epoch=start, mode=mode)
-        model = keras.Sequential()
-        model.stop_training = False
-        callback.set_model(model)
-        callback.on_train_begin()
-        stop = None
-        for epoch, score in enumerate(scores):
-            callback.on_epoch_end(epoch, {"x": sign * score})
-            if model.stop_training:
-                stop = epoch + 1
-                break
-        stops.append(stop)
-    found.append(stops)
-print(json.dumps(found))
-"""
+    asked = [
+        (patience, min_delta, start, mode, [sign * score for score in scores])
+        for patience, min_delta, start, scores in cases
+        for mode, sign in (("max", 1), ("min", -1))
+    ]
     done = subprocess.run(
-        [sys.executable, "-c", code],
-        input=json.dumps(cases),
+        [sys.executable, PROGRAMS / "stop_as_keras.py"],
+        input=json.dumps(asked),
         capture_output=True,
         text=True,
         env={**os.environ, "KERAS_BACKEND": "jax"},
     )
     assert done.returncode == 0, done.stderr
-    for (patience, min_delta, start, scores), stops in zip(
-        cases, json.loads(done.stdout.splitlines()[-1]), strict=True
-    ):
+    stops = json.loads(done.stdout.splitlines()[-1])
+    assert len(stops) == 2 * len(cases)
+    for number, (patience, min_delta, start, scores) in enumerate(cases):
         rule = EarlyStopping(patience=patience, min_delta=min_delta, start_from_epoch=start)
-        assert [stopped_at(rule, scores)] * 2 == stops, (rule, scores)
+        assert [stopped_at(rule, scores)] * 2 == stops[2 * number : 2 * number + 2], (rule, scores)
 
 
 @pytest.mark.parametrize(
