@@ -53,7 +53,7 @@ def application(config: Mapping[str, Any], data: DataInfo) -> keras.Model:
     """Build and compile a head on a network of keras.applications, for images (height, width, 3) scaled to 0..1.
 
     Reads `network` (its name; default "MobileNetV2"), `weights` (the file of its weights without the top, as
-    keras.applications stores them: nothing is downloaded) and what `build` reads.
+    keras.applications stores them: nothing is downloaded) and what `build` reads, but for `kept` and `pretrained`.
     """
     name = config.get("network", "MobileNetV2")
     network = getattr(keras.applications, name, None)
